@@ -34,6 +34,8 @@ type accountCommand struct {
 
 	SecondFactor accountSecondFactor `cmd:"" help:"Show or remove an account's second factors."`
 
+	Email accountEmail `cmd:"" help:"Set the e-mail address of an account; sessions and links end."`
+
 	Names    accountNames    `cmd:"" help:"List the reserved names of deleted accounts."`
 	FreeName accountFreeName `cmd:"" help:"Free the name of a deleted account."`
 }
@@ -167,7 +169,7 @@ func (v accountView) lines() [][2]string {
 		{"second factors", cmp.Or(strings.Join(v.Factors, " "), "none")},
 	}
 	if v.Erased != nil {
-		lines = append(lines, [2]string{"erased", formatTime(v.Erased)})
+		lines = append(lines, [2]string{"erased after", formatTime(v.Erased)})
 	}
 	return lines
 }
@@ -466,12 +468,62 @@ func (c *accountSecondFactor) Run(p *program) error {
 		return err
 	}
 	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
-		if c.Remove {
-			a, err := accounts.RemoveFactors(ctx, t, c.User)
-			return c.print(p, a, err)
+		before, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
+		if err != nil || !c.Remove {
+			return c.print(p, before, err)
 		}
-		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
-		return c.print(p, a, err)
+		a, err := accounts.RemoveFactors(ctx, t, c.User)
+		if err := c.print(p, a, err); err != nil || c.JSON {
+			return err
+		}
+		if before.Factors == 0 {
+			return p.say("nothing was changed: the account has no second factor")
+		}
+		return p.say("removed: %s\nall sessions of the account have ended, and a message about it goes to %s",
+			before.Factors, a.Email)
+	})
+}
+
+type accountEmail struct {
+	accountArg
+	Address string `arg:"" help:"The new e-mail address."`
+	reasonFlag
+}
+
+// Help is what "dialtone account email --help" adds.
+func (accountEmail) Help() string {
+	return "It is for somebody whose account another person has taken over, or whose mailbox is gone. Make sure that " +
+		"the owner asks. All sessions and links of the account end, and nobody gets a message. The password and the " +
+		"second factors stay."
+}
+
+func (c *accountEmail) Run(p *program) error {
+	if _, err := account.CleanEmail(c.Address); err != nil {
+		return usageError{err}
+	}
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
+		a, err := accounts.ReplaceEmail(ctx, t, c.User, c.Address)
+		if err := c.print(p, a, err); err != nil || c.JSON {
+			return err
+		}
+		if err := p.say("all sessions, links and remembered browsers of the account have ended"); err != nil {
+			return err
+		}
+		if a.Factors != 0 {
+			if err := p.say("the second factors stay; to remove them, run: dialtone account second-factor %s --remove "+
+				"--tenant %s", a.User, t.Host); err != nil {
+				return err
+			}
+		}
+		if a.Pending() {
+			return p.say("the activation link has ended; the owner gets another one at /forgot.html")
+		}
+		return p.say("the password stays; for a link to choose another one, run: dialtone account reset-link %s "+
+			"--tenant %s", a.User, t.Host)
 	})
 }
 

@@ -75,6 +75,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"account reset-link ann --reason asked", audit.PasswordLink},
 		{"account data ann --reason asked", audit.AccountData},
 		{"account second-factor ann --remove --reason asked", audit.AccountFactors},
+		{"account email ann ann@other.test --reason asked", audit.EmailChange},
 		{"account role ann user", audit.AccountRole},
 		{"account delete ann", audit.AccountDelete},
 		{"account free-name ann", audit.AccountFreeName},

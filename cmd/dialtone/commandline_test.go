@@ -117,8 +117,8 @@ func TestUsageErrorsPointToHelp(t *testing.T) {
 var jsonMembers = map[string]string{
 	"account list": "[" + accountMembers, "account show": accountMembers + " lookups", "account enable": accountMembers,
 	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
-	"account second-factor": accountMembers,
-	"account names":         "[closed user", "account reset-link": "link until user",
+	"account second-factor": accountMembers, "account email": accountMembers,
+	"account names": "[closed user", "account reset-link": "link until user",
 	"audit list": "[account action actor actor_id actor_kind after before change outcome reason subject sudo_user " +
 		"tenant time user",
 	"tenant list": "[about accent acrobits_cloud activation algorithm created host imprint_url logo mail_footer " +
@@ -237,8 +237,8 @@ func TestJSON(t *testing.T) {
 	args := map[string][]string{
 		"account show": {"ann"}, "account enable": {"ben"}, "account disable": {"ben"},
 		"account role": {"ann", "user"}, "account delete": {"ben"}, "account reset-link": {"ann"},
-		"account second-factor": {"ann"},
-		"mail show":             {id}, "mail retry": {id}, "mail discard": {id},
+		"account second-factor": {"ann"}, "account email": {"ann", "ann@other.test"},
+		"mail show": {id}, "mail retry": {id}, "mail discard": {id},
 		"mail dkim add": {"--selector", "two", "--algorithm", "ed25519"},
 		"mail doctor":   {"--resolver", "127.0.0.1:1"},
 	}

@@ -32,6 +32,10 @@ func TestBrowserNotice(t *testing.T) {
 		files, _ := filepath.Glob(filepath.Join(data, "pickup", "*.eml"))
 		for _, file := range files {
 			text, _ := os.ReadFile(file)
+			if m := link.FindSubmatch(text); m != nil && !strings.Contains(
+				strings.Join(strings.Fields(string(text)), " "), "not been used for it before: Firefox on Windows.") {
+				t.Errorf("the message does not name the browser:\n%s", text)
+			}
 			if m := link.FindSubmatch(text); m != nil && strings.Contains(string(text), "\nTo: alex@example.org\r\n") {
 				paths = append(paths, string(m[1]))
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -129,17 +130,16 @@ func TestPasskey(t *testing.T) {
 		b.click("#submit")
 		b.until(`summary.checkVisibility() && /already has a passkey/.test(summary.innerText)`)
 	})
-	b.step("A message tells the owner", func() {
-		waitUntil(t, func() bool {
-			files, _ := filepath.Glob(filepath.Join(data, "pickup", "*.eml"))
-			for _, file := range files {
-				text, _ := os.ReadFile(file)
-				if strings.Contains(string(text), tap.base+"/not-me.html?token=") {
-					return true
-				}
-			}
-			return false
+	noticed := func(subject string) bool {
+		files, _ := filepath.Glob(filepath.Join(data, "pickup", "*.eml"))
+		return slices.ContainsFunc(files, func(file string) bool {
+			text, _ := os.ReadFile(file)
+			return strings.Contains(string(text), "\r\nSubject: "+subject) &&
+				strings.Contains(string(text), tap.base+"/not-me.html?token=")
 		})
+	}
+	b.step("A message tells the owner", func() {
+		waitUntil(t, func() bool { return noticed("A passkey was added to your account") })
 	})
 	b.step("The passkey signs the person in", func() {
 		signOut()
@@ -204,6 +204,7 @@ func TestPasskey(t *testing.T) {
 		b.until(`removed?.checkVisibility() && !document.querySelector("[data-id]")`)
 	})
 	b.step("Then it signs nobody in, and the password still does", func() {
+		waitUntil(t, func() bool { return noticed("A passkey was removed from your account") })
 		signOut()
 		refused("not known here")
 		b.signIn("alex", secretWords)

@@ -66,7 +66,7 @@ var elsewhere = map[string]string{
 	"docs/directory.md: POST /dialtone HTTP/1.1":                  "an example of what is sent",
 	`docs/integrating.md: {"username":"1795712400:alex@`:          "an example of an answer; TestPhones gets one",
 	"docs/integrating.md: [{\"id\":":                              "an answer; TestSessionList",
-	"docs/integrating.md: 403 {\"error\":\"second_factor\"":        "an answer; TestTwoStep",
+	"docs/integrating.md: 403 {\"error\":\"second_factor\"":       "an answer; TestTwoStep",
 	"docs/integrating.md: [{\"server\":":                          "an answer; TestPhones",
 	"docs/integrating.md: curl --digest -u alex -H 'Dialtone-Cod": "TestTwoStep has codes",
 	"docs/integrating.md: curl --digest -u alex -d '' https://ph": "TestLeave; it ends the account",

@@ -377,7 +377,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 	secret := regexp.MustCompile(`(?i)pass|secret|ha1|token|key|credential|hash|captcha|cookie|session|seal`)
 	harmless := []string{
 		"account/user", "account/role", "account/tenant", "account/json", "account/state", "account/reason",
-		"account/activate", "account/valid", "account/remove", "account/yes",
+		"account/activate", "account/valid", "account/remove", "account/yes", "account/address",
 		"audit/since", "audit/tenant", "audit/account", "audit/json",
 		"tenant/host", "tenant/json", "tenant/realm", "tenant/public-url", "tenant/product",
 		"tenant/about", "tenant/welcome", "tenant/terms-url", "tenant/privacy-url", "tenant/imprint-url",

@@ -4,6 +4,7 @@ import (
 	"encoding/base32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,13 @@ func TestBrowserTwoStep(t *testing.T) {
 			}
 		}
 		return n
+	}
+	has := func(part string) bool {
+		files, _ := filepath.Glob(filepath.Join(data, "pickup", "*.eml"))
+		return slices.ContainsFunc(files, func(file string) bool {
+			text, _ := os.ReadFile(file)
+			return strings.Contains(string(text), part)
+		})
 	}
 	const (
 		formReady = `location.pathname === "/two-step.html" && document.getElementById("submit")?.disabled === false`
@@ -126,12 +134,27 @@ func TestBrowserTwoStep(t *testing.T) {
 		b.fill("first", secret.Code(step))
 		b.click("#submit")
 		b.until(`document.getElementById("codes").checkVisibility()`)
-		command(t, "account", "second-factor", "alex", "--remove", "--tenant", "localhost", "--data", data)
+		said := string(mustOutput(t, "account", "second-factor", "alex", "--remove", "--tenant", "localhost", "--data", data))
+		if !strings.HasSuffix(said, "removed: app\nall sessions of the account have ended, and a message about it goes "+
+			"to alex@example.org\n") {
+			t.Errorf("the command says %s", said)
+		}
 		b.visit("/account.html")
 		b.until(`location.pathname === "/login.html" && document.getElementById("ended").checkVisibility()`)
 		b.signIn("alex", secretWords)
 		b.until(accounts)
 		waitUntil(t, func() bool { return notices() == 4 })
+		for _, subject := range []string{
+			"Two-step sign-in at Example Phones was turned on", "Two-step sign-in at Example Phones was turned off",
+			"Your authenticator app and passkeys at Example Phones were removed",
+		} {
+			if !has("\r\nSubject: " + subject + "\r\n") {
+				t.Errorf("no message has the subject %q", subject)
+			}
+		}
+		if !has("an operator of Example Phones") || has("network \r\n") || has("network .") {
+			t.Error("the message does not say that an operator did it")
+		}
 	})
 	b.end()
 	tap.neverCarried(t, secretWords)

@@ -142,7 +142,7 @@
 // Somebody who has proved the password can add passkeys, up to MaxPasskeys, and sign in with them on the web
 // (package session). Adding or removing one, the account's Factors, the audit trail's row and the message to
 // the owner are one transaction. The link of any message about a change
-// removes the second factors that were added within NoticeLife, as it sets the address back.
+// removes the second factors that were added since, as it sets the address back.
 //
 // The credential of a passkey is sealed, bound to the tenant, the account's UID, the RP ID and the credential
 // ID. With a copy of the database, with or without the key file, nobody can sign in with a passkey: it has
@@ -289,8 +289,11 @@ type Account struct {
 	Sealed []byte
 	// HasSHA256 means that the credential has a SHA-256 digest.
 	HasSHA256 bool
-	// Passwords is how often the password was changed.
+	// Passwords is how often the password was changed, the owner said that somebody else uses the account
+	// (NotMe), or an operator set the address. Each ends device tokens and proofs of the password.
 	Passwords int64
+	// Emails is how often the address was changed since the activation.
+	Emails int64
 	// Leaving is when the account is to be erased, because its owner has left, or zero. Until then it is held.
 	// An operator who disables it meanwhile changes neither.
 	Leaving time.Time

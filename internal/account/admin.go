@@ -25,6 +25,17 @@ func (s *Service) Disable(ctx context.Context, t *tenant.Tenant, user string) (A
 	return s.deps.Store.Disable(ctx, t.ID, user, s.deps.Now())
 }
 
+// ReplaceEmail sets the address of an account, for an owner who has lost the account to somebody else. All
+// links, sessions and remembered browsers of the account end. Its password and its second factors stay. It
+// sends no message. It also fails with fault.Invalid for an address.
+func (s *Service) ReplaceEmail(ctx context.Context, t *tenant.Tenant, user, raw string) (Account, error) {
+	email, err := CleanEmail(raw)
+	if err != nil {
+		return Account{}, err
+	}
+	return s.deps.Store.ReplaceEmail(ctx, t.ID, user, email, s.deps.Now())
+}
+
 // SetRole changes the role of an account.
 func (s *Service) SetRole(ctx context.Context, t *tenant.Tenant, user string, role Role) (Account, error) {
 	return s.deps.Store.SetRole(ctx, t.ID, user, role, s.deps.Now())

@@ -17,7 +17,7 @@ const DataFormat = 1
 // DataStore reads what is held about a person.
 type DataStore interface {
 	// HeldAbout returns what the store has about an account: all members of Data but Tenant, Account and
-	// Credential, of which it has Account.Passwords and Account.PasswordChanged. Its parts are read one after the
+	// Credential, of which it has Account.PasswordChanged. Its parts are read one after the
 	// other.
 	HeldAbout(ctx context.Context, a Account, host string) (Data, error)
 }
@@ -66,8 +66,7 @@ type DataAccount struct {
 	Confirmed *time.Time `json:"confirmed"`
 	// Erased is when an account is erased that is leaving.
 	Erased *time.Time `json:"erased"`
-	// Passwords is how often the password was changed, and PasswordChanged when last.
-	Passwords       int64      `json:"password_changes"`
+	// PasswordChanged is when the password was changed last.
 	PasswordChanged *time.Time `json:"password_changed"`
 }
 
@@ -200,12 +199,12 @@ func (s *Service) data(ctx context.Context, t *tenant.Tenant, a Account) (Data, 
 	d.Format, d.Made = DataFormat, now.UTC().Truncate(time.Second)
 	d.Tenant = DataTenant{Host: t.Host, Realm: t.Realm, Product: t.Name()}
 	since, _, reason := a.Since()
-	passwords, changed := d.Account.Passwords, d.Account.PasswordChanged
+	changed := d.Account.PasswordChanged
 	d.Account = DataAccount{
 		ID: hex.EncodeToString(a.UID[:]), User: a.User, Name: a.Name, Email: a.Email, Role: a.Role,
 		Language: string(a.Lang), State: a.State(), StateSince: timeOrNil(since), StateReason: reason,
 		Created: a.Created, Activated: timeOrNil(a.Activated), Confirmed: timeOrNil(a.Confirmed),
-		Erased: timeOrNil(a.Leaving), Passwords: passwords, PasswordChanged: changed,
+		Erased: timeOrNil(a.Leaving), PasswordChanged: changed,
 	}
 	if a.Pending() {
 		d.Account.Expires = timeOrNil(a.Expires)

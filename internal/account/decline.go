@@ -84,7 +84,7 @@ func (s *Service) decline(ctx context.Context, t *tenant.Tenant, a Account, text
 	token, _ := secret.ParseToken(text)
 	now := s.deps.Now()
 	d := Decline{Account: a, Token: token.Hash(), Recipient: []throttle.Allowance{
-		s.recipient(t, a.Email)[0], s.emailRecipient(t, a.Email),
+		s.recipient(t, a.Email)[0], s.emailRecipient(t, a.Email)[0],
 	}}
 	for range throttle.MessagesPerRecipient.Limit {
 		d.Places = append(d.Places, NewUID(now))

@@ -7,8 +7,9 @@ import (
 )
 
 // NewBrowserNotice implements session.Notices.
-func (s *Service) NewBrowserNotice(tenant int64, net string, at time.Time) Notice {
+func (s *Service) NewBrowserNotice(tenant int64, net, browser string, at time.Time) Notice {
 	n := s.newNotice(Account{Tenant: tenant}, mailmsg.NewBrowser, NoticeLife, net)
+	n.Detail = browser
 	n.Made = at.UTC().Truncate(time.Microsecond)
 	n.Until = n.Made.Add(NoticeLife)
 	return n

@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/passkey"
 	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
 )
 
 const (
@@ -49,13 +50,15 @@ type PasskeyStore interface {
 	// epoch, with ErrPasskeyKnown if there is a passkey with this ID, and with ErrTooManyPasskeys.
 	AddPasskey(ctx context.Context, n NewPasskey, now time.Time) (Account, error)
 
-	// RenamePasskey gives a passkey of an account another name. It fails with ErrNoPasskey, and as
-	// AddPasskey does for the account.
-	RenamePasskey(ctx context.Context, a Account, id []byte, name string, now time.Time) error
+	// RenamePasskey gives a passkey of an account another name, and takes a place under each limit. It
+	// changes nothing if the passkey has the name. It fails with ErrNoPasskey and fault.Limited, and as AddPasskey
+	// does for the account.
+	RenamePasskey(ctx context.Context, a Account, id []byte, name string, now time.Time,
+		limits ...throttle.Allowance) error
 
 	// RemovePasskey removes a passkey of an account, with a message and an entry in the trail. Of concurrent
 	// calls one succeeds. It fails with ErrNoPasskey, and as AddPasskey does for the account.
-	RemovePasskey(ctx context.Context, a Account, id []byte, n Notice, now time.Time) (Account, error)
+	RemovePasskey(ctx context.Context, r PasskeyRemoval, now time.Time) (Account, error)
 
 	// Passkeys returns the passkeys of an account, oldest first.
 	Passkeys(ctx context.Context, uid UID) ([]Passkey, error)
@@ -74,6 +77,15 @@ type NewPasskey struct {
 	Account Account
 	Passkey Passkey
 	Notice
+	Allowances []throttle.Allowance
+}
+
+// PasskeyRemoval is a passkey of an account that is to be removed.
+type PasskeyRemoval struct {
+	Account Account // as it was when its owner proved to be there
+	ID      []byte
+	Notice
+	Allowances []throttle.Allowance
 }
 
 // Errors of a PasskeyStore.
@@ -147,7 +159,9 @@ func (s *Service) AddPasskey(
 	n := NewPasskey{
 		Account: proved,
 		Passkey: Passkey{ID: c.ID, Account: proved.UID, RP: t.Host},
-		Notice:  s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr)),
+		Notice:  s.newFactorNotice(proved, mailmsg.PasskeyAdded, audit.Network(from.Addr)),
+
+		Allowances: s.factorChange(proved),
 	}
 	var err error
 	switch n.Passkey.Name, err = CleanPasskeyName(name); {
@@ -155,7 +169,7 @@ func (s *Service) AddPasskey(
 	case proved.Pending():
 		err = ErrNotActivated
 	default:
-		n.Passkey.Made = n.Made // as the message says
+		n.Passkey.Made = n.Made // the link of the message removes what was added since
 		n.Passkey.Sealed = s.sealPasskey(t.ID, n.Passkey, c)
 		var a Account
 		if a, err = s.deps.Store.AddPasskey(byOwner(ctx), n, s.deps.Now()); err != nil {
@@ -174,7 +188,7 @@ func (s *Service) RenamePasskey(
 ) error {
 	name, err := CleanPasskeyName(name)
 	if err == nil {
-		err = s.deps.Store.RenamePasskey(byOwner(ctx), owner, id, name, s.deps.Now())
+		err = s.deps.Store.RenamePasskey(byOwner(ctx), owner, id, name, s.deps.Now(), s.changeLimit(owner))
 	}
 	s.record(ctx, audit.PasskeyRename, t, owner, from, err)
 	return err
@@ -187,12 +201,16 @@ func (s *Service) RemovePasskey(
 ) error {
 	err := error(ErrNotActivated)
 	if !proved.Pending() {
-		n := s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr))
+		n := PasskeyRemoval{
+			Account: proved, ID: id,
+			Notice:     s.newFactorNotice(proved, mailmsg.PasskeyRemoved, audit.Network(from.Addr)),
+			Allowances: s.factorChange(proved),
+		}
 		var a Account
-		if a, err = s.deps.Store.RemovePasskey(byOwner(ctx), proved, id, n, s.deps.Now()); err != nil {
+		if a, err = s.deps.Store.RemovePasskey(byOwner(ctx), n, s.deps.Now()); err != nil {
 			a = proved
 		}
-		s.writeAfter(a, n, err)
+		s.writeAfter(a, n.Notice, err)
 	}
 	s.record(ctx, audit.PasskeyRemove, t, proved, from, err)
 	return err

@@ -45,8 +45,8 @@ type Notice struct {
 	SealedToken []byte
 	// Made is when the message was made, and Until when the link expires.
 	Made, Until time.Time
-	// Net is the network that the change came from.
-	Net string
+	// Net is the network that the change came from. Detail is that of a mailmsg.Link.
+	Net, Detail string
 }
 
 // Errors of a PersonStore.
@@ -77,6 +77,6 @@ func (s *Service) write(a Account, n Notice) {
 	s.deps.Outbox.Write(outbox.Entry{
 		Ref:  outbox.Ref{Tenant: a.Tenant, Account: a.UID, Message: n.Message},
 		Kind: n.Kind, SealedToken: n.SealedToken, Made: n.Made, Expires: n.Until, Net: n.Net,
-		User: a.User, Email: a.Email, Lang: a.Lang,
+		Detail: n.Detail, User: a.User, Email: a.Email, Lang: a.Lang,
 	})
 }

@@ -40,8 +40,14 @@ type ProfileStore interface {
 	// ErrLinkUsed and ErrHeld, and with fault.NotFound for an account that is not there.
 	SetEmail(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time) (Account, error)
 
-	// SetProfile sets the name and the language of an active account. It fails with fault.NotFound for an
-	// account that is not there or not active, and with ErrHeld.
+	// ReplaceEmail is for an operator: it sets the address of an account in any state. It ends all links of the
+	// account, and its sessions, device tokens and reset links to either address, and removes its messages that are
+	// being written. Nothing is sent. The second factors stay. It fails with fault.NotFound.
+	ReplaceEmail(ctx context.Context, tenant int64, user, email string, now time.Time) (Account, error)
+
+	// SetProfile sets the name and the language of an active account. A change takes a place under each
+	// limit. It fails with fault.NotFound for an account that is not there or not active, with ErrHeld, and
+	// with fault.Limited.
 	SetProfile(ctx context.Context, p ProfileChange, now time.Time) (Account, error)
 }
 
@@ -61,6 +67,14 @@ type ProfileChange struct {
 	Account Account
 	Name    string
 	Lang    i18n.Tag
+	// Allowances are those of the account.
+	Allowances []throttle.Allowance
+}
+
+// ChangeRefusal is the error for the limit of an account's changes that send no message.
+func ChangeRefusal(w throttle.Wait) error {
+	return named(limitRule("changes", fault.Limit(w.For, "the account was changed too often today; wait before "+
+		"changing it again")), w)
 }
 
 // EmailRefusal is the error of AddEmailLink for the limit of an account.
@@ -69,13 +83,25 @@ func EmailRefusal(w throttle.Wait) error {
 		"use the link in the last one, or wait")), w)
 }
 
-// emailRecipient returns the limit for messages to an address that confirm it. Its places are others than those
-// of activation messages: signups with an address must not keep its owner from using it.
-func (s *Service) emailRecipient(t *tenant.Tenant, email string) throttle.Allowance {
-	return throttle.Allowance{
-		Bucket: s.buckets.Of("confirm message", t.ID, RecipientKey(email)),
+// emailRecipient returns the limits for messages to an address that confirm it: at the tenant, and, if there are
+// several, at all tenants. Their places are others than those of activation messages: signups with an address must
+// not keep its owner from using it.
+func (s *Service) emailRecipient(t *tenant.Tenant, email string) []throttle.Allowance {
+	key := RecipientKey(email)
+	places := []throttle.Allowance{{
+		Bucket: s.buckets.Of("confirm message", t.ID, key),
 		Rule:   throttle.MessagesPerRecipient,
 		Limit:  throttle.LimitRecipient,
+	}}
+	return s.withPerson(places, "confirm message", key, throttle.MessagesPerPerson)
+}
+
+// changeLimit returns the limit of an account's changes that send no message.
+func (s *Service) changeLimit(a Account) throttle.Allowance {
+	return throttle.Allowance{
+		Bucket: s.buckets.Of("profile", a.Tenant, a.UID.String()),
+		Rule:   throttle.ChangesPerAccount,
+		Limit:  throttle.LimitChanges,
 	}
 }
 
@@ -120,7 +146,7 @@ func (s *Service) requestEmail(
 			Rule:   throttle.EmailRequestsPerAccount,
 			Limit:  throttle.LimitAddressChange,
 		}},
-		Recipient: []throttle.Allowance{s.emailRecipient(t, email)},
+		Recipient: s.emailRecipient(t, email),
 	}
 	sent, err = s.deps.Store.AddEmailLink(ctx, l, s.deps.Now())
 	if sent || err != nil {
@@ -189,6 +215,7 @@ func (s *Service) changeProfile(ctx context.Context, owner Account, form Profile
 	if err != nil {
 		return Account{}, err
 	}
+	p.Allowances = []throttle.Allowance{s.changeLimit(owner)}
 	return s.deps.Store.SetProfile(ctx, p, s.deps.Now())
 }
 

@@ -45,7 +45,7 @@ func (s *Service) resend(
 		Limit:  throttle.LimitResend,
 	}}, s.recipient(t, r.Account.Email)...)
 	if r.Forgotten != (ForgottenID{}) {
-		r.Allowances = s.resetAllowances(t, r.Account)
+		r.Allowances = s.resetAllowances(t, r.Account, r.Net)
 	}
 	if RecipientKey(r.Account.Email) != RecipientKey(r.Was) {
 		r.Allowances = append(r.Allowances, throttle.Allowance{

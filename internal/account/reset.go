@@ -64,9 +64,11 @@ type ResetStore interface {
 	// account, and adds a reset link n without a message, as AddResetLink does. If somebody has left in the
 	// owner's name, the account is active again. If the address was changed since, it is the one again that
 	// the message went to, and links that went to later ones end. A change of the address that waits for its
-	// link ends. The second factors that were added within NoticeLife are removed. It fails with ErrLinkUsed
-	// and ErrHeld, and with fault.NotFound for an account that is not there.
-	NotMe(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time) (Account, error)
+	// link ends. The second factors that were added since are removed. Device tokens and proofs of the password
+	// end. It takes a place under each limit of the account. It fails with ErrLinkUsed, ErrHeld and
+	// fault.Limited, and with fault.NotFound for an account that is not there.
+	NotMe(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time,
+		limits ...func(UID) throttle.Allowance) (Account, error)
 
 	// NotMeLink returns what NotMe with a link undoes. It changes nothing. It fails with ErrLinkUsed where NotMe
 	// fails.
@@ -123,6 +125,12 @@ func ForgottenRefusal(w throttle.Wait) error {
 // ResetRefusal is the error of AddResetLink for the limits of an account and its address.
 func ResetRefusal(w throttle.Wait) error {
 	return named(fault.Limit(w.For, "too many messages were sent to this account or its address today"), w)
+}
+
+// NotMeRefusal is the error of NotMe for the limit of an account.
+func NotMeRefusal(w throttle.Wait) error {
+	return named(limitRule("changes", fault.Limit(w.For, "too many links in messages about changes were used today; "+
+		"wait before using another one")), w)
 }
 
 // Forgot notes that somebody has forgotten the password of an account. who is a user name or an
@@ -207,7 +215,7 @@ func (s *Service) serveForgotten(ctx context.Context, t *tenant.Tenant, f Forgot
 	case err == nil && a.State() == Active:
 		return s.sendResetLink(ctx, t, a, f.ID, from)
 	case err == nil && a.State() == Waiting:
-		r := LinkReplacement{Account: a, Was: a.Email, Forgotten: f.ID}
+		r := LinkReplacement{Account: a, Was: a.Email, Forgotten: f.ID, Net: audit.Network(from.Addr)}
 		return s.handled(ctx, audit.Resend, t, a, f.ID, from, s.resend(ctx, t, r, s.deps.Now()))
 	case err == nil:
 		err = ErrHeld
@@ -263,7 +271,7 @@ func (s *Service) sendResetLink(
 ) error {
 	r := NewResetLink{
 		Tenant: t.ID, User: a.User, Notice: s.newNotice(a, mailmsg.Reset, ResetLife, ""), Forgotten: id,
-		Allowances: s.resetAllowances(t, a),
+		Allowances: s.resetAllowances(t, a, audit.Network(from.Addr)),
 	}
 	changed, err := s.deps.Store.AddResetLink(ctx, r, s.deps.Now())
 	if err == nil {
@@ -273,19 +281,25 @@ func (s *Service) sendResetLink(
 	return s.handled(ctx, audit.PasswordLink, t, a, id, from, err)
 }
 
-// resetAllowances returns the limits of messages to those who forgot a password. The places of activation
-// messages are others: signups with somebody's address must not keep that person from a new password, and
-// nobody can find out by a signup that such a message was sent.
-func (s *Service) resetAllowances(t *tenant.Tenant, a Account) []throttle.Allowance {
-	return []throttle.Allowance{{
+// resetAllowances returns the limits of messages to those who forgot a password, when somebody in a network has
+// asked for one. The places of activation messages are others: signups with somebody's address must not keep that
+// person from a new password, and nobody can find out by a signup that such a message was sent.
+func (s *Service) resetAllowances(t *tenant.Tenant, a Account, net string) []throttle.Allowance {
+	key := RecipientKey(a.Email)
+	places := []throttle.Allowance{{
+		Bucket: s.buckets.Of("reset from", t.ID, a.UID.String()+" "+net),
+		Rule:   throttle.ResetsPerNetwork,
+		Limit:  throttle.LimitReset,
+	}, {
 		Bucket: s.buckets.Of("reset", t.ID, a.UID.String()),
 		Rule:   throttle.ResetsPerAccount,
 		Limit:  throttle.LimitReset,
 	}, {
-		Bucket: s.buckets.Of("reset message", t.ID, RecipientKey(a.Email)),
-		Rule:   throttle.MessagesPerRecipient,
+		Bucket: s.buckets.Of("reset message", t.ID, key),
+		Rule:   throttle.ResetsPerRecipient,
 		Limit:  throttle.LimitRecipient,
 	}}
+	return s.withPerson(places, "reset message", key, throttle.ResetsPerPerson)
 }
 
 // handled ends the handling of a row that led to a change or to err. It records the outcome unless another
@@ -346,7 +360,7 @@ func (s *Service) ResetLink(ctx context.Context, t *tenant.Tenant, text string) 
 }
 
 // Reset sets a new password for one of the accounts of a reset link. It starts no session. It fails with
-// fault.Invalid, and with ErrLinkUsed for any link and account that do not belong together, whether or not
+// fault.Invalid and fault.Limited, and with ErrLinkUsed for any link and account that do not belong together, whether or not
 // there is such an account.
 func (s *Service) Reset(
 	ctx context.Context, t *tenant.Tenant, text, user string, p PasswordForm, from Origin,
@@ -384,6 +398,11 @@ func (s *Service) reset(
 	hash := token.Hash()
 	c := PasswordChange{
 		Account: a, Link: (*[32]byte)(&hash),
+		Allowances: []throttle.Allowance{{
+			Bucket: s.buckets.Of("reset use", t.ID, a.UID.String()),
+			Rule:   throttle.ResetUsesPerAccount,
+			Limit:  throttle.LimitPassword,
+		}},
 		Notice: s.newNotice(a, mailmsg.PasswordChanged, NoticeLife, audit.Network(from.Addr)),
 	}
 	changed, err := s.deps.Store.SetPassword(byOwner(ctx), c, s.deps.Now())
@@ -411,14 +430,22 @@ func (s *Service) NotMeLink(ctx context.Context, t *tenant.Tenant, text string) 
 
 // NotMe is for somebody who did not make a change. It uses up the link of the message about it, undoes
 // what ResetStore.NotMe undoes, ends all sessions, and returns the account as it is then, and the address of a
-// reset link below the tenant's public URL. It fails with ErrLinkUsed.
+// reset link below the tenant's public URL. It fails with ErrLinkUsed and
+// fault.Limited.
 func (s *Service) NotMe(
 	ctx context.Context, t *tenant.Tenant, text string, from Origin,
 ) (a Account, reset string, err error) {
 	err = ErrLinkUsed
 	next, n := s.unsentLink(ResetLife)
 	if token, ok := secret.ParseToken(text); ok {
-		a, err = s.deps.Store.NotMe(byOwner(ctx), t.ID, token.Hash(), n, s.deps.Now())
+		a, err = s.deps.Store.NotMe(byOwner(ctx), t.ID, token.Hash(), n, s.deps.Now(),
+			func(uid UID) throttle.Allowance {
+				return throttle.Allowance{
+					Bucket: s.buckets.Of("not me", t.ID, uid.String()),
+					Rule:   throttle.NotMePerAccount,
+					Limit:  throttle.LimitNotMe,
+				}
+			})
 	}
 	s.record(ctx, audit.PasswordNotMe, t, a, from, err)
 	return a, mailmsg.Path(mailmsg.Reset, next), refusedLink(err)

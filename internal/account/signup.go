@@ -373,12 +373,20 @@ func (s *Service) recipient(t *tenant.Tenant, email string) []throttle.Allowance
 		Rule:   throttle.MessagesPerRecipient,
 		Limit:  throttle.LimitRecipient,
 	}}
+	return s.withPerson(places, "message", key, throttle.MessagesPerPerson)
+}
+
+// withPerson adds the place that a message of a kind takes for its recipient at all tenants, if there are
+// several. key is the RecipientKey.
+func (s *Service) withPerson(
+	places []throttle.Allowance, kind, key string, rule throttle.Rule,
+) []throttle.Allowance {
 	if s.deps.OneTenant != nil && s.deps.OneTenant() {
 		return places
 	}
 	return append(places, throttle.Allowance{
-		Bucket: s.buckets.Of("message", 0, key),
-		Rule:   throttle.MessagesPerPerson,
+		Bucket: s.buckets.Of(kind, 0, key),
+		Rule:   rule,
 		Limit:  throttle.LimitPerson,
 	})
 }

@@ -188,6 +188,8 @@ type LinkReplacement struct {
 	// Forgotten is the row that asked for the link, or zero. Resend removes it, whether it succeeds or
 	// refuses, and fails with ErrHandled if it is gone.
 	Forgotten ForgottenID
+	// Net is the network that asked for the link, if Forgotten is not zero.
+	Net string
 	// CheckOnly makes every check and writes nothing, as in Signup.
 	CheckOnly bool
 }

@@ -11,6 +11,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -25,8 +26,9 @@ type TwoStepStore interface {
 	App(ctx context.Context, uid UID) (App, error)
 
 	// StartApp stores the sealed secret of a new app, which does not count until FinishApp. It replaces one
-	// that is not finished, and fails with ErrAppOn if there is one that is.
-	StartApp(ctx context.Context, a Account, sealed []byte, now time.Time) error
+	// that is not finished, and takes a place under each limit. It fails with ErrAppOn if there is one that is
+	// finished, and with fault.Limited.
+	StartApp(ctx context.Context, a Account, sealed []byte, now time.Time, limits ...throttle.Allowance) error
 
 	// FinishApp makes the app with the secret c.Sealed count, and adds recovery codes. Of concurrent calls
 	// one succeeds. It fails with ErrAppOn, with ErrAppReplaced if the account has another secret, and
@@ -46,7 +48,8 @@ type TwoStepStore interface {
 	// UseCode uses up a code: a step of the app that is newer than all that were used, or else a recovery
 	// code. Of concurrent calls with one code, one succeeds, on all servers together. It fails with
 	// ErrCodeWrong, which takes a place under each limit, and with fault.Limited. It returns how many
-	// recovery codes are left.
+	// recovery codes are left. A wrong code adds the notice if the places of Noticed are full, unless one of its
+	// kind was made within Noticed.Rule.Per.
 	UseCode(ctx context.Context, u CodeUse, now time.Time) (left int, err error)
 }
 
@@ -87,6 +90,9 @@ type CodeUse struct {
 	// Recovery has the HMACs of a recovery code under each key, or nothing.
 	Recovery   [][32]byte
 	Allowances []throttle.Allowance // for a wrong code
+	// Noticed counts wrong codes for the notice. It refuses nothing.
+	Noticed throttle.Allowance
+	Notice
 }
 
 // Errors of second factors.
@@ -185,25 +191,26 @@ func (s *Service) StartApp(
 		err = ErrNotActivated
 	} else {
 		sealed := s.appSecrets.Seal(proved.Tenant, place(proved), app[:])
-		err = s.deps.Store.StartApp(byOwner(ctx), proved, sealed, s.deps.Now())
+		err = s.deps.Store.StartApp(byOwner(ctx), proved, sealed, s.deps.Now(), s.changeLimit(proved))
 	}
 	s.record(ctx, audit.TwoStepBegin, t, proved, from, err)
 	return app, err
 }
 
 // FinishApp turns an authenticator app on, with a code that proves that the app has the secret. It returns
-// recovery codes, which cannot be had again. The owner gets a message, which appears together with the
+// recovery codes, which cannot be had again, and the account as it is then: all its sessions have ended. The owner
+// gets a message, which appears together with the
 // change, as that of ChangePassword. It fails with fault.Invalid for a code that is not that of the app.
 func (s *Service) FinishApp(
 	ctx context.Context, t *tenant.Tenant, proved Account, code string, from Origin,
-) (codes []string, err error) {
-	c := s.newAppChange(t, proved, from)
+) (codes []string, a Account, err error) {
+	c := s.newAppChange(t, proved, mailmsg.AppOn, from)
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
 	if c.Sealed, c.Step, err = s.matchNew(ctx, proved, code); err == nil {
-		err = s.changeApp(ctx, c, s.deps.Store.FinishApp)
+		a, err = s.changeApp(ctx, c, s.deps.Store.FinishApp)
 	}
 	s.record(ctx, audit.TwoStepOn, t, proved, from, err)
-	return codes, err
+	return codes, a, err
 }
 
 // matchNew returns the sealed secret of the app that is being set up, and the step of a code of it.
@@ -248,7 +255,7 @@ func (s *Service) RenewCodes(
 ) (codes []string, err error) {
 	c := AppChange{Account: proved}
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
-	err = s.changeApp(ctx, c, s.deps.Store.RenewCodes)
+	_, err = s.changeApp(ctx, c, s.deps.Store.RenewCodes)
 	s.record(ctx, audit.TwoStepCodes, t, proved, from, err)
 	return codes, err
 }
@@ -256,36 +263,49 @@ func (s *Service) RenewCodes(
 // RemoveApp turns the authenticator app of an account off. Its recovery codes no longer work. The owner gets
 // a message.
 func (s *Service) RemoveApp(ctx context.Context, t *tenant.Tenant, proved Account, from Origin) error {
-	err := s.changeApp(ctx, s.newAppChange(t, proved, from), s.deps.Store.RemoveApp)
+	_, err := s.changeApp(ctx, s.newAppChange(t, proved, mailmsg.AppOff, from), s.deps.Store.RemoveApp)
 	s.record(ctx, audit.TwoStepOff, t, proved, from, err)
 	return err
 }
 
-// newAppChange returns a change that sends a message.
-func (s *Service) newAppChange(t *tenant.Tenant, proved Account, from Origin) AppChange {
+// newAppChange returns a change that sends a message with a detail.
+func (s *Service) newAppChange(t *tenant.Tenant, proved Account, detail string, from Origin) AppChange {
 	return AppChange{
-		Account: proved,
-		Allowances: []throttle.Allowance{{
-			Bucket: s.buckets.Of("factors", t.ID, proved.UID.String()),
-			Rule:   throttle.FactorChangesPerAccount,
-			Limit:  throttle.LimitFactors,
-		}},
-		Notice: s.newNotice(proved, mailmsg.FactorChanged, NoticeLife, audit.Network(from.Addr)),
+		Account:    proved,
+		Allowances: s.factorChange(proved),
+		Notice:     s.newFactorNotice(proved, detail, audit.Network(from.Addr)),
 	}
+}
+
+// factorChange is the limit of changes of the authenticator app and the passkeys of an account, each of which
+// sends a message.
+func (s *Service) factorChange(a Account) []throttle.Allowance {
+	return []throttle.Allowance{{
+		Bucket: s.buckets.Of("factors", a.Tenant, a.UID.String()),
+		Rule:   throttle.FactorChangesPerAccount,
+		Limit:  throttle.LimitFactors,
+	}}
+}
+
+// newFactorNotice returns a message about a change of the authenticator app or the passkeys of an account.
+func (s *Service) newFactorNotice(a Account, detail, net string) Notice {
+	n := s.newNotice(a, mailmsg.FactorChanged, NoticeLife, net)
+	n.Detail = detail
+	return n
 }
 
 // changeApp makes a change, and has its message written.
 func (s *Service) changeApp(
 	ctx context.Context, c AppChange, change func(context.Context, AppChange, time.Time) (Account, error),
-) error {
+) (Account, error) {
 	if c.Account.Pending() {
-		return ErrNotActivated
+		return Account{}, ErrNotActivated
 	}
 	a, err := change(byOwner(ctx), c, s.deps.Now())
 	if c.Message != (mailmsg.ID{}) {
 		s.writeAfter(a, c.Notice, err)
 	}
-	return err
+	return a, err
 }
 
 // UseCode uses up a code of the authenticator app of an account, or a recovery code, for somebody who has
@@ -297,6 +317,11 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 			// Somebody who guesses has the password. A new one ends that, and the wait of the owner too.
 			Bucket: s.buckets.Of("code", t.ID, fmt.Sprint(a.UID, " ", a.Passwords)),
 			Rule:   throttle.WrongCodes,
+			Limit:  throttle.LimitCode,
+		}, {
+			// Somebody with the mailbox can choose a new password any number of times.
+			Bucket: s.buckets.Of("codes", t.ID, a.UID.String()),
+			Rule:   throttle.WrongCodesInAll,
 			Limit:  throttle.LimitCode,
 		}},
 	}
@@ -315,7 +340,15 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 	} else if plain, ok := parseRecoveryCode(code); ok {
 		u.Recovery = s.recoveryCodes.Sums(a.UID[:], []byte(plain))
 	}
+	u.Noticed = throttle.Allowance{
+		Bucket: s.buckets.Of("wrong codes", t.ID, fmt.Sprint(a.UID, " ", a.Passwords)),
+		Rule:   throttle.WrongCodesNoticed,
+	}
+	u.Notice = s.newNotice(a, mailmsg.WrongCodes, NoticeLife, audit.Network(from.Addr))
 	_, err := s.deps.Store.UseCode(byOwner(ctx), u, s.deps.Now())
+	if errors.Is(err, ErrCodeWrong) || errors.Is(err, fault.ErrInDoubt) { // the message is there, or not
+		s.deps.Outbox.Recheck(outbox.Ref{Tenant: t.ID, Account: a.UID, Message: u.Message})
+	}
 	if u.Recovery != nil && !errors.Is(err, ErrCodeWrong) {
 		s.record(ctx, audit.TwoStepRecovery, t, a, from, err)
 	}
@@ -325,6 +358,6 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 // RemoveFactors removes all second factors of an account, for an operator, and ends its sessions. The owner gets
 // a message, which a server writes within seconds. It changes nothing of an account without any.
 func (s *Service) RemoveFactors(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
-	n := s.newNotice(Account{Tenant: t.ID}, mailmsg.FactorChanged, NoticeLife, "")
+	n := s.newFactorNotice(Account{Tenant: t.ID}, mailmsg.FactorsRemoved, "")
 	return s.deps.Store.RemoveFactors(ctx, t.ID, user, n, s.deps.Now())
 }

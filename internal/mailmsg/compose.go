@@ -29,18 +29,32 @@ const (
 	// EmailChanged goes to the previous address, and says that there is another one. Its link sets the
 	// account's address back too.
 	EmailChanged Kind = "email_changed"
-	// FactorChanged says that a second factor was added or removed. Its link removes those that were
-	// added in the last days, too.
+	// FactorChanged says that an authenticator app or a passkey was added or removed. Its link removes those
+	// that were added since, too.
 	FactorChanged Kind = "factor_changed"
 	// NewBrowser says that somebody signed in with a browser that the account was not used with before.
 	NewBrowser Kind = "new_browser"
+	// WrongCodes says that somebody who knows the password has entered wrong codes.
+	WrongCodes Kind = "wrong_codes"
 	// Leaving says that the account will be erased. Its link is for a person who stays.
 	Leaving Kind = "leaving"
 )
 
 // NotMe lists the kinds of messages whose link is for somebody who did not make the change. It ends all
 // sessions and leads to another password.
-var NotMe = []Kind{PasswordChanged, EmailChanged, FactorChanged, NewBrowser}
+var NotMe = []Kind{PasswordChanged, EmailChanged, FactorChanged, NewBrowser, WrongCodes}
+
+// The details of FactorChanged. They are stored, so they never change.
+const (
+	AppOn          = "app_on"
+	AppOff         = "app_off"
+	PasskeyAdded   = "passkey_added"
+	PasskeyRemoved = "passkey_removed"
+	FactorsRemoved = "removed_by_operator"
+)
+
+// FactorDetails lists the details of FactorChanged.
+var FactorDetails = []string{AppOn, AppOff, PasskeyAdded, PasskeyRemoved, FactorsRemoved}
 
 // linkPaths are the parts of links between the tenant's public URL and the token. That of an
 // activation link is in the wire contract.
@@ -52,6 +66,7 @@ var linkPaths = map[Kind]string{
 	EmailChanged:    notMePath,
 	FactorChanged:   notMePath,
 	NewBrowser:      notMePath,
+	WrongCodes:      notMePath,
 	Leaving:         "/stay.html?token=",
 }
 
@@ -71,6 +86,9 @@ type Link struct {
 	Resent bool
 	// Net is the network that a change came from, such as 192.0.2.0/24. Some kinds do not have it.
 	Net string
+	// Detail is which change FactorChanged is about, and the browser of NewBrowser as session.BrowserOf names
+	// it. Other kinds do not have it.
+	Detail string
 	// User is the user name of the account. Messages about a change say it: they go to the account's owner,
 	// who may have several. Those that a stranger can cause, of an activation or a reset, do not.
 	User string
@@ -81,6 +99,28 @@ func (l Link) url(t *tenant.Tenant) string { return t.PublicURL + Path(l.Kind, l
 
 // Path returns the address of a link below the tenant's public URL.
 func Path(k Kind, token secret.Token) string { return linkPaths[k] + token.Text() }
+
+// key returns the key of a part of the message: that of its detail, its kind, or all kinds in NotMe.
+func (l Link) key(words *i18n.Words, part string) string {
+	kind := "message." + string(l.Kind) + "."
+	for _, key := range []string{kind + l.Detail + "." + part, kind + part} {
+		if _, ok := words.Find(key); ok {
+			return key
+		}
+	}
+	return "message.not_me." + part
+}
+
+// browser returns a label of session.BrowserOf in a language.
+func browser(words *i18n.Words, label string) string {
+	if label == "" {
+		return words.Text("sessions.unknown")
+	}
+	if name, system, ok := strings.Cut(label, " on "); ok {
+		return words.Text("sessions.on", "browser", name, "system", system)
+	}
+	return label
+}
 
 // Compose returns the message with a link, in a language. It fails only if an operator's template
 // fails, which Load has checked.
@@ -115,12 +155,8 @@ func (ts Templates) Compose(t *tenant.Tenant, tag i18n.Tag, id ID, to string, li
 	}
 	if link.Kind != Activation {
 		say := func(part string) string {
-			key := "message." + string(link.Kind) + "." + part
-			if _, ok := words.Find(key); !ok { // it is that of all kinds in NotMe
-				key = "message.not_me." + part
-			}
-			return words.Text(key, "platform", c.Platform, "when", words.Moment(link.Made), "net", link.Net,
-				"user", link.User)
+			return words.Text(link.key(words, part), "platform", c.Platform, "when", words.Moment(link.Made),
+				"net", link.Net, "user", link.User, "browser", browser(words, link.Detail))
 		}
 		c.Subject = say("subject")
 		m.Subject = c.Subject

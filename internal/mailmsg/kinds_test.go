@@ -14,12 +14,13 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// kindPaths are the paths of the links in messages about changes.
+// kindPaths are the paths of the links in messages about changes that have no detail.
 var kindPaths = map[mailmsg.Kind]string{
 	mailmsg.Reset:           "/reset.html?token=",
 	mailmsg.ConfirmEmail:    "/confirm-email.html?token=",
 	mailmsg.PasswordChanged: "/not-me.html?token=",
 	mailmsg.EmailChanged:    "/not-me.html?token=",
+	mailmsg.WrongCodes:      "/not-me.html?token=",
 	mailmsg.Leaving:         "/stay.html?token=",
 }
 
@@ -30,13 +31,36 @@ func TestKinds(t *testing.T) {
 		Settings: tenant.Settings{Product: "Example & Phones", Accent: "#c8102e"},
 	}
 	token := secret.Token{4, 5, 6}
+	type message struct {
+		name   string
+		kind   mailmsg.Kind
+		detail string
+		path   string
+	}
+	var messages []message
 	for kind, path := range kindPaths {
+		messages = append(messages, message{string(kind), kind, "", path})
+	}
+	for _, detail := range mailmsg.FactorDetails {
+		messages = append(messages,
+			message{"factor_changed." + detail, mailmsg.FactorChanged, detail, "/not-me.html?token="})
+	}
+	messages = append(messages,
+		message{"new_browser", mailmsg.NewBrowser, "Firefox on Windows", "/not-me.html?token="},
+		message{"new_browser.unknown", mailmsg.NewBrowser, "", "/not-me.html?token="},
+		message{"factor_changed.later", mailmsg.FactorChanged, "of a later program", "/not-me.html?token="})
+	for _, x := range messages {
+		kind, path := x.kind, x.path
 		for _, tag := range i18n.Tags {
-			name := string(kind) + "." + string(tag)
+			name := x.name + "." + string(tag)
 			t.Run(name, func(t *testing.T) {
 				link := mailmsg.Link{
 					Kind: kind, Token: token, Made: noon, Expires: noon.Add(time.Hour), Net: "192.0.2.0/24",
-					User: "ann.other",
+					Detail: x.detail, User: "ann.other",
+				}
+				byOperator := x.detail == mailmsg.FactorsRemoved
+				if byOperator {
+					link.Net = ""
 				}
 				m, err := mailmsg.Templates{}.Compose(tn, tag, mailmsg.ID{1}, "Ann+x@mail.test", link)
 				if err != nil {
@@ -74,10 +98,46 @@ func TestKinds(t *testing.T) {
 					t.Error("the network is missing")
 				}
 				named := slices.Contains(mailmsg.NotMe, kind) || kind == mailmsg.Leaving
+				if x.kind == mailmsg.NewBrowser {
+					words := i18n.In(tag)
+					want := words.Text("sessions.unknown")
+					if x.detail != "" {
+						want = words.Text("sessions.on", "browser", "Firefox", "system", "Windows")
+					}
+					if !strings.Contains(m.HTML, want) {
+						t.Errorf("the browser %s is missing", want)
+					}
+				}
 				if named != strings.Contains(m.Text, link.User) {
 					t.Errorf("the user name is missing, or there is one:\n%s", m.Text)
 				}
 			})
+		}
+	}
+}
+
+// TestFactorDetails checks that each change of an authenticator app or a passkey has a subject and a text of its
+// own, in every language.
+func TestFactorDetails(t *testing.T) {
+	tn := &tenant.Tenant{Host: "phone.test", PublicURL: "https://phone.test"}
+	for _, tag := range i18n.Tags {
+		seen := map[string]string{}
+		for _, detail := range append([]string{"of a later program"}, mailmsg.FactorDetails...) {
+			link := mailmsg.Link{
+				Kind: mailmsg.FactorChanged, Made: noon, Expires: noon.Add(time.Hour), Detail: detail,
+				Net: "192.0.2.0/24", User: "ann",
+			}
+			m, err := mailmsg.Templates{}.Compose(tn, tag, mailmsg.ID{1}, "ann@mail.test", link)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, _, _ := strings.Cut(m.Text, "https://")
+			for _, text := range []string{m.Subject, first} {
+				if other, ok := seen[text]; ok {
+					t.Errorf("%s: %s and %s have the text %q", tag, detail, other, text)
+				}
+				seen[text] = detail
+			}
 		}
 	}
 }

@@ -65,8 +65,8 @@ type Entry struct {
 	Resent bool
 	// Replaced means that a newer activation message has made the link invalid.
 	Replaced bool
-	// Net is where a change came from, for the kinds that say it.
-	Net string
+	// Net is where a change came from, and Detail which change it was, for the kinds that say it.
+	Net, Detail string
 
 	User  string
 	Email string // where the message goes
@@ -196,7 +196,7 @@ func open(v *secret.Vault, e Entry) (secret.Token, error) {
 func (o *Outbox) Stage(t *tenant.Tenant, e Entry, token secret.Token) (StagedMessage, error) {
 	m, err := o.deps.Templates.Compose(t, e.Lang, e.Message, e.Email, mailmsg.Link{
 		Kind: e.Kind, Token: token, Made: e.Made, Expires: e.Expires, Resent: e.Resent, Net: e.Net,
-		User: e.User,
+		Detail: e.Detail, User: e.User,
 	})
 	if err != nil {
 		return nil, err

@@ -122,8 +122,13 @@ func (a *Authenticator) secondStep(
 			fault.Is(err, fault.NotFound): // since the proof
 			err, outcome = ErrDenied, "denied"
 		}
-	case requiresFactor(t, owner) && owner.Factors.Has(account.FactorPasskey):
-		// A session of this account began with the passkey.
+	case !requiresFactor(t, owner):
+	case FactorMissing(t, owner):
+		if !setsUpFactor[at.Action] {
+			err, outcome = ErrFactorMissing, "factor_needed"
+		}
+	case owner.Factors.Has(account.FactorPasskey):
+		// Its sessions that count began with the passkey.
 		if !a.hasSession(ctx, t, owner, at) {
 			err, outcome = ErrPasskey, "passkey_needed"
 		}
@@ -134,9 +139,19 @@ func (a *Authenticator) secondStep(
 	return err
 }
 
+// setsUpFactor are the actions of a proof by an account that must have a second factor and has none yet.
+var setsUpFactor = map[audit.Action]bool{
+	audit.SignIn: true, audit.TwoStepBegin: true, audit.TwoStepOn: true, audit.PasskeyAdd: true,
+}
+
 // requiresFactor reports whether the platform requires a second factor for an account.
 func requiresFactor(t *tenant.Tenant, a account.Account) bool {
 	return t.RequireFactor == tenant.RequireAdmin && a.Role == account.Admin
+}
+
+// FactorMissing reports whether the platform requires a second factor of an account that has none.
+func FactorMissing(t *tenant.Tenant, a account.Account) bool {
+	return requiresFactor(t, a) && a.Factors == 0
 }
 
 // hasSession reports whether a request came with a session of an account.

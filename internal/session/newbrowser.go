@@ -58,8 +58,9 @@ type Noticed struct {
 
 // Notices makes messages about sign-ins, and has them written.
 type Notices interface {
-	// NewBrowserNotice returns a message about a sign-in from a network.
-	NewBrowserNotice(tenant int64, net string, at time.Time) account.Notice
+	// NewBrowserNotice returns a message about a sign-in from a network with a browser, as BrowserOf
+	// names it.
+	NewBrowserNotice(tenant int64, net, browser string, at time.Time) account.Notice
 	// WriteNotice has a notice written after its transaction ended with err. If that is
 	// fault.ErrInDoubt, the notice is written if it was added.
 	WriteNotice(a account.Account, n account.Notice, err error)
@@ -69,7 +70,7 @@ type Notices interface {
 func (u *uses) makeNotices(list []Record) {
 	for _, s := range list {
 		if s.New != nil && s.New.Notice.Kind == "" {
-			s.New.Notice = u.notices.NewBrowserNotice(s.New.Tenant.ID, s.New.Net, s.New.At)
+			s.New.Notice = u.notices.NewBrowserNotice(s.New.Tenant.ID, s.New.Net, s.New.Browser, s.New.At)
 		}
 	}
 }

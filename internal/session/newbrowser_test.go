@@ -101,7 +101,7 @@ func TestNewBrowser(t *testing.T) {
 	a, err := h.Accounts.Find(t.Context(), h.Tenant.ID, "ann")
 	h.Must(err)
 	a.Passwords++ // as after a change by a browser that knows the password
-	h.Continue(t.Context(), h.Tenant, a, world.NewOrigin())
+	h.Continue(t.Context(), h.Tenant, a, world.NewOrigin(), session.ByPassword)
 	h.wantTold()
 	a.Passwords--
 	if _, err := h.Store.SetPassword(t.Context(), account.PasswordChange{

@@ -124,10 +124,14 @@ func (u *uses) due(id [16]byte, seen time.Time) bool {
 	return !ok || now.Sub(last) >= seenInterval || now.Before(last)
 }
 
-// add has a record written soon. It does not wait, and drops the record if too many wait.
+// add has a record written soon. It does not wait, and drops the record if too many wait. That of a sign-in
+// with what may be a new browser is then written at once: otherwise somebody could prevent the message to the
+// owner by signing in to an account of their own very often.
 func (u *uses) add(ctx context.Context, s Record) {
 	if !u.records.Add(ctx, s) {
-		return
+		if s.New == nil || u.write(context.WithoutCancel(ctx), []Record{s}) != nil {
+			return
+		}
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"dialtone/internal/account"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/recorder"
 )
 
@@ -36,6 +38,12 @@ func TestUsesBounds(t *testing.T) {
 		for i := range recorder.MaxWaiting + 1000 {
 			u.add(t.Context(), numbered(i, time.Now()))
 		}
+		signedIn := numbered(-1, time.Now())
+		signedIn.New = &NewBrowser{Notice: account.Notice{Kind: mailmsg.NewBrowser}}
+		if u.add(t.Context(), signedIn); store.records != 1 {
+			t.Errorf("written were %d records, want that of a sign-in with a new browser", store.records)
+		}
+		store.records = 0
 		due := func(n int) bool { return u.due(numbered(n, time.Now()).ID, time.Time{}) }
 		if !due(recorder.MaxWaiting+1) || due(5) {
 			t.Error("a dropped session counts as recorded, or one that waits does not")

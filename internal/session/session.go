@@ -31,8 +31,9 @@
 // Authenticate asks for it after the right password only, for every action. A code works once, on all servers
 // together, and wrong ones are limited for the account, whatever token comes with them.
 //
-// A platform may require a second factor of some accounts. A session of such an account without one only
-// serves to set one up. If it has a passkey and no app, its password counts only together with a session.
+// A platform may require a second factor of some accounts. A session or a proof of such an account without one
+// only serves to set one up. A session counts only if it began with a code or a passkey. If the account has a
+// passkey and no app, its password counts only together with such a session.
 //
 // # Sessions
 //
@@ -89,16 +90,18 @@
 // spent. Guesses at the password can be tried against it, which is one more reason for TLS.
 //
 // With the password, an attacker without a code cannot sign in to an account with an authenticator app, nor
-// change its password or anything else. The attacker can register a phone, since SIP has no second step, learns
-// that the account has an app, and can keep the owner out by wrong codes until the owner chooses another
-// password by mail. A reset by mail does not remove the app, so somebody with the mailbox needs a code too. Without
-// an app, the attacker can do all that the owner can, and add an app of their own: the message about
-// that has a link that removes it.
+// change its password or anything else. The attacker can register a phone, since SIP has no second step,
+// learns that the account has an app, and can keep the owner out by wrong codes, until the owner chooses
+// another password by mail or, with many of them, for a day. Neither a reset by mail nor the link of its
+// message removes the app, so somebody with the mailbox needs a code too for the website, but not for
+// phones. Without an app, the attacker can do all that the owner can, and add an app of their own: the
+// message about that has a link that removes it.
 //
 // With a copy of the database, nobody can make a token or a cookie: the database has IDs, and no
 // signing key. It shows when and from which network and kind of browser each account was used. Somebody
 // who can write to the database can end sessions, hide them from the list and lift revocations and the
-// idle limit of stolen tokens, but make none; an epoch can be set back, and an authenticator app be removed.
+// idle limit of stolen tokens, but make none; an epoch can be set back, and an authenticator app be removed,
+// and a code that was used be made to count again.
 // Its secret is sealed, and recovery codes are hashed under a key that the database does not have.
 //
 // With the signing key, anybody can make sessions of every account whose UID and epoch are known,
@@ -294,12 +297,12 @@ func (a *Authenticator) SignIn(
 	return a.grant(ctx, t, owner, from, how, signedIn), nil
 }
 
-// Continue returns what the browser gets that has changed the password of an account. The change has
-// ended all sessions and device tokens, also those of this browser.
+// Continue returns what the browser gets whose owner has proved to be there, how, and made a change that ended
+// all sessions of the account, or gave it a second factor.
 func (a *Authenticator) Continue(
-	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
+	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
 ) Grant {
-	return a.grant(ctx, t, owner, from, ByPassword, nil)
+	return a.grant(ctx, t, owner, from, how, nil)
 }
 
 // grant starts a session, for a person who has just signed in, and has it listed soon.
@@ -380,10 +383,33 @@ func (a *Authenticator) signedIn(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, secret.Ticket, error) {
 	owner, k, err := a.readSession(ctx, t, token, from)
-	if err == nil && owner.Factors == 0 && requiresFactor(t, owner) {
-		return account.Account{}, secret.Ticket{}, ErrFactorMissing
+	if err != nil || !requiresFactor(t, owner) {
+		return owner, k, err
 	}
-	return owner, k, err
+	how := ByPassword
+	if FactorMissing(t, owner) {
+		err = ErrFactorMissing
+	} else if how, err = a.how(ctx, owner, k.ID); err == nil && how == ByPassword {
+		// It began before the factor was there or required, or its record is lost: another sign-in is needed.
+		err = ErrDenied
+	}
+	if err != nil {
+		return account.Account{}, secret.Ticket{}, err
+	}
+	return owner, k, nil
+}
+
+// How returns how the session of a token began, as far as it is known, and the session's account. It fails as
+// SignedIn does, except that it works without a second factor, as SignedInToSetUp.
+func (a *Authenticator) How(
+	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
+) (account.Account, How, error) {
+	owner, k, err := a.readSession(ctx, t, token, from)
+	if err != nil {
+		return owner, ByPassword, err
+	}
+	how, err := a.how(ctx, owner, k.ID)
+	return owner, how, err
 }
 
 func (a *Authenticator) readSession(

@@ -22,7 +22,7 @@ import (
 var _ account.Store = (*Store)(nil)
 
 const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential,
-	has_sha256, lang, confirmed, set_state, set_at, set_by, set_why, password_n, leaving, factors`
+	has_sha256, lang, confirmed, set_state, set_at, set_by, set_why, password_n, leaving, factors, email_n`
 
 // live is the condition that an account exists, with the present time as $1.
 const live = `closed IS NULL AND (activated IS NOT NULL OR expires > $1)`
@@ -39,13 +39,13 @@ func scanAccount(row engine.Scanner, first ...any) (account.Account, error) {
 		created, expires, setAt  int64
 		activatedAt, confirmedAt sql.NullInt64
 		leaving                  sql.NullInt64
-		dst                      [30]any
+		dst                      [31]any
 	}
 	a := &v.Account
 	err := row.Scan(append(append(v.dst[:0], first...), &v.uid, &a.Tenant, &a.User, &a.Name, &a.Email, &v.role, &a.Held,
 		&v.created, &v.expires, &v.activatedAt, &a.Epoch, &a.Sealed, &a.HasSHA256, &v.language, &v.confirmedAt,
 		&v.setState, &v.setAt, &a.Set.By, &a.Set.Reason, &a.Passwords,
-		&v.leaving, &a.Factors)...)
+		&v.leaving, &a.Factors, &a.Emails)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return *a, errNoAccount
 	} else if err != nil {
@@ -445,7 +445,7 @@ func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *tra
 	}
 	if _, err := tx.Exec(`UPDATE account SET closed = $1, name = '', email = '', credential = $3,
 		has_sha256 = FALSE, token = NULL, lang = 'en', confirmed = NULL, epoch = epoch + 1, set_state = '',
-		set_at = 0, set_by = '', set_why = '', leaving = NULL, factors = 0 WHERE uid = $2`,
+		set_at = 0, set_by = '', set_why = '', leaving = NULL, factors = 0, email_n = 0 WHERE uid = $2`,
 		engine.Micros(now), a.UID[:], []byte{}); err != nil {
 		return nil, err
 	}

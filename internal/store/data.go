@@ -39,8 +39,8 @@ func (s *Store) HeldAbout(ctx context.Context, a account.Account, host string) (
 	q := s.engine.Reads(ctx)
 	var changed sql.NullInt64
 	var token bool
-	if err := q.Row(`SELECT password_n, password_at, token IS NOT NULL FROM account WHERE uid = $1`, a.UID[:]).
-		Scan(&d.Account.Passwords, &changed, &token); err != nil {
+	if err := q.Row(`SELECT password_at, token IS NOT NULL FROM account WHERE uid = $1`, a.UID[:]).
+		Scan(&changed, &token); err != nil {
 		return d, err
 	}
 	d.Account.PasswordChanged = timeOf(changed)
@@ -97,7 +97,9 @@ func (s *Store) HeldAbout(ctx context.Context, a account.Account, host string) (
 	return d, err
 }
 
-// messagesOf returns the messages to an account that are being written or sent, or were sent not long ago.
+// messagesOf returns the messages to the address of an account that are being written or sent, or were sent not
+// long ago. Those to other addresses are left out: nobody may learn from them whether a request to use another
+// address sent a message (account.Service.RequestEmail).
 func messagesOf(q engine.Querier, a account.Account) ([]account.DataMessage, error) {
 	list, err := listOf(q, func(row engine.Scanner, x *account.DataMessage) error {
 		var id []byte
@@ -114,7 +116,8 @@ func messagesOf(q engine.Querier, a account.Account) ([]account.DataMessage, err
 		}
 		return err
 	}, `SELECT o.message, o.kind, o.made, o.until, COALESCE(NULLIF(o.address, ''), a.email), o.net
-		FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 ORDER BY o.made, o.message`, a.UID[:])
+		FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1
+			AND o.address IN ('', a.email) ORDER BY o.made, o.message`, a.UID[:])
 	if err != nil {
 		return nil, err
 	}
@@ -123,11 +126,11 @@ func messagesOf(q engine.Querier, a account.Account) ([]account.DataMessage, err
 		x.ID, x.To, x.State = hex.EncodeToString(d.Message[:]), d.Email, string(d.State)
 		x.Since, x.Expires, x.Attempts, x.Answer = d.Since, &d.Expires, d.Attempts, d.Answer
 		return err
-	}, deliveryQuery+`WHERE d.account = $1 ORDER BY d.since, d.message`, a.UID[:])
+	}, deliveryQuery+`WHERE d.account = $1 AND `+recipient+` = $2 ORDER BY d.since, d.message`, a.UID[:], a.Email)
 	return append(list, sent...), err
 }
 
-// linksOf returns the links of an account, but not its activation link.
+// linksOf returns the links of an account, but not its activation link, nor one that sets another address.
 func linksOf(q engine.Querier, a account.Account) ([]account.DataLink, error) {
 	scan := func(row engine.Scanner, x *account.DataLink) error {
 		var made sql.NullInt64
@@ -136,8 +139,8 @@ func linksOf(q engine.Querier, a account.Account) ([]account.DataLink, error) {
 		x.Made, x.Until = timeOf(made), engine.FromMicros(until)
 		return err
 	}
-	list, err := listOf(q, scan, `SELECT kind, made, until, email FROM link WHERE account = $1 AND kind <> $2
-		ORDER BY made, token`, a.UID[:], olderLink)
+	list, err := listOf(q, scan, `SELECT kind, made, until, email FROM link WHERE account = $1 AND kind NOT IN ($2, $3)
+		ORDER BY made, token`, a.UID[:], olderLink, string(mailmsg.ConfirmEmail))
 	if err != nil {
 		return nil, err
 	}

@@ -19,28 +19,29 @@ import (
 var dataTables = map[string]struct{ in, out, row string }{
 	"account": {
 		in: "uid username name email role held created expires activated confirmed leaving lang set_state set_at " +
-			"set_why password_n password_at",
+			"set_why password_at",
 		// The tenant is in Data by its host. closed is set only when nothing else is left. set_by names an
 		// operator. The others are counters of the program, hashes and keys; factors is a summary of other tables.
-		out: "tenant closed set_by epoch credential has_sha256 token factors",
+		out: "tenant closed set_by epoch password_n email_n credential has_sha256 token factors",
 	},
 	"outbox": {
-		in: "account message made kind address until net", out: "token node turn",
+		in: "account message made kind address until net", out: "token node turn detail",
 		row: `(account, message, token, made, kind, address, until, net)
-			VALUES ($1, x'01', x'', 1, 'marker kind', 'marker address', 2, 'marker net')`,
+			VALUES ($1, x'01', x'', 1, 'marker kind', 'ann@mail.test', 2, 'marker net')`,
 	},
 	"delivery": {
 		in: "message account state since expires attempts answer email", out: "node due",
 		row: `(message, account, state, since, expires, attempts, answer, email)
-			VALUES (x'02', $1, 'marker state', 1, 2, 3, 'marker answer', 'marker to')`,
+			VALUES (x'02', $1, 'marker state', 1, 2, 3, 'marker answer', 'ann@mail.test')`,
 	},
 	"replaced": {
 		in: "account email until", out: "token message",
 		row: `VALUES (x'03', $1, x'04', 'marker older address', 5)`,
 	},
 	"link": {
-		in: "account kind email made until", out: "token",
-		row: `VALUES (x'05', $1, 'marker link', 'marker link address', 1, 2)`,
+		in: "account kind email made until", out: "token email_n",
+		row: `(token, account, kind, email, made, until)
+			VALUES (x'05', $1, 'marker link', 'marker link address', 1, 2)`,
 	},
 	"session": {
 		in: "account began seen until net browser how", out: "id epoch",

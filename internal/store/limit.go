@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/throttle"
@@ -20,6 +21,22 @@ func longestWait(q engine.Querier, list []throttle.Allowance, now time.Time) (lo
 		longest = longest.Max(wait)
 	}
 	return longest, nil
+}
+
+// takeChange takes a place for a change of an account that sends no message. It fails with
+// account.ChangeRefusal.
+func takeChange(tx engine.Tx, limits []throttle.Allowance, now time.Time) error {
+	if err := tx.Lock(placeKeys(limits)...); err != nil {
+		return err
+	}
+	wait, err := longestWait(tx, limits, now)
+	if err != nil {
+		return err
+	}
+	if wait.For > 0 {
+		return account.ChangeRefusal(wait)
+	}
+	return takePlaces(tx, limits, account.NewUID(now), now)
 }
 
 // waitFor returns the wait until a limit allows another use: until the oldest of the last Limit

@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/test/conformance"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/throttle"
 )
 
 func TestLinearizableOnSQLite(t *testing.T) {
@@ -121,8 +122,9 @@ func (s *roundRobin) ResetLink(
 
 func (s *roundRobin) NotMe(
 	ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
+	limits ...func(account.UID) throttle.Allowance,
 ) (account.Account, error) {
-	return s.next().NotMe(ctx, tenant, token, n, now)
+	return s.next().NotMe(ctx, tenant, token, n, now, limits...)
 }
 
 func (s *roundRobin) RecordSessions(ctx context.Context, list []session.Record) ([]session.Noticed, error) {

@@ -28,7 +28,8 @@ func pendingEntries(q engine.Querier, condition string, args ...any) (list []out
 		var message []byte
 		var made, until int64
 		var kind, address string
-		a, err := scanAccount(row, &message, &e.SealedToken, &made, &kind, &address, &until, &e.Net, &e.Replaced)
+		a, err := scanAccount(row, &message, &e.SealedToken, &made, &kind, &address, &until, &e.Net, &e.Detail,
+			&e.Replaced)
 		if err != nil {
 			return err
 		}
@@ -46,7 +47,7 @@ func pendingEntries(q engine.Querier, condition string, args ...any) (list []out
 		}
 		list = append(list, e)
 		return nil
-	}, `SELECT o.message, o.token, o.made, o.kind, o.address, o.until, o.net,
+	}, `SELECT o.message, o.token, o.made, o.kind, o.address, o.until, o.net, o.detail,
 		o.kind = '' AND EXISTS (SELECT 1 FROM outbox n
 			WHERE n.account = o.account AND n.turn > o.turn AND n.kind = ''), `+
 		accountColumns+`

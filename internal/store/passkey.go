@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/throttle"
 )
 
 var _ account.PasskeyStore = (*Store)(nil)
@@ -44,6 +45,9 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 		if a.Epoch != n.Account.Epoch {
 			return account.ErrPasskeyStale
 		}
+		if err := mayChangeFactors(tx, n.Allowances, now); err != nil {
+			return err
+		}
 		count, err := engine.Count(tx, `SELECT count(*) FROM passkey WHERE account = $1`, a.UID[:])
 		if err != nil {
 			return err
@@ -66,6 +70,9 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 		} else if added == 0 {
 			return account.ErrPasskeyKnown
 		}
+		if err := takePlaces(tx, n.Allowances, n.Message, now); err != nil {
+			return err
+		}
 		if a, err = setFactors(tx, a); err != nil {
 			return err
 		}
@@ -79,29 +86,37 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 
 // RenamePasskey implements account.PasskeyStore.
 func (s *Store) RenamePasskey(ctx context.Context, was account.Account, id []byte, name string,
-	now time.Time) error {
+	now time.Time, limits ...throttle.Allowance) error {
 	e := entry(ctx, audit.PasskeyRename, now).about(name)
 	return s.engine.Write(func(tx engine.Tx) error {
 		a, err := lockActive(tx, was, now)
 		if err != nil {
 			return err
 		}
-		n, err := tx.Exec(`UPDATE passkey SET name = $3 WHERE id = $1 AND account = $2`, id, a.UID[:], name)
-		if err != nil {
-			return err
-		} else if n == 0 {
+		var before string
+		err = tx.Row(`SELECT name FROM passkey WHERE id = $1 AND account = $2`, id, a.UID[:]).Scan(&before)
+		if errors.Is(err, sql.ErrNoRows) {
 			return account.ErrNoPasskey
+		} else if err != nil || before == name {
+			return err
+		}
+		if err := takeChange(tx, limits, now); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`UPDATE passkey SET name = $3 WHERE id = $1 AND account = $2`,
+			id, a.UID[:], name); err != nil {
+			return err
 		}
 		return e.of(a).add(tx)
 	})
 }
 
 // RemovePasskey implements account.PasskeyStore.
-func (s *Store) RemovePasskey(ctx context.Context, was account.Account, id []byte, n account.Notice,
+func (s *Store) RemovePasskey(ctx context.Context, n account.PasskeyRemoval,
 	now time.Time) (a account.Account, err error) {
 	e := entry(ctx, audit.PasskeyRemove, now)
 	err = s.engine.Write(func(tx engine.Tx) error {
-		if a, err = lockActive(tx, was, now); err != nil {
+		if a, err = lockActive(tx, n.Account, now); err != nil {
 			return err
 		}
 		if tx.Repeated() {
@@ -109,8 +124,12 @@ func (s *Store) RemovePasskey(ctx context.Context, was account.Account, id []byt
 				return err
 			}
 		}
+		if err := mayChangeFactors(tx, n.Allowances, now); err != nil {
+			return err
+		}
 		var name string
-		err := tx.Row(`DELETE FROM passkey WHERE id = $1 AND account = $2 RETURNING name`, id, a.UID[:]).Scan(&name)
+		err := tx.Row(`DELETE FROM passkey WHERE id = $1 AND account = $2 RETURNING name`,
+			n.ID, a.UID[:]).Scan(&name)
 		if errors.Is(err, sql.ErrNoRows) {
 			return account.ErrNoPasskey
 		} else if err != nil {
@@ -119,7 +138,10 @@ func (s *Store) RemovePasskey(ctx context.Context, was account.Account, id []byt
 		if a, err = setFactors(tx, a); err != nil {
 			return err
 		}
-		if err := s.addNotice(tx, a, n); err != nil {
+		if err := takePlaces(tx, n.Allowances, n.Message, now); err != nil {
+			return err
+		}
+		if err := s.addNotice(tx, a, n.Notice); err != nil {
 			return err
 		}
 		return e.of(a).about(name).add(tx)

@@ -117,17 +117,19 @@ func (s *Store) addNotice(tx engine.Tx, a account.Account, n account.Notice) err
 	if n.Message == (mailmsg.ID{}) {
 		a.Email = ""
 	}
-	if _, err := tx.Exec(`INSERT INTO link (token, account, kind, email, made, until)
-		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
-		n.Token[:], a.UID[:], string(n.Kind), a.Email, engine.Micros(n.Made), engine.Micros(n.Until)); err != nil {
+	if _, err := tx.Exec(`INSERT INTO link (token, account, kind, email, email_n, made, until)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+		n.Token[:], a.UID[:], string(n.Kind), a.Email, a.Emails, engine.Micros(n.Made),
+		engine.Micros(n.Until)); err != nil {
 		return err
 	}
 	if n.Message == (mailmsg.ID{}) {
 		return nil
 	}
-	_, err := tx.Exec(`INSERT INTO outbox (account, message, token, node, made, turn, kind, address, until, net)
-		VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
+	_, err := tx.Exec(`INSERT INTO outbox (account, message, token, node, made, turn, kind, address, until, net,
+			detail)
+		VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
 		a.UID[:], n.Message[:], n.SealedToken, s.nodeName(), engine.Micros(n.Made), string(n.Kind), a.Email,
-		engine.Micros(n.Until), n.Net)
+		engine.Micros(n.Until), n.Net, n.Detail)
 	return err
 }

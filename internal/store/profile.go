@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
 )
 
@@ -129,8 +131,63 @@ func (s *Store) SetEmail(ctx context.Context, tenant int64, token [32]byte, n ac
 		if err := s.addNotice(tx, a, n); err != nil {
 			return err
 		}
-		if a, err = scanAccount(tx.Row(`UPDATE account SET email = $2, confirmed = COALESCE(confirmed, $3)
+		if a, err = scanAccount(tx.Row(`UPDATE account SET email = $2, email_n = email_n + 1,
+			confirmed = COALESCE(confirmed, $3)
 			WHERE uid = $1 RETURNING `+accountColumns, a.UID[:], email, engine.Micros(now))); err != nil {
+			return err
+		}
+		return e.of(a).add(tx)
+	})
+	return a, err
+}
+
+// ReplaceEmail implements account.ProfileStore.
+func (s *Store) ReplaceEmail(ctx context.Context, tenant int64, user, email string,
+	now time.Time) (a account.Account, err error) {
+	e := entry(ctx, audit.EmailChange, now)
+	found, err := s.Find(ctx, tenant, user, now)
+	if err != nil {
+		return a, err
+	}
+	var token [32]byte // of an activation link that nobody has
+	rand.Read(token[:])
+	err = s.engine.Write(func(tx engine.Tx) error {
+		// A new activation link, and a removal by one, wait for this.
+		if err := tx.Lock(admission.Key("link", tenant, found.UID[:])); err != nil {
+			return err
+		}
+		if a, err = lockAccount(tx, tenant, user, now); err != nil {
+			return err
+		}
+		if a.UID != found.UID {
+			return errNoAccount
+		}
+		if tx.Repeated() {
+			if done, err := e.added(tx); err != nil || done {
+				return err
+			}
+		}
+		if err := tx.Lock(addressKeys(a, email)...); err != nil {
+			return err
+		}
+		if err := removeResetLinks(tx, a, true); err != nil {
+			return err
+		}
+		// A message that is being written would have a link that has ended. That of an activation would go to
+		// the new address.
+		for _, table := range []string{"link", "replaced", "outbox", "session"} {
+			if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
+				return err
+			}
+		}
+		if err := forgetBrowsers(tx, a.UID); err != nil {
+			return err
+		}
+		if a, err = scanAccount(tx.Row(`UPDATE account SET email = $2, token = $3, epoch = epoch + 1,
+			password_n = password_n + 1 WHERE uid = $1 RETURNING `+accountColumns, a.UID[:], email, token[:])); err != nil {
+			return err
+		}
+		if err := removeResetLinks(tx, a, false); err != nil {
 			return err
 		}
 		return e.of(a).add(tx)
@@ -149,7 +206,7 @@ func addressKeys(a account.Account, email string) []int64 {
 func (s *Store) SetProfile(ctx context.Context, p account.ProfileChange, now time.Time) (account.Account, error) {
 	none := func(account.Account) string { return "" }
 	return s.change(ctx, audit.ProfileChange, "", p.Account.Tenant, p.Account.User, now, none,
-		func(_ engine.Tx, e *trailEntry, a account.Account) (u update, err error) {
+		func(tx engine.Tx, e *trailEntry, a account.Account) (u update, err error) {
 			if err := checkActive(a, p.Account); err != nil {
 				return u, err
 			}
@@ -164,6 +221,9 @@ func (s *Store) SetProfile(ctx context.Context, p account.ProfileChange, now tim
 			}
 			if len(changed) == 0 {
 				return u, nil
+			}
+			if err := takeChange(tx, p.Allowances, now); err != nil {
+				return u, err
 			}
 			e.about(strings.Join(changed, ","))
 			return update{`name = $2, lang = $3`, []any{a.Name, string(a.Lang)}}, nil

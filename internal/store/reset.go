@@ -221,11 +221,11 @@ func useResetLink(tx engine.Tx, a account.Account, token [32]byte, now time.Time
 }
 
 // NotMe implements account.ResetStore.
-func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n account.Notice,
-	now time.Time) (a account.Account, err error) {
+func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
+	limits ...func(account.UID) throttle.Allowance) (a account.Account, err error) {
 	e := entry(ctx, audit.PasswordNotMe, now)
 	// A bad link is refused by a read, without a write.
-	found, _, err := s.ofNotMeLink(ctx, tenant, token, now)
+	found, _, _, err := s.ofNotMeLink(ctx, tenant, token, now)
 	if err != nil {
 		return a, err
 	}
@@ -242,13 +242,31 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if before == account.Disabled {
 			return nil, account.ErrHeld
 		}
+		// A refusal keeps what was written before it, so it comes before the link is used up.
+		var places []throttle.Allowance
+		for _, limit := range limits {
+			places = append(places, limit(a.UID))
+		}
+		if err := tx.Lock(placeKeys(places)...); err != nil {
+			return nil, err
+		}
+		wait, err := longestWait(tx, places, now)
+		if err != nil {
+			return nil, err
+		}
+		if wait.For > 0 {
+			return nil, account.NotMeRefusal(wait)
+		}
 		var email string
-		var made int64
-		err := tx.Row(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind IN (`+notMeKinds+`) AND until > $3
-			RETURNING email, made`, token[:], a.UID[:], engine.Micros(now)).Scan(&email, &made)
+		var emails, made int64
+		err = tx.Row(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind IN (`+notMeKinds+`) AND until > $3
+			RETURNING email, email_n, made`, token[:], a.UID[:], engine.Micros(now)).Scan(&email, &emails, &made)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, account.ErrLinkUsed
 		} else if err != nil {
+			return nil, err
+		}
+		if err := takePlaces(tx, places, [16]byte(n.Token[:16]), now); err != nil {
 			return nil, err
 		}
 		if err := tx.Lock(addressKey(a), addressKey(account.Account{Tenant: a.Tenant, Email: email})); err != nil {
@@ -260,14 +278,14 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if err := removeEmailLinks(tx, a); err != nil {
 			return nil, err
 		}
-		if a, err = restoreEmail(tx, a, email, made); err != nil {
+		if a, err = restoreEmail(tx, a, email, emails); err != nil {
 			return nil, err
 		}
-		if a, err = removeFactorsSince(tx, a, now.Add(-account.NoticeLife)); err != nil {
+		if a, err = removeFactorsSince(tx, a, made); err != nil {
 			return nil, err
 		}
-		if a, err = scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1 RETURNING `+accountColumns,
-			a.UID[:])); err != nil {
+		if a, err = scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1, password_n = password_n + 1
+			WHERE uid = $1 RETURNING `+accountColumns, a.UID[:])); err != nil {
 			return nil, err
 		}
 		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:]); err != nil {
@@ -296,39 +314,39 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 // NotMeLink implements account.ResetStore.
 func (s *Store) NotMeLink(ctx context.Context, tenant int64, token [32]byte,
 	now time.Time) (u account.Undone, err error) {
-	u.Account, u.Email, err = s.ofNotMeLink(ctx, tenant, token, now)
+	var made int64
+	u.Account, u.Email, made, err = s.ofNotMeLink(ctx, tenant, token, now)
 	if err == nil && u.Account.State() == account.Disabled {
 		err = account.ErrLinkUsed
 	}
 	if err != nil {
 		return account.Undone{}, err
 	}
-	since := engine.Micros(now.Add(-account.NoticeLife))
 	q := s.engine.Reads(ctx)
 	apps, err := engine.Count(q, `SELECT count(*) FROM totp WHERE account = $1 AND made >= $2
-		AND since IS NOT NULL`, u.Account.UID[:], since)
+		AND since IS NOT NULL`, u.Account.UID[:], made)
 	if err != nil {
 		return account.Undone{}, err
 	}
 	u.App = apps > 0
 	passkeys, err := engine.Count(q, `SELECT count(*) FROM passkey WHERE account = $1 AND made >= $2`,
-		u.Account.UID[:], since)
+		u.Account.UID[:], made)
 	u.Passkeys = int(passkeys)
 	return u, err
 }
 
 // ofNotMeLink returns the account of the link of a message about a change, in any state, and the address that
-// the message went to. It fails with account.ErrLinkUsed.
+// the message went to and when it was made. It fails with account.ErrLinkUsed.
 func (s *Store) ofNotMeLink(ctx context.Context, tenant int64, token [32]byte,
-	now time.Time) (a account.Account, email string, err error) {
-	a, err = scanAccount(s.engine.Reads(ctx).Row(`SELECT l.address, `+accountColumns+`
-		FROM account JOIN (SELECT account, email AS address FROM link
+	now time.Time) (a account.Account, email string, made int64, err error) {
+	a, err = scanAccount(s.engine.Reads(ctx).Row(`SELECT l.address, l.sent, `+accountColumns+`
+		FROM account JOIN (SELECT account, email AS address, made AS sent FROM link
 			WHERE token = $3 AND kind IN (`+notMeKinds+`) AND until > $1) l ON l.account = uid
-		WHERE tenant = $2 AND closed IS NULL`, engine.Micros(now), tenant, token[:]), &email)
+		WHERE tenant = $2 AND closed IS NULL`, engine.Micros(now), tenant, token[:]), &email, &made)
 	if errors.Is(err, errNoAccount) {
 		err = account.ErrLinkUsed
 	}
-	return a, email, err
+	return a, email, made, err
 }
 
 // notMeKinds is a list of mailmsg.NotMe for IN.
@@ -340,22 +358,24 @@ var notMeKinds = func() string {
 	return strings.Join(list, ", ")
 }()
 
-// restoreEmail sets the address to the one that a message went to which was made at the time made. It ends all
-// links that went to addresses which the account got later, so that nobody can use them to undo this.
-func restoreEmail(tx engine.Tx, a account.Account, email string, made int64) (account.Account, error) {
-	if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind <> $2 AND made > $3 AND email <> $4`,
-		a.UID[:], olderLink, made, email); err != nil {
+// restoreEmail sets the address to the one that a message went to, when the address had been changed emails
+// times. It ends all links that went to addresses which the account got later, so that nobody can use them to
+// undo this. Clocks do not matter.
+func restoreEmail(tx engine.Tx, a account.Account, email string, emails int64) (account.Account, error) {
+	if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind <> $2 AND email_n > $3 AND email <> $4`,
+		a.UID[:], olderLink, emails, email); err != nil || a.Email == email {
 		return a, err
 	}
-	return scanAccount(tx.Row(`UPDATE account SET email = $2 WHERE uid = $1 RETURNING `+accountColumns,
-		a.UID[:], email))
+	return scanAccount(tx.Row(`UPDATE account SET email = $2, email_n = email_n + 1 WHERE uid = $1
+		RETURNING `+accountColumns, a.UID[:], email))
 }
 
-// removeFactorsSince removes the second factors that were added at a time or later.
-func removeFactorsSince(tx engine.Tx, a account.Account, since time.Time) (account.Account, error) {
+// removeFactorsSince removes the second factors that were added when a message was made or later. Those that
+// are older stay: a message about a reset by mail must not be enough to get around them.
+func removeFactorsSince(tx engine.Tx, a account.Account, made int64) (account.Account, error) {
 	for _, table := range []string{"totp", "passkey"} {
 		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1 AND made >= $2`,
-			a.UID[:], engine.Micros(since)); err != nil {
+			a.UID[:], made); err != nil {
 			return a, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/throttle"
 )
 
 var _ account.TwoStepStore = (*Store)(nil)
@@ -33,7 +34,8 @@ func appOf(q engine.Querier, uid account.UID) (app account.App, err error) {
 }
 
 // StartApp implements account.TwoStepStore.
-func (s *Store) StartApp(_ context.Context, proved account.Account, sealed []byte, now time.Time) error {
+func (s *Store) StartApp(_ context.Context, proved account.Account, sealed []byte, now time.Time,
+	limits ...throttle.Allowance) error {
 	return s.engine.Write(func(tx engine.Tx) error {
 		a, err := lockProved(tx, proved, now)
 		if err != nil {
@@ -41,6 +43,15 @@ func (s *Store) StartApp(_ context.Context, proved account.Account, sealed []byt
 		}
 		if a.Factors.Has(account.FactorApp) {
 			return account.ErrAppOn
+		}
+		if tx.Repeated() {
+			n, err := engine.Count(tx, `SELECT count(*) FROM totp WHERE account = $1 AND sealed = $2`, a.UID[:], sealed)
+			if err != nil || n > 0 {
+				return err
+			}
+		}
+		if err := takeChange(tx, limits, now); err != nil {
+			return err
 		}
 		_, err = tx.Exec(`INSERT INTO totp (account, sealed, made, since, step) VALUES ($1, $2, $3, NULL, 0)
 			ON CONFLICT (account) DO UPDATE SET sealed = $2, made = $3, since = NULL, step = 0`,
@@ -62,15 +73,8 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 				return err
 			}
 		}
-		if err := tx.Lock(placeKeys(c.Allowances)...); err != nil {
+		if err := mayChangeFactors(tx, c.Allowances, now); err != nil {
 			return err
-		}
-		wait, err := longestWait(tx, c.Allowances, now)
-		if err != nil {
-			return err
-		}
-		if wait.For > 0 {
-			return account.FactorRefusal(wait)
 		}
 		if err := change(tx, a); err != nil {
 			return err
@@ -91,6 +95,18 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 	return a, err
 }
 
+// mayChangeFactors locks the places under limits, and fails with fault.Limited unless each has another one.
+func mayChangeFactors(tx engine.Tx, list []throttle.Allowance, now time.Time) error {
+	if err := tx.Lock(placeKeys(list)...); err != nil {
+		return err
+	}
+	wait, err := longestWait(tx, list, now)
+	if err == nil && wait.For > 0 {
+		err = account.FactorRefusal(wait)
+	}
+	return err
+}
+
 // FinishApp implements account.TwoStepStore.
 func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Time) (account.Account, error) {
 	return s.changeApp(ctx, audit.TwoStepOn, c, now, func(tx engine.Tx, a account.Account) error {
@@ -106,7 +122,15 @@ func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Tim
 		if n == 0 {
 			return account.ErrAppReplaced
 		}
-		return setRecoveryCodes(tx, a, c.Codes)
+		if err := setRecoveryCodes(tx, a, c.Codes); err != nil {
+			return err
+		}
+		// Sessions that began with the password alone, and options for a new passkey, end.
+		_, err = tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:])
+		if err == nil {
+			_, err = tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:])
+		}
+		return err
 	})
 }
 
@@ -209,8 +233,20 @@ func (s *Store) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (
 		if err != nil {
 			return err
 		}
+		if !used && u.Step > 0 {
+			app, err := appOf(tx, a.UID)
+			switch {
+			case err != nil && !errors.Is(err, errNoAccount):
+				return err
+			case err == nil && string(app.Sealed) == string(u.Sealed) && app.Step >= u.Step:
+				return account.ErrCodeWrong // it was used: a request that is sent again has it, and no guess
+			}
+		}
 		if !used {
 			if err := takePlaces(tx, u.Allowances, u.ID, now); err != nil {
+				return err
+			}
+			if err := s.noticeWrongCode(tx, a, u, now); err != nil {
 				return err
 			}
 			return account.ErrCodeWrong
@@ -225,6 +261,28 @@ func (s *Store) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (
 		return nil
 	})
 	return left, err
+}
+
+// noticeWrongCode counts a wrong code, and adds the notice about several.
+func (s *Store) noticeWrongCode(tx engine.Tx, a account.Account, u account.CodeUse, now time.Time) error {
+	if u.Message == (mailmsg.ID{}) {
+		return nil
+	}
+	if err := takePlaces(tx, []throttle.Allowance{u.Noticed}, u.ID, now); err != nil {
+		return err
+	}
+	since := engine.Micros(now.Add(-u.Noticed.Rule.Per))
+	wrong, err := engine.Count(tx, `SELECT count(*) FROM taken WHERE bucket = $1 AND at > $2`,
+		u.Noticed.Bucket[:], since)
+	if err != nil || wrong < int64(u.Noticed.Rule.Limit) {
+		return err
+	}
+	said, err := engine.Count(tx, `SELECT count(*) FROM link WHERE account = $1 AND kind = $2 AND made > $3`,
+		a.UID[:], string(u.Kind), since)
+	if err != nil || said > 0 {
+		return err
+	}
+	return s.addNotice(tx, a, u.Notice)
 }
 
 // repeatedUse reports whether an earlier run of UseCode was committed, as far as the tables show it. The use

@@ -53,8 +53,25 @@ var (
 	FactorChangesPerAccount = Rule{10, 24 * time.Hour}
 	// WrongCodes holds for wrong codes of second factors of one account, with the right password.
 	WrongCodes = Rule{10, time.Hour}
-	// ResetsPerAccount holds for the messages with a reset link of one account.
-	ResetsPerAccount = Rule{3, 24 * time.Hour}
+	// WrongCodesInAll holds for wrong codes of one account whatever its password was.
+	WrongCodesInAll = Rule{50, 24 * time.Hour}
+	// WrongCodesNoticed is for how many wrong codes the owner of an account gets a message, with the right
+	// password.
+	WrongCodesNoticed = Rule{3, 24 * time.Hour}
+	// ResetsPerNetwork holds for the messages with a reset link of one account that people in one network ask for
+	// (IPv4 /24, IPv6 /48). It is below ResetsPerAccount and ResetsPerRecipient, so a stranger in one network
+	// cannot keep the owner from a link. ResetsPerPerson holds for one e-mail address at all tenants together.
+	ResetsPerNetwork   = Rule{3, 24 * time.Hour}
+	ResetsPerAccount   = Rule{10, 24 * time.Hour}
+	ResetsPerRecipient = Rule{10, 24 * time.Hour}
+	ResetsPerPerson    = Rule{30, 24 * time.Hour}
+	// ResetUsesPerAccount holds for changes of the password of one account by a link, and NotMePerAccount for
+	// uses of links in messages about its changes.
+	ResetUsesPerAccount = Rule{10, 24 * time.Hour}
+	NotMePerAccount     = Rule{10, 24 * time.Hour}
+	// ChangesPerAccount holds for changes of one account that send no message: of the name, the language and the
+	// names of passkeys, and for beginning to set up an authenticator app.
+	ChangesPerAccount = Rule{100, 24 * time.Hour}
 	// EmailRequestsPerAccount holds for the messages of one account that confirm another address. It is no more
 	// than MessagesPerRecipient, so a person with one account learns of this limit first.
 	EmailRequestsPerAccount = Rule{3, 24 * time.Hour}
@@ -157,6 +174,8 @@ const (
 	LimitFactors       = "factors"        // changes of an account's second factors
 	LimitCode          = "code"           // wrong codes of an account's second factor
 	LimitReset         = "reset"          // messages with a reset link of an account
+	LimitNotMe         = "not_me"         // uses of links in messages about changes of an account
+	LimitChanges       = "changes"        // changes of an account that send no message
 	LimitFailures      = "failures"       // failed signups from an address
 	LimitFailuresSite  = "failures_site"  // failed signups from an IPv6 /48
 	LimitName          = "name"           // wrong passwords for a name

@@ -159,14 +159,15 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
 			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"}, &asked{[]askedServer{
 				{"kamailio-1", time.Now().Add(-20 * time.Minute)}, {"pbx.example.org", time.Now().Add(-50 * time.Hour)},
-			}}, false,
+			}}, false, false, true, 2,
 		}},
 		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
 
 		"/two-step.html": {"two-step", twoStepView{frame: in}},
 		"/two-step/on": {"two-step", twoStepView{
-			in, true, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), 7,
+			in, true, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), 7, false,
 		}},
+		"/two-step/required": {"two-step", twoStepView{frame: in, Required: true}},
 		"/passkeys.html": {"passkeys", passkeysView{in, true, []listedPasskey{
 			{"AQ", "Chrome (Linux)", time.Now().Add(-time.Hour), time.Now(), true, true},
 			{"Ag", "Álex’ 🔑", time.Now().Add(-72 * time.Hour), time.Time{}, false, false},
@@ -210,6 +211,9 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	next := views["/account.html"].data.(accountPage)
 	next.Next = true
 	views["/account.html?"+nextPhone] = view{"account", next}
+	changed := next
+	changed.Changed = true
+	views["/account/changed"] = view{"account", changed}
 	views["/profile.html"] = view{"profile", profilePage{in, "Álex 🙂", "alex@example.org", i18n.English, false}}
 	views["/profile.html?saved"] = view{"profile", profilePage{in, "Alex", "alex@example.org", i18n.German, true}}
 	views["/confirm-email.html"] = view{"confirmemail", confirmEmailPage{f, "alex", "new@example.org"}}
@@ -285,7 +289,9 @@ func (s *pageServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v, ok := site.views[r.URL.Path]
-	if asks(&request{Request: r}, nextPhone) {
+	if asks(&request{Request: r}, passwordChanged) {
+		v, ok = site.views["/account/changed"]
+	} else if asks(&request{Request: r}, nextPhone) {
 		v, ok = site.views[r.URL.Path+"?"+nextPhone]
 	} else if asks(&request{Request: r}, "saved") {
 		v, ok = site.views[r.URL.Path+"?saved"]
@@ -617,7 +623,7 @@ func (p *tab) received() string {
 func (p *tab) problems() []string {
 	p.t.Helper()
 	p.wait(`(!document.getElementById("summary").hidden || document.querySelector("[aria-invalid]")) &&
-		!document.querySelector("#start form").hasAttribute("aria-busy")`)
+		!document.querySelector("form[aria-busy]")`)
 	return eval[[]string](p, `document.getElementById("summary").hidden
 		? [...document.querySelectorAll(".error:not([hidden])")].map((e) => e.lastChild.textContent)
 		: [...document.querySelectorAll("#summary-list li")].map((item) => item.innerText)`)

@@ -486,6 +486,7 @@ func TestLargeText(t *testing.T) {
 		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/scan", "/error",
 		"/forgot.html", "/reset/several", "/reset/lost", "/not-me.html", "/sessions.html", "/leave.html", "/stay.html",
 		"/passkeys.html", "/profile.html", "/confirm-email.html", "/two-step.html", "/two-step/on",
+		"/two-step/required", "/account/changed",
 		"/activate/confirm", "/activate/held", "/activate/done", "/decline/ask", "/decline/active",
 	} {
 		for _, lang := range []string{"en", "de", "fr", "es", "ar"} {

@@ -44,7 +44,7 @@ func TestLeavePage(t *testing.T) {
 		t.Errorf("the fields are %q", fields)
 	}
 	p.submit()
-	want := []string{"Enter your current password", "To leave, check this box"}
+	want := []string{"Enter your current password", "To delete your account, check this box"}
 	if got := p.problems(); !slices.Equal(got, want) {
 		t.Errorf("the problems are %q", got)
 	}

@@ -195,12 +195,17 @@ func (s *Site) addPasskey(w http.ResponseWriter, r *request, name, response stri
 	if err != nil {
 		return err
 	}
+	continues, how := s.continues(r, owner)
 	k, err := s.deps.Accounts.AddPasskey(r.Context(), r.tenant, owner, made, name, r.from)
 	if fault.Is(err, fault.NotFound) { // the account was disabled or deleted since the proof
 		err = account.ErrPasskeyStale
 	}
 	if err != nil {
 		return err
+	}
+	if continues && how == session.ByPassword {
+		// Where a second factor is required, a session that began with the password alone counts no more.
+		setGrant(w, r, s.deps.Authenticator.Continue(r.Context(), r.tenant, owner, r.from, session.ByPasskey))
 	}
 	return answer.JSON(w, http.StatusOK, struct {
 		OK   bool   `json:"ok"`

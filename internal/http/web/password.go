@@ -31,9 +31,7 @@ func readPassword(
 func (s *Site) changePassword(
 	w http.ResponseWriter, r *request, proved account.Account, f account.PasswordForm,
 ) error {
-	// If the session cannot be read, the person has to sign in again.
-	owner, err := s.signedIn(r)
-	continues := err == nil && owner.UID == proved.UID
+	continues, how := s.continues(r, proved)
 	a, err := s.deps.Accounts.ChangePassword(r.Context(), r.tenant, proved, f, r.from)
 	if errors.Is(err, account.ErrNotActivated) {
 		return s.notActivated(r, proved, err)
@@ -41,7 +39,7 @@ func (s *Site) changePassword(
 		return err
 	}
 	if continues {
-		setGrant(w, r, s.deps.Authenticator.Continue(r.Context(), r.tenant, a, r.from))
+		setGrant(w, r, s.deps.Authenticator.Continue(r.Context(), r.tenant, a, r.from, how))
 	} else {
 		setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a))
 	}
@@ -49,6 +47,17 @@ func (s *Site) changePassword(
 		okUser
 		SignedIn bool `json:"signed_in"`
 	}{okUser{true, a.User}, continues})
+}
+
+// continues reports whether a request came with a session of an account that was proved, so that the browser
+// gets another one if that ends, and how the session may say that it began. If the session cannot be read, the
+// person has to sign in again.
+func (s *Site) continues(r *request, proved account.Account) (bool, session.How) {
+	owner, how, err := s.deps.Authenticator.How(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
+	if how == session.ByPassword && proved.Factors.Has(account.FactorApp) {
+		how = session.ByCode // the proof had one
+	}
+	return err == nil && owner.UID == proved.UID, how
 }
 
 func (s *Site) passwordPage(w http.ResponseWriter, r *request, a account.Account) error {

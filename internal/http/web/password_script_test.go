@@ -63,6 +63,31 @@ func (s *pageServer) onProof(path string, answers ...http.HandlerFunc) (sent fun
 func TestPasswordPage(t *testing.T) {
 	good := reply(200, `{"ok":true,"user":"alex"}`)
 
+	t.Run("leads to the code for phones", func(t *testing.T) {
+		s := newPageServer(t)
+		s.onChange(reply(200, `{"ok":true,"user":"alex","signed_in":true}`))
+		p := openTab(t, s, "/password.html")
+		p.ready()
+		p.fill("current", testPassword, "password", freshPassword)
+		p.submit()
+		p.wait(`location.pathname + location.search === "/account.html" && document.activeElement.id === "phone"`)
+		if got := p.text("phone"); got != "Your password was changed" {
+			t.Errorf("the heading is %q", got)
+		}
+		for _, part := range []string{"Each phone needs the new password", "other browsers", "alex@example.org"} {
+			if got := p.text("changed"); !strings.Contains(got, part) {
+				t.Errorf("the page does not say %q: %s", part, got)
+			}
+		}
+		if !eval[bool](p, `document.querySelector("#phone ~ .scan .qr").checkVisibility()`) {
+			t.Error("the code is not shown")
+		}
+		p.do(chromedp.Reload())
+		p.wait(`document.readyState === "complete"`)
+		if eval[bool](p, `Boolean(document.getElementById("changed"))`) {
+			t.Error("loaded again, the page says it again")
+		}
+	})
 	t.Run("sends the keys and never a password", func(t *testing.T) {
 		s := newPageServer(t)
 		sent := s.onChange(good)

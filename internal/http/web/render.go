@@ -126,6 +126,12 @@ func (f frame) ToLogin(next string) string {
 // nextPhone is the part of the query of /account.html that says that setting up a phone is the next step.
 const nextPhone = "next=phone"
 
+// passwordChanged is the part of the query of /account.html that says that the password was changed just now.
+const passwordChanged = "changed"
+
+// ToChanged returns the address of the account page after a change of the password.
+func (f frame) ToChanged() string { return f.ToPhone() + "&" + passwordChanged }
+
 // ToPhone returns the address of the account page with the phone as the next step.
 func (f frame) ToPhone() string {
 	address := "/account.html?" + nextPhone
@@ -236,8 +242,12 @@ type accountPage struct {
 	Others, Tools []string
 	// Asked says which phone servers asked for the account. It is nil if none may.
 	Asked *asked
-	// Next says that setting up a phone is the next step.
-	Next bool
+	// Next says that setting up a phone is the next step, and Changed that it is because the password was
+	// changed just now.
+	Next, Changed bool
+	// TwoStep says that the account has an authenticator app, and Passkeys how many passkeys it has.
+	TwoStep  bool
+	Passkeys int
 }
 
 // passwordPage is /password.html. Name and Email are words that make a password weak.
@@ -253,6 +263,8 @@ type twoStepView struct {
 	On    bool
 	Since time.Time
 	Codes int
+	// Required says that the platform requires a second factor of the account, which has none.
+	Required bool
 }
 
 // setup is how a program is set up without typing.

@@ -66,13 +66,14 @@ func allPages(text string) map[string]view {
 				in, text, text,
 				sipSettings{text, text, text, text, text},
 				&linphone, []string{"zoiper", "acrobits"}, []string{"baresip", "jssip"},
-				&asked{[]askedServer{{Name: text}}}, false,
+				&asked{[]askedServer{{Name: text}}}, false, false, true, 20,
 			},
 		},
 		"account unasked": {"account", accountPage{frame: in, Asked: &asked{}}},
 		"password":        {"password", passwordPage{in, text, text}},
 		"two-step":        {"two-step", twoStepView{frame: in}},
 		"two-step on":     {"two-step", twoStepView{frame: in, On: true, Codes: 3}},
+		"two-step needed": {"two-step", twoStepView{frame: in, Required: true}},
 		"sessions": {"sessions", sessionsView{in, []listedSession{
 			{ID: text, Browser: text, System: text, Net: text, Current: true}, {ID: text, Browser: text}, {},
 		}}},
@@ -101,6 +102,7 @@ func allPages(text string) map[string]view {
 		"notme lost":    {"notme", notMePage{frame: f}},
 
 		"account next":       {"account", accountPage{frame: in, Name: text, Email: text, Next: true}},
+		"account changed":    {"account", accountPage{frame: in, Email: text, Next: true, Changed: true}},
 		"profile":            {"profile", profilePage{in, text, text, i18n.German, false}},
 		"profile saved":      {"profile", profilePage{in, text, text, i18n.German, true}},
 		"confirmemail":       {"confirmemail", confirmEmailPage{f, text, text}},
@@ -224,7 +226,7 @@ func TestScriptTexts(t *testing.T) {
 	} {
 		module := map[string]string{
 			"activation done": "activation.js", "activation confirm": "confirm.js", "password": "changepassword.js",
-			"two-step": "two-step.js", "two-step on": "two-step.js",
+			"two-step": "two-step.js", "two-step on": "two-step.js", "two-step needed": "two-step.js",
 		}[page]
 		if module == "" {
 			module = page + ".js"

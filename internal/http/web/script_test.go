@@ -951,7 +951,7 @@ func TestPageLayout(t *testing.T) {
 	s := newPageServer(t)
 	paths := []string{
 		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/password.html",
-		"/two-step.html", "/two-step/on",
+		"/two-step.html", "/two-step/on", "/two-step/required", "/account.html?next=phone&changed",
 		"/sessions.html", "/passkeys.html", "/passkeys/none", "/scan", "/scan/zoiper", "/copied", "/error", "/nowhere",
 		"/devmail", "/devmail/none",
 		"/forgot.html", "/reset.html", "/reset/several", "/reset/lost", "/not-me.html",
@@ -969,7 +969,13 @@ func TestPageLayout(t *testing.T) {
 	}
 	for _, path := range slices.Clone(paths) {
 		if !strings.HasPrefix(path, "/hostile") {
-			paths = append(paths, path+"?lang="+string(pseudoTag), path+"?lang=de", path+"?lang=ar")
+			query := "?"
+			if strings.Contains(path, "?") {
+				query = "&"
+			}
+			for _, lang := range []string{string(pseudoTag), "de", "ar"} {
+				paths = append(paths, path+query+"lang="+lang)
+			}
 		}
 	}
 	p := openTab(t, s, "/", chromedp.EmulateViewport(320, 640))

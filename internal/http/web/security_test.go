@@ -235,7 +235,10 @@ func TestCookieAcrossOrigins(t *testing.T) {
 				}
 				a := v.do(t, row.method, row.path, row.body, from...)
 				a.wantError(t, 400, "invalid_request")
-				if a.header.Get("Access-Control-Allow-Origin") != "" || a.header.Get("Set-Cookie") != "" {
+				// The listed origin may read that an endpoint which takes proofs refuses the cookie.
+				takesProofs := row.path == "/sessions.ashx" || row.path == "/phones.ashx"
+				if (a.header.Get("Access-Control-Allow-Origin") != "") != takesProofs ||
+					a.header.Get("Access-Control-Allow-Credentials") != "" || a.header.Get("Set-Cookie") != "" {
 					t.Errorf("headers %v", a.header)
 				}
 			}
@@ -366,9 +369,9 @@ func TestResponseHeaders(t *testing.T) {
 		{"an unknown static file", v.get(t, "/static/../../etc/passwd"), 404, json, ""},
 		{"a page by a wrong method", v.do(t, "DELETE", "/login.html", "", html...), 405, page, "Allow"},
 		{"an account when signed out", v.get(t, "/account.html"), 303, page, "Location"},
-		{"sessions when signed out", v.get(t, "/sessions.ashx", html...), 401, page, "Www-Authenticate"},
+		{"sessions when signed out", v.get(t, "/sessions.ashx", html...), 401, json, "Www-Authenticate"},
 		{"sessions", v.get(t, "/sessions.ashx", "Cookie", signedIn.cookies()), 200, json, ""},
-		{"phones when signed out", v.get(t, "/phones.ashx", html...), 401, page, "Www-Authenticate"},
+		{"phones when signed out", v.get(t, "/phones.ashx", html...), 401, json, "Www-Authenticate"},
 		{"phones", v.get(t, "/phones.ashx", "Cookie", signedIn.cookies()), 200, json, ""},
 		{"passkeys when signed out", v.get(t, "/passkeys.ashx"), 401, json, "Www-Authenticate"},
 		{"passkeys", v.get(t, "/passkeys.ashx", "Cookie", signedIn.cookies()), 200, json, ""},

@@ -49,7 +49,7 @@ func readTwoStep(w http.ResponseWriter, r *http.Request, at *session.Attempt) (f
 
 // twoStep changes the authenticator app of an account, whose password, and code if it has an app, were proved.
 func (s *Site) twoStep(w http.ResponseWriter, r *request, proved account.Account, f twoStepForm) error {
-	v, err := s.changeTwoStep(r, proved, f)
+	v, err := s.changeTwoStep(w, r, proved, f)
 	if errors.Is(err, account.ErrNotActivated) {
 		return s.notActivated(r, proved, err)
 	} else if err != nil {
@@ -59,7 +59,7 @@ func (s *Site) twoStep(w http.ResponseWriter, r *request, proved account.Account
 }
 
 // changeTwoStep makes a change, and returns the answer.
-func (s *Site) changeTwoStep(r *request, proved account.Account, f twoStepForm) (any, error) {
+func (s *Site) changeTwoStep(w http.ResponseWriter, r *request, proved account.Account, f twoStepForm) (any, error) {
 	type codes struct {
 		OK    bool     `json:"ok"`
 		Codes []string `json:"codes"`
@@ -80,7 +80,12 @@ func (s *Site) changeTwoStep(r *request, proved account.Account, f twoStepForm) 
 			QR     qrJSON `json:"qr"`
 		}{true, app.Base32(), uri, qrJSON(*code)}, err
 	case twoStepFinish:
-		list, err := accounts.FinishApp(ctx, t, proved, f.code, r.from)
+		// Turning the app on ends all sessions.
+		continues, _ := s.continues(r, proved)
+		list, a, err := accounts.FinishApp(ctx, t, proved, f.code, r.from)
+		if err == nil && continues {
+			setGrant(w, r, s.deps.Authenticator.Continue(ctx, t, a, r.from, session.ByCode))
+		}
 		return codes{true, list}, err
 	case twoStepRenew:
 		list, err := accounts.RenewCodes(ctx, t, proved, r.from)
@@ -106,6 +111,7 @@ func (s *Site) showTwoStep(w http.ResponseWriter, r *request, a account.Account)
 	sp := s.pageLanguage(r)
 	v := twoStepView{
 		frame: s.switching(r.tenant, sp), On: !state.Since.IsZero(), Since: state.Since, Codes: state.Codes,
+		Required: session.FactorMissing(r.tenant, a),
 	}
 	v.SignedIn = a.User
 	return s.show(w, sp, "two-step", v)

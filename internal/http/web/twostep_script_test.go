@@ -66,7 +66,10 @@ func TestCodeField(t *testing.T) {
 		if p.visible("summary") || p.visible("code-error") {
 			t.Error("the first question is shown as a problem")
 		}
-		for _, attribute := range []string{"autocomplete one-time-code", "inputMode numeric"} {
+		if got := p.text("code-field"); !strings.Contains(got, "Ask the operator of Dialtone") {
+			t.Errorf("the field does not say what to do without a code: %s", got)
+		}
+		for _, attribute := range []string{"autocomplete one-time-code", "inputMode text"} {
 			name, want, _ := strings.Cut(attribute, " ")
 			if got := eval[string](p, `document.getElementById("code").`+name); got != want {
 				t.Errorf("%s is %q", name, got)
@@ -75,6 +78,13 @@ func TestCodeField(t *testing.T) {
 		p.submit()
 		if got := p.problems(); len(got) != 1 || got[0] != "Enter the code" {
 			t.Errorf("problems: %q", got)
+		}
+		for _, code := range []string{"hello", "12345", "1234567", "abcde-fgh2u"} {
+			p.fill("code", code)
+			p.submit()
+			if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "A code of the app has 6 digits") {
+				t.Errorf("%s: problems: %q", code, got)
+			}
 		}
 		p.fill("code", "١٢٣ 45-6")
 		p.submit()
@@ -104,8 +114,9 @@ func TestCodeField(t *testing.T) {
 		p.wait(`location.pathname + location.hash === "/two-step.html#recovery"`)
 	})
 	for rule, want := range map[string]string{
-		"passkey": "This platform requires a second factor for your account. Sign in with your passkey",
-		"factor":  "This platform requires a second factor for your account. Sign in and set one up first",
+		"passkey": "For your account, the password alone is not enough on this site. Sign in with your passkey",
+		"factor": "For your account, the password alone is not enough on this site. Sign in, and first turn on " +
+			"two‑step sign-in or add a passkey",
 	} {
 		t.Run("is not shown for the rule "+rule, func(t *testing.T) {
 			s := newPageServer(t)
@@ -160,6 +171,12 @@ func TestTwoStepPage(t *testing.T) {
 		sent := s.onCodeProof("/two-step.ashx", reply(200, app), other, reply(200, codes))
 		p := openTab(t, s, "/two-step.html")
 		p.ready()
+		if got := p.text("submit"); got != "Turn on two‑step sign-in" {
+			t.Errorf("the button says %q", got)
+		}
+		if got := p.text("state"); got != "Two‑step sign-in is off." {
+			t.Errorf("the state is %q", got)
+		}
 		p.submit()
 		if got := p.problems(); len(got) != 1 || got[0] != "Enter your current password" {
 			t.Errorf("problems: %q", got)
@@ -178,6 +195,11 @@ func TestTwoStepPage(t *testing.T) {
 		if got := p.problems(); len(got) != 1 || got[0] != "Enter the code that the app shows" {
 			t.Errorf("problems: %q", got)
 		}
+		p.fill("first", "hello")
+		p.submit()
+		if got := p.problems(); len(got) != 1 || got[0] != "Enter the 6 digits that the app shows" {
+			t.Errorf("problems: %q", got)
+		}
 		p.fill("first", "123456")
 		p.submit()
 		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "This is not the code") {
@@ -188,6 +210,9 @@ func TestTwoStepPage(t *testing.T) {
 		p.wait(`document.activeElement.id === "codes-title"`)
 		if got := eval[string](p, `document.getElementById("v-codes").textContent`); got != "abcde-fgh23\n00000-11111" {
 			t.Errorf("the codes are %q", got)
+		}
+		if got := p.text("now-on"); !strings.HasPrefix(got, "Two‑step sign-in is on.") || !p.visible("now-on") {
+			t.Errorf("the page says %q", got)
 		}
 		if got := eval[string](p, `document.getElementById("download").download`); got != testHost+"-codes.txt" {
 			t.Errorf("the file is %q", got)
@@ -205,6 +230,12 @@ func TestTwoStepPage(t *testing.T) {
 		sent := s.onCodeProof("/two-step.ashx", needs("code"), reply(200, codes))
 		p := openTab(t, s, "/two-step/on")
 		p.ready()
+		if got := p.focused(); got != "" {
+			t.Errorf("the focus is on %q, past the question", got)
+		}
+		if got := p.text("state"); !strings.HasPrefix(got, "Two‑step sign-in is on, since Sunday, 1 March 2026") {
+			t.Errorf("the state is %q", got)
+		}
 		p.fill("current", testPassword)
 		p.submit()
 		if got := p.problems(); len(got) != 1 || got[0] != "Choose what you want to do" {
@@ -216,6 +247,9 @@ func TestTwoStepPage(t *testing.T) {
 		p.fill("code", "123456")
 		p.submit()
 		p.wait(`document.activeElement.id === "codes-title"`)
+		if p.visible("now-on") {
+			t.Error("the page says that two-step sign-in was turned on")
+		}
 		if got, want := sent(), []string{" do=renew", "123456 do=renew"}; !slices.Equal(got, want) {
 			t.Errorf("sent %q, want %q", got, want)
 		}
@@ -229,6 +263,33 @@ func TestTwoStepPage(t *testing.T) {
 		p.fill("current", testPassword)
 		p.submit()
 		p.wait(`location.hash === "#off" && document.getElementById("off")?.checkVisibility()`)
+	})
+	t.Run("says that another window has finished before", func(t *testing.T) {
+		s := newPageServer(t)
+		s.onCodeProof("/two-step.ashx", reply(200, app), needs("code"))
+		p := openTab(t, s, "/two-step.html")
+		p.ready()
+		p.fill("current", testPassword)
+		p.submit()
+		p.wait(`document.activeElement.id === "first"`)
+		p.fill("first", "123456")
+		p.submit()
+		if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], "The app was changed in another window") {
+			t.Errorf("problems: %q", got)
+		}
+	})
+	t.Run("offers a passkey where a second factor is required, and no way back", func(t *testing.T) {
+		s := newPageServer(t)
+		p := openTab(t, s, "/two-step/required")
+		p.ready()
+		if got := p.text("required"); !strings.Contains(got, "or add a passkey") {
+			t.Errorf("the page says %q", got)
+		}
+		links := eval[[]string](p, `[...document.querySelectorAll("main a[href]")].filter((e) => e.checkVisibility())
+			.map((e) => e.getAttribute("href"))`)
+		if !slices.Equal(links, []string{"/passkeys.html"}) {
+			t.Errorf("the links are %q", links)
+		}
 	})
 	t.Run("says that another window has changed the app", func(t *testing.T) {
 		s := newPageServer(t)

@@ -159,7 +159,8 @@ func (s *Site) accountPage(w http.ResponseWriter, r *request, a account.Account)
 	p := accountPage{
 		frame: s.switching(t, sp), Name: a.Name, Email: a.Email,
 		SIP:  sipSettings{User: a.User, Domain: t.Host, Transport: t.Transport()},
-		Next: asks(r, nextPhone),
+		Next: asks(r, nextPhone), Changed: asks(r, nextPhone) && asks(r, passwordChanged),
+		TwoStep: a.Factors.Has(account.FactorApp),
 	}
 	p.SignedIn = a.User
 	// What is the same as the domain is left out: most phones use the domain where there is no more.
@@ -183,6 +184,13 @@ func (s *Site) accountPage(w http.ResponseWriter, r *request, a account.Account)
 			}
 			p.Phone = &recommended
 		}
+	}
+	if a.Factors.Has(account.FactorPasskey) {
+		passkeys, err := s.deps.Accounts.Passkeys(r.Context(), t, a)
+		if err != nil {
+			return err
+		}
+		p.Passkeys = len(passkeys)
 	}
 	var err error
 	if p.Asked, err = s.newAsked(r, a); err != nil {

@@ -8,10 +8,19 @@ ALTER TABLE account ADD COLUMN leaving BIGINT;
 -- Which second factors the account has, as a sum: 1 for an authenticator app, 2 for passkeys.
 ALTER TABLE account ADD COLUMN factors BIGINT NOT NULL DEFAULT 0;
 
+-- How often the address was changed, and for a link, how often it had been when the link was made: a link undoes only
+-- later changes.
+ALTER TABLE account ADD COLUMN email_n BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE link ADD COLUMN email_n BIGINT NOT NULL DEFAULT 0;
+
 CREATE INDEX account_leaving ON account (leaving) WHERE leaving IS NOT NULL;
 
 -- How a person signed in: '' for a password, 'code' for a password and a code, 'passkey'.
 ALTER TABLE session ADD COLUMN how TEXT NOT NULL DEFAULT '';
+
+-- What a message about a change says of it: which one it was, or the browser of a sign-in. The program has a
+-- fixed list of these.
+ALTER TABLE outbox ADD COLUMN detail TEXT NOT NULL DEFAULT '';
 
 -- Authenticator apps (TOTP, RFC 6238).
 CREATE TABLE totp (

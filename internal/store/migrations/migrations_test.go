@@ -42,8 +42,8 @@ var frozen = map[string]string{
 	"0014_instance.sqlite.sql":        "f2dba8acfbdbcf3fc68d2fbd7eb1ffa1093a2c4db5e5ab1d361ff2960210f302",
 	"0015_people.postgres.sql":        "a204bb960b74f82f4843ab7bdfb79300798a150240cf0169d9d91a636b45387b",
 	"0015_people.sqlite.sql":          "51ea0dff15cccd20c70f5bc7b89d0c588ab0214479d09c7805204db6cb4b794d",
-	"0016_selfservice.postgres.sql":   "e3160716dfebf10cb5fb0a47a9c12136938496da29f73bf3c10fe4fb67a405bd",
-	"0016_selfservice.sqlite.sql":     "a2368c0c8f2eaa9007cba8ec09345e01f6253dc677194f95e7ae144c196df0ba",
+	"0016_selfservice.postgres.sql":   "c705abd5c346912de11162bda9e4c8aa6713b4577640747ab38deb97d2d6ba30",
+	"0016_selfservice.sqlite.sql":     "dfe80c5e09bf4c84cfd892444234a40b6daa5fde637fcada1dfae6cdfa1630c8",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

@@ -71,6 +71,8 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Leaving", leaveTests},
 		{"Link reads", linkReadTests},
 		{"Authenticator apps", appTests}, {"Codes", codeTests},
+		{"Replaced addresses", replacedEmailTests}, {"Limits of an owner", ownerLimitTests},
+		{"Messages about wrong codes", wrongCodeTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {

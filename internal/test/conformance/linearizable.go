@@ -703,7 +703,7 @@ func (s nameState) after(c request) (nameState, error) {
 		if !ok {
 			return s, account.ErrLinkUsed
 		}
-		next.epoch, next.sessions = s.epoch+1, ""
+		next.epoch, next.passwords, next.sessions = s.epoch+1, s.passwords+1, ""
 		next.mailed, next.unsent = reset{}, reset{c.next, c.until}
 		return next, nil
 	case readReset:

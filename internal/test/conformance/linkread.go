@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/mailmsg"
 )
 
 // wantStayLink checks that a link keeps the account of a user, or with "" that it does not work.
@@ -86,22 +85,18 @@ var linkReadTests = []testCase{
 		}
 		t.wantNotMeLink(t.tenant, said.Token, at, account.Undone{})
 	}},
-	{"count the factors that were added within the life of the link", func(t *test) {
+	{"count the factors that were added since the message was made", func(t *test) {
 		a, c := t.withApp("ann")
 		t.wantNotMeLink(t.tenant, c.Token, noon, account.Undone{Account: a, Email: a.Email, App: true})
 		t.passkey("ann", "old", noon)
-		edge := noon.Add(account.NoticeLife)
-		said := notice(mailmsg.PasswordChanged, edge)
-		said.Until = edge.Add(week)
-		p := newPassword(t.find("ann", edge), "new", edge)
-		p.Notice = said
-		_, err := t.SetPassword(t.ctx, p, edge)
-		t.must(err)
-		a = t.find("ann", edge)
-		t.wantNotMeLink(t.tenant, said.Token, edge, account.Undone{
-			Account: a, Email: a.Email, App: true, Passkeys: 1,
-		})
-		t.wantNotMeLink(t.tenant, said.Token, edge.Add(tick), account.Undone{Account: a, Email: a.Email})
+		later := noon.Add(tick)
+		said := t.changed("ann", "new", later)
+		a = t.find("ann", later)
+		t.wantNotMeLink(t.tenant, said.Token, later, account.Undone{Account: a, Email: a.Email})
+		t.passkey("ann", "new", later)
+		a = t.find("ann", later)
+		t.wantNotMeLink(t.tenant, said.Token, later, account.Undone{Account: a, Email: a.Email, Passkeys: 1})
+		t.wantNotMeLink(t.tenant, c.Token, later, account.Undone{Account: a, Email: a.Email, App: true, Passkeys: 2})
 	}},
 	{"do not count an app that was not finished", func(t *test) {
 		t.addActive("ann", noon)

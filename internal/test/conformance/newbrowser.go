@@ -20,7 +20,7 @@ func signIn(a account.Account, net, browser string, at time.Time) session.Record
 	r := newRecord(a, at)
 	r.Net, r.Browser = net, browser
 	n := unsent(at)
-	n.Kind, n.Message, n.SealedToken, n.Net = mailmsg.NewBrowser, newID(), []byte("sealed"), net
+	n.Kind, n.Message, n.SealedToken, n.Net, n.Detail = mailmsg.NewBrowser, newID(), []byte("sealed"), net, browser
 	n.Until = at.Add(7 * 24 * time.Hour)
 	r.New = &session.NewBrowser{At: at, Net: net, Browser: browser, Notice: n}
 	return r
@@ -69,7 +69,7 @@ var newBrowserTests = []testCase{
 		n := r.New.Notice
 		got := list[slices.IndexFunc(list, func(e outbox.Entry) bool { return e.Message == n.Message })]
 		if got.Kind != mailmsg.NewBrowser || got.Message != n.Message || got.Account != a.UID || got.Net != n.Net ||
-			string(got.SealedToken) != "sealed" || !got.Made.Equal(n.Made) || !got.Expires.Equal(n.Until) ||
+			got.Detail != n.Detail || string(got.SealedToken) != "sealed" || !got.Made.Equal(n.Made) || !got.Expires.Equal(n.Until) ||
 			got.Email != a.Email || got.User != "ann" {
 			t.Errorf("the outbox has %+v", got)
 		}

@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
+	"dialtone/internal/throttle"
 )
 
 // newPasskey returns a passkey for an account as it is.
@@ -19,7 +20,7 @@ func newPasskey(a account.Account, id string, at time.Time) account.NewPasskey {
 			ID: []byte(id), Account: a.UID, RP: "phone.test", Name: "Key " + id, Made: at,
 			Sealed: []byte("sealed " + id),
 		},
-		Notice: notice(mailmsg.FactorChanged, at),
+		Notice: factorNotice(mailmsg.PasskeyAdded, at),
 	}
 }
 
@@ -74,7 +75,8 @@ var passkeyTests = []testCase{
 		}
 		list, err := t.Pending(t.ctx)
 		t.must(err)
-		if len(list) != 1 || list[0].Message != n.Message || list[0].Kind != mailmsg.FactorChanged {
+		if len(list) != 1 || list[0].Message != n.Message || list[0].Kind != mailmsg.FactorChanged ||
+			list[0].Detail != mailmsg.PasskeyAdded {
 			t.Errorf("the messages are %+v", list)
 		}
 		changes := t.changes(audit.Filter{User: "ann"})
@@ -158,7 +160,7 @@ var passkeyTests = []testCase{
 		ann, bob := t.find("ann", noon), t.find("bob", noon)
 		t.wantErr(t.RenamePasskey(t.ctx, bob, n.Passkey.ID, "x", noon), account.ErrNoPasskey)
 		t.wantErr(t.RenamePasskey(t.ctx, ann, []byte("3"), "x", noon), account.ErrNoPasskey)
-		_, err := t.RemovePasskey(t.ctx, bob, n.Passkey.ID, notice(mailmsg.FactorChanged, noon), noon)
+		_, err := t.RemovePasskey(t.ctx, removal(bob, n.Passkey.ID), noon)
 		t.wantErr(err, account.ErrNoPasskey)
 		t.must(t.RenamePasskey(t.ctx, ann, n.Passkey.ID, "x", noon))
 		if k := t.readPasskey("1"); k.Name != "x" || string(k.Sealed) != "sealed 1" {
@@ -166,7 +168,7 @@ var passkeyTests = []testCase{
 		}
 		for i, id := range []string{"1", "2"} {
 			messages := len(t.pendingUsers())
-			got, err := t.RemovePasskey(t.ctx, ann, []byte(id), notice(mailmsg.FactorChanged, noon), noon)
+			got, err := t.RemovePasskey(t.ctx, removal(ann, []byte(id)), noon)
 			t.must(err)
 			if got.Factors.Has(account.FactorPasskey) != (i == 0) || got.Epoch != ann.Epoch {
 				t.Errorf("got %+v", got)
@@ -185,7 +187,7 @@ var passkeyTests = []testCase{
 		n := t.passkey("ann", "1", noon)
 		a := t.find("ann", noon)
 		kinds := t.concurrently(8, func(int) error {
-			_, err := t.RemovePasskey(t.ctx, a, n.Passkey.ID, notice(mailmsg.FactorChanged, noon), noon)
+			_, err := t.RemovePasskey(t.ctx, removal(a, n.Passkey.ID), noon)
 			return err
 		})
 		if kinds[succeeded] != 1 || kinds[fault.Invalid] != 7 {
@@ -238,7 +240,7 @@ var passkeyTests = []testCase{
 		a := t.find("ann", noon)
 		kinds := t.concurrently(2, func(i int) error {
 			if i == 0 {
-				_, err := t.RemovePasskey(t.ctx, a, n.Passkey.ID, notice(mailmsg.FactorChanged, noon), noon)
+				_, err := t.RemovePasskey(t.ctx, removal(a, n.Passkey.ID), noon)
 				return err
 			}
 			return t.UsePasskey(t.ctx, k, k.Sealed, noon)
@@ -249,13 +251,36 @@ var passkeyTests = []testCase{
 		t.wantPasskeys("ann", noon)
 		t.wantErr(t.UsePasskey(t.ctx, k, k.Sealed, noon), account.ErrNoPasskey)
 	}},
-	{"that were added within NoticeLife go with \"not me\"", func(t *test) {
+	{"change under a limit", func(t *test) {
+		t.addActive("ann", noon)
+		a := t.find("ann", noon)
+		limits := []throttle.Allowance{allowance(newBucket(), 2)}
+		refused := func(wait time.Duration) error { return account.FactorRefusal(throttle.Wait{For: wait}) }
+		for i, want := range []bool{true, true, false} {
+			n := newPasskey(a, fmt.Sprint(i), noon)
+			n.Allowances = limits
+			_, err := t.AddPasskey(t.ctx, n, noon)
+			if want {
+				t.must(err)
+			} else {
+				t.wantLimited(err, refused, time.Hour)
+			}
+		}
+		r := removal(a, []byte("0"))
+		r.Allowances = limits
+		_, err := t.RemovePasskey(t.ctx, r, noon)
+		t.wantLimited(err, refused, time.Hour)
+		t.wantPasskeys("ann", noon, "0", "1")
+		_, err = t.RemovePasskey(t.ctx, r, noon.Add(time.Hour))
+		t.must(err)
+	}},
+	{"that were added since any message go with its \"not me\"", func(t *test) {
 		t.addActive("ann", noon)
 		t.passkey("ann", "mine", noon)
-		at := noon.Add(account.NoticeLife + time.Minute)
-		first := t.passkey("ann", "theirs", noon.Add(2*time.Minute))
-		t.passkey("ann", "theirs too", at)
-		changed := t.changed("ann", "new", at) // its link removes what is older than its message too
+		at := noon.Add(3 * time.Minute)
+		changed := t.changed("ann", "new", noon.Add(time.Minute))
+		first := t.passkey("ann", "theirs", noon.Add(time.Minute))
+		t.passkey("ann", "theirs too", noon.Add(2*time.Minute))
 		_, err := t.NotMe(t.ctx, t.tenant, changed.Token, unsent(at), at)
 		t.must(err)
 		t.wantPasskeys("ann", at, "mine")
@@ -275,4 +300,9 @@ var passkeyTests = []testCase{
 			t.Errorf("got %+v", list)
 		}
 	}},
+}
+
+// removal returns what RemovePasskey takes, without limits.
+func removal(a account.Account, id []byte) account.PasskeyRemoval {
+	return account.PasskeyRemoval{Account: a, ID: id, Notice: notice(mailmsg.FactorChanged, noon)}
 }

@@ -28,6 +28,12 @@ func notice(kind mailmsg.Kind, at time.Time) account.Notice {
 	}
 }
 
+func factorNotice(detail string, at time.Time) account.Notice {
+	n := notice(mailmsg.FactorChanged, at)
+	n.Detail = detail
+	return n
+}
+
 // newPassword returns a change of the password of an account as it is.
 func newPassword(a account.Account, sealed string, at time.Time) account.PasswordChange {
 	a.Sealed, a.HasSHA256 = []byte(sealed), true

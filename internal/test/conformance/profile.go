@@ -10,6 +10,7 @@ import (
 	"dialtone/internal/i18n"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
+	"dialtone/internal/session"
 	"dialtone/internal/throttle"
 )
 
@@ -82,14 +83,14 @@ var emailTests = []testCase{
 		got, err := t.SetEmail(t.ctx, t.tenant, link.Token, notice(mailmsg.EmailChanged, at), at)
 		t.must(err)
 		want := before
-		want.Email, want.Confirmed = "b@mail.test", at
+		want.Email, want.Emails, want.Confirmed = "b@mail.test", 1, at
 		t.wantAccount(got, want)
 		t.wantAccount(t.find("ann", at), want)
 		t.wantEmailLink(link.Token, at, "", "")
 		t.wantEqual(t.trailOf("ann"), []string{"account.email"})
 		later := noon.Add(time.Hour)
 		t.setEmail("ann", "c@mail.test", later)
-		want.Email = "c@mail.test"
+		want.Email, want.Emails = "c@mail.test", 2
 		t.wantAccount(t.find("ann", later), want)
 	}},
 	{"send one message to each address", func(t *test) {
@@ -285,6 +286,17 @@ var emailTests = []testCase{
 			t.Error("not sent after a day")
 		}
 	}},
+	{"are set back however late the message about a sign-in is recorded", func(t *test) {
+		t.addWithAddress("ann", "a@mail.test", noon)
+		signedIn := signIn(t.find("ann", noon), "192.0.2.0/24", "Firefox", noon.Add(2*session.SettlingTime))
+		ofA := t.setEmail("ann", "evil@mail.test", signedIn.Began.Add(time.Second))
+		t.recordSessions(signedIn) // its message goes to the new address, and is older than the change
+		t.must(t.notMe(signedIn.New.Notice.Token, signedIn.Began.Add(2*time.Second)))
+		t.must(t.notMe(ofA.Token, signedIn.Began.Add(3*time.Second)))
+		if got := t.find("ann", noon).Email; got != "a@mail.test" {
+			t.Errorf("the address is %s", got)
+		}
+	}},
 	{"are set back by the first of several messages, which ends the later ones", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		ofA := t.setEmail("ann", "b@mail.test", noon.Add(time.Minute))
@@ -295,7 +307,8 @@ var emailTests = []testCase{
 		got, err := t.NotMe(t.ctx, t.tenant, ofA.Token, n, noon.Add(4*time.Minute))
 		t.must(err)
 		want := before
-		want.Email, want.Epoch = "a@mail.test", before.Epoch+1
+		want.Email, want.Emails = "a@mail.test", 3
+		want.Epoch, want.Passwords = before.Epoch+1, before.Passwords+1
 		t.wantAccount(got, want)
 		t.wantAccount(t.find("ann", noon), want)
 		t.wantErr(t.notMe(ofB.Token, noon), account.ErrLinkUsed)

@@ -240,6 +240,7 @@ var notMeTests = []testCase{
 		t.must(err)
 		want := before
 		want.Epoch++
+		want.Passwords++
 		t.wantAccount(got, want)
 		t.wantAccount(t.find("ann", noon), want)
 		t.wantResetLink(n.Token, noon, "ann")

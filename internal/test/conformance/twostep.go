@@ -26,7 +26,8 @@ func newCodes(n int) [][32]byte {
 // finished returns what FinishApp takes for the secret of a user's app, with three recovery codes.
 func (t *test) finished(a account.Account, sealed string, at time.Time) account.AppChange {
 	return account.AppChange{
-		Account: a, Sealed: []byte(sealed), Step: 100, Codes: newCodes(3), Notice: notice(mailmsg.FactorChanged, at),
+		Account: a, Sealed: []byte(sealed), Step: 100, Codes: newCodes(3),
+		Notice: factorNotice(mailmsg.AppOn, at),
 	}
 }
 
@@ -82,6 +83,7 @@ var appTests = []testCase{
 		t.must(err)
 		want := a
 		want.Factors = account.FactorApp
+		want.Epoch++
 		t.wantAccount(got, want)
 		t.wantAccount(t.find("ann", at), want)
 		app, err = t.App(t.ctx, a.UID)
@@ -160,22 +162,22 @@ var appTests = []testCase{
 		t.must(err)
 		list, err := t.Pending(t.ctx)
 		t.must(err)
-		if len(list) != 1 || list[0].Kind != mailmsg.FactorChanged || list[0].Message != c.Message {
+		if len(list) != 1 || list[0].Kind != mailmsg.FactorChanged || list[0].Message != c.Message ||
+			list[0].Detail != mailmsg.AppOn {
 			t.Errorf("got %+v", list)
 		}
 		_, err = t.NotMe(t.ctx, t.tenant, c.Token, unsent(noon), noon.Add(time.Minute))
 		t.must(err)
-		if got := t.find("ann", noon); got.Factors != 0 || got.Epoch != a.Epoch+1 {
+		if got := t.find("ann", noon); got.Factors != 0 || got.Epoch != a.Epoch+2 {
 			t.Errorf("got %+v", got)
 		}
 		_, err = t.App(t.ctx, a.UID)
 		t.wantKind(err, fault.NotFound)
 	}},
-	{"stay where they are older than NoticeLife", func(t *test) {
+	{"stay where they are older than the message", func(t *test) {
 		a, _ := t.withApp("ann")
-		later := noon.Add(account.NoticeLife + time.Minute)
-		said := t.changed("ann", "one", later)
-		_, err := t.NotMe(t.ctx, t.tenant, said.Token, unsent(later), later)
+		said := t.changed("ann", "one", noon.Add(time.Minute))
+		_, err := t.NotMe(t.ctx, t.tenant, said.Token, unsent(noon), noon.Add(time.Minute))
 		t.must(err)
 		if t.find("ann", noon).Factors != account.FactorApp {
 			t.Errorf("the app of %s is gone", a.User)
@@ -194,6 +196,24 @@ var appTests = []testCase{
 			t.Errorf("%d codes are left, and %d messages wait", left, len(t.pendingUsers()))
 		}
 		t.wantEqual(t.trailOf("ann"), []string{"two-step.on", "two-step.codes", "two-step.recovery"})
+	}},
+	{"are no guess if the code was used before", func(t *test) {
+		a, _ := t.withApp("ann")
+		t.must(t.use(step(a, 200)))
+		again := func(n int64) error {
+			u := step(a, n)
+			u.Allowances = []throttle.Allowance{allowance(newBucket(), 1)}
+			for range 2 { // the second time, a guess would be refused by the limit
+				u.ID = newID()
+				if err := t.use(u); !errors.Is(err, account.ErrCodeWrong) {
+					return err
+				}
+			}
+			return nil
+		}
+		t.must(again(200))
+		t.must(again(199))
+		t.wantKind(again(0), fault.Limited)
 	}},
 	{"change under a limit", func(t *test) {
 		a, _ := t.withApp("ann")
@@ -259,7 +279,7 @@ var appTests = []testCase{
 		a, c := t.withApp("ann")
 		h := t.addHook("all")
 		list := t.begin(a, 1, noon)
-		n := notice(mailmsg.FactorChanged, noon)
+		n := factorNotice(mailmsg.FactorsRemoved, noon)
 		got, err := t.RemoveFactors(t.ctx, t.tenant, "ann", n, noon)
 		t.must(err)
 		want := a
@@ -281,7 +301,7 @@ var appTests = []testCase{
 		t.must(err)
 		found := 0
 		for _, e := range taken {
-			if e.Message == n.Message && e.Kind == mailmsg.FactorChanged {
+			if e.Message == n.Message && e.Kind == mailmsg.FactorChanged && e.Detail == n.Detail {
 				found++
 			}
 		}

@@ -128,8 +128,9 @@ func (u *recordingStore) AddResetLink(
 
 func (u *recordingStore) NotMe(
 	ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
+	limits ...func(account.UID) throttle.Allowance,
 ) (account.Account, error) {
-	a, err := u.Store.NotMe(ctx, tenant, token, n, now)
+	a, err := u.Store.NotMe(ctx, tenant, token, n, now, limits...)
 	notify(ctx, a.User, n, err)
 	return a, err
 }

@@ -2,12 +2,12 @@
 
 import { say, locale } from "./texts.js";
 
-const format = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
+const format = new Intl.RelativeTimeFormat(locale);
 
 /** How long ago a date was, in words. */
 function ago(date) {
   const minutes = Math.round((date - Date.now()) / 60_000);
-  if (minutes > -1) return format.format(0, "second");
+  if (minutes > -1) return format.format(-1, "minute");
   if (minutes > -60) return format.format(minutes, "minute");
   if (minutes > -24 * 60) return format.format(Math.round(minutes / 60), "hour");
   return format.format(Math.round(minutes / 60 / 24), "day");

@@ -20,6 +20,13 @@ export const codeHeader = () => (typed() ? { "Dialtone-Code": typed() } : {});
 /** Reports whether a recovery code is in the field, which is longer than a code of an app. */
 export const isRecoveryCode = () => typed().length > 6;
 
+/** Returns the problem of what is in the field of a form that cannot be a code. */
+export function codeProblem(form) {
+  const field = byId("code");
+  if (!field || !form.contains(field) || !field.checkVisibility()) return undefined;
+  return /^(\d{6}|[0-9a-tv-z]{10})?$/i.test(typed()) ? undefined : { field: "code", text: say("code_shape") };
+}
+
 /** Empties the field. A code works once. */
 export function forgetCode() {
   if (byId("code")) byId("code").value = "";

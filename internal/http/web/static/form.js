@@ -3,6 +3,7 @@
 import { byId, announce } from "./page.js";
 import { say } from "./texts.js";
 import { showProblems } from "./problems.js";
+import { codeProblem } from "./code.js";
 
 let sent; // the form that was sent last
 
@@ -25,6 +26,11 @@ export function onSubmit(form, submit) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (running) return;
+    const wrong = codeProblem(form);
+    if (wrong) {
+      showProblems([wrong]);
+      return;
+    }
     running = true;
     sent = form;
     try {

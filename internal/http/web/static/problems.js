@@ -42,8 +42,9 @@ function hideSummary() {
   byId("summary-retry").hidden = true;
 }
 
-/** Removes what showProblems added. */
+/** Removes what showProblems added, and what the page says of an earlier attempt. */
 export function clearProblems() {
+  for (const notice of document.querySelectorAll(".said, #saved")) notice.hidden = true;
   hideSummary();
   for (const id of [...hints.keys()]) unmark(id);
 }

@@ -70,7 +70,6 @@ async function confirmLink(user, password) {
 async function submit(showBusy) {
   conceal();
   clearProblems();
-  for (const said of document.querySelectorAll(".said")) said.hidden = true; // it is old now
   const user = userName();
   const typed = byId("password").value;
   const problems = [];

@@ -31,6 +31,8 @@ function check(action, current) {
   if (!current) problems.push({ field: "current", text: say("current_empty") });
   if (action === "finish" && !plainCode(byId("first").value)) {
     problems.push({ field: "first", text: say("first_empty") });
+  } else if (action === "finish" && !/^\d{6}$/.test(plainCode(byId("first").value))) {
+    problems.push({ field: "first", text: say("first_shape") });
   }
   return problems;
 }
@@ -43,6 +45,7 @@ function showApp({ secret, uri, qr }) {
   byId("open-app").href = uri;
   byId("proof").hidden = true;
   byId("app").hidden = false;
+  byId("submit").textContent = say("finish");
   byId("first").focus();
 }
 
@@ -66,7 +69,8 @@ function showRefusal(answer, action) {
   } else if (action === "finish" && headers.get("Dialtone-Rule") === "code.other") {
     byId("first").value = "";
     showProblems([{ field: "first", text: say("first_wrong") }]);
-  } else if (status === 409) {
+  } else if (status === 409 || (action === "finish" && status === 403)) {
+    // An account that asks for a code has got an app elsewhere since this page was loaded.
     showProblems([{ text: say("conflict") }]);
   } else if (status === 400) {
     showProblems([{ text: say("invalid_request") }]);
@@ -98,6 +102,7 @@ async function submit(showBusy) {
     location.hash = "off";
     location.reload();
   } else {
+    byId("now-on").hidden = action !== "finish";
     showCodes(answer.body.codes);
   }
 }
@@ -107,5 +112,5 @@ if (!sound) {
 } else {
   attach();
   onSubmit(form, submit);
-  if (!location.hash) byId("current").focus({ preventScroll: true });
+  if (!location.hash && !on) byId("current").focus({ preventScroll: true });
 }
