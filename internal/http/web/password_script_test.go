@@ -136,8 +136,8 @@ func TestPasswordPage(t *testing.T) {
 			t.Errorf("the page still has %d inputs", n)
 		}
 		if got := eval[string](p, `document.querySelector("#changed .button").getAttribute("href")`); got !=
-			"/account.html?next=phone" {
-			t.Errorf("the way to the phones is %q", got)
+			"/login.html" {
+			t.Errorf("the way on is %q", got)
 		}
 		p.do(chromedp.Reload())
 		p.wait(`!document.getElementById("changed").hidden`)

@@ -34,10 +34,8 @@ function refusal(headers) {
   return { field: "password", text: say(has(key) ? key : "refused") };
 }
 
-function showChanged(signedIn) {
+function showChanged() {
   addEventListener("popstate", () => location.reload());
-  for (const part of document.querySelectorAll("#changed .signed-in")) part.hidden = !signedIn;
-  for (const part of document.querySelectorAll("#changed .signed-out")) part.hidden = signedIn;
   showPanel("changed");
 }
 
@@ -64,9 +62,8 @@ async function submit(showBusy) {
   } else if (status === 200 && answer.body.ok === true && proven) {
     // Password managers take a hidden form and a new address as the signs that the form was accepted.
     byId("start").hidden = true;
-    const signedIn = answer.body.signed_in !== false;
-    history.pushState({ changed: true, signedIn }, "", "#changed");
-    showChanged(signedIn);
+    history.pushState({ changed: true }, "", "#changed");
+    showChanged();
   } else if (status === 401 && proven) {
     showProblems([{ field: "current", text: say("current_wrong") }]);
   } else if (status === 400) {
@@ -79,7 +76,7 @@ async function submit(showBusy) {
 if (!sound) {
   refuse();
 } else if (location.hash === "#changed" && history.state?.changed) {
-  showChanged(history.state.signedIn);
+  showChanged();
 } else {
   if (location.hash === "#changed") history.replaceState(null, "", location.pathname + location.search);
   attach();

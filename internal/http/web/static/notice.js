@@ -8,8 +8,8 @@ const named = location.hash && byId(location.hash.slice(1));
 /** The element of the notice, or undefined. */
 export const notice = named?.matches?.(".said") ? named : undefined;
 
-// A requirement has not happened: it stays. Until the page has loaded, the browser moves the focus to the notice.
-if (notice && notice.id !== "required") {
+// Until the page has loaded, the browser moves the focus to the notice.
+if (notice) {
   addEventListener("load", () => setTimeout(() => {
     history.replaceState(history.state, "", location.pathname + location.search);
   }, 0), { once: true });
