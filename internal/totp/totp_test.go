@@ -70,7 +70,7 @@ func TestSecretDoesNotPrint(t *testing.T) {
 			t.Errorf("%q has the secret", text)
 		}
 	}
-	if NewSecret() == NewSecret() {
+	if first, second := NewSecret(), NewSecret(); first == second {
 		t.Error("two secrets are equal")
 	}
 }

@@ -38,11 +38,11 @@ const passkeysOfUser = 2
 
 // ownRequest is the part of a request for these calls.
 type ownRequest struct {
-	secret   string // of the app that startApp and finishApp set and useStep compares with
-	step     int64  // whose code finishApp and useStep use
-	codes    string // the recovery codes that finishApp and renewCodes add, in hex, or the one that useRecovery uses
-	passkey  int
-	was, now string // the sealed value that usePasskey replaces, and the one that addPasskey and usePasskey set
+	secret  string // of the app that startApp and finishApp set and useStep compares with
+	step    int64  // whose code finishApp and useStep use
+	codes   string // the recovery codes that finishApp and renewCodes add, in hex, or the one that useRecovery uses
+	passkey int
+	now     string // the sealed value that addPasskey and usePasskey set; usePasskey replaces request.was
 }
 
 // ownResult is the part of a result for these calls.
@@ -351,6 +351,8 @@ func (s nameState) provedMay(c request) error {
 
 // afterOwn is after for these calls. It also returns the result, except for the account. It reports false for
 // other calls.
+//
+//lint:ignore ST1008 the order is that of after
 func (s nameState) afterOwn(c request) (next nameState, want error, out ownResult, ok bool) {
 	i := c.passkey
 	switch c.op {

@@ -19,12 +19,12 @@ func (t *test) replaceEmail(user, email string) account.Account {
 
 var replacedEmailTests = []testCase{
 	{"end sessions, device tokens and all links", func(t *test) {
-		a, c := t.withApp("ann")
+		_, c := t.withApp("ann")
 		t.addWithAddress("bob", "ann@mail.test", noon)
 		t.addWithAddress("cid", "new@mail.test", noon)
 		ofBob, ofCid := t.resetLink("bob", noon), t.resetLink("cid", noon)
 		ofA := t.setEmail("ann", "thief@mail.test", noon)
-		a = t.find("ann", noon)
+		a := t.find("ann", noon)
 		own := unsent(noon)
 		_, err := t.AddResetLink(t.ctx, t.newResetLink("ann", own), noon)
 		t.must(err)
@@ -36,6 +36,7 @@ var replacedEmailTests = []testCase{
 		got := t.replaceEmail("ann", "new@mail.test")
 		want := a
 		want.Email, want.Epoch, want.Passwords = "new@mail.test", a.Epoch+1, a.Passwords+1
+		want.Emails++
 		t.wantAccount(got, want)
 		t.wantAccount(t.find("ann", noon), want)
 		t.wantErr(t.End(t.ctx, a.UID, want.Epoch, list[0].ID), session.ErrNoSession)
