@@ -183,8 +183,8 @@ func (s *Store) ReplaceEmail(ctx context.Context, tenant int64, user, email stri
 		if err := forgetBrowsers(tx, a.UID); err != nil {
 			return err
 		}
-		if a, err = scanAccount(tx.Row(`UPDATE account SET email = $2, email_n = email_n + 1, token = $3, epoch = epoch + 1,
-			password_n = password_n + 1 WHERE uid = $1 RETURNING `+accountColumns,
+		if a, err = scanAccount(tx.Row(`UPDATE account SET email = $2, email_n = email_n + 1,
+			token = $3, epoch = epoch + 1, password_n = password_n + 1 WHERE uid = $1 RETURNING `+accountColumns,
 			a.UID[:], email, token[:])); err != nil {
 			return err
 		}
