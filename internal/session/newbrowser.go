@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"dialtone/internal/account"
@@ -34,11 +35,15 @@ type NewBrowser struct {
 	Net, Browser string
 	// Notice is made before the record is written for the first time.
 	Notice account.Notice
+	key    uint64 // in uses.browsers
 	// inDoubt means that a transaction that failed may have added the notice.
 	inDoubt bool
 }
 
 const (
+	// newInterval is how often a sign-in without a device token is recorded as that of what may be a new
+	// browser, for one account, browser and network, at most.
+	newInterval = 10 * time.Minute
 	// KnownLife is how long a browser and a network are remembered. A program that signs people in, and
 	// keeps no cookies, causes one message for each account, not one a day.
 	KnownLife = 90 * 24 * time.Hour
@@ -64,6 +69,21 @@ type Notices interface {
 	// WriteNotice has a notice written after its transaction ended with err. If that is
 	// fault.ErrInDoubt, the notice is written if it was added.
 	WriteNotice(a account.Account, n account.Notice, err error)
+}
+
+// newBrowser returns what is recorded of a sign-in without a device token. It is nil if that was recorded within
+// newInterval for the same browser and network: a program without cookies that signs one person in very often
+// does not fill the queue.
+func (u *uses) newBrowser(t *tenant.Tenant, owner account.Account, from account.Origin) *NewBrowser {
+	n := &NewBrowser{
+		Tenant: t, From: from, At: u.now(), Net: audit.Network(from.Addr), Browser: BrowserOf(from.Agent),
+	}
+	// What forgets the browsers of an account in the store raises Passwords.
+	n.key = u.browsers.Key(owner.UID, n.Net, n.Browser, strconv.FormatInt(owner.Passwords, 10))
+	if u.browsers.Has(n.key, n.At) {
+		return nil
+	}
+	return n
 }
 
 // makeNotices makes the notices of records that are written for the first time.

@@ -69,6 +69,9 @@ type uses struct {
 	audit   audit.Log
 	now     func() time.Time
 
+	// browsers has for which accounts, browsers and networks a sign-in without a device token was recorded.
+	browsers *recorder.Recent
+
 	mu sync.Mutex // guards the fields below
 	// recent and older have when sessions were recorded last. When recent is old enough or full, it
 	// becomes older.
@@ -78,7 +81,8 @@ type uses struct {
 
 func newUses(d Deps) *uses {
 	u := &uses{
-		store: d.Store, notices: d.Notices, audit: d.Audit, now: d.Now,
+		browsers: recorder.NewRecent(newInterval),
+		store:    d.Store, notices: d.Notices, audit: d.Audit, now: d.Now,
 		recent: make(map[[16]byte]time.Time),
 		began:  d.Now(),
 	}
@@ -132,6 +136,9 @@ func (u *uses) add(ctx context.Context, s Record) {
 		if s.New == nil || u.write(context.WithoutCancel(ctx), []Record{s}) != nil {
 			return
 		}
+	}
+	if s.New != nil {
+		u.browsers.Add(s.New.key, s.New.At)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()

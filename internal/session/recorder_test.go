@@ -62,3 +62,37 @@ func TestUsesBounds(t *testing.T) {
 		}
 	})
 }
+
+// TestNewBrowserSeldom checks that one browser is recorded as what may be a new one once in newInterval, or
+// until the account's browsers are forgotten.
+func TestNewBrowserSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUses(Deps{Store: &recording{}, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+		owner := account.Account{UID: account.NewUID(time.Now())}
+		signsIn := func(owner account.Account, agent string) bool {
+			s := numbered(1, time.Now())
+			s.New = u.newBrowser(nil, owner, account.Origin{Agent: agent})
+			u.add(t.Context(), s)
+			return s.New != nil
+		}
+		const firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
+		changed := owner
+		changed.Passwords++
+		for i, c := range []struct {
+			owner account.Account
+			agent string
+			want  bool
+		}{
+			{owner, "", true}, {owner, "", false}, {owner, firefox, true}, {owner, firefox, false},
+			{changed, "", true}, {changed, "", false}, {account.Account{}, "", true},
+		} {
+			if got := signsIn(c.owner, c.agent); got != c.want {
+				t.Errorf("sign-in %d: %t", i, got)
+			}
+		}
+		time.Sleep(newInterval)
+		if !signsIn(owner, "") {
+			t.Error("it is not recorded again")
+		}
+	})
+}

@@ -290,9 +290,7 @@ func (a *Authenticator) SignIn(
 	a.recordDetail(ctx, audit.SignIn, t, owner.User, from, "ok", string(how))
 	var signedIn *NewBrowser
 	if a.deps.Notices != nil && !a.isDevice(t, owner, device) {
-		signedIn = &NewBrowser{
-			Tenant: t, From: from, At: a.deps.Now(), Net: audit.Network(from.Addr), Browser: BrowserOf(from.Agent),
-		}
+		signedIn = a.uses.newBrowser(t, owner, from)
 	}
 	return a.grant(ctx, t, owner, from, how, signedIn), nil
 }

@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"hash/maphash"
 	"log/slog"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"dialtone/internal/account"
@@ -47,7 +45,7 @@ const (
 // lookups records look-ups.
 type lookups struct {
 	records *recorder.Recorder[lookupKey, Lookup] // of about 200 bytes each
-	recent  recent
+	recent  *recorder.Recent
 }
 
 type lookupKey struct {
@@ -83,7 +81,7 @@ func newLookups(d Deps) *lookups {
 			Dropped: outage.New(log, "look-ups dropped", "look-ups no longer dropped", d.Now),
 			TooMany: errTooManyLookups,
 		}),
-		recent: recent{seed: maphash.MakeSeed()},
+		recent: recorder.NewRecent(LookupInterval),
 	}
 }
 
@@ -92,10 +90,10 @@ func newLookups(d Deps) *lookups {
 // nothing.
 func (r *Registry) Found(ctx context.Context, c *Caller, e Entry, how How) {
 	now := r.deps.Now()
-	key := r.lookups.recent.key(e.Account, c.Name, how)
-	if !r.lookups.recent.has(key, now) &&
+	key := r.lookups.recent.Key(e.Account, c.Name, string(how))
+	if !r.lookups.recent.Has(key, now) &&
 		r.lookups.records.Add(ctx, Lookup{e.Account, c.Name, how, now.UTC().Truncate(time.Microsecond)}) {
-		r.lookups.recent.add(key, now)
+		r.lookups.recent.Add(key, now)
 	}
 }
 
@@ -117,64 +115,3 @@ func (r *Registry) Run(ctx context.Context) { r.lookups.records.Run(ctx) }
 
 // Flush writes the look-ups so far.
 func (r *Registry) Flush(ctx context.Context) error { return r.lookups.records.Flush(ctx) }
-
-// recent remembers which look-ups were recorded within LookupInterval, in half a MiB: nearly all of 16,384,
-// and six of seven of 65,536. One that is forgotten costs a transaction a row more. One that is mistaken
-// for another, with a chance of 1 in 2^45, gets a time that is too early. It is safe for concurrent use.
-type recent struct {
-	seed maphash.Seed
-	// Each look-up belongs to one set of slots. A slot has 48 bits of the key, and the minute in which
-	// the look-up was recorded as the other 16. It is 0 if it is empty.
-	sets [1 << setBits][8]atomic.Uint64
-}
-
-const (
-	setBits  = 13
-	timeBits = 16
-)
-
-// key returns a hash.
-func (r *recent) key(uid account.UID, server string, how How) uint64 {
-	var h maphash.Hash
-	h.SetSeed(r.seed)
-	h.Write(uid[:])
-	h.WriteString(server)
-	h.WriteByte(0)
-	h.WriteString(string(how))
-	return h.Sum64()
-}
-
-// minute returns the number of a minute, which starts again at 0 after 45 days.
-func minute(at time.Time) uint16 { return uint16(at.Unix() / 60) }
-
-// has reports whether a look-up was recorded within LookupInterval.
-func (r *recent) has(key uint64, now time.Time) bool {
-	set := &r.sets[key>>(64-setBits)]
-	for i := range set {
-		slot := set[i].Load()
-		if (slot^key)>>timeBits == 0 && slot != 0 && age(slot, now) < uint16(LookupInterval/time.Minute) {
-			return true
-		}
-	}
-	return false
-}
-
-// age returns how many minutes ago a slot was set. It is large if the clock was set back.
-func age(slot uint64, now time.Time) uint16 { return minute(now) - uint16(slot) }
-
-// add remembers that a look-up was recorded, and forgets the oldest one of the set.
-func (r *recent) add(key uint64, now time.Time) {
-	set := &r.sets[key>>(64-setBits)]
-	oldest, oldestAge := 0, -1
-	for i := range set {
-		slot := set[i].Load()
-		if slot == 0 || (slot^key)>>timeBits == 0 {
-			oldest = i
-			break
-		}
-		if a := int(age(slot, now)); a > oldestAge {
-			oldest, oldestAge = i, a
-		}
-	}
-	set[oldest].Store(key>>timeBits<<timeBits | uint64(minute(now)))
-}
