@@ -3,12 +3,13 @@
 //
 // It is for values that may come late or get lost, such as when something was last used. Adding one waits for
 // nothing. Writing takes little of the processor time of a server that does as much as it can: a transaction
-// has at most MaxBatch values, and after a full one the next comes busyInterval later. At most MaxWaiting
+// has at most MaxBatch values, and after a full one the next comes busyInterval later. At most Deps.Waiting
 // values wait; more are dropped, with a log line. While the store fails, values wait. A crash loses those
 // that wait.
 package recorder
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -40,7 +41,7 @@ type Recorder[K comparable, V any] struct {
 	order   []K // of the values that wait
 }
 
-// Deps are the dependencies of a Recorder. All but Merge are required.
+// Deps are the dependencies of a Recorder. All but Merge and Waiting are required.
 type Deps[K comparable, V any] struct {
 	Key func(V) K
 	// Merge returns what to write instead of two values of one key. Nil means the later one.
@@ -50,6 +51,8 @@ type Deps[K comparable, V any] struct {
 	// Failed logs the failures of Write. Dropped logs that values are dropped, with TooMany.
 	Failed, Dropped *outage.Log
 	TooMany         error
+	// Waiting is how many values may wait. Zero is MaxWaiting.
+	Waiting int
 }
 
 // New returns a Recorder.
@@ -57,6 +60,7 @@ func New[K comparable, V any](d Deps[K, V]) *Recorder[K, V] {
 	if d.Merge == nil {
 		d.Merge = func(_, later V) V { return later }
 	}
+	d.Waiting = cmp.Or(d.Waiting, MaxWaiting)
 	return &Recorder[K, V]{deps: d, wake: make(chan struct{}, 1), waiting: make(map[K]V)}
 }
 
@@ -64,7 +68,7 @@ func New[K comparable, V any](d Deps[K, V]) *Recorder[K, V] {
 // the value and reports false if too many wait.
 func (r *Recorder[K, V]) Add(ctx context.Context, value V) bool {
 	if !r.put(value) {
-		r.deps.Dropped.Report(ctx, r.deps.TooMany, "waiting", MaxWaiting)
+		r.deps.Dropped.Report(ctx, r.deps.TooMany, "waiting", r.deps.Waiting)
 		return false
 	}
 	select {
@@ -82,7 +86,7 @@ func (r *Recorder[K, V]) put(value V) bool {
 	switch {
 	case waits:
 		value = r.deps.Merge(earlier, value)
-	case len(r.waiting) >= MaxWaiting:
+	case len(r.waiting) >= r.deps.Waiting:
 		return false
 	default:
 		r.order = append(r.order, key)
@@ -122,7 +126,7 @@ func (r *Recorder[K, V]) putBack(list []V) {
 		key := r.deps.Key(value)
 		if newer, waits := r.waiting[key]; waits {
 			r.waiting[key] = r.deps.Merge(value, newer)
-		} else if len(r.waiting) < MaxWaiting {
+		} else if len(r.waiting) < r.deps.Waiting {
 			r.waiting[key] = value
 			r.order = append(r.order, key)
 		}

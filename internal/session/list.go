@@ -37,7 +37,7 @@ func (a *Authenticator) Sessions(
 	if i := slices.IndexFunc(list, func(r Record) bool { return r.ID == k.ID }); i >= 0 {
 		list[i].Seen = now
 	} else {
-		r, _ := a.uses.records.Waiting(k.ID)
+		r, _ := a.uses.waiting(k.ID)
 		own.How = r.How
 		list = append(list[:min(len(list), MaxListed-1)], own)
 	}
@@ -116,7 +116,7 @@ func (a *Authenticator) EndOthers(
 
 // how returns how a session began, as far as it is known.
 func (a *Authenticator) how(ctx context.Context, owner account.Account, id [16]byte) (How, error) {
-	if r, waits := a.uses.records.Waiting(id); waits {
+	if r, waits := a.uses.waiting(id); waits {
 		return r.How, nil
 	}
 	list, err := a.deps.Store.Sessions(ctx, owner.UID, owner.Epoch, a.deps.Now())
@@ -161,7 +161,7 @@ func (a *Authenticator) newRecord(owner account.Account, k secret.Ticket, from a
 }
 
 // Run writes which sessions began and were used to the store, until ctx ends.
-func (a *Authenticator) Run(ctx context.Context) { a.uses.records.Run(ctx) }
+func (a *Authenticator) Run(ctx context.Context) { a.uses.run(ctx) }
 
 // Flush writes which sessions began and were used so far.
-func (a *Authenticator) Flush(ctx context.Context) error { return a.uses.records.Flush(ctx) }
+func (a *Authenticator) Flush(ctx context.Context) error { return a.uses.flush(ctx) }

@@ -74,16 +74,13 @@ type Notices interface {
 // newBrowser returns what is recorded of a sign-in without a device token. It is nil if that was recorded within
 // newInterval for the same browser and network: a program without cookies that signs one person in very often
 // does not fill the queue.
-func (u *uses) newBrowser(t *tenant.Tenant, owner account.Account, from account.Origin) *NewBrowser {
-	n := &NewBrowser{
-		Tenant: t, From: from, At: u.now(), Net: audit.Network(from.Addr), Browser: BrowserOf(from.Agent),
-	}
+func (u *uses) newBrowser(t *tenant.Tenant, owner account.Account, from account.Origin, r Record) *NewBrowser {
 	// What forgets the browsers of an account in the store raises Passwords.
-	n.key = u.browsers.Key(owner.UID, n.Net, n.Browser, strconv.FormatInt(owner.Passwords, 10))
-	if u.browsers.Has(n.key, n.At) {
+	key := u.browsers.Key(owner.UID, r.Net, r.Browser, strconv.FormatInt(owner.Passwords, 10))
+	if u.browsers.Has(key, r.Seen) {
 		return nil
 	}
-	return n
+	return &NewBrowser{Tenant: t, From: from, At: r.Seen, Net: r.Net, Browser: r.Browser, key: key}
 }
 
 // makeNotices makes the notices of records that are written for the first time.

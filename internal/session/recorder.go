@@ -55,6 +55,9 @@ func (r Record) Ends() time.Time {
 const (
 	// seenInterval is how often the use of a session is recorded at most.
 	seenInterval = 5 * time.Minute
+	// maxNewBrowsers is how many records with New may wait, at about 400 bytes each: after a restart, all people
+	// of a large platform may sign in by a program that keeps no cookies.
+	maxNewBrowsers = 65536
 	// maxRecent is how many sessions may be remembered as recorded, at about 60 bytes each.
 	maxRecent = 32768
 )
@@ -64,6 +67,9 @@ var errTooMany = errors.New("more sessions than can be written; some are not lis
 // uses records the uses of sessions, each of them seldom.
 type uses struct {
 	records *recorder.Recorder[[16]byte, Record] // of about 200 bytes each
+	// newBrowsers are the records with New. Others, of which there may be too many, must not keep them out.
+	newBrowsers *recorder.Recorder[[16]byte, Record]
+
 	store   Store
 	notices Notices // may be nil
 	audit   audit.Log
@@ -86,7 +92,12 @@ func newUses(d Deps) *uses {
 		recent: make(map[[16]byte]time.Time),
 		began:  d.Now(),
 	}
-	u.records = recorder.New(recorder.Deps[[16]byte, Record]{
+	u.records, u.newBrowsers = u.newRecorder(d, recorder.MaxWaiting), u.newRecorder(d, maxNewBrowsers)
+	return u
+}
+
+func (u *uses) newRecorder(d Deps, waiting int) *recorder.Recorder[[16]byte, Record] {
+	return recorder.New(recorder.Deps[[16]byte, Record]{
 		Key: func(s Record) [16]byte { return s.ID },
 		// What the first record says about the beginning of the session stays.
 		Merge: func(earlier, later Record) Record {
@@ -97,8 +108,29 @@ func newUses(d Deps) *uses {
 		Failed:  outage.New(d.Log, "sessions not recorded", "sessions recorded again", d.Now),
 		Dropped: outage.New(d.Log, "sessions dropped", "sessions no longer dropped", d.Now),
 		TooMany: errTooMany,
+		Waiting: waiting,
 	})
-	return u
+}
+
+// waiting returns the record of a session that waits.
+func (u *uses) waiting(id [16]byte) (Record, bool) {
+	if r, ok := u.newBrowsers.Waiting(id); ok {
+		return r, true
+	}
+	return u.records.Waiting(id)
+}
+
+// run writes records until ctx ends, and then those that are left.
+func (u *uses) run(ctx context.Context) {
+	var others sync.WaitGroup
+	others.Go(func() { u.newBrowsers.Run(ctx) })
+	u.records.Run(ctx)
+	others.Wait()
+}
+
+// flush writes all records that wait.
+func (u *uses) flush(ctx context.Context) error {
+	return errors.Join(u.newBrowsers.Flush(ctx), u.records.Flush(ctx))
 }
 
 // write writes records and the notices that they cause.
@@ -129,15 +161,17 @@ func (u *uses) due(id [16]byte, seen time.Time) bool {
 }
 
 // add has a record written soon. It does not wait, and drops the record if too many wait. That of a sign-in
-// with what may be a new browser is then written at once: otherwise somebody could prevent the message to the
-// owner by signing in to an account of their own very often.
+// with what may be a new browser waits in a queue of its own, and is written at once if that is full: otherwise
+// somebody could prevent the message to the owner by signing in to accounts of their own very often.
 func (u *uses) add(ctx context.Context, s Record) {
-	if !u.records.Add(ctx, s) {
-		if s.New == nil || u.write(context.WithoutCancel(ctx), []Record{s}) != nil {
+	if s.New == nil {
+		if !u.records.Add(ctx, s) {
 			return
 		}
-	}
-	if s.New != nil {
+	} else {
+		if !u.newBrowsers.Add(ctx, s) && u.write(context.WithoutCancel(ctx), []Record{s}) != nil {
+			return
+		}
 		u.browsers.Add(s.New.key, s.New.At)
 	}
 	u.mu.Lock()

@@ -38,12 +38,6 @@ func TestUsesBounds(t *testing.T) {
 		for i := range recorder.MaxWaiting + 1000 {
 			u.add(t.Context(), numbered(i, time.Now()))
 		}
-		signedIn := numbered(-1, time.Now())
-		signedIn.New = &NewBrowser{Notice: account.Notice{Kind: mailmsg.NewBrowser}}
-		if u.add(t.Context(), signedIn); store.records != 1 {
-			t.Errorf("written were %d records, want that of a sign-in with a new browser", store.records)
-		}
-		store.records = 0
 		due := func(n int) bool { return u.due(numbered(n, time.Now()).ID, time.Time{}) }
 		if !due(recorder.MaxWaiting+1) || due(5) {
 			t.Error("a dropped session counts as recorded, or one that waits does not")
@@ -60,6 +54,18 @@ func TestUsesBounds(t *testing.T) {
 		if n := len(u.recent) + len(u.older); n > maxRecent {
 			t.Errorf("%d sessions are remembered, want at most %d", n, maxRecent)
 		}
+		store.records = 0
+		for i := range maxNewBrowsers + 1 {
+			signedIn := numbered(-1-i, time.Now())
+			signedIn.New = &NewBrowser{Notice: account.Notice{Kind: mailmsg.NewBrowser}}
+			u.add(t.Context(), signedIn)
+		}
+		if store.records != 1 {
+			t.Errorf("written at once were %d sign-ins with a new browser, want 1", store.records)
+		}
+		if err := u.newBrowsers.Flush(t.Context()); err != nil || store.records != maxNewBrowsers+1 {
+			t.Errorf("written were %d sign-ins with a new browser, %v", store.records, err)
+		}
 	})
 }
 
@@ -71,7 +77,8 @@ func TestNewBrowserSeldom(t *testing.T) {
 		owner := account.Account{UID: account.NewUID(time.Now())}
 		signsIn := func(owner account.Account, agent string) bool {
 			s := numbered(1, time.Now())
-			s.New = u.newBrowser(nil, owner, account.Origin{Agent: agent})
+			s.Browser = BrowserOf(agent)
+			s.New = u.newBrowser(nil, owner, account.Origin{}, s)
 			u.add(t.Context(), s)
 			return s.New != nil
 		}

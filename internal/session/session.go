@@ -288,11 +288,7 @@ func (a *Authenticator) SignIn(
 		return Grant{}, ErrNotActivated
 	}
 	a.recordDetail(ctx, audit.SignIn, t, owner.User, from, "ok", string(how))
-	var signedIn *NewBrowser
-	if a.deps.Notices != nil && !a.isDevice(t, owner, device) {
-		signedIn = a.uses.newBrowser(t, owner, from)
-	}
-	return a.grant(ctx, t, owner, from, how, signedIn), nil
+	return a.grant(ctx, t, owner, from, how, a.deps.Notices != nil && !a.isDevice(t, owner, device)), nil
 }
 
 // Continue returns what the browser gets whose owner has proved to be there, how, and made a change that ended
@@ -300,16 +296,19 @@ func (a *Authenticator) SignIn(
 func (a *Authenticator) Continue(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
 ) Grant {
-	return a.grant(ctx, t, owner, from, how, nil)
+	return a.grant(ctx, t, owner, from, how, false)
 }
 
-// grant starts a session, for a person who has just signed in, and has it listed soon.
+// grant starts a session, for a person who has just signed in, and has it listed soon. mayBeNew says that the
+// owner may get a message about the browser.
 func (a *Authenticator) grant(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
-	signedIn *NewBrowser,
+	mayBeNew bool,
 ) Grant {
 	token, r := a.issue(t, owner, a.deps.Now(), from)
-	r.How, r.New = how, signedIn
+	if r.How = how; mayBeNew {
+		r.New = a.uses.newBrowser(t, owner, from, r)
+	}
 	a.uses.add(ctx, r)
 	return Grant{Session: token, Device: a.DeviceToken(t, owner)}
 }
