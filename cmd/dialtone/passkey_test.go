@@ -98,7 +98,7 @@ func TestPasskey(t *testing.T) {
 		b.signIn("alex", secretWords)
 		b.until(signedIn)
 	})
-	b.step("The account page leads to the passkeys, of which there are none", func() {
+	b.step("The account page leads to the list of passkeys, which is empty", func() {
 		b.click(`a[href="/passkeys.html"]`)
 		b.until(`location.pathname === "/passkeys.html" && ` + ready)
 		b.want(`document.querySelectorAll("[data-id]").length`, "0")

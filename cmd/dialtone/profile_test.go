@@ -101,7 +101,7 @@ func TestBrowserProfile(t *testing.T) {
 		b.until(`!done.hidden && document.activeElement.id === "done-title"`)
 		b.check("confirm-email-done")
 		address(after)
-		b.visit("/account.html") // the session goes on
+		b.visit("/account.html") // the session is still valid
 		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
 		b.visit(link)
 		b.until(`document.getElementById("lost-title")?.checkVisibility()`)

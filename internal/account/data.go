@@ -17,8 +17,7 @@ const DataFormat = 1
 // DataStore reads what is held about a person.
 type DataStore interface {
 	// HeldAbout returns what the store has about an account: all members of Data but Tenant, Account and
-	// Credential, of which it has Account.PasswordChanged. Its parts are read one after the
-	// other.
+	// Credential, and Account.PasswordChanged. Its parts are read one after the other.
 	HeldAbout(ctx context.Context, a Account, host string) (Data, error)
 }
 

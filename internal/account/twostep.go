@@ -285,7 +285,7 @@ func (s *Service) newAppChange(t *tenant.Tenant, proved Account, detail string, 
 	}
 }
 
-// factorChange is the limit of changes of the authenticator app and the passkeys of an account, each of which
+// factorChange is the limit of changes of the authenticator app and the passkeys of an account. Each change
 // sends a message.
 func (s *Service) factorChange(a Account) []throttle.Allowance {
 	return []throttle.Allowance{{

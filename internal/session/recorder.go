@@ -67,7 +67,7 @@ var errTooMany = errors.New("more sessions than can be written; some are not lis
 // uses records the uses of sessions, each of them seldom.
 type uses struct {
 	records *recorder.Recorder[[16]byte, Record] // of about 200 bytes each
-	// newBrowsers are the records with New. Others, of which there may be too many, must not keep them out.
+	// newBrowsers has the records with New. A flood of other records cannot keep these out.
 	newBrowsers *recorder.Recorder[[16]byte, Record]
 
 	store   Store

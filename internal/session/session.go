@@ -97,16 +97,16 @@
 // phones. Without an app, the attacker can do all that the owner can, and add an app of their own: the
 // message about that has a link that removes it.
 //
-// With a copy of the database, nobody can make a token or a cookie: the database has IDs, and no
-// signing key. It shows when and from which network and kind of browser each account was used. Somebody
-// who can write to the database can end sessions, hide them from the list and lift revocations and the
-// idle limit of stolen tokens, but make none; an epoch can be set back, and an authenticator app be removed,
-// and a code that was used be made to count again.
-// Its secret is sealed, and recovery codes are hashed under a key that the database does not have.
+// With a copy of the database, nobody can make a token or a cookie: the database has IDs, and no signing
+// key. It shows when and from which network and kind of browser each account was used. Somebody who can
+// write to the database can end sessions, hide them from the list and lift revocations and the idle limit of
+// stolen tokens, but make none. They can set an epoch back, remove an authenticator app, and have a code
+// count again that was used. The secret of an app is sealed, and recovery codes are hashed under a key that
+// the database does not have.
 //
-// With the signing key, anybody can make sessions of every account whose UID and epoch are known,
-// which the database has, and add passkeys to it without its password, of which the owner gets a
-// message. Rotate the keys with --revoke, which ends all sessions.
+// With the signing key and a copy of the database, which has the UIDs and epochs, anybody can make sessions of
+// every account, and add passkeys without the password. The owner gets a message about a passkey. Rotate the
+// keys with --revoke, which ends all sessions.
 //
 // In the browser of the owner, a script on a page of the site cannot read the cookie, but can use the
 // session. Somebody who sits at it can do what the cookie allows.

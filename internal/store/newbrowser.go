@@ -93,7 +93,7 @@ func (s *Store) addNewBrowser(tx engine.Tx, r session.Record) (a account.Account
 	if now.Sub(a.Activated) < session.SettlingTime {
 		return a, false, nil
 	}
-	// A session that goes on under another ID, because it has ended all others, began with this one.
+	// A session that ended all others continues under another ID, and began when this one did.
 	used, err := engine.Count(tx, `SELECT count(*) FROM session WHERE account = $1 AND net = $2 AND browser = $3
 		AND began < $4 AND until > $5`,
 		r.Account[:], r.New.Net, r.New.Browser, engine.Micros(r.Began), engine.Micros(now))

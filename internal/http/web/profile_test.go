@@ -257,7 +257,7 @@ func TestConfirmEmail(t *testing.T) {
 			t.Errorf("the address is %s", got)
 		}
 		if v.signedIn(t, session) {
-			t.Error("the session goes on")
+			t.Error("the session is still valid")
 		}
 	})
 	t.Run("not after a reset, a disable, or a day", func(t *testing.T) {

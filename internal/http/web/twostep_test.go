@@ -126,7 +126,7 @@ func TestTwoStep(t *testing.T) {
 		s.visitor("a.test").twoStep(t, who, "do=finish&code="+p.code()).wantError(t, 400, "invalid_request")
 		signIn(t, who).wantStatus(t, 200)
 	})
-	t.Run("signing in needs a code, each of which works once", func(t *testing.T) {
+	t.Run("signing in needs a code, and a code works once", func(t *testing.T) {
 		who := s.active(t, "a.test")
 		p := s.turnOn(t, who)
 		signIn(t, who).wantRule(t, "code")

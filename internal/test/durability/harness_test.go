@@ -271,7 +271,7 @@ type request struct {
 	token string
 	app   totp.Secret // of app-on
 	codes []string    // the recovery codes of app-on
-	// session is the token of the session that signin began, or that goes on after end-others.
+	// session is the token of the session that signin began, or of its continuation after end-others.
 	session string
 
 	// ha1 is that of the new password. notice is the message of a change or of a reset link, the reset link

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"encoding/json"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/tenant"
+)
+
+// The commands that give people their accounts back.
+
+type accountResetLink struct {
+	accountArg
+	reasonFlag
+	Valid time.Duration `default:"1h" placeholder:"DURATION" help:"How long the link works, at most 168h (${default})."`
+}
+
+// Help is what "dialtone account reset-link --help" adds.
+func (accountResetLink) Help() string {
+	return "The link is for somebody who has lost the password and cannot read the mail of the account. A person who " +
+		"has the link can choose the password of this account, once. It replaces the other links for a new password."
+}
+
+// resetLinkView is a reset link as the command prints it.
+type resetLinkView struct {
+	User  string    `json:"user"`
+	Link  string    `json:"link"`
+	Until time.Time `json:"until"`
+}
+
+func (c *accountResetLink) Run(p *program) error {
+	if c.Valid < time.Minute || c.Valid > account.MaxResetLife {
+		return usageError{fault.Field("valid", "--valid must be from 1m to %s", "168h")}
+	}
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
+		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
+		switch {
+		case err != nil:
+			return c.print(p, a, err)
+		case a.State() == account.Waiting:
+			return fault.New(fault.Conflict, "the account %s waits for its activation; to activate it first, run: "+
+				"dialtone account enable %s --activate --tenant %s", c.User, c.User, t.Host)
+		case a.State() == account.Leaving:
+			return fault.New(fault.Conflict, "the owner of the account %s has left; to enable it first, run: "+
+				"dialtone account enable %s --tenant %s", c.User, c.User, t.Host)
+		case a.State() == account.Disabled:
+			return fault.New(fault.Conflict, "the account %s is disabled; to enable it first, run: "+
+				"dialtone account enable %s --tenant %s", c.User, c.User, t.Host)
+		}
+		if t.PublicURL == "" {
+			t.PublicURL = in.defaultURL(t.Host)
+		}
+		link, until, err := accounts.MakeResetLink(ctx, t, c.User, c.Valid)
+		if err != nil {
+			return c.print(p, a, err)
+		}
+		if c.JSON {
+			return json.NewEncoder(p.stdout).Encode(resetLinkView{c.User, link, until})
+		}
+		return p.say("%s\nworks once, until %s", link, until.Format(time.RFC3339))
+	})
+}
+
+type accountSecondFactor struct {
+	accountArg
+	reasonFlag
+	Remove bool `help:"Remove the authenticator app, the recovery codes and all passkeys."`
+}
+
+// Help is what "dialtone account second-factor --help" adds.
+func (accountSecondFactor) Help() string {
+	return "--remove is for somebody who has lost the phone and the recovery codes. Make sure that the owner asks: " +
+		"from then on the password alone is enough. It ends all sessions, and the owner gets a message. Without " +
+		"--remove the command changes nothing."
+}
+
+func (c *accountSecondFactor) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
+		before, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
+		if err != nil || !c.Remove {
+			return c.print(p, before, err)
+		}
+		a, err := accounts.RemoveFactors(ctx, t, c.User)
+		if err := c.print(p, a, err); err != nil || c.JSON {
+			return err
+		}
+		if before.Factors == 0 {
+			return p.say("nothing was changed: the account has no second factor")
+		}
+		return p.say("removed: %s\nall sessions of the account have ended, and a message about it goes to %s",
+			before.Factors, a.Email)
+	})
+}
+
+type accountEmail struct {
+	accountArg
+	Address string `arg:"" help:"The new e-mail address."`
+	reasonFlag
+}
+
+// Help is what "dialtone account email --help" adds.
+func (accountEmail) Help() string {
+	return "It is for somebody whose account another person has taken over, or whose mailbox is gone. Make sure that " +
+		"the owner asks. All sessions and links of the account end, and nobody gets a message. The password and the " +
+		"second factors stay."
+}
+
+func (c *accountEmail) Run(p *program) error {
+	if _, err := account.CleanEmail(c.Address); err != nil {
+		return usageError{err}
+	}
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
+		a, err := accounts.ReplaceEmail(ctx, t, c.User, c.Address)
+		if err := c.print(p, a, err); err != nil || c.JSON {
+			return err
+		}
+		if err := p.say("all sessions, links and remembered browsers of the account have ended"); err != nil {
+			return err
+		}
+		if a.Factors != 0 {
+			if err := p.say("the second factors stay; to remove them, run: dialtone account second-factor %s --remove "+
+				"--tenant %s", a.User, t.Host); err != nil {
+				return err
+			}
+		}
+		if a.Pending() {
+			return p.say("the activation link has ended; the owner gets another one at /forgot.html")
+		}
+		return p.say("the password stays; for a link to choose another one, run: dialtone account reset-link %s "+
+			"--tenant %s", a.User, t.Host)
+	})
+}
