@@ -118,10 +118,10 @@
 // # Leaving
 //
 // A person who has proved the password can leave. The account is held from then on, so that everything that
-// refuses a disabled account refuses it too, in programs of earlier versions as well: signing in, look-ups by
-// phone servers, exports, links. Sessions and reset links end. 7 days later Sweep erases it, as a deletion by an
-// operator does, with a margin of a day in case the clock is ahead. The name stays taken, so that nobody else gets
-// the calls.
+// refuses a disabled account refuses it too, in programs of earlier versions as well: signing in, look-ups
+// by phone servers, exports, links. Sessions, and reset links in messages, end. 7 days later Sweep erases
+// it, as a deletion by an operator does, with a margin of a day in case the clock is ahead. The name stays
+// taken, so that nobody else gets the calls.
 //
 // Somebody who has learned the password can leave in the name of the owner, and so can somebody who finds a page where
 // the password is filled in. The message about it has a link with which the owner stays, for the 7 days. It only makes

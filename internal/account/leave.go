@@ -21,8 +21,9 @@ var ErrLeaving = fault.New(fault.Leaving, "the owner of this account has left, a
 // LeaveStore is for people who leave, and for those who stay after all.
 type LeaveStore interface {
 	// Leave holds an active account, which is erased at l.Until, ends its sessions, and makes its reset links
-	// invalid. It fails with fault.NotFound for an account that is not there or not active, with ErrHeld, and
-	// with ErrPasswordChanged if the proof is of an older password. Of concurrent calls one succeeds.
+	// invalid that went to its address. It fails with fault.NotFound for an account that is not there or not
+	// active, with ErrHeld, and with ErrPasswordChanged if the proof is of an older password. Of concurrent
+	// calls one succeeds.
 	Leave(ctx context.Context, l Departure, now time.Time) (Account, error)
 
 	// Stay uses up the link of the message that Leave added, and makes the account active again. It fails with

@@ -28,9 +28,10 @@ func (s *Store) Leave(ctx context.Context, d account.Departure, now time.Time) (
 			if err := cmp.Or(checkActive(a, d.Account), checkProved(a, d.Account)); err != nil {
 				return update{}, err
 			}
-			// The links for changes that the owner did not make stay.
-			if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind NOT IN (`+notMeKinds+`) AND kind <> $2`,
-				a.UID[:], olderLink); err != nil {
+			// The links for changes that the owner did not make stay, and reset links without a message: somebody
+			// who knows the password must not remove what the owner got by one of the others, or from an operator.
+			if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind NOT IN (`+notMeKinds+`) AND kind <> $2
+				AND (kind <> $3 OR email <> '')`, a.UID[:], olderLink, string(mailmsg.Reset)); err != nil {
 				return update{}, err
 			}
 			if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:]); err != nil {

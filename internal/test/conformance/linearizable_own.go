@@ -380,7 +380,7 @@ func (s nameState) afterOwn(c request) (next nameState, want error, out ownResul
 	case leave:
 		if want = s.provedMay(c); want == nil {
 			s.held, s.byOperator, s.leaving, s.epoch = true, false, c.until.UnixMicro(), s.epoch+1
-			s.sessions, s.mailed, s.unsent, s.emailLink = "", reset{}, reset{}, reset{}
+			s.sessions, s.mailed, s.emailLink = "", reset{}, reset{}
 			s.stayLink = reset{c.link, c.until}
 		}
 	case stay:
