@@ -435,8 +435,8 @@ func TestActivationPage(t *testing.T) {
 		activationHeld:     {"This account is disabled", []string{"phone.test"}, []string{login, signup, again}},
 		activationConfirm: {
 			"Activate your account",
-			[]string{`value="alex"`, `action="/activate.ashx"`},
-			[]string{signup, again, "token"},
+			[]string{`value="alex"`, `action="/activate.ashx"`, signup, "or ask the operator of"},
+			[]string{again, "token"},
 		},
 	}
 	for _, state := range activationStates {
