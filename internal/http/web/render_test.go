@@ -90,7 +90,7 @@ func allPages(text string) map[string]view {
 		"copied":  {"provision", provisionPage{frame: in, setup: setup{Program: "baresip"}, Text: text}},
 		"error":   {"error", errorPage{f, 500, "error.server_error", text}},
 		"gone":    {"error", errorPage{f, 404, "error.gone", text}},
-		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text, ""}, {}}}},
+		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text, "", text}, {}}}},
 		"switch":  {"home", homePage{frame{Product: text, Host: text, Switch: true}}},
 		"no mail": {"devmail", devMailPage{f, nil}},
 
