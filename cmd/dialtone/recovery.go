@@ -63,9 +63,9 @@ func (c *accountResetLink) Run(p *program) error {
 			return c.print(p, a, err)
 		}
 		if !own && tenant.Loopback(t.Host) { // the port is that of this command's configuration
-			fmt.Fprintf(p.stderr, "dialtone: the link begins with %s, from \"listen\" in the configuration; if the server "+
-				"listens elsewhere, give the command the same --config, or run: dialtone tenant set %s --public-url URL\n",
-				t.PublicURL, t.Host)
+			fmt.Fprintf(p.stderr, "dialtone: the link begins with %s, from \"listen\" in the configuration; "+
+				"if the server listens elsewhere, give the command the same --config, or run: "+
+				"dialtone tenant set %s --public-url URL\n", t.PublicURL, t.Host)
 		}
 		if c.JSON {
 			return json.NewEncoder(p.stdout).Encode(resetLinkView{c.User, link, until})
