@@ -4,6 +4,7 @@ import (
 	"encoding/base32"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,6 +188,14 @@ func TestTwoStep(t *testing.T) {
 		if n := s.Log.Count(fmt.Sprintf(`"msg":"two-step.recovery","outcome":"ok","tenant":"a.test","user":%q`,
 			who.user)); n != 1 {
 			t.Errorf("%d audit events", n)
+		}
+		s.Must(s.Outbox.Flush(t.Context())) // finds that there is a message
+		s.Must(s.Outbox.Flush(t.Context()))
+		list := slices.DeleteFunc(s.messages(t, who.email), func(m message) bool {
+			return !strings.Contains(m.header.Get("Subject"), "A recovery code was used")
+		})
+		if len(list) != 1 || !strings.Contains(list[0].text, "left: 9") {
+			t.Errorf("the messages are %+v", list)
 		}
 	})
 	t.Run("every proof needs a code", func(t *testing.T) {
