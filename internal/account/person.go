@@ -57,7 +57,7 @@ var (
 
 // PasswordRefusal is the error of SetPassword for the limit of changes of an account.
 func PasswordRefusal(w throttle.Wait) error {
-	return named(limitRule("changes", fault.Limit(w.For, "the password was changed too often today; wait before "+
+	return named(limitRule("changes.password", fault.Limit(w.For, "the password was changed too often today; wait before "+
 		"changing it again")), w)
 }
 

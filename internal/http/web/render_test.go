@@ -354,6 +354,29 @@ func TestUnusedTexts(t *testing.T) {
 	}
 }
 
+// TestLimitTexts checks that each page has the texts for the limits that may refuse its forms.
+func TestLimitTexts(t *testing.T) {
+	p := mustPages(t)
+	for page, keys := range map[string][]string{
+		"password": {"rate_password"},
+		"reset":    {"rate_password"},
+		"profile":  {"rate_changes", "rate_email"},
+		"passkeys": {"rate_changes", "rate_factors"},
+		"two-step": {"rate_changes", "rate_factors"},
+		"notme":    {"rate_link"},
+	} {
+		out, err := p.render(i18n.English, page, allPages("plain")[page].data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range keys {
+			if !strings.Contains(string(out), `"`+key+`":`) || !strings.Contains(string(out), `"`+key+`_open":`) {
+				t.Errorf("%s has no text %s", page, key)
+			}
+		}
+	}
+}
+
 func TestForms(t *testing.T) {
 	p := mustPages(t)
 	for _, page := range []string{
