@@ -77,9 +77,9 @@ func allPages(text string) map[string]view {
 		"sessions": {"sessions", sessionsView{in, []listedSession{
 			{ID: text, Browser: text, System: text, Net: text, Current: true}, {ID: text, Browser: text}, {},
 		}}},
-		"passkeys": {"passkeys", passkeysView{in, true, []listedPasskey{
+		"passkeys": {"passkeys", passkeysView{frame: in, Offered: true, Passkeys: []listedPasskey{
 			{ID: text, Name: text, Used: time.Now()}, {ID: text, Name: text, Synced: true, Usable: true},
-		}, text}},
+		}, Suggested: text}},
 		"no passkeys":    {"passkeys", passkeysView{frame: in}},
 		"one session":    {"sessions", sessionsView{in, []listedSession{{Current: true}}}},
 		"home signed in": {"home", homePage{in}},
