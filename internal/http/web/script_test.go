@@ -954,7 +954,7 @@ func TestPageLayout(t *testing.T) {
 		"/two-step.html", "/two-step/on", "/two-step/required", "/account.html?next=phone&changed",
 		"/sessions.html", "/passkeys.html", "/passkeys/none", "/scan", "/scan/zoiper", "/copied", "/error", "/nowhere",
 		"/devmail", "/devmail/none",
-		"/forgot.html", "/reset.html", "/reset/several", "/reset/lost", "/not-me.html",
+		"/forgot.html", "/reset.html", "/reset/several", "/reset/lost", "/reset/cut", "/not-me.html", "/not-me/cut",
 		"/profile.html", "/confirm-email.html", "/confirm-email/lost",
 		"/leave.html", "/stay.html",
 	}
