@@ -96,7 +96,8 @@ type Link struct {
 	// how many codes are left of RecoveryUsed. Other kinds do not have it.
 	Detail string
 	// User is the user name of the account. Messages about a change say it: they go to the account's owner,
-	// who may have several. Those that a stranger can cause, of an activation or a reset, do not.
+	// who may have several. Those that a stranger can cause, of an activation or a reset, do not: a stranger may have
+	// chosen the name. They say that the page behind the link shows it.
 	User string
 }
 
