@@ -147,7 +147,7 @@ func TestBrowserTwoStep(t *testing.T) {
 		waitUntil(t, func() bool { return notices() == 4 })
 		for _, subject := range []string{
 			"Two-step sign-in at Example Phones was turned on", "Two-step sign-in at Example Phones was turned off",
-			"Your authenticator app and passkeys at Example Phones were removed",
+			"Removed from your account at Example Phones: authenticator app",
 		} {
 			if !has("\r\nSubject: " + subject + "\r\n") {
 				t.Errorf("no message has the subject %q", subject)
