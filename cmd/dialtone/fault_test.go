@@ -419,7 +419,7 @@ func ownNamespace(t *testing.T) {
 		{Cloneflags: syscall.CLONE_NEWNS},
 	} {
 		cmd := exec.Command(path, "-test.run=^TestBrokenDisks$", "-test.v", "-test.timeout=90s")
-		cmd.Env = append(os.Environ(), inNamespace+"=1", "DIALTONE_TEST_BINARY="+binary(t))
+		cmd.Env = append(os.Environ(), inNamespace+"=1")
 		cmd.SysProcAttr = attr
 		out, err := cmd.CombinedOutput()
 		if exit, ok := errors.AsType[*exec.ExitError](err); err == nil || ok && exit.ExitCode() != noMounts {

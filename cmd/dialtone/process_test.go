@@ -8,10 +8,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,34 +23,15 @@ const (
 	stopWithin  = 10 * time.Second
 )
 
-// built is the program that all tests run.
-var built struct {
-	once sync.Once
-	dir  string
-	path string
-	err  error
-}
-
-// binary returns the path of the program. It is built once.
+// binary returns the path of the program that all tests run. It is the test binary, under the name by
+// which TestMain knows that it is to be the program, so that nothing more is compiled and linked.
 func binary(t testing.TB) string {
 	t.Helper()
-	built.once.Do(func() {
-		if built.path = os.Getenv("DIALTONE_TEST_BINARY"); built.path != "" {
-			return
-		}
-		if built.dir, built.err = os.MkdirTemp("", "dialtone-built-"); built.err != nil {
-			return
-		}
-		built.path = filepath.Join(built.dir, "dialtone")
-		out, err := exec.Command("go", "build", "-o", built.path, ".").CombinedOutput()
-		if err != nil {
-			built.err = fmt.Errorf("go build: %w\n%s", err, out)
-		}
-	})
-	if built.err != nil {
-		t.Fatal(built.err)
+	path, err := exec.LookPath("dialtone")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return built.path
+	return path
 }
 
 // serverProcess is a server in its own process.

@@ -25,8 +25,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// suite runs all tests, ends the browser that they share, and removes what they created outside their
-// own directories.
+// suite runs all tests, and ends the database server and the browser that they share.
 type suite struct{ *testing.M }
 
 func (s suite) Run() int {
@@ -34,12 +33,11 @@ func (s suite) Run() int {
 	if sharedChromium.close != nil {
 		sharedChromium.close()
 	}
-	if built.dir != "" {
-		os.RemoveAll(built.dir)
-	}
 	return status
 }
 
+// TestMain runs the tests or, when the test binary is started under the name dialtone, the program.
+// testscript.Main puts a copy with this name into PATH.
 func TestMain(m *testing.M) {
 	testscript.Main(suite{m}, map[string]func(){"dialtone": main})
 }
