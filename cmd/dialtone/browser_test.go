@@ -29,6 +29,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"dialtone/internal/test/process"
 )
 
 const (
@@ -42,6 +44,7 @@ const (
 // TestBrowser uses the program as a person does, in real browsers: signing up, activating the account
 // and signing in. All bytes that the browser sends are recorded, to prove that no password is in them.
 func TestBrowser(t *testing.T) {
+	t.Parallel()
 	t.Run("chromium", func(t *testing.T) {
 		testBrowser(t, func(base string) *browser { return newBrowser(t, base) })
 	})
@@ -286,6 +289,7 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 // TestBrowserDecline is the way of a person who gets an activation message without having signed up, by
 // keyboard.
 func TestBrowserDecline(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	b := newBrowser(t, p.base)
@@ -345,6 +349,7 @@ func linkTo(t *testing.T, address, pickup string) string {
 // not to one with an Authorization of its own. It also proves that TestBrowser would notice a password
 // prompt of the browser.
 func TestBrowserCredentials(t *testing.T) {
+	t.Parallel()
 	p := start(t, launch{data: t.TempDir()})
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		proof := r.Header.Get("Authorization")
@@ -403,20 +408,10 @@ func command(t testing.TB, args ...string) string {
 	return string(out)
 }
 
-// waitUntil waits until a condition holds, and fails after 10 s.
+// waitUntil waits until a condition holds, and fails after process.Timeout.
 func waitUntil(t testing.TB, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			t.Fatal("the condition does not hold after 10 s")
-		case <-ticker.C:
-		}
-	}
+	process.Eventually(t, "the condition", process.Holds(holds))
 }
 
 // tap is a TCP proxy that records what the browser sends.
@@ -568,7 +563,10 @@ func startChromium(t *testing.T) context.Context {
 			chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 			chromedp.UserDataDir(dir), chromedp.Flag("disable-quic", true),
 			chromedp.Flag("disable-component-update", true), chromedp.WindowSize(1280, 900),
-			chromedp.Flag("allow-loopback-in-peer-connection", true))
+			chromedp.Flag("allow-loopback-in-peer-connection", true),
+			// No page is used for long enough that optimized code or a process in reserve would pay.
+			chromedp.Flag("js-flags", "--no-opt"),
+			chromedp.Flag("disable-features", "Translate,BlinkGenPropertyTrees,SpareRendererForSitePerProcess"))
 		allocator, endProcess := chromedp.NewExecAllocator(context.Background(), options...)
 		ctx, closeTab := chromedp.NewContext(allocator)
 		c.ctx, c.close = ctx, func() {
@@ -715,6 +713,19 @@ func (b *browser) reload(expression string) {
 	b.until("!window.before && document.readyState === 'complete' && (" + expression + ")")
 }
 
+// reloadUntil loads the page again until an expression is true there. When it returns, no page is being
+// loaded.
+func (b *browser) reloadUntil(expression string) {
+	b.t.Helper()
+	b.until(`document.readyState === "complete"`)
+	for end := time.Now().Add(process.Timeout); b.get("Boolean("+expression+")") != "true"; {
+		if time.Now().After(end) {
+			b.t.Fatalf("never true: %s\n%s", expression, b.text())
+		}
+		b.reload("true")
+	}
+}
+
 func (b *browser) click(selector string) {
 	b.t.Helper()
 	b.succeed(b.engine.click(selector))
@@ -745,7 +756,7 @@ func (b *browser) want(expression, value string) {
 // until waits until an expression is true, also across navigations.
 func (b *browser) until(expression string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, process.Timeout)
 	defer cancel()
 	ticker := time.NewTicker(30 * time.Millisecond)
 	defer ticker.Stop()
@@ -806,7 +817,8 @@ const (
 
 // check checks the page in its present state: that it fits a width of 320 pixels and, in Chromium,
 // all accessibility rules in the first colour scheme of b, and those about colours in the others. The
-// schemes differ in nothing but colours.
+// schemes differ in nothing but colours. "preload" would fetch media files, and style sheets for a rule
+// that is not among them.
 func (b *browser) check(state string) {
 	b.t.Helper()
 	if b.axe != "" && b.get(`typeof axe`) != "object" {
@@ -816,7 +828,7 @@ func (b *browser) check(state string) {
 	for _, scheme := range b.schemes {
 		b.succeed(b.engine.setScheme(scheme))
 		found, err := b.engine.evaluate(`
-			axe.run(document, {runOnly: ` + rules + `, resultTypes: ["violations"]})
+			axe.run(document, {runOnly: ` + rules + `, resultTypes: ["violations"], preload: false, elementRef: false})
 			.then(r => r.violations.map(v => v.id + ": " + v.help + "\n  " +
 				v.nodes.map(n => n.html + " " + n.failureSummary).join("\n  ")).join("\n"))`)
 		if err != nil {

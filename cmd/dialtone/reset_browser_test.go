@@ -17,6 +17,7 @@ const (
 // TestBrowserReset has a person forget a password and get a new one, and then say that somebody else
 // changed it.
 func TestBrowserReset(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)
