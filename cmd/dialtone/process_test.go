@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -115,6 +117,32 @@ func (p *serverProcess) answers() error {
 	defer v.leave()
 	_, err = v.captcha()
 	return err
+}
+
+// ready returns the body of /readyz. It fails if the status is another one.
+func (p *serverProcess) ready(status int) (body string, err error) {
+	resp, err := http.Get(p.operators + "/readyz")
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != status {
+		err = fmt.Errorf("/readyz answers %d, want %d: %s", resp.StatusCode, status, text)
+	}
+	return string(text), err
+}
+
+// readiness waits until /readyz has a status and a text.
+func (p *serverProcess) readiness(t testing.TB, status int, says string) {
+	t.Helper()
+	process.Eventually(t, "/readyz", func() error {
+		text, err := p.ready(status)
+		if err == nil && !strings.Contains(text, says) {
+			err = fmt.Errorf("/readyz does not say %s: %s", says, text)
+		}
+		return err
+	})
 }
 
 // stop sends SIGTERM and returns the exit status.
