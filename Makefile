@@ -33,7 +33,7 @@ test-long:
 	@tools/need strace e2fsck fsfreeze ip postgres
 	DIALTONE_SEEDS=20000 $(GO) test -timeout 60m -run 'TestSimulation$$' ./internal/test/durability
 	DIALTONE_CHANCES=10 $(GO) test -timeout 60m -run 'TestEvery|TestCrashes' ./internal/test/durability
-	DIALTONE_TEST_KILLS=50 $(GO) test -timeout 30m -run 'TestKilled|TestTerminated' ./cmd/dialtone
+	DIALTONE_TEST_KILLS=50 $(GO) test -timeout 30m -run 'TestKill|TestTerminated' ./cmd/dialtone
 	$(GO) test -tags long -timeout 60m -v -run Long ./cmd/dialtone
 
 # The fuzzing is limited by inputs: a limit by time may end it with "context deadline exceeded".
