@@ -45,15 +45,22 @@ const (
 // and signing in. All bytes that the browser sends are recorded, to prove that no password is in them.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
-	t.Run("chromium", func(t *testing.T) {
-		testBrowser(t, func(base string) *browser { return newBrowser(t, base) })
-	})
-	t.Run("firefox", func(t *testing.T) {
-		testBrowser(t, func(base string) *browser { return newFirefox(t, base) })
-	})
+	for name, open := range map[string]func(t *testing.T, base string) *browser{
+		"chromium": newBrowser, "firefox": newFirefox,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := testBrowser(t, open)
+			t.Run("credentials", func(t *testing.T) {
+				b.t = t
+				testCredentials(t, b)
+			})
+		})
+	}
 }
 
-func testBrowser(t *testing.T, open func(base string) *browser) {
+// testBrowser returns the browser that it has opened, for further tests.
+func testBrowser(t *testing.T, open func(t *testing.T, base string) *browser) *browser {
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)
@@ -61,7 +68,7 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product",
 		"Example Phones", "--signups-per-hour", "3", "--data", data)
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
-	b := open(tap.base)
+	b := open(t, tap.base)
 
 	b.step("The start page links to the form", func() {
 		b.visit("/")
@@ -284,6 +291,7 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 	b.end()
 	tap.neverCarried(t, secretWords, goodWords, "qazwsxedcrfv", "not the pass phrase")
 	p.mustStop(t)
+	return b
 }
 
 // TestBrowserDecline is the way of a person who gets an activation message without having signed up, by
@@ -344,13 +352,12 @@ func linkTo(t *testing.T, address, pickup string) string {
 	return ""
 }
 
-// TestBrowserCredentials checks what the sign-in page relies on: a browser that knows credentials for
-// a site, as from a link with a name and a password in it, adds them to the requests of a script, but
-// not to one with an Authorization of its own. It also proves that TestBrowser would notice a password
-// prompt of the browser.
-func TestBrowserCredentials(t *testing.T) {
-	t.Parallel()
-	p := start(t, launch{data: t.TempDir()})
+// testCredentials checks what the sign-in page relies on: a browser that knows credentials for a site,
+// as from a link with a name and a password in it, adds them to the requests of a script, but not to one
+// with an Authorization of its own. It also proves that testBrowser would notice a password prompt of the
+// browser.
+func testCredentials(t *testing.T, b *browser) {
+	b.base = start(t, launch{data: t.TempDir()}).base
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		proof := r.Header.Get("Authorization")
 		if r.URL.Path == "/signin.ashx" && proof == "" {
@@ -363,37 +370,36 @@ func TestBrowserCredentials(t *testing.T) {
 		io.WriteString(w, scheme)
 	}))
 	defer site.Close()
-	for name, b := range map[string]*browser{"chromium": newBrowser(t, p.base), "firefox": newFirefox(t, p.base)} {
-		b.step(name+": a script that does not send X-Digest causes a password prompt, which is noticed", func() {
-			b.visit("/login.html")
-			b.do(`void fetch("/signin.ashx").then(r => document.title = "status " + r.status)`)
-			b.until(`document.title === "status 401"`)
-			if b.prompts() == 0 {
-				t.Errorf("%s: the test does not notice a password prompt", name)
+	b.step("A script that does not send X-Digest causes a password prompt, which is noticed", func() {
+		before := b.prompts()
+		b.visit("/login.html")
+		b.do(`void fetch("/signin.ashx").then(r => document.title = "status " + r.status)`)
+		b.until(`document.title === "status 401"`)
+		if b.prompts() == before {
+			t.Error("the test does not notice a password prompt")
+		}
+	})
+	b.step("Credentials that it knows are sent, but not instead of those of the script", func() {
+		b.base = site.URL
+		b.visit("/")
+		for _, c := range []struct{ request, want string }{
+			{`new Promise(done => {
+				const r = new XMLHttpRequest();
+				r.open("GET", "/signin.ashx", true, "mallory", "secret");
+				r.onloadend = () => done({ text: () => r.responseText });
+				r.send();
+			})`, "Digest"},
+			{`fetch("/signin.ashx")`, "Digest"},
+			{`fetch("/signin.ashx", { headers: { Authorization: "X-Digest" } })`, "X-Digest"},
+		} {
+			b.do(`document.title = "waiting"; void ` + c.request +
+				`.then(r => r.text()).then(text => document.title = "sent " + text)`)
+			b.until(`document.title.startsWith("sent")`)
+			if got := b.get(`document.title`); got != "sent "+c.want {
+				t.Errorf("the server got the scheme of %q, want %q", got, c.want)
 			}
-		})
-		b.step(name+": credentials that it knows are sent, but not instead of those of the script", func() {
-			b.base = site.URL
-			b.visit("/")
-			for _, c := range []struct{ request, want string }{
-				{`new Promise(done => {
-					const r = new XMLHttpRequest();
-					r.open("GET", "/signin.ashx", true, "mallory", "secret");
-					r.onloadend = () => done({ text: () => r.responseText });
-					r.send();
-				})`, "Digest"},
-				{`fetch("/signin.ashx")`, "Digest"},
-				{`fetch("/signin.ashx", { headers: { Authorization: "X-Digest" } })`, "X-Digest"},
-			} {
-				b.do(`document.title = "waiting"; void ` + c.request +
-					`.then(r => r.text()).then(text => document.title = "sent " + text)`)
-				b.until(`document.title.startsWith("sent")`)
-				if got := b.get(`document.title`); got != "sent "+c.want {
-					t.Errorf("%s: the server got the scheme of %q, want %q", name, got, c.want)
-				}
-			}
-		})
-	}
+		}
+	})
 }
 
 // command runs a command of the program and returns its output.
