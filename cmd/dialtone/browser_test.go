@@ -55,6 +55,10 @@ func TestBrowser(t *testing.T) {
 				b.t = t
 				testCredentials(t, b)
 			})
+			t.Run("link page", func(t *testing.T) {
+				b.t = t
+				testLinkPage(t, b)
+			})
 		})
 	}
 }
