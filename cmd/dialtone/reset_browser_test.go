@@ -155,3 +155,37 @@ func TestBrowserReset(t *testing.T) {
 	tap.neverCarried(t, secretWords, changedWords, lastWords, "qazwsxedcrfv")
 	p.mustStop(t)
 }
+
+// TestFirefoxLinkPage loads the page of a link again in Firefox, changes its language, and sets a password.
+func TestFirefoxLinkPage(t *testing.T) {
+	data := t.TempDir()
+	p := start(t, launch{data: data, flags: []string{"--dev"}})
+	command(t, "tenant", "set", "localhost", "--public-url", p.base, "--data", data)
+	b := newFirefox(t, p.base)
+	b.signUp("alex")
+	b.until(`!sent.hidden`)
+	command(t, "account", "enable", "--activate", "alex", "--tenant", "localhost", "--data", data)
+	out := command(t, "account", "reset-link", "alex", "--tenant", "localhost", "--data", data)
+	link := regexp.MustCompile(`/reset\.html\?token=[A-Za-z0-9_-]{43}`).FindString(out)
+	ready := func(tag string) string {
+		return `document.documentElement.lang === "` + tag + `" && !location.href.includes("token") &&
+			document.getElementById("submit")?.disabled === false`
+	}
+	b.visit(link)
+	b.until(ready("en"))
+	entries := b.get(`history.length`)
+	for range 2 {
+		b.reload(ready("en"))
+	}
+	b.click("#language")
+	b.click(`#languages a[lang="fr"]`)
+	b.until(ready("fr"))
+	b.reload(ready("fr"))
+	b.want(`history.length`, entries)
+	b.want(`user.value`, "alex")
+	b.fill("password", changedWords)
+	b.click("#submit")
+	b.until(`!done.hidden && document.activeElement.id === "done-title"`)
+	b.reload(`!done.hidden && document.activeElement.id === "done-title"`)
+	b.want(`JSON.stringify(history.state).includes("token")`, "false")
+}

@@ -72,7 +72,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Link reads", linkReadTests},
 		{"Authenticator apps", appTests}, {"Codes", codeTests},
 		{"Replaced addresses", replacedEmailTests}, {"Limits of an owner", ownerLimitTests},
-		{"Messages about wrong codes", wrongCodeTests},
+		{"Messages about wrong codes", wrongCodeTests}, {"A message about data", dataTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {
