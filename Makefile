@@ -23,9 +23,11 @@ help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
 
 # The packages whose tests take longest start first, and one package more than there are processors runs
-# at a time, since many tests wait for other programs. "make lint" runs all of vet.
+# at a time, since many tests wait for other programs. "make lint" runs all of vet. Compiling without
+# debug information saves an eighth of its processor time; the tests that build the program use the same
+# settings, and so the same compiled packages.
 test: tools
-	$(GO) test -vet=off -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 25m $(LONGEST) ./...
+	GOFLAGS="$$($(GO) env GOFLAGS) -gcflags=all=-dwarf=false -ldflags=-w" CGO_ENABLED=0 $(GO) test -vet=off -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 25m $(LONGEST) ./...
 
 LONGEST = ./cmd/dialtone ./internal/test/durability ./internal/store/postgres ./internal/http/web
 
