@@ -17,6 +17,7 @@ const (
 // TestBrowserReset has a person forget a password and get a new one, and then say that somebody else
 // changed it.
 func TestBrowserReset(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)
@@ -156,12 +157,12 @@ func TestBrowserReset(t *testing.T) {
 	p.mustStop(t)
 }
 
-// TestFirefoxLinkPage loads the page of a link again in Firefox, changes its language, and sets a password.
-func TestFirefoxLinkPage(t *testing.T) {
+// testLinkPage loads the page of a link again, changes its language, and sets a password.
+func testLinkPage(t *testing.T, b *browser) {
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	command(t, "tenant", "set", "localhost", "--public-url", p.base, "--data", data)
-	b := newFirefox(t, p.base)
+	b.base = p.base
 	b.signUp("alex")
 	b.until(`!sent.hidden`)
 	command(t, "account", "enable", "--activate", "alex", "--tenant", "localhost", "--data", data)

@@ -233,7 +233,7 @@ func TestScriptTexts(t *testing.T) {
 		}
 		texts := textsOf(t, p, i18n.French, page)
 		x, _ := a.lookup(a.url(module))
-		for _, key := range said.FindAllSubmatch(x.plain, -1) {
+		for _, key := range said.FindAllSubmatch(x.plain(), -1) {
 			found++
 			if texts[string(key[1])] == "" {
 				t.Errorf("%s says %q, and %s has no such text", module, key[1], page)
