@@ -145,7 +145,7 @@ func TestBrowserTwoStep(t *testing.T) {
 		b.until(`location.pathname === "/login.html" && document.getElementById("ended").checkVisibility()`)
 		b.signIn("alex", secretWords)
 		b.until(accounts)
-		waitUntil(t, func() bool { return notices() == 4 })
+		waitUntil(t, func() bool { return has("\r\nSubject: Removed from your account at Example Phones") })
 		for _, subject := range []string{
 			"Two-step sign-in at Example Phones was turned on", "Two-step sign-in at Example Phones was turned off",
 			"Removed from your account at Example Phones: authenticator app",
