@@ -126,7 +126,7 @@ func TestBrowserTwoStep(t *testing.T) {
 		b.fill("code", codes[1])
 		b.click("#submit")
 		b.until(formReady + ` && document.getElementById("off").checkVisibility() && !document.querySelector("#do")`)
-		waitUntil(t, func() bool { return notices() == 2 })
+		waitUntil(t, func() bool { return has("\r\nSubject: Two-step sign-in at Example Phones was turned off\r\n") })
 		b.visit("/account.html")
 		b.until(accounts)
 	})
