@@ -162,8 +162,10 @@
 // say that they did not change the address, the one whose address the account had first is right.
 //
 // Somebody who has learned the password can so move the account to a mailbox of their own. The owner learns of
-// it from the message to the previous address, and has those 7 days. After them, or with the mailbox of the
-// previous address in the hands of the attacker too, only an operator can help (Service.ReplaceEmail). Somebody
+// it from the message to the previous address, and has those 7 days. Uses of links that go to the later mailbox are
+// counted apart, and end no link without a message that was made before (package throttle). After those days, or with
+// the mailbox of the previous address in the hands of the attacker too, only an operator can help
+// (Service.ReplaceEmail). Somebody
 // with a stolen message to the new address can do what its owner asked for, and no more. Somebody with a stolen
 // message to the previous address can take the account over, as with a stolen reset message.
 //

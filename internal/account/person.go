@@ -30,8 +30,8 @@ type PasswordChange struct {
 	// Link is the hash of the token of a reset link that goes to the account's address. It takes the
 	// place of the proof.
 	Link *[32]byte
-	// Allowances are those of a change by proof. Without a place, the change is refused with
-	// fault.Limited.
+	// Allowances are those of a change by proof, or by a link in a message. Without a place, the change is refused
+	// with fault.Limited. A link without a message takes none: it is an operator's, or was counted when it was made.
 	Allowances []throttle.Allowance
 	Notice
 }

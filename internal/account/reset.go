@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -50,7 +51,7 @@ type ResetStore interface {
 	// AddResetLink adds a reset link for an active account, and its message unless that is zero. The link
 	// replaces the reset links that went to the account's address. With a message it is for all active
 	// accounts of the address. Without one it is for this account only, and also replaces those of the
-	// account without a message, which nothing else does but a reset. It first removes the row
+	// account without a message, which nothing else does but a reset and NotMe. It first removes the row
 	// r.Forgotten, if there is one, and takes a place under each limit. It fails with ErrHandled if the row
 	// is gone. It also fails with fault.NotFound for an account that is not there or not active, with
 	// ErrHeld, and with fault.Limited; then only the row is removed.
@@ -63,7 +64,8 @@ type ResetStore interface {
 	// NotMe uses up the link of a message about a change (mailmsg.NotMe), ends all sessions of its
 	// account, and adds a reset link n without a message, as AddResetLink does. If somebody has left in the
 	// owner's name, the account is active again. If the address was changed since, it is the one again that
-	// the message went to, and links that went to later ones end. A change of the address that waits for its
+	// the message went to, and links that went to later ones end. Reset links without a message end if they are not
+	// older than the address that the message went to. A change of the address that waits for its
 	// link ends. The second factors that were added since are removed. Device tokens and proofs of the password
 	// end. It takes a place under each limit of the account. It fails with ErrLinkUsed, ErrHeld and
 	// fault.Limited, and with fault.NotFound for an account that is not there.
@@ -81,6 +83,9 @@ type Undone struct {
 	Account Account
 	// Email is the address that the account has afterwards.
 	Email string
+	// Emails is how often the address had been changed when the message was made. It identifies the mailbox that
+	// the link went to.
+	Emails int64
 	// App says that an authenticator app is removed, and Passkeys how many passkeys are.
 	App      bool
 	Passkeys int
@@ -399,7 +404,7 @@ func (s *Service) reset(
 	c := PasswordChange{
 		Account: a, Link: (*[32]byte)(&hash),
 		Allowances: []throttle.Allowance{{
-			Bucket: s.buckets.Of("reset use", t.ID, a.UID.String()),
+			Bucket: s.buckets.Of("reset use", t.ID, ofAddress(a, a.Emails)),
 			Rule:   throttle.ResetUsesPerAccount,
 			Limit:  throttle.LimitPassword,
 		}},
@@ -412,6 +417,10 @@ func (s *Service) reset(
 	s.writeAfter(changed, c.Notice, err)
 	return changed, err
 }
+
+// ofAddress returns the name of what is counted for one address of an account: the one that it has after n changes.
+// So somebody who has moved the account to another mailbox cannot use up the places of those who had it before.
+func ofAddress(a Account, n int64) string { return a.UID.String() + " " + strconv.FormatInt(n, 10) }
 
 // byOwner returns a context for a change by the account's owner, which continues if the client
 // disconnects.
@@ -439,7 +448,7 @@ func (s *Service) NotMe(
 	if err == nil {
 		token, _ := secret.ParseToken(text)
 		a, err = s.deps.Store.NotMe(byOwner(ctx), t.ID, token.Hash(), n, s.deps.Now(), throttle.Allowance{
-			Bucket: s.buckets.Of("not me", t.ID, undone.Account.UID.String()),
+			Bucket: s.buckets.Of("not me", t.ID, ofAddress(undone.Account, undone.Emails)),
 			Rule:   throttle.NotMePerAccount,
 			Limit:  throttle.LimitNotMe,
 		})

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"math"
 	"strings"
 	"time"
 
@@ -44,24 +45,34 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 		if err := tx.Lock(append(placeKeys(c.Allowances), addressKey(a))...); err != nil {
 			return nil, err
 		}
-		wait, err := longestWait(tx, c.Allowances, now)
+		// The reset links without a message that this ends. A proof, which may be a thief's, ends none.
+		confirmed, limits, unsent := ``, c.Allowances, noUnsent
+		if c.Link != nil {
+			mailed, err := findResetLink(tx, a, *c.Link, now)
+			switch {
+			case err != nil:
+				return nil, err
+			case mailed:
+				confirmed, unsent = `confirmed = COALESCE(confirmed, $4), `, a.Emails
+			default:
+				limits, unsent = nil, 0
+			}
+		}
+		wait, err := longestWait(tx, limits, now)
 		if err != nil {
 			return nil, err
 		}
 		if wait.For > 0 {
 			return nil, account.PasswordRefusal(wait)
 		}
-		if err := takePlaces(tx, c.Allowances, c.Message, now); err != nil {
+		if err := takePlaces(tx, limits, c.Message, now); err != nil {
 			return nil, err
 		}
-		confirmed := ``
 		if c.Link != nil {
-			mailed, err := useResetLink(tx, a, *c.Link, now)
-			if err != nil {
+			if n, err := tx.Exec(`DELETE FROM link WHERE token = $1`, c.Link[:]); err != nil {
 				return nil, err
-			}
-			if mailed {
-				confirmed = `confirmed = COALESCE(confirmed, $4), `
+			} else if n == 0 {
+				return nil, account.ErrLinkUsed
 			}
 		}
 		if a, err = scanAccount(tx.Row(`UPDATE account SET credential = $2, has_sha256 = $3, `+confirmed+`
@@ -69,7 +80,7 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 			a.UID[:], c.Account.Sealed, c.Account.HasSHA256, engine.Micros(now))); err != nil {
 			return nil, err
 		}
-		if err := removeResetLinks(tx, a, c.Link != nil); err != nil {
+		if err := removeResetLinks(tx, a, unsent); err != nil {
 			return nil, err
 		}
 		if err := removeEmailLinks(tx, a); err != nil {
@@ -97,17 +108,21 @@ func addressKey(a account.Account) int64 {
 	return admission.Key("address", a.Tenant, []byte(strings.ToLower(a.Email)))
 }
 
-// removeResetLinks removes the reset links that went to the account's address. With unsent, it also
-// removes those of the account that were made without a message. Somebody who knows the password, or
-// who asks for another link, cannot remove these.
-func removeResetLinks(tx engine.Tx, a account.Account, unsent bool) error {
+// noUnsent says that removeResetLinks removes no links without a message.
+const noUnsent int64 = math.MaxInt64
+
+// removeResetLinks removes the reset links that went to the account's address. It also removes those of the account
+// without a message that were made when its address had been changed unsent times or more often. Somebody who knows
+// the password, or who asks for another link, cannot remove these, nor can somebody who has moved the account to
+// another mailbox since.
+func removeResetLinks(tx engine.Tx, a account.Account, unsent int64) error {
 	if _, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND email <> '' AND account IN
 		(SELECT uid FROM account WHERE tenant = $2 AND lower(email) = lower($3) AND closed IS NULL)`,
-		string(mailmsg.Reset), a.Tenant, a.Email); err != nil || !unsent {
+		string(mailmsg.Reset), a.Tenant, a.Email); err != nil || unsent == noUnsent {
 		return err
 	}
-	_, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND email = '' AND account = $2`,
-		string(mailmsg.Reset), a.UID[:])
+	_, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND email = '' AND account = $2 AND email_n >= $3`,
+		string(mailmsg.Reset), a.UID[:], unsent)
 	return err
 }
 
