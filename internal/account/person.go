@@ -13,7 +13,8 @@ import (
 // PersonStore is for what people change of their own accounts. Every change that succeeds is in the
 // audit trail and, with a Notice, in the outbox, by the same transaction.
 type PersonStore interface {
-	// SetPassword replaces the credential of an active account. It ends all sessions, forgets the
+	// SetPassword replaces the credential of an active account, or, with a link, of one whose owner has left: then it
+	// is active again, and the notice gets the detail mailmsg.Stays. It ends all sessions, forgets the
 	// device tokens, and makes every reset link that went to the account's address invalid, and every link
 	// that would set another address. With a link it
 	// uses the link up, and confirms the account. Of concurrent calls with one proof or one link, one

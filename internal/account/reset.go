@@ -48,17 +48,17 @@ type ResetStore interface {
 	// OfEmail returns the accounts with an address, in any case, ordered by user.
 	OfEmail(ctx context.Context, tenant int64, email string, now time.Time) ([]Account, error)
 
-	// AddResetLink adds a reset link for an active account, and its message unless that is zero. The link
-	// replaces the reset links that went to the account's address. With a message it is for all active
-	// accounts of the address. Without one it is for this account only, and also replaces those of the
+	// AddResetLink adds a reset link for an account that is active or whose owner has left, and its message unless
+	// that is zero. The link replaces the reset links that went to the account's address. With a message it is for all
+	// such accounts of the address. Without one it is for this account only, and also replaces those of the
 	// account without a message, which nothing else does but a reset and NotMe. It first removes the row
 	// r.Forgotten, if there is one, and takes a place under each limit. It fails with ErrHandled if the row
-	// is gone. It also fails with fault.NotFound for an account that is not there or not active, with
-	// ErrHeld, and with fault.Limited; then only the row is removed.
+	// is gone. It also fails with fault.NotFound for an account that is not there or not activated, with
+	// ErrHeld if an operator has disabled it, and with fault.Limited; then only the row is removed.
 	AddResetLink(ctx context.Context, r NewResetLink, now time.Time) (Account, error)
 
-	// ResetLink returns the active accounts that a reset link is for, ordered by user, and when it
-	// expires. It changes nothing. It fails with ErrLinkUsed.
+	// ResetLink returns the accounts that a reset link is for, which are active or whose owners have left, ordered by
+	// user, and when it expires. It changes nothing. It fails with ErrLinkUsed.
 	ResetLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) ([]Account, time.Time, error)
 
 	// NotMe uses up the link of a message about a change (mailmsg.NotMe), ends all sessions of its
@@ -217,7 +217,7 @@ func (s *Service) serveForgotten(ctx context.Context, t *tenant.Tenant, f Forgot
 		from.Addr = net.Addr()
 	}
 	switch {
-	case err == nil && a.State() == Active:
+	case err == nil && (a.State() == Active || a.State() == Leaving):
 		return s.sendResetLink(ctx, t, a, f.ID, from)
 	case err == nil && a.State() == Waiting:
 		r := LinkReplacement{Account: a, Was: a.Email, Forgotten: f.ID, Net: audit.Network(from.Addr)}
@@ -235,7 +235,8 @@ func (s *Service) serveForgotten(ctx context.Context, t *tenant.Tenant, f Forgot
 }
 
 // forgotten returns the account that somebody means by a user name, an address or a phone address: the
-// first active one or else the newest of those that wait.
+// first active one, or else one whose owner has left, or else the newest of those that wait. Others can make one that
+// waits, with anybody's address.
 func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (Account, error) {
 	who = strings.TrimSpace(who)
 	if a, err := s.Find(ctx, t.ID, who); !fault.Is(err, fault.NotFound) {
@@ -255,7 +256,7 @@ func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (
 		list = slices.DeleteFunc(list, func(a Account) bool { return !exact(a) })
 	}
 	if len(list) > 0 {
-		rank := map[State]int{Active: 0, Waiting: 1, Leaving: 2, Disabled: 3}
+		rank := map[State]int{Active: 0, Leaving: 1, Waiting: 2, Disabled: 3}
 		return slices.MinFunc(list, func(a, b Account) int {
 			if order := rank[a.State()] - rank[b.State()]; order != 0 || a.State() != Waiting {
 				return order
@@ -270,7 +271,7 @@ func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (
 	return s.Find(ctx, t.ID, user)
 }
 
-// sendResetLink sends an active account a message with a reset link.
+// sendResetLink sends an account that is active, or whose owner has left, a message with a reset link.
 func (s *Service) sendResetLink(
 	ctx context.Context, t *tenant.Tenant, a Account, id ForgottenID, from Origin,
 ) error {
@@ -339,7 +340,7 @@ func (s *Service) writeAfter(a Account, n Notice, err error) {
 }
 
 // MakeResetLink makes a reset link that is not sent, for an operator, and returns its address. It fails
-// with fault.NotFound for an account that is not there or not active, and with ErrHeld.
+// with fault.NotFound for an account that is not there or not activated, and with ErrHeld if it is disabled.
 func (s *Service) MakeResetLink(
 	ctx context.Context, t *tenant.Tenant, user string, life time.Duration,
 ) (address string, until time.Time, err error) {
@@ -364,7 +365,8 @@ func (s *Service) ResetLink(ctx context.Context, t *tenant.Tenant, text string) 
 	return s.deps.Store.ResetLink(ctx, t.ID, token.Hash(), s.deps.Now())
 }
 
-// Reset sets a new password for one of the accounts of a reset link. It starts no session. It fails with
+// Reset sets a new password for one of the accounts of a reset link. If its owner has left, it is active again, which
+// the message about the new password says. It starts no session. It fails with
 // fault.Invalid and fault.Limited, and with ErrLinkUsed for any link and account that do not belong together,
 // whether or not there is such an account.
 func (s *Service) Reset(
@@ -410,9 +412,13 @@ func (s *Service) reset(
 		}},
 		Notice: s.newNotice(a, mailmsg.PasswordChanged, NoticeLife, audit.Network(from.Addr)),
 	}
-	changed, err := s.deps.Store.SetPassword(byOwner(ctx), c, s.deps.Now())
+	now := s.deps.Now()
+	changed, err := s.deps.Store.SetPassword(byOwner(ctx), c, now)
 	if err != nil {
 		changed = list[i]
+	} else if changed.Set.State == Active && changed.Set.At.Equal(now.Truncate(time.Microsecond)) {
+		c.Detail = mailmsg.Stays // as the store has written into the entry
+		s.record(ctx, audit.AccountStay, t, changed, from, nil)
 	}
 	s.writeAfter(changed, c.Notice, err)
 	return changed, err

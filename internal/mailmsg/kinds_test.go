@@ -46,6 +46,7 @@ func TestKinds(t *testing.T) {
 			message{"factor_changed." + detail, mailmsg.FactorChanged, detail, "/not-me.html?token="})
 	}
 	messages = append(messages,
+		message{"password_changed.stays", mailmsg.PasswordChanged, mailmsg.Stays, "/not-me.html?token="},
 		message{"new_browser", mailmsg.NewBrowser, "Firefox on Windows", "/not-me.html?token="},
 		message{"new_browser.unknown", mailmsg.NewBrowser, "", "/not-me.html?token="},
 		message{"factor_changed.later", mailmsg.FactorChanged, "of a later program", "/not-me.html?token="})

@@ -24,7 +24,7 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 	if c.Link != nil {
 		action = audit.PasswordReset
 	}
-	event, e := account.NewUID(now), entry(ctx, action, now)
+	event, e, stays := account.NewUID(now), entry(ctx, action, now), entry(ctx, audit.AccountStay, now)
 	defer s.signalAdded()
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
 		if a, err = lockAccount(tx, c.Account.Tenant, c.Account.User, now); err != nil {
@@ -35,7 +35,7 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 			return nil, errNoAccount
 		case tx.Repeated() && string(a.Sealed) == string(c.Account.Sealed):
 			return nil, nil
-		case a.Held:
+		case a.Held && (c.Link == nil || a.State() == account.Disabled):
 			return nil, account.ErrHeld
 		case a.Pending():
 			return nil, errNoAccount
@@ -92,11 +92,23 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 		if err := forgetBrowsers(tx, a.UID); err != nil {
 			return nil, err
 		}
+		before := a.State()
+		if before == account.Leaving {
+			if a, err = stay(tx, a, stays); err != nil {
+				return nil, err
+			}
+			c.Detail = mailmsg.Stays
+		}
 		if err := s.addNotice(tx, a, c.Notice); err != nil {
 			return nil, err
 		}
 		if err := insertAccountNotifications(tx, hook.AccountPassword, event, a.UID[:], now); err != nil {
 			return nil, err
+		}
+		if before == account.Leaving {
+			if err := stays.of(a).values(string(before), stateOf(a)).add(tx); err != nil {
+				return nil, err
+			}
 		}
 		return []phonetables.Subject{phonetables.Account(a.UID)}, e.of(a).add(tx)
 	})

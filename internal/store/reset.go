@@ -143,7 +143,7 @@ func (s *Store) AddResetLink(ctx context.Context, r account.NewResetLink,
 			return err
 		}
 		switch {
-		case a.Held:
+		case a.State() == account.Disabled:
 			return account.ErrHeld
 		case a.Pending():
 			return errNoAccount
@@ -197,12 +197,12 @@ func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
 	} else if err != nil {
 		return nil, until, err
 	}
-	const active = ` AND activated IS NOT NULL AND NOT held AND ` + live + ` ORDER BY username`
+	const usable = ` AND activated IS NOT NULL AND (NOT held OR ` + isLeaving + `) AND ` + live + ` ORDER BY username`
 	if email == "" {
-		list, err = accountsOf(q, `uid = $3`+active, engine.Micros(now), tenant, uid)
+		list, err = accountsOf(q, `uid = $3`+usable, engine.Micros(now), tenant, uid)
 	} else {
 		// The index is without case, but only the mail server of the address knows whether case matters.
-		list, err = accountsOf(q, `lower(email) = lower($3) AND email = $3`+active, engine.Micros(now), tenant, email)
+		list, err = accountsOf(q, `lower(email) = lower($3) AND email = $3`+usable, engine.Micros(now), tenant, email)
 	}
 	if err == nil && len(list) == 0 {
 		err = account.ErrLinkUsed

@@ -30,6 +30,7 @@
 //	                                                                            mailboxes before it
 //	EmailRequestsPerAccount  account                     password               another address; not the way back to
 //	                                                                            the one before
+//	LeavesPerAccount         account                     password               leaving; not staying or a reset
 //	FactorChangesPerAccount  account                     password               changes of second factors; NotMe
 //	                                                                            removes them without a place
 //	WrongCodes               account, password           password               codes, until there is a new password
@@ -105,6 +106,8 @@ var (
 	// ChangesPerAccount holds for changes of one account that send no message: of the name, the language and the
 	// names of passkeys, and for beginning to set up an authenticator app.
 	ChangesPerAccount = Rule{100, 24 * time.Hour}
+	// LeavesPerAccount holds for how often the owner of one account may leave. Each sends a message.
+	LeavesPerAccount = Rule{3, 24 * time.Hour}
 	// EmailRequestsPerAccount holds for the messages of one account that confirm another address. It is no more
 	// than MessagesPerRecipient, so a person with one account learns of this limit first.
 	EmailRequestsPerAccount = Rule{3, 24 * time.Hour}
@@ -208,6 +211,7 @@ const (
 	LimitCode          = "code"           // wrong codes of an account's second factor
 	LimitReset         = "reset"          // messages with a reset link of an account
 	LimitNotMe         = "not_me"         // uses of links in messages about changes of an account
+	LimitLeave         = "leave"          // leaves of an account's owner
 	LimitChanges       = "changes"        // changes of an account that send no message
 	LimitFailures      = "failures"       // failed signups from an address
 	LimitFailuresSite  = "failures_site"  // failed signups from an IPv6 /48
