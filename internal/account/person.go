@@ -52,8 +52,11 @@ type Notice struct {
 
 // Errors of a PersonStore.
 var (
-	ErrPasswordChanged = fault.New(fault.Conflict, "the password was changed at the same moment")
-	ErrLinkUsed        = fault.New(fault.NotFound, "the link was used, has expired, or a newer one has replaced it")
+	// ErrPasswordChanged means that a proof is of an older password, or that it needed no code of an authenticator
+	// app and would now.
+	ErrPasswordChanged = fault.New(fault.Conflict, "the password was changed, or an authenticator app turned on, at "+
+		"the same moment")
+	ErrLinkUsed = fault.New(fault.NotFound, "the link was used, has expired, or a newer one has replaced it")
 )
 
 // PasswordRefusal is the error of SetPassword for the limit of changes of an account.

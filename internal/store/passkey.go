@@ -116,7 +116,7 @@ func (s *Store) RemovePasskey(ctx context.Context, n account.PasskeyRemoval,
 	now time.Time) (a account.Account, err error) {
 	e := entry(ctx, audit.PasskeyRemove, now)
 	err = s.engine.Write(func(tx engine.Tx) error {
-		if a, err = lockActive(tx, n.Account, now); err != nil {
+		if a, err = lockProved(tx, n.Account, now); err != nil {
 			return err
 		}
 		if tx.Repeated() {

@@ -39,8 +39,11 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 			return nil, account.ErrHeld
 		case a.Pending():
 			return nil, errNoAccount
-		case c.Link == nil && a.Passwords != c.Account.Passwords:
-			return nil, account.ErrPasswordChanged
+		}
+		if c.Link == nil {
+			if err := checkProved(a, c.Account); err != nil {
+				return nil, err
+			}
 		}
 		if err := tx.Lock(append(placeKeys(c.Allowances), addressKey(a))...); err != nil {
 			return nil, err

@@ -31,10 +31,10 @@ func (s *Store) AddEmailLink(_ context.Context, l account.NewEmailLink, now time
 				return err
 			}
 		}
-		switch {
-		case a.Passwords != l.Account.Passwords:
-			return account.ErrPasswordChanged
-		case a.Email != l.Account.Email:
+		if err := checkProved(a, l.Account); err != nil {
+			return err
+		}
+		if a.Email != l.Account.Email {
 			return account.ErrAddressChanged
 		}
 		if err := tx.Lock(placeKeys(slices.Concat(l.Allowances, l.Recipient))...); err != nil {

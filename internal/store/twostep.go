@@ -65,13 +65,16 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 	change func(engine.Tx, account.Account) error) (a account.Account, err error) {
 	e := entry(ctx, action, now)
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
-		if a, err = lockProved(tx, c.Account, now); err != nil {
+		if a, err = lockActive(tx, c.Account, now); err != nil {
 			return err
 		}
 		if tx.Repeated() {
 			if done, err := e.added(tx); err != nil || done {
-				return err
+				return err // before checkProved: an earlier run may have turned the app on
 			}
+		}
+		if err := checkProved(a, c.Account); err != nil {
+			return err
 		}
 		if err := mayChangeFactors(tx, c.Allowances, now); err != nil {
 			return err

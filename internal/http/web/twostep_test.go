@@ -331,6 +331,20 @@ func TestTwoStepWhileChanging(t *testing.T) {
 			wantSame(t, s.visitor("a.test").signIn(t, who.user, who.password), late)
 		})
 	}
+	t.Run("an app is turned on after a proof without a code", func(t *testing.T) {
+		for path, body := range map[string]string{
+			"/email.ashx": "email=other@mail.test", "/leave.ashx": "", "/two-step.ashx": "do=begin",
+		} {
+			who := s.active(t, "a.test")
+			then = func() { s.turnOn(t, who) }
+			s.visitor("a.test").proveForm(t, who, path, body).wantError(t, 401, "unauthorized")
+			s.visitor("a.test").proveForm(t, who, path, body).wantError(t, 403, "second_factor")
+		}
+		who := s.active(t, "a.test")
+		then = func() { s.turnOn(t, who) }
+		v := s.visitor("a.test")
+		v.changePassword(t, who, passwordForm(s.newPassword(who))).wantError(t, 401, "unauthorized")
+	})
 }
 
 // TestRequireFactor checks a platform that requires a second factor of admins.

@@ -257,7 +257,7 @@ var passkeyTests = []testCase{
 		limits := []throttle.Allowance{allowance(newBucket(), 2)}
 		refused := func(wait time.Duration) error { return account.FactorRefusal(throttle.Wait{For: wait}) }
 		for i, want := range []bool{true, true, false} {
-			n := newPasskey(a, fmt.Sprint(i), noon)
+			n := newPasskey(t.find("ann", noon), fmt.Sprint(i), noon)
 			n.Allowances = limits
 			_, err := t.AddPasskey(t.ctx, n, noon)
 			if want {

@@ -216,8 +216,10 @@ func (d *request) hasMessage() bool {
 // after returns the facts after a request that was carried out.
 func (f ownFacts) after(d *request) ownFacts {
 	switch d.what {
-	case "password", "reset", "disable":
+	case "password", "disable":
 		f.link = [32]byte{}
+	case "reset": // the owner of an account that is leaving stays
+		f.link, f.leaving = [32]byte{}, 0
 	case "email-link":
 		f.link, f.newEmail, f.linkEnds = d.notice.Token, d.email, d.notice.Until.UnixMicro()
 	case "set-email":
@@ -382,7 +384,7 @@ func (t *transcript) erased(signup *request) (may, must bool) {
 		switch d.what {
 		case "leave":
 			next = d.notice.Until.UnixMicro()
-		case "stay", "enable", "not-me":
+		case "stay", "enable", "not-me", "reset":
 		default:
 			continue
 		}
