@@ -128,7 +128,11 @@ func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Tim
 		if err := setRecoveryCodes(tx, a, c.Codes); err != nil {
 			return err
 		}
-		// Sessions that began with the password alone, and options for a new passkey, end.
+		// Sessions that began with the password alone, options for a new passkey, and a change of the address that was
+		// asked for without a code, end.
+		if err := removeEmailLinks(tx, a); err != nil {
+			return err
+		}
 		_, err = tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:])
 		if err == nil {
 			_, err = tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:])

@@ -345,6 +345,15 @@ func TestTwoStepWhileChanging(t *testing.T) {
 		v := s.visitor("a.test")
 		v.changePassword(t, who, passwordForm(s.newPassword(who))).wantError(t, 401, "unauthorized")
 	})
+	t.Run("an app is turned on after a change of the address was asked for", func(t *testing.T) {
+		who := s.active(t, "a.test")
+		token := s.emailToken(t, who, who.user+"-other@mail.test")
+		s.turnOn(t, who)
+		s.visitor("a.test").postForm(t, "/confirm-email.ashx", "token="+token).wantError(t, 404, "not_found")
+		if got := s.find(t, who).Email; got != who.email {
+			t.Errorf("the address is %s", got)
+		}
+	})
 }
 
 // TestRequireFactor checks a platform that requires a second factor of admins.

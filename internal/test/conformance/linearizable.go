@@ -594,8 +594,8 @@ func (s nameState) withNotMe(l notMeLink) nameState {
 }
 
 // openNotMe returns a state without such a link, and without those that went to later addresses. It returns the
-// address that the message went to, how often it had been changed, and when the message was made, and reports whether the link was there and had not
-// expired.
+// address that the message went to, how often the address had been changed, and when the message was made, and reports
+// whether the link was there and had not expired.
 func (s nameState) openNotMe(link [32]byte, at time.Time) (
 	next nameState, email string, emails, made int64, ok bool) {
 	list := strings.Fields(s.notMe)

@@ -416,6 +416,7 @@ func (s nameState) afterOwn(c request) (next nameState, want error, out ownResul
 		default:
 			s.app = appState{c.secret, true, c.at.UnixMicro(), c.step, c.codes}
 			s.epoch, s.sessions = s.epoch+1, ""
+			s.emailLink, s.newAddress = reset{}, ""
 			s = s.withNotMe(c.notice)
 		}
 	case renewCodes, removeApp:
@@ -455,11 +456,15 @@ func (s nameState) afterOwn(c request) (next nameState, want error, out ownResul
 	case addPasskey:
 		switch want = s.ownerMay(c); {
 		case want != nil:
-		case s.epoch != c.session.epoch:
+		case s.epoch != c.session.epoch,
+			s.factors().Has(account.FactorPasskey) && !c.factors.Has(account.FactorPasskey):
 			want = account.ErrPasskeyStale
 		case s.passkeys[i].sealed != "":
 			want = account.ErrPasskeyKnown
 		default:
+			if !s.factors().Has(account.FactorPasskey) {
+				s.emailLink, s.newAddress = reset{}, ""
+			}
 			s.passkeys[i] = passkeyState{c.at.UnixMicro(), c.now}
 			s = s.withNotMe(c.notice)
 		}

@@ -251,6 +251,19 @@ var passkeyTests = []testCase{
 		t.wantPasskeys("ann", noon)
 		t.wantErr(t.UsePasskey(t.ctx, k, k.Sealed, noon), account.ErrNoPasskey)
 	}},
+	{"begin with one that ends what was asked for without a factor", func(t *test) {
+		t.addActive("ann", noon)
+		before := t.find("ann", noon)
+		link := t.emailLink("ann", "other@mail.test", noon)
+		t.passkey("ann", "1", noon)
+		t.wantEmailLink(link.Token, noon, "", "")
+		_, err := t.AddPasskey(t.ctx, newPasskey(before, "2", noon), noon)
+		t.wantErr(err, account.ErrPasskeyStale)
+		link = t.emailLink("ann", "other@mail.test", noon)
+		t.passkey("ann", "2", noon)
+		t.wantEmailLink(link.Token, noon, "ann", "other@mail.test")
+		t.wantPasskeys("ann", noon, "1", "2")
+	}},
 	{"change under a limit", func(t *test) {
 		t.addActive("ann", noon)
 		a := t.find("ann", noon)

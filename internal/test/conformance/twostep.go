@@ -97,13 +97,15 @@ var appTests = []testCase{
 		_, err = t.FinishApp(t.ctx, t.finished(now, "secret", at), at)
 		t.wantErr(err, account.ErrAppOn)
 	}},
-	{"end proofs without a code", func(t *test) {
+	{"end proofs without a code, and pending changes of the address", func(t *test) {
 		a := t.active("ann")
 		k := t.passkey("ann", "1", noon)
 		a = t.find("ann", noon)
+		link := t.emailLink("ann", "other@mail.test", noon)
 		t.must(t.StartApp(t.ctx, a, []byte("secret"), noon))
 		_, err := t.FinishApp(t.ctx, t.finished(a, "secret", noon), noon)
 		t.must(err)
+		t.wantEmailLink(link.Token, noon, "", "")
 		want := t.find("ann", noon)
 		_, change := t.SetPassword(t.ctx, newPassword(a, "new", noon), noon)
 		_, email := t.AddEmailLink(t.ctx, account.NewEmailLink{

@@ -247,6 +247,7 @@ func (f ownFacts) after(d *request) ownFacts {
 		f.passkeys = kept
 	case "app-on":
 		f.app, f.codes, f.made = true, account.RecoveryCodes, d.notice.Made.UnixMicro()
+		f.link = [32]byte{}
 	case "app-off":
 		f.app, f.codes, f.made = false, 0, 0
 	case "code":
@@ -254,6 +255,9 @@ func (f ownFacts) after(d *request) ownFacts {
 			f.codes--
 		}
 	case "passkey":
+		if f.passkeys == "" {
+			f.link = [32]byte{}
+		}
 		f.passkeys += fmt.Sprintf("%s:%d ", d.token, d.notice.Made.UnixMicro())
 	case "passkey-off":
 		var kept string
