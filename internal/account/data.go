@@ -19,6 +19,11 @@ type DataStore interface {
 	// HeldAbout returns what the store has about an account: all members of Data but Tenant, Account and
 	// Credential, and Account.PasswordChanged. Its parts are read one after the other.
 	HeldAbout(ctx context.Context, a Account, host string) (Data, error)
+
+	// AddDataNotice adds the notice about a person's data that was taken, unless one was made since. It reports
+	// whether it was added. It fails with ErrHeld, and with fault.NotFound for an account that is not there or
+	// not active.
+	AddDataNotice(ctx context.Context, a Account, n Notice, since, now time.Time) (added bool, err error)
 }
 
 // Data is everything that is held about the owner of an account, as JSON. It has no credential, token or link: with
@@ -166,9 +171,24 @@ type DataChange struct {
 	Reason  string    `json:"reason"`
 }
 
-// Data returns everything that is held about the owner of an account, who asks for it.
+// DataNoticeEvery is how often the owner of an account gets a message about data that was taken.
+const DataNoticeEvery = 24 * time.Hour
+
+// Data returns everything that is held about the owner of an account, who asks for it. The owner gets a message, at
+// most one within DataNoticeEvery. The address of a waiting account gets none, since nobody has confirmed it.
 func (s *Service) Data(ctx context.Context, t *tenant.Tenant, a Account, from Origin) (Data, error) {
 	d, err := s.data(ctx, t, a)
+	if err == nil && !a.Pending() {
+		n := s.newNotice(a, mailmsg.DataTaken, NoticeLife, audit.Network(from.Addr))
+		var added bool
+		added, err = s.deps.Store.AddDataNotice(byOwner(ctx), a, n, n.Made.Add(-DataNoticeEvery), n.Made)
+		if added || err != nil {
+			s.writeAfter(a, n, err)
+		}
+	}
+	if err != nil {
+		d = Data{}
+	}
 	s.record(ctx, audit.AccountData, t, a, from, err)
 	return d, err
 }

@@ -15,11 +15,11 @@ import (
 	"dialtone/internal/secret"
 )
 
-// wantLimit checks that an error is the refusal of a limit that pages know as "changes".
-func (o *fixture) wantLimit(err error, limit string) {
+// wantLimit checks that an error is the refusal of a limit, with the rule that pages know it by.
+func (o *fixture) wantLimit(err error, rule, limit string) {
 	o.Helper()
 	f, ok := errors.AsType[*fault.Error](err)
-	if !ok || f.Kind != fault.Limited || f.Rule != "changes" || f.Limit != limit || f.RetryAfter <= 0 {
+	if !ok || f.Kind != fault.Limited || f.Rule != rule || f.Limit != limit || f.RetryAfter <= 0 {
 		o.Errorf("got %#v", err)
 	}
 }
@@ -87,7 +87,7 @@ func TestThiefsLimits(t *testing.T) {
 		o.Must(err)
 		o.Must(o.resetBy(o.mailedLink("ann"), "ann", fmt.Sprint(newPassword, "reset ", i)))
 	}
-	o.wantLimit(o.resetBy(o.mailedLink("ann"), "ann", newWords), "password")
+	o.wantLimit(o.resetBy(o.mailedLink("ann"), "ann", newWords), "changes.password", "password")
 
 	// An operator's link works all the same.
 	link, _, err := o.Accounts.MakeResetLink(o.Context(), o.Tenant, "ann", time.Hour)
@@ -118,11 +118,11 @@ func TestPasswordLimits(t *testing.T) {
 			o.Must(err)
 		}
 		_, err := o.change("ann", newPassword)
-		o.wantLimit(err, "password")
+		o.wantLimit(err, "changes.password", "password")
 		for i := range 10 {
 			o.Must(o.resetBy(o.mailedLink("ann"), "ann", fmt.Sprint(newWords, i)))
 		}
-		o.wantLimit(o.resetBy(o.mailedLink("ann"), "ann", newWords), "password")
+		o.wantLimit(o.resetBy(o.mailedLink("ann"), "ann", newWords), "changes.password", "password")
 		o.wantPassword("ann", fmt.Sprint(newWords, 9))
 		o.Must(o.Outbox.Flush(o.Context()))
 	})
@@ -134,7 +134,7 @@ func TestPasswordLimits(t *testing.T) {
 		o.Must(err)
 	}
 	_, _, err := o.Accounts.NotMe(o.Context(), o.Tenant, tokens[10], from(1))
-	o.wantLimit(err, "not_me")
+	o.wantLimit(err, "changes.link", "not_me")
 	_, _, err = o.Accounts.NotMe(o.Context(), o.Tenant, secret.NewToken().Text(), from(1))
 	o.Is(err, account.ErrLinkUsed)
 	o.Advance(24 * time.Hour)
@@ -157,9 +157,9 @@ func TestChangeLimit(t *testing.T) {
 	}
 	_, err := o.Accounts.StartApp(o.Context(), o.Tenant, o.find("ann"), from(1))
 	o.Must(err)
-	o.wantLimit(rename("ann", "Ann"), "changes")
+	o.wantLimit(rename("ann", "Ann"), "changes", "changes")
 	_, err = o.Accounts.StartApp(o.Context(), o.Tenant, o.find("ann"), from(1))
-	o.wantLimit(err, "changes")
+	o.wantLimit(err, "changes", "changes")
 	o.Must(rename("ann", "Ann 98"))
 	o.Must(rename("ben", "Ben"))
 	if n := o.count(`SELECT count(*) FROM audit WHERE username = 'ann' AND action = 'account.profile'`); n != 99 {

@@ -48,8 +48,9 @@ type TwoStepStore interface {
 	// UseCode uses up a code: a step of the app that is newer than all that were used, or else a recovery
 	// code. Of concurrent calls with one code, one succeeds, on all servers together. It fails with
 	// ErrCodeWrong, which takes a place under each limit, and with fault.Limited. It returns how many
-	// recovery codes are left. A wrong code adds the notice if the places of Noticed are full, unless one of its
-	// kind was made within Noticed.Rule.Per.
+	// recovery codes are left. A recovery code adds the notice as mailmsg.RecoveryUsed. A wrong code adds it as
+	// mailmsg.WrongCodes if the places of Noticed are full, unless one of that kind was made within
+	// Noticed.Rule.Per.
 	UseCode(ctx context.Context, u CodeUse, now time.Time) (left int, err error)
 }
 
@@ -92,6 +93,7 @@ type CodeUse struct {
 	Allowances []throttle.Allowance // for a wrong code
 	// Noticed counts wrong codes for the notice. It refuses nothing.
 	Noticed throttle.Allowance
+	// Notice has no kind. No message is added if it is zero.
 	Notice
 }
 
@@ -352,9 +354,10 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 		Bucket: s.buckets.Of("wrong codes", t.ID, fmt.Sprint(a.UID, " ", a.Passwords)),
 		Rule:   throttle.WrongCodesNoticed,
 	}
-	u.Notice = s.newNotice(a, mailmsg.WrongCodes, NoticeLife, audit.Network(from.Addr))
+	u.Notice = s.newNotice(a, "", NoticeLife, audit.Network(from.Addr))
 	_, err := s.deps.Store.UseCode(byOwner(ctx), u, s.deps.Now())
-	if errors.Is(err, ErrCodeWrong) || errors.Is(err, fault.ErrInDoubt) { // the message is there, or not
+	if err == nil && u.Recovery != nil || errors.Is(err, ErrCodeWrong) || errors.Is(err, fault.ErrInDoubt) {
+		// The message is there, or not.
 		s.deps.Outbox.Recheck(outbox.Ref{Tenant: t.ID, Account: a.UID, Message: u.Message})
 	}
 	if u.Recovery != nil && !errors.Is(err, ErrCodeWrong) {

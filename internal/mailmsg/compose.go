@@ -36,13 +36,17 @@ const (
 	NewBrowser Kind = "new_browser"
 	// WrongCodes says that somebody who knows the password has entered wrong codes.
 	WrongCodes Kind = "wrong_codes"
+	// RecoveryUsed says that a recovery code was used in place of a code of the authenticator app.
+	RecoveryUsed Kind = "recovery_used"
+	// DataTaken says that somebody took along what is held about the person.
+	DataTaken Kind = "data_taken"
 	// Leaving says that the account will be erased. Its link is for a person who stays.
 	Leaving Kind = "leaving"
 )
 
 // NotMe lists the kinds of messages whose link is for somebody who did not make the change. It ends all
 // sessions and leads to another password.
-var NotMe = []Kind{PasswordChanged, EmailChanged, FactorChanged, NewBrowser, WrongCodes}
+var NotMe = []Kind{PasswordChanged, EmailChanged, FactorChanged, NewBrowser, WrongCodes, RecoveryUsed, DataTaken}
 
 // The details of FactorChanged. They are stored, so they never change.
 const (
@@ -70,6 +74,8 @@ var linkPaths = map[Kind]string{
 	FactorChanged:   notMePath,
 	NewBrowser:      notMePath,
 	WrongCodes:      notMePath,
+	RecoveryUsed:    notMePath,
+	DataTaken:       notMePath,
 	Leaving:         "/stay.html?token=",
 }
 
@@ -89,8 +95,8 @@ type Link struct {
 	Resent bool
 	// Net is the network that a change came from, such as 192.0.2.0/24. Some kinds do not have it.
 	Net string
-	// Detail is which change FactorChanged is about, Stays or nothing for PasswordChanged, and the browser of
-	// NewBrowser as session.BrowserOf names it. Other kinds do not have it.
+	// Detail is which change FactorChanged is about, Stays or nothing for PasswordChanged, the browser of NewBrowser
+	// as session.BrowserOf names it, and how many codes are left of RecoveryUsed. Other kinds do not have it.
 	Detail string
 	// User is the user name of the account. Messages about a change say it: they go to the account's owner,
 	// who may have several. Those that a stranger can cause, of an activation or a reset, do not.
@@ -159,7 +165,7 @@ func (ts Templates) Compose(t *tenant.Tenant, tag i18n.Tag, id ID, to string, li
 	if link.Kind != Activation {
 		say := func(part string) string {
 			return words.Text(link.key(words, part), "platform", c.Platform, "when", words.Moment(link.Made),
-				"net", link.Net, "user", link.User, "browser", browser(words, link.Detail))
+				"net", link.Net, "user", link.User, "browser", browser(words, link.Detail), "left", link.Detail)
 		}
 		c.Subject = say("subject")
 		m.Subject = c.Subject

@@ -21,6 +21,7 @@ var kindPaths = map[mailmsg.Kind]string{
 	mailmsg.PasswordChanged: "/not-me.html?token=",
 	mailmsg.EmailChanged:    "/not-me.html?token=",
 	mailmsg.WrongCodes:      "/not-me.html?token=",
+	mailmsg.DataTaken:       "/not-me.html?token=",
 	mailmsg.Leaving:         "/stay.html?token=",
 }
 
@@ -48,6 +49,7 @@ func TestKinds(t *testing.T) {
 	messages = append(messages,
 		message{"password_changed.stays", mailmsg.PasswordChanged, mailmsg.Stays, "/not-me.html?token="},
 		message{"new_browser", mailmsg.NewBrowser, "Firefox on Windows", "/not-me.html?token="},
+		message{"recovery_used", mailmsg.RecoveryUsed, "9", "/not-me.html?token="},
 		message{"new_browser.unknown", mailmsg.NewBrowser, "", "/not-me.html?token="},
 		message{"factor_changed.later", mailmsg.FactorChanged, "of a later program", "/not-me.html?token="})
 	for _, x := range messages {

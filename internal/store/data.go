@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/store/engine"
 )
@@ -32,6 +33,45 @@ func listOf[T any](q engine.Querier, scan func(engine.Scanner, *T) error, query 
 		return err
 	}, query, args...)
 	return list, err
+}
+
+// AddDataNotice implements account.DataStore.
+func (s *Store) AddDataNotice(ctx context.Context, was account.Account, n account.Notice,
+	since, now time.Time) (added bool, err error) {
+	// Most calls of one day need no write.
+	if said, err := dataNoticeSince(s.engine.Reads(ctx), was, since); err != nil || said {
+		return false, err
+	}
+	e := entry(ctx, audit.AccountData, now)
+	err = s.engine.Write(func(tx engine.Tx) error {
+		added = false
+		a, err := lockActive(tx, was, now)
+		if err != nil {
+			return err
+		}
+		if tx.Repeated() {
+			if added, err = linkExists(tx, n.Token); err != nil || added {
+				return err
+			}
+		}
+		if said, err := dataNoticeSince(tx, a, since); err != nil || said {
+			return err
+		}
+		added = true
+		if err := s.addNotice(tx, a, n); err != nil {
+			return err
+		}
+		return e.of(a).add(tx)
+	})
+	return added, err
+}
+
+// dataNoticeSince reports whether a message about an account's data was made after a time. Its link is there for
+// account.NoticeLife, unless somebody has used it.
+func dataNoticeSince(q engine.Querier, a account.Account, since time.Time) (bool, error) {
+	n, err := engine.Count(q, `SELECT count(*) FROM link WHERE account = $1 AND kind = $2 AND made > $3`,
+		a.UID[:], string(mailmsg.DataTaken), engine.Micros(since))
+	return n > 0, err
 }
 
 // HeldAbout implements account.DataStore. TestDataIsComplete knows all tables that refer to accounts.

@@ -179,10 +179,16 @@ func (s *Store) Passkey(ctx context.Context, tenant int64, id []byte) (account.P
 // UsePasskey implements account.PasskeyStore.
 func (s *Store) UsePasskey(_ context.Context, was account.Passkey, sealed []byte, now time.Time) error {
 	return s.engine.Write(func(tx engine.Tx) error {
-		n, err := tx.Exec(`UPDATE passkey SET sealed = $3, used = $4 WHERE id = $1
-			AND (sealed = $2 OR sealed = $3 AND $5)
-			AND account IN (SELECT uid FROM account WHERE uid = $6 AND activated IS NOT NULL AND NOT held
-				AND closed IS NULL)`,
+		// The lock has a disable or a removal at the same time come before the use or after it.
+		locked, err := tx.Exec(`UPDATE account SET held = held WHERE uid = $1 AND activated IS NOT NULL AND NOT held
+			AND closed IS NULL`, was.Account[:])
+		if err != nil {
+			return err
+		} else if locked == 0 {
+			return account.ErrNoPasskey
+		}
+		n, err := tx.Exec(`UPDATE passkey SET sealed = $3, used = $4 WHERE id = $1 AND account = $6
+			AND (sealed = $2 OR sealed = $3 AND $5)`,
 			was.ID, was.Sealed, sealed, engine.Micros(now), tx.Repeated(), was.Account[:])
 		if err != nil || n > 0 {
 			return err

@@ -226,15 +226,16 @@ func findResetLink(tx engine.Tx, a account.Account, token [32]byte, now time.Tim
 
 // NotMe implements account.ResetStore.
 func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
-	limits ...throttle.Allowance) (a account.Account, err error) {
+	limits ...throttle.Allowance) (after account.Account, err error) {
 	e := entry(ctx, audit.PasswordNotMe, now)
 	// A bad link is refused by a read, without a write.
 	found, _, _, _, err := s.ofNotMeLink(ctx, tenant, token, now)
 	if err != nil {
-		return a, err
+		return after, err
 	}
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		if a, err = lockAccount(tx, tenant, found.User, now); err != nil {
+		a, err := lockAccount(tx, tenant, found.User, now)
+		if after = a; err != nil {
 			return nil, err
 		}
 		if tx.Repeated() {
@@ -242,8 +243,8 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 				return nil, err
 			}
 		}
-		before := a.State()
-		if before == account.Disabled {
+		was := a
+		if was.State() == account.Disabled {
 			return nil, account.ErrHeld
 		}
 		// A refusal keeps what was written before it, so it comes before the link is used up.
@@ -281,7 +282,8 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if a, err = restoreEmail(tx, a, email, emails); err != nil {
 			return nil, err
 		}
-		if a, err = removeFactorsSince(tx, a, made); err != nil {
+		a, removed, err := removeFactorsSince(tx, a, made)
+		if err != nil {
 			return nil, err
 		}
 		if a, err = scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1, password_n = password_n + 1
@@ -300,15 +302,33 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if err := s.addNotice(tx, a, n); err != nil {
 			return nil, err
 		}
-		if before != account.Leaving {
-			return nil, e.of(a).add(tx)
+		var subjects []phonetables.Subject
+		if was.State() == account.Leaving {
+			if a, err = stay(tx, a, e); err != nil {
+				return nil, err
+			}
+			subjects = []phonetables.Subject{phonetables.Account(a.UID)}
 		}
-		if a, err = stay(tx, a, e); err != nil {
-			return nil, err
-		}
-		return []phonetables.Subject{phonetables.Account(a.UID)}, e.of(a).values(string(before), stateOf(a)).add(tx)
+		after = a
+		return subjects, e.of(a).undone(was, a, removed).add(tx)
 	})
-	return a, err
+	return after, err
+}
+
+// undone sets what was undone by somebody who did not make a change: the ended sessions, the address and the
+// second factors that were removed, and the values of the state and the address that changed. The addresses are masked.
+func (e *trailEntry) undone(was, a account.Account, factors []string) *trailEntry {
+	did := []string{"sessions"}
+	var before, after []string
+	if was.State() != a.State() {
+		before, after = append(before, string(was.State())), append(after, string(a.State()))
+	}
+	if was.Email != a.Email {
+		did = append(did, "email")
+		before, after = append(before, audit.MaskEmail(was.Email)), append(after, audit.MaskEmail(a.Email))
+	}
+	return e.about(strings.Join(append(did, factors...), ",")).
+		values(strings.Join(before, " "), strings.Join(after, " "))
 }
 
 // NotMeLink implements account.ResetStore.
@@ -372,15 +392,25 @@ func restoreEmail(tx engine.Tx, a account.Account, email string, emails int64) (
 }
 
 // removeFactorsSince removes the second factors that were added when a message was made or later. Those that
-// are older stay: a message about a reset by mail must not be enough to get around them.
-func removeFactorsSince(tx engine.Tx, a account.Account, made int64) (account.Account, error) {
-	for _, table := range []string{"totp", "passkey"} {
-		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1 AND made >= $2`,
-			a.UID[:], made); err != nil {
-			return a, err
-		}
+// are older stay: a message about a reset by mail must not be enough to get around them. It returns names for the
+// trail of what was removed.
+func removeFactorsSince(tx engine.Tx, was account.Account, made int64) (
+	a account.Account, removed []string, err error) {
+	if _, err := tx.Exec(`DELETE FROM totp WHERE account = $1 AND made >= $2`, was.UID[:], made); err != nil {
+		return was, nil, err
 	}
-	return setFactors(tx, a)
+	passkeys, err := tx.Exec(`DELETE FROM passkey WHERE account = $1 AND made >= $2`, was.UID[:], made)
+	if err != nil {
+		return was, nil, err
+	}
+	a, err = setFactors(tx, was)
+	if was.Factors.Has(account.FactorApp) && !a.Factors.Has(account.FactorApp) {
+		removed = append(removed, "app")
+	}
+	if passkeys > 0 {
+		removed = append(removed, "passkeys")
+	}
+	return a, removed, err
 }
 
 // setFactors sets the account's factors to those that it has, and removes recovery codes without an

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strconv"
 	"time"
 
 	"dialtone/internal/account"
@@ -262,10 +263,16 @@ func (s *Store) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (
 		if err != nil {
 			return err
 		}
-		if left = app.Codes; u.Recovery != nil {
-			return e.of(a).add(tx)
+		if left = app.Codes; u.Recovery == nil {
+			return nil
 		}
-		return nil
+		if n := u.Notice; n.Message != (mailmsg.ID{}) {
+			n.Kind, n.Detail = mailmsg.RecoveryUsed, strconv.Itoa(left)
+			if err := s.addNotice(tx, a, n); err != nil {
+				return err
+			}
+		}
+		return e.of(a).add(tx)
 	})
 	return left, err
 }
@@ -285,11 +292,13 @@ func (s *Store) noticeWrongCode(tx engine.Tx, a account.Account, u account.CodeU
 		return err
 	}
 	said, err := engine.Count(tx, `SELECT count(*) FROM link WHERE account = $1 AND kind = $2 AND made > $3`,
-		a.UID[:], string(u.Kind), since)
+		a.UID[:], string(mailmsg.WrongCodes), since)
 	if err != nil || said > 0 {
 		return err
 	}
-	return s.addNotice(tx, a, u.Notice)
+	n := u.Notice
+	n.Kind = mailmsg.WrongCodes
+	return s.addNotice(tx, a, n)
 }
 
 // repeatedUse reports whether an earlier run of UseCode was committed, as far as the tables show it. The use

@@ -371,11 +371,27 @@ func TestData(t *testing.T) {
 	if n := s.Log.Count(`"msg":"account.data","outcome":"ok","tenant":"a.test"`); n != 2 {
 		t.Errorf("the log has %d lines", n)
 	}
+	about := func(email string) (n int) {
+		t.Helper()
+		s.Must(s.Outbox.Flush(t.Context()))
+		for _, m := range s.messages(t, email) {
+			if strings.Contains(m.header.Get("Subject"), "Your data") {
+				n++
+			}
+		}
+		return n
+	}
+	if n := about(who.email); n != 1 {
+		t.Errorf("%d messages after two files, want one a day", n)
+	}
 	waiting := s.pending(t, "a.test")
 	a := s.visitor("a.test").prove(t, "GET", "/data.ashx", waiting)
 	a.wantStatus(t, 200)
 	if !strings.Contains(a.body, `"state": "waiting"`) || !strings.Contains(a.body, `"kind": "activation"`) {
 		t.Errorf("of a waiting account:\n%s", a.body)
+	}
+	if n := about(waiting.email); n != 0 {
+		t.Errorf("%d messages to an address that nobody has confirmed", n)
 	}
 
 	t.Run("is refused", func(t *testing.T) {

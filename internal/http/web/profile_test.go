@@ -106,7 +106,7 @@ func TestRequestEmail(t *testing.T) {
 		}
 		a := v.requestEmail(t, who, "more@mail.test")
 		a.wantError(t, 429, "rate_limited")
-		if got := a.header.Get("Dialtone-Rule"); got != "changes" || a.header.Get("Retry-After") == "" {
+		if got := a.header.Get("Dialtone-Rule"); got != "changes.email" || a.header.Get("Retry-After") == "" {
 			t.Errorf("headers %v", a.header)
 		}
 	})

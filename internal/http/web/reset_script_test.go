@@ -170,6 +170,8 @@ func TestNotMePage(t *testing.T) {
 	for answer, h := range map[string]http.HandlerFunc{
 		`!lost.hidden`:                         replyError(404, "not_found", "x"),
 		`/went wrong/.test(summary.innerText)`: replyError(500, "server_error", "x"),
+		`/Too many such links were used .* Open this link again later/.test(summary.innerText)`: withHeader(
+			"Dialtone-Rule", "changes.link", replyError(429, "rate_limited", "x")),
 	} {
 		s.handle("/not-me.ashx", h)
 		p = openTab(t, s, "/not-me.html?token=secret")

@@ -4,6 +4,7 @@ import (
 	"encoding/base32"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,6 +188,14 @@ func TestTwoStep(t *testing.T) {
 		if n := s.Log.Count(fmt.Sprintf(`"msg":"two-step.recovery","outcome":"ok","tenant":"a.test","user":%q`,
 			who.user)); n != 1 {
 			t.Errorf("%d audit events", n)
+		}
+		s.Must(s.Outbox.Flush(t.Context())) // finds that there is a message
+		s.Must(s.Outbox.Flush(t.Context()))
+		list := slices.DeleteFunc(s.messages(t, who.email), func(m message) bool {
+			return !strings.Contains(m.header.Get("Subject"), "A recovery code was used")
+		})
+		if len(list) != 1 || !strings.Contains(list[0].text, "left: 9") {
+			t.Errorf("the messages are %+v", list)
 		}
 	})
 	t.Run("every proof needs a code", func(t *testing.T) {
@@ -390,7 +399,18 @@ func TestRequireFactor(t *testing.T) {
 			v.get(t, path, "Cookie", cookies).wantRule(t, "factor")
 		}
 		v.postForm(t, "/sessions.ashx", "end=others", "Cookie", cookies).wantRule(t, "factor")
-		v.get(t, "/two-step.html", "Cookie", cookies).wantStatus(t, 200)
+		for path, other := range map[string]string{
+			"/two-step.html": "/passkeys.html", "/passkeys.html": "/two-step.html",
+		} {
+			page := v.get(t, path, "Cookie", cookies)
+			page.wantStatus(t, 200)
+			main := page.body[strings.Index(page.body, "<main>"):]
+			// The page of the app is left for that of the account when the app is on.
+			main, _, _ = strings.Cut(main, `id="codes"`)
+			if strings.Contains(main, "/account.html") || !strings.Contains(main, other) {
+				t.Errorf("%s leads back to itself, or not to %s", path, other)
+			}
+		}
 		v.requestEmail(t, who, "evil@mail.test").wantRule(t, "factor")
 		v.prove(t, "GET", "/data.ashx", who).wantRule(t, "factor")
 		p := s.begin(t, who)

@@ -118,3 +118,41 @@ func TestChangeWhileNameIsReused(t *testing.T) {
 		})
 	}
 }
+
+// TestPasskeyUseWaitsForDisable checks that the use of a passkey waits for a disable that was not committed when it
+// began, and is refused then.
+func TestPasskeyUseWaitsForDisable(t *testing.T) {
+	url := postgrestest.Shared(t).Database(t)
+	s := openStore(t, secret.NewRing(noon), "a", url)
+	ctx, tenantID := t.Context(), addTenant(t, s, "phone.test")
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(s.Create(ctx, newSignup(tenantID, "ann"), noon))
+	a, err := s.EnableNow(ctx, tenantID, "ann", noon)
+	must(err)
+	k := account.Passkey{
+		ID: []byte("1"), Account: a.UID, RP: "phone.test", Name: "Key", Made: noon, Sealed: []byte("1"),
+	}
+	_, err = s.AddPasskey(ctx, account.NewPasskey{Account: a, Passkey: k}, noon)
+	must(err)
+	conn, err := pgx.Connect(ctx, url)
+	must(err)
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, `BEGIN; UPDATE account SET held = TRUE WHERE username = 'ann'`)
+	must(err)
+	answer := make(chan error, 1)
+	go func() { answer <- s.UsePasskey(ctx, k, []byte("2"), noon) }()
+	eventually(t, "the use waits for the disable", func() bool {
+		return s.count(t, `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
+	})
+	_, err = conn.Exec(ctx, `COMMIT`)
+	must(err)
+	if err := <-answer; !errors.Is(err, account.ErrNoPasskey) {
+		t.Errorf("got %v, want %v", err, account.ErrNoPasskey)
+	}
+}

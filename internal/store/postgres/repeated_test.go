@@ -242,6 +242,14 @@ func TestOwnChangeWithoutAnswer(t *testing.T) {
 				}
 				return err
 			})
+			taken := notice(mailmsg.DataTaken)
+			succeeds("add the message about data", func() error {
+				added, err := proxied.AddDataNotice(ctx, find(user), taken, noon.Add(-time.Hour), noon)
+				if err == nil && !added {
+					err = errors.New("not added")
+				}
+				return err
+			})
 			leave.Account, leave.Notice = find(user), notice(mailmsg.Leaving)
 			_, err = direct.Leave(ctx, leave, noon)
 			must(err)
@@ -260,7 +268,7 @@ func TestOwnChangeWithoutAnswer(t *testing.T) {
 			for action, want := range map[audit.Action]int{
 				audit.EmailChange: 1, audit.TwoStepOn: 1, audit.TwoStepRecovery: 1, audit.TwoStepCodes: 1,
 				audit.TwoStepOff: 1, audit.PasskeyAdd: 1, audit.PasskeyRemove: 1, audit.AccountLeave: 3,
-				audit.AccountStay: 1, audit.PasswordNotMe: 1, audit.AccountDelete: 1,
+				audit.AccountStay: 1, audit.AccountData: 1, audit.PasswordNotMe: 1, audit.AccountDelete: 1,
 			} {
 				if got[action] != want {
 					t.Errorf("the trail has %s %d times, want %d", action, got[action], want)

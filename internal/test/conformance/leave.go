@@ -132,7 +132,7 @@ var leaveTests = []testCase{
 			got, err = t.NotMe(t.ctx, t.tenant, changed.Token, next, noon.Add(2*time.Minute))
 			t.must(err)
 		})
-		t.wantEqual(changes, []string{"password.not-me phone.test ann leaving>active"})
+		t.wantEqual(changes, []string{"password.not-me phone.test ann sessions leaving>active"})
 		if got.State() != account.Active || got.Disabled || !got.Leaving.IsZero() || got.Epoch != epoch+1 {
 			t.Errorf("got %+v", got)
 		}

@@ -7,6 +7,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/i18n"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/throttle"
 )
 
@@ -136,7 +137,7 @@ func (t *test) wrongCode(a account.Account, bucket throttle.Bucket, at time.Time
 	t.Helper()
 	u := step(a, 0)
 	u.Noticed = throttle.Allowance{Bucket: bucket, Rule: throttle.WrongCodesNoticed}
-	u.Notice = notice(mailmsg.WrongCodes, at)
+	u.Notice = notice("", at)
 	u.Until = at.Add(account.NoticeLife)
 	_, err := t.UseCode(t.ctx, u, at)
 	t.wantErr(err, account.ErrCodeWrong)
@@ -146,11 +147,20 @@ func (t *test) wrongCode(a account.Account, bucket throttle.Bucket, at time.Time
 // aboutWrongCodes returns the messages about wrong codes.
 func (t *test) aboutWrongCodes() (list []mailmsg.ID) {
 	t.Helper()
+	for _, e := range t.messagesOf(mailmsg.WrongCodes) {
+		list = append(list, e.Message)
+	}
+	return list
+}
+
+// messagesOf returns the entries of messages of a kind.
+func (t *test) messagesOf(kind mailmsg.Kind) (list []outbox.Entry) {
+	t.Helper()
 	entries, err := t.Pending(t.ctx)
 	t.must(err)
 	for _, e := range entries {
-		if e.Kind == mailmsg.WrongCodes {
-			list = append(list, e.Message)
+		if e.Kind == kind {
+			list = append(list, e)
 		}
 	}
 	return list
@@ -198,7 +208,7 @@ var wrongCodeTests = []testCase{
 		for i := range int64(5) {
 			u := step(a, 101+i)
 			u.Noticed = throttle.Allowance{Bucket: b, Rule: throttle.WrongCodesNoticed}
-			u.Notice = notice(mailmsg.WrongCodes, noon)
+			u.Notice = notice("", noon)
 			_, err := t.UseCode(t.ctx, u, noon.Add(24*time.Hour))
 			t.must(err)
 		}
@@ -212,7 +222,7 @@ var wrongCodeTests = []testCase{
 		t.concurrently(8, func(int) error {
 			u := step(a, 0)
 			u.Noticed = throttle.Allowance{Bucket: b, Rule: throttle.WrongCodesNoticed}
-			u.Notice = notice(mailmsg.WrongCodes, noon)
+			u.Notice = notice("", noon)
 			_, err := t.UseCode(t.ctx, u, noon)
 			return err
 		})

@@ -264,6 +264,28 @@ var passkeyTests = []testCase{
 		t.wantEmailLink(link.Token, noon, "ann", "other@mail.test")
 		t.wantPasskeys("ann", noon, "1", "2")
 	}},
+	{"are used before a disable at the same time, or not at all", func(t *test) {
+		t.addActive("ann", noon)
+		t.passkey("ann", "1", noon)
+		for i := range 8 {
+			k, at := t.readPasskey("1"), noon.Add(time.Duration(i+1)*time.Minute)
+			after := fmt.Appendf(nil, "counted %d", i)
+			kinds := t.concurrently(4, func(n int) error {
+				if n == 0 {
+					_, err := t.Disable(t.ctx, t.tenant, "ann", at)
+					return err
+				}
+				return t.UsePasskey(t.ctx, k, after, at)
+			})
+			used := t.readPasskey("1").Used.Equal(at)
+			if want := 1; kinds[succeeded] != want && (!used || kinds[succeeded] != want+1) {
+				t.Errorf("got %v, and the passkey was used: %t", kinds, used)
+			}
+			t.wantErr(t.UsePasskey(t.ctx, k, after, at), account.ErrNoPasskey)
+			_, err := t.Enable(t.ctx, t.tenant, "ann", at)
+			t.must(err)
+		}
+	}},
 	{"change under a limit", func(t *test) {
 		t.addActive("ann", noon)
 		a := t.find("ann", noon)

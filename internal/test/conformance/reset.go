@@ -230,6 +230,29 @@ func unsent(at time.Time) account.Notice {
 }
 
 var notMeTests = []testCase{
+	{"is in the trail with what it undoes", func(t *test) {
+		t.addWithAddress("ann", "ann@mail.test", noon)
+		wantTrail := func(token [32]byte, want string) {
+			t.Helper()
+			got := t.newChanges(func() { t.must(t.notMe(token, noon)) })
+			t.wantEqual(got, []string{"password.not-me phone.test ann " + want})
+		}
+		wantTrail(t.changed("ann", "of somebody else", noon).Token, "sessions")
+		changed := t.changed("ann", "another", noon)
+		t.passkey("ann", "first", noon)
+		link := t.emailLink("ann", "eve@evil.test", noon)
+		_, err := t.SetEmail(t.ctx, t.tenant, link.Token, notice(mailmsg.EmailChanged, noon), noon)
+		t.must(err)
+		t.must(t.StartApp(t.ctx, t.find("ann", noon), []byte("secret"), noon)) // not finished
+		t.leave("ann", noon)
+		wantTrail(changed.Token, "sessions,email,passkeys leaving e***@evil.test>active a***@mail.test")
+		changed = t.changed("ann", "third", noon)
+		a := t.find("ann", noon)
+		t.must(t.StartApp(t.ctx, a, []byte("secret"), noon))
+		_, err = t.FinishApp(t.ctx, t.finished(a, "secret", noon), noon)
+		t.must(err)
+		wantTrail(changed.Token, "sessions,app")
+	}},
 	{"ends sessions and makes a reset link", func(t *test) {
 		t.addActive("ann", noon)
 		said := t.changed("ann", "of somebody else", noon)

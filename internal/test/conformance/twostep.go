@@ -215,6 +215,30 @@ var appTests = []testCase{
 			t.Errorf("the app of %s is gone", a.User)
 		}
 	}},
+	{"use a recovery code with a message", func(t *test) {
+		a, c := t.withApp("ann")
+		use := func(u account.CodeUse) (n account.Notice, err error) {
+			u.Notice = notice("", noon)
+			_, err = t.UseCode(t.ctx, u, noon)
+			return u.Notice, err
+		}
+		_, err := use(step(a, 200))
+		t.must(err)
+		n, err := use(recovery(a, c.Codes[0]))
+		t.must(err)
+		_, err = use(recovery(a, c.Codes[0]))
+		t.wantErr(err, account.ErrCodeWrong)
+		list := t.messagesOf(mailmsg.RecoveryUsed)
+		if len(list) != 1 || list[0].Message != n.Message || list[0].Detail != "2" || list[0].Net != n.Net ||
+			list[0].Email != a.Email {
+			t.Errorf("the messages are %+v", list)
+		}
+		before := t.find("ann", noon)
+		t.must(t.notMe(n.Token, noon))
+		if got := t.find("ann", noon); got.Epoch != before.Epoch+1 {
+			t.Error("the link ends no session")
+		}
+	}},
 	{"get other recovery codes", func(t *test) {
 		a, c := t.withApp("ann")
 		fresh := account.AppChange{Account: a, Codes: newCodes(4)}

@@ -137,6 +137,15 @@ func (u *recordingStore) NotMe(
 	return a, err
 }
 
+func (u *recordingStore) UseCode(ctx context.Context, c account.CodeUse, now time.Time) (int, error) {
+	left, err := u.Store.UseCode(ctx, c, now)
+	if c.Recovery != nil {
+		c.Notice.Kind = mailmsg.RecoveryUsed
+		notify(ctx, c.Account.User, c.Notice, err)
+	}
+	return left, err
+}
+
 func (u *recordingStore) RecordSessions(ctx context.Context, list []session.Record) ([]session.Noticed, error) {
 	added, err := u.Store.RecordSessions(ctx, list)
 	for _, r := range list {
@@ -746,6 +755,7 @@ func readMessage(f *crashfs.FS, p string) (message, error) {
 		mailmsg.PasswordChanged: "/not-me.html?token=", mailmsg.NewBrowser: "/not-me.html?token=",
 		mailmsg.EmailChanged: "/not-me.html?token=", mailmsg.FactorChanged: "/not-me.html?token=",
 		mailmsg.ConfirmEmail: "/confirm-email.html?token=", mailmsg.Leaving: "/stay.html?token=",
+		mailmsg.RecoveryUsed: "/not-me.html?token=",
 	} {
 		if !isOwnKind(kind, read.Header.Get("Subject")) {
 			continue
@@ -804,7 +814,7 @@ func (h *harness) promiseWith(t *transcript, running bool, delivered mailbox) er
 	}
 	for _, d := range t.requests {
 		switch d.what {
-		case "signin", "email-link", "set-email", "leave", "app-on", "app-off", "passkey", "passkey-off":
+		case "signin", "email-link", "set-email", "leave", "app-on", "app-off", "code", "passkey", "passkey-off":
 			changes[d.notice.Message.String()] = true
 			if d.notice.Kind != "" {
 				h.promiseMessage(d, f, running, wrong)

@@ -209,6 +209,8 @@ func (d *request) hasMessage() bool {
 	switch d.what {
 	case "password", "reset", "email-link", "set-email", "leave", "app-on", "app-off", "passkey", "passkey-off":
 		return true
+	case "code":
+		return strings.Contains(d.token, "-") // a recovery code
 	}
 	return false
 }
@@ -435,7 +437,7 @@ func isOwnKind(kind mailmsg.Kind, subject string) bool {
 	}
 	for other, part := range map[mailmsg.Kind]string{
 		mailmsg.NewBrowser: "New sign-in", mailmsg.EmailChanged: "Your email address",
-		mailmsg.PasswordChanged: "Your password",
+		mailmsg.PasswordChanged: "Your password", mailmsg.RecoveryUsed: "A recovery code",
 	} {
 		if strings.HasPrefix(subject, part) {
 			return kind == other

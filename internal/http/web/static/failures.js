@@ -42,6 +42,7 @@ export async function answerTo(request) {
 const limits = {
   accounts: "rate_accounts", platform: "rate_platform", recipient: "rate_recipient",
   name: "rate_name", device: "rate_device", changes: "rate_changes",
+  "changes.password": "rate_password", "changes.email": "rate_email", "changes.link": "rate_link",
   "code.limit": "rate_code", factors: "rate_factors", leave: "rate_leave",
 };
 
