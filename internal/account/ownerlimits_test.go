@@ -1,6 +1,7 @@
 package account_test
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,8 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 )
 
@@ -19,6 +22,88 @@ func (o *fixture) wantLimit(err error, rule, limit string) {
 	if !ok || f.Kind != fault.Limited || f.Rule != rule || f.Limit != limit || f.RetryAfter <= 0 {
 		o.Errorf("got %#v", err)
 	}
+}
+
+// resetBy sets a new password by a reset link.
+func (o *fixture) resetBy(token, user, password string) error {
+	o.Helper()
+	_, err := o.Accounts.Reset(o.Context(), o.Tenant, token, user, o.newPassword(user, password), from(1))
+	return err
+}
+
+// tokens calls do, and returns the tokens of the n messages that it leads to.
+func (o *fixture) tokens(n int, do func()) []string {
+	o.Helper()
+	_, list := o.sent(func() {
+		do()
+		o.Must(o.Outbox.Flush(o.Context()))
+	})
+	if len(list) != n {
+		o.Fatalf("%d messages, want %d", len(list), n)
+	}
+	return list
+}
+
+// mailedLink returns the token of a reset link that counts as one in a message.
+func (o *fixture) mailedLink(user string) string {
+	o.Helper()
+	token := secret.NewToken()
+	o.Log.Hide(token.Text())
+	n := account.NewResetLink{Tenant: o.Tenant.ID, User: user, Notice: account.Notice{
+		Kind: mailmsg.Reset, Token: token.Hash(), Made: o.Now(), Until: o.Now().Add(time.Hour),
+		SealedToken: []byte("unused"),
+	}}
+	rand.Read(n.Message[:])
+	a, err := o.Store.AddResetLink(o.Context(), n, o.Now())
+	o.Must(err)
+	// Nothing writes the message: its sealed token does not open.
+	_, err = o.Store.Ack(o.Context(), []outbox.Ref{{Tenant: a.Tenant, Account: a.UID, Message: n.Message}})
+	o.Must(err)
+	return token.Text()
+}
+
+// TestThiefsLimits checks that somebody who has learned the password, and has moved the account to another mailbox,
+// cannot use up what the owner needs to get it back.
+func TestThiefsLimits(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann", withEmail("ann@mail.test"))
+	o.Must(o.Outbox.Flush(o.Context()))
+	confirm := o.tokens(1, func() {
+		_, err := o.Accounts.RequestEmail(o.Context(), o.Tenant, o.find("ann"), "thief@mail.test", from(1))
+		o.Must(err)
+	})[0]
+	undo := o.tokens(1, func() {
+		_, err := o.Accounts.ConfirmEmail(o.Context(), o.Tenant, confirm, from(1))
+		o.Must(err)
+	})[0]
+	links := o.tokens(10, func() {
+		for i := range 10 {
+			_, err := o.change("ann", fmt.Sprint(newPassword, i))
+			o.Must(err)
+		}
+	})
+	for i, link := range links {
+		_, _, err := o.Accounts.NotMe(o.Context(), o.Tenant, link, from(1))
+		o.Must(err)
+		o.Must(o.resetBy(o.mailedLink("ann"), "ann", fmt.Sprint(newPassword, "reset ", i)))
+	}
+	o.wantLimit(o.resetBy(o.mailedLink("ann"), "ann", newWords), "changes.password", "password")
+
+	// An operator's link works all the same.
+	link, _, err := o.Accounts.MakeResetLink(o.Context(), o.Tenant, "ann", time.Hour)
+	o.Must(err)
+	_, token, _ := strings.Cut(link, "token=")
+	o.Must(o.resetBy(token, "ann", "the operator's link works"))
+
+	_, path, err := o.Accounts.NotMe(o.Context(), o.Tenant, undo, from(1))
+	o.Must(err)
+	_, own, _ := strings.Cut(path, "token=")
+	o.Log.Hide(own)
+	o.Must(o.resetBy(own, "ann", newWords))
+	if a := o.find("ann"); a.Email != "ann@mail.test" {
+		t.Errorf("the address is %s", a.Email)
+	}
+	o.wantPassword("ann", newWords)
 }
 
 // TestPasswordLimits checks that changes by proof, resets by link and uses of links of those who did not make a
@@ -34,18 +119,10 @@ func TestPasswordLimits(t *testing.T) {
 		}
 		_, err := o.change("ann", newPassword)
 		o.wantLimit(err, "changes.password", "password")
-		reset := func(i int) error {
-			link, _, err := o.Accounts.MakeResetLink(o.Context(), o.Tenant, "ann", time.Hour)
-			o.Must(err)
-			_, token, _ := strings.Cut(link, "token=")
-			_, err = o.Accounts.Reset(o.Context(), o.Tenant, token, "ann",
-				o.newPassword("ann", fmt.Sprint(newWords, i)), from(1))
-			return err
-		}
 		for i := range 10 {
-			o.Must(reset(i))
+			o.Must(o.resetBy(o.mailedLink("ann"), "ann", fmt.Sprint(newWords, i)))
 		}
-		o.wantLimit(reset(10), "changes.password", "password")
+		o.wantLimit(o.resetBy(o.mailedLink("ann"), "ann", newWords), "changes.password", "password")
 		o.wantPassword("ann", fmt.Sprint(newWords, 9))
 		o.Must(o.Outbox.Flush(o.Context()))
 	})

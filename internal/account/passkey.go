@@ -48,7 +48,8 @@ type PasskeyStore interface {
 	// AddPasskey adds a passkey to an active account, with a message and an entry in the trail. Of
 	// concurrent calls, no more succeed than there are places. It fails with fault.NotFound for an account
 	// that is not there or not active, with ErrHeld, with ErrPasskeyStale if the account is in another
-	// epoch, with ErrPasskeyKnown if there is a passkey with this ID, and with ErrTooManyPasskeys.
+	// epoch or has got its first passkey since, with ErrPasskeyKnown if there is a passkey with this ID, and with
+	// ErrTooManyPasskeys. The first passkey ends the link that would set another address.
 	AddPasskey(ctx context.Context, n NewPasskey, now time.Time) (Account, error)
 
 	// RenamePasskey gives a passkey of an account another name, and takes a place under each limit. It

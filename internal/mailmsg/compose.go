@@ -60,6 +60,9 @@ const (
 	PasskeysAlone  = FactorsRemoved + ".passkey"
 )
 
+// Stays is the detail of PasswordChanged for an account whose owner had left, and stays by it. It is stored too.
+const Stays = "stays"
+
 // FactorDetails lists the details of FactorChanged.
 var FactorDetails = []string{AppOn, AppOff, PasskeyAdded, PasskeyRemoved, FactorsRemoved, AppAlone, PasskeysAlone}
 
@@ -95,8 +98,8 @@ type Link struct {
 	Resent bool
 	// Net is the network that a change came from, such as 192.0.2.0/24. Some kinds do not have it.
 	Net string
-	// Detail is which change FactorChanged is about, the browser of NewBrowser as session.BrowserOf names it, and
-	// how many codes are left of RecoveryUsed. Other kinds do not have it.
+	// Detail is which change FactorChanged is about, Stays or nothing for PasswordChanged, the browser of NewBrowser
+	// as session.BrowserOf names it, and how many codes are left of RecoveryUsed. Other kinds do not have it.
 	Detail string
 	// User is the user name of the account. Messages about a change say it: they go to the account's owner,
 	// who may have several. Those that a stranger can cause, of an activation or a reset, do not: a stranger may have

@@ -47,6 +47,7 @@ func TestKinds(t *testing.T) {
 			message{"factor_changed." + detail, mailmsg.FactorChanged, detail, "/not-me.html?token="})
 	}
 	messages = append(messages,
+		message{"password_changed.stays", mailmsg.PasswordChanged, mailmsg.Stays, "/not-me.html?token="},
 		message{"new_browser", mailmsg.NewBrowser, "Firefox on Windows", "/not-me.html?token="},
 		message{"recovery_used", mailmsg.RecoveryUsed, "9", "/not-me.html?token="},
 		message{"new_browser.unknown", mailmsg.NewBrowser, "", "/not-me.html?token="},

@@ -42,7 +42,8 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 				return err
 			}
 		}
-		if a.Epoch != n.Account.Epoch {
+		first := !a.Factors.Has(account.FactorPasskey)
+		if a.Epoch != n.Account.Epoch || !first && !n.Account.Factors.Has(account.FactorPasskey) {
 			return account.ErrPasskeyStale
 		}
 		if err := mayChangeFactors(tx, n.Allowances, now); err != nil {
@@ -75,6 +76,12 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 		}
 		if a, err = setFactors(tx, a); err != nil {
 			return err
+		}
+		// A change of the address that was asked for with the password alone ends.
+		if first {
+			if err := removeEmailLinks(tx, a); err != nil {
+				return err
+			}
 		}
 		if err := s.addNotice(tx, a, n.Notice); err != nil {
 			return err
@@ -116,7 +123,7 @@ func (s *Store) RemovePasskey(ctx context.Context, n account.PasskeyRemoval,
 	now time.Time) (a account.Account, err error) {
 	e := entry(ctx, audit.PasskeyRemove, now)
 	err = s.engine.Write(func(tx engine.Tx) error {
-		if a, err = lockActive(tx, n.Account, now); err != nil {
+		if a, err = lockProved(tx, n.Account, now); err != nil {
 			return err
 		}
 		if tx.Repeated() {

@@ -66,13 +66,16 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 	change func(engine.Tx, account.Account) error) (a account.Account, err error) {
 	e := entry(ctx, action, now)
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
-		if a, err = lockProved(tx, c.Account, now); err != nil {
+		if a, err = lockActive(tx, c.Account, now); err != nil {
 			return err
 		}
 		if tx.Repeated() {
 			if done, err := e.added(tx); err != nil || done {
-				return err
+				return err // before checkProved: an earlier run may have turned the app on
 			}
+		}
+		if err := checkProved(a, c.Account); err != nil {
+			return err
 		}
 		if err := mayChangeFactors(tx, c.Allowances, now); err != nil {
 			return err
@@ -126,7 +129,11 @@ func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Tim
 		if err := setRecoveryCodes(tx, a, c.Codes); err != nil {
 			return err
 		}
-		// Sessions that began with the password alone, and options for a new passkey, end.
+		// Sessions that began with the password alone, options for a new passkey, and a change of the address that was
+		// asked for without a code, end.
+		if err := removeEmailLinks(tx, a); err != nil {
+			return err
+		}
 		_, err = tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:])
 		if err == nil {
 			_, err = tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:])

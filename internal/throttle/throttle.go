@@ -9,6 +9,39 @@
 //
 // The first two are sliding windows: a place is free again when the oldest of the last Limit times
 // is Per ago, and not at the turn of an hour.
+//
+// # Who can fill a limit
+//
+// Somebody who can fill a limit can block the owner of an account with it. So nothing that the owner needs to get an
+// account back is counted together with what an attacker can do who has only the name, only a session cookie, only
+// the password, or the mailbox that the account was moved to.
+//
+//	limit                    counted by                  who can fill it        what it blocks
+//	PasswordsPerAccount      account                     password               a new password by the old one; not
+//	                                                                            by a link
+//	ResetsPerNetwork         account, network            name, in that network  links for people in that network
+//	ResetsPerAccount         account                     name, from 4 networks  messages with links for a day; not
+//	                                                                            links, NotMe, or operators
+//	ResetsPerRecipient       address                     name, from 4 networks  the same
+//	ResetsPerPerson          address, all tenants        name, from 10 networks the same
+//	ResetUsesPerAccount      account, changes of address that mailbox           links to that mailbox; none without
+//	                                                                            a message
+//	NotMePerAccount          account, changes of address that mailbox           links to that mailbox, not those to
+//	                                                                            mailboxes before it
+//	EmailRequestsPerAccount  account                     password               another address; not the way back to
+//	                                                                            the one before
+//	LeavesPerAccount         account                     password               leaving; not staying or a reset
+//	FactorChangesPerAccount  account                     password               changes of second factors; NotMe
+//	                                                                            removes them without a place
+//	WrongCodes               account, password           password               codes, until there is a new password
+//	WrongCodesInAll          account                     password, mailbox      codes for a day; no new password
+//	ChangesPerAccount        account                     cookie                 changes of the name and the language
+//	ForgottenPerAddress      network                     anybody in it          rows from the network
+//	FailedSignIns            name                        name                   unknown browsers, 15 minutes; those
+//	                                                                            that have a device token are counted
+//	                                                                            apart, and a reset gives one
+//
+// The limits of signups and of activation messages are for accounts that nobody uses yet.
 package throttle
 
 import (
@@ -65,13 +98,16 @@ var (
 	ResetsPerAccount   = Rule{10, 24 * time.Hour}
 	ResetsPerRecipient = Rule{10, 24 * time.Hour}
 	ResetsPerPerson    = Rule{30, 24 * time.Hour}
-	// ResetUsesPerAccount holds for changes of the password of one account by a link, and NotMePerAccount for
-	// uses of links in messages about its changes.
+	// ResetUsesPerAccount holds for changes of the password of one account by a link in a message, and
+	// NotMePerAccount for uses of links in messages about its changes. Both are counted apart for each address that
+	// the account had.
 	ResetUsesPerAccount = Rule{10, 24 * time.Hour}
 	NotMePerAccount     = Rule{10, 24 * time.Hour}
 	// ChangesPerAccount holds for changes of one account that send no message: of the name, the language and the
 	// names of passkeys, and for beginning to set up an authenticator app.
 	ChangesPerAccount = Rule{100, 24 * time.Hour}
+	// LeavesPerAccount holds for how often the owner of one account may leave. Each sends a message.
+	LeavesPerAccount = Rule{3, 24 * time.Hour}
 	// EmailRequestsPerAccount holds for the messages of one account that confirm another address. It is no more
 	// than MessagesPerRecipient, so a person with one account learns of this limit first.
 	EmailRequestsPerAccount = Rule{3, 24 * time.Hour}
@@ -175,6 +211,7 @@ const (
 	LimitCode          = "code"           // wrong codes of an account's second factor
 	LimitReset         = "reset"          // messages with a reset link of an account
 	LimitNotMe         = "not_me"         // uses of links in messages about changes of an account
+	LimitLeave         = "leave"          // leaves of an account's owner
 	LimitChanges       = "changes"        // changes of an account that send no message
 	LimitFailures      = "failures"       // failed signups from an address
 	LimitFailuresSite  = "failures_site"  // failed signups from an IPv6 /48

@@ -378,6 +378,17 @@ func TestNewPasskeyRefused(t *testing.T) {
 		s.Advance(session.ChallengeLife)
 		wantRule(t, add(options, page), 409, "passkey_stale")
 	})
+	t.Run("from before the first passkey", func(t *testing.T) {
+		other := s.active(t, "a.test")
+		options := v.newKeyOptions(t, other)
+		s.Advance(time.Second)
+		s.addKey(t, other, passkeytest.New(t))
+		wantRule(t, add(options, page), 409, "passkey_stale")
+		s.addKey(t, other, passkeytest.New(t))
+		if list, err := s.Store.Passkeys(t.Context(), s.find(t, other).UID); err != nil || len(list) != 2 {
+			t.Errorf("%d passkeys, %v", len(list), err)
+		}
+	})
 	t.Run("after the password was changed", func(t *testing.T) {
 		options := v.newKeyOptions(t, who)
 		fresh := s.newPassword(who)

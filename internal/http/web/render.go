@@ -196,10 +196,11 @@ func (p loginPage) Form() signInForm {
 // forgotPage is /forgot.html.
 type forgotPage struct{ frame }
 
-// resetPage is /reset.html. Users are the accounts that the link is for, and none if it does not work.
+// resetPage is /reset.html. Users are the accounts that the link is for, and none if it does not work. Kept are those
+// whose owners have left.
 type resetPage struct {
 	frame
-	Users []string
+	Users, Kept []string
 }
 
 // One returns the only user, or "" if there are several.

@@ -95,8 +95,8 @@ func allPages(text string) map[string]view {
 		"no mail": {"devmail", devMailPage{f, nil}},
 
 		"forgot":        {"forgot", forgotPage{f}},
-		"reset":         {"reset", resetPage{f, []string{text}}},
-		"reset several": {"reset", resetPage{f, []string{text, text + text}}},
+		"reset":         {"reset", resetPage{f, []string{text}, []string{text}}},
+		"reset several": {"reset", resetPage{frame: f, Users: []string{text, text + text}}},
 		"reset lost":    {"reset", resetPage{frame: f}},
 		"notme":         {"notme", notMePage{f, text, text, true, true, 1}},
 		"notme lost":    {"notme", notMePage{frame: f}},

@@ -92,11 +92,18 @@ func (s *Site) resetPage(w http.ResponseWriter, r *request) error {
 	if len(list) > 0 {
 		first = list[0]
 	}
+	p := resetPage{Users: usersOf(list)}
+	for _, a := range list {
+		if a.State() == account.Leaving {
+			p.Kept = append(p.Kept, a.User)
+		}
+	}
 	status, sp, err := linkOutcome(sp, first, err)
 	if err != nil {
 		return err
 	}
-	return s.linkPage(w, status, sp, "reset", resetPage{s.linkFrame(r, sp), usersOf(list)})
+	p.frame = s.linkFrame(r, sp)
+	return s.linkPage(w, status, sp, "reset", p)
 }
 
 // notMePage shows the form for somebody who did not make a change, and what it undoes. It uses nothing up.

@@ -90,6 +90,23 @@ var ownerLimitTests = []testCase{
 		t.wantResetLink(next.Token, noon.Add(time.Minute), "ann")
 		t.must(reset(next.Token, noon.Add(time.Hour)))
 	}},
+	{"hold for no reset by a link without a message", func(t *test) {
+		t.addActive("ann", noon)
+		limits := []throttle.Allowance{allowance(newBucket(), 1)}
+		for i := range 3 {
+			n := unsent(noon)
+			_, err := t.AddResetLink(t.ctx, t.newResetLink("ann", n), noon)
+			t.must(err)
+			c := newPassword(t.find("ann", noon), fmt.Sprint("new ", i), noon)
+			c.Link, c.Allowances = &n.Token, limits
+			_, err = t.SetPassword(t.ctx, c, noon)
+			t.must(err)
+		}
+		c := newPassword(t.find("ann", noon), "other", noon)
+		c.Allowances = limits
+		_, err := t.SetPassword(t.ctx, c, noon)
+		t.must(err)
+	}},
 	{"hold for those who did not make a change, whose links stay", func(t *test) {
 		t.addActive("ann", noon)
 		bucket := newBucket()

@@ -251,6 +251,19 @@ var passkeyTests = []testCase{
 		t.wantPasskeys("ann", noon)
 		t.wantErr(t.UsePasskey(t.ctx, k, k.Sealed, noon), account.ErrNoPasskey)
 	}},
+	{"begin with one that ends what was asked for without a factor", func(t *test) {
+		t.addActive("ann", noon)
+		before := t.find("ann", noon)
+		link := t.emailLink("ann", "other@mail.test", noon)
+		t.passkey("ann", "1", noon)
+		t.wantEmailLink(link.Token, noon, "", "")
+		_, err := t.AddPasskey(t.ctx, newPasskey(before, "2", noon), noon)
+		t.wantErr(err, account.ErrPasskeyStale)
+		link = t.emailLink("ann", "other@mail.test", noon)
+		t.passkey("ann", "2", noon)
+		t.wantEmailLink(link.Token, noon, "ann", "other@mail.test")
+		t.wantPasskeys("ann", noon, "1", "2")
+	}},
 	{"are used before a disable at the same time, or not at all", func(t *test) {
 		t.addActive("ann", noon)
 		t.passkey("ann", "1", noon)
@@ -279,7 +292,7 @@ var passkeyTests = []testCase{
 		limits := []throttle.Allowance{allowance(newBucket(), 2)}
 		refused := func(wait time.Duration) error { return account.FactorRefusal(throttle.Wait{For: wait}) }
 		for i, want := range []bool{true, true, false} {
-			n := newPasskey(a, fmt.Sprint(i), noon)
+			n := newPasskey(t.find("ann", noon), fmt.Sprint(i), noon)
 			n.Allowances = limits
 			_, err := t.AddPasskey(t.ctx, n, noon)
 			if want {

@@ -218,8 +218,10 @@ func (d *request) hasMessage() bool {
 // after returns the facts after a request that was carried out.
 func (f ownFacts) after(d *request) ownFacts {
 	switch d.what {
-	case "password", "reset", "disable":
+	case "password", "disable":
 		f.link = [32]byte{}
+	case "reset": // the owner of an account that is leaving stays
+		f.link, f.leaving = [32]byte{}, 0
 	case "email-link":
 		f.link, f.newEmail, f.linkEnds = d.notice.Token, d.email, d.notice.Until.UnixMicro()
 	case "set-email":
@@ -247,6 +249,7 @@ func (f ownFacts) after(d *request) ownFacts {
 		f.passkeys = kept
 	case "app-on":
 		f.app, f.codes, f.made = true, account.RecoveryCodes, d.notice.Made.UnixMicro()
+		f.link = [32]byte{}
 	case "app-off":
 		f.app, f.codes, f.made = false, 0, 0
 	case "code":
@@ -254,6 +257,9 @@ func (f ownFacts) after(d *request) ownFacts {
 			f.codes--
 		}
 	case "passkey":
+		if f.passkeys == "" {
+			f.link = [32]byte{}
+		}
 		f.passkeys += fmt.Sprintf("%s:%d ", d.token, d.notice.Made.UnixMicro())
 	case "passkey-off":
 		var kept string
@@ -384,7 +390,7 @@ func (t *transcript) erased(signup *request) (may, must bool) {
 		switch d.what {
 		case "leave":
 			next = d.notice.Until.UnixMicro()
-		case "stay", "enable", "not-me":
+		case "stay", "enable", "not-me", "reset":
 		default:
 			continue
 		}
