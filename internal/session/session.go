@@ -368,11 +368,15 @@ func (a *Authenticator) SignedIn(
 	return owner, err
 }
 
-// SignedInToSetUp is SignedIn for the pages that set up a second factor: it works without one.
+// SignedInToSetUp is SignedIn for the pages that set up a second factor: it works for an account without one,
+// however the session began. Once the account has a factor, it is SignedIn.
 func (a *Authenticator) SignedInToSetUp(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, error) {
-	owner, _, err := a.readSession(ctx, t, token, from)
+	owner, k, err := a.readSession(ctx, t, token, from)
+	if err == nil && !FactorMissing(t, owner) {
+		owner, _, err = a.checkHow(ctx, t, owner, k)
+	}
 	return owner, err
 }
 
@@ -380,10 +384,21 @@ func (a *Authenticator) signedIn(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, secret.Ticket, error) {
 	owner, k, err := a.readSession(ctx, t, token, from)
-	if err != nil || !requiresFactor(t, owner) {
+	if err != nil {
 		return owner, k, err
 	}
-	how := ByPassword
+	return a.checkHow(ctx, t, owner, k)
+}
+
+// checkHow returns a session and its account. Where the platform requires a second factor, it fails with
+// ErrFactorMissing for an account without one, and with ErrDenied if the session began with the password alone.
+func (a *Authenticator) checkHow(
+	ctx context.Context, t *tenant.Tenant, owner account.Account, k secret.Ticket,
+) (account.Account, secret.Ticket, error) {
+	if !requiresFactor(t, owner) {
+		return owner, k, nil
+	}
+	how, err := ByPassword, error(nil)
 	if FactorMissing(t, owner) {
 		err = ErrFactorMissing
 	} else if how, err = a.how(ctx, owner, k.ID); err == nil && how == ByPassword {
