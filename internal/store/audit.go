@@ -77,6 +77,15 @@ func (e *trailEntry) add(tx engine.Tx) error {
 	return err
 }
 
+// clearPasskeyNames clears the subjects of changes of passkeys of the accounts that have had a user name, or of all
+// accounts of a tenant if it is empty. Earlier versions stored the names there that people gave their passkeys.
+func clearPasskeyNames(tx engine.Tx, tenant int64, user string) error {
+	_, err := tx.Exec(`UPDATE audit SET subject = '' WHERE tenant = (SELECT host FROM tenant WHERE id = $1)
+		AND (username = $2 OR $2 = '') AND action IN ($3, $4, $5) AND subject <> ''`,
+		tenant, user, string(audit.PasskeyAdd), string(audit.PasskeyRename), string(audit.PasskeyRemove))
+	return err
+}
+
 // AddChange implements audit.Trail.
 func (s *Store) AddChange(ctx context.Context, c audit.Change) error {
 	e := entry(ctx, c.Action, c.At)
