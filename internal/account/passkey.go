@@ -196,7 +196,8 @@ func (s *Service) RenamePasskey(
 ) error {
 	name, err := CleanPasskeyName(name)
 	if err == nil {
-		err = s.deps.Store.RenamePasskey(byOwner(ctx), owner, id, name, s.deps.Now(), s.changeLimit(owner))
+		err = s.deps.Store.RenamePasskey(byOwner(ctx), owner, id, name, s.deps.Now(),
+			s.changeLimit(owner, changeByCookie))
 	}
 	s.record(ctx, audit.PasskeyRename, t, owner, from, err)
 	return err

@@ -193,7 +193,7 @@ func (s *Service) StartApp(
 		err = ErrNotActivated
 	} else {
 		sealed := s.appSecrets.Seal(proved.Tenant, place(proved), app[:])
-		err = s.deps.Store.StartApp(byOwner(ctx), proved, sealed, s.deps.Now(), s.changeLimit(proved))
+		err = s.deps.Store.StartApp(byOwner(ctx), proved, sealed, s.deps.Now(), s.changeLimit(proved, changeByProof))
 	}
 	s.record(ctx, audit.TwoStepBegin, t, proved, from, err)
 	return app, err

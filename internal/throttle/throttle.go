@@ -70,7 +70,7 @@ var (
 	ResetUsesPerAccount = Rule{10, 24 * time.Hour}
 	NotMePerAccount     = Rule{10, 24 * time.Hour}
 	// ChangesPerAccount holds for changes of one account that send no message: of the name, the language and the
-	// names of passkeys, and for beginning to set up an authenticator app.
+	// names of passkeys together, and for beginnings to set up an authenticator app.
 	ChangesPerAccount = Rule{100, 24 * time.Hour}
 	// EmailRequestsPerAccount holds for the messages of one account that confirm another address. It is no more
 	// than MessagesPerRecipient, so a person with one account learns of this limit first.
