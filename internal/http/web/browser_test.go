@@ -204,7 +204,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 			"1733000000.eml", "phones@phone.test", "alex@example.org", "Sat, 28 Nov 2026 21:10:00 +0000",
 			"Activate your account", "Hello,\n\nopen this link within 7 days:\n\n" +
 				"https://phone.test/activate.ashx?token=" + strings.Repeat("abcdefgh", 6) + "\n",
-			"/activate/done?token=secret", "",
+			"/activate/done?token=secret", "", "Activate the account",
 		}}}},
 		"/devmail/none": {"devmail", devMailPage{f, nil}},
 	}

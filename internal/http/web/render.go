@@ -390,8 +390,8 @@ type devMailPage struct {
 	Messages []devMail
 }
 
-// devMail is one message. Link is the activation link in it, and HTML the address of its HTML part.
-// Both can be empty.
+// devMail is one message. Link is the link in it, Button the label of the message's own button for it, and HTML the
+// address of its HTML part. Each can be empty.
 type devMail struct {
-	File, From, To, Date, Subject, Text, Link, HTML string
+	File, From, To, Date, Subject, Text, Link, HTML, Button string
 }

@@ -90,7 +90,7 @@ func allPages(text string) map[string]view {
 		"copied":  {"provision", provisionPage{frame: in, setup: setup{Program: "baresip"}, Text: text}},
 		"error":   {"error", errorPage{f, 500, "error.server_error", text}},
 		"gone":    {"error", errorPage{f, 404, "error.gone", text}},
-		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text, ""}, {}}}},
+		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text, "", text}, {}}}},
 		"switch":  {"home", homePage{frame{Product: text, Host: text, Switch: true}}},
 		"no mail": {"devmail", devMailPage{f, nil}},
 
@@ -458,8 +458,8 @@ func TestActivationPage(t *testing.T) {
 		activationHeld:     {"This account is disabled", []string{"phone.test"}, []string{login, signup, again}},
 		activationConfirm: {
 			"Activate your account",
-			[]string{`value="alex"`, `action="/activate.ashx"`},
-			[]string{signup, again, "token"},
+			[]string{`value="alex"`, `action="/activate.ashx"`, signup, "or ask the operator of"},
+			[]string{again, "token"},
 		},
 	}
 	for _, state := range activationStates {

@@ -156,8 +156,23 @@ func TestNotMePage(t *testing.T) {
 	if n := len(forms()); n != 0 {
 		t.Fatalf("the page sent %d forms by itself", n)
 	}
+	// What a message is about was added before the message was read, and is removed too.
+	removed := []string{
+		"The authenticator app is removed: it was added at the time of that message or later.",
+		"Passkeys that were added at the time of that message or later are removed.",
+	}
+	for _, want := range removed {
+		if got := p.text("start"); !strings.Contains(got, want) {
+			t.Errorf("the page says %q, want %q", got, want)
+		}
+	}
 	p.submit()
 	p.wait(`!done.hidden && document.activeElement.id === "done-title"`)
+	for _, want := range removed {
+		if got := p.text("done"); !strings.Contains(got, want) {
+			t.Errorf("after the button, the page says %q, want %q", got, want)
+		}
+	}
 	if got := p.text("done"); !strings.Contains(got, "alex@example.org") || !strings.Contains(got, "is kept") ||
 		!strings.Contains(got, "authenticator app") || !strings.Contains(got, "for the account alex") {
 		t.Errorf("the page says %q", got)
