@@ -135,6 +135,10 @@ func (s *Store) RemovePasskey(ctx context.Context, n account.PasskeyRemoval,
 		} else if err != nil {
 			return err
 		}
+		// Somebody who has the passkey may have a session that began with it.
+		if err := endSessions(tx, a); err != nil {
+			return err
+		}
 		if a, err = setFactors(tx, a); err != nil {
 			return err
 		}

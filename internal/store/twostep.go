@@ -127,12 +127,17 @@ func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Tim
 			return err
 		}
 		// Sessions that began with the password alone, and options for a new passkey, end.
-		_, err = tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:])
-		if err == nil {
-			_, err = tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:])
-		}
-		return err
+		return endSessions(tx, a)
 	})
+}
+
+// endSessions raises the epoch of an account, which ends all its sessions, and removes their records.
+func endSessions(tx engine.Tx, a account.Account) error {
+	_, err := tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:])
+	if err == nil {
+		_, err = tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:])
+	}
+	return err
 }
 
 // setRecoveryCodes replaces the recovery codes of an account.

@@ -170,12 +170,14 @@ var passkeyTests = []testCase{
 			messages := len(t.pendingUsers())
 			got, err := t.RemovePasskey(t.ctx, removal(ann, []byte(id)), noon)
 			t.must(err)
-			if got.Factors.Has(account.FactorPasskey) != (i == 0) || got.Epoch != ann.Epoch {
+			if got.Factors.Has(account.FactorPasskey) != (i == 0) || got.Epoch != ann.Epoch+int64(i)+1 {
 				t.Errorf("got %+v", got)
 			}
 			if len(t.pendingUsers()) != messages+1 {
 				t.Error("there is no message")
 			}
+			t.wantSessions(got, noon)
+			t.begin(got, 1, noon)
 		}
 		t.wantPasskeys("ann", noon)
 		t.wantEqual(t.trailOf("ann"),
