@@ -9,6 +9,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/passkey"
 	"dialtone/internal/secret"
 )
 
@@ -95,4 +96,36 @@ func TestChangeLimit(t *testing.T) {
 	}
 	o.Advance(24 * time.Hour)
 	o.Must(rename("ann", "Ann"))
+}
+
+// TestFactorLimits checks that nobody who adds passkeys can keep the owner from removing them.
+func TestFactorLimits(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann")
+	add := func(id int) error {
+		c := passkey.Credential{ID: fmt.Append(nil, id), Key: []byte("public")}
+		_, err := o.Accounts.AddPasskey(o.Context(), o.Tenant, o.find("ann"), c, "Key", from(1))
+		return err
+	}
+	remove := func(id int) error {
+		_, err := o.Accounts.RemovePasskey(o.Context(), o.Tenant, o.find("ann"), fmt.Append(nil, id), from(1))
+		return err
+	}
+	for day := range 2 {
+		for i := range 10 {
+			o.Must(add(10*day + i))
+		}
+		o.Advance(24 * time.Hour)
+	}
+	for i := range 10 {
+		o.Must(remove(i))
+		o.Must(add(20 + i))
+	}
+	o.wantLimit(add(30), "factors", "factors")
+	for i := range 20 {
+		o.Must(remove(10 + i))
+	}
+	if a := o.find("ann"); a.Factors != 0 {
+		t.Errorf("the factors are %v", a.Factors)
+	}
 }

@@ -213,7 +213,7 @@ func (s *Service) RemovePasskey(
 		n := PasskeyRemoval{
 			Account: proved, ID: id,
 			Notice:     s.newFactorNotice(proved, mailmsg.PasskeyRemoved, audit.Network(from.Addr)),
-			Allowances: s.factorChange(proved),
+			Allowances: s.factorRemoval(proved),
 		}
 		if a, err = s.deps.Store.RemovePasskey(byOwner(ctx), n, s.deps.Now()); err != nil {
 			a = proved

@@ -49,8 +49,14 @@ var (
 	// PasswordsPerAccount holds for changes of the password of one account by somebody who knows it. Each
 	// sends a message.
 	PasswordsPerAccount = Rule{10, 24 * time.Hour}
-	// FactorChangesPerAccount holds for changes of the second factors of one account. Each sends a message.
-	FactorChangesPerAccount = Rule{10, 24 * time.Hour}
+	// FactorChangesPerAccount holds for the second factors that are added to one account, and
+	// FactorRemovalsPerAccount for those that are removed: as many as there can be within a day, the app, 20
+	// passkeys, and those that are added meanwhile. So nobody can keep the owner from removing what they added. Each
+	// change sends a message.
+	FactorChangesPerAccount  = Rule{10, 24 * time.Hour}
+	FactorRemovalsPerAccount = Rule{31, 24 * time.Hour}
+	// RecoveryCodesPerAccount holds for renewals of the recovery codes of one account.
+	RecoveryCodesPerAccount = Rule{10, 24 * time.Hour}
 	// WrongCodes holds for wrong codes of second factors of one account, with the right password.
 	WrongCodes = Rule{10, time.Hour}
 	// WrongCodesInAll holds for wrong codes of one account whatever its password was.
