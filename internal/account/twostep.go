@@ -35,7 +35,7 @@ type TwoStepStore interface {
 	// with fault.Limited.
 	FinishApp(ctx context.Context, c AppChange, now time.Time) (Account, error)
 
-	// RenewCodes replaces all recovery codes. It fails with ErrAppOff.
+	// RenewCodes replaces all recovery codes. It fails with ErrAppOff and fault.Limited.
 	RenewCodes(ctx context.Context, c AppChange, now time.Time) (Account, error)
 
 	// RemoveApp removes the app and the recovery codes. It fails with ErrAppOff and fault.Limited.
@@ -113,8 +113,12 @@ func secondFactor(rule, message string) error {
 	return err
 }
 
-// FactorRefusal is the error for the limit of changes of an account's second factors.
+// FactorRefusal is the error for the limits of changes of an account's second factors and recovery codes.
 func FactorRefusal(w throttle.Wait) error {
+	if w.Limit == throttle.LimitRecoveryCodes {
+		return named(limitRule("codes", fault.Limit(w.For, "the recovery codes were renewed too often today; "+
+			"use those that you got last, or wait before getting new ones")), w)
+	}
 	return named(limitRule("factors", fault.Limit(w.For, "the second factors were changed too often today; "+
 		"wait before changing them again")), w)
 }
@@ -263,7 +267,11 @@ func openApp(vault *secret.Vault, a Account, app App) (shared totp.Secret, err e
 func (s *Service) RenewCodes(
 	ctx context.Context, t *tenant.Tenant, proved Account, from Origin,
 ) (codes []string, err error) {
-	c := AppChange{Account: proved}
+	c := AppChange{Account: proved, Allowances: []throttle.Allowance{{
+		Bucket: s.buckets.Of("recovery codes", proved.Tenant, proved.UID.String()),
+		Rule:   throttle.RecoveryCodesPerAccount,
+		Limit:  throttle.LimitRecoveryCodes,
+	}}}
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
 	_, err = s.changeApp(ctx, c, s.deps.Store.RenewCodes)
 	s.record(ctx, audit.TwoStepCodes, t, proved, from, err)

@@ -168,6 +168,8 @@ type Accounts interface {
 	UseCode(ctx context.Context, t *tenant.Tenant, a account.Account, code string, from account.Origin) error
 	// HasLink reports whether a text is the newest link of the pending account of a user.
 	HasLink(ctx context.Context, tenant int64, user, link string) (bool, error)
+	// SessionEndLimit returns the limit of an account for a way to end sessions.
+	SessionEndLimit(account.Account, account.SessionEnd) throttle.Allowance
 	// Passkeys returns the passkeys of an account.
 	Passkeys(ctx context.Context, t *tenant.Tenant, owner account.Account) ([]account.OwnPasskey, error)
 	// UsePasskey verifies a response of a passkey, stores its use, and returns its account.
@@ -191,13 +193,18 @@ type Store interface {
 	// Sessions returns the records of an account, at most MaxListed, without those that ended, the
 	// last used one first.
 	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]Record, error)
-	// End revokes a session of an account and removes its record. It fails with ErrNoSession if the
-	// account has no record of it under this epoch.
-	End(ctx context.Context, uid account.UID, epoch int64, id [16]byte) error
+	// SignOut revokes a session of an account, as Revoke under the times of RevokedUntil, and takes a place under
+	// each limit. Without a place it ends all sessions of the account, for which it stores nothing. It does nothing
+	// if the session was revoked, or is of another epoch than the account. It uses ID, Account, Epoch and Began.
+	SignOut(ctx context.Context, r Record, now time.Time, limits ...throttle.Allowance) error
+	// End is SignOut for a session of an account by its ID. It fails with ErrNoSession if the account has no record
+	// of it under this epoch.
+	End(ctx context.Context, uid account.UID, epoch int64, id [16]byte, now time.Time,
+		limits ...throttle.Allowance) error
 	// EndOthers raises the epoch of an account to that of own, removes all records and adds own, unless
-	// its ID is zero, with an entry in the trail. It fails with ErrDenied if the account is no longer in the
-	// epoch before.
-	EndOthers(ctx context.Context, own Record, now time.Time) error
+	// its ID is zero, with an entry in the trail. It takes a place under each limit. It fails with ErrDenied if the
+	// account is no longer in the epoch before, and with fault.Limited.
+	EndOthers(ctx context.Context, own Record, now time.Time, limits ...throttle.Allowance) error
 	// Spend stores an ID until it expires, and reports whether it was the first call to do so. Of
 	// any number of concurrent calls one is the first. A crash of the database may lose what was
 	// spent within the last second.
@@ -467,7 +474,8 @@ func (a *Authenticator) SignOut(
 		return nil
 	}
 	// The write continues if the client disconnects.
-	err := a.deps.Store.Revoke(context.WithoutCancel(ctx), k.Account, k.ID, RevokedUntil(k.Issued)...)
+	owner := account.Account{UID: k.Account, Tenant: t.ID, Epoch: k.Epoch}
+	err := a.signOut(context.WithoutCancel(ctx), owner, k)
 	e := audit.Event{
 		Action: audit.SignOut, Outcome: "ok", Tenant: t.Host, Peer: from.Addr, Request: from.Request,
 	}
@@ -476,4 +484,10 @@ func (a *Authenticator) SignOut(
 	}
 	a.deps.Audit.Record(ctx, e)
 	return err
+}
+
+// signOut ends a session of an account.
+func (a *Authenticator) signOut(ctx context.Context, owner account.Account, k secret.Ticket) error {
+	r := Record{ID: k.ID, Account: owner.UID, Epoch: owner.Epoch, Began: k.Issued}
+	return a.deps.Store.SignOut(ctx, r, a.deps.Now(), a.deps.Accounts.SessionEndLimit(owner, account.EndOne))
 }

@@ -55,6 +55,12 @@ var (
 	// change sends a message.
 	FactorChangesPerAccount  = Rule{10, 24 * time.Hour}
 	FactorRemovalsPerAccount = Rule{31, 24 * time.Hour}
+	// SessionEndsPerAccount holds for ends of all sessions of one account, by a session and by a proof of the
+	// password each.
+	SessionEndsPerAccount = Rule{100, 24 * time.Hour}
+	// SignOutsPerAccount holds for ends of single sessions of one account that are stored until these would have
+	// ended. It refuses nothing: the next one ends all sessions, for which one number is enough.
+	SignOutsPerAccount = Rule{200, 24 * time.Hour}
 	// RecoveryCodesPerAccount holds for renewals of the recovery codes of one account.
 	RecoveryCodesPerAccount = Rule{10, 24 * time.Hour}
 	// WrongCodes holds for wrong codes of second factors of one account, with the right password.
@@ -182,6 +188,8 @@ const (
 	LimitReset         = "reset"          // messages with a reset link of an account
 	LimitNotMe         = "not_me"         // uses of links in messages about changes of an account
 	LimitChanges       = "changes"        // changes of an account that send no message
+	LimitSessions      = "sessions"       // ends of all sessions of an account
+	LimitRecoveryCodes = "recovery_codes" // renewals of an account's recovery codes
 	LimitFailures      = "failures"       // failed signups from an address
 	LimitFailuresSite  = "failures_site"  // failed signups from an IPv6 /48
 	LimitName          = "name"           // wrong passwords for a name
