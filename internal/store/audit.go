@@ -125,6 +125,21 @@ func (s *Store) Changes(ctx context.Context, f audit.Filter, each func(audit.Cha
 		sudo_user, reason FROM audit WHERE `+strings.Join(where, ` AND `)+` ORDER BY id`, args...)
 }
 
+// recentChanges is how many changes LastChange looks at: all may be many.
+const recentChanges = 100_000
+
+// LastChange implements audit.Trail.
+func (s *Store) LastChange(ctx context.Context, actions ...audit.Action) (id int64, found bool, err error) {
+	args := []any{recentChanges}
+	for _, action := range actions {
+		args = append(args, string(action))
+	}
+	err = s.engine.Reads(ctx).Row(`SELECT COALESCE((SELECT max(id) FROM audit), 0), EXISTS (SELECT 1 FROM
+		(SELECT action FROM audit ORDER BY id DESC LIMIT $1) recent
+		WHERE action IN (`+engine.Placeholders(2, len(actions))+`))`, args...).Scan(&id, &found)
+	return id, found, err
+}
+
 // RemoveChanges implements audit.Trail.
 func (s *Store) RemoveChanges(_ context.Context, before time.Time, limit int) (n int64, err error) {
 	err = s.engine.Write(func(tx engine.Tx) (err error) {

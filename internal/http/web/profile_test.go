@@ -156,6 +156,8 @@ func TestDataBesideRequests(t *testing.T) {
 		a.wantJSON(t, 200)
 		return times.ReplaceAllString(a.body, "TIME")
 	}
+	data() // the owner gets a message about the first file of a day
+	s.Must(s.Outbox.Flush(t.Context()))
 	before := data()
 	for _, email := range []string{"full@mail.test", "free@mail.test"} {
 		v.requestEmail(t, who, email).wantStatus(t, 200)
