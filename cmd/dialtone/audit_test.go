@@ -48,6 +48,7 @@ type auditedCommand struct {
 // Every command either changes nothing or adds what it changes to the audit trail, with the user who
 // ran it, and prints nothing of that.
 func TestCommandsAreAudited(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	url := postgrestest.Shared(t).Database(t)
 	environ := []string{"DIALTONE_DATABASE=" + url, "SUDO_USER=olga", "DIALTONE_DATA=" + filepath.Join(dir, "data")}
@@ -313,6 +314,7 @@ func TestConfirmDeletion(t *testing.T) {
 
 // On a terminal, commands that remove what cannot be restored ask first. --yes skips the question.
 func TestRemovalAsks(t *testing.T) {
+	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	p := start(t, launch{data: data})
 	v := newVisitor(p.address, "")
@@ -364,6 +366,7 @@ func TestRemovalAsks(t *testing.T) {
 // A command on any host is logged by each server, and each removes the messages of deleted accounts
 // from its own directory.
 func TestServersFollowTheTrail(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	environ := []string{
 		"DIALTONE_DATABASE=" + postgrestest.Shared(t).Database(t), "DIALTONE_KEYS_DIR=" + filepath.Join(dir, "keys"),

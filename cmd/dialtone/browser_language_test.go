@@ -24,6 +24,7 @@ func (b *browser) speaks(tag i18n.Tag) {
 // TestBrowserLanguages signs up in other languages: one that the browser requests, and one that is
 // chosen on the page.
 func TestBrowserLanguages(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	command(t, "tenant", "set", "localhost", "--public-url", p.base, "--product", "Example Phones",
@@ -115,6 +116,7 @@ func TestBrowserLanguages(t *testing.T) {
 // TestAccessibilityInEveryLanguage checks the accessibility of the main pages in all languages: in
 // English in both colour schemes, and in the other languages in one of them in turn.
 func TestAccessibilityInEveryLanguage(t *testing.T) {
+	t.Parallel()
 	p := start(t, launch{data: t.TempDir()})
 	b := newBrowser(t, p.base)
 	schemes := b.schemes

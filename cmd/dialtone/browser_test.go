@@ -29,6 +29,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"dialtone/internal/test/process"
 )
 
 const (
@@ -42,15 +44,27 @@ const (
 // TestBrowser uses the program as a person does, in real browsers: signing up, activating the account
 // and signing in. All bytes that the browser sends are recorded, to prove that no password is in them.
 func TestBrowser(t *testing.T) {
-	t.Run("chromium", func(t *testing.T) {
-		testBrowser(t, func(base string) *browser { return newBrowser(t, base) })
-	})
-	t.Run("firefox", func(t *testing.T) {
-		testBrowser(t, func(base string) *browser { return newFirefox(t, base) })
-	})
+	t.Parallel()
+	for name, open := range map[string]func(t *testing.T, base string) *browser{
+		"chromium": newBrowser, "firefox": newFirefox,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := testBrowser(t, open)
+			t.Run("credentials", func(t *testing.T) {
+				b.t = t
+				testCredentials(t, b)
+			})
+			t.Run("link page", func(t *testing.T) {
+				b.t = t
+				testLinkPage(t, b)
+			})
+		})
+	}
 }
 
-func testBrowser(t *testing.T, open func(base string) *browser) {
+// testBrowser returns the browser that it has opened, for further tests.
+func testBrowser(t *testing.T, open func(t *testing.T, base string) *browser) *browser {
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)
@@ -58,7 +72,7 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 	command(t, "tenant", "set", "localhost", "--public-url", tap.base, "--product",
 		"Example Phones", "--signups-per-hour", "3", "--data", data)
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
-	b := open(tap.base)
+	b := open(t, tap.base)
 
 	b.step("The start page links to the form", func() {
 		b.visit("/")
@@ -281,11 +295,13 @@ func testBrowser(t *testing.T, open func(base string) *browser) {
 	b.end()
 	tap.neverCarried(t, secretWords, goodWords, "qazwsxedcrfv", "not the pass phrase")
 	p.mustStop(t)
+	return b
 }
 
 // TestBrowserDecline is the way of a person who gets an activation message without having signed up, by
 // keyboard.
 func TestBrowserDecline(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	b := newBrowser(t, p.base)
@@ -340,12 +356,12 @@ func linkTo(t *testing.T, address, pickup string) string {
 	return ""
 }
 
-// TestBrowserCredentials checks what the sign-in page relies on: a browser that knows credentials for
-// a site, as from a link with a name and a password in it, adds them to the requests of a script, but
-// not to one with an Authorization of its own. It also proves that TestBrowser would notice a password
-// prompt of the browser.
-func TestBrowserCredentials(t *testing.T) {
-	p := start(t, launch{data: t.TempDir()})
+// testCredentials checks what the sign-in page relies on: a browser that knows credentials for a site,
+// as from a link with a name and a password in it, adds them to the requests of a script, but not to one
+// with an Authorization of its own. It also proves that testBrowser would notice a password prompt of the
+// browser.
+func testCredentials(t *testing.T, b *browser) {
+	b.base = start(t, launch{data: t.TempDir()}).base
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		proof := r.Header.Get("Authorization")
 		if r.URL.Path == "/signin.ashx" && proof == "" {
@@ -358,37 +374,36 @@ func TestBrowserCredentials(t *testing.T) {
 		io.WriteString(w, scheme)
 	}))
 	defer site.Close()
-	for name, b := range map[string]*browser{"chromium": newBrowser(t, p.base), "firefox": newFirefox(t, p.base)} {
-		b.step(name+": a script that does not send X-Digest causes a password prompt, which is noticed", func() {
-			b.visit("/login.html")
-			b.do(`void fetch("/signin.ashx").then(r => document.title = "status " + r.status)`)
-			b.until(`document.title === "status 401"`)
-			if b.prompts() == 0 {
-				t.Errorf("%s: the test does not notice a password prompt", name)
+	b.step("A script that does not send X-Digest causes a password prompt, which is noticed", func() {
+		before := b.prompts()
+		b.visit("/login.html")
+		b.do(`void fetch("/signin.ashx").then(r => document.title = "status " + r.status)`)
+		b.until(`document.title === "status 401"`)
+		if b.prompts() == before {
+			t.Error("the test does not notice a password prompt")
+		}
+	})
+	b.step("Credentials that it knows are sent, but not instead of those of the script", func() {
+		b.base = site.URL
+		b.visit("/")
+		for _, c := range []struct{ request, want string }{
+			{`new Promise(done => {
+				const r = new XMLHttpRequest();
+				r.open("GET", "/signin.ashx", true, "mallory", "secret");
+				r.onloadend = () => done({ text: () => r.responseText });
+				r.send();
+			})`, "Digest"},
+			{`fetch("/signin.ashx")`, "Digest"},
+			{`fetch("/signin.ashx", { headers: { Authorization: "X-Digest" } })`, "X-Digest"},
+		} {
+			b.do(`document.title = "waiting"; void ` + c.request +
+				`.then(r => r.text()).then(text => document.title = "sent " + text)`)
+			b.until(`document.title.startsWith("sent")`)
+			if got := b.get(`document.title`); got != "sent "+c.want {
+				t.Errorf("the server got the scheme of %q, want %q", got, c.want)
 			}
-		})
-		b.step(name+": credentials that it knows are sent, but not instead of those of the script", func() {
-			b.base = site.URL
-			b.visit("/")
-			for _, c := range []struct{ request, want string }{
-				{`new Promise(done => {
-					const r = new XMLHttpRequest();
-					r.open("GET", "/signin.ashx", true, "mallory", "secret");
-					r.onloadend = () => done({ text: () => r.responseText });
-					r.send();
-				})`, "Digest"},
-				{`fetch("/signin.ashx")`, "Digest"},
-				{`fetch("/signin.ashx", { headers: { Authorization: "X-Digest" } })`, "X-Digest"},
-			} {
-				b.do(`document.title = "waiting"; void ` + c.request +
-					`.then(r => r.text()).then(text => document.title = "sent " + text)`)
-				b.until(`document.title.startsWith("sent")`)
-				if got := b.get(`document.title`); got != "sent "+c.want {
-					t.Errorf("%s: the server got the scheme of %q, want %q", name, got, c.want)
-				}
-			}
-		})
-	}
+		}
+	})
 }
 
 // command runs a command of the program and returns its output.
@@ -403,20 +418,10 @@ func command(t testing.TB, args ...string) string {
 	return string(out)
 }
 
-// waitUntil waits until a condition holds, and fails after 10 s.
+// waitUntil waits until a condition holds, and fails after process.Timeout.
 func waitUntil(t testing.TB, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			t.Fatal("the condition does not hold after 10 s")
-		case <-ticker.C:
-		}
-	}
+	process.Eventually(t, "the condition", process.Holds(holds))
 }
 
 // tap is a TCP proxy that records what the browser sends.
@@ -568,7 +573,10 @@ func startChromium(t *testing.T) context.Context {
 			chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 			chromedp.UserDataDir(dir), chromedp.Flag("disable-quic", true),
 			chromedp.Flag("disable-component-update", true), chromedp.WindowSize(1280, 900),
-			chromedp.Flag("allow-loopback-in-peer-connection", true))
+			chromedp.Flag("allow-loopback-in-peer-connection", true),
+			// No page is used for long enough that optimized code or a process in reserve would pay.
+			chromedp.Flag("js-flags", "--no-opt"),
+			chromedp.Flag("disable-features", "Translate,BlinkGenPropertyTrees,SpareRendererForSitePerProcess"))
 		allocator, endProcess := chromedp.NewExecAllocator(context.Background(), options...)
 		ctx, closeTab := chromedp.NewContext(allocator)
 		c.ctx, c.close = ctx, func() {
@@ -715,6 +723,19 @@ func (b *browser) reload(expression string) {
 	b.until("!window.before && document.readyState === 'complete' && (" + expression + ")")
 }
 
+// reloadUntil loads the page again until an expression is true there. When it returns, no page is being
+// loaded.
+func (b *browser) reloadUntil(expression string) {
+	b.t.Helper()
+	b.until(`document.readyState === "complete"`)
+	for end := time.Now().Add(process.Timeout); b.get("Boolean("+expression+")") != "true"; {
+		if time.Now().After(end) {
+			b.t.Fatalf("never true: %s\n%s", expression, b.text())
+		}
+		b.reload("true")
+	}
+}
+
 func (b *browser) click(selector string) {
 	b.t.Helper()
 	b.succeed(b.engine.click(selector))
@@ -745,7 +766,7 @@ func (b *browser) want(expression, value string) {
 // until waits until an expression is true, also across navigations.
 func (b *browser) until(expression string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, process.Timeout)
 	defer cancel()
 	ticker := time.NewTicker(30 * time.Millisecond)
 	defer ticker.Stop()
@@ -806,7 +827,8 @@ const (
 
 // check checks the page in its present state: that it fits a width of 320 pixels and, in Chromium,
 // all accessibility rules in the first colour scheme of b, and those about colours in the others. The
-// schemes differ in nothing but colours.
+// schemes differ in nothing but colours. "preload" would fetch media files, and style sheets for a rule
+// that is not among them.
 func (b *browser) check(state string) {
 	b.t.Helper()
 	if b.axe != "" && b.get(`typeof axe`) != "object" {
@@ -816,7 +838,7 @@ func (b *browser) check(state string) {
 	for _, scheme := range b.schemes {
 		b.succeed(b.engine.setScheme(scheme))
 		found, err := b.engine.evaluate(`
-			axe.run(document, {runOnly: ` + rules + `, resultTypes: ["violations"]})
+			axe.run(document, {runOnly: ` + rules + `, resultTypes: ["violations"], preload: false, elementRef: false})
 			.then(r => r.violations.map(v => v.id + ": " + v.help + "\n  " +
 				v.nodes.map(n => n.html + " " + n.failureSummary).join("\n  ")).join("\n"))`)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 
 // TestBrowserConfirm tests a tenant with activation by link and password, in two languages.
 func TestBrowserConfirm(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)

@@ -19,11 +19,12 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
-// rounds returns how often a test kills a server: DIALTONE_TEST_KILLS, or 12 times.
+// rounds returns how often a test kills a server: DIALTONE_TEST_KILLS, or 6 times. make test-long sets
+// it to 50.
 func rounds(t *testing.T) int {
 	text := os.Getenv("DIALTONE_TEST_KILLS")
 	if text == "" {
-		return 12
+		return 6
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -157,6 +158,7 @@ func TestVerifyComparesExport(t *testing.T) {
 // One account whose credential does not open is left out of the export. Others are activated, exported
 // and disabled as ever, and everything that tells of the export names the account.
 func TestExportWithDamagedCredential(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	data, file := filepath.Join(dir, "data"), filepath.Join(dir, "htdigest")
 	p := start(t, launch{data: data, flags: []string{"--directory-htdigest=localhost=" + file}})
@@ -247,13 +249,12 @@ func TestExportWithDamagedCredential(t *testing.T) {
 		})
 	}
 	wait(func() error {
-		out, err := exec.Command("curl", "-sS", "-w", " %{http_code}", p.operators+"/readyz").Output()
-		if text := string(out); !strings.Contains(text,
-			`"name":"export","ok":true,"warning":"active accounts left out`) ||
-			!strings.Contains(text, name) || !strings.HasSuffix(text, " 200") {
-			return fmt.Errorf("/readyz says %s, %v", text, err)
+		text, err := p.ready(http.StatusOK)
+		if err == nil && (!strings.Contains(text, `"name":"export","ok":true,"warning":"active accounts left out`) ||
+			!strings.Contains(text, name)) {
+			err = fmt.Errorf("/readyz says %s", text)
 		}
-		return nil
+		return err
 	})
 	p.mustStop(t)
 	if log := p.stderr.String(); strings.Count(log, `"account missing in the export`) != 1 ||

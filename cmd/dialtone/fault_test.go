@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -159,6 +158,7 @@ func (p *testServer) must(err error) {
 }
 
 func TestPickupDirectoryGone(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, pickup string }{
 		{"in the data directory", ""},
 		{"elsewhere", filepath.Join(t.TempDir(), "mail")},
@@ -183,6 +183,7 @@ func TestPickupDirectoryGone(t *testing.T) {
 // A server whose database is removed or replaced ends with status 78, so that no supervisor starts it
 // without the accounts. It says what happened, and the next start does not take what is left for a store.
 func TestDatabaseGone(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		claim string
 		begin func(database, backup string) error
@@ -221,23 +222,24 @@ func TestDatabaseGone(t *testing.T) {
 // When keys are removed, a server keeps using those that it has read and is not ready. It is ready
 // again when they are back.
 func TestKeysGone(t *testing.T) {
+	t.Parallel()
 	p := newTestServer(t, launch{data: t.TempDir()}, "")
 	mustOutput(t, "turn", "secret", "--data", p.data)
 	mustOutput(t, "tenant", "set", "localhost", "--turn-uri", "turn:turn.example.org", "--data", p.data)
 	keys, away := filepath.Join(p.data, "keys"), filepath.Join(p.data, "away")
-	p.readiness(200, "keys")
+	p.readiness(p.T, 200, "keys")
 	p.must(os.Rename(keys, away))
-	p.readiness(503, "sign.key: no key file")
+	p.readiness(p.T, 503, "sign.key: no key file")
 	if a, err := p.v.signIn(regular, password(regular)); err != nil || a.Status != 200 {
 		t.Errorf("sign-in: %v, %v", a, err)
 	}
 	p.must(os.Rename(away, keys))
-	p.readiness(200, "keys")
+	p.readiness(p.T, 200, "keys")
 	seal := filepath.Join(keys, "seal.key")
 	p.must(os.Rename(seal, seal+".old"))
-	p.readiness(503, "seal.key: no key file; correct this, or restore the file")
+	p.readiness(p.T, 503, "seal.key: no key file; correct this, or restore the file")
 	p.must(os.Rename(seal+".old", seal))
-	p.readiness(200, "keys")
+	p.readiness(p.T, 200, "keys")
 	// A removed key for TURN is not used any more. That is no fault, but logged.
 	const warning = `"msg":"no key for the TURN servers of the tenants; `
 	before := p.stderr.Count(warning)
@@ -248,32 +250,18 @@ func TestKeysGone(t *testing.T) {
 		}
 		return nil
 	})
-	p.readiness(200, "keys")
+	p.readiness(p.T, 200, "keys")
 	p.mustStop(t)
-}
-
-// readiness waits until /readyz has a status and a text.
-func (p *testServer) readiness(status int, says string) {
-	p.Helper()
-	ctx, cancel := context.WithTimeout(p.Context(), stopWithin)
-	defer cancel()
-	p.must(process.Poll(ctx, func() error {
-		out, err := exec.Command("curl", "-sS", "-w", " %{http_code}", p.operators+"/readyz").Output()
-		if err == nil &&
-			(!strings.HasSuffix(string(out), fmt.Sprint(status)) || !strings.Contains(string(out), says)) {
-			err = fmt.Errorf("want %d with %s, got %s", status, says, out)
-		}
-		return err
-	}))
 }
 
 // A pickup directory that is replaced by another one is used at once.
 func TestPickupDirectoryReplaced(t *testing.T) {
+	t.Parallel()
 	p := newTestServer(t, launch{data: t.TempDir()}, "")
 	p.must(os.Rename(p.pickup, p.pickup+".old"))
-	p.readiness(503, `{"name":"pickup","ok":false`)
+	p.readiness(p.T, 503, `{"name":"pickup","ok":false`)
 	p.must(os.Mkdir(p.pickup, 0o750))
-	p.readiness(200, `{"name":"pickup","ok":true`)
+	p.readiness(p.T, 200, `{"name":"pickup","ok":true`)
 	v, form := p.next()
 	if a, err := v.post(form); err != nil || a.Status != 200 {
 		t.Fatal(a, err)
@@ -287,6 +275,7 @@ func TestPickupDirectoryReplaced(t *testing.T) {
 // A server starts though the pickup directory fails, so people can sign in. Messages that were lost
 // in a crash are written as soon as the directory works.
 func TestLostMessagesWithoutPickupDirectory(t *testing.T) {
+	t.Parallel()
 	data, mail := t.TempDir(), filepath.Join(t.TempDir(), "mail")
 	p := newTestServer(t, launch{data: data}, mail)
 	v, form := p.next()
@@ -334,6 +323,7 @@ func TestLostMessagesWithoutPickupDirectory(t *testing.T) {
 
 // The server works even if nobody reads its log.
 func TestUnreadLog(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		prepare func(t *testing.T, r *os.File)
@@ -388,6 +378,7 @@ const noMounts = 77
 // Full and read-only disks are tmpfs mounts in a mount namespace, which an ordinary user creates in
 // a user namespace, or else root. No other process sees the mounts, and they end with the test.
 func TestBrokenDisks(t *testing.T) {
+	t.Parallel()
 	if os.Getenv(inNamespace) == "" {
 		ownNamespace(t)
 		return
@@ -419,7 +410,7 @@ func ownNamespace(t *testing.T) {
 		{Cloneflags: syscall.CLONE_NEWNS},
 	} {
 		cmd := exec.Command(path, "-test.run=^TestBrokenDisks$", "-test.v", "-test.timeout=90s")
-		cmd.Env = append(os.Environ(), inNamespace+"=1", "DIALTONE_TEST_BINARY="+binary(t))
+		cmd.Env = append(os.Environ(), inNamespace+"=1")
 		cmd.SysProcAttr = attr
 		out, err := cmd.CombinedOutput()
 		if exit, ok := errors.AsType[*exec.ExitError](err); err == nil || ok && exit.ExitCode() != noMounts {

@@ -20,6 +20,7 @@ import (
 // TestBrowserLeave has a person take the data along and leave, come back by the link in the message, leave again, and
 // be gone when the time is over.
 func TestBrowserLeave(t *testing.T) {
+	t.Parallel()
 	data, operators := t.TempDir(), process.Address(t)
 	flags := []string{"--dev", "--ops-listen", operators}
 	p := start(t, launch{data: data, flags: flags})

@@ -63,7 +63,7 @@ func ownMounts(t *testing.T) bool {
 		pattern += "/" + part
 	}
 	cmd := exec.Command(path, "-test.run="+pattern, "-test.v", "-test.timeout=50m")
-	cmd.Env = append(os.Environ(), inNamespace+"=1", "DIALTONE_TEST_BINARY="+binary(t))
+	cmd.Env = append(os.Environ(), inNamespace+"=1")
 	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {

@@ -13,6 +13,7 @@ import (
 
 // A platform moves from SQLite to PostgreSQL and back with dialtone store copy.
 func TestStoreCopyMovesPlatform(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	data := func(name string) string { return filepath.Join(dir, name) }
 	url := postgrestest.Shared(t).Database(t)

@@ -15,6 +15,7 @@ import (
 // TestBrowserNotice has somebody who knows a person's password sign in with another browser. The person gets
 // a message, ends all sessions, and chooses another password.
 func TestBrowserNotice(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)

@@ -131,6 +131,7 @@ func (f *fleet) messages() map[string]message {
 }
 
 func TestThreeServers(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 
 	t.Run("one visitor at all servers", func(t *testing.T) {

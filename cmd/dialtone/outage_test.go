@@ -17,6 +17,7 @@ import (
 // An outage of the database is logged when it begins and when it ends, not for each attempt, and so
 // are changes of readiness.
 func TestOutageOfDatabaseIsLoggedOnce(t *testing.T) {
+	t.Parallel()
 	url := postgrestest.Shared(t).Database(t)
 	conf, err := pgx.ParseConfig(url)
 	if err != nil {

@@ -25,6 +25,7 @@ const phoneWords = `sieben Zwölftel: "grün" & mehr`
 // has a phone that rings, with one user name and password and without copying settings. Browser,
 // phones, registrar and TURN server are real.
 func TestPhones(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	operators := process.Address(t)
 	p := start(t, launch{data: data, flags: []string{"--dev", "--ops-listen", operators}})
@@ -66,7 +67,7 @@ func TestPhones(t *testing.T) {
 	b.step("After signing in, the browser can use the TURN server", func() {
 		b.signIn("alex", phoneWords)
 		b.until(`location.pathname === "/account.html" && document.readyState === "complete"`)
-		b.until(`document.querySelector(".asked li") !== null || location.reload()`) // once it is written
+		b.reloadUntil(`document.querySelector(".asked li")`) // once it is written
 		b.want(`[...document.querySelectorAll(".asked li")].map((e) => e.innerText.replace(/\s+/g, " ")
 			.replace(/ about [0-9]+ minutes? ago$/, " …")).join()`, "registrar: …")
 		shown := string(mustOutput(t, "account", "show", "alex", "--data", data))

@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,34 +25,15 @@ const (
 	stopWithin  = 10 * time.Second
 )
 
-// built is the program that all tests run.
-var built struct {
-	once sync.Once
-	dir  string
-	path string
-	err  error
-}
-
-// binary returns the path of the program. It is built once.
+// binary returns the path of the program that all tests run. It is the test binary, under the name by
+// which TestMain knows that it is to be the program, so that nothing more is compiled and linked.
 func binary(t testing.TB) string {
 	t.Helper()
-	built.once.Do(func() {
-		if built.path = os.Getenv("DIALTONE_TEST_BINARY"); built.path != "" {
-			return
-		}
-		if built.dir, built.err = os.MkdirTemp("", "dialtone-built-"); built.err != nil {
-			return
-		}
-		built.path = filepath.Join(built.dir, "dialtone")
-		out, err := exec.Command("go", "build", "-o", built.path, ".").CombinedOutput()
-		if err != nil {
-			built.err = fmt.Errorf("go build: %w\n%s", err, out)
-		}
-	})
-	if built.err != nil {
-		t.Fatal(built.err)
+	path, err := exec.LookPath("dialtone")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return built.path
+	return path
 }
 
 // serverProcess is a server in its own process.
@@ -136,6 +117,32 @@ func (p *serverProcess) answers() error {
 	defer v.leave()
 	_, err = v.captcha()
 	return err
+}
+
+// ready returns the body of /readyz. It fails if the status is another one.
+func (p *serverProcess) ready(status int) (body string, err error) {
+	resp, err := http.Get(p.operators + "/readyz")
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != status {
+		err = fmt.Errorf("/readyz answers %d, want %d: %s", resp.StatusCode, status, text)
+	}
+	return string(text), err
+}
+
+// readiness waits until /readyz has a status and a text.
+func (p *serverProcess) readiness(t testing.TB, status int, says string) {
+	t.Helper()
+	process.Eventually(t, "/readyz", func() error {
+		text, err := p.ready(status)
+		if err == nil && !strings.Contains(text, says) {
+			err = fmt.Errorf("/readyz does not say %s: %s", says, text)
+		}
+		return err
+	})
 }
 
 // stop sends SIGTERM and returns the exit status.

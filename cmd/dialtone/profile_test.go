@@ -11,6 +11,7 @@ import (
 // TestBrowserProfile has a person change the name, the language and the address, and then say that
 // somebody else changed the address.
 func TestBrowserProfile(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)

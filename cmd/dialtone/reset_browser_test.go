@@ -17,6 +17,7 @@ const (
 // TestBrowserReset has a person forget a password and get a new one, and then say that somebody else
 // changed it.
 func TestBrowserReset(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)
@@ -154,4 +155,38 @@ func TestBrowserReset(t *testing.T) {
 	b.end()
 	tap.neverCarried(t, secretWords, changedWords, lastWords, "qazwsxedcrfv")
 	p.mustStop(t)
+}
+
+// testLinkPage loads the page of a link again, changes its language, and sets a password.
+func testLinkPage(t *testing.T, b *browser) {
+	data := t.TempDir()
+	p := start(t, launch{data: data, flags: []string{"--dev"}})
+	command(t, "tenant", "set", "localhost", "--public-url", p.base, "--data", data)
+	b.base = p.base
+	b.signUp("alex")
+	b.until(`!sent.hidden`)
+	command(t, "account", "enable", "--activate", "alex", "--tenant", "localhost", "--data", data)
+	out := command(t, "account", "reset-link", "alex", "--tenant", "localhost", "--data", data)
+	link := regexp.MustCompile(`/reset\.html\?token=[A-Za-z0-9_-]{43}`).FindString(out)
+	ready := func(tag string) string {
+		return `document.documentElement.lang === "` + tag + `" && !location.href.includes("token") &&
+			document.getElementById("submit")?.disabled === false`
+	}
+	b.visit(link)
+	b.until(ready("en"))
+	entries := b.get(`history.length`)
+	for range 2 {
+		b.reload(ready("en"))
+	}
+	b.click("#language")
+	b.click(`#languages a[lang="fr"]`)
+	b.until(ready("fr"))
+	b.reload(ready("fr"))
+	b.want(`history.length`, entries)
+	b.want(`user.value`, "alex")
+	b.fill("password", changedWords)
+	b.click("#submit")
+	b.until(`!done.hidden && document.activeElement.id === "done-title"`)
+	b.reload(`!done.hidden && document.activeElement.id === "done-title"`)
+	b.want(`JSON.stringify(history.state).includes("token")`, "false")
 }

@@ -79,6 +79,7 @@ func (r *restoring) signup(p *serverProcess, user string) *visitor {
 
 // The documented steps restore a backup over a database that a killed server left with its WAL.
 func TestRestoreSQLite(t *testing.T) {
+	t.Parallel()
 	r := newRestoring(t)
 	p := start(t, launch{data: r.data})
 	r.signup(p, "before")
@@ -105,6 +106,7 @@ func TestRestoreSQLite(t *testing.T) {
 }
 
 func TestRestorePostgres(t *testing.T) {
+	t.Parallel()
 	dump, err := postgrestest.Program("pg_dump")
 	if err != nil {
 		t.Fatal(err)

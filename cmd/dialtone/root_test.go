@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -10,8 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"dialtone/internal/test/process"
 )
 
 // The user and group of the server in the tests that run commands as root.
@@ -116,6 +113,7 @@ func TestCommandsAsRoot(t *testing.T) {
 
 // A server that cannot read its keys any more says that it is not ready.
 func TestUnreadableKeysAreNotReady(t *testing.T) {
+	t.Parallel()
 	s := newService(t)
 	p := s.start()
 	path := filepath.Join(s.dir, "keys", "sign.key")
@@ -123,16 +121,7 @@ func TestUnreadableKeysAreNotReady(t *testing.T) {
 	s.must(err)
 	ready := func(want int, says string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), stopWithin)
-		defer cancel()
-		s.must(process.Poll(ctx, func() error {
-			out, err := exec.Command("curl", "-sS", "-w", " %{http_code}", p.operators+"/readyz").Output()
-			if err == nil &&
-				(!strings.HasSuffix(string(out), fmt.Sprint(want)) || !strings.Contains(string(out), says)) {
-				err = fmt.Errorf("want %d with %s, got %s", want, says, out)
-			}
-			return err
-		}))
+		p.readiness(t, want, says)
 	}
 	ready(200, `{"name":"keys","ok":true}`)
 	other := filepath.Join(s.dir, "new")

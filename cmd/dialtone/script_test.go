@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -23,23 +24,30 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/process"
 )
 
-// suite runs all tests, ends the browser that they share, and removes what they created outside their
-// own directories.
+// suite runs all tests, and ends the database server and the browser that they share.
 type suite struct{ *testing.M }
 
 func (s suite) Run() int {
+	// Most of the time of most tests is spent waiting for other programs, so more of them run at a time than
+	// there are processors.
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", "6")
+	}
 	status := postgrestest.Main(s.M)
 	if sharedChromium.close != nil {
 		sharedChromium.close()
 	}
-	if built.dir != "" {
-		os.RemoveAll(built.dir)
-	}
 	return status
 }
 
+// TestMain runs the tests or, when the test binary is started under the name dialtone, the program.
+// testscript.Main puts a copy with this name into PATH.
 func TestMain(m *testing.M) {
 	testscript.Main(suite{m}, map[string]func(){"dialtone": main})
 }
@@ -52,7 +60,7 @@ func TestMain(m *testing.M) {
 //	terminate NAME             send SIGTERM; want exit status 0 within 10 s, and JSON lines in the
 //	                           log, which is written to NAME.log
 //	exits STATUS command…      run a command and want that exit status
-//	eventually TEXT command…   repeat a command for at most 5 s, until its output contains the text
+//	eventually TEXT command…   repeat a command until its output contains the text
 //	signup URL USER            sign up from an unused address, with the password "the pass phrase of
 //	                           USER"
 //	activate URL DIR USER      open the link of the message to USER in a pickup directory; with !
@@ -149,7 +157,7 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 
 func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
 	wants(ts, neg, len(args) >= 2, "eventually TEXT command…")
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(process.Timeout)
 	for {
 		err := ts.Exec(args[1], args[2:]...)
 		if err == nil && strings.Contains(ts.ReadFile("stdout"), args[0]) {
@@ -492,6 +500,7 @@ func TestServerFollowsSigningKeys(t *testing.T) {
 
 // A server that joins a database with accounts needs its keys; new ones are not created.
 func TestKeysWithSharedDatabase(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	place := func(names ...string) string { return filepath.Join(append([]string{dir}, names...)...) }
 	url := postgrestest.Shared(t).Database(t)

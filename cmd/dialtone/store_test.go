@@ -17,6 +17,7 @@ import (
 // A copy is killed after some tables have been copied. The target is not accepted as a store, and
 // the same command completes it.
 func TestStoreCopyContinuesAfterKill(t *testing.T) {
+	t.Parallel()
 	dir, ctx := t.TempDir(), t.Context()
 	data := filepath.Join(dir, "data")
 	p := start(t, launch{data: data})

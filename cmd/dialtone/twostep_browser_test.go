@@ -15,6 +15,7 @@ import (
 // TestBrowserTwoStep has a person turn two-step sign-in on, sign in with a code and with a recovery code, and
 // turn it off. Then an operator removes an app for somebody who has lost the phone.
 func TestBrowserTwoStep(t *testing.T) {
+	t.Parallel()
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})
 	tap := newTap(t, p.address)

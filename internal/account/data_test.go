@@ -38,7 +38,8 @@ func TestDataFile(t *testing.T) {
 		o.exec(fmt.Sprintf(`WITH RECURSIVE c (n) AS (VALUES (%d) UNION ALL SELECT n + 1 FROM c WHERE n < %d)
 			INSERT INTO audit (event, at, action, outcome, tenant, account, username, subject, before, after,
 				actor_kind, actor, actor_id, sudo_user, reason)
-			SELECT randomblob(16), n, 'sessions.end', 'ok', '%s', '%s', 'ann', '', '', '', 'person', '', '', '', '<'||n||'>'
+			SELECT randomblob(16), n, 'sessions.end', 'ok', '%s', '%s', 'ann', '', '', '', 'person', '', '', '',
+				'<'||n||'>'
 			FROM c`, first, first+n-1, o.Tenant.Host, o.find("ann").UID))
 	}
 	add(1, 501) // more than a page

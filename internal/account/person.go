@@ -57,8 +57,8 @@ var (
 
 // PasswordRefusal is the error of SetPassword for the limit of changes of an account.
 func PasswordRefusal(w throttle.Wait) error {
-	return named(limitRule("changes.password", fault.Limit(w.For, "the password was changed too often today; wait before "+
-		"changing it again")), w)
+	return named(limitRule("changes.password", fault.Limit(w.For,
+		"the password was changed too often today; wait before changing it again")), w)
 }
 
 // newNotice returns a message of a kind that goes to the account's address.

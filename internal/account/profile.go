@@ -79,8 +79,8 @@ func ChangeRefusal(w throttle.Wait) error {
 
 // EmailRefusal is the error of AddEmailLink for the limit of an account.
 func EmailRefusal(w throttle.Wait) error {
-	return named(limitRule("changes.email", fault.Limit(w.For, "too many messages to another address were asked for today; "+
-		"use the link in the last one, or wait")), w)
+	return named(limitRule("changes.email", fault.Limit(w.For,
+		"too many messages to another address were asked for today; use the link in the last one, or wait")), w)
 }
 
 // emailRecipient returns the limits for messages to an address that confirm it: at the tenant, and, if there are

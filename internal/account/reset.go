@@ -129,8 +129,8 @@ func ResetRefusal(w throttle.Wait) error {
 
 // NotMeRefusal is the error of NotMe for the limit of an account.
 func NotMeRefusal(w throttle.Wait) error {
-	return named(limitRule("changes.link", fault.Limit(w.For, "too many links in messages about changes were used today; "+
-		"wait before using another one")), w)
+	return named(limitRule("changes.link", fault.Limit(w.For,
+		"too many links in messages about changes were used today; wait before using another one")), w)
 }
 
 // Forgot notes that somebody has forgotten the password of an account. who is a user name or an

@@ -135,6 +135,31 @@ func TestFrenchPunctuation(t *testing.T) {
 	}
 }
 
+// TestDeleteAndRemove checks that each language has one word for deleting an account, and that passkeys are removed
+// and not deleted.
+func TestDeleteAndRemove(t *testing.T) {
+	type words struct{ unused, deleted *regexp.Regexp }
+	for tag, w := range map[i18n.Tag]words{
+		i18n.English: {regexp.MustCompile(`(?i)\beras`), regexp.MustCompile(`(?i)\bdelet`)},
+		i18n.German:  {regexp.MustCompile(`(?i)\btilg`), regexp.MustCompile(`(?i)lösch`)},
+		i18n.French:  {regexp.MustCompile(`(?i)\beffa[cç]`), regexp.MustCompile(`(?i)supprim|suppression`)},
+		i18n.Spanish: {regexp.MustCompile(`(?i)\bborr`), regexp.MustCompile(`(?i)elim[ií]n`)},
+		i18n.Arabic:  {regexp.MustCompile(`محو|مُحي|مُحى`), regexp.MustCompile(`ح[ُ]?ذف`)},
+	} {
+		all := i18n.In(tag)
+		for _, key := range all.Keys() {
+			text, _ := all.Find(key)
+			if found := w.unused.FindString(text); found != "" {
+				t.Errorf("%s: %s has %q", tag, key, found)
+			}
+			passkey := strings.HasPrefix(key, "passkey") || strings.HasPrefix(key, "message.factor_changed.")
+			if found := w.deleted.FindString(text); found != "" && passkey {
+				t.Errorf("%s: %s has %q for what is removed", tag, key, found)
+			}
+		}
+	}
+}
+
 func TestDates(t *testing.T) {
 	at := func(month time.Month, day int) time.Time {
 		return time.Date(2026, month, day, 14, 5, 0, 0, time.FixedZone("", 2*60*60))

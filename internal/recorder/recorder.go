@@ -113,7 +113,7 @@ func (r *Recorder[K, V]) take() (list []V) {
 		delete(r.waiting, key)
 	}
 	if r.order = r.order[n:]; len(r.order) == 0 {
-		r.order = nil
+		r.order, r.waiting = nil, make(map[K]V) // a map does not shrink by itself
 	}
 	return list
 }

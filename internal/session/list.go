@@ -37,8 +37,7 @@ func (a *Authenticator) Sessions(
 	if i := slices.IndexFunc(list, func(r Record) bool { return r.ID == k.ID }); i >= 0 {
 		list[i].Seen = now
 	} else {
-		r, _ := a.uses.waiting(k.ID)
-		own.How = r.How
+		own.How, _ = a.uses.how(k.ID)
 		list = append(list[:min(len(list), MaxListed-1)], own)
 	}
 	slices.SortStableFunc(list, func(x, y Record) int { return y.Seen.Compare(x.Seen) })
@@ -123,8 +122,8 @@ func (a *Authenticator) EndOthers(
 
 // how returns how a session began, as far as it is known.
 func (a *Authenticator) how(ctx context.Context, owner account.Account, id [16]byte) (How, error) {
-	if r, waits := a.uses.waiting(id); waits {
-		return r.How, nil
+	if how, waits := a.uses.how(id); waits {
+		return how, nil
 	}
 	list, err := a.deps.Store.Sessions(ctx, owner.UID, owner.Epoch, a.deps.Now())
 	for _, r := range list {

@@ -3,8 +3,9 @@ package session
 import (
 	"context"
 	"errors"
-	"strconv"
+	"net/netip"
 	"time"
+	"unique"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
@@ -35,7 +36,6 @@ type NewBrowser struct {
 	Net, Browser string
 	// Notice is made before the record is written for the first time.
 	Notice account.Notice
-	key    uint64 // in uses.browsers
 	// inDoubt means that a transaction that failed may have added the notice.
 	inDoubt bool
 }
@@ -71,16 +71,42 @@ type Notices interface {
 	WriteNotice(a account.Account, n account.Notice, err error)
 }
 
-// newBrowser returns what is recorded of a sign-in without a device token. It is nil if that was recorded within
-// newInterval for the same browser and network: a program without cookies that signs one person in very often
-// does not fill the queue.
-func (u *uses) newBrowser(t *tenant.Tenant, owner account.Account, from account.Origin, r Record) *NewBrowser {
-	// What forgets the browsers of an account in the store raises Passwords.
-	key := u.browsers.Key(owner.UID, r.Net, r.Browser, strconv.FormatInt(owner.Passwords, 10))
-	if u.browsers.Has(key, r.Seen) {
-		return nil
+// signIn is what waits of a sign-in with what may be a new browser. It is small, since many may wait.
+type signIn struct {
+	id      [16]byte // of the session
+	account account.UID
+	epoch   int64
+	at      int64 // Unix time in nanoseconds
+	tenant  *tenant.Tenant
+	addr    netip.Addr
+	request string
+	browser unique.Handle[string]
+	how     How
+	made    *NewBrowser // by record, once
+}
+
+// record returns the first record of the session.
+func (s *signIn) record() Record {
+	at := time.Unix(0, s.at).UTC()
+	if s.made == nil {
+		s.made = &NewBrowser{
+			Tenant: s.tenant, From: account.Origin{Addr: s.addr, Request: s.request},
+			At: at, Net: audit.Network(s.addr), Browser: s.browser.Value(),
+		}
 	}
-	return &NewBrowser{Tenant: t, From: from, At: r.Seen, Net: r.Net, Browser: r.Browser, key: key}
+	return Record{
+		ID: s.id, Account: s.account, Epoch: s.epoch, Began: at.Truncate(time.Second), Seen: at,
+		Net: s.made.Net, Browser: s.made.Browser, How: s.how, New: s.made,
+	}
+}
+
+// writeSignIns writes the first records of sessions.
+func (u *uses) writeSignIns(ctx context.Context, list []*signIn) error {
+	var records []Record
+	for _, s := range list {
+		records = append(records, s.record())
+	}
+	return u.write(ctx, records)
 }
 
 // makeNotices makes the notices of records that are written for the first time.

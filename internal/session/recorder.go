@@ -5,13 +5,16 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
+	"unique"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/outage"
 	"dialtone/internal/recorder"
+	"dialtone/internal/tenant"
 )
 
 // Record is what the store has about a session: enough for a person to recognize it.
@@ -55,11 +58,9 @@ func (r Record) Ends() time.Time {
 const (
 	// seenInterval is how often the use of a session is recorded at most.
 	seenInterval = 5 * time.Minute
-	// maxNewBrowsers is how many records with New may wait, at about 400 bytes each: after a restart, all people
+	// maxNewBrowsers is how many records with New may wait, at about 200 bytes each: after a restart, all people
 	// of a large platform may sign in by a program that keeps no cookies.
 	maxNewBrowsers = 65536
-	// maxRecent is how many sessions may be remembered as recorded, at about 60 bytes each.
-	maxRecent = 32768
 )
 
 var errTooMany = errors.New("more sessions than can be written; some are not listed until they are used again")
@@ -67,8 +68,8 @@ var errTooMany = errors.New("more sessions than can be written; some are not lis
 // uses records the uses of sessions, each of them seldom.
 type uses struct {
 	records *recorder.Recorder[[16]byte, Record] // of about 200 bytes each
-	// newBrowsers has the records with New. A flood of other records cannot keep these out.
-	newBrowsers *recorder.Recorder[[16]byte, Record]
+	// newBrowsers has the sign-ins that get a record with New. A flood of other records cannot keep these out.
+	newBrowsers *recorder.Recorder[[16]byte, *signIn]
 
 	store   Store
 	notices Notices // may be nil
@@ -77,47 +78,49 @@ type uses struct {
 
 	// browsers has for which accounts, browsers and networks a sign-in without a device token was recorded.
 	browsers *recorder.Recent
-
-	mu sync.Mutex // guards the fields below
-	// recent and older have when sessions were recorded last. When recent is old enough or full, it
-	// becomes older.
-	recent, older map[[16]byte]time.Time
-	began         time.Time // of recent
+	// recent has the sessions whose use was recorded.
+	recent *recorder.Recent
 }
 
 func newUses(d Deps) *uses {
 	u := &uses{
-		browsers: recorder.NewRecent(newInterval),
-		store:    d.Store, notices: d.Notices, audit: d.Audit, now: d.Now,
-		recent: make(map[[16]byte]time.Time),
-		began:  d.Now(),
+		browsers: recorder.NewRecent(newInterval), recent: recorder.NewRecent(seenInterval),
+		store: d.Store, notices: d.Notices, audit: d.Audit, now: d.Now,
 	}
-	u.records, u.newBrowsers = u.newRecorder(d, recorder.MaxWaiting), u.newRecorder(d, maxNewBrowsers)
+	u.records = recorder.New(recorder.Deps[[16]byte, Record]{
+		Key: func(s Record) [16]byte { return s.ID },
+		// How the session began stays.
+		Merge: func(earlier, later Record) Record {
+			later.How = earlier.How
+			return later
+		},
+		Write:  u.write,
+		Failed: failed(d), Dropped: dropped(d), TooMany: errTooMany,
+	})
+	u.newBrowsers = recorder.New(recorder.Deps[[16]byte, *signIn]{
+		Key:    func(s *signIn) [16]byte { return s.id },
+		Write:  u.writeSignIns,
+		Failed: failed(d), Dropped: dropped(d), TooMany: errTooMany,
+		Waiting: maxNewBrowsers,
+	})
 	return u
 }
 
-func (u *uses) newRecorder(d Deps, waiting int) *recorder.Recorder[[16]byte, Record] {
-	return recorder.New(recorder.Deps[[16]byte, Record]{
-		Key: func(s Record) [16]byte { return s.ID },
-		// What the first record says about the beginning of the session stays.
-		Merge: func(earlier, later Record) Record {
-			later.How, later.New = earlier.How, earlier.New
-			return later
-		},
-		Write:   u.write,
-		Failed:  outage.New(d.Log, "sessions not recorded", "sessions recorded again", d.Now),
-		Dropped: outage.New(d.Log, "sessions dropped", "sessions no longer dropped", d.Now),
-		TooMany: errTooMany,
-		Waiting: waiting,
-	})
+func failed(d Deps) *outage.Log {
+	return outage.New(d.Log, "sessions not recorded", "sessions recorded again", d.Now)
 }
 
-// waiting returns the record of a session that waits.
-func (u *uses) waiting(id [16]byte) (Record, bool) {
-	if r, ok := u.newBrowsers.Waiting(id); ok {
-		return r, true
+func dropped(d Deps) *outage.Log {
+	return outage.New(d.Log, "sessions dropped", "sessions no longer dropped", d.Now)
+}
+
+// how returns how a session began whose record waits.
+func (u *uses) how(id [16]byte) (How, bool) {
+	if s, ok := u.newBrowsers.Waiting(id); ok {
+		return s.how, true
 	}
-	return u.records.Waiting(id)
+	r, ok := u.records.Waiting(id)
+	return r.How, ok
 }
 
 // run writes records until ctx ends, and then those that are left.
@@ -148,36 +151,35 @@ func (u *uses) write(ctx context.Context, list []Record) error {
 // due reports whether a use of a session is to be recorded, where seen is what the store has.
 func (u *uses) due(id [16]byte, seen time.Time) bool {
 	now := u.now()
-	if now.Sub(seen) < seenInterval {
-		return false
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	last, ok := u.recent[id]
-	if !ok {
-		last, ok = u.older[id]
-	}
-	return !ok || now.Sub(last) >= seenInterval || now.Before(last)
+	return now.Sub(seen) >= seenInterval && !u.recent.Has(u.recent.Key(id), now)
 }
 
-// add has a record written soon. It does not wait, and drops the record if too many wait. That of a sign-in
-// with what may be a new browser waits in a queue of its own, and is written at once if that is full: otherwise
-// somebody could prevent the message to the owner by signing in to accounts of their own very often.
+// add has a record written soon. It does not wait, and drops the record if too many wait.
 func (u *uses) add(ctx context.Context, s Record) {
-	if s.New == nil {
-		if !u.records.Add(ctx, s) {
-			return
-		}
-	} else {
-		if !u.newBrowsers.Add(ctx, s) && u.write(context.WithoutCancel(ctx), []Record{s}) != nil {
-			return
-		}
-		u.browsers.Add(s.New.key, s.New.At)
+	if u.records.Add(ctx, s) {
+		u.recent.Add(u.recent.Key(s.ID), s.Seen)
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if age := s.Seen.Sub(u.began); age >= seenInterval || age < 0 || len(u.recent) >= maxRecent/2 {
-		u.older, u.recent, u.began = u.recent, make(map[[16]byte]time.Time), s.Seen
+}
+
+// addSignIn is add for the first record of a session that began without a device token. A sign-in with what may
+// be a new browser waits in a queue of its own, and is written at once if that is full: otherwise somebody could
+// prevent the message to the owner by signing in to accounts of their own very often. What was recorded within
+// newInterval for the same account, browser and network is an ordinary record: a program without cookies that signs
+// one person in very often does not fill the queue.
+func (u *uses) addSignIn(
+	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, r Record,
+) {
+	// What forgets the browsers of an account in the store raises Passwords.
+	key := u.browsers.Key(r.Account, r.Net, r.Browser, strconv.FormatInt(owner.Passwords, 10))
+	if u.browsers.Has(key, r.Seen) {
+		u.add(ctx, r)
+		return
 	}
-	u.recent[s.ID] = s.Seen
+	s := &signIn{
+		id: r.ID, account: r.Account, epoch: r.Epoch, at: r.Seen.UnixNano(), tenant: t, addr: from.Addr,
+		request: from.Request, browser: unique.Make(r.Browser), how: r.How,
+	}
+	if u.newBrowsers.Add(ctx, s) || u.writeSignIns(context.WithoutCancel(ctx), []*signIn{s}) == nil {
+		u.browsers.Add(key, r.Seen)
+	}
 }

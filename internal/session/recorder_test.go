@@ -11,6 +11,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/recorder"
+	"dialtone/internal/tenant"
 )
 
 // recording is a Store that counts the records of writes.
@@ -24,17 +25,27 @@ func (s *recording) RecordSessions(_ context.Context, list []Record) ([]Noticed,
 	return nil, nil
 }
 
+// silent makes notices of no content.
+type silent struct{ Notices }
+
+func (silent) NewBrowserNotice(int64, string, string, time.Time) (n account.Notice) {
+	n.Kind = mailmsg.NewBrowser
+	return n
+}
+
+// numbered returns the record of the nth session, of the nth account.
 func numbered(n int, at time.Time) (r Record) {
 	binary.BigEndian.PutUint32(r.ID[:], uint32(n))
+	r.Account = account.UID(r.ID)
 	r.Began, r.Seen = at, at
 	return r
 }
 
-// TestUsesBounds adds more records than may wait, and more sessions than are remembered.
+// TestUsesBounds adds more records than may wait.
 func TestUsesBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &recording{}
-		u := newUses(Deps{Store: store, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+		u := newUses(Deps{Store: store, Notices: silent{}, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 		for i := range recorder.MaxWaiting + 1000 {
 			u.add(t.Context(), numbered(i, time.Now()))
 		}
@@ -45,20 +56,9 @@ func TestUsesBounds(t *testing.T) {
 		if err := u.records.Flush(t.Context()); err != nil || store.records != recorder.MaxWaiting {
 			t.Errorf("written were %d, %v", store.records, err)
 		}
-		for i := range 3 * maxRecent {
-			u.add(t.Context(), numbered(i, time.Now()))
-			if i%recorder.MaxBatch == 0 {
-				u.records.Flush(t.Context())
-			}
-		}
-		if n := len(u.recent) + len(u.older); n > maxRecent {
-			t.Errorf("%d sessions are remembered, want at most %d", n, maxRecent)
-		}
 		store.records = 0
 		for i := range maxNewBrowsers + 1 {
-			signedIn := numbered(-1-i, time.Now())
-			signedIn.New = &NewBrowser{Notice: account.Notice{Kind: mailmsg.NewBrowser}}
-			u.add(t.Context(), signedIn)
+			u.addSignIn(t.Context(), &tenant.Tenant{}, account.Account{}, account.Origin{}, numbered(-1-i, time.Now()))
 		}
 		if store.records != 1 {
 			t.Errorf("written at once were %d sign-ins with a new browser, want 1", store.records)
@@ -75,12 +75,14 @@ func TestNewBrowserSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUses(Deps{Store: &recording{}, Log: slog.New(slog.DiscardHandler), Now: time.Now})
 		owner := account.Account{UID: account.NewUID(time.Now())}
+		sessions := 0
 		signsIn := func(owner account.Account, agent string) bool {
-			s := numbered(1, time.Now())
-			s.Browser = BrowserOf(agent)
-			s.New = u.newBrowser(nil, owner, account.Origin{}, s)
-			u.add(t.Context(), s)
-			return s.New != nil
+			sessions++
+			s := numbered(sessions, time.Now())
+			s.Account, s.Browser = owner.UID, BrowserOf(agent)
+			u.addSignIn(t.Context(), nil, owner, account.Origin{}, s)
+			_, waits := u.newBrowsers.Waiting(s.ID)
+			return waits
 		}
 		const firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 		changed := owner

@@ -314,9 +314,10 @@ func (a *Authenticator) grant(
 ) Grant {
 	token, r := a.issue(t, owner, a.deps.Now(), from)
 	if r.How = how; mayBeNew {
-		r.New = a.uses.newBrowser(t, owner, from, r)
+		a.uses.addSignIn(ctx, t, owner, from, r)
+	} else {
+		a.uses.add(ctx, r)
 	}
-	a.uses.add(ctx, r)
 	return Grant{Session: token, Device: a.DeviceToken(t, owner)}
 }
 

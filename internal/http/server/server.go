@@ -89,9 +89,9 @@ type limitedListener struct {
 	mu    sync.Mutex
 	total int
 	open  map[netip.Prefix]int // by network
-	// waiting has the connections that may be closed for a new one: those whose client the server
-	// waits for. The one that it has waited for longest is first.
-	waiting list.List
+	// conns has the counted connections, except those of proxies. Of those whose client the server waits for,
+	// which may be closed for a new one, the one that it has waited for longest comes first.
+	conns list.List
 }
 
 // limitedConn is an accepted connection.
@@ -103,7 +103,8 @@ type limitedConn struct {
 
 	// The listener's mutex guards the other fields.
 	counted bool          // until it is closed
-	waiting *list.Element // in listener.waiting, or nil
+	place   *list.Element // in listener.conns, or nil
+	working bool          // the server does not wait for the client
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
@@ -153,11 +154,14 @@ func (l *limitedListener) acquire(c *limitedConn) (displaced *limitedConn, ok bo
 		}
 	}
 	if l.total >= l.limits.Connections {
-		first := l.waiting.Front()
-		if first == nil {
+		for e := l.conns.Front(); e != nil && displaced == nil; e = e.Next() {
+			if other := e.Value.(*limitedConn); !other.working {
+				displaced = other
+			}
+		}
+		if displaced == nil {
 			return nil, false
 		}
-		displaced = first.Value.(*limitedConn)
 		l.remove(displaced)
 	}
 	l.total++
@@ -165,22 +169,12 @@ func (l *limitedListener) acquire(c *limitedConn) (displaced *limitedConn, ok bo
 		l.open[network]++
 	}
 	c.counted = true
-	l.wait(c)
-	return displaced, true
-}
-
-// wait adds a connection whose client the server waits for from now on.
-func (l *limitedListener) wait(c *limitedConn) {
 	// A proxy may be sending a request on an idle connection. If we closed it, the visitor would
 	// get an error.
-	if !c.counted || c.proxy {
-		return
+	if !c.proxy {
+		c.place = l.conns.PushBack(c)
 	}
-	if c.waiting != nil {
-		l.waiting.MoveToBack(c.waiting)
-	} else {
-		c.waiting = l.waiting.PushBack(c)
-	}
+	return displaced, true
 }
 
 // remove no longer counts a connection. It may be repeated.
@@ -189,19 +183,15 @@ func (l *limitedListener) remove(c *limitedConn) {
 		return
 	}
 	c.counted = false
-	l.noLongerWaits(c)
+	if c.place != nil {
+		l.conns.Remove(c.place)
+		c.place = nil
+	}
 	l.total--
 	for _, network := range networks(c.addr) {
 		if l.open[network]--; l.open[network] == 0 {
 			delete(l.open, network)
 		}
-	}
-}
-
-func (l *limitedListener) noLongerWaits(c *limitedConn) {
-	if c.waiting != nil {
-		l.waiting.Remove(c.waiting)
-		c.waiting = nil
 	}
 }
 
@@ -250,8 +240,11 @@ func (b *body) Read(p []byte) (int, error) {
 func (c *limitedConn) waits() (before bool) {
 	c.listener.mu.Lock()
 	defer c.listener.mu.Unlock()
-	before = c.waiting != nil
-	c.listener.wait(c)
+	before = !c.working
+	c.working = false
+	if c.place != nil {
+		c.listener.conns.MoveToBack(c.place)
+	}
 	return before
 }
 
@@ -259,7 +252,7 @@ func (c *limitedConn) waits() (before bool) {
 func (c *limitedConn) works() {
 	c.listener.mu.Lock()
 	defer c.listener.mu.Unlock()
-	c.listener.noLongerWaits(c)
+	c.working = true
 }
 
 // Write waits for the client if that does not read.

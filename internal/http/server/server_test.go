@@ -452,8 +452,8 @@ func TestRelease(t *testing.T) {
 			c.waits()
 		}
 	}
-	if l.total != 0 || len(l.open) != 0 || l.waiting.Len() != 0 {
-		t.Errorf("%d connections and %d networks are counted, %d wait", l.total, len(l.open), l.waiting.Len())
+	if l.total != 0 || len(l.open) != 0 || l.conns.Len() != 0 {
+		t.Errorf("%d connections and %d networks are counted, %d are listed", l.total, len(l.open), l.conns.Len())
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,9 +42,10 @@ type assets struct {
 
 // asset is one static file in both of its forms. packed returns nil if compression would not make
 // the file smaller. It compresses when it is first called, so that the start does not wait for it.
+// plain is for the few clients without compression: it puts the parts of the file together each time.
 type asset struct {
 	contentType string
-	plain       []byte
+	plain       func() []byte
 	packed      func() []byte
 	sum         string
 	// vary lists the request headers that the answer depends on.
@@ -80,31 +82,41 @@ func loadAssets(files fs.FS) (*assets, error) {
 		if contentTypes[ext] == "" {
 			return nil, fmt.Errorf("static: %s: no content type for %q", name, ext)
 		}
-		content, isScript := scripts[name]
+		parts, isScript := scripts[name]
 		if ext == ".js" && !isScript {
 			continue // part of other scripts
 		}
 		if !isScript {
-			if content, err = fs.ReadFile(files, name); err != nil {
+			content, err := fs.ReadFile(files, name)
+			if err != nil {
 				return nil, fmt.Errorf("static: %w", err)
 			}
+			parts = [][]byte{content}
 		}
-		x := newAsset(contentTypes[ext], content)
+		x := newAsset(contentTypes[ext], parts...)
 		a.urls[name] = staticRoot + strings.TrimSuffix(name, ext) + "." + x.sum[:8] + ext
 		a.byPath[a.urls[name]] = x
 	}
 	return a, nil
 }
 
-// newAsset returns content in both of its forms.
-func newAsset(contentType string, content []byte) asset {
-	sum := sha256.Sum256(content)
-	pack := sync.OnceValue(func() []byte { return pack(content) })
+// newAsset returns the content in both of its forms. It keeps the parts, which may be shared.
+func newAsset(contentType string, parts ...[]byte) asset {
+	sum := sha256.New()
+	for _, part := range parts {
+		sum.Write(part)
+	}
+	plain := func() []byte {
+		if len(parts) == 1 {
+			return parts[0]
+		}
+		return slices.Concat(parts...)
+	}
 	return asset{
 		contentType: contentType,
-		plain:       content,
-		packed:      pack,
-		sum:         hex.EncodeToString(sum[:]),
+		plain:       plain,
+		packed:      sync.OnceValue(func() []byte { return pack(plain()) }),
+		sum:         hex.EncodeToString(sum.Sum(nil)),
 		vary:        varyFile,
 	}
 }
@@ -159,12 +171,16 @@ func (x asset) answer(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", x.contentType)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h["Vary"] = x.vary
-	body, tag := x.plain, `"`+x.sum+`"`
+	var body []byte
+	tag := `"` + x.sum + `"`
 	if acceptsGzip(r.Header.Values("Accept-Encoding")) {
-		if packed := x.packed(); packed != nil {
-			body, tag = packed, `"`+x.sum+`-gzip"`
-			h.Set("Content-Encoding", "gzip")
-		}
+		body = x.packed()
+	}
+	if body != nil {
+		tag = `"` + x.sum + `-gzip"`
+		h.Set("Content-Encoding", "gzip")
+	} else {
+		body = x.plain()
 	}
 	h.Set("ETag", tag)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))

@@ -108,7 +108,7 @@ func TestServeAsset(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if !bytes.Equal(body, x.plain) {
+			if !bytes.Equal(body, x.plain()) {
 				t.Error("the body is not the file")
 			}
 		})
@@ -152,7 +152,7 @@ func TestBundle(t *testing.T) {
 		"const $c = (() => {\nconst s = 'import';\n\nreturn {  };\n})();\n" +
 		"const $page = (() => {\n// A page.\nconst {\n  a,\n} = $a;\nconst { b } = $b_b;\n\nconst x = a + b();\n\n" +
 		"return {  };\n})();\n"
-	if got := string(scripts["page.js"]); got != want {
+	if got := string(bytes.Join(scripts["page.js"], nil)); got != want {
 		t.Errorf("the script is\n%s\nwant\n%s", got, want)
 	}
 }
@@ -236,7 +236,7 @@ func TestPageWeight(t *testing.T) {
 				if packed := x.packed(); packed != nil {
 					total += len(packed)
 				} else {
-					total += len(x.plain)
+					total += len(x.plain())
 				}
 			}
 			if total > 60_000 || scripts > 1 || len(seen) > 3 {
@@ -251,11 +251,11 @@ func TestPageWeight(t *testing.T) {
 func TestDarkColors(t *testing.T) {
 	a := mustAssets(t)
 	x, _ := a.lookup(a.url("app.css"))
-	light, rest, _ := strings.Cut(string(x.plain), "@media (prefers-color-scheme: dark) {")
+	light, rest, _ := strings.Cut(string(x.plain()), "@media (prefers-color-scheme: dark) {")
 	dark, _, ok := strings.Cut(rest, "\n}\n")
 	color := regexp.MustCompile(`(--[\w-]+): (?:#|rgb\()`)
 	colors := color.FindAllStringSubmatch(light, -1)
-	if !ok || len(colors) < 15 || strings.Contains(string(x.plain), "light-dark(") {
+	if !ok || len(colors) < 15 || strings.Contains(string(x.plain()), "light-dark(") {
 		t.Fatalf("%d colours, and a dark set: %t", len(colors), ok)
 	}
 	for _, c := range colors {

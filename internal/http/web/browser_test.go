@@ -168,10 +168,10 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 			in, true, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), 7, false,
 		}},
 		"/two-step/required": {"two-step", twoStepView{frame: in, Required: true}},
-		"/passkeys.html": {"passkeys", passkeysView{in, true, []listedPasskey{
+		"/passkeys.html": {"passkeys", passkeysView{frame: in, Offered: true, Passkeys: []listedPasskey{
 			{"AQ", "Chrome (Linux)", time.Now().Add(-time.Hour), time.Now(), true, true},
 			{"Ag", "Álex’ 🔑", time.Now().Add(-72 * time.Hour), time.Time{}, false, false},
-		}, "Firefox (Linux)"}},
+		}, Suggested: "Firefox (Linux)"}},
 		"/passkeys/none": {"passkeys", passkeysView{frame: in}},
 
 		"/sessions.html": {"sessions", sessionsView{in, []listedSession{

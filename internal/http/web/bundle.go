@@ -17,10 +17,10 @@ var (
 	otherForm  = regexp.MustCompile(`(?m)^(?:import|export)\b.*$`)
 )
 
-// bundles returns the scripts of the pages by name: the modules that no other module imports, each
+// bundles returns the scripts of the pages by name, in parts: the modules that no other module imports, each
 // with everything that it imports. It fails for a module that imports a missing file, for modules that
 // import each other in a cycle, and for other forms of import and export.
-func bundles(files fs.FS) (map[string][]byte, error) {
+func bundles(files fs.FS) (map[string][][]byte, error) {
 	names, err := fs.Glob(files, "*.js")
 	if err != nil {
 		return nil, err
@@ -36,14 +36,14 @@ func bundles(files fs.FS) (map[string][]byte, error) {
 			imported[other] = true
 		}
 	}
-	scripts := map[string][]byte{}
+	scripts := map[string][][]byte{}
 	for _, name := range names {
 		b := bundler{modules: modules}
 		if err := b.add(name, nil); err != nil {
 			return nil, fmt.Errorf("static: %w", err)
 		}
 		if !imported[name] {
-			scripts[name] = slices.Concat(b.out...)
+			scripts[name] = b.out
 		}
 	}
 	return scripts, nil

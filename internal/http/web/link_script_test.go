@@ -26,8 +26,8 @@ func (s *pageServer) onLink(t *testing.T, path, lost string) (used func()) {
 			v, status = site.views[lost], 404
 		}
 		s.mu.Unlock()
-		tag, _ := requestedLanguage(r.URL)
-		if status == 200 {
+		tag, chosen := requestedLanguage(r.URL)
+		if status == 200 && !chosen {
 			tag = i18n.German // that of the message
 		}
 		page, err := site.pages.render(tag, v.page, v.data)
@@ -78,6 +78,17 @@ func TestLinkPagesLoadedAgain(t *testing.T) {
 			p.wait(`document.documentElement.lang === "de" && !location.href.includes("secret")`)
 			if n := eval[int](p, `history.length`); n != entries {
 				t.Errorf("the history has %d entries, and %d before", n, entries)
+			}
+			for _, tag := range []string{"fr", "de"} {
+				p.do(chromedp.Click(chromedp.ID("language")), chromedp.Click(`#languages a[lang=`+tag+`]`))
+				p.wait(`document.documentElement.lang === "` + tag + `" && !location.href.includes("secret")`)
+				p.ready()
+				p.do(chromedp.Reload())
+				p.wait(`document.documentElement.lang === "` + tag + `" && !location.href.includes("secret")`)
+				p.ready()
+			}
+			if n := eval[int](p, `history.length`); n != entries {
+				t.Errorf("after other languages, the history has %d entries, and %d before", n, entries)
 			}
 			if c.fill != nil {
 				p.fill(c.fill...)

@@ -70,7 +70,7 @@ func TestPageSize(t *testing.T) {
 				if packed := x.packed(); packed != nil {
 					total += len(packed)
 				} else {
-					total += len(x.plain)
+					total += len(x.plain())
 				}
 			}
 			if total > 60_000 || total < 1000 {

@@ -278,6 +278,8 @@ type passkeysView struct {
 	Passkeys []listedPasskey
 	// Suggested is a name for a new passkey: that of the browser and its system, or empty.
 	Suggested string
+	// Required says that the platform requires a second factor of the account, which has none.
+	Required bool
 }
 
 // listedPasskey is a passkey on the page.
@@ -295,7 +297,10 @@ func (s *Site) showPasskeys(w http.ResponseWriter, r *request, a account.Account
 	sp := s.pageLanguage(r)
 	_, offered := account.Party(r.tenant)
 	browser, system, _ := strings.Cut(session.BrowserOf(r.UserAgent()), " on ")
-	v := passkeysView{frame: s.switching(r.tenant, sp), Offered: offered, Suggested: browser}
+	v := passkeysView{
+		frame: s.switching(r.tenant, sp), Offered: offered, Suggested: browser,
+		Required: session.FactorMissing(r.tenant, a),
+	}
 	if browser != "" && system != "" {
 		v.Suggested += " (" + system + ")"
 	}

@@ -475,4 +475,34 @@ func TestPasskeysOfOtherHost(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	wantRule(t, v.useKey(t, k), 401, "passkey")
+
+	// A passkey of an earlier host name is refused with what to do, and listed with what is wrong with it.
+	s.exec(t, `DELETE FROM passkey`)
+	k = passkeytest.New(t)
+	made := k.Create(t, v.newKeyOptions(t, who), s.pageOf("a.test"))
+	parsed, err := passkey.ParseCreation(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	party, _ := account.Party(s.At("a.test").Tenant)
+	credential, err := parsed.Verify(party)
+	if err != nil {
+		t.Fatal(err)
+	}
+	earlier := *s.At("a.test").Tenant
+	earlier.Host, earlier.PublicURL = "old.test", "https://old.test"
+	if _, err := s.Accounts.AddPasskey(t.Context(), &earlier, s.find(t, who), credential, "Key",
+		account.Origin{}); err != nil {
+		t.Fatal(err)
+	}
+	refused := v.useKey(t, k)
+	wantRule(t, refused, 401, "passkey")
+	if !strings.Contains(refused.body, "sign in with the password") || refused.cookies() != "" {
+		t.Errorf("the answer is %s", refused.body)
+	}
+	cookies := v.signIn(t, who.user, who.password).cookies()
+	page := v.get(t, "/passkeys.html", "Cookie", cookies)
+	if !strings.Contains(page.body, "It was made for another address of this platform. Remove it and add a new one.") {
+		t.Errorf("the page is %s", page.body)
+	}
 }

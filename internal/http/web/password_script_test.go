@@ -257,7 +257,8 @@ func TestPasswordPage(t *testing.T) {
 		},
 		{
 			"too many changes", testPassword, freshPassword,
-			withHeader("Dialtone-Rule", "changes.password", withRetryAfter("7200", replyError(429, "rate_limited", "x"))),
+			withHeader("Dialtone-Rule", "changes.password",
+				withRetryAfter("7200", replyError(429, "rate_limited", "x"))),
 			[]string{"The password was changed too often today. Try again in 2 hours ("}, "", false,
 		},
 		{

@@ -77,9 +77,9 @@ func allPages(text string) map[string]view {
 		"sessions": {"sessions", sessionsView{in, []listedSession{
 			{ID: text, Browser: text, System: text, Net: text, Current: true}, {ID: text, Browser: text}, {},
 		}}},
-		"passkeys": {"passkeys", passkeysView{in, true, []listedPasskey{
+		"passkeys": {"passkeys", passkeysView{frame: in, Offered: true, Passkeys: []listedPasskey{
 			{ID: text, Name: text, Used: time.Now()}, {ID: text, Name: text, Synced: true, Usable: true},
-		}, text}},
+		}, Suggested: text}},
 		"no passkeys":    {"passkeys", passkeysView{frame: in}},
 		"one session":    {"sessions", sessionsView{in, []listedSession{{Current: true}}}},
 		"home signed in": {"home", homePage{in}},
@@ -233,7 +233,7 @@ func TestScriptTexts(t *testing.T) {
 		}
 		texts := textsOf(t, p, i18n.French, page)
 		x, _ := a.lookup(a.url(module))
-		for _, key := range said.FindAllSubmatch(x.plain, -1) {
+		for _, key := range said.FindAllSubmatch(x.plain(), -1) {
 			found++
 			if texts[string(key[1])] == "" {
 				t.Errorf("%s says %q, and %s has no such text", module, key[1], page)

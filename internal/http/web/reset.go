@@ -95,7 +95,7 @@ func (s *Site) resetPage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return s.linkPage(w, status, sp, "reset", resetPage{s.newFrame(r.tenant, sp), usersOf(list)})
+	return s.linkPage(w, status, sp, "reset", resetPage{s.switching(r.tenant, sp), usersOf(list)})
 }
 
 // notMePage shows the form for somebody who did not make a change, and what it undoes. It uses nothing up.
@@ -106,7 +106,7 @@ func (s *Site) notMePage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	p := notMePage{frame: s.newFrame(r.tenant, sp), User: u.Account.User, Stays: !u.Account.Leaving.IsZero(),
+	p := notMePage{frame: s.switching(r.tenant, sp), User: u.Account.User, Stays: !u.Account.Leaving.IsZero(),
 		App: u.App, Passkeys: u.Passkeys}
 	if u.Email != u.Account.Email {
 		p.Email = u.Email
@@ -114,12 +114,13 @@ func (s *Site) notMePage(w http.ResponseWriter, r *request) error {
 	return s.linkPage(w, status, sp, "notme", p)
 }
 
-// linkOutcome returns the status of a page for a link, and its language: that of the message, if the link works.
+// linkOutcome returns the status of a page for a link, and its language: that of the message, if the link works and
+// the person has not chosen another one on the page.
 func linkOutcome(sp pageLanguage, of account.Account, err error) (int, pageLanguage, error) {
 	switch {
 	case fault.Is(err, fault.NotFound):
 		return http.StatusNotFound, sp, nil
-	case err == nil && of.Lang != sp.tag:
+	case err == nil && of.Lang != sp.tag && !sp.chosen:
 		return http.StatusOK, pageLanguage{of.Lang, true}, nil
 	}
 	return http.StatusOK, sp, err

@@ -336,6 +336,9 @@ func TestNotMeEndpoint(t *testing.T) {
 		}
 		v.do(t, "HEAD", link, "").wantStatus(t, 200)
 	}
+	// The language that somebody chooses wins over that of the message.
+	french := v.get(t, "/not-me.html?lang=fr&token="+token)
+	wantWords(t, french, `<html lang="fr"`, `href="?lang=de"`, `action="/not-me.ashx"`)
 	v.get(t, "/not-me.ashx?token="+token).wantError(t, 405, "method_not_allowed")
 	v.get(t, "/account.html", "Cookie", session).wantStatus(t, 200)
 

@@ -376,7 +376,18 @@ func TestRequireFactor(t *testing.T) {
 			v.get(t, path, "Cookie", cookies).wantRule(t, "factor")
 		}
 		v.postForm(t, "/sessions.ashx", "end=others", "Cookie", cookies).wantRule(t, "factor")
-		v.get(t, "/two-step.html", "Cookie", cookies).wantStatus(t, 200)
+		for path, other := range map[string]string{
+			"/two-step.html": "/passkeys.html", "/passkeys.html": "/two-step.html",
+		} {
+			page := v.get(t, path, "Cookie", cookies)
+			page.wantStatus(t, 200)
+			main := page.body[strings.Index(page.body, "<main>"):]
+			// The page of the app is left for that of the account when the app is on.
+			main, _, _ = strings.Cut(main, `id="codes"`)
+			if strings.Contains(main, "/account.html") || !strings.Contains(main, other) {
+				t.Errorf("%s leads back to itself, or not to %s", path, other)
+			}
+		}
 		v.requestEmail(t, who, "evil@mail.test").wantRule(t, "factor")
 		v.prove(t, "GET", "/data.ashx", who).wantRule(t, "factor")
 		p := s.begin(t, who)

@@ -49,6 +49,8 @@ func TestOldAndNewProgramSideBySide(t *testing.T) {
 			t.Errorf("after the first migration: %v", err)
 		}
 	}
+	load.end()
+	other.end()
 	load.check(t, old)
 	other.check(t, newer)
 	upgrade(newer, second)

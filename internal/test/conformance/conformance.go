@@ -173,29 +173,23 @@ func allowance(b throttle.Bucket, limit int) throttle.Allowance {
 	return throttle.Allowance{Bucket: b, Rule: throttle.Rule{Limit: limit, Per: time.Hour}}
 }
 
-// Signup returns a signup that a store admits: it shares no limit and no captcha with another.
-func Signup(tenant int64, user string, at time.Time) account.Signup {
+// signup returns a signup that a store admits: it shares no limit with another. Its captcha is from
+// noon, whatever at is.
+func (t *test) signup(user string, at time.Time) account.Signup {
 	s := account.Signup{
 		Account: account.Account{
-			UID: account.NewUID(at), Tenant: tenant, User: user, Name: "Ann Example",
+			UID: account.NewUID(at), Tenant: t.tenant, User: user, Name: "Ann Example",
 			Email: user + "@mail.test", Role: account.Guest, Lang: i18n.Arabic, Disabled: true,
 			Created: at, Expires: at.Add(account.PendingLife),
 			Sealed: []byte("sealed credential of " + user),
 		},
 		Message:     newID(),
 		SealedToken: []byte("sealed token of " + user),
-		Captcha:     captcha.Proof{Ours: true, Right: true, Nonce: newID(), Expires: at.Add(captcha.Life)},
+		Captcha:     captchaProof(),
 		Address:     []throttle.Allowance{{Bucket: newBucket(), Rule: throttle.SignupsPerAddress}},
 		Recipient:   throttle.Allowance{Bucket: newBucket(), Rule: throttle.MessagesPerRecipient},
 	}
 	rand.Read(s.Token[:])
-	return s
-}
-
-// signup returns a Signup with the test's tenant. Its captcha is from noon, whatever at is.
-func (t *test) signup(user string, at time.Time) account.Signup {
-	s := Signup(t.tenant, user, at)
-	s.Captcha = captchaProof()
 	return s
 }
 

@@ -73,6 +73,9 @@ func (op Op) Changes() bool {
 	return false
 }
 
+// MayFail reports whether a Fault can make the operation fail.
+func (op Op) MayFail() bool { return op.Kind != Mark && !op.unseen }
+
 func (op Op) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s", op.Kind, op.Path)

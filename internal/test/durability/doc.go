@@ -8,10 +8,11 @@
 // harness is the program without HTTP. A transcript is the requests of its clients and their
 // answers. The tests compare what the harness has with what the transcript demands.
 //
-// DIALTONE_SEEDS is the number of simulations, and DIALTONE_CHANCES that of random power cuts at
-// every moment; make test-long raises both. More power cuts than the default also make every operation
-// fail in every way, with every power cut after it, and tear every write at every sector; without them
-// the tests take half of each in turn. DIALTONE_SEED repeats one simulation.
+// DIALTONE_SEEDS is the number of simulations, and DIALTONE_CHANCES that of random power cuts at every
+// moment; make test-long raises both. More power cuts than the default also make every operation fail
+// in every way, with every power cut after it, and tear every write at every sector; without them the
+// tests take half of each in turn, and of the writes in a row to one file a quarter. DIALTONE_SEED
+// repeats one simulation.
 //
 // It has no code for other packages. The same promise is tested on the built program, with kill -9
 // and real disks, in cmd/dialtone.

@@ -65,16 +65,19 @@ func check(ring *secret.Ring) func(engine.Tx) error {
 // Noon is the present time of tests.
 var Noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-// Signup returns a signup at noon that no rule refuses, and that shares no limit with another.
-func Signup(tenant int64, user string) account.Signup {
+// Signup is SignupAt at noon.
+func Signup(tenant int64, user string) account.Signup { return SignupAt(tenant, user, Noon) }
+
+// SignupAt returns a signup that no rule refuses, and that shares no limit with another.
+func SignupAt(tenant int64, user string, at time.Time) account.Signup {
 	a := account.Signup{
 		Account: account.Account{
-			UID: account.NewUID(Noon), Tenant: tenant, User: user, Name: user, Email: user + "@mail.test",
-			Role: account.Guest, Disabled: true, Created: Noon, Expires: Noon.Add(account.PendingLife),
+			UID: account.NewUID(at), Tenant: tenant, User: user, Name: user, Email: user + "@mail.test",
+			Role: account.Guest, Disabled: true, Created: at, Expires: at.Add(account.PendingLife),
 			Sealed: []byte("sealed"),
 		},
 		SealedToken: []byte("sealed"),
-		Captcha:     captcha.Proof{Ours: true, Right: true, Expires: Noon.Add(captcha.Life)},
+		Captcha:     captcha.Proof{Ours: true, Right: true, Expires: at.Add(captcha.Life)},
 		Recipient:   throttle.Allowance{Rule: throttle.MessagesPerRecipient},
 		Address:     []throttle.Allowance{{Rule: throttle.SignupsPerAddress}},
 	}

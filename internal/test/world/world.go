@@ -24,7 +24,6 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
-	"dialtone/internal/test/conformance"
 	"dialtone/internal/test/process"
 	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
@@ -288,7 +287,7 @@ func Password(user, host string) string { return "the password of " + user + " a
 func (w *World) Signup(user string, options ...Option) Person {
 	w.Helper()
 	p := Person{
-		Signup:   conformance.Signup(w.Tenant.ID, user, w.Now().UTC().Truncate(time.Microsecond)),
+		Signup:   teststore.SignupAt(w.Tenant.ID, user, w.Now().UTC().Truncate(time.Microsecond)),
 		Password: Password(user, w.Tenant.Host), Token: secret.NewToken(),
 	}
 	p.Signup.Token = p.Token.Hash()

@@ -4,7 +4,7 @@
 import { byId } from "./page.js";
 
 const kept = history.state ?? {};
-// A page that is loaded again has the language of the message, as before.
+// A page that is loaded again has the language of the message, or the one that the person chose, as before.
 const address = `${location.pathname}?lang=${document.documentElement.lang}`;
 
 /** The token of the link, or "". */
@@ -18,6 +18,15 @@ export function finish(result, fragment = "") {
   history.replaceState({ outcome: result }, "", address + fragment);
 }
 
+// The menu of languages loads the page again, with the token and without another entry in the history. The server
+// writes no token into a page.
+byId("languages")?.addEventListener("click", (event) => {
+  const language = event.target.closest("a");
+  if (!token || !language) return;
+  event.preventDefault();
+  location.replace(`${location.pathname}?lang=${language.lang}&token=${encodeURIComponent(token)}`);
+});
+
 if (token) history.replaceState({ token }, "", address);
-if (!token && kept.token) location.replace(`${location.pathname}?token=${encodeURIComponent(kept.token)}`);
+if (!token && kept.token) location.replace(`${address}&token=${encodeURIComponent(kept.token)}`);
 else if (!outcome) byId("start").classList.remove("late");
