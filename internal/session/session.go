@@ -41,7 +41,8 @@
 // nothing durable. It is valid for Life, and for Idle after its last use, not before it was issued, and
 // while the account's epoch is the one it was issued under: disabling or deleting an account and changing
 // its password end its sessions with the next request, on every server. The browser that changed the
-// password gets a new session. Signing out revokes one session, by its ID, in the store. Reading a
+// password gets a new session. Signing out revokes one session, by its ID, in the
+// store; beyond a number of them within a day, it raises the epoch instead, which needs no row. Reading a
 // session opens the account's credential too: in a row whose user name somebody exchanged for another
 // one it does not open, and the session is not that of the other person.
 //
