@@ -124,7 +124,7 @@ func (accountEmail) Help() string {
 
 func (c *accountEmail) Run(p *program) error {
 	if _, err := account.CleanEmail(c.Address); err != nil {
-		return usageError{err}
+		return usageError{fmt.Errorf("the e-mail address %w", err)}
 	}
 	ctx, err := p.because(c.Reason)
 	if err != nil {

@@ -187,6 +187,12 @@ func (s *Store) RemoveFactors(ctx context.Context, tenant int64, user string, n 
 			return err
 		}
 		before := a.Factors.String()
+		switch a.Factors { // the message says what the account had
+		case account.FactorApp:
+			n.Detail = mailmsg.AppAlone
+		case account.FactorPasskey:
+			n.Detail = mailmsg.PasskeysAlone
+		}
 		for _, table := range []string{"totp", "passkey", "session"} {
 			if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
 				return err

@@ -60,7 +60,7 @@ func (s *Site) stayPage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return s.linkPage(w, status, sp, "stay", stayPage{s.switching(r.tenant, sp), a.User, a.Leaving})
+	return s.linkPage(w, status, sp, "stay", stayPage{s.linkFrame(r, sp), a.User, a.Leaving})
 }
 
 // stay uses up the link of the message about leaving. It starts no session.

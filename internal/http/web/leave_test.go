@@ -237,19 +237,19 @@ func TestStayPageChecksLink(t *testing.T) {
 		s.visitor("a.test").get(t, "/stay.html?token="+token).wantStatus(t, 200)
 		s.visitor("a.test").do(t, "HEAD", "/stay.html?token="+token, "").wantStatus(t, 200)
 	}
-	dead := func(a answer) {
+	dead := func(a answer, says string) {
 		t.Helper()
 		a.wantStatus(t, 404)
-		wantWords(t, a, "This link no longer works", `href="/login.html"`)
+		wantWords(t, a, says, `href="/login.html"`)
 		if strings.Contains(a.body, who.user) || strings.Contains(a.body, `action="/stay.ashx"`) {
 			t.Errorf("the page of a dead link has a name or a form:\n%s", a.body)
 		}
 	}
-	dead(s.visitor("b.test").get(t, "/stay.html?token="+token))
+	dead(s.visitor("b.test").get(t, "/stay.html?token="+token), deadLink(token))
 	s.stay(t, "a.test", token).wantStatus(t, 200)
-	dead(s.visitor("a.test").get(t, "/stay.html?token="+token))
-	dead(s.visitor("a.test").get(t, "/stay.html?token=x"))
-	dead(s.visitor("a.test").get(t, "/stay.html"))
+	dead(s.visitor("a.test").get(t, "/stay.html?token="+token), deadLink(token))
+	dead(s.visitor("a.test").get(t, "/stay.html?token=x"), deadLink("x"))
+	dead(s.visitor("a.test").get(t, "/stay.html"), deadLink(""))
 }
 
 // wantWords checks that a page has some texts.

@@ -99,6 +99,9 @@ type frame struct {
 	Brand brand
 	// SignedIn is the user name of the person who is signed in, or empty.
 	SignedIn string
+	// CutLink says that the page is for a link in a message, and that its address has no token, or only a part of
+	// one: the page removes the token from the address bar, where people then copy the rest.
+	CutLink bool
 }
 
 // To returns the address of another page, in the language that was chosen.

@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/http/answer"
 	"dialtone/internal/http/form"
+	"dialtone/internal/secret"
 )
 
 // forgot notes that somebody has forgotten a password. The answer is the same for every account and for
@@ -95,7 +96,7 @@ func (s *Site) resetPage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return s.linkPage(w, status, sp, "reset", resetPage{s.switching(r.tenant, sp), usersOf(list)})
+	return s.linkPage(w, status, sp, "reset", resetPage{s.linkFrame(r, sp), usersOf(list)})
 }
 
 // notMePage shows the form for somebody who did not make a change, and what it undoes. It uses nothing up.
@@ -106,7 +107,7 @@ func (s *Site) notMePage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	p := notMePage{frame: s.switching(r.tenant, sp), User: u.Account.User, Stays: !u.Account.Leaving.IsZero(),
+	p := notMePage{frame: s.linkFrame(r, sp), User: u.Account.User, Stays: !u.Account.Leaving.IsZero(),
 		App: u.App, Passkeys: u.Passkeys}
 	if u.Email != u.Account.Email {
 		p.Email = u.Email
@@ -124,6 +125,14 @@ func linkOutcome(sp pageLanguage, of account.Account, err error) (int, pageLangu
 		return http.StatusOK, pageLanguage{of.Lang, true}, nil
 	}
 	return http.StatusOK, sp, err
+}
+
+// linkFrame returns the frame of a page whose address has a token.
+func (s *Site) linkFrame(r *request, sp pageLanguage) frame {
+	f := s.switching(r.tenant, sp)
+	_, whole := secret.ParseToken(tokenOf(r.URL))
+	f.CutLink = !whole
+	return f
 }
 
 // linkPage writes a page whose address has a token.

@@ -325,7 +325,7 @@ var appTests = []testCase{
 		t.must(err)
 		found := 0
 		for _, e := range taken {
-			if e.Message == n.Message && e.Kind == mailmsg.FactorChanged && e.Detail == n.Detail {
+			if e.Message == n.Message && e.Kind == mailmsg.FactorChanged && e.Detail == mailmsg.AppAlone {
 				found++
 			}
 		}
