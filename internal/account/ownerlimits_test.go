@@ -12,6 +12,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
+	"dialtone/internal/passkey"
 	"dialtone/internal/secret"
 )
 
@@ -142,7 +143,8 @@ func TestPasswordLimits(t *testing.T) {
 	o.Must(err)
 }
 
-// TestChangeLimit checks that changes without a message have a hundred places a day together.
+// TestChangeLimit checks that changes of the profile, and beginnings to set up an app, have a hundred places a day
+// each.
 func TestChangeLimit(t *testing.T) {
 	o := newFixture(t)
 	o.Member("ann")
@@ -152,19 +154,55 @@ func TestChangeLimit(t *testing.T) {
 		_, err := o.Accounts.ChangeProfile(o.Context(), o.Tenant, o.find(user), form, from(1))
 		return err
 	}
-	for i := range 99 {
+	begin := func() error {
+		_, err := o.Accounts.StartApp(o.Context(), o.Tenant, o.find("ann"), from(1))
+		return err
+	}
+	for i := range 100 {
 		o.Must(rename("ann", fmt.Sprint("Ann ", i)))
 	}
-	_, err := o.Accounts.StartApp(o.Context(), o.Tenant, o.find("ann"), from(1))
-	o.Must(err)
 	o.wantLimit(rename("ann", "Ann"), "changes", "changes")
-	_, err = o.Accounts.StartApp(o.Context(), o.Tenant, o.find("ann"), from(1))
-	o.wantLimit(err, "changes", "changes")
-	o.Must(rename("ann", "Ann 98"))
+	for range 100 { // somebody with a session alone has not used these up
+		o.Must(begin())
+	}
+	o.wantLimit(begin(), "changes", "changes")
+	o.Must(rename("ann", "Ann 99"))
 	o.Must(rename("ben", "Ben"))
-	if n := o.count(`SELECT count(*) FROM audit WHERE username = 'ann' AND action = 'account.profile'`); n != 99 {
+	if n := o.count(`SELECT count(*) FROM audit WHERE username = 'ann' AND action = 'account.profile'`); n != 100 {
 		t.Errorf("the trail has %d changes", n)
 	}
 	o.Advance(24 * time.Hour)
 	o.Must(rename("ann", "Ann"))
+}
+
+// TestFactorLimits checks that nobody who adds passkeys can keep the owner from removing them.
+func TestFactorLimits(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann")
+	add := func(id int) error {
+		c := passkey.Credential{ID: fmt.Append(nil, id), Key: []byte("public")}
+		_, err := o.Accounts.AddPasskey(o.Context(), o.Tenant, o.find("ann"), c, "Key", from(1))
+		return err
+	}
+	remove := func(id int) error {
+		_, err := o.Accounts.RemovePasskey(o.Context(), o.Tenant, o.find("ann"), fmt.Append(nil, id), from(1))
+		return err
+	}
+	for day := range 2 {
+		for i := range 10 {
+			o.Must(add(10*day + i))
+		}
+		o.Advance(24 * time.Hour)
+	}
+	for i := range 10 {
+		o.Must(remove(i))
+		o.Must(add(20 + i))
+	}
+	o.wantLimit(add(30), "factors", "factors")
+	for i := range 20 {
+		o.Must(remove(10 + i))
+	}
+	if a := o.find("ann"); a.Factors != 0 {
+		t.Errorf("the factors are %v", a.Factors)
+	}
 }

@@ -64,7 +64,10 @@ func (s *Store) StartApp(_ context.Context, proved account.Account, sealed []byt
 // changeApp makes a change of an app, unless an earlier run of the transaction has made it.
 func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.AppChange, now time.Time,
 	change func(engine.Tx, account.Account) error) (a account.Account, err error) {
-	e := entry(ctx, action, now)
+	e, place := entry(ctx, action, now), c.Message
+	if place == (mailmsg.ID{}) {
+		place = mailmsg.ID(account.NewUID(now))
+	}
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
 		if a, err = lockActive(tx, c.Account, now); err != nil {
 			return err
@@ -83,7 +86,7 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 		if err := change(tx, a); err != nil {
 			return err
 		}
-		if err := takePlaces(tx, c.Allowances, c.Message, now); err != nil {
+		if err := takePlaces(tx, c.Allowances, place, now); err != nil {
 			return err
 		}
 		if a, err = setFactors(tx, a); err != nil {
@@ -134,12 +137,17 @@ func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Tim
 		if err := removeEmailLinks(tx, a); err != nil {
 			return err
 		}
-		_, err = tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:])
-		if err == nil {
-			_, err = tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:])
-		}
-		return err
+		return endSessions(tx, a)
 	})
+}
+
+// endSessions raises the epoch of an account, which ends all its sessions, and removes their records.
+func endSessions(tx engine.Tx, a account.Account) error {
+	_, err := tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:])
+	if err == nil {
+		_, err = tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:])
+	}
+	return err
 }
 
 // setRecoveryCodes replaces the recovery codes of an account.

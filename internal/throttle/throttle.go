@@ -31,11 +31,15 @@
 //	EmailRequestsPerAccount  account                     password               another address; not the way back to
 //	                                                                            the one before
 //	LeavesPerAccount         account                     password               leaving; not staying or a reset
-//	FactorChangesPerAccount  account                     password               changes of second factors; NotMe
-//	                                                                            removes them without a place
+//	FactorChangesPerAccount  account                     password               another app or passkey
+//	FactorRemovalsPerAccount account                     password               nothing: there are no more to remove
+//	RecoveryCodesPerAccount  account                     password, code         other recovery codes
+//	SessionEndsPerAccount    account, and how            cookie; password       ends of sessions by a cookie; those
+//	                                                                            by the password apart
 //	WrongCodes               account, password           password               codes, until there is a new password
 //	WrongCodesInAll          account                     password, mailbox      codes for a day; no new password
-//	ChangesPerAccount        account                     cookie                 changes of the name and the language
+//	ChangesPerAccount        account, kind of change     cookie; password       changes of the name and the
+//	                                                                            language; beginnings of an app apart
 //	ForgottenPerAddress      network                     anybody in it          rows from the network
 //	FailedSignIns            name                        name                   unknown browsers, 15 minutes; those
 //	                                                                            that have a device token are counted
@@ -82,8 +86,20 @@ var (
 	// PasswordsPerAccount holds for changes of the password of one account by somebody who knows it. Each
 	// sends a message.
 	PasswordsPerAccount = Rule{10, 24 * time.Hour}
-	// FactorChangesPerAccount holds for changes of the second factors of one account. Each sends a message.
-	FactorChangesPerAccount = Rule{10, 24 * time.Hour}
+	// FactorChangesPerAccount holds for the second factors that are added to one account, and
+	// FactorRemovalsPerAccount for those that are removed: as many as there can be within a day, the app, 20
+	// passkeys, and those that are added meanwhile. So nobody can keep the owner from removing what they added. Each
+	// change sends a message.
+	FactorChangesPerAccount  = Rule{10, 24 * time.Hour}
+	FactorRemovalsPerAccount = Rule{31, 24 * time.Hour}
+	// SessionEndsPerAccount holds for ends of all sessions of one account, by a session and by a proof of the
+	// password each.
+	SessionEndsPerAccount = Rule{100, 24 * time.Hour}
+	// SignOutsPerAccount holds for ends of single sessions of one account that are stored until these would have
+	// ended. It refuses nothing: the next one ends all sessions, for which one number is enough.
+	SignOutsPerAccount = Rule{200, 24 * time.Hour}
+	// RecoveryCodesPerAccount holds for renewals of the recovery codes of one account.
+	RecoveryCodesPerAccount = Rule{10, 24 * time.Hour}
 	// WrongCodes holds for wrong codes of second factors of one account, with the right password.
 	WrongCodes = Rule{10, time.Hour}
 	// WrongCodesInAll holds for wrong codes of one account whatever its password was.
@@ -104,7 +120,7 @@ var (
 	ResetUsesPerAccount = Rule{10, 24 * time.Hour}
 	NotMePerAccount     = Rule{10, 24 * time.Hour}
 	// ChangesPerAccount holds for changes of one account that send no message: of the name, the language and the
-	// names of passkeys, and for beginning to set up an authenticator app.
+	// names of passkeys together, and for beginnings to set up an authenticator app.
 	ChangesPerAccount = Rule{100, 24 * time.Hour}
 	// LeavesPerAccount holds for how often the owner of one account may leave. Each sends a message.
 	LeavesPerAccount = Rule{3, 24 * time.Hour}
@@ -213,6 +229,8 @@ const (
 	LimitNotMe         = "not_me"         // uses of links in messages about changes of an account
 	LimitLeave         = "leave"          // leaves of an account's owner
 	LimitChanges       = "changes"        // changes of an account that send no message
+	LimitSessions      = "sessions"       // ends of all sessions of an account
+	LimitRecoveryCodes = "recovery_codes" // renewals of an account's recovery codes
 	LimitFailures      = "failures"       // failed signups from an address
 	LimitFailuresSite  = "failures_site"  // failed signups from an IPv6 /48
 	LimitName          = "name"           // wrong passwords for a name

@@ -362,7 +362,7 @@ func TestLimitTexts(t *testing.T) {
 		"reset":    {"rate_password"},
 		"profile":  {"rate_changes", "rate_email"},
 		"passkeys": {"rate_changes", "rate_factors"},
-		"two-step": {"rate_changes", "rate_factors"},
+		"two-step": {"rate_changes", "rate_factors", "rate_codes"},
 		"notme":    {"rate_link"},
 	} {
 		out, err := p.render(i18n.English, page, allPages("plain")[page].data)

@@ -429,7 +429,11 @@ func TestRequireFactor(t *testing.T) {
 		v.signIn(t, who.user, who.password).wantRule(t, "passkey")
 		v.changePassword(t, who, passwordForm(s.newPassword(who))).wantRule(t, "passkey")
 		// A session that began with the password alone counts no more, and not in place of a factor.
-		v.get(t, "/account.html", "Cookie", cookies).wantStatus(t, 303)
+		for _, page := range []string{"/account.html", "/two-step.html", "/passkeys.html"} {
+			v.get(t, page, "Cookie", cookies).wantStatus(t, 303)
+		}
+		v.get(t, "/passkeys.ashx", "Cookie", cookies).wantError(t, 401, "unauthorized")
+		v.postForm(t, "/passkeys.ashx", "do=rename&id=AA&name=x", "Cookie", cookies).wantError(t, 401, "unauthorized")
 		v.twoStep(t, who, "do=begin", "Cookie", cookies).wantRule(t, "passkey")
 		s.Must(s.authenticator.Flush(t.Context()))
 		s.exec(t, `UPDATE session SET how = 'passkey'`)

@@ -508,7 +508,7 @@ func (h *history) person(
 			return func() (account.Account, error) { return h.recordSession(r) }
 		}
 		c.op = end
-		return func() (account.Account, error) { return none, h.End(h.ctx, c.uid, r.Epoch, r.ID) }
+		return func() (account.Account, error) { return none, h.End(h.ctx, c.uid, r.Epoch, r.ID, c.at) }
 	}
 	return nil
 }

@@ -473,6 +473,7 @@ func (s nameState) afterOwn(c request) (next nameState, want error, out ownResul
 			want = account.ErrNoPasskey
 		} else if want == nil {
 			s.passkeys[i] = passkeyState{}
+			s.epoch, s.sessions = s.epoch+1, ""
 			s = s.withNotMe(c.notice)
 		}
 	case usePasskey:

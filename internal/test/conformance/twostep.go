@@ -341,7 +341,7 @@ var appTests = []testCase{
 		want := a
 		want.Factors, want.Epoch = 0, a.Epoch+1
 		t.wantAccount(got, want)
-		t.wantErr(t.End(t.ctx, a.UID, want.Epoch, list[0].ID), session.ErrNoSession)
+		t.wantErr(t.End(t.ctx, a.UID, want.Epoch, list[0].ID, noon), session.ErrNoSession)
 		t.wantErr(t.use(recovery(want, c.Codes[0])), account.ErrCodeWrong)
 		t.wantEqual(t.trailOf("ann"), []string{"two-step.on", "account.second-factor"})
 		got, err = t.RemoveFactors(t.ctx, t.tenant, "ann", notice(mailmsg.FactorChanged, noon), noon)

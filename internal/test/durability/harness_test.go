@@ -947,7 +947,8 @@ func (h *harness) promiseSessions(
 			continue
 		}
 		switch d.what {
-		case "password", "reset", "not-me", "end-others", "disable", "delete", "decline", "leave", "app-on":
+		case "password", "reset", "not-me", "end-others", "disable", "delete", "decline", "leave", "app-on",
+			"passkey-off":
 			if d.what == "not-me" {
 				notMe, before = d, slices.Clone(list)
 			} else if d.what != "password" {

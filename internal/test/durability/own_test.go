@@ -187,7 +187,8 @@ func (t *transcript) addPasskey(h *harness, user string) *request {
 func (t *transcript) removePasskey(h *harness, user, id string) *request {
 	return t.own(h, &request{what: "passkey-off", user: user, token: id},
 		func(ctx context.Context, a account.Account, from account.Origin) error {
-			return h.accounts.RemovePasskey(ctx, h.tenant, a, []byte(id), from)
+			_, err := h.accounts.RemovePasskey(ctx, h.tenant, a, []byte(id), from)
+			return err
 		})
 }
 
