@@ -222,6 +222,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	views["/reset.html"] = view{"reset", resetPage{frame: f, Users: []string{"alex"}}}
 	views["/reset/several"] = view{"reset", resetPage{frame: f, Users: []string{"alex", "bea"}}}
 	views["/reset/kept"] = view{"reset", resetPage{f, []string{"alex", "bea"}, []string{"bea"}}}
+	views["/reset/kept-one"] = view{"reset", resetPage{f, []string{"bea"}, []string{"bea"}}}
 	views["/reset/lost"] = view{"reset", resetPage{frame: f}}
 	cut := f
 	cut.CutLink = true

@@ -143,7 +143,7 @@ func TestLeave(t *testing.T) {
 		reset := s.resetToken(t, who)
 		page := v.get(t, "/reset.html?token="+reset)
 		page.wantStatus(t, 200)
-		wantWords(t, page, "which somebody asked to have deleted, is kept")
+		wantWords(t, page, "which somebody asked to have deleted, is kept when you save a new password")
 		v.postForm(t, "/reset.ashx", s.newKeys(who, otherWords).with("token="+reset).String()).wantStatus(t, 200)
 		s.Must(s.Outbox.Flush(t.Context()))
 		if !slices.ContainsFunc(s.messages(t, who.email), func(m message) bool {

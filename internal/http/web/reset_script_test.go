@@ -158,6 +158,37 @@ func TestResetPage(t *testing.T) {
 	}
 }
 
+// TestResetPageKept checks that the page says which account is kept: the chosen one, if its owner had left.
+func TestResetPageKept(t *testing.T) {
+	s := newPageServer(t)
+	for _, x := range []struct {
+		path, user, before string
+		kept               bool
+	}{
+		{"/reset/kept", "bea", "The account bea, which somebody asked to have deleted, is kept if you choose it below.", true},
+		{"/reset/kept", "alex", "is kept if you choose it below. Otherwise it is deleted.", false},
+		{"/reset/kept-one", "bea", "is kept when you save a new password.", true},
+	} {
+		s.onPost("/reset.ashx", reply(200, `{"ok":true,"user":"`+x.user+`"}`))
+		p := openTab(t, s, x.path+"?token=secret")
+		p.ready()
+		if got := p.text("start"); !strings.Contains(got, x.before) || strings.Count(got, "is kept") != 1 {
+			t.Errorf("%s: before, the page says %q", x.path, got)
+		}
+		eval[bool](p, `(document.querySelector("input[value=`+x.user+`]").click(), true)`)
+		p.fill("password", testPassword)
+		p.submit()
+		for _, when := range []string{"after saving", "loaded again"} {
+			p.wait(`document.getElementById("done")?.checkVisibility()`)
+			want := "The account, which somebody asked to have deleted, is kept."
+			if got := p.text("done"); strings.Contains(got, want) != x.kept {
+				t.Errorf("%s for %s, %s: the page says %q", x.path, x.user, when, got)
+			}
+			p.do(chromedp.Reload())
+		}
+	}
+}
+
 // TestNotMePage checks that only the button sends something, and leads to the next page.
 func TestNotMePage(t *testing.T) {
 	s := newPageServer(t)

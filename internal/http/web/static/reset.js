@@ -30,8 +30,9 @@ function check(password) {
   return problems;
 }
 
-function showDone(name) {
-  writeBreakable(byId("done-title").querySelector("bdi"), name);
+function showDone({ user, kept }) {
+  writeBreakable(byId("done-title").querySelector("bdi"), user);
+  byId("kept").hidden = !kept;
   showPanel("done");
 }
 
@@ -55,8 +56,9 @@ async function submit(showBusy) {
     rememberChosen(name);
     // Password managers take a hidden form and a new address as the signs that the form was accepted.
     byId("start").hidden = true;
-    finish({ user: name }, "#done");
-    showDone(name);
+    const result = { user: name, kept: form.dataset.kept.split(" ").includes(name) };
+    finish(result, "#done");
+    showDone(result);
   } else if (answer.status === 404) {
     showPanel("lost");
   } else if (answer.status === 400) {
@@ -69,7 +71,7 @@ async function submit(showBusy) {
 }
 
 if (outcome) {
-  showDone(outcome.user);
+  showDone(outcome);
 } else if (form && sound) {
   attach();
   attachMeter(personal);
