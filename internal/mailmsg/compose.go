@@ -113,11 +113,12 @@ func (l Link) url(t *tenant.Tenant) string { return t.PublicURL + Path(l.Kind, l
 // Path returns the address of a link below the tenant's public URL.
 func Path(k Kind, token secret.Token) string { return linkPaths[k] + token.Text() }
 
-// key returns the key of a part of the message: that of its detail, its kind, or all kinds in NotMe.
+// key returns the key of a part of the message: that of its detail, the detail up to a dot, its kind, or all kinds in
+// NotMe.
 func (l Link) key(words *i18n.Words, part string) string {
 	kind := "message." + string(l.Kind) + "."
 	detail, _, _ := strings.Cut(l.Detail, ".")
-	for _, key := range []string{kind + detail + "." + part, kind + part} {
+	for _, key := range []string{kind + l.Detail + "." + part, kind + detail + "." + part, kind + part} {
 		if _, ok := words.Find(key); ok {
 			return key
 		}

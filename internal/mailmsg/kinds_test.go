@@ -145,6 +145,25 @@ func TestFactorDetails(t *testing.T) {
 	}
 }
 
+// TestFactorsRemovedAdvice checks that the message about what an operator removed advises to add what the account had.
+func TestFactorsRemovedAdvice(t *testing.T) {
+	tn := &tenant.Tenant{Host: "phone.test", PublicURL: "https://phone.test"}
+	for detail, want := range map[string]string{
+		mailmsg.FactorsRemoved: "turn two-step sign-in on again",
+		mailmsg.AppAlone:       "turn two-step sign-in on again",
+		mailmsg.PasskeysAlone:  "add a passkey again",
+	} {
+		link := mailmsg.Link{Kind: mailmsg.FactorChanged, Made: noon, Expires: noon.Add(time.Hour), Detail: detail}
+		m, err := mailmsg.Templates{}.Compose(tn, i18n.English, mailmsg.ID{1}, "ann@mail.test", link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := strings.Join(strings.Fields(m.Text), " "); !strings.Contains(text, want) {
+			t.Errorf("%s: want %q in\n%s", detail, want, m.Text)
+		}
+	}
+}
+
 // Operators' templates are for the activation message alone.
 func TestKindsIgnoreTemplates(t *testing.T) {
 	own, err := mailmsg.Load(templatesDir(map[string]string{
