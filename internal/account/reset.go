@@ -66,9 +66,10 @@ type ResetStore interface {
 	// owner's name, the account is active again. If the address was changed since, it is the one again that
 	// the message went to, and links that went to later ones end. Reset links without a message end if they are not
 	// older than the address that the message went to. A change of the address that waits for its
-	// link ends. The second factors that were added since are removed. Device tokens and proofs of the password
-	// end. It takes a place under each limit of the account. It fails with ErrLinkUsed, ErrHeld and
-	// fault.Limited, and with fault.NotFound for an account that is not there.
+	// link ends. The second factors that were added since are removed. If the message was about recovery codes that
+	// were used or replaced, all recovery codes are removed, and the app stays: somebody else may have the list. Device
+	// tokens and proofs of the password end. It takes a place under each limit of the account. It fails with
+	// ErrLinkUsed, ErrHeld and fault.Limited, and with fault.NotFound for an account that is not there.
 	NotMe(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time,
 		limits ...throttle.Allowance) (Account, error)
 
@@ -89,6 +90,8 @@ type Undone struct {
 	// App says that an authenticator app is removed, and Passkeys how many passkeys are.
 	App      bool
 	Passkeys int
+	// Codes is how many recovery codes are removed while the app stays.
+	Codes int
 }
 
 // ForgottenID identifies a Forgotten.

@@ -35,7 +35,8 @@ type TwoStepStore interface {
 	// with fault.Limited.
 	FinishApp(ctx context.Context, c AppChange, now time.Time) (Account, error)
 
-	// RenewCodes replaces all recovery codes. It fails with ErrAppOff and fault.Limited.
+	// RenewCodes replaces all recovery codes. It fails with ErrAppOff and fault.Limited. Nothing else has a notice
+	// with the detail mailmsg.CodesReplaced.
 	RenewCodes(ctx context.Context, c AppChange, now time.Time) (Account, error)
 
 	// RemoveApp removes the app and the recovery codes. It fails with ErrAppOff and fault.Limited.
@@ -77,7 +78,6 @@ type AppChange struct {
 	// Codes are the HMACs of new recovery codes.
 	Codes      [][32]byte
 	Allowances []throttle.Allowance
-	// Notice is zero for new recovery codes.
 	Notice
 }
 
@@ -263,15 +263,15 @@ func openApp(vault *secret.Vault, a Account, app App) (shared totp.Secret, err e
 	return shared, err
 }
 
-// RenewCodes replaces the recovery codes of an account, and returns the new ones.
+// RenewCodes replaces the recovery codes of an account, and returns the new ones. The owner gets a message.
 func (s *Service) RenewCodes(
 	ctx context.Context, t *tenant.Tenant, proved Account, from Origin,
 ) (codes []string, err error) {
-	c := AppChange{Account: proved, Allowances: []throttle.Allowance{{
+	c := s.newAppChange(proved, mailmsg.CodesReplaced, []throttle.Allowance{{
 		Bucket: s.buckets.Of("recovery codes", proved.Tenant, proved.UID.String()),
 		Rule:   throttle.RecoveryCodesPerAccount,
 		Limit:  throttle.LimitRecoveryCodes,
-	}}}
+	}}, from)
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
 	_, err = s.changeApp(ctx, c, s.deps.Store.RenewCodes)
 	s.record(ctx, audit.TwoStepCodes, t, proved, from, err)
@@ -316,7 +316,8 @@ func (s *Service) factorLimit(a Account, kind string, rule throttle.Rule) []thro
 	}}
 }
 
-// newFactorNotice returns a message about a change of the authenticator app or the passkeys of an account.
+// newFactorNotice returns a message about a change of the authenticator app, its recovery codes or the passkeys of an
+// account.
 func (s *Service) newFactorNotice(a Account, detail, net string) Notice {
 	n := s.newNotice(a, mailmsg.FactorChanged, NoticeLife, net)
 	n.Detail = detail

@@ -29,14 +29,16 @@ const (
 	// EmailChanged goes to the previous address, and says that there is another one. Its link sets the
 	// account's address back too.
 	EmailChanged Kind = "email_changed"
-	// FactorChanged says that an authenticator app or a passkey was added or removed. Its link removes those
-	// that were added since, too.
+	// FactorChanged says that an authenticator app or a passkey was added or removed, or that the recovery codes were
+	// replaced. Its link removes factors that were added since, too, and with the detail CodesReplaced all recovery
+	// codes.
 	FactorChanged Kind = "factor_changed"
 	// NewBrowser says that somebody signed in with a browser that the account was not used with before.
 	NewBrowser Kind = "new_browser"
 	// WrongCodes says that somebody who knows the password has entered wrong codes.
 	WrongCodes Kind = "wrong_codes"
-	// RecoveryUsed says that a recovery code was used in place of a code of the authenticator app.
+	// RecoveryUsed says that a recovery code was used in place of a code of the authenticator app. Its link removes
+	// all recovery codes, too.
 	RecoveryUsed Kind = "recovery_used"
 	// DataTaken says that somebody took along what is held about the person.
 	DataTaken Kind = "data_taken"
@@ -55,6 +57,7 @@ const (
 	AppOff         = "app_off"
 	PasskeyAdded   = "passkey_added"
 	PasskeyRemoved = "passkey_removed"
+	CodesReplaced  = "codes"
 	FactorsRemoved = "removed_by_operator"
 	AppAlone       = FactorsRemoved + ".app"
 	PasskeysAlone  = FactorsRemoved + ".passkey"
@@ -64,7 +67,9 @@ const (
 const Stays = "stays"
 
 // FactorDetails lists the details of FactorChanged.
-var FactorDetails = []string{AppOn, AppOff, PasskeyAdded, PasskeyRemoved, FactorsRemoved, AppAlone, PasskeysAlone}
+var FactorDetails = []string{
+	AppOn, AppOff, PasskeyAdded, PasskeyRemoved, CodesReplaced, FactorsRemoved, AppAlone, PasskeysAlone,
+}
 
 // linkPaths are the parts of links between the tenant's public URL and the token. That of an
 // activation link is in the wire contract.

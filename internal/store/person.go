@@ -149,7 +149,7 @@ func (s *Store) addNotice(tx engine.Tx, a account.Account, n account.Notice) err
 	}
 	if _, err := tx.Exec(`INSERT INTO link (token, account, kind, email, email_n, made, until)
 		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
-		n.Token[:], a.UID[:], string(n.Kind), a.Email, a.Emails, engine.Micros(n.Made),
+		n.Token[:], a.UID[:], linkKind(n), a.Email, a.Emails, engine.Micros(n.Made),
 		engine.Micros(n.Until)); err != nil {
 		return err
 	}
@@ -162,4 +162,16 @@ func (s *Store) addNotice(tx engine.Tx, a account.Account, n account.Notice) err
 		a.UID[:], n.Message[:], n.SealedToken, s.nodeName(), engine.Micros(n.Made), string(n.Kind), a.Email,
 		engine.Micros(n.Until), n.Net, n.Detail)
 	return err
+}
+
+// codesReplaced is the kind in the table link of a message mailmsg.FactorChanged about replaced recovery codes. Its
+// link removes more than that of other changes. A program that does not know it refuses the link.
+const codesReplaced = string(mailmsg.FactorChanged) + "." + mailmsg.CodesReplaced
+
+// linkKind returns the kind of a message in the table link.
+func linkKind(n account.Notice) string {
+	if n.Kind == mailmsg.FactorChanged && n.Detail == mailmsg.CodesReplaced {
+		return codesReplaced
+	}
+	return string(n.Kind)
 }

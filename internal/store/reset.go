@@ -229,12 +229,12 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 	limits ...throttle.Allowance) (after account.Account, err error) {
 	e := entry(ctx, audit.PasswordNotMe, now)
 	// A bad link is refused by a read, without a write.
-	found, _, _, _, err := s.ofNotMeLink(ctx, tenant, token, now)
+	found, err := s.ofNotMeLink(ctx, tenant, token, now)
 	if err != nil {
 		return after, err
 	}
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		a, err := lockAccount(tx, tenant, found.User, now)
+		a, err := lockAccount(tx, tenant, found.account.User, now)
 		if after = a; err != nil {
 			return nil, err
 		}
@@ -258,10 +258,11 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if wait.For > 0 {
 			return nil, account.NotMeRefusal(wait)
 		}
-		var email string
+		var kind, email string
 		var emails, made int64
 		err = tx.Row(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind IN (`+notMeKinds+`) AND until > $3
-			RETURNING email, email_n, made`, token[:], a.UID[:], engine.Micros(now)).Scan(&email, &emails, &made)
+			RETURNING kind, email, email_n, made`, token[:], a.UID[:], engine.Micros(now)).
+			Scan(&kind, &email, &emails, &made)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, account.ErrLinkUsed
 		} else if err != nil {
@@ -285,6 +286,15 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		a, removed, err := removeFactorsSince(tx, a, made)
 		if err != nil {
 			return nil, err
+		}
+		if isAboutCodes(kind) {
+			codes, err := tx.Exec(`DELETE FROM recovery_code WHERE account = $1`, a.UID[:])
+			if err != nil {
+				return nil, err
+			}
+			if codes > 0 {
+				removed = append(removed, "codes")
+			}
 		}
 		if a, err = scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1, password_n = password_n + 1
 			WHERE uid = $1 RETURNING `+accountColumns, a.UID[:])); err != nil {
@@ -315,8 +325,9 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 	return after, err
 }
 
-// undone sets what was undone by somebody who did not make a change: the ended sessions, the address and the
-// second factors that were removed, and the values of the state and the address that changed. The addresses are masked.
+// undone sets what was undone by somebody who did not make a change: the ended sessions, the address, the second
+// factors and recovery codes that were removed, and the values of the state and the address that changed. The addresses
+// are masked.
 func (e *trailEntry) undone(was, a account.Account, factors []string) *trailEntry {
 	did := []string{"sessions"}
 	var before, after []string
@@ -334,45 +345,63 @@ func (e *trailEntry) undone(was, a account.Account, factors []string) *trailEntr
 // NotMeLink implements account.ResetStore.
 func (s *Store) NotMeLink(ctx context.Context, tenant int64, token [32]byte,
 	now time.Time) (u account.Undone, err error) {
-	var made int64
-	u.Account, u.Email, u.Emails, made, err = s.ofNotMeLink(ctx, tenant, token, now)
-	if err == nil && u.Account.State() == account.Disabled {
+	l, err := s.ofNotMeLink(ctx, tenant, token, now)
+	if err == nil && l.account.State() == account.Disabled {
 		err = account.ErrLinkUsed
 	}
 	if err != nil {
 		return account.Undone{}, err
 	}
+	u.Account, u.Email, u.Emails = l.account, l.email, l.emails
 	q := s.engine.Reads(ctx)
 	apps, err := engine.Count(q, `SELECT count(*) FROM totp WHERE account = $1 AND made >= $2
-		AND since IS NOT NULL`, u.Account.UID[:], made)
+		AND since IS NOT NULL`, u.Account.UID[:], l.made)
 	if err != nil {
 		return account.Undone{}, err
 	}
 	u.App = apps > 0
 	passkeys, err := engine.Count(q, `SELECT count(*) FROM passkey WHERE account = $1 AND made >= $2`,
-		u.Account.UID[:], made)
-	u.Passkeys = int(passkeys)
+		u.Account.UID[:], l.made)
+	if u.Passkeys = int(passkeys); err != nil || u.App || !isAboutCodes(l.kind) {
+		return u, err
+	}
+	codes, err := engine.Count(q, `SELECT count(*) FROM recovery_code WHERE account = $1`, u.Account.UID[:])
+	u.Codes = int(codes)
 	return u, err
 }
 
-// ofNotMeLink returns the account of the link of a message about a change, in any state, and the address that
-// the message went to, how often the address had been changed then, and when the message was made. It fails with
-// account.ErrLinkUsed.
+// notMeLink is the link of a message about a change.
+type notMeLink struct {
+	account account.Account // in any state
+	kind    string          // as linkKind returns it
+	email   string          // where the message went
+	emails  int64           // how often the address had been changed then
+	made    int64
+}
+
+// ofNotMeLink returns the link of a message about a change. It fails with account.ErrLinkUsed.
 func (s *Store) ofNotMeLink(ctx context.Context, tenant int64, token [32]byte,
-	now time.Time) (a account.Account, email string, emails, made int64, err error) {
-	a, err = scanAccount(s.engine.Reads(ctx).Row(`SELECT l.address, l.n, l.made, `+accountColumns+`
-		FROM account JOIN (SELECT account, email AS address, email_n AS n, made FROM link
+	now time.Time) (l notMeLink, err error) {
+	l.account, err = scanAccount(s.engine.Reads(ctx).Row(`SELECT l.kind, l.address, l.n, l.made, `+accountColumns+`
+		FROM account JOIN (SELECT account, kind, email AS address, email_n AS n, made FROM link
 			WHERE token = $3 AND kind IN (`+notMeKinds+`) AND until > $1) l ON l.account = uid
-		WHERE tenant = $2 AND closed IS NULL`, engine.Micros(now), tenant, token[:]), &email, &emails, &made)
+		WHERE tenant = $2 AND closed IS NULL`, engine.Micros(now), tenant, token[:]),
+		&l.kind, &l.email, &l.emails, &l.made)
 	if errors.Is(err, errNoAccount) {
 		err = account.ErrLinkUsed
 	}
-	return a, email, emails, made, err
+	return l, err
 }
 
-// notMeKinds is a list of mailmsg.NotMe for IN.
+// isAboutCodes reports whether a kind in the table link is that of a message about recovery codes that were used or
+// replaced. Its link removes all of them, since somebody else may have the list.
+func isAboutCodes(kind string) bool {
+	return kind == string(mailmsg.RecoveryUsed) || kind == codesReplaced
+}
+
+// notMeKinds is a list for IN of the kinds in mailmsg.NotMe, as linkKind returns them.
 var notMeKinds = func() string {
-	var list []string
+	list := []string{`'` + codesReplaced + `'`}
 	for _, k := range mailmsg.NotMe {
 		list = append(list, `'`+string(k)+`'`)
 	}

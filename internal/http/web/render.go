@@ -223,6 +223,8 @@ type notMePage struct {
 	// App says that an authenticator app is removed, and Passkeys how many passkeys are.
 	App      bool
 	Passkeys int
+	// Codes says that all recovery codes are removed, and the app stays.
+	Codes bool
 }
 
 // sipSettings are what a softphone asks for. None of them is secret. Empty ones are left out of the

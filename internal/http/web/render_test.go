@@ -98,7 +98,7 @@ func allPages(text string) map[string]view {
 		"reset":         {"reset", resetPage{f, []string{text}, []string{text}}},
 		"reset several": {"reset", resetPage{frame: f, Users: []string{text, text + text}}},
 		"reset lost":    {"reset", resetPage{frame: f}},
-		"notme":         {"notme", notMePage{f, text, text, true, true, 1}},
+		"notme":         {"notme", notMePage{f, text, text, true, true, 1, true}},
 		"notme lost":    {"notme", notMePage{frame: f}},
 
 		"account next":       {"account", accountPage{frame: in, Name: text, Email: text, Next: true}},

@@ -115,7 +115,7 @@ func (s *Site) notMePage(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	p := notMePage{frame: s.linkFrame(r, sp), User: u.Account.User, Stays: !u.Account.Leaving.IsZero(),
-		App: u.App, Passkeys: u.Passkeys}
+		App: u.App, Passkeys: u.Passkeys, Codes: u.Codes > 0}
 	if u.Email != u.Account.Email {
 		p.Email = u.Email
 	}

@@ -165,7 +165,7 @@ func TestResetPageKept(t *testing.T) {
 		path, user, before string
 		kept               bool
 	}{
-		{"/reset/kept", "bea", "The account bea, which somebody asked to have deleted, is kept if you choose it below.", true},
+		{"/reset/kept", "bea", "bea, which somebody asked to have deleted, is kept if you choose it below.", true},
 		{"/reset/kept", "alex", "is kept if you choose it below. Otherwise it is deleted.", false},
 		{"/reset/kept-one", "bea", "is kept when you save a new password.", true},
 	} {
@@ -181,7 +181,7 @@ func TestResetPageKept(t *testing.T) {
 		for _, when := range []string{"after saving", "loaded again"} {
 			p.wait(`document.getElementById("done")?.checkVisibility()`)
 			want := "The account, which somebody asked to have deleted, is kept."
-			if got := p.text("done"); strings.Contains(got, want) != x.kept {
+			if got := p.text("done"); strings.Contains(got, want) != x.kept || strings.Contains(got, "recovery") {
 				t.Errorf("%s for %s, %s: the page says %q", x.path, x.user, when, got)
 			}
 			p.do(chromedp.Reload())
@@ -204,7 +204,10 @@ func TestNotMePage(t *testing.T) {
 	removed := []string{
 		"The authenticator app is removed: it was added at the time of that message or later.",
 		"Passkeys that were added at the time of that message or later are removed.",
+		"All recovery codes of the account are removed: somebody else may have the list. The authenticator app stays.",
 	}
+	const noCodes = "The account has no recovery codes now. Sign in with the new password and a code of the app, " +
+		"and get new ones under Two‑step sign-in."
 	for _, want := range removed {
 		if got := p.text("start"); !strings.Contains(got, want) {
 			t.Errorf("the page says %q, want %q", got, want)
@@ -218,7 +221,8 @@ func TestNotMePage(t *testing.T) {
 		}
 	}
 	if got := p.text("done"); !strings.Contains(got, "alex@example.org") || !strings.Contains(got, "is kept") ||
-		!strings.Contains(got, "authenticator app") || !strings.Contains(got, "for the account alex") {
+		!strings.Contains(got, "authenticator app") || !strings.Contains(got, "for the account alex") ||
+		!strings.Contains(got, noCodes) {
 		t.Errorf("the page says %q", got)
 	}
 	p.do(chromedp.Click(chromedp.ID("choose")))
@@ -228,6 +232,13 @@ func TestNotMePage(t *testing.T) {
 	p.fill("password", testPassword)
 	p.submit()
 	p.wait(`!done.hidden && document.activeElement.id === "done-title"`)
+	for range 2 {
+		if got := p.text("done"); !strings.Contains(got, noCodes) {
+			t.Errorf("after a new password, the page does not advise to get new recovery codes: %q", got)
+		}
+		p.do(chromedp.Reload())
+		p.wait(`document.getElementById("done")?.checkVisibility()`)
+	}
 	p.do(chromedp.NavigateBack())
 	p.wait(`location.pathname === "/not-me.html" && document.getElementById("chosen")?.checkVisibility()`)
 	if got := p.text("done"); strings.Contains(got, "Until you have saved") || p.visible("choose") ||

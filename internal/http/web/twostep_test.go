@@ -194,7 +194,7 @@ func TestTwoStep(t *testing.T) {
 		list := slices.DeleteFunc(s.messages(t, who.email), func(m message) bool {
 			return !strings.Contains(m.header.Get("Subject"), "A recovery code was used")
 		})
-		if len(list) != 1 || !strings.Contains(list[0].text, "left: 9") {
+		if len(list) != 1 || !strings.Contains(strings.Join(strings.Fields(list[0].text), " "), "left after that: 9.") {
 			t.Errorf("the messages are %+v", list)
 		}
 	})
@@ -272,8 +272,8 @@ func TestTwoStep(t *testing.T) {
 			v.twoStep(t, who, "do="+do).wantError(t, 409, "conflict")
 		}
 		s.Must(s.Outbox.Flush(t.Context()))
-		if n := len(s.messages(t, who.email)); n != 3 {
-			t.Errorf("%d messages, want those of the signup and of two changes", n)
+		if n := len(s.messages(t, who.email)); n != 4 {
+			t.Errorf("%d messages, want those of the signup and of three changes", n)
 		}
 		var changes []string
 		s.Must(s.Store.Changes(t.Context(), audit.Filter{User: who.user}, func(c audit.Change) error {
@@ -295,6 +295,28 @@ func TestTwoStep(t *testing.T) {
 		_, token := s.linkToPage(t, who.email, "not-me")
 		s.visitor("a.test").postForm(t, "/not-me.ashx", "token="+token).wantStatus(t, 200)
 		signIn(t, who).wantStatus(t, 200)
+	})
+	t.Run("the message about replaced codes removes them, and the app stays", func(t *testing.T) {
+		who := s.active(t, "a.test")
+		p := s.turnOn(t, who)
+		s.Must(s.Outbox.Flush(t.Context()))
+		s.Advance(time.Minute) // the newest message is of the latest second
+		v := s.visitor("a.test")
+		a := v.twoStep(t, who, "do=renew", p.header()...)
+		a.wantJSON(t, 200)
+		fresh := s.recoveryCodes(t, a)
+		s.Must(s.Outbox.Flush(t.Context()))
+		link, token := s.linkToPage(t, who.email, "not-me")
+		page := v.get(t, link)
+		page.wantStatus(t, 200)
+		if start, _, _ := strings.Cut(page.body, `id="lost"`); !strings.Contains(start, `data-did="codes"`) ||
+			strings.Contains(start, `data-did="app"`) {
+			t.Errorf("the page does not say that only codes are removed:\n%s", start)
+		}
+		v.postForm(t, "/not-me.ashx", "token="+token).wantStatus(t, 200)
+		signIn(t, who, "Dialtone-Code", fresh[0]).wantRule(t, "code.wrong")
+		s.Advance(time.Minute)
+		signIn(t, who, p.header()...).wantStatus(t, 200)
 	})
 	t.Run("refused forms", func(t *testing.T) {
 		who := s.active(t, "a.test")

@@ -185,10 +185,12 @@ type request struct {
 type notMeLink struct {
 	link        [32]byte
 	made, until int64 // as UnixMicro
+	codes       bool  // the message is about recovery codes that were used or replaced
 }
 
 func notMeOf(n account.Notice) notMeLink {
-	return notMeLink{n.Token, n.Made.UnixMicro(), n.Until.UnixMicro()}
+	return notMeLink{n.Token, n.Made.UnixMicro(), n.Until.UnixMicro(),
+		n.Kind == mailmsg.RecoveryUsed || n.Detail == mailmsg.CodesReplaced}
 }
 
 // listed is a session in the list of an account.
@@ -586,35 +588,36 @@ type nameState struct {
 
 // withNotMe returns a state with another link of a message about a change, which goes to the account's address.
 func (s nameState) withNotMe(l notMeLink) nameState {
-	list := append(strings.Fields(s.notMe), fmt.Sprintf("%x:%016x:%016x:%016x:%s", l.link, l.made, l.until,
-		s.emails, s.email))
+	list := append(strings.Fields(s.notMe), fmt.Sprintf("%x:%016x:%016x:%016x:%s:%t", l.link, l.made,
+		l.until, s.emails, s.email, l.codes))
 	slices.Sort(list)
 	s.notMe = strings.Join(list, " ")
 	return s
 }
 
 // openNotMe returns a state without such a link, and without those that went to later addresses. It returns the
-// address that the message went to, how often the address had been changed, and when the message was made, and reports
-// whether the link was there and had not expired.
+// link, the address that the message went to, and how often the address had been changed, and reports whether the link
+// was there and had not expired.
 func (s nameState) openNotMe(link [32]byte, at time.Time) (
-	next nameState, email string, emails, made int64, ok bool) {
+	next nameState, l notMeLink, email string, emails int64, ok bool) {
 	list := strings.Fields(s.notMe)
 	i := slices.IndexFunc(list, func(one string) bool { return strings.HasPrefix(one, fmt.Sprintf("%x:", link)) })
 	if i < 0 {
-		return s, "", 0, 0, false
+		return s, l, "", 0, false
 	}
 	opened := strings.Split(list[i], ":")
 	if opened[2] <= fmt.Sprintf("%016x", at.UnixMicro()) {
-		return s, "", 0, 0, false
+		return s, l, "", 0, false
 	}
 	list = slices.DeleteFunc(list, func(text string) bool {
 		one := strings.Split(text, ":")
 		return one[0] == opened[0] || one[3] > opened[3] && one[4] != opened[4]
 	})
 	s.notMe = strings.Join(list, " ")
-	fmt.Sscanf(opened[1], "%x", &made)
+	fmt.Sscanf(opened[1], "%x", &l.made)
 	fmt.Sscanf(opened[3], "%x", &emails)
-	return s, opened[4], emails, made, true
+	l.codes = opened[5] == "true"
+	return s, l, opened[4], emails, true
 }
 
 // withUnsent returns a list of reset links without a message, with another one.
@@ -794,7 +797,7 @@ func (s nameState) after(c request) (nameState, error) {
 		s.epoch, s.sessions = c.session.epoch, with("", c.session.id)
 		return s, nil
 	case notMe:
-		next, email, emails, made, ok := s.openNotMe(c.link, c.at)
+		next, l, email, emails, ok := s.openNotMe(c.link, c.at)
 		switch {
 		case !ok:
 			return s, account.ErrLinkUsed
@@ -804,7 +807,10 @@ func (s nameState) after(c request) (nameState, error) {
 		if next.emailLink = (reset{}); next.email != email {
 			next.email, next.emails = email, s.emails+1
 		}
-		next.ownState = next.withoutFactorsSince(made)
+		next.ownState = next.withoutFactorsSince(l.made)
+		if l.codes {
+			next.app.codes = ""
+		}
 		next.epoch, next.passwords, next.sessions = s.epoch+1, s.passwords+1, ""
 		next.mailed = reset{}
 		next.unsent = next.withUnsent(next.unsentBefore(emails), c.next, c.until)

@@ -183,6 +183,8 @@ func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Acco
 		c.op, c.user, c.codes = useRecovery, l.user, codeText(l.token)
 		c.uid, c.passwords, c.factors = a.UID, a.Passwords, a.Factors
 		u := account.CodeUse{ID: newID(), Account: a, Recovery: [][32]byte{newToken(), l.token}}
+		u.Notice = ownNotice(c, mailmsg.RecoveryUsed)
+		u.Noticed = allowance(newBucket(), 2) // one wrong code has no message
 		return func() (_ account.Account, err error) {
 			out.left, err = h.UseCode(h.ctx, u, c.at)
 			return none, err
@@ -192,6 +194,9 @@ func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Acco
 		case 0:
 			c.op = renewCodes
 			change := h.newCodes(c, a)
+			change.Notice = ownNotice(c, mailmsg.FactorChanged)
+			change.Detail = mailmsg.CodesReplaced
+			c.notice = notMeOf(change.Notice)
 			return func() (account.Account, error) { return h.RenewCodes(h.ctx, change, c.at) }
 		case 1:
 			c.op = removeApp
@@ -426,6 +431,7 @@ func (s nameState) afterOwn(c request) (next nameState, want error, out ownResul
 			want = account.ErrAppOff
 		case c.op == renewCodes:
 			s.app.codes = c.codes
+			s = s.withNotMe(c.notice)
 		default:
 			s.app = appState{}
 			s = s.withNotMe(c.notice)
@@ -443,6 +449,9 @@ func (s nameState) afterOwn(c request) (next nameState, want error, out ownResul
 			want = account.ErrCodeWrong
 		} else if want == nil {
 			out.left = strings.Count(s.app.codes, " ")
+		}
+		if want == nil && c.op == useRecovery {
+			s = s.withNotMe(c.notice)
 		}
 	case removeFactors:
 		if !s.exists(c.at) {

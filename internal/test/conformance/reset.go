@@ -253,6 +253,66 @@ var notMeTests = []testCase{
 		t.must(err)
 		wantTrail(changed.Token, "sessions,app")
 	}},
+	{"removes the recovery codes if one was used or they were replaced, and keeps the app", func(t *test) {
+		a, c := t.withApp("ann")
+		at := noon.Add(time.Minute)
+		check := func(claim string, token [32]byte, codes int, did string) {
+			t.Helper()
+			a = t.find("ann", at)
+			t.wantNotMeLink(t.tenant, token, at, account.Undone{Account: a, Email: a.Email, Codes: codes})
+			got := t.newChanges(func() {
+				_, err := t.NotMe(t.ctx, t.tenant, token, unsent(at), at)
+				t.must(err)
+			})
+			t.wantEqual(got, []string{"password.not-me phone.test ann " + did})
+			if a = t.find("ann", at); a.Factors != account.FactorApp {
+				t.Errorf("%s: the app is gone", claim)
+			}
+		}
+		renew := func() account.AppChange {
+			t.Helper()
+			r := renewal(a, at)
+			_, err := t.RenewCodes(t.ctx, r, at)
+			t.must(err)
+			return r
+		}
+		use := func(code [32]byte) [32]byte {
+			t.Helper()
+			u := recovery(a, code)
+			u.Notice = notice("", at)
+			_, err := t.UseCode(t.ctx, u, at)
+			t.must(err)
+			return u.Token
+		}
+		wantNone := func(codes ...[32]byte) {
+			t.Helper()
+			for _, code := range codes {
+				t.wantErr(t.use(recovery(a, code)), account.ErrCodeWrong)
+			}
+		}
+		check("another change", t.changed("ann", "new", at).Token, 0, "sessions")
+		check("a used code", use(c.Codes[0]), 2, "sessions,codes")
+		wantNone(c.Codes...)
+		first := renew()
+		check("replaced codes", first.Token, 4, "sessions,codes")
+		wantNone(first.Codes...)
+		first = renew()
+		second := renew()
+		check("codes that were replaced since", first.Token, 4, "sessions,codes")
+		wantNone(second.Codes...)
+		check("no codes", second.Token, 0, "sessions")
+		third := renew()
+		t.must(t.use(recovery(a, third.Codes[0])))
+	}},
+	{"removes the recovery codes together with an app that was added since", func(t *test) {
+		a, _ := t.withApp("ann")
+		r := renewal(a, noon)
+		_, err := t.RenewCodes(t.ctx, r, noon)
+		t.must(err)
+		t.wantNotMeLink(t.tenant, r.Token, noon, account.Undone{Account: a, Email: a.Email, App: true})
+		got := t.newChanges(func() { t.must(t.notMe(r.Token, noon)) })
+		t.wantEqual(got, []string{"password.not-me phone.test ann sessions,app"})
+	}},
 	{"ends sessions and makes a reset link", func(t *test) {
 		t.addActive("ann", noon)
 		said := t.changed("ann", "of somebody else", noon)

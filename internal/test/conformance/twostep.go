@@ -3,6 +3,7 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"dialtone/internal/account"
@@ -40,6 +41,11 @@ func (t *test) withApp(user string) (account.Account, account.AppChange) {
 	a, err := t.FinishApp(t.ctx, c, noon)
 	t.must(err)
 	return a, c
+}
+
+// renewal returns what RenewCodes takes, with four recovery codes.
+func renewal(a account.Account, at time.Time) account.AppChange {
+	return account.AppChange{Account: a, Codes: newCodes(4), Notice: factorNotice(mailmsg.CodesReplaced, at)}
 }
 
 // step returns the use of a code of an app by its step.
@@ -241,15 +247,19 @@ var appTests = []testCase{
 	}},
 	{"get other recovery codes", func(t *test) {
 		a, c := t.withApp("ann")
-		fresh := account.AppChange{Account: a, Codes: newCodes(4)}
-		before := len(t.pendingUsers())
+		fresh := renewal(a, noon)
+		before := len(t.messagesOf(mailmsg.FactorChanged))
 		_, err := t.RenewCodes(t.ctx, fresh, noon)
 		t.must(err)
 		t.wantErr(t.use(recovery(a, c.Codes[0])), account.ErrCodeWrong)
 		left, err := t.UseCode(t.ctx, recovery(a, fresh.Codes[0]), noon)
 		t.must(err)
-		if left != 3 || len(t.pendingUsers()) != before {
-			t.Errorf("%d codes are left, and %d messages wait", left, len(t.pendingUsers()))
+		list := slices.DeleteFunc(t.messagesOf(mailmsg.FactorChanged), func(e outbox.Entry) bool {
+			return e.Message != fresh.Message
+		})
+		if left != 3 || len(list) != 1 || list[0].Detail != mailmsg.CodesReplaced || list[0].Net != fresh.Net ||
+			len(t.messagesOf(mailmsg.FactorChanged)) != before+1 {
+			t.Errorf("%d codes are left, and the messages are %+v", left, list)
 		}
 		t.wantEqual(t.trailOf("ann"), []string{"two-step.on", "two-step.codes", "two-step.recovery"})
 	}},

@@ -258,8 +258,8 @@ func (h *harness) newSessions() {
 type request struct {
 	// signup, activate, confirm, resend, decline, disable, enable, delete, backup, password (a change by
 	// proof), reset (one by a link), forgot, link (the server made a reset link), not-me, signin,
-	// end-others (the end of all other sessions), email-link, set-email, leave, stay, erase, app-on, code, app-off,
-	// passkey or passkey-off
+	// end-others (the end of all other sessions), email-link, set-email, leave, stay, erase, app-on, code,
+	// codes (others replace the recovery codes), app-off, passkey or passkey-off
 	what string
 	user string
 
@@ -273,13 +273,14 @@ type request struct {
 	rightCaptcha bool
 	resent       bool // whether a resend for the account was requested later
 
-	made time.Time // when the message of not-me was made
+	made       time.Time // when the message of not-me was made
+	aboutCodes bool      // whether it was about recovery codes
 
 	// token is that of an activation, confirmation, reset, not-me, set-email or stay, or of the valid link before a
 	// resend, or a code, or the ID of a passkey.
 	token string
 	app   totp.Secret // of app-on
-	codes []string    // the recovery codes of app-on
+	codes []string    // the recovery codes of app-on, and of codes, which replaces them
 	// session is the token of the session that signin began, or of its continuation after end-others.
 	session string
 
@@ -602,7 +603,9 @@ func (t *transcript) endOthers(h *harness, user, token string) *request {
 
 // notMe opens the link in a message about a change to the account of a user.
 func (t *transcript) notMe(h *harness, user string, m message) *request {
-	d := t.begin(h, &request{what: "not-me", user: user, email: m.to, token: m.token, made: t.made[m.id]})
+	d := t.begin(h, &request{
+		what: "not-me", user: user, email: m.to, token: m.token, made: t.made[m.id], aboutCodes: m.aboutCodes,
+	})
 	ctx := withNotices(func(_ string, n account.Notice, _ error) { t.noted(d, n) })
 	_, _, err := h.accounts.NotMe(ctx, h.tenant, m.token, account.Origin{})
 	t.end(h, d, err)
@@ -731,6 +734,7 @@ func (h *harness) inspect() (*found, error) {
 type message struct {
 	id, to, token string
 	kind          mailmsg.Kind
+	aboutCodes    bool // recovery codes were used or replaced
 }
 
 func readMessage(f *crashfs.FS, p string) (message, error) {
@@ -765,6 +769,7 @@ func readMessage(f *crashfs.FS, p string) (message, error) {
 			continue
 		}
 		m.kind = kind
+		m.aboutCodes = strings.Contains(read.Header.Get("Subject"), "recovery code")
 		m.token, rest, _ = strings.Cut(rest, "\n")
 		end := ".\n"
 		if kind == mailmsg.Activation {
@@ -814,7 +819,8 @@ func (h *harness) promiseWith(t *transcript, running bool, delivered mailbox) er
 	}
 	for _, d := range t.requests {
 		switch d.what {
-		case "signin", "email-link", "set-email", "leave", "app-on", "app-off", "code", "passkey", "passkey-off":
+		case "signin", "email-link", "set-email", "leave", "app-on", "app-off", "code", "codes", "passkey",
+			"passkey-off":
 			changes[d.notice.Message.String()] = true
 			if d.notice.Kind != "" {
 				h.promiseMessage(d, f, running, wrong)

@@ -53,6 +53,14 @@ func (u *recordingStore) FinishApp(
 	return a, err
 }
 
+func (u *recordingStore) RenewCodes(
+	ctx context.Context, c account.AppChange, now time.Time,
+) (account.Account, error) {
+	a, err := u.Store.RenewCodes(ctx, c, now)
+	notify(ctx, c.Account.User, c.Notice, err)
+	return a, err
+}
+
 func (u *recordingStore) RemoveApp(
 	ctx context.Context, c account.AppChange, now time.Time,
 ) (account.Account, error) {
@@ -168,6 +176,15 @@ func (t *transcript) useCode(h *harness, user, code string) *request {
 	})
 }
 
+// renewCodes replaces the recovery codes of an app.
+func (t *transcript) renewCodes(h *harness, user string) *request {
+	d := &request{what: "codes", user: user}
+	return t.own(h, d, func(ctx context.Context, a account.Account, from account.Origin) (err error) {
+		d.codes, err = h.accounts.RenewCodes(ctx, h.tenant, a, from)
+		return err
+	})
+}
+
 func (t *transcript) appOff(h *harness, user string) *request {
 	return t.own(h, &request{what: "app-off", user: user},
 		func(ctx context.Context, a account.Account, from account.Origin) error {
@@ -208,7 +225,8 @@ type ownFacts struct {
 // hasMessage reports whether a request that succeeds has a message.
 func (d *request) hasMessage() bool {
 	switch d.what {
-	case "password", "reset", "email-link", "set-email", "leave", "app-on", "app-off", "passkey", "passkey-off":
+	case "password", "reset", "email-link", "set-email", "leave", "app-on", "app-off", "codes", "passkey",
+		"passkey-off":
 		return true
 	case "code":
 		return strings.Contains(d.token, "-") // a recovery code
@@ -237,6 +255,9 @@ func (f ownFacts) after(d *request) ownFacts {
 		if f.app && f.made >= since {
 			f.app, f.codes, f.made = false, 0, 0
 		}
+		if d.aboutCodes {
+			f.codes = 0
+		}
 		var kept string
 		for _, one := range strings.Fields(f.passkeys) {
 			var made int64
@@ -253,6 +274,8 @@ func (f ownFacts) after(d *request) ownFacts {
 		f.link = [32]byte{}
 	case "app-off":
 		f.app, f.codes, f.made = false, 0, 0
+	case "codes":
+		f.codes = account.RecoveryCodes
 	case "code":
 		if strings.Contains(d.token, "-") {
 			f.codes--

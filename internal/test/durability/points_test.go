@@ -367,6 +367,33 @@ var scenarios = []scenario{
 		},
 	},
 	{
+		name: "other recovery codes", sampled: true,
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			member(t, h, tr)
+			tr.appOn(h, "karl")
+			h.outbox.Flush(ctx)
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.renewCodes(h, "karl")
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
+		name: "not me, after a recovery code", sampled: true,
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			member(t, h, tr)
+			on := tr.appOn(h, "karl")
+			h.outbox.Flush(ctx)
+			h.ahead = time.Second // the app is older than the message
+			tr.useCode(h, "karl", on.codes[0])
+			h.outbox.Flush(ctx) // looks for the message
+			h.outbox.Flush(ctx)
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.notMe(h, "karl", tr.messageTo(h, "karl", mailmsg.RecoveryUsed))
+		},
+	},
+	{
 		name: "passkey", sampled: true, before: member,
 		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
 			tr.addPasskey(h, "karl")

@@ -108,7 +108,7 @@ type tally struct {
 // counted are the requests whose outcomes are counted.
 var counted = []string{
 	"password", "reset", "link", "not-me", "signin", "end-others", "email-link", "set-email", "leave", "stay", "app-on",
-	"code", "app-off", "passkey", "passkey-off",
+	"code", "codes", "app-off", "passkey", "passkey-off",
 }
 
 // of returns the counts of requests.
@@ -623,6 +623,10 @@ func (l *simulation) own(n int) {
 			}
 		case l.IntN(4) == 0:
 			l.transcript.appOff(l.h, user)
+		case l.IntN(4) == 0:
+			if d := l.transcript.renewCodes(l.h, user); d.done() {
+				on.codes = d.codes
+			}
 		case l.IntN(2) == 0:
 			l.usedOnce(l.transcript.useCode(l.h, user, on.codes[l.IntN(3)]))
 		default:

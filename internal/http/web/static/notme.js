@@ -6,7 +6,7 @@ import { clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit } from "./form.js";
 import { send } from "./http.js";
-import { rememberChosen, wasChosen } from "./storage.js";
+import { rememberChosen, rememberLostCodes, wasChosen } from "./storage.js";
 import { token, outcome, finish } from "./link.js";
 
 const form = byId("not-me"); // there is none if the link does not work
@@ -40,6 +40,7 @@ async function submit(showBusy) {
     const did = [...document.querySelectorAll("#start [data-did]")].map((item) => item.dataset.did);
     const result = { ...form.dataset, did, reset: body.reset };
     rememberChosen(""); // for this link, there is no new password yet
+    if (did.includes("codes")) rememberLostCodes(result.user);
     finish(result);
     showDone(result);
   } else if (status === 404 || status === 400) {

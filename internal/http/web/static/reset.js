@@ -7,7 +7,7 @@ import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
 import { send } from "./http.js";
-import { forget, remember, rememberChosen } from "./storage.js";
+import { forget, lostCodes, remember, rememberChosen } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { attachMeter, attachNote, passwordProblem } from "./newpassword.js";
@@ -30,9 +30,10 @@ function check(password) {
   return problems;
 }
 
-function showDone({ user, kept }) {
+function showDone({ user, kept, noCodes }) {
   writeBreakable(byId("done-title").querySelector("bdi"), user);
   byId("kept").hidden = !kept;
+  byId("no-codes").hidden = !noCodes;
   showPanel("done");
 }
 
@@ -56,7 +57,8 @@ async function submit(showBusy) {
     rememberChosen(name);
     // Password managers take a hidden form and a new address as the signs that the form was accepted.
     byId("start").hidden = true;
-    const result = { user: name, kept: form.dataset.kept.split(" ").includes(name) };
+    const kept = form.dataset.kept.split(" ").includes(name);
+    const result = { user: name, kept, noCodes: lostCodes(name) };
     finish(result, "#done");
     showDone(result);
   } else if (answer.status === 404) {

@@ -52,6 +52,14 @@ export function rememberChosen(user) {
 /** Reports whether a new password was chosen for an account, the last one that rememberChosen has kept. */
 export const wasChosen = (user) => stored((storage) => storage.getItem("chosen") === user, false);
 
+/** Keeps that the recovery codes of an account were removed. */
+export function rememberLostCodes(user) {
+  stored((storage) => storage.setItem("lost codes", user));
+}
+
+/** Reports whether rememberLostCodes has kept an account. */
+export const lostCodes = (user) => stored((storage) => storage.getItem("lost codes") === user, false);
+
 /** Removes the name, the token and the time of a message. */
 export function forget() {
   stored((storage) => {
