@@ -322,9 +322,7 @@ func (c *accountData) Run(p *program) error {
 		} else if err != nil {
 			return err
 		}
-		out := json.NewEncoder(p.stdout)
-		out.SetIndent("", "  ")
-		return out.Encode(d)
+		return d.Write(ctx, p.stdout)
 	})
 }
 

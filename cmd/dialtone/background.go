@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -204,14 +205,15 @@ func (s *server) removeOldChanges(ctx context.Context) error {
 }
 
 // startTrail finds the last change of the audit trail, and whether accounts were deleted while this
-// server did not run. If none ever was, the directories may have messages of another store, which are
+// server did not run. If none was lately, the directories may have messages of another store, which are
 // not touched.
-func (s *server) startTrail(ctx context.Context) error {
-	return s.store.Changes(ctx, audit.Filter{}, func(c audit.Change) error {
-		s.followChange(c)
-		return nil
-	})
+func (s *server) startTrail(ctx context.Context) (err error) {
+	s.lastChange, s.orphans, err = s.store.LastChange(ctx, deletions...)
+	return err
 }
+
+// deletions are the changes that delete accounts.
+var deletions = []audit.Action{audit.AccountDelete, audit.TenantRemove}
 
 // followTrail logs what commands add to the audit trail from now on. When they have deleted accounts,
 // it removes the messages of these accounts from this server's directories.
@@ -236,7 +238,7 @@ func (s *server) followTrail(ctx context.Context) {
 
 func (s *server) followChange(c audit.Change) {
 	s.lastChange = c.ID
-	s.orphans = s.orphans || c.Action == audit.AccountDelete || c.Action == audit.TenantRemove
+	s.orphans = s.orphans || slices.Contains(deletions, c.Action)
 }
 
 // removeOrphans removes the messages of deleted accounts.

@@ -319,7 +319,8 @@ func TestBrowserDecline(t *testing.T) {
 	b.visit(strings.TrimPrefix(link, p.base))
 	b.until(`document.querySelector("h1").textContent === "This link does not work"`)
 	b.signUp("mallory")
-	b.until(`!summary.hidden && summary.innerText.includes("Too many messages were sent to this email address")`)
+	b.until(
+		`!summary.hidden && summary.innerText.includes("This email address gets no more messages about signing up")`)
 	b.end()
 	p.mustStop(t)
 }

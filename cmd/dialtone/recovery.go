@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"dialtone/internal/account"
@@ -53,12 +54,18 @@ func (c *accountResetLink) Run(p *program) error {
 			return fault.New(fault.Conflict, "the account %s is disabled; to enable it first, run: "+
 				"dialtone account enable %s --tenant %s", c.User, c.User, t.Host)
 		}
-		if t.PublicURL == "" {
+		own := t.PublicURL != ""
+		if !own {
 			t.PublicURL = in.defaultURL(t.Host)
 		}
 		link, until, err := accounts.MakeResetLink(ctx, t, c.User, c.Valid)
 		if err != nil {
 			return c.print(p, a, err)
+		}
+		if !own && tenant.Loopback(t.Host) { // the port is that of this command's configuration
+			fmt.Fprintf(p.stderr, "dialtone: the link begins with %s, from \"listen\" in the configuration; "+
+				"if the server listens elsewhere, give the command the same --config, or run: "+
+				"dialtone tenant set %s --public-url URL\n", t.PublicURL, t.Host)
 		}
 		if c.JSON {
 			return json.NewEncoder(p.stdout).Encode(resetLinkView{c.User, link, until})
@@ -117,7 +124,7 @@ func (accountEmail) Help() string {
 
 func (c *accountEmail) Run(p *program) error {
 	if _, err := account.CleanEmail(c.Address); err != nil {
-		return usageError{err}
+		return usageError{fmt.Errorf("the e-mail address %w", err)}
 	}
 	ctx, err := p.because(c.Reason)
 	if err != nil {

@@ -126,7 +126,7 @@ func TestBrowserTwoStep(t *testing.T) {
 		b.fill("code", codes[1])
 		b.click("#submit")
 		b.until(formReady + ` && document.getElementById("off").checkVisibility() && !document.querySelector("#do")`)
-		waitUntil(t, func() bool { return notices() == 2 })
+		waitUntil(t, func() bool { return has("\r\nSubject: Two-step sign-in at Example Phones was turned off\r\n") })
 		b.visit("/account.html")
 		b.until(accounts)
 	})
@@ -145,10 +145,10 @@ func TestBrowserTwoStep(t *testing.T) {
 		b.until(`location.pathname === "/login.html" && document.getElementById("ended").checkVisibility()`)
 		b.signIn("alex", secretWords)
 		b.until(accounts)
-		waitUntil(t, func() bool { return notices() == 4 })
+		waitUntil(t, func() bool { return has("\r\nSubject: Removed from your account at Example Phones") })
 		for _, subject := range []string{
 			"Two-step sign-in at Example Phones was turned on", "Two-step sign-in at Example Phones was turned off",
-			"Your authenticator app and passkeys at Example Phones were removed",
+			"Removed from your account at Example Phones: authenticator app",
 		} {
 			if !has("\r\nSubject: " + subject + "\r\n") {
 				t.Errorf("no message has the subject %q", subject)

@@ -119,7 +119,7 @@
 //
 // A person who has proved the password can leave. The account is held from then on, so that everything that
 // refuses a disabled account refuses it too, in programs of earlier versions as well: signing in, look-ups
-// by phone servers, exports, links. Sessions, and reset links in messages, end. 7 days later Sweep erases
+// by phone servers, exports, links. Sessions end. 7 days later Sweep erases
 // it, as a deletion by an operator does, with a margin of a day in case the clock is ahead. The name stays
 // taken, so that nobody else gets the calls.
 //
@@ -127,7 +127,9 @@
 // the password is filled in. The message about it has a link with which the owner stays, for the 7 days. It only makes
 // the account active again: somebody with a stolen message about leaving can do no more than that, and cannot sign in.
 // The links for changes that the owner did not make do the same before they do what they are for. Otherwise an attacker
-// could change the address, and the message about leaving would not reach the owner. None of them works on an account
+// could change the address, and the message about leaving would not reach the owner. A new password by a reset link
+// ends a leave in the same transaction, and reset links outlive it: somebody who knows the password could otherwise
+// leave again and again, faster than the owner can stay and choose another one. None of them works on an account
 // that an operator has disabled, at another tenant, twice, or after the account was erased.
 //
 // # Taking the data along
@@ -162,8 +164,10 @@
 // say that they did not change the address, the one whose address the account had first is right.
 //
 // Somebody who has learned the password can so move the account to a mailbox of their own. The owner learns of
-// it from the message to the previous address, and has those 7 days. After them, or with the mailbox of the
-// previous address in the hands of the attacker too, only an operator can help (Service.ReplaceEmail). Somebody
+// it from the message to the previous address, and has those 7 days. Uses of links that go to the later mailbox are
+// counted apart, and end no link without a message that was made before (package throttle). After those days, or with
+// the mailbox of the previous address in the hands of the attacker too, only an operator can help
+// (Service.ReplaceEmail). Somebody
 // with a stolen message to the new address can do what its owner asked for, and no more. Somebody with a stolen
 // message to the previous address can take the account over, as with a stolen reset message.
 //

@@ -3,6 +3,8 @@ package account
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
+	"io"
 	"time"
 
 	"dialtone/internal/audit"
@@ -16,9 +18,17 @@ const DataFormat = 1
 
 // DataStore reads what is held about a person.
 type DataStore interface {
-	// HeldAbout returns what the store has about an account: all members of Data but Tenant, Account and
-	// Credential, and Account.PasswordChanged. Its parts are read one after the other.
+	// HeldAbout returns what the store has about an account: all members of Data but Tenant, Account,
+	// Credential and Changes, and Account.PasswordChanged. Its parts are read one after the other.
 	HeldAbout(ctx context.Context, a Account, host string) (Data, error)
+
+	// DataChanges returns up to limit changes of an account in the audit trail with an ID above after, the oldest
+	// first.
+	DataChanges(ctx context.Context, a Account, host string, after int64, limit int) ([]DataChange, error)
+
+	// OlderChanges returns the ID of the newest change of an account that is older than its newest n, or 0 if there
+	// is none.
+	OlderChanges(ctx context.Context, a Account, host string, n int) (int64, error)
 
 	// AddDataNotice adds the notice about a person's data that was taken, unless one was made since. It reports
 	// whether it was added. It fails with ErrHeld, and with fault.NotFound for an account that is not there or
@@ -42,7 +52,9 @@ type Data struct {
 	Browsers      []DataBrowser  `json:"known_browsers"`
 	SecondFactors DataFactors    `json:"second_factors"`
 	LookUps       []DataLookUp   `json:"look_ups"`
-	Changes       []DataChange   `json:"changes"`
+	// ChangesLeftOut says that Changes has the newest MaxDataChanges only.
+	ChangesLeftOut bool         `json:"changes_left_out"`
+	Changes        []DataChange `json:"changes"` // last, as DataFile.Write writes it
 }
 
 // DataTenant is the platform that the account is on.
@@ -162,6 +174,7 @@ type DataLookUp struct {
 
 // DataChange is a change of the account in the audit trail. By is "person", "command" for an operator, or "system".
 type DataChange struct {
+	ID      int64     `json:"-"`
 	At      time.Time `json:"at"`
 	Action  string    `json:"action"`
 	Outcome string    `json:"outcome"`
@@ -171,12 +184,65 @@ type DataChange struct {
 	Reason  string    `json:"reason"`
 }
 
+const (
+	// MaxDataChanges is how many changes a file of a person's data has at most.
+	MaxDataChanges = 10_000
+	// dataPage is how many changes are read at a time.
+	dataPage = 500
+)
+
+// DataFile writes everything that is held about a person. It holds a page of changes and no read of the store, so
+// that a slow reader keeps neither memory nor the store busy.
+type DataFile struct {
+	data Data
+	// page is the first page of changes, and next returns the page after an ID.
+	page []DataChange
+	next func(ctx context.Context, after int64) ([]DataChange, error)
+}
+
+// Write writes the data as JSON. It fails with an error of the store or of w, after which what was written is not
+// complete.
+func (f *DataFile) Write(ctx context.Context, w io.Writer) error {
+	f.data.Changes = []DataChange{}
+	b, err := json.MarshalIndent(f.data, "", "  ")
+	if err != nil {
+		return err
+	}
+	const end = "[]\n}"
+	if _, err := w.Write(append(b[:len(b)-len(end)], '[')); err != nil {
+		return err
+	}
+	empty := len(f.page) == 0
+	for separator := "\n    "; len(f.page) > 0; {
+		for _, c := range f.page {
+			b, err := json.MarshalIndent(c, "    ", "  ")
+			if err != nil {
+				return err
+			}
+			if _, err := w.Write(append([]byte(separator), b...)); err != nil {
+				return err
+			}
+			separator = ",\n    "
+		}
+		last := len(f.page) - 1
+		if f.page, err = f.next(ctx, f.page[last].ID); err != nil {
+			return err
+		}
+	}
+	closing := "\n  ]\n}\n"
+	if empty {
+		closing = "]\n}\n"
+	}
+	_, err = io.WriteString(w, closing)
+	return err
+}
+
 // DataNoticeEvery is how often the owner of an account gets a message about data that was taken.
 const DataNoticeEvery = 24 * time.Hour
 
 // Data returns everything that is held about the owner of an account, who asks for it. The owner gets a message, at
 // most one within DataNoticeEvery. The address of a waiting account gets none, since nobody has confirmed it.
-func (s *Service) Data(ctx context.Context, t *tenant.Tenant, a Account, from Origin) (Data, error) {
+func (s *Service) Data(ctx context.Context, t *tenant.Tenant, a Account, from Origin) (*DataFile, error) {
 	d, err := s.data(ctx, t, a)
 	if err == nil && !a.Pending() {
 		n := s.newNotice(a, mailmsg.DataTaken, NoticeLife, audit.Network(from.Addr))
@@ -186,35 +252,37 @@ func (s *Service) Data(ctx context.Context, t *tenant.Tenant, a Account, from Or
 			s.writeAfter(a, n, err)
 		}
 	}
-	if err != nil {
-		d = Data{}
-	}
 	s.record(ctx, audit.AccountData, t, a, from, err)
-	return d, err
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // DataByLetter is Data for an operator who was asked by letter. It adds to the audit trail that the operator has
 // read it. It fails with fault.NotFound.
-func (s *Service) DataByLetter(ctx context.Context, t *tenant.Tenant, trail audit.Trail, user string) (Data, error) {
+func (s *Service) DataByLetter(
+	ctx context.Context, t *tenant.Tenant, trail audit.Trail, user string,
+) (*DataFile, error) {
 	a, err := s.Find(ctx, t.ID, user)
 	if err != nil {
-		return Data{}, err
+		return nil, err
 	}
 	err = trail.AddChange(ctx, audit.Change{
 		At: s.deps.Now(), Action: audit.AccountData, Outcome: audit.OK, Tenant: t.Host,
 		Account: a.UID.String(), User: a.User,
 	})
 	if err != nil {
-		return Data{}, err
+		return nil, err
 	}
 	return s.data(ctx, t, a)
 }
 
-func (s *Service) data(ctx context.Context, t *tenant.Tenant, a Account) (Data, error) {
+func (s *Service) data(ctx context.Context, t *tenant.Tenant, a Account) (*DataFile, error) {
 	now := s.deps.Now()
 	d, err := s.deps.Store.HeldAbout(ctx, a, t.Host)
 	if err != nil {
-		return Data{}, err
+		return nil, err
 	}
 	d.Format, d.Made = DataFormat, now.UTC().Truncate(time.Second)
 	d.Tenant = DataTenant{Host: t.Host, Realm: t.Realm, Product: t.Name()}
@@ -230,7 +298,16 @@ func (s *Service) data(ctx context.Context, t *tenant.Tenant, a Account) (Data, 
 		d.Account.Expires = timeOrNil(a.Expires)
 	}
 	d.Credential = DataCredential{Held: true, SHA256: a.HasSHA256, Why: whyNoCredential}
-	return d, nil
+	older, err := s.deps.Store.OlderChanges(ctx, a, t.Host, MaxDataChanges)
+	if err != nil {
+		return nil, err
+	}
+	d.ChangesLeftOut = older > 0
+	f := &DataFile{data: d, next: func(ctx context.Context, after int64) ([]DataChange, error) {
+		return s.deps.Store.DataChanges(ctx, a, t.Host, after, dataPage)
+	}}
+	f.page, err = f.next(ctx, older)
+	return f, err
 }
 
 // timeOrNil returns nil for the zero time.

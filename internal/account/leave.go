@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
 )
 
 // Grace is how long the owner of an account who has left can stay after all.
@@ -20,10 +21,10 @@ var ErrLeaving = fault.New(fault.Leaving, "the owner of this account has left, a
 
 // LeaveStore is for people who leave, and for those who stay after all.
 type LeaveStore interface {
-	// Leave holds an active account, which is erased at l.Until, ends its sessions, and makes its reset links
-	// invalid that went to its address. It fails with fault.NotFound for an account that is not there or not
-	// active, with ErrHeld, and with ErrPasswordChanged if the proof is of an older password. Of concurrent
-	// calls one succeeds.
+	// Leave holds an active account, which is erased at l.Until, ends its sessions, and ends the link that would
+	// set another address. It takes a place under each limit. It fails with fault.NotFound for an account that is not
+	// there or not active, with ErrHeld, with ErrPasswordChanged if the proof is of an older password, and with
+	// fault.Limited. Of concurrent calls one succeeds.
 	Leave(ctx context.Context, l Departure, now time.Time) (Account, error)
 
 	// Stay uses up the link of the message that Leave added, and makes the account active again. It fails with
@@ -49,6 +50,14 @@ type Departure struct {
 	Account Account
 	// Notice has in Until when the account is erased.
 	Notice
+	// Allowances are those of the account.
+	Allowances []throttle.Allowance
+}
+
+// LeaveRefusal is the error of Leave for the limit of an account.
+func LeaveRefusal(w throttle.Wait) error {
+	return named(limitRule("leave", fault.Limit(w.For, "the owner of this account has left and stayed too often "+
+		"today; wait before leaving again, or ask the operator to delete the account")), w)
 }
 
 // Leave holds an account for somebody who has proved its password, and has it erased after Grace. Its owner
@@ -65,7 +74,14 @@ func (s *Service) leave(ctx context.Context, proved Account, from Origin) (Accou
 	if proved.Pending() {
 		return Account{}, ErrNotActivated
 	}
-	d := Departure{proved, s.newNotice(proved, mailmsg.Leaving, Grace, audit.Network(from.Addr))}
+	d := Departure{
+		Account: proved, Notice: s.newNotice(proved, mailmsg.Leaving, Grace, audit.Network(from.Addr)),
+		Allowances: []throttle.Allowance{{
+			Bucket: s.buckets.Of("leave", proved.Tenant, proved.UID.String()),
+			Rule:   throttle.LeavesPerAccount,
+			Limit:  throttle.LimitLeave,
+		}},
+	}
 	a, err := s.deps.Store.Leave(byOwner(ctx), d, s.deps.Now())
 	if err != nil {
 		a = proved

@@ -48,7 +48,8 @@ type PasskeyStore interface {
 	// AddPasskey adds a passkey to an active account, with a message and an entry in the trail. Of
 	// concurrent calls, no more succeed than there are places. It fails with fault.NotFound for an account
 	// that is not there or not active, with ErrHeld, with ErrPasskeyStale if the account is in another
-	// epoch, with ErrPasskeyKnown if there is a passkey with this ID, and with ErrTooManyPasskeys.
+	// epoch or has got its first passkey since, with ErrPasskeyKnown if there is a passkey with this ID, and with
+	// ErrTooManyPasskeys. The first passkey ends the link that would set another address.
 	AddPasskey(ctx context.Context, n NewPasskey, now time.Time) (Account, error)
 
 	// RenamePasskey gives a passkey of an account another name, and takes a place under each limit. It
@@ -57,8 +58,8 @@ type PasskeyStore interface {
 	RenamePasskey(ctx context.Context, a Account, id []byte, name string, now time.Time,
 		limits ...throttle.Allowance) error
 
-	// RemovePasskey removes a passkey of an account, with a message and an entry in the trail. Of concurrent
-	// calls one succeeds. It fails with ErrNoPasskey, and as AddPasskey does for the account.
+	// RemovePasskey removes a passkey of an account and ends its sessions, with a message and an entry in the trail.
+	// Of concurrent calls one succeeds. It fails with ErrNoPasskey, and as AddPasskey does for the account.
 	RemovePasskey(ctx context.Context, r PasskeyRemoval, now time.Time) (Account, error)
 
 	// Passkeys returns the passkeys of an account, oldest first.
@@ -196,32 +197,32 @@ func (s *Service) RenamePasskey(
 ) error {
 	name, err := CleanPasskeyName(name)
 	if err == nil {
-		err = s.deps.Store.RenamePasskey(byOwner(ctx), owner, id, name, s.deps.Now(), s.changeLimit(owner))
+		err = s.deps.Store.RenamePasskey(byOwner(ctx), owner, id, name, s.deps.Now(),
+			s.changeLimit(owner, changeByCookie))
 	}
 	s.record(ctx, audit.PasskeyRename, t, owner, from, err)
 	return err
 }
 
-// RemovePasskey removes a passkey of an account whose owner has proved to be there. It fails with
-// ErrNotActivated and with the errors of PasskeyStore.RemovePasskey.
+// RemovePasskey removes a passkey of an account whose owner has proved to be there. It returns the account as it is
+// then: all its sessions have ended. It fails with ErrNotActivated and with the errors of PasskeyStore.RemovePasskey.
 func (s *Service) RemovePasskey(
 	ctx context.Context, t *tenant.Tenant, proved Account, id []byte, from Origin,
-) error {
-	err := error(ErrNotActivated)
+) (a Account, err error) {
+	err = ErrNotActivated
 	if !proved.Pending() {
 		n := PasskeyRemoval{
 			Account: proved, ID: id,
 			Notice:     s.newFactorNotice(proved, mailmsg.PasskeyRemoved, audit.Network(from.Addr)),
-			Allowances: s.factorChange(proved),
+			Allowances: s.factorRemoval(proved),
 		}
-		var a Account
 		if a, err = s.deps.Store.RemovePasskey(byOwner(ctx), n, s.deps.Now()); err != nil {
 			a = proved
 		}
 		s.writeAfter(a, n.Notice, err)
 	}
 	s.record(ctx, audit.PasskeyRemove, t, proved, from, err)
-	return err
+	return a, err
 }
 
 // OwnPasskey is a passkey as its owner sees it.

@@ -13,7 +13,8 @@ import (
 // PersonStore is for what people change of their own accounts. Every change that succeeds is in the
 // audit trail and, with a Notice, in the outbox, by the same transaction.
 type PersonStore interface {
-	// SetPassword replaces the credential of an active account. It ends all sessions, forgets the
+	// SetPassword replaces the credential of an active account, or, with a link, of one whose owner has left: then it
+	// is active again, and the notice gets the detail mailmsg.Stays. It ends all sessions, forgets the
 	// device tokens, and makes every reset link that went to the account's address invalid, and every link
 	// that would set another address. With a link it
 	// uses the link up, and confirms the account. Of concurrent calls with one proof or one link, one
@@ -30,8 +31,8 @@ type PasswordChange struct {
 	// Link is the hash of the token of a reset link that goes to the account's address. It takes the
 	// place of the proof.
 	Link *[32]byte
-	// Allowances are those of a change by proof. Without a place, the change is refused with
-	// fault.Limited.
+	// Allowances are those of a change by proof, or by a link in a message. Without a place, the change is refused
+	// with fault.Limited. A link without a message takes none: it is an operator's, or was counted when it was made.
 	Allowances []throttle.Allowance
 	Notice
 }
@@ -51,8 +52,11 @@ type Notice struct {
 
 // Errors of a PersonStore.
 var (
-	ErrPasswordChanged = fault.New(fault.Conflict, "the password was changed at the same moment")
-	ErrLinkUsed        = fault.New(fault.NotFound, "the link was used, has expired, or a newer one has replaced it")
+	// ErrPasswordChanged means that a proof is of an older password, or that it needed no code of an authenticator
+	// app and would now.
+	ErrPasswordChanged = fault.New(fault.Conflict, "the password was changed, or an authenticator app turned on, at "+
+		"the same moment")
+	ErrLinkUsed = fault.New(fault.NotFound, "the link was used, has expired, or a newer one has replaced it")
 )
 
 // PasswordRefusal is the error of SetPassword for the limit of changes of an account.

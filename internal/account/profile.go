@@ -96,10 +96,19 @@ func (s *Service) emailRecipient(t *tenant.Tenant, email string) []throttle.Allo
 	return s.withPerson(places, "confirm message", key, throttle.MessagesPerPerson)
 }
 
-// changeLimit returns the limit of an account's changes that send no message.
-func (s *Service) changeLimit(a Account) throttle.Allowance {
+// The kinds of changes of an account that send no message. They are counted apart, so that somebody with a stolen
+// session cannot use up the places of what needs the password.
+const (
+	// changeByCookie is for changes for which a session is enough.
+	changeByCookie = "profile"
+	// changeByProof is for beginnings to set up an authenticator app.
+	changeByProof = "begin app"
+)
+
+// changeLimit returns the limit of an account's changes of one kind that send no message.
+func (s *Service) changeLimit(a Account, kind string) throttle.Allowance {
 	return throttle.Allowance{
-		Bucket: s.buckets.Of("profile", a.Tenant, a.UID.String()),
+		Bucket: s.buckets.Of(kind, a.Tenant, a.UID.String()),
 		Rule:   throttle.ChangesPerAccount,
 		Limit:  throttle.LimitChanges,
 	}
@@ -215,7 +224,7 @@ func (s *Service) changeProfile(ctx context.Context, owner Account, form Profile
 	if err != nil {
 		return Account{}, err
 	}
-	p.Allowances = []throttle.Allowance{s.changeLimit(owner)}
+	p.Allowances = []throttle.Allowance{s.changeLimit(owner, changeByCookie)}
 	return s.deps.Store.SetProfile(ctx, p, s.deps.Now())
 }
 

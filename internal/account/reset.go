@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -47,23 +48,24 @@ type ResetStore interface {
 	// OfEmail returns the accounts with an address, in any case, ordered by user.
 	OfEmail(ctx context.Context, tenant int64, email string, now time.Time) ([]Account, error)
 
-	// AddResetLink adds a reset link for an active account, and its message unless that is zero. The link
-	// replaces the reset links that went to the account's address. With a message it is for all active
-	// accounts of the address. Without one it is for this account only, and also replaces those of the
-	// account without a message, which nothing else does but a reset. It first removes the row
+	// AddResetLink adds a reset link for an account that is active or whose owner has left, and its message unless
+	// that is zero. The link replaces the reset links that went to the account's address. With a message it is for all
+	// such accounts of the address. Without one it is for this account only, and also replaces those of the
+	// account without a message, which nothing else does but a reset and NotMe. It first removes the row
 	// r.Forgotten, if there is one, and takes a place under each limit. It fails with ErrHandled if the row
-	// is gone. It also fails with fault.NotFound for an account that is not there or not active, with
-	// ErrHeld, and with fault.Limited; then only the row is removed.
+	// is gone. It also fails with fault.NotFound for an account that is not there or not activated, with
+	// ErrHeld if an operator has disabled it, and with fault.Limited; then only the row is removed.
 	AddResetLink(ctx context.Context, r NewResetLink, now time.Time) (Account, error)
 
-	// ResetLink returns the active accounts that a reset link is for, ordered by user, and when it
-	// expires. It changes nothing. It fails with ErrLinkUsed.
+	// ResetLink returns the accounts that a reset link is for, which are active or whose owners have left, ordered by
+	// user, and when it expires. It changes nothing. It fails with ErrLinkUsed.
 	ResetLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) ([]Account, time.Time, error)
 
 	// NotMe uses up the link of a message about a change (mailmsg.NotMe), ends all sessions of its
 	// account, and adds a reset link n without a message, as AddResetLink does. If somebody has left in the
 	// owner's name, the account is active again. If the address was changed since, it is the one again that
-	// the message went to, and links that went to later ones end. A change of the address that waits for its
+	// the message went to, and links that went to later ones end. Reset links without a message end if they are not
+	// older than the address that the message went to. A change of the address that waits for its
 	// link ends. The second factors that were added since are removed. Device tokens and proofs of the password
 	// end. It takes a place under each limit of the account. It fails with ErrLinkUsed, ErrHeld and
 	// fault.Limited, and with fault.NotFound for an account that is not there.
@@ -81,6 +83,9 @@ type Undone struct {
 	Account Account
 	// Email is the address that the account has afterwards.
 	Email string
+	// Emails is how often the address had been changed when the message was made. It identifies the mailbox that
+	// the link went to.
+	Emails int64
 	// App says that an authenticator app is removed, and Passkeys how many passkeys are.
 	App      bool
 	Passkeys int
@@ -212,7 +217,7 @@ func (s *Service) serveForgotten(ctx context.Context, t *tenant.Tenant, f Forgot
 		from.Addr = net.Addr()
 	}
 	switch {
-	case err == nil && a.State() == Active:
+	case err == nil && (a.State() == Active || a.State() == Leaving):
 		return s.sendResetLink(ctx, t, a, f.ID, from)
 	case err == nil && a.State() == Waiting:
 		r := LinkReplacement{Account: a, Was: a.Email, Forgotten: f.ID, Net: audit.Network(from.Addr)}
@@ -230,7 +235,8 @@ func (s *Service) serveForgotten(ctx context.Context, t *tenant.Tenant, f Forgot
 }
 
 // forgotten returns the account that somebody means by a user name, an address or a phone address: the
-// first active one or else the newest of those that wait.
+// first active one, or else one whose owner has left, or else the newest of those that wait. Others can make one that
+// waits, with anybody's address.
 func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (Account, error) {
 	who = strings.TrimSpace(who)
 	if a, err := s.Find(ctx, t.ID, who); !fault.Is(err, fault.NotFound) {
@@ -250,7 +256,7 @@ func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (
 		list = slices.DeleteFunc(list, func(a Account) bool { return !exact(a) })
 	}
 	if len(list) > 0 {
-		rank := map[State]int{Active: 0, Waiting: 1, Leaving: 2, Disabled: 3}
+		rank := map[State]int{Active: 0, Leaving: 1, Waiting: 2, Disabled: 3}
 		return slices.MinFunc(list, func(a, b Account) int {
 			if order := rank[a.State()] - rank[b.State()]; order != 0 || a.State() != Waiting {
 				return order
@@ -265,7 +271,7 @@ func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (
 	return s.Find(ctx, t.ID, user)
 }
 
-// sendResetLink sends an active account a message with a reset link.
+// sendResetLink sends an account that is active, or whose owner has left, a message with a reset link.
 func (s *Service) sendResetLink(
 	ctx context.Context, t *tenant.Tenant, a Account, id ForgottenID, from Origin,
 ) error {
@@ -334,7 +340,7 @@ func (s *Service) writeAfter(a Account, n Notice, err error) {
 }
 
 // MakeResetLink makes a reset link that is not sent, for an operator, and returns its address. It fails
-// with fault.NotFound for an account that is not there or not active, and with ErrHeld.
+// with fault.NotFound for an account that is not there or not activated, and with ErrHeld if it is disabled.
 func (s *Service) MakeResetLink(
 	ctx context.Context, t *tenant.Tenant, user string, life time.Duration,
 ) (address string, until time.Time, err error) {
@@ -359,7 +365,8 @@ func (s *Service) ResetLink(ctx context.Context, t *tenant.Tenant, text string) 
 	return s.deps.Store.ResetLink(ctx, t.ID, token.Hash(), s.deps.Now())
 }
 
-// Reset sets a new password for one of the accounts of a reset link. It starts no session. It fails with
+// Reset sets a new password for one of the accounts of a reset link. If its owner has left, it is active again, which
+// the message about the new password says. It starts no session. It fails with
 // fault.Invalid and fault.Limited, and with ErrLinkUsed for any link and account that do not belong together,
 // whether or not there is such an account.
 func (s *Service) Reset(
@@ -399,19 +406,27 @@ func (s *Service) reset(
 	c := PasswordChange{
 		Account: a, Link: (*[32]byte)(&hash),
 		Allowances: []throttle.Allowance{{
-			Bucket: s.buckets.Of("reset use", t.ID, a.UID.String()),
+			Bucket: s.buckets.Of("reset use", t.ID, ofAddress(a, a.Emails)),
 			Rule:   throttle.ResetUsesPerAccount,
 			Limit:  throttle.LimitPassword,
 		}},
 		Notice: s.newNotice(a, mailmsg.PasswordChanged, NoticeLife, audit.Network(from.Addr)),
 	}
-	changed, err := s.deps.Store.SetPassword(byOwner(ctx), c, s.deps.Now())
+	now := s.deps.Now()
+	changed, err := s.deps.Store.SetPassword(byOwner(ctx), c, now)
 	if err != nil {
 		changed = list[i]
+	} else if changed.Set.State == Active && changed.Set.At.Equal(now.Truncate(time.Microsecond)) {
+		c.Detail = mailmsg.Stays // as the store has written into the entry
+		s.record(ctx, audit.AccountStay, t, changed, from, nil)
 	}
 	s.writeAfter(changed, c.Notice, err)
 	return changed, err
 }
+
+// ofAddress returns the name of what is counted for one address of an account: the one that it has after n changes.
+// So somebody who has moved the account to another mailbox cannot use up the places of those who had it before.
+func ofAddress(a Account, n int64) string { return a.UID.String() + " " + strconv.FormatInt(n, 10) }
 
 // byOwner returns a context for a change by the account's owner, which continues if the client
 // disconnects.
@@ -439,7 +454,7 @@ func (s *Service) NotMe(
 	if err == nil {
 		token, _ := secret.ParseToken(text)
 		a, err = s.deps.Store.NotMe(byOwner(ctx), t.ID, token.Hash(), n, s.deps.Now(), throttle.Allowance{
-			Bucket: s.buckets.Of("not me", t.ID, undone.Account.UID.String()),
+			Bucket: s.buckets.Of("not me", t.ID, ofAddress(undone.Account, undone.Emails)),
 			Rule:   throttle.NotMePerAccount,
 			Limit:  throttle.LimitNotMe,
 		})

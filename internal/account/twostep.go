@@ -35,7 +35,7 @@ type TwoStepStore interface {
 	// with fault.Limited.
 	FinishApp(ctx context.Context, c AppChange, now time.Time) (Account, error)
 
-	// RenewCodes replaces all recovery codes. It fails with ErrAppOff.
+	// RenewCodes replaces all recovery codes. It fails with ErrAppOff and fault.Limited.
 	RenewCodes(ctx context.Context, c AppChange, now time.Time) (Account, error)
 
 	// RemoveApp removes the app and the recovery codes. It fails with ErrAppOff and fault.Limited.
@@ -113,8 +113,12 @@ func secondFactor(rule, message string) error {
 	return err
 }
 
-// FactorRefusal is the error for the limit of changes of an account's second factors.
+// FactorRefusal is the error for the limits of changes of an account's second factors and recovery codes.
 func FactorRefusal(w throttle.Wait) error {
+	if w.Limit == throttle.LimitRecoveryCodes {
+		return named(limitRule("codes", fault.Limit(w.For, "the recovery codes were renewed too often today; "+
+			"use those that you got last, or wait before getting new ones")), w)
+	}
 	return named(limitRule("factors", fault.Limit(w.For, "the second factors were changed too often today; "+
 		"wait before changing them again")), w)
 }
@@ -193,7 +197,7 @@ func (s *Service) StartApp(
 		err = ErrNotActivated
 	} else {
 		sealed := s.appSecrets.Seal(proved.Tenant, place(proved), app[:])
-		err = s.deps.Store.StartApp(byOwner(ctx), proved, sealed, s.deps.Now(), s.changeLimit(proved))
+		err = s.deps.Store.StartApp(byOwner(ctx), proved, sealed, s.deps.Now(), s.changeLimit(proved, changeByProof))
 	}
 	s.record(ctx, audit.TwoStepBegin, t, proved, from, err)
 	return app, err
@@ -206,7 +210,7 @@ func (s *Service) StartApp(
 func (s *Service) FinishApp(
 	ctx context.Context, t *tenant.Tenant, proved Account, code string, from Origin,
 ) (codes []string, a Account, err error) {
-	c := s.newAppChange(t, proved, mailmsg.AppOn, from)
+	c := s.newAppChange(proved, mailmsg.AppOn, s.factorChange(proved), from)
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
 	if c.Sealed, c.Step, err = s.matchNew(ctx, proved, code); err == nil {
 		a, err = s.changeApp(ctx, c, s.deps.Store.FinishApp)
@@ -263,7 +267,11 @@ func openApp(vault *secret.Vault, a Account, app App) (shared totp.Secret, err e
 func (s *Service) RenewCodes(
 	ctx context.Context, t *tenant.Tenant, proved Account, from Origin,
 ) (codes []string, err error) {
-	c := AppChange{Account: proved}
+	c := AppChange{Account: proved, Allowances: []throttle.Allowance{{
+		Bucket: s.buckets.Of("recovery codes", proved.Tenant, proved.UID.String()),
+		Rule:   throttle.RecoveryCodesPerAccount,
+		Limit:  throttle.LimitRecoveryCodes,
+	}}}
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
 	_, err = s.changeApp(ctx, c, s.deps.Store.RenewCodes)
 	s.record(ctx, audit.TwoStepCodes, t, proved, from, err)
@@ -273,26 +281,37 @@ func (s *Service) RenewCodes(
 // RemoveApp turns the authenticator app of an account off. Its recovery codes no longer work. The owner gets
 // a message.
 func (s *Service) RemoveApp(ctx context.Context, t *tenant.Tenant, proved Account, from Origin) error {
-	_, err := s.changeApp(ctx, s.newAppChange(t, proved, mailmsg.AppOff, from), s.deps.Store.RemoveApp)
+	c := s.newAppChange(proved, mailmsg.AppOff, s.factorRemoval(proved), from)
+	_, err := s.changeApp(ctx, c, s.deps.Store.RemoveApp)
 	s.record(ctx, audit.TwoStepOff, t, proved, from, err)
 	return err
 }
 
 // newAppChange returns a change that sends a message with a detail.
-func (s *Service) newAppChange(t *tenant.Tenant, proved Account, detail string, from Origin) AppChange {
+func (s *Service) newAppChange(
+	proved Account, detail string, limits []throttle.Allowance, from Origin,
+) AppChange {
 	return AppChange{
 		Account:    proved,
-		Allowances: s.factorChange(proved),
+		Allowances: limits,
 		Notice:     s.newFactorNotice(proved, detail, audit.Network(from.Addr)),
 	}
 }
 
-// factorChange is the limit of changes of the authenticator app and the passkeys of an account. Each change
-// sends a message.
+// factorChange is the limit of authenticator apps and passkeys that are added to an account.
 func (s *Service) factorChange(a Account) []throttle.Allowance {
+	return s.factorLimit(a, "factors", throttle.FactorChangesPerAccount)
+}
+
+// factorRemoval is the limit of those that are removed from it.
+func (s *Service) factorRemoval(a Account) []throttle.Allowance {
+	return s.factorLimit(a, "factors removed", throttle.FactorRemovalsPerAccount)
+}
+
+func (s *Service) factorLimit(a Account, kind string, rule throttle.Rule) []throttle.Allowance {
 	return []throttle.Allowance{{
-		Bucket: s.buckets.Of("factors", a.Tenant, a.UID.String()),
-		Rule:   throttle.FactorChangesPerAccount,
+		Bucket: s.buckets.Of(kind, a.Tenant, a.UID.String()),
+		Rule:   rule,
 		Limit:  throttle.LimitFactors,
 	}}
 }

@@ -10,8 +10,9 @@ import (
 	"dialtone/internal/fault"
 )
 
-// Trail keeps changes that operators made. It only grows, except that old changes are removed as a
-// whole. The store writes a change in the transaction that makes it, so that neither exists without
+// Trail keeps changes that operators and the owners of accounts made. It only grows, except that old changes are
+// removed as a whole, and that the names of passkeys, which earlier versions stored as subjects, are cleared with
+// their account. The store writes a change in the transaction that makes it, so that neither exists without
 // the other.
 type Trail interface {
 	// AddChange adds a change of something outside the store. What CauseOf returns for ctx is added
@@ -22,6 +23,10 @@ type Trail interface {
 	// committed, until each fails, and returns that failure. Who has seen a change has seen all
 	// changes with a lower ID.
 	Changes(ctx context.Context, f Filter, each func(Change) error) error
+
+	// LastChange returns the ID of the newest change, or 0, and whether one of the newest 100,000 has one of the
+	// actions.
+	LastChange(ctx context.Context, actions ...Action) (id int64, found bool, err error)
 
 	// RemoveChanges removes up to limit changes that were made before a time, the oldest first, and
 	// returns how many.

@@ -48,17 +48,23 @@ const (
 // sessions and leads to another password.
 var NotMe = []Kind{PasswordChanged, EmailChanged, FactorChanged, NewBrowser, WrongCodes, RecoveryUsed, DataTaken}
 
-// The details of FactorChanged. They are stored, so they never change.
+// The details of FactorChanged. They are stored, so they never change. FactorsRemoved, by an operator, has a part
+// that says what the account had, if that was not both.
 const (
 	AppOn          = "app_on"
 	AppOff         = "app_off"
 	PasskeyAdded   = "passkey_added"
 	PasskeyRemoved = "passkey_removed"
 	FactorsRemoved = "removed_by_operator"
+	AppAlone       = FactorsRemoved + ".app"
+	PasskeysAlone  = FactorsRemoved + ".passkey"
 )
 
+// Stays is the detail of PasswordChanged for an account whose owner had left, and stays by it. It is stored too.
+const Stays = "stays"
+
 // FactorDetails lists the details of FactorChanged.
-var FactorDetails = []string{AppOn, AppOff, PasskeyAdded, PasskeyRemoved, FactorsRemoved}
+var FactorDetails = []string{AppOn, AppOff, PasskeyAdded, PasskeyRemoved, FactorsRemoved, AppAlone, PasskeysAlone}
 
 // linkPaths are the parts of links between the tenant's public URL and the token. That of an
 // activation link is in the wire contract.
@@ -92,11 +98,12 @@ type Link struct {
 	Resent bool
 	// Net is the network that a change came from, such as 192.0.2.0/24. Some kinds do not have it.
 	Net string
-	// Detail is which change FactorChanged is about, the browser of NewBrowser as session.BrowserOf names it, and
-	// how many codes are left of RecoveryUsed. Other kinds do not have it.
+	// Detail is which change FactorChanged is about, Stays or nothing for PasswordChanged, the browser of NewBrowser
+	// as session.BrowserOf names it, and how many codes are left of RecoveryUsed. Other kinds do not have it.
 	Detail string
 	// User is the user name of the account. Messages about a change say it: they go to the account's owner,
-	// who may have several. Those that a stranger can cause, of an activation or a reset, do not.
+	// who may have several. Those that a stranger can cause, of an activation or a reset, do not: a stranger may have
+	// chosen the name. They say that the page behind the link shows it.
 	User string
 }
 
@@ -109,12 +116,24 @@ func Path(k Kind, token secret.Token) string { return linkPaths[k] + token.Text(
 // key returns the key of a part of the message: that of its detail, its kind, or all kinds in NotMe.
 func (l Link) key(words *i18n.Words, part string) string {
 	kind := "message." + string(l.Kind) + "."
-	for _, key := range []string{kind + l.Detail + "." + part, kind + part} {
+	detail, _, _ := strings.Cut(l.Detail, ".")
+	for _, key := range []string{kind + detail + "." + part, kind + part} {
 		if _, ok := words.Find(key); ok {
 			return key
 		}
 	}
 	return "message.not_me." + part
+}
+
+// removed returns the words for what an operator removed.
+func (l Link) removed(words *i18n.Words) string {
+	switch l.Detail {
+	case AppAlone:
+		return words.Text("message.removed.app")
+	case PasskeysAlone:
+		return words.Text("message.removed.passkey")
+	}
+	return words.Text("message.removed.all")
 }
 
 // browser returns a label of session.BrowserOf in a language.
@@ -162,7 +181,8 @@ func (ts Templates) Compose(t *tenant.Tenant, tag i18n.Tag, id ID, to string, li
 	if link.Kind != Activation {
 		say := func(part string) string {
 			return words.Text(link.key(words, part), "platform", c.Platform, "when", words.Moment(link.Made),
-				"net", link.Net, "user", link.User, "browser", browser(words, link.Detail), "left", link.Detail)
+				"net", link.Net, "user", link.User, "browser", browser(words, link.Detail),
+				"what", link.removed(words), "left", link.Detail)
 		}
 		c.Subject = say("subject")
 		m.Subject = c.Subject

@@ -47,6 +47,7 @@ func TestKinds(t *testing.T) {
 			message{"factor_changed." + detail, mailmsg.FactorChanged, detail, "/not-me.html?token="})
 	}
 	messages = append(messages,
+		message{"password_changed.stays", mailmsg.PasswordChanged, mailmsg.Stays, "/not-me.html?token="},
 		message{"new_browser", mailmsg.NewBrowser, "Firefox on Windows", "/not-me.html?token="},
 		message{"recovery_used", mailmsg.RecoveryUsed, "9", "/not-me.html?token="},
 		message{"new_browser.unknown", mailmsg.NewBrowser, "", "/not-me.html?token="},
@@ -60,7 +61,7 @@ func TestKinds(t *testing.T) {
 					Kind: kind, Token: token, Made: noon, Expires: noon.Add(time.Hour), Net: "192.0.2.0/24",
 					Detail: x.detail, User: "ann.other",
 				}
-				byOperator := x.detail == mailmsg.FactorsRemoved
+				byOperator := strings.HasPrefix(x.detail, mailmsg.FactorsRemoved)
 				if byOperator {
 					link.Net = ""
 				}

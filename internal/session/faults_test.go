@@ -12,6 +12,7 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/session"
 	"dialtone/internal/test/world"
+	"dialtone/internal/throttle"
 )
 
 var errBroken = errors.New("broken by the test")
@@ -24,11 +25,13 @@ type faultyStore struct {
 	recorded                       []int // records of each write
 }
 
-func (s *faultyStore) Revoke(ctx context.Context, uid account.UID, id [16]byte, until ...time.Time) error {
+func (s *faultyStore) SignOut(
+	ctx context.Context, r session.Record, now time.Time, limits ...throttle.Allowance,
+) error {
 	if s.revoke != nil {
 		return s.revoke
 	}
-	return s.Store.Revoke(ctx, uid, id, until...)
+	return s.Store.SignOut(ctx, r, now, limits...)
 }
 
 func (s *faultyStore) Revoked(
@@ -66,18 +69,22 @@ func (s *faultyStore) Sessions(
 	return s.Store.Sessions(ctx, uid, epoch, now)
 }
 
-func (s *faultyStore) End(ctx context.Context, uid account.UID, epoch int64, id [16]byte) error {
+func (s *faultyStore) End(
+	ctx context.Context, uid account.UID, epoch int64, id [16]byte, now time.Time, limits ...throttle.Allowance,
+) error {
 	if s.end != nil {
 		return s.end
 	}
-	return s.Store.End(ctx, uid, epoch, id)
+	return s.Store.End(ctx, uid, epoch, id, now, limits...)
 }
 
-func (s *faultyStore) EndOthers(ctx context.Context, own session.Record, now time.Time) error {
+func (s *faultyStore) EndOthers(
+	ctx context.Context, own session.Record, now time.Time, limits ...throttle.Allowance,
+) error {
 	if s.end != nil {
 		return s.end
 	}
-	return s.Store.EndOthers(ctx, own, now)
+	return s.Store.EndOthers(ctx, own, now, limits...)
 }
 
 // faultyAccounts are accounts whose methods fail with the errors in its fields.

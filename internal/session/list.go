@@ -53,18 +53,19 @@ func (a *Authenticator) SessionsOf(ctx context.Context, owner account.Account) (
 func (a *Authenticator) EndOf(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, id [16]byte, from account.Origin,
 ) error {
-	err := a.deps.Store.End(context.WithoutCancel(ctx), owner.UID, owner.Epoch, id)
+	err := a.endOne(context.WithoutCancel(ctx), owner, id)
 	a.recordEnd(ctx, t, owner, from, "one", err)
 	return err
 }
 
 // EndAllOf ends all sessions of an account, listed or not. It fails with ErrDenied if the account's sessions
-// were ended in the meantime.
+// were ended in the meantime, and with fault.Limited.
 func (a *Authenticator) EndAllOf(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
 ) error {
 	none := Record{Account: owner.UID, Epoch: owner.Epoch + 1}
-	err := a.deps.Store.EndOthers(byOwner(context.WithoutCancel(ctx)), none, a.deps.Now())
+	err := a.deps.Store.EndOthers(byOwner(context.WithoutCancel(ctx)), none, a.deps.Now(),
+		a.deps.Accounts.SessionEndLimit(owner, account.EndByProof))
 	a.recordEnd(ctx, t, owner, from, "all", err)
 	return err
 }
@@ -80,17 +81,22 @@ func (a *Authenticator) End(
 	}
 	write := context.WithoutCancel(ctx) // if the client disconnects
 	if id == k.ID {
-		err = a.deps.Store.Revoke(write, owner.UID, k.ID, RevokedUntil(k.Issued)...)
+		err = a.signOut(write, owner, k)
 	} else {
-		err = a.deps.Store.End(write, owner.UID, owner.Epoch, id)
+		err = a.endOne(write, owner, id)
 	}
 	a.recordEnd(ctx, t, owner, from, "one", err)
 	return err
 }
 
+func (a *Authenticator) endOne(ctx context.Context, owner account.Account, id [16]byte) error {
+	return a.deps.Store.End(ctx, owner.UID, owner.Epoch, id, a.deps.Now(),
+		a.deps.Accounts.SessionEndLimit(owner, account.EndOne))
+}
+
 // EndOthers ends all other sessions of the account of a session, listed or not, and returns a token
 // that continues this one: it has the same beginning, so it does not last longer. It fails as SignedIn
-// does.
+// does, and with fault.Limited.
 func (a *Authenticator) EndOthers(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (string, error) {
@@ -105,7 +111,8 @@ func (a *Authenticator) EndOthers(
 	owner.Epoch++
 	next, r := a.issue(t, owner, k.Issued, from)
 	r.How = how
-	err = a.deps.Store.EndOthers(byOwner(context.WithoutCancel(ctx)), r, a.deps.Now())
+	err = a.deps.Store.EndOthers(byOwner(context.WithoutCancel(ctx)), r, a.deps.Now(),
+		a.deps.Accounts.SessionEndLimit(owner, account.EndBySession))
 	a.recordEnd(ctx, t, owner, from, "others", err)
 	if err != nil {
 		return "", err
@@ -136,6 +143,8 @@ func (a *Authenticator) recordEnd(
 		outcome = "not_found"
 	case fault.Is(err, fault.Unauthorized):
 		outcome = "denied"
+	case fault.Is(err, fault.Limited):
+		outcome = "rate_limited"
 	case err != nil:
 		outcome = "server_error"
 	}

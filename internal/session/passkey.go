@@ -123,6 +123,16 @@ func (a *Authenticator) NewPasskey(
 	case err != nil:
 		return refused(err)
 	}
+	// Options from before the first passkey were got with the password alone, and end with it.
+	if owner.Factors.Has(account.FactorPasskey) {
+		list, err := a.deps.Accounts.Passkeys(ctx, t, owner)
+		if err != nil {
+			return refused(err)
+		}
+		if len(list) > 0 && list[0].Made.Truncate(time.Millisecond).After(ticket.Issued) {
+			return refused(account.ErrPasskeyStale)
+		}
+	}
 	if err := a.spendChallenge(ctx, t, ticket); err != nil {
 		return refused(err)
 	}

@@ -41,7 +41,8 @@
 // nothing durable. It is valid for Life, and for Idle after its last use, not before it was issued, and
 // while the account's epoch is the one it was issued under: disabling or deleting an account and changing
 // its password end its sessions with the next request, on every server. The browser that changed the
-// password gets a new session. Signing out revokes one session, by its ID, in the store. Reading a
+// password gets a new session. Signing out revokes one session, by its ID, in the
+// store; beyond a number of them within a day, it raises the epoch instead, which needs no row. Reading a
 // session opens the account's credential too: in a row whose user name somebody exchanged for another
 // one it does not open, and the session is not that of the other person.
 //
@@ -168,6 +169,8 @@ type Accounts interface {
 	UseCode(ctx context.Context, t *tenant.Tenant, a account.Account, code string, from account.Origin) error
 	// HasLink reports whether a text is the newest link of the pending account of a user.
 	HasLink(ctx context.Context, tenant int64, user, link string) (bool, error)
+	// SessionEndLimit returns the limit of an account for a way to end sessions.
+	SessionEndLimit(account.Account, account.SessionEnd) throttle.Allowance
 	// Passkeys returns the passkeys of an account.
 	Passkeys(ctx context.Context, t *tenant.Tenant, owner account.Account) ([]account.OwnPasskey, error)
 	// UsePasskey verifies a response of a passkey, stores its use, and returns its account.
@@ -191,13 +194,18 @@ type Store interface {
 	// Sessions returns the records of an account, at most MaxListed, without those that ended, the
 	// last used one first.
 	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]Record, error)
-	// End revokes a session of an account and removes its record. It fails with ErrNoSession if the
-	// account has no record of it under this epoch.
-	End(ctx context.Context, uid account.UID, epoch int64, id [16]byte) error
+	// SignOut revokes a session of an account, as Revoke under the times of RevokedUntil, and takes a place under
+	// each limit. Without a place it ends all sessions of the account, for which it stores nothing. It does nothing
+	// if the session was revoked, or is of another epoch than the account. It uses ID, Account, Epoch and Began.
+	SignOut(ctx context.Context, r Record, now time.Time, limits ...throttle.Allowance) error
+	// End is SignOut for a session of an account by its ID. It fails with ErrNoSession if the account has no record
+	// of it under this epoch.
+	End(ctx context.Context, uid account.UID, epoch int64, id [16]byte, now time.Time,
+		limits ...throttle.Allowance) error
 	// EndOthers raises the epoch of an account to that of own, removes all records and adds own, unless
-	// its ID is zero, with an entry in the trail. It fails with ErrDenied if the account is no longer in the
-	// epoch before.
-	EndOthers(ctx context.Context, own Record, now time.Time) error
+	// its ID is zero, with an entry in the trail. It takes a place under each limit. It fails with ErrDenied if the
+	// account is no longer in the epoch before, and with fault.Limited.
+	EndOthers(ctx context.Context, own Record, now time.Time, limits ...throttle.Allowance) error
 	// Spend stores an ID until it expires, and reports whether it was the first call to do so. Of
 	// any number of concurrent calls one is the first. A crash of the database may lose what was
 	// spent within the last second.
@@ -369,11 +377,15 @@ func (a *Authenticator) SignedIn(
 	return owner, err
 }
 
-// SignedInToSetUp is SignedIn for the pages that set up a second factor: it works without one.
+// SignedInToSetUp is SignedIn for the pages that set up a second factor: it works for an account without one,
+// however the session began. Once the account has a factor, it is SignedIn.
 func (a *Authenticator) SignedInToSetUp(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, error) {
-	owner, _, err := a.readSession(ctx, t, token, from)
+	owner, k, err := a.readSession(ctx, t, token, from)
+	if err == nil && !FactorMissing(t, owner) {
+		owner, _, err = a.checkHow(ctx, t, owner, k)
+	}
 	return owner, err
 }
 
@@ -381,10 +393,21 @@ func (a *Authenticator) signedIn(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, secret.Ticket, error) {
 	owner, k, err := a.readSession(ctx, t, token, from)
-	if err != nil || !requiresFactor(t, owner) {
+	if err != nil {
 		return owner, k, err
 	}
-	how := ByPassword
+	return a.checkHow(ctx, t, owner, k)
+}
+
+// checkHow returns a session and its account. Where the platform requires a second factor, it fails with
+// ErrFactorMissing for an account without one, and with ErrDenied if the session began with the password alone.
+func (a *Authenticator) checkHow(
+	ctx context.Context, t *tenant.Tenant, owner account.Account, k secret.Ticket,
+) (account.Account, secret.Ticket, error) {
+	if !requiresFactor(t, owner) {
+		return owner, k, nil
+	}
+	how, err := ByPassword, error(nil)
 	if FactorMissing(t, owner) {
 		err = ErrFactorMissing
 	} else if how, err = a.how(ctx, owner, k.ID); err == nil && how == ByPassword {
@@ -453,7 +476,8 @@ func (a *Authenticator) SignOut(
 		return nil
 	}
 	// The write continues if the client disconnects.
-	err := a.deps.Store.Revoke(context.WithoutCancel(ctx), k.Account, k.ID, RevokedUntil(k.Issued)...)
+	owner := account.Account{UID: k.Account, Tenant: t.ID, Epoch: k.Epoch}
+	err := a.signOut(context.WithoutCancel(ctx), owner, k)
 	e := audit.Event{
 		Action: audit.SignOut, Outcome: "ok", Tenant: t.Host, Peer: from.Addr, Request: from.Request,
 	}
@@ -462,4 +486,10 @@ func (a *Authenticator) SignOut(
 	}
 	a.deps.Audit.Record(ctx, e)
 	return err
+}
+
+// signOut ends a session of an account.
+func (a *Authenticator) signOut(ctx context.Context, owner account.Account, k secret.Ticket) error {
+	r := Record{ID: k.ID, Account: owner.UID, Epoch: owner.Epoch, Began: k.Issued}
+	return a.deps.Store.SignOut(ctx, r, a.deps.Now(), a.deps.Accounts.SessionEndLimit(owner, account.EndOne))
 }

@@ -29,7 +29,7 @@ type Entry struct {
 
 // ErrNoAccount is the error of every look-up that finds no active account.
 var ErrNoAccount = fault.New(fault.NotFound,
-	"there is no active account with that name and realm is visible to this phone server")
+	"no active account with that name and realm is visible to this phone server")
 
 // Find looks up the active account that a phone authenticates as, by the user name and realm of its
 // response. It fails with ErrNoAccount, and with fault.Overloaded if the store cannot be read.

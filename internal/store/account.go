@@ -315,8 +315,7 @@ func lockActive(tx engine.Tx, was account.Account, now time.Time) (account.Accou
 	return a, err
 }
 
-// lockProved is lockActive for an account whose password was proved. It also fails with
-// account.ErrPasswordChanged.
+// lockProved is lockActive for an account whose password was proved. It also fails as checkProved does.
 func lockProved(tx engine.Tx, proved account.Account, now time.Time) (account.Account, error) {
 	a, err := lockActive(tx, proved, now)
 	if err == nil {
@@ -339,9 +338,11 @@ func checkActive(a, was account.Account) error {
 	return nil
 }
 
-// checkProved fails with account.ErrPasswordChanged if the proof was of an older password.
+// checkProved fails with account.ErrPasswordChanged if the proof was of an older password, or had no code of an
+// authenticator app that was turned on since.
 func checkProved(a, proved account.Account) error {
-	if a.Passwords != proved.Passwords {
+	if a.Passwords != proved.Passwords ||
+		a.Factors.Has(account.FactorApp) && !proved.Factors.Has(account.FactorApp) {
 		return account.ErrPasswordChanged
 	}
 	return nil
@@ -457,6 +458,9 @@ func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *tra
 		if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
 			return nil, err
 		}
+	}
+	if err := clearPasskeyNames(tx, a.Tenant, a.User); err != nil {
+		return nil, err
 	}
 	err := e.of(a).values(stateOf(a), string(account.Closed)).add(tx)
 	return []phonetables.Subject{phonetables.Account(a.UID)}, err

@@ -77,6 +77,15 @@ func (e *trailEntry) add(tx engine.Tx) error {
 	return err
 }
 
+// clearPasskeyNames clears the subjects of changes of passkeys of the accounts that have had a user name, or of all
+// accounts of a tenant if it is empty. Earlier versions stored the names there that people gave their passkeys.
+func clearPasskeyNames(tx engine.Tx, tenant int64, user string) error {
+	_, err := tx.Exec(`UPDATE audit SET subject = '' WHERE tenant = (SELECT host FROM tenant WHERE id = $1)
+		AND (username = $2 OR $2 = '') AND action IN ($3, $4, $5) AND subject <> ''`,
+		tenant, user, string(audit.PasskeyAdd), string(audit.PasskeyRename), string(audit.PasskeyRemove))
+	return err
+}
+
 // AddChange implements audit.Trail.
 func (s *Store) AddChange(ctx context.Context, c audit.Change) error {
 	e := entry(ctx, c.Action, c.At)
@@ -114,6 +123,21 @@ func (s *Store) Changes(ctx context.Context, f audit.Filter, each func(audit.Cha
 		return each(c)
 	}, `SELECT id, at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor, actor_id,
 		sudo_user, reason FROM audit WHERE `+strings.Join(where, ` AND `)+` ORDER BY id`, args...)
+}
+
+// recentChanges is how many changes LastChange looks at: all may be many.
+const recentChanges = 100_000
+
+// LastChange implements audit.Trail.
+func (s *Store) LastChange(ctx context.Context, actions ...audit.Action) (id int64, found bool, err error) {
+	args := []any{recentChanges}
+	for _, action := range actions {
+		args = append(args, string(action))
+	}
+	err = s.engine.Reads(ctx).Row(`SELECT COALESCE((SELECT max(id) FROM audit), 0), EXISTS (SELECT 1 FROM
+		(SELECT action FROM audit ORDER BY id DESC LIMIT $1) recent
+		WHERE action IN (`+engine.Placeholders(2, len(actions))+`))`, args...).Scan(&id, &found)
+	return id, found, err
 }
 
 // RemoveChanges implements audit.Trail.

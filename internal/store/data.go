@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"time"
 
 	"dialtone/internal/account"
@@ -127,14 +128,32 @@ func (s *Store) HeldAbout(ctx context.Context, a account.Account, host string) (
 	}, `SELECT server, how, at FROM last_lookup WHERE account = $1 ORDER BY server, how`, a.UID[:]); err != nil {
 		return d, err
 	}
-	d.Changes, err = listOf(q, func(row engine.Scanner, x *account.DataChange) error {
+	return d, nil
+}
+
+// changesOfAccount is the condition for the changes of an account.
+const changesOfAccount = `tenant = $1 AND username = $2 AND account = $3`
+
+// DataChanges implements account.DataStore.
+func (s *Store) DataChanges(ctx context.Context, a account.Account, host string, after int64,
+	limit int) ([]account.DataChange, error) {
+	return listOf(s.engine.Reads(ctx), func(row engine.Scanner, x *account.DataChange) error {
 		var at int64
-		err := row.Scan(&at, &x.Action, &x.Outcome, &x.Before, &x.After, &x.By, &x.Reason)
+		err := row.Scan(&x.ID, &at, &x.Action, &x.Outcome, &x.Before, &x.After, &x.By, &x.Reason)
 		x.At = engine.FromMicros(at)
 		return err
-	}, `SELECT at, action, outcome, before, after, actor_kind, reason FROM audit
-		WHERE tenant = $1 AND username = $2 AND account = $3 ORDER BY id`, host, a.User, a.UID.String())
-	return d, err
+	}, `SELECT id, at, action, outcome, before, after, actor_kind, reason FROM audit
+		WHERE `+changesOfAccount+` AND id > $4 ORDER BY id LIMIT $5`, host, a.User, a.UID.String(), after, limit)
+}
+
+// OlderChanges implements account.DataStore.
+func (s *Store) OlderChanges(ctx context.Context, a account.Account, host string, n int) (id int64, err error) {
+	err = s.engine.Reads(ctx).Row(`SELECT id FROM audit WHERE `+changesOfAccount+` ORDER BY id DESC
+		LIMIT 1 OFFSET $4`, host, a.User, a.UID.String(), n).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return id, err
 }
 
 // messagesOf returns the messages to the address of an account that are being written or sent, or were sent not

@@ -143,6 +143,9 @@ func TestDataIsComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if d.Changes, err = s.DataChanges(ctx, a.Account, "phone.test", 0, 10); err != nil {
+		t.Fatal(err)
+	}
 	b, err := json.Marshal(d)
 	if err != nil {
 		t.Fatal(err)

@@ -28,10 +28,23 @@ func (s *Store) Leave(ctx context.Context, d account.Departure, now time.Time) (
 			if err := cmp.Or(checkActive(a, d.Account), checkProved(a, d.Account)); err != nil {
 				return update{}, err
 			}
-			// The links for changes that the owner did not make stay, and reset links without a message: somebody
-			// who knows the password must not remove what the owner got by one of the others, or from an operator.
-			if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind NOT IN (`+notMeKinds+`) AND kind <> $2
-				AND (kind <> $3 OR email <> '')`, a.UID[:], olderLink, string(mailmsg.Reset)); err != nil {
+			if err := tx.Lock(placeKeys(d.Allowances)...); err != nil {
+				return update{}, err
+			}
+			wait, err := longestWait(tx, d.Allowances, now)
+			if err == nil && wait.For > 0 {
+				err = account.LeaveRefusal(wait)
+			}
+			if err == nil {
+				err = takePlaces(tx, d.Allowances, d.Message, now)
+			}
+			if err != nil {
+				return update{}, err
+			}
+			// Reset links and those for changes that the owner did not make stay: somebody who knows the password
+			// must not take from the owner what ends this.
+			if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind IN ($2, $3)`,
+				a.UID[:], string(mailmsg.ConfirmEmail), string(mailmsg.Leaving)); err != nil {
 				return update{}, err
 			}
 			if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:]); err != nil {

@@ -137,12 +137,16 @@ func (s *roundRobin) Sessions(
 	return s.next().Sessions(ctx, uid, epoch, now)
 }
 
-func (s *roundRobin) End(ctx context.Context, uid account.UID, epoch int64, id [16]byte) error {
-	return s.next().End(ctx, uid, epoch, id)
+func (s *roundRobin) End(
+	ctx context.Context, uid account.UID, epoch int64, id [16]byte, now time.Time, limits ...throttle.Allowance,
+) error {
+	return s.next().End(ctx, uid, epoch, id, now, limits...)
 }
 
-func (s *roundRobin) EndOthers(ctx context.Context, own session.Record, now time.Time) error {
-	return s.next().EndOthers(ctx, own, now)
+func (s *roundRobin) EndOthers(
+	ctx context.Context, own session.Record, now time.Time, limits ...throttle.Allowance,
+) error {
+	return s.next().EndOthers(ctx, own, now, limits...)
 }
 
 func (s *roundRobin) EmailLink(

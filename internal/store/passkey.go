@@ -32,7 +32,7 @@ func scanPasskey(row engine.Scanner) (k account.Passkey, err error) {
 // AddPasskey implements account.PasskeyStore.
 func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 	now time.Time) (a account.Account, err error) {
-	k, e := n.Passkey, entry(ctx, audit.PasskeyAdd, now).about(n.Passkey.Name)
+	k, e := n.Passkey, entry(ctx, audit.PasskeyAdd, now).about(n.Passkey.RP)
 	err = s.engine.Write(func(tx engine.Tx) error {
 		if a, err = lockActive(tx, n.Account, now); err != nil {
 			return err
@@ -42,7 +42,8 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 				return err
 			}
 		}
-		if a.Epoch != n.Account.Epoch {
+		first := !a.Factors.Has(account.FactorPasskey)
+		if a.Epoch != n.Account.Epoch || !first && !n.Account.Factors.Has(account.FactorPasskey) {
 			return account.ErrPasskeyStale
 		}
 		if err := mayChangeFactors(tx, n.Allowances, now); err != nil {
@@ -76,6 +77,12 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 		if a, err = setFactors(tx, a); err != nil {
 			return err
 		}
+		// A change of the address that was asked for with the password alone ends.
+		if first {
+			if err := removeEmailLinks(tx, a); err != nil {
+				return err
+			}
+		}
 		if err := s.addNotice(tx, a, n.Notice); err != nil {
 			return err
 		}
@@ -87,14 +94,14 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 // RenamePasskey implements account.PasskeyStore.
 func (s *Store) RenamePasskey(ctx context.Context, was account.Account, id []byte, name string,
 	now time.Time, limits ...throttle.Allowance) error {
-	e := entry(ctx, audit.PasskeyRename, now).about(name)
+	e := entry(ctx, audit.PasskeyRename, now)
 	return s.engine.Write(func(tx engine.Tx) error {
 		a, err := lockActive(tx, was, now)
 		if err != nil {
 			return err
 		}
-		var before string
-		err = tx.Row(`SELECT name FROM passkey WHERE id = $1 AND account = $2`, id, a.UID[:]).Scan(&before)
+		var before, rp string
+		err = tx.Row(`SELECT name, rp FROM passkey WHERE id = $1 AND account = $2`, id, a.UID[:]).Scan(&before, &rp)
 		if errors.Is(err, sql.ErrNoRows) {
 			return account.ErrNoPasskey
 		} else if err != nil || before == name {
@@ -107,7 +114,7 @@ func (s *Store) RenamePasskey(ctx context.Context, was account.Account, id []byt
 			id, a.UID[:], name); err != nil {
 			return err
 		}
-		return e.of(a).add(tx)
+		return e.of(a).about(rp).add(tx)
 	})
 }
 
@@ -116,7 +123,7 @@ func (s *Store) RemovePasskey(ctx context.Context, n account.PasskeyRemoval,
 	now time.Time) (a account.Account, err error) {
 	e := entry(ctx, audit.PasskeyRemove, now)
 	err = s.engine.Write(func(tx engine.Tx) error {
-		if a, err = lockActive(tx, n.Account, now); err != nil {
+		if a, err = lockProved(tx, n.Account, now); err != nil {
 			return err
 		}
 		if tx.Repeated() {
@@ -127,12 +134,16 @@ func (s *Store) RemovePasskey(ctx context.Context, n account.PasskeyRemoval,
 		if err := mayChangeFactors(tx, n.Allowances, now); err != nil {
 			return err
 		}
-		var name string
-		err := tx.Row(`DELETE FROM passkey WHERE id = $1 AND account = $2 RETURNING name`,
-			n.ID, a.UID[:]).Scan(&name)
+		var rp string
+		err := tx.Row(`DELETE FROM passkey WHERE id = $1 AND account = $2 RETURNING rp`,
+			n.ID, a.UID[:]).Scan(&rp)
 		if errors.Is(err, sql.ErrNoRows) {
 			return account.ErrNoPasskey
 		} else if err != nil {
+			return err
+		}
+		// Somebody who has the passkey may have a session that began with it.
+		if err := endSessions(tx, a); err != nil {
 			return err
 		}
 		if a, err = setFactors(tx, a); err != nil {
@@ -144,7 +155,7 @@ func (s *Store) RemovePasskey(ctx context.Context, n account.PasskeyRemoval,
 		if err := s.addNotice(tx, a, n.Notice); err != nil {
 			return err
 		}
-		return e.of(a).about(name).add(tx)
+		return e.of(a).about(rp).add(tx)
 	})
 	return a, err
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"math"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 	if c.Link != nil {
 		action = audit.PasswordReset
 	}
-	event, e := account.NewUID(now), entry(ctx, action, now)
+	event, e, stays := account.NewUID(now), entry(ctx, action, now), entry(ctx, audit.AccountStay, now)
 	defer s.signalAdded()
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
 		if a, err = lockAccount(tx, c.Account.Tenant, c.Account.User, now); err != nil {
@@ -34,34 +35,47 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 			return nil, errNoAccount
 		case tx.Repeated() && string(a.Sealed) == string(c.Account.Sealed):
 			return nil, nil
-		case a.Held:
+		case a.Held && (c.Link == nil || a.State() == account.Disabled):
 			return nil, account.ErrHeld
 		case a.Pending():
 			return nil, errNoAccount
-		case c.Link == nil && a.Passwords != c.Account.Passwords:
-			return nil, account.ErrPasswordChanged
+		}
+		if c.Link == nil {
+			if err := checkProved(a, c.Account); err != nil {
+				return nil, err
+			}
 		}
 		if err := tx.Lock(append(placeKeys(c.Allowances), addressKey(a))...); err != nil {
 			return nil, err
 		}
-		wait, err := longestWait(tx, c.Allowances, now)
+		// The reset links without a message that this ends. A proof, which may be a thief's, ends none.
+		confirmed, limits, unsent := ``, c.Allowances, noUnsent
+		if c.Link != nil {
+			mailed, err := findResetLink(tx, a, *c.Link, now)
+			switch {
+			case err != nil:
+				return nil, err
+			case mailed:
+				confirmed, unsent = `confirmed = COALESCE(confirmed, $4), `, a.Emails
+			default:
+				limits, unsent = nil, 0
+			}
+		}
+		wait, err := longestWait(tx, limits, now)
 		if err != nil {
 			return nil, err
 		}
 		if wait.For > 0 {
 			return nil, account.PasswordRefusal(wait)
 		}
-		if err := takePlaces(tx, c.Allowances, c.Message, now); err != nil {
+		if err := takePlaces(tx, limits, c.Message, now); err != nil {
 			return nil, err
 		}
-		confirmed := ``
 		if c.Link != nil {
-			mailed, err := useResetLink(tx, a, *c.Link, now)
-			if err != nil {
+			if n, err := tx.Exec(`DELETE FROM link WHERE token = $1`, c.Link[:]); err != nil {
 				return nil, err
-			}
-			if mailed {
-				confirmed = `confirmed = COALESCE(confirmed, $4), `
+			} else if n == 0 {
+				return nil, account.ErrLinkUsed
 			}
 		}
 		if a, err = scanAccount(tx.Row(`UPDATE account SET credential = $2, has_sha256 = $3, `+confirmed+`
@@ -69,7 +83,7 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 			a.UID[:], c.Account.Sealed, c.Account.HasSHA256, engine.Micros(now))); err != nil {
 			return nil, err
 		}
-		if err := removeResetLinks(tx, a, c.Link != nil); err != nil {
+		if err := removeResetLinks(tx, a, unsent); err != nil {
 			return nil, err
 		}
 		if err := removeEmailLinks(tx, a); err != nil {
@@ -81,11 +95,23 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 		if err := forgetBrowsers(tx, a.UID); err != nil {
 			return nil, err
 		}
+		before := a.State()
+		if before == account.Leaving {
+			if a, err = stay(tx, a, stays); err != nil {
+				return nil, err
+			}
+			c.Detail = mailmsg.Stays
+		}
 		if err := s.addNotice(tx, a, c.Notice); err != nil {
 			return nil, err
 		}
 		if err := insertAccountNotifications(tx, hook.AccountPassword, event, a.UID[:], now); err != nil {
 			return nil, err
+		}
+		if before == account.Leaving {
+			if err := stays.of(a).values(string(before), stateOf(a)).add(tx); err != nil {
+				return nil, err
+			}
 		}
 		return []phonetables.Subject{phonetables.Account(a.UID)}, e.of(a).add(tx)
 	})
@@ -97,17 +123,21 @@ func addressKey(a account.Account) int64 {
 	return admission.Key("address", a.Tenant, []byte(strings.ToLower(a.Email)))
 }
 
-// removeResetLinks removes the reset links that went to the account's address. With unsent, it also
-// removes those of the account that were made without a message. Somebody who knows the password, or
-// who asks for another link, cannot remove these.
-func removeResetLinks(tx engine.Tx, a account.Account, unsent bool) error {
+// noUnsent says that removeResetLinks removes no links without a message.
+const noUnsent int64 = math.MaxInt64
+
+// removeResetLinks removes the reset links that went to the account's address. It also removes those of the account
+// without a message that were made when its address had been changed unsent times or more often. Somebody who knows
+// the password, or who asks for another link, cannot remove these, nor can somebody who has moved the account to
+// another mailbox since.
+func removeResetLinks(tx engine.Tx, a account.Account, unsent int64) error {
 	if _, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND email <> '' AND account IN
 		(SELECT uid FROM account WHERE tenant = $2 AND lower(email) = lower($3) AND closed IS NULL)`,
-		string(mailmsg.Reset), a.Tenant, a.Email); err != nil || !unsent {
+		string(mailmsg.Reset), a.Tenant, a.Email); err != nil || unsent == noUnsent {
 		return err
 	}
-	_, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND email = '' AND account = $2`,
-		string(mailmsg.Reset), a.UID[:])
+	_, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND email = '' AND account = $2 AND email_n >= $3`,
+		string(mailmsg.Reset), a.UID[:], unsent)
 	return err
 }
 

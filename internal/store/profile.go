@@ -31,10 +31,10 @@ func (s *Store) AddEmailLink(_ context.Context, l account.NewEmailLink, now time
 				return err
 			}
 		}
-		switch {
-		case a.Passwords != l.Account.Passwords:
-			return account.ErrPasswordChanged
-		case a.Email != l.Account.Email:
+		if err := checkProved(a, l.Account); err != nil {
+			return err
+		}
+		if a.Email != l.Account.Email {
 			return account.ErrAddressChanged
 		}
 		if err := tx.Lock(placeKeys(slices.Concat(l.Allowances, l.Recipient))...); err != nil {
@@ -125,7 +125,7 @@ func (s *Store) SetEmail(ctx context.Context, tenant int64, token [32]byte, n ac
 			a.UID[:], olderLink, string(mailmsg.ConfirmEmail)); err != nil {
 			return err
 		}
-		if err := removeResetLinks(tx, a, false); err != nil {
+		if err := removeResetLinks(tx, a, noUnsent); err != nil {
 			return err
 		}
 		if err := s.addNotice(tx, a, n); err != nil {
@@ -170,7 +170,7 @@ func (s *Store) ReplaceEmail(ctx context.Context, tenant int64, user, email stri
 		if err := tx.Lock(addressKeys(a, email)...); err != nil {
 			return err
 		}
-		if err := removeResetLinks(tx, a, true); err != nil {
+		if err := removeResetLinks(tx, a, 0); err != nil {
 			return err
 		}
 		// A message that is being written would have a link that has ended. That of an activation would go to
@@ -188,7 +188,7 @@ func (s *Store) ReplaceEmail(ctx context.Context, tenant int64, user, email stri
 			a.UID[:], email, token[:])); err != nil {
 			return err
 		}
-		if err := removeResetLinks(tx, a, false); err != nil {
+		if err := removeResetLinks(tx, a, noUnsent); err != nil {
 			return err
 		}
 		return e.of(a).add(tx)

@@ -143,7 +143,7 @@ func (s *Store) AddResetLink(ctx context.Context, r account.NewResetLink,
 			return err
 		}
 		switch {
-		case a.Held:
+		case a.State() == account.Disabled:
 			return account.ErrHeld
 		case a.Pending():
 			return errNoAccount
@@ -161,7 +161,11 @@ func (s *Store) AddResetLink(ctx context.Context, r account.NewResetLink,
 		if err := takePlaces(tx, r.Allowances, r.Message, now); err != nil {
 			return err
 		}
-		if err := removeResetLinks(tx, a, r.Message == (mailmsg.ID{})); err != nil {
+		unsent := noUnsent
+		if r.Message == (mailmsg.ID{}) {
+			unsent = 0
+		}
+		if err := removeResetLinks(tx, a, unsent); err != nil {
 			return err
 		}
 		if err := s.addNotice(tx, a, r.Notice); err != nil {
@@ -193,12 +197,12 @@ func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
 	} else if err != nil {
 		return nil, until, err
 	}
-	const active = ` AND activated IS NOT NULL AND NOT held AND ` + live + ` ORDER BY username`
+	const usable = ` AND activated IS NOT NULL AND (NOT held OR ` + isLeaving + `) AND ` + live + ` ORDER BY username`
 	if email == "" {
-		list, err = accountsOf(q, `uid = $3`+active, engine.Micros(now), tenant, uid)
+		list, err = accountsOf(q, `uid = $3`+usable, engine.Micros(now), tenant, uid)
 	} else {
 		// The index is without case, but only the mail server of the address knows whether case matters.
-		list, err = accountsOf(q, `lower(email) = lower($3) AND email = $3`+active, engine.Micros(now), tenant, email)
+		list, err = accountsOf(q, `lower(email) = lower($3) AND email = $3`+usable, engine.Micros(now), tenant, email)
 	}
 	if err == nil && len(list) == 0 {
 		err = account.ErrLinkUsed
@@ -206,13 +210,13 @@ func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
 	return list, engine.FromMicros(us), err
 }
 
-// useResetLink uses up a reset link that went to the account's address, or was made for the account
-// without a message. It reports whether there was a message.
-func useResetLink(tx engine.Tx, a account.Account, token [32]byte, now time.Time) (mailed bool, err error) {
+// findResetLink finds a reset link that went to the account's address, or was made for the account without a message.
+// It reports whether there was a message.
+func findResetLink(tx engine.Tx, a account.Account, token [32]byte, now time.Time) (mailed bool, err error) {
 	var email string
-	err = tx.Row(`DELETE FROM link WHERE token = $1 AND kind = $2 AND until > $3
+	err = tx.Row(`SELECT email FROM link WHERE token = $1 AND kind = $2 AND until > $3
 		AND (email = $4 OR email = '' AND account = $6)
-		AND account IN (SELECT uid FROM account WHERE tenant = $5) RETURNING email`,
+		AND account IN (SELECT uid FROM account WHERE tenant = $5)`,
 		token[:], string(mailmsg.Reset), engine.Micros(now), a.Email, a.Tenant, a.UID[:]).Scan(&email)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = account.ErrLinkUsed
@@ -225,7 +229,7 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 	limits ...throttle.Allowance) (after account.Account, err error) {
 	e := entry(ctx, audit.PasswordNotMe, now)
 	// A bad link is refused by a read, without a write.
-	found, _, _, err := s.ofNotMeLink(ctx, tenant, token, now)
+	found, _, _, _, err := s.ofNotMeLink(ctx, tenant, token, now)
 	if err != nil {
 		return after, err
 	}
@@ -269,7 +273,7 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if err := tx.Lock(addressKey(a), addressKey(account.Account{Tenant: a.Tenant, Email: email})); err != nil {
 			return nil, err
 		}
-		if err := removeResetLinks(tx, a, true); err != nil {
+		if err := removeResetLinks(tx, a, emails); err != nil {
 			return nil, err
 		}
 		if err := removeEmailLinks(tx, a); err != nil {
@@ -292,7 +296,7 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if err := forgetBrowsers(tx, a.UID); err != nil {
 			return nil, err
 		}
-		if err := removeResetLinks(tx, a, true); err != nil {
+		if err := removeResetLinks(tx, a, emails); err != nil {
 			return nil, err
 		}
 		if err := s.addNotice(tx, a, n); err != nil {
@@ -331,7 +335,7 @@ func (e *trailEntry) undone(was, a account.Account, factors []string) *trailEntr
 func (s *Store) NotMeLink(ctx context.Context, tenant int64, token [32]byte,
 	now time.Time) (u account.Undone, err error) {
 	var made int64
-	u.Account, u.Email, made, err = s.ofNotMeLink(ctx, tenant, token, now)
+	u.Account, u.Email, u.Emails, made, err = s.ofNotMeLink(ctx, tenant, token, now)
 	if err == nil && u.Account.State() == account.Disabled {
 		err = account.ErrLinkUsed
 	}
@@ -352,17 +356,18 @@ func (s *Store) NotMeLink(ctx context.Context, tenant int64, token [32]byte,
 }
 
 // ofNotMeLink returns the account of the link of a message about a change, in any state, and the address that
-// the message went to, and when it was made. It fails with account.ErrLinkUsed.
+// the message went to, how often the address had been changed then, and when the message was made. It fails with
+// account.ErrLinkUsed.
 func (s *Store) ofNotMeLink(ctx context.Context, tenant int64, token [32]byte,
-	now time.Time) (a account.Account, email string, made int64, err error) {
-	a, err = scanAccount(s.engine.Reads(ctx).Row(`SELECT l.address, l.made, `+accountColumns+`
-		FROM account JOIN (SELECT account, email AS address, made FROM link
+	now time.Time) (a account.Account, email string, emails, made int64, err error) {
+	a, err = scanAccount(s.engine.Reads(ctx).Row(`SELECT l.address, l.n, l.made, `+accountColumns+`
+		FROM account JOIN (SELECT account, email AS address, email_n AS n, made FROM link
 			WHERE token = $3 AND kind IN (`+notMeKinds+`) AND until > $1) l ON l.account = uid
-		WHERE tenant = $2 AND closed IS NULL`, engine.Micros(now), tenant, token[:]), &email, &made)
+		WHERE tenant = $2 AND closed IS NULL`, engine.Micros(now), tenant, token[:]), &email, &emails, &made)
 	if errors.Is(err, errNoAccount) {
 		err = account.ErrLinkUsed
 	}
-	return a, email, made, err
+	return a, email, emails, made, err
 }
 
 // notMeKinds is a list of mailmsg.NotMe for IN.

@@ -12,6 +12,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/session"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/throttle"
 )
 
 var _ session.Store = (*Store)(nil)
@@ -19,6 +20,36 @@ var _ session.Store = (*Store)(nil)
 // Revoke implements session.Store.
 func (s *Store) Revoke(_ context.Context, uid account.UID, id [16]byte, until ...time.Time) error {
 	return s.engine.Write(func(tx engine.Tx) error { return revoke(tx, uid, id, until) })
+}
+
+// SignOut implements session.Store.
+func (s *Store) SignOut(_ context.Context, r session.Record, now time.Time, limits ...throttle.Allowance) error {
+	return s.engine.Write(func(tx engine.Tx) error { return signOut(tx, r, now, limits) })
+}
+
+func signOut(tx engine.Tx, r session.Record, now time.Time, limits []throttle.Allowance) error {
+	if err := tx.Lock(placeKeys(limits)...); err != nil {
+		return err
+	}
+	n, err := engine.Count(tx, `SELECT count(*) FROM account WHERE uid = $1 AND epoch = $2`, r.Account[:], r.Epoch)
+	if err != nil || n == 0 {
+		return err
+	}
+	until := session.RevokedUntil(r.Began)
+	if done, err := isSpent(tx, r.ID, until[0]); err != nil || done {
+		return err
+	}
+	wait, err := longestWait(tx, limits, now)
+	if err != nil {
+		return err
+	}
+	if wait.For > 0 {
+		return endSessions(tx, account.Account{UID: r.Account})
+	}
+	if err := takePlaces(tx, limits, r.ID, now); err != nil {
+		return err
+	}
+	return revoke(tx, r.Account, r.ID, until)
 }
 
 func revoke(tx engine.Tx, uid account.UID, id [16]byte, until []time.Time) error {
@@ -167,7 +198,8 @@ func (s *Store) Sessions(ctx context.Context, uid account.UID, epoch int64, now 
 }
 
 // End implements session.Store.
-func (s *Store) End(_ context.Context, uid account.UID, epoch int64, id [16]byte) error {
+func (s *Store) End(_ context.Context, uid account.UID, epoch int64, id [16]byte, now time.Time,
+	limits ...throttle.Allowance) error {
 	return s.engine.Write(func(tx engine.Tx) error {
 		var began int64
 		err := tx.Row(`SELECT began FROM session WHERE id = $1 AND account = $2 AND epoch = $3`,
@@ -180,24 +212,37 @@ func (s *Store) End(_ context.Context, uid account.UID, epoch int64, id [16]byte
 		case err != nil:
 			return err
 		}
-		return revoke(tx, uid, id, session.RevokedUntil(engine.FromMicros(began)))
+		r := session.Record{ID: id, Account: uid, Epoch: epoch, Began: engine.FromMicros(began)}
+		return signOut(tx, r, now, limits)
 	})
 }
 
 // EndOthers implements session.Store.
-func (s *Store) EndOthers(ctx context.Context, own session.Record, now time.Time) error {
-	e := entry(ctx, audit.SessionsEnd, now)
+func (s *Store) EndOthers(ctx context.Context, own session.Record, now time.Time,
+	limits ...throttle.Allowance) error {
+	e, place := entry(ctx, audit.SessionsEnd, now), account.NewUID(now)
 	return s.engine.Write(func(tx engine.Tx) error {
-		a, err := scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1 AND epoch = $2
-			AND closed IS NULL AND NOT held RETURNING `+accountColumns, own.Account[:], own.Epoch-1))
-		if errors.Is(err, errNoAccount) && tx.Repeated() {
+		if err := tx.Lock(placeKeys(limits)...); err != nil {
+			return err
+		}
+		if tx.Repeated() {
 			if done, err := e.added(tx); err != nil || done {
 				return err // an earlier run was committed
 			}
 		}
+		if wait, err := longestWait(tx, limits, now); err != nil {
+			return err
+		} else if wait.For > 0 {
+			return account.SessionEndRefusal(wait)
+		}
+		a, err := scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1 AND epoch = $2
+			AND closed IS NULL AND NOT held RETURNING `+accountColumns, own.Account[:], own.Epoch-1))
 		if errors.Is(err, errNoAccount) {
 			return session.ErrDenied
 		} else if err != nil {
+			return err
+		}
+		if err := takePlaces(tx, limits, place, now); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(`DELETE FROM session WHERE account = $1`, own.Account[:]); err != nil {

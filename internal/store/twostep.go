@@ -64,15 +64,21 @@ func (s *Store) StartApp(_ context.Context, proved account.Account, sealed []byt
 // changeApp makes a change of an app, unless an earlier run of the transaction has made it.
 func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.AppChange, now time.Time,
 	change func(engine.Tx, account.Account) error) (a account.Account, err error) {
-	e := entry(ctx, action, now)
+	e, place := entry(ctx, action, now), c.Message
+	if place == (mailmsg.ID{}) {
+		place = mailmsg.ID(account.NewUID(now))
+	}
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
-		if a, err = lockProved(tx, c.Account, now); err != nil {
+		if a, err = lockActive(tx, c.Account, now); err != nil {
 			return err
 		}
 		if tx.Repeated() {
 			if done, err := e.added(tx); err != nil || done {
-				return err
+				return err // before checkProved: an earlier run may have turned the app on
 			}
+		}
+		if err := checkProved(a, c.Account); err != nil {
+			return err
 		}
 		if err := mayChangeFactors(tx, c.Allowances, now); err != nil {
 			return err
@@ -80,7 +86,7 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 		if err := change(tx, a); err != nil {
 			return err
 		}
-		if err := takePlaces(tx, c.Allowances, c.Message, now); err != nil {
+		if err := takePlaces(tx, c.Allowances, place, now); err != nil {
 			return err
 		}
 		if a, err = setFactors(tx, a); err != nil {
@@ -126,13 +132,22 @@ func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Tim
 		if err := setRecoveryCodes(tx, a, c.Codes); err != nil {
 			return err
 		}
-		// Sessions that began with the password alone, and options for a new passkey, end.
-		_, err = tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:])
-		if err == nil {
-			_, err = tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:])
+		// Sessions that began with the password alone, options for a new passkey, and a change of the address that was
+		// asked for without a code, end.
+		if err := removeEmailLinks(tx, a); err != nil {
+			return err
 		}
-		return err
+		return endSessions(tx, a)
 	})
+}
+
+// endSessions raises the epoch of an account, which ends all its sessions, and removes their records.
+func endSessions(tx engine.Tx, a account.Account) error {
+	_, err := tx.Exec(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1`, a.UID[:])
+	if err == nil {
+		_, err = tx.Exec(`DELETE FROM session WHERE account = $1`, a.UID[:])
+	}
+	return err
 }
 
 // setRecoveryCodes replaces the recovery codes of an account.
@@ -179,6 +194,12 @@ func (s *Store) RemoveFactors(ctx context.Context, tenant int64, user string, n 
 			return err
 		}
 		before := a.Factors.String()
+		switch a.Factors { // the message says what the account had
+		case account.FactorApp:
+			n.Detail = mailmsg.AppAlone
+		case account.FactorPasskey:
+			n.Detail = mailmsg.PasskeysAlone
+		}
 		for _, table := range []string{"totp", "passkey", "session"} {
 			if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
 				return err

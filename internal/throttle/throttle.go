@@ -9,6 +9,43 @@
 //
 // The first two are sliding windows: a place is free again when the oldest of the last Limit times
 // is Per ago, and not at the turn of an hour.
+//
+// # Who can fill a limit
+//
+// Somebody who can fill a limit can block the owner of an account with it. So nothing that the owner needs to get an
+// account back is counted together with what an attacker can do who has only the name, only a session cookie, only
+// the password, or the mailbox that the account was moved to.
+//
+//	limit                    counted by                  who can fill it        what it blocks
+//	PasswordsPerAccount      account                     password               a new password by the old one; not
+//	                                                                            by a link
+//	ResetsPerNetwork         account, network            name, in that network  links for people in that network
+//	ResetsPerAccount         account                     name, from 4 networks  messages with links for a day; not
+//	                                                                            links, NotMe, or operators
+//	ResetsPerRecipient       address                     name, from 4 networks  the same
+//	ResetsPerPerson          address, all tenants        name, from 10 networks the same
+//	ResetUsesPerAccount      account, changes of address that mailbox           links to that mailbox; none without
+//	                                                                            a message
+//	NotMePerAccount          account, changes of address that mailbox           links to that mailbox, not those to
+//	                                                                            mailboxes before it
+//	EmailRequestsPerAccount  account                     password               another address; not the way back to
+//	                                                                            the one before
+//	LeavesPerAccount         account                     password               leaving; not staying or a reset
+//	FactorChangesPerAccount  account                     password               another app or passkey
+//	FactorRemovalsPerAccount account                     password               nothing: there are no more to remove
+//	RecoveryCodesPerAccount  account                     password, code         other recovery codes
+//	SessionEndsPerAccount    account, and how            cookie; password       ends of sessions by a cookie; those
+//	                                                                            by the password apart
+//	WrongCodes               account, password           password               codes, until there is a new password
+//	WrongCodesInAll          account                     password, mailbox      codes for a day; no new password
+//	ChangesPerAccount        account, kind of change     cookie; password       changes of the name and the
+//	                                                                            language; beginnings of an app apart
+//	ForgottenPerAddress      network                     anybody in it          rows from the network
+//	FailedSignIns            name                        name                   unknown browsers, 15 minutes; those
+//	                                                                            that have a device token are counted
+//	                                                                            apart, and a reset gives one
+//
+// The limits of signups and of activation messages are for accounts that nobody uses yet.
 package throttle
 
 import (
@@ -49,8 +86,20 @@ var (
 	// PasswordsPerAccount holds for changes of the password of one account by somebody who knows it. Each
 	// sends a message.
 	PasswordsPerAccount = Rule{10, 24 * time.Hour}
-	// FactorChangesPerAccount holds for changes of the second factors of one account. Each sends a message.
-	FactorChangesPerAccount = Rule{10, 24 * time.Hour}
+	// FactorChangesPerAccount holds for the second factors that are added to one account, and
+	// FactorRemovalsPerAccount for those that are removed: as many as there can be within a day, the app, 20
+	// passkeys, and those that are added meanwhile. So nobody can keep the owner from removing what they added. Each
+	// change sends a message.
+	FactorChangesPerAccount  = Rule{10, 24 * time.Hour}
+	FactorRemovalsPerAccount = Rule{31, 24 * time.Hour}
+	// SessionEndsPerAccount holds for ends of all sessions of one account, by a session and by a proof of the
+	// password each.
+	SessionEndsPerAccount = Rule{100, 24 * time.Hour}
+	// SignOutsPerAccount holds for ends of single sessions of one account that are stored until these would have
+	// ended. It refuses nothing: the next one ends all sessions, for which one number is enough.
+	SignOutsPerAccount = Rule{200, 24 * time.Hour}
+	// RecoveryCodesPerAccount holds for renewals of the recovery codes of one account.
+	RecoveryCodesPerAccount = Rule{10, 24 * time.Hour}
 	// WrongCodes holds for wrong codes of second factors of one account, with the right password.
 	WrongCodes = Rule{10, time.Hour}
 	// WrongCodesInAll holds for wrong codes of one account whatever its password was.
@@ -65,13 +114,16 @@ var (
 	ResetsPerAccount   = Rule{10, 24 * time.Hour}
 	ResetsPerRecipient = Rule{10, 24 * time.Hour}
 	ResetsPerPerson    = Rule{30, 24 * time.Hour}
-	// ResetUsesPerAccount holds for changes of the password of one account by a link, and NotMePerAccount for
-	// uses of links in messages about its changes.
+	// ResetUsesPerAccount holds for changes of the password of one account by a link in a message, and
+	// NotMePerAccount for uses of links in messages about its changes. Both are counted apart for each address that
+	// the account had.
 	ResetUsesPerAccount = Rule{10, 24 * time.Hour}
 	NotMePerAccount     = Rule{10, 24 * time.Hour}
 	// ChangesPerAccount holds for changes of one account that send no message: of the name, the language and the
-	// names of passkeys, and for beginning to set up an authenticator app.
+	// names of passkeys together, and for beginnings to set up an authenticator app.
 	ChangesPerAccount = Rule{100, 24 * time.Hour}
+	// LeavesPerAccount holds for how often the owner of one account may leave. Each sends a message.
+	LeavesPerAccount = Rule{3, 24 * time.Hour}
 	// EmailRequestsPerAccount holds for the messages of one account that confirm another address. It is no more
 	// than MessagesPerRecipient, so a person with one account learns of this limit first.
 	EmailRequestsPerAccount = Rule{3, 24 * time.Hour}
@@ -175,7 +227,10 @@ const (
 	LimitCode          = "code"           // wrong codes of an account's second factor
 	LimitReset         = "reset"          // messages with a reset link of an account
 	LimitNotMe         = "not_me"         // uses of links in messages about changes of an account
+	LimitLeave         = "leave"          // leaves of an account's owner
 	LimitChanges       = "changes"        // changes of an account that send no message
+	LimitSessions      = "sessions"       // ends of all sessions of an account
+	LimitRecoveryCodes = "recovery_codes" // renewals of an account's recovery codes
 	LimitFailures      = "failures"       // failed signups from an address
 	LimitFailuresSite  = "failures_site"  // failed signups from an IPv6 /48
 	LimitName          = "name"           // wrong passwords for a name

@@ -92,11 +92,22 @@ func TestSignInOnActivationPage(t *testing.T) {
 	t.Run("of another account that is not active", func(t *testing.T) {
 		s := newPageServer(t)
 		s.onSignIn("MD5", 0, replyError(403, "not_activated", "x"))
-		p := openTab(t, s, "/activated.html")
+		p := openTab(t, s, "/activate/done?token=secret")
+		p.wait(`location.pathname === "/activated.html"`)
+		p.do(chromedp.Reload())
 		p.ready()
 		p.fill("user", "alex", "password", testPassword)
 		p.submit()
 		p.wait(`document.activeElement.id === "inactive-title"`)
+	})
+
+	t.Run("without a link the page is that for signing in", func(t *testing.T) {
+		p := openTab(t, newPageServer(t), "/activated.html")
+		p.wait(`location.pathname + location.search === "/login.html"`)
+		p.ready()
+		if body := p.body(); strings.Contains(body, "Account activated") {
+			t.Errorf("the page says %s", body)
+		}
 	})
 
 	t.Run("without a shift of the layout", func(t *testing.T) {

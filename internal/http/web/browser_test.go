@@ -189,7 +189,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 			"1733000000.eml", "phones@phone.test", "alex@example.org", "Sat, 28 Nov 2026 21:10:00 +0000",
 			"Activate your account", "Hello,\n\nopen this link within 7 days:\n\n" +
 				"https://phone.test/activate.ashx?token=" + strings.Repeat("abcdefgh", 6) + "\n",
-			"/activate/done?token=secret", "",
+			"/activate/done?token=secret", "", "Activate the account",
 		}}}},
 		"/devmail/none": {"devmail", devMailPage{f, nil}},
 	}
@@ -204,9 +204,16 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	views["/confirm-email.html"] = view{"confirmemail", confirmEmailPage{f, "alex", "new@example.org"}}
 	views["/confirm-email/lost"] = view{"confirmemail", confirmEmailPage{frame: f}}
 	views["/forgot.html"] = view{"forgot", forgotPage{f}}
-	views["/reset.html"] = view{"reset", resetPage{f, []string{"alex"}}}
-	views["/reset/several"] = view{"reset", resetPage{f, []string{"alex", "bea"}}}
+	views["/reset.html"] = view{"reset", resetPage{frame: f, Users: []string{"alex"}}}
+	views["/reset/several"] = view{"reset", resetPage{frame: f, Users: []string{"alex", "bea"}}}
+	views["/reset/kept"] = view{"reset", resetPage{f, []string{"alex", "bea"}, []string{"bea"}}}
 	views["/reset/lost"] = view{"reset", resetPage{frame: f}}
+	cut := f
+	cut.CutLink = true
+	views["/reset/cut"] = view{"reset", resetPage{frame: cut}}
+	views["/not-me/cut"] = view{"notme", notMePage{frame: cut}}
+	views["/stay/cut"] = view{"stay", stayPage{frame: cut}}
+	views["/confirm-email/cut"] = view{"confirmemail", confirmEmailPage{frame: cut}}
 	views["/leave.html"] = view{"leave", leavePage{in, "alex@example.org", 400}}
 	views["/stay.html"] = view{"stay", stayPage{f, "alex", time.Date(2026, 3, 8, 12, 0, 0, 0, time.UTC)}}
 	views["/stay/lost"] = view{"stay", stayPage{frame: f}}

@@ -92,7 +92,8 @@ func TestConfirmPage(t *testing.T) {
 		p, forms := open(t, good)
 		p.fill("password", "something else")
 		p.submit()
-		want := []string{"That is not the password of this account. Check it and try again"}
+		want := []string{"That is not the password of this account. Check it and try again. " +
+			"If you have forgotten it, see below the form"}
 		if got := p.problems(); !slices.Equal(got, want) {
 			t.Errorf("problems %q", got)
 		}

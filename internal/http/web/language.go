@@ -19,11 +19,14 @@ type pageLanguage struct {
 	chosen bool
 }
 
-// pageLanguage returns the language that ?lang= in the address asks for, or else the one that the browser
-// asks for. It is for pages: programs get English.
+// pageLanguage returns the language that ?lang= in the address asks for, or else that of the person who is signed
+// in, or else the one that the browser asks for. It is for pages: programs get English.
 func (s *Site) pageLanguage(r *request) pageLanguage {
 	if tag, ok := requestedLanguage(r.URL); ok {
 		return pageLanguage{tag, true}
+	}
+	if r.lang != "" {
+		return pageLanguage{tag: r.lang}
 	}
 	return pageLanguage{tag: s.browserLanguage(r)}
 }

@@ -334,3 +334,26 @@ func TestErrorPageLanguage(t *testing.T) {
 		t.Errorf("the page of a 500 is %s", a.body)
 	}
 }
+
+// TestOwnLanguage checks that a person who is signed in has the pages in the language of the account, unless the
+// address asks for another one.
+func TestOwnLanguage(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	who := s.active(t, "a.test")
+	v := s.visitor("a.test")
+	in := []string{"Cookie", v.signIn(t, who.user, who.password).cookies(), "Accept-Language", "en"}
+	v.proveForm(t, who, "/profile.ashx", "lang=ar").wantStatus(t, 200)
+	for _, path := range []string{
+		"/", "/account.html", "/profile.html", "/password.html", "/sessions.html", "/two-step.html", "/passkeys.html",
+		"/leave.html", "/login.html", "/forgot.html", "/provision?format=linphone",
+	} {
+		query := "?"
+		if strings.Contains(path, "?") {
+			query = "&"
+		}
+		wantWords(t, v.get(t, path, in...), `<html lang="ar"`)
+		wantWords(t, v.get(t, path+query+"lang=de", in...), `<html lang="de"`)
+	}
+	wantWords(t, v.get(t, "/login.html", "Accept-Language", "en"), `<html lang="en"`)
+}

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
@@ -61,7 +60,7 @@ func (s *Site) stayPage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return s.linkPage(w, status, sp, "stay", stayPage{s.switching(r.tenant, sp), a.User, a.Leaving})
+	return s.linkPage(w, status, sp, "stay", stayPage{s.linkFrame(r, sp), a.User, a.Leaving})
 }
 
 // stay uses up the link of the message about leaving. It starts no session.
@@ -101,12 +100,14 @@ func (s *Site) writeData(w http.ResponseWriter, r *request, a account.Account, _
 	if err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(d, "", "  ")
-	if err != nil {
-		return err
-	}
 	w.Header().Set("Content-Disposition",
 		mime.FormatMediaType("attachment", map[string]string{"filename": a.User + "@" + r.tenant.Host + ".json"}))
-	answer.Bytes(w, http.StatusOK, answer.JSONType, append(b, '\n'))
+	w.Header()["Content-Type"] = answer.JSONType
+	if err := d.Write(r.Context(), w); err != nil {
+		if r.Context().Err() == nil {
+			s.deps.Log.ErrorContext(r.Context(), "data file not complete", "request", r.from.Request, "err", err)
+		}
+		panic(http.ErrAbortHandler) // the client must not take it for complete
+	}
 	return nil
 }

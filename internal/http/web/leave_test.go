@@ -133,13 +133,48 @@ func TestLeave(t *testing.T) {
 			t.Errorf("headers %v", a.header)
 		}
 	})
-	t.Run("leaves no link that changes the account but those of its owner", func(t *testing.T) {
+	t.Run("is undone by a new password by a reset link", func(t *testing.T) {
 		who := s.active(t, "a.test")
-		reset := s.resetToken(t, who)
+		early := s.resetToken(t, who)
 		s.left(t, who)
-		s.visitor("a.test").get(t, "/reset.ashx?token="+reset).wantError(t, 404, "not_found")
-		s.visitor("a.test").postForm(t, "/reset.ashx", s.newKeys(who, otherWords).with("token="+reset).String()).
-			wantError(t, 404, "not_found")
+		v := s.visitor("a.test")
+		v.get(t, "/reset.ashx?token="+early).wantStatus(t, 200)
+		s.Advance(time.Second) // the newest message is of the latest second
+		reset := s.resetToken(t, who)
+		page := v.get(t, "/reset.html?token="+reset)
+		page.wantStatus(t, 200)
+		wantWords(t, page, "which somebody asked to have deleted, is kept")
+		v.postForm(t, "/reset.ashx", s.newKeys(who, otherWords).with("token="+reset).String()).wantStatus(t, 200)
+		s.Must(s.Outbox.Flush(t.Context()))
+		if !slices.ContainsFunc(s.messages(t, who.email), func(m message) bool {
+			text := strings.Join(strings.Fields(m.text), " ")
+			return strings.Contains(text, "The account, which somebody had asked to have deleted, is kept.")
+		}) {
+			t.Errorf("no message says that the account is kept: %+v", s.messages(t, who.email))
+		}
+		who.password = otherWords
+		if !s.signsIn(t, who) {
+			t.Error("the new password does not work")
+		}
+		s.wantActions(t, who, "password.link by system", "account.leave by person", "password.link by system",
+			"account.stay by person", "password.reset by person")
+		page = v.get(t, "/reset.html?token="+reset)
+		page.wantStatus(t, 404)
+	})
+	t.Run("works three times a day", func(t *testing.T) {
+		who := s.active(t, "a.test")
+		for range 3 {
+			s.Advance(time.Second) // the newest message is of the latest second
+			s.stay(t, "a.test", s.left(t, who)).wantStatus(t, 200)
+		}
+		a := s.visitor("a.test").prove(t, "POST", "/leave.ashx", who)
+		a.wantError(t, 429, "rate_limited")
+		if a.header.Get("Dialtone-Rule") != "leave" || a.header.Get("Retry-After") == "" {
+			t.Errorf("headers %v", a.header)
+		}
+		if !s.signsIn(t, who) {
+			t.Error("the account is not active")
+		}
 	})
 }
 
@@ -237,19 +272,19 @@ func TestStayPageChecksLink(t *testing.T) {
 		s.visitor("a.test").get(t, "/stay.html?token="+token).wantStatus(t, 200)
 		s.visitor("a.test").do(t, "HEAD", "/stay.html?token="+token, "").wantStatus(t, 200)
 	}
-	dead := func(a answer) {
+	dead := func(a answer, says string) {
 		t.Helper()
 		a.wantStatus(t, 404)
-		wantWords(t, a, "This link no longer works", `href="/login.html"`)
+		wantWords(t, a, says, `href="/login.html"`)
 		if strings.Contains(a.body, who.user) || strings.Contains(a.body, `action="/stay.ashx"`) {
 			t.Errorf("the page of a dead link has a name or a form:\n%s", a.body)
 		}
 	}
-	dead(s.visitor("b.test").get(t, "/stay.html?token="+token))
+	dead(s.visitor("b.test").get(t, "/stay.html?token="+token), deadLink(token))
 	s.stay(t, "a.test", token).wantStatus(t, 200)
-	dead(s.visitor("a.test").get(t, "/stay.html?token="+token))
-	dead(s.visitor("a.test").get(t, "/stay.html?token=x"))
-	dead(s.visitor("a.test").get(t, "/stay.html"))
+	dead(s.visitor("a.test").get(t, "/stay.html?token="+token), deadLink(token))
+	dead(s.visitor("a.test").get(t, "/stay.html?token=x"), deadLink("x"))
+	dead(s.visitor("a.test").get(t, "/stay.html"), deadLink(""))
 }
 
 // wantWords checks that a page has some texts.

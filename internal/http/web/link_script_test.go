@@ -11,7 +11,7 @@ import (
 )
 
 // onLink makes the server show a page for the link with the token secret, until it is used, and the page
-// of a link that does not work otherwise. used marks the link as used.
+// of a link that does not work otherwise, or of one that lacks its token. used marks the link as used.
 func (s *pageServer) onLink(t *testing.T, path, lost string) (used func()) {
 	t.Helper()
 	gone := false
@@ -24,6 +24,9 @@ func (s *pageServer) onLink(t *testing.T, path, lost string) (used func()) {
 		v, status := site.views[path], 200
 		if gone || tokenOf(r.URL) != "secret" {
 			v, status = site.views[lost], 404
+		}
+		if tokenOf(r.URL) == "" {
+			v = site.views[strings.Replace(lost, "/lost", "/cut", 1)]
 		}
 		s.mu.Unlock()
 		tag, chosen := requestedLanguage(r.URL)
@@ -121,6 +124,40 @@ func TestLinkPagesLoadedAgain(t *testing.T) {
 			p.wait(`document.getElementById("lost-title")?.checkVisibility() && done.hidden`)
 			p.do(chromedp.Reload())
 			p.wait(`document.getElementById("lost-title")?.checkVisibility() && done.hidden`)
+		})
+	}
+}
+
+// TestCopiedAddress checks that the address of a page which a link led to does not work elsewhere, and that the page
+// there says how to get the link.
+func TestCopiedAddress(t *testing.T) {
+	for _, c := range []struct{ path, lost, says string }{
+		{"/reset.html", "/reset/lost", "Get a new link"},
+		{"/not-me.html", "/not-me/lost", "ask the operator of Dialtone"},
+		{"/stay.html", "/stay/lost", "Sign in"},
+		{"/confirm-email.html", "/confirm-email/lost", "Enter the address again"},
+	} {
+		t.Run(c.path, func(t *testing.T) {
+			s := newPageServer(t)
+			s.onLink(t, c.path, c.lost)
+			p := openTab(t, s, c.path+"?token=secret&lang=en")
+			p.ready()
+			p.wait(`!location.href.includes("secret")`)
+			address := eval[string](p, `location.pathname + location.search`)
+			other := openTab(t, s, "/login.html") // another entry of the history does not have the token
+			other.do(chromedp.Navigate(s.URL + address))
+			other.wait(`document.getElementById("lost-title")?.checkVisibility()`)
+			for _, want := range []string{
+				"This link does not work", "Part of the link is missing. Open it from the message again",
+				"The address of a page that is already open does not work there", c.says,
+			} {
+				if got := other.text("start"); !strings.Contains(got, want) {
+					t.Errorf("the page says %q, want %q", got, want)
+				}
+			}
+			if got := eval[string](other, `document.title`); !strings.HasPrefix(got, "This link does not work ") {
+				t.Errorf("the title is %q", got)
+			}
 		})
 	}
 }

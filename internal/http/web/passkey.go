@@ -256,10 +256,16 @@ func readPasskeyID(w http.ResponseWriter, r *http.Request, _ *session.Attempt) (
 	return passkeyID(text.Value)
 }
 
-// removePasskey removes a passkey of an account whose owner has proved to be there.
+// removePasskey removes a passkey of an account whose owner has proved to be there. That ends all sessions; the
+// one of the request continues.
 func (s *Site) removePasskey(w http.ResponseWriter, r *request, proved account.Account, id []byte) error {
-	if err := s.deps.Accounts.RemovePasskey(r.Context(), r.tenant, proved, id, r.from); err != nil {
+	continues, how := s.continues(r, proved)
+	a, err := s.deps.Accounts.RemovePasskey(r.Context(), r.tenant, proved, id, r.from)
+	if err != nil {
 		return err
+	}
+	if continues {
+		setGrant(w, r, s.deps.Authenticator.Continue(r.Context(), r.tenant, a, r.from, how))
 	}
 	return answer.JSON(w, http.StatusOK, onlyOK{true})
 }

@@ -154,11 +154,23 @@ func TestPasskeys(t *testing.T) {
 	s.addKey(t, who, second)
 	response = k.Get(t, v.keyOptions(t), s.pageOf("a.test"))
 	removal := url.Values{"do": {"remove"}, "id": {k.Text()}, "response": {response}}
-	v.changeKeys(t, removal).wantJSON(t, 200)
+	thief := s.visitor("a.test").useKey(t, k).cookies()
+	response = k.Get(t, v.keyOptions(t), s.pageOf("a.test"))
+	removal.Set("response", response)
+	a = v.changeKeys(t, removal, "Cookie", cookies)
+	a.wantJSON(t, 200)
+	if v.signedIn(t, thief) || v.signedIn(t, cookies) || !v.signedIn(t, a.cookies()) {
+		t.Error("other sessions continue, or the own one does not")
+	}
+	cookies = a.cookies()
 	wantRule(t, v.changeKeys(t, removal), 409, "passkey_stale")
 	wantRule(t, v.useKey(t, k), 401, "passkey")
 	wantRule(t, v.proveForm(t, who, "/passkey-remove.ashx", id), 400, "id.gone")
-	v.proveForm(t, who, "/passkey-remove.ashx", "id="+second.Text()).wantJSON(t, 200)
+	// Without a session there is none to continue.
+	if a := v.proveForm(t, who, "/passkey-remove.ashx", "id="+second.Text()); a.status != 200 || a.cookies() != "" {
+		t.Errorf("%d with the cookies %q", a.status, a.cookies())
+	}
+	cookies = v.signIn(t, who.user, who.password).cookies()
 	if list := v.keys(t, cookies); len(list) != 0 {
 		t.Errorf("listed are %+v", list)
 	}
@@ -377,6 +389,17 @@ func TestNewPasskeyRefused(t *testing.T) {
 		options := v.newKeyOptions(t, who)
 		s.Advance(session.ChallengeLife)
 		wantRule(t, add(options, page), 409, "passkey_stale")
+	})
+	t.Run("from before the first passkey", func(t *testing.T) {
+		other := s.active(t, "a.test")
+		options := v.newKeyOptions(t, other)
+		s.Advance(time.Second)
+		s.addKey(t, other, passkeytest.New(t))
+		wantRule(t, add(options, page), 409, "passkey_stale")
+		s.addKey(t, other, passkeytest.New(t))
+		if list, err := s.Store.Passkeys(t.Context(), s.find(t, other).UID); err != nil || len(list) != 2 {
+			t.Errorf("%d passkeys, %v", len(list), err)
+		}
 	})
 	t.Run("after the password was changed", func(t *testing.T) {
 		options := v.newKeyOptions(t, who)

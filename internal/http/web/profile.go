@@ -63,7 +63,7 @@ func (s *Site) confirmEmailPage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	return s.linkPage(w, status, sp, "confirmemail", confirmEmailPage{s.switching(r.tenant, sp), a.User, email})
+	return s.linkPage(w, status, sp, "confirmemail", confirmEmailPage{s.linkFrame(r, sp), a.User, email})
 }
 
 // confirmEmail sets the address that the link is for.

@@ -99,6 +99,9 @@ type frame struct {
 	Brand brand
 	// SignedIn is the user name of the person who is signed in, or empty.
 	SignedIn string
+	// CutLink says that the page is for a link in a message, and that its address has no token, or only a part of
+	// one: the page removes the token from the address bar, where people then copy the rest.
+	CutLink bool
 }
 
 // To returns the address of another page, in the language that was chosen.
@@ -193,10 +196,11 @@ func (p loginPage) Form() signInForm {
 // forgotPage is /forgot.html.
 type forgotPage struct{ frame }
 
-// resetPage is /reset.html. Users are the accounts that the link is for, and none if it does not work.
+// resetPage is /reset.html. Users are the accounts that the link is for, and none if it does not work. Kept are those
+// whose owners have left.
 type resetPage struct {
 	frame
-	Users []string
+	Users, Kept []string
 }
 
 // One returns the only user, or "" if there are several.
@@ -390,8 +394,8 @@ type devMailPage struct {
 	Messages []devMail
 }
 
-// devMail is one message. Link is the activation link in it, and HTML the address of its HTML part.
-// Both can be empty.
+// devMail is one message. Link is the link in it, Button the label of the message's own button for it, and HTML the
+// address of its HTML part. Each can be empty.
 type devMail struct {
-	File, From, To, Date, Subject, Text, Link, HTML string
+	File, From, To, Date, Subject, Text, Link, HTML, Button string
 }

@@ -90,13 +90,13 @@ func allPages(text string) map[string]view {
 		"copied":  {"provision", provisionPage{frame: in, setup: setup{Program: "baresip"}, Text: text}},
 		"error":   {"error", errorPage{f, 500, "error.server_error", text}},
 		"gone":    {"error", errorPage{f, 404, "error.gone", text}},
-		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text, ""}, {}}}},
+		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text, "", text}, {}}}},
 		"switch":  {"home", homePage{frame{Product: text, Host: text, Switch: true}}},
 		"no mail": {"devmail", devMailPage{f, nil}},
 
 		"forgot":        {"forgot", forgotPage{f}},
-		"reset":         {"reset", resetPage{f, []string{text}}},
-		"reset several": {"reset", resetPage{f, []string{text, text + text}}},
+		"reset":         {"reset", resetPage{f, []string{text}, []string{text}}},
+		"reset several": {"reset", resetPage{frame: f, Users: []string{text, text + text}}},
 		"reset lost":    {"reset", resetPage{frame: f}},
 		"notme":         {"notme", notMePage{f, text, text, true, true, 1}},
 		"notme lost":    {"notme", notMePage{frame: f}},
@@ -362,7 +362,7 @@ func TestLimitTexts(t *testing.T) {
 		"reset":    {"rate_password"},
 		"profile":  {"rate_changes", "rate_email"},
 		"passkeys": {"rate_changes", "rate_factors"},
-		"two-step": {"rate_changes", "rate_factors"},
+		"two-step": {"rate_changes", "rate_factors", "rate_codes"},
 		"notme":    {"rate_link"},
 	} {
 		out, err := p.render(i18n.English, page, allPages("plain")[page].data)
@@ -458,8 +458,8 @@ func TestActivationPage(t *testing.T) {
 		activationHeld:     {"This account is disabled", []string{"phone.test"}, []string{login, signup, again}},
 		activationConfirm: {
 			"Activate your account",
-			[]string{`value="alex"`, `action="/activate.ashx"`},
-			[]string{signup, again, "token"},
+			[]string{`value="alex"`, `action="/activate.ashx"`, signup, "or ask the operator of"},
+			[]string{again, "token"},
 		},
 	}
 	for _, state := range activationStates {

@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/http/answer"
 	"dialtone/internal/http/form"
+	"dialtone/internal/secret"
 )
 
 // forgot notes that somebody has forgotten a password. The answer is the same for every account and for
@@ -91,11 +92,18 @@ func (s *Site) resetPage(w http.ResponseWriter, r *request) error {
 	if len(list) > 0 {
 		first = list[0]
 	}
+	p := resetPage{Users: usersOf(list)}
+	for _, a := range list {
+		if a.State() == account.Leaving {
+			p.Kept = append(p.Kept, a.User)
+		}
+	}
 	status, sp, err := linkOutcome(sp, first, err)
 	if err != nil {
 		return err
 	}
-	return s.linkPage(w, status, sp, "reset", resetPage{s.switching(r.tenant, sp), usersOf(list)})
+	p.frame = s.linkFrame(r, sp)
+	return s.linkPage(w, status, sp, "reset", p)
 }
 
 // notMePage shows the form for somebody who did not make a change, and what it undoes. It uses nothing up.
@@ -106,7 +114,7 @@ func (s *Site) notMePage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	p := notMePage{frame: s.switching(r.tenant, sp), User: u.Account.User, Stays: !u.Account.Leaving.IsZero(),
+	p := notMePage{frame: s.linkFrame(r, sp), User: u.Account.User, Stays: !u.Account.Leaving.IsZero(),
 		App: u.App, Passkeys: u.Passkeys}
 	if u.Email != u.Account.Email {
 		p.Email = u.Email
@@ -124,6 +132,14 @@ func linkOutcome(sp pageLanguage, of account.Account, err error) (int, pageLangu
 		return http.StatusOK, pageLanguage{of.Lang, true}, nil
 	}
 	return http.StatusOK, sp, err
+}
+
+// linkFrame returns the frame of a page whose address has a token.
+func (s *Site) linkFrame(r *request, sp pageLanguage) frame {
+	f := s.switching(r.tenant, sp)
+	_, whole := secret.ParseToken(tokenOf(r.URL))
+	f.CutLink = !whole
+	return f
 }
 
 // linkPage writes a page whose address has a token.

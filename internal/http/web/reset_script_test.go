@@ -52,6 +52,10 @@ func TestForgotPage(t *testing.T) {
 			"or contact the operator of Dialtone."; !strings.Contains(text, want) {
 			t.Errorf("the page says %q", text)
 		}
+		if want := "You entered: " + account + "\n"; !strings.Contains(text, want) {
+			t.Errorf("the page says %q, want %q", text, want)
+		}
+		text = strings.ReplaceAll(text, account, "")
 		if i > 0 && text != said {
 			t.Errorf("the page says %q, and %q before", text, said)
 		}
@@ -72,6 +76,15 @@ func TestForgotPage(t *testing.T) {
 		p.submit()
 		p.wait(answer)
 	}
+}
+
+// TestForgottenName checks that a name that was typed for signing in need not be typed again.
+func TestForgottenName(t *testing.T) {
+	p := openTab(t, newPageServer(t), "/login.html")
+	p.ready()
+	p.fill("user", "alex")
+	p.do(chromedp.Click(chromedp.CSS(`main a[href="/forgot.html"]`)))
+	p.wait(`location.pathname === "/forgot.html" && document.getElementById("account")?.value === "alex"`)
 }
 
 // TestResetPage checks what the page sends, and what it keeps of the link.
@@ -116,7 +129,7 @@ func TestResetPage(t *testing.T) {
 		t.Errorf("the page says %q", got)
 	}
 	if got := eval[string](p, `JSON.stringify(sessionStorage) + location.pathname + location.search`); got !=
-		`{"user":"bea"}/reset/several?lang=en` {
+		`{"user":"bea","chosen":"bea"}/reset/several?lang=en` {
 		t.Errorf("the tab keeps %s", got)
 	}
 	if len(forms()) != 1 {
@@ -156,14 +169,40 @@ func TestNotMePage(t *testing.T) {
 	if n := len(forms()); n != 0 {
 		t.Fatalf("the page sent %d forms by itself", n)
 	}
+	// What a message is about was added before the message was read, and is removed too.
+	removed := []string{
+		"The authenticator app is removed: it was added at the time of that message or later.",
+		"Passkeys that were added at the time of that message or later are removed.",
+	}
+	for _, want := range removed {
+		if got := p.text("start"); !strings.Contains(got, want) {
+			t.Errorf("the page says %q, want %q", got, want)
+		}
+	}
 	p.submit()
 	p.wait(`!done.hidden && document.activeElement.id === "done-title"`)
+	for _, want := range removed {
+		if got := p.text("done"); !strings.Contains(got, want) {
+			t.Errorf("after the button, the page says %q, want %q", got, want)
+		}
+	}
 	if got := p.text("done"); !strings.Contains(got, "alex@example.org") || !strings.Contains(got, "is kept") ||
 		!strings.Contains(got, "authenticator app") || !strings.Contains(got, "for the account alex") {
 		t.Errorf("the page says %q", got)
 	}
 	p.do(chromedp.Click(chromedp.ID("choose")))
 	p.wait(`location.pathname === "/reset.html" && !location.href.includes("next")`)
+	s.onPost("/reset.ashx", reply(200, `{"ok":true,"user":"alex"}`))
+	p.ready()
+	p.fill("password", testPassword)
+	p.submit()
+	p.wait(`!done.hidden && document.activeElement.id === "done-title"`)
+	p.do(chromedp.NavigateBack())
+	p.wait(`location.pathname === "/not-me.html" && document.getElementById("chosen")?.checkVisibility()`)
+	if got := p.text("done"); strings.Contains(got, "Until you have saved") || p.visible("choose") ||
+		!strings.Contains(got, "If you have just chosen a password, it is saved") {
+		t.Errorf("after a new password, the page says %q", got)
+	}
 	if got := fmt.Sprint(forms()); got != "[map[token:[secret]]]" {
 		t.Errorf("the server got %s", got)
 	}

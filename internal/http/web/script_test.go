@@ -435,8 +435,8 @@ func TestSignUpPage(t *testing.T) {
 			{
 				name:   "too many messages to the address",
 				answer: withHeader("Dialtone-Rule", "recipient", replyError(429, "rate_limited", "x")),
-				problem: "Too many messages were sent to this email address. " +
-					"Look for an earlier one, or try again later",
+				problem: "This email address gets no more messages about signing up for now: there were too many, " +
+					"or its owner has removed an account. Look for an earlier message, or try again later",
 				focus: "summary",
 			},
 			{
@@ -962,7 +962,7 @@ func TestPageLayout(t *testing.T) {
 		"/two-step.html", "/two-step/on", "/two-step/required", "/account.html?next=phone&changed",
 		"/sessions.html", "/passkeys.html", "/passkeys/none", "/scan", "/scan/zoiper", "/copied", "/error", "/nowhere",
 		"/devmail", "/devmail/none",
-		"/forgot.html", "/reset.html", "/reset/several", "/reset/lost", "/not-me.html",
+		"/forgot.html", "/reset.html", "/reset/several", "/reset/lost", "/reset/cut", "/not-me.html", "/not-me/cut",
 		"/profile.html", "/confirm-email.html", "/confirm-email/lost",
 		"/leave.html", "/stay.html",
 	}

@@ -584,13 +584,26 @@ func TestDevMail(t *testing.T) {
 		return []web.DevMessage{
 			{File: "plain.eml", Subject: "canary-subject"},
 			{File: "a&b.eml", HTML: "<p>canary-html</p><script>alert(1)</script>"},
+			{
+				File: "stay.eml", Text: "https://a.test/stay.html?token=x",
+				HTML: `<a href="https://a.test/stay.html?token=x" class="b">Keep &amp; stay</a>`,
+			},
+			{File: "own.eml", Text: "https://a.test/not-me.html?token=x"},
 		}, nil
 	}})
 	v := s.visitor("localhost")
 	const frame = `<iframe class="message" src="/dev/mail/html?file=a%26b.eml" ` +
 		`sandbox="allow-popups allow-popups-to-escape-sandbox" `
 	page := v.get(t, "/dev/mail")
-	if strings.Count(page.body, "<iframe") != 1 || !strings.Contains(page.body, frame) ||
+	for _, want := range []string{
+		`href="https://a.test/stay.html?token=x" dir="auto">Keep &amp; stay</a>`,
+		`href="https://a.test/not-me.html?token=x" dir="auto">Open the link</a>`,
+	} {
+		if !strings.Contains(page.body, want) {
+			t.Errorf("%s is missing: %s", want, page.body)
+		}
+	}
+	if strings.Count(page.body, "<iframe") != 2 || !strings.Contains(page.body, frame) ||
 		!strings.HasSuffix(page.header.Get("Content-Security-Policy"), "; frame-src 'self'") {
 		t.Errorf("the page has no frame: %v\n%s", page.header, page.body)
 	}

@@ -107,6 +107,9 @@ func (s *Site) endSessions(w http.ResponseWriter, r *request) error {
 			}
 			http.Redirect(w, r.Request, s.newFrame(r.tenant, sp).To(sessionsPage)+said, http.StatusSeeOther)
 			return nil
+		case fault.Is(err, fault.Limited):
+			http.Redirect(w, r.Request, s.newFrame(r.tenant, sp).To(sessionsPage)+"#too-often", http.StatusSeeOther)
+			return nil
 		case fault.Is(err, fault.Unauthorized):
 			s.toLogin(w, r, "#ended")
 			return nil

@@ -266,3 +266,41 @@ func TestOwnerByProof(t *testing.T) {
 		v.get(t, "/sessions.ashx", "Cookie", c).wantError(t, 401, "unauthorized")
 	}
 }
+
+// TestEndOthersLimit checks that somebody with a stolen session ends the others as often as the limit permits, and
+// does not keep the owner from ending all by the password.
+func TestEndOthersLimit(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	who := s.active(t, "a.test")
+	v := s.visitor("a.test")
+	stolen := v.signIn(t, who.user, who.password).cookies()
+	for range 100 {
+		a := v.postForm(t, "/sessions.ashx", "end=others", "Cookie", stolen)
+		a.wantJSON(t, 200)
+		stolen = a.cookies()
+	}
+	owner := v.signIn(t, who.user, who.password).cookies()
+	a := v.postForm(t, "/sessions.ashx", "end=others", "Cookie", stolen)
+	wantRule(t, a, 429, "sessions")
+	if a.header.Get("Retry-After") == "" || a.cookies() != "" {
+		t.Errorf("headers %v", a.header)
+	}
+	a = v.postForm(t, "/sessions.ashx", "end=others", "Cookie", stolen, "Accept", "text/html")
+	if got := a.header.Get("Location"); a.status != 303 || got != "/sessions.html#too-often" {
+		t.Errorf("%d to %q", a.status, got)
+	}
+	if page := v.get(t, "/sessions.html", "Cookie", owner); !strings.Contains(page.body, `id="too-often"`) {
+		t.Error("the page does not say so")
+	}
+	if !v.signedIn(t, owner) {
+		t.Error("the owner's session has ended")
+	}
+	v.proveForm(t, who, "/sessions.ashx", "end=others").wantJSON(t, 200)
+	if v.signedIn(t, stolen) {
+		t.Error("the stolen session continues")
+	}
+	if n := s.Log.Count(`"sessions.end","outcome":"rate_limited"`); n != 2 {
+		t.Errorf("%d refusals are in the log", n)
+	}
+}

@@ -292,12 +292,19 @@ func (s *Site) loginPage(w http.ResponseWriter, r *request) error {
 // signedIn returns the account of the person who is signed in. Where the platform requires a second factor that
 // the account does not have, it fails with session.ErrFactorMissing, except for the pages that set one up, and
 // that for a forgotten password, which they link to.
-func (s *Site) signedIn(r *request) (account.Account, error) {
+//
+// From then on, the pages for the request are in the language of the account.
+func (s *Site) signedIn(r *request) (a account.Account, err error) {
 	path, _, _ := strings.Cut(r.URL.Path, ".")
 	if slices.Contains([]string{"/two-step", "/passkeys", "/forgot"}, path) {
-		return s.deps.Authenticator.SignedInToSetUp(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
+		a, err = s.deps.Authenticator.SignedInToSetUp(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
+	} else {
+		a, err = s.deps.Authenticator.SignedIn(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
 	}
-	return s.deps.Authenticator.SignedIn(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
+	if err == nil {
+		r.lang = a.Lang
+	}
+	return a, err
 }
 
 // afterLife is how long a browser keeps the cookie of a session that is over, so that the person learns

@@ -86,6 +86,9 @@ type request struct {
 	*http.Request
 	tenant *tenant.Tenant
 	from   account.Origin
+	// lang is the language of the person who is signed in, as on the profile page. It is empty until signedIn has
+	// found one.
+	lang i18n.Tag
 }
 
 type handler func(http.ResponseWriter, *request) error

@@ -114,7 +114,8 @@ func TestCodeField(t *testing.T) {
 		p.wait(`location.pathname === "/two-step.html" && document.getElementById("recovery")?.checkVisibility()`)
 	})
 	for rule, want := range map[string]string{
-		"passkey": "For your account, the password alone is not enough on this site. Sign in with your passkey",
+		"passkey": "For your account, the password alone is not enough on this site. Sign in with your passkey. " +
+			"If you no longer have it, ask the operator",
 		"factor": "For your account, the password alone is not enough on this site. Sign in, and first turn on " +
 			"two‑step sign-in or add a passkey",
 	} {

@@ -340,6 +340,29 @@ func TestTwoStepWhileChanging(t *testing.T) {
 			wantSame(t, s.visitor("a.test").signIn(t, who.user, who.password), late)
 		})
 	}
+	t.Run("an app is turned on after a proof without a code", func(t *testing.T) {
+		for path, body := range map[string]string{
+			"/email.ashx": "email=other@mail.test", "/leave.ashx": "", "/two-step.ashx": "do=begin",
+		} {
+			who := s.active(t, "a.test")
+			then = func() { s.turnOn(t, who) }
+			s.visitor("a.test").proveForm(t, who, path, body).wantError(t, 401, "unauthorized")
+			s.visitor("a.test").proveForm(t, who, path, body).wantError(t, 403, "second_factor")
+		}
+		who := s.active(t, "a.test")
+		then = func() { s.turnOn(t, who) }
+		v := s.visitor("a.test")
+		v.changePassword(t, who, passwordForm(s.newPassword(who))).wantError(t, 401, "unauthorized")
+	})
+	t.Run("an app is turned on after a change of the address was asked for", func(t *testing.T) {
+		who := s.active(t, "a.test")
+		token := s.emailToken(t, who, who.user+"-other@mail.test")
+		s.turnOn(t, who)
+		s.visitor("a.test").postForm(t, "/confirm-email.ashx", "token="+token).wantError(t, 404, "not_found")
+		if got := s.find(t, who).Email; got != who.email {
+			t.Errorf("the address is %s", got)
+		}
+	})
 }
 
 // TestRequireFactor checks a platform that requires a second factor of admins.
@@ -406,7 +429,11 @@ func TestRequireFactor(t *testing.T) {
 		v.signIn(t, who.user, who.password).wantRule(t, "passkey")
 		v.changePassword(t, who, passwordForm(s.newPassword(who))).wantRule(t, "passkey")
 		// A session that began with the password alone counts no more, and not in place of a factor.
-		v.get(t, "/account.html", "Cookie", cookies).wantStatus(t, 303)
+		for _, page := range []string{"/account.html", "/two-step.html", "/passkeys.html"} {
+			v.get(t, page, "Cookie", cookies).wantStatus(t, 303)
+		}
+		v.get(t, "/passkeys.ashx", "Cookie", cookies).wantError(t, 401, "unauthorized")
+		v.postForm(t, "/passkeys.ashx", "do=rename&id=AA&name=x", "Cookie", cookies).wantError(t, 401, "unauthorized")
 		v.twoStep(t, who, "do=begin", "Cookie", cookies).wantRule(t, "passkey")
 		s.Must(s.authenticator.Flush(t.Context()))
 		s.exec(t, `UPDATE session SET how = 'passkey'`)

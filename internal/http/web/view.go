@@ -2,10 +2,12 @@ package web
 
 import (
 	"errors"
+	"html"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,8 +56,8 @@ func (s *Site) writeCached(
 ) error {
 	sp := s.pageLanguage(r)
 	page, err := s.cache.page(r.tenant, name+variant, sp, func() (asset, error) {
-		html, err := s.pages.render(sp.tag, name, data(r.tenant, s.switching(r.tenant, sp)))
-		page := newAsset(answer.HTMLType[0], html)
+		text, err := s.pages.render(sp.tag, name, data(r.tenant, s.switching(r.tenant, sp)))
+		page := newAsset(answer.HTMLType[0], text)
 		page.vary = varyPage
 		return page, err
 	})
@@ -224,6 +226,7 @@ func (s *Site) devMail(w http.ResponseWriter, r *request) error {
 			File: m.File, From: m.From, To: m.To, Date: m.Date.Format(time.RFC1123),
 			Subject: m.Subject, Text: m.Text, Link: link.FindString(m.Text),
 		}
+		shown.Button = buttonOf(m.HTML, shown.Link)
 		if m.HTML != "" {
 			shown.HTML = devMailHTMLPath + "?file=" + url.QueryEscape(m.File)
 		}
@@ -231,6 +234,18 @@ func (s *Site) devMail(w http.ResponseWriter, r *request) error {
 	}
 	w.Header()["Content-Security-Policy"] = devMailPolicy
 	return s.show(w, english, "devmail", p)
+}
+
+// buttonOf returns the label of the button in the HTML part of a message, which leads to the link. It is empty if
+// there is none, as in an operator's template.
+func buttonOf(page, link string) string {
+	_, rest, _ := strings.Cut(page, `<a href="`+html.EscapeString(link)+`"`)
+	_, rest, _ = strings.Cut(rest, ">")
+	label, _, found := strings.Cut(rest, "<")
+	if label = strings.TrimSpace(html.UnescapeString(label)); !found || label == link {
+		return ""
+	}
+	return label
 }
 
 // devMailHTMLPath is where the HTML part of a message is, for a frame in the page.

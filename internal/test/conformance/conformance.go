@@ -73,6 +73,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Authenticator apps", appTests}, {"Codes", codeTests},
 		{"Replaced addresses", replacedEmailTests}, {"Limits of an owner", ownerLimitTests},
 		{"Messages about wrong codes", wrongCodeTests}, {"A message about data", dataTests},
+		{"Changes of an account", dataChangeTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {

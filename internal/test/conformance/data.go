@@ -1,9 +1,11 @@
 package conformance
 
 import (
+	"fmt"
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 )
@@ -66,5 +68,67 @@ var dataTests = []testCase{
 		}
 		t.wantErr(add(a), account.ErrHeld)
 		t.wantKind(add(t.addPending("bob", noon).Account), fault.NotFound)
+	}},
+}
+
+var dataChangeTests = []testCase{
+	{"are read in pages, and the newest can be found", func(t *test) {
+		a, b := t.active("ann"), t.active("bob")
+		add := func(a account.Account, reason string) {
+			ctx := audit.With(t.ctx, audit.Cause{Actor: audit.Actor{Kind: audit.Person}, Reason: reason})
+			t.must(t.AddChange(ctx, audit.Change{
+				At: noon, Action: audit.AccountData, Outcome: audit.OK, Tenant: "phone.test", User: a.User,
+				Account: a.UID.String(),
+			}))
+		}
+		for i := range 7 {
+			add(a, fmt.Sprint("ann ", i))
+			add(b, fmt.Sprint("bob ", i))
+		}
+		read := func(after int64, limit int) (reasons []string, last int64) {
+			t.Helper()
+			list, err := t.DataChanges(t.ctx, a, "phone.test", after, limit)
+			t.must(err)
+			for _, c := range list {
+				reasons, last = append(reasons, c.Reason), c.ID
+			}
+			return reasons, last
+		}
+		first, last := read(0, 4)
+		t.wantEqual(first, []string{"ann 0", "ann 1", "ann 2", "ann 3"})
+		second, last := read(last, 4)
+		t.wantEqual(second, []string{"ann 4", "ann 5", "ann 6"})
+		third, _ := read(last, 4)
+		t.wantEqual(third, nil)
+		for n, want := range map[int]string{7: "", 10: "", 3: "ann 4", 1: "ann 6"} {
+			older, err := t.OlderChanges(t.ctx, a, "phone.test", n)
+			t.must(err)
+			if want == "" {
+				if older != 0 {
+					t.Errorf("older than the newest %d is %d", n, older)
+				}
+				continue
+			}
+			newest, _ := read(older, 10)
+			if len(newest) != n || newest[0] != want {
+				t.Errorf("the newest %d are %q", n, newest)
+			}
+		}
+	}},
+	{"have a newest one, with whether there was a deletion lately", func(t *test) {
+		want := func(found bool) {
+			t.Helper()
+			id, got, err := t.LastChange(t.ctx, audit.AccountDelete, audit.TenantRemove)
+			t.must(err)
+			if id != t.lastChange() || got != found {
+				t.Errorf("got %d and %t, want %d and %t", id, got, t.lastChange(), found)
+			}
+		}
+		want(false)
+		t.addActive("ann", noon)
+		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
+		want(true)
+		t.addActive("bob", noon)
+		want(true)
 	}},
 }

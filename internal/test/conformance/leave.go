@@ -11,6 +11,7 @@ import (
 	"dialtone/internal/hook"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
+	"dialtone/internal/throttle"
 )
 
 // departure returns the owner of an account, as it is, who leaves.
@@ -101,20 +102,21 @@ var leaveTests = []testCase{
 			t.Errorf("got %+v", notices)
 		}
 	}},
-	{"ends reset links, and no links for changes that the owner did not make", func(t *test) {
+	{"ends the link for another address, and no others", func(t *test) {
 		t.addActive("ann", noon)
 		changed := t.changedPassword("ann", noon)
-		reset := t.resetLink("ann", noon)
 		kept := unsent(noon)
 		_, err := t.AddResetLink(t.ctx, t.newResetLink("ann", kept), noon)
 		t.must(err)
+		reset, other := t.resetLink("ann", noon), t.emailLink("ann", "other@mail.test", noon)
 		d := t.leave("ann", noon.Add(time.Minute))
-		t.wantResetLink(reset.Token, noon.Add(time.Minute))
-		t.wantResetLink(kept.Token, noon.Add(time.Minute))
+		t.wantResetLink(reset.Token, noon.Add(time.Minute), "ann")
+		t.wantResetLink(kept.Token, noon.Add(time.Minute), "ann")
 		_, err = t.Stay(t.ctx, t.tenant, d.Token, noon.Add(2*time.Minute))
 		t.must(err)
-		t.wantResetLink(reset.Token, noon.Add(2*time.Minute))
+		t.wantResetLink(reset.Token, noon.Add(2*time.Minute), "ann")
 		t.wantResetLink(kept.Token, noon.Add(2*time.Minute), "ann")
+		t.wantEmailLink(other.Token, noon, "", "")
 		_, err = t.NotMe(t.ctx, t.tenant, changed.Token, notice(mailmsg.Reset, noon), noon.Add(2*time.Minute))
 		t.must(err)
 	}},
@@ -138,6 +140,95 @@ var leaveTests = []testCase{
 		_, err := t.Stay(t.ctx, t.tenant, d.Token, noon.Add(3*time.Minute))
 		t.wantErr(err, account.ErrLinkUsed)
 		t.wantEqual(t.overdue(noon.Add(2*week)), nil)
+	}},
+	{"is undone by a new password by a reset link, which its message says", func(t *test) {
+		t.addActive("ann", noon)
+		for _, mailed := range []bool{true, false} {
+			d := t.leave("ann", noon.Add(time.Minute))
+			left, n := t.find("ann", noon), unsent(noon)
+			if mailed {
+				n = notice(mailmsg.Reset, noon)
+			}
+			_, err := t.AddResetLink(t.ctx, t.newResetLink("ann", n), noon.Add(2*time.Minute))
+			t.must(err)
+			t.wantResetLink(n.Token, noon.Add(2*time.Minute), "ann")
+			c := newPassword(left, fmt.Sprint("new ", mailed), noon.Add(3*time.Minute))
+			_, err = t.SetPassword(t.ctx, c, noon.Add(3*time.Minute))
+			t.wantErr(err, account.ErrHeld)
+			c.Link = &n.Token
+			changes := t.newChanges(func() {
+				got, err := t.SetPassword(t.ctx, c, noon.Add(3*time.Minute))
+				t.must(err)
+				want := left
+				want.Held, want.Disabled, want.Leaving = false, false, time.Time{}
+				want.Sealed, want.HasSHA256 = c.Account.Sealed, true
+				want.Passwords, want.Epoch = left.Passwords+1, left.Epoch+1
+				want.Set = account.SetState{State: account.Active, At: noon.Add(3 * time.Minute), By: "system"}
+				if mailed {
+					want.Confirmed = noon.Add(3 * time.Minute)
+				} else {
+					want.Confirmed = got.Confirmed
+				}
+				t.wantAccount(got, want)
+				t.wantAccount(t.find("ann", noon), want)
+			})
+			t.wantEqual(changes, []string{
+				"account.stay phone.test ann leaving>active", "password.reset phone.test ann",
+			})
+			list, err := t.Pending(t.ctx)
+			t.must(err)
+			i := slices.IndexFunc(list, func(e outbox.Entry) bool { return e.Message == c.Message })
+			if i < 0 || list[i].Detail != mailmsg.Stays {
+				t.Errorf("got %+v", list)
+			}
+			_, err = t.Stay(t.ctx, t.tenant, d.Token, noon.Add(3*time.Minute))
+			t.wantErr(err, account.ErrLinkUsed)
+			t.wantEqual(t.overdue(noon.Add(2*week)), nil)
+		}
+	}},
+	{"is not undone by a reset link after an operator has disabled the account", func(t *test) {
+		t.addActive("ann", noon)
+		t.leave("ann", noon)
+		reset := t.resetLink("ann", noon)
+		a := t.find("ann", noon)
+		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
+		t.must(err)
+		t.wantResetLink(reset.Token, noon)
+		c := newPassword(a, "new", noon)
+		c.Link = &reset.Token
+		_, err = t.SetPassword(t.ctx, c, noon)
+		t.wantErr(err, account.ErrHeld)
+		_, err = t.AddResetLink(t.ctx, t.newResetLink("ann", unsent(noon)), noon)
+		t.wantErr(err, account.ErrHeld)
+		if got := t.find("ann", noon); got.State() != account.Disabled {
+			t.Errorf("got %+v", got)
+		}
+	}},
+	{"has as many places as the limits allow", func(t *test) {
+		t.addActive("ann", noon)
+		bucket := newBucket()
+		leave := func(at time.Time) (account.Departure, error) {
+			d := departure(t.find("ann", noon), at)
+			d.Allowances = []throttle.Allowance{allowance(bucket, 2)}
+			_, err := t.Leave(t.ctx, d, at)
+			return d, err
+		}
+		for i := range 2 {
+			at := noon.Add(time.Duration(i) * time.Minute)
+			d, err := leave(at)
+			t.must(err)
+			_, err = t.Stay(t.ctx, t.tenant, d.Token, at)
+			t.must(err)
+		}
+		_, err := leave(noon.Add(2 * time.Minute))
+		t.wantLimited(err, func(wait time.Duration) error {
+			return account.LeaveRefusal(throttle.Wait{For: wait})
+		}, 58*time.Minute)
+		if got := t.find("ann", noon); got.State() != account.Active {
+			t.Errorf("got %+v", got)
+		}
+		_, err = leave(noon.Add(time.Hour))
+		t.must(err)
 	}},
 	{"is refused for other accounts and states", func(t *test) {
 		a := t.addPending("ann", noon)
@@ -357,8 +448,9 @@ var leaveTests = []testCase{
 			t.must(errs[3])
 			got := t.find(user, noon)
 			left := errs[0] == nil
-			if got.State() != account.Disabled && got.State() != account.Leaving || left != !got.Leaving.IsZero() ||
-				left && got.Passwords != 0 {
+			// A reset after the leave ends it.
+			if got.State() != account.Disabled && got.State() != account.Leaving ||
+				left && got.Leaving.IsZero() && errs[1] != nil || !left && !got.Leaving.IsZero() {
 				t.Errorf("got %s, leaving %v, %d changes; %v", got.State(), got.Leaving, got.Passwords, errs)
 			}
 			if _, err := t.Stay(t.ctx, t.tenant, d.Token, noon); err == nil {

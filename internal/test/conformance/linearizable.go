@@ -170,13 +170,14 @@ type request struct {
 	was   string      // the address before the change, for resend, undo and decline
 	email string      // the address that create and resend set
 
-	passwords int64     // that of the account whose password was proved, for setPassword
-	sealed    string    // the credential that create, setPassword and resetPassword set
-	until     time.Time // when the link of addReset or the reset link of notMe expires
-	next      [32]byte  // the reset link that notMe makes
-	notice    notMeLink // in the message of setPassword, resetPassword and record, or zero
-	unsent    bool      // addReset makes a link without a message
-	session   listed    // that record and endOthers add and end ends; sessions lists those of its epoch
+	passwords int64           // that of the account whose password was proved, for setPassword
+	factors   account.Factors // those of that account
+	sealed    string          // the credential that create, setPassword and resetPassword set
+	until     time.Time       // when the link of addReset or the reset link of notMe expires
+	next      [32]byte        // the reset link that notMe makes
+	notice    notMeLink       // in the message of setPassword, resetPassword and record, or zero
+	unsent    bool            // addReset makes a link without a message
+	session   listed          // that record and endOthers add and end ends; sessions lists those of its epoch
 	ownRequest
 }
 
@@ -401,7 +402,7 @@ func (h *history) person(
 			a, c.user, known = other, users[i], other.User != ""
 		}
 	}
-	c.uid, c.session.epoch, c.passwords = a.UID, a.Epoch, a.Passwords
+	c.uid, c.session.epoch, c.passwords, c.factors = a.UID, a.Epoch, a.Passwords, a.Factors
 	switch n := rng.IntN(26); {
 	case n >= 10:
 		if !known {
@@ -507,7 +508,7 @@ func (h *history) person(
 			return func() (account.Account, error) { return h.recordSession(r) }
 		}
 		c.op = end
-		return func() (account.Account, error) { return none, h.End(h.ctx, c.uid, r.Epoch, r.ID) }
+		return func() (account.Account, error) { return none, h.End(h.ctx, c.uid, r.Epoch, r.ID, c.at) }
 	}
 	return nil
 }
@@ -575,7 +576,8 @@ type nameState struct {
 
 	passwords, epoch int64
 	sealed           string
-	mailed, unsent   reset  // the reset links with and without a message
+	mailed           reset  // the reset link with a message
+	unsent           string // those without one, as withUnsent writes them
 	sessions         string // the recorded ones of the epoch, sorted and concatenated
 	ended            string // those that End has ended, sorted and concatenated
 	notMe            string // the links in messages about changes, each with its times and its address, sorted
@@ -592,17 +594,18 @@ func (s nameState) withNotMe(l notMeLink) nameState {
 }
 
 // openNotMe returns a state without such a link, and without those that went to later addresses. It returns the
-// address that the message went to and when it was made, and reports whether the link was there and had not
-// expired.
-func (s nameState) openNotMe(link [32]byte, at time.Time) (next nameState, email string, made int64, ok bool) {
+// address that the message went to, how often the address had been changed, and when the message was made, and reports
+// whether the link was there and had not expired.
+func (s nameState) openNotMe(link [32]byte, at time.Time) (
+	next nameState, email string, emails, made int64, ok bool) {
 	list := strings.Fields(s.notMe)
 	i := slices.IndexFunc(list, func(one string) bool { return strings.HasPrefix(one, fmt.Sprintf("%x:", link)) })
 	if i < 0 {
-		return s, "", 0, false
+		return s, "", 0, 0, false
 	}
 	opened := strings.Split(list[i], ":")
 	if opened[2] <= fmt.Sprintf("%016x", at.UnixMicro()) {
-		return s, "", 0, false
+		return s, "", 0, 0, false
 	}
 	list = slices.DeleteFunc(list, func(text string) bool {
 		one := strings.Split(text, ":")
@@ -610,7 +613,30 @@ func (s nameState) openNotMe(link [32]byte, at time.Time) (next nameState, email
 	})
 	s.notMe = strings.Join(list, " ")
 	fmt.Sscanf(opened[1], "%x", &made)
-	return s, opened[4], made, true
+	fmt.Sscanf(opened[3], "%x", &emails)
+	return s, opened[4], emails, made, true
+}
+
+// withUnsent returns a list of reset links without a message, with another one.
+func (s nameState) withUnsent(list string, link [32]byte, until time.Time) string {
+	links := append(strings.Fields(list), fmt.Sprintf("%x:%016x:%016x", link, until.UnixMicro(), s.emails))
+	slices.Sort(links)
+	return strings.Join(links, " ")
+}
+
+// unsentBefore returns the reset links without a message that were made when the address had been changed less often.
+func (s nameState) unsentBefore(emails int64) string {
+	return strings.Join(slices.DeleteFunc(strings.Fields(s.unsent), func(one string) bool {
+		return strings.Split(one, ":")[2] >= fmt.Sprintf("%016x", emails)
+	}), " ")
+}
+
+// unsentOpens reports whether a call is made with one of these links before it expires.
+func (s nameState) unsentOpens(c request) bool {
+	return slices.ContainsFunc(strings.Fields(s.unsent), func(text string) bool {
+		one := strings.Split(text, ":")
+		return one[0] == fmt.Sprintf("%x", c.link) && one[1] > fmt.Sprintf("%016x", c.at.UnixMicro())
+	})
 }
 
 // has reports whether an ID is one of several that are concatenated.
@@ -768,7 +794,7 @@ func (s nameState) after(c request) (nameState, error) {
 		s.epoch, s.sessions = c.session.epoch, with("", c.session.id)
 		return s, nil
 	case notMe:
-		next, email, made, ok := s.openNotMe(c.link, c.at)
+		next, email, emails, made, ok := s.openNotMe(c.link, c.at)
 		switch {
 		case !ok:
 			return s, account.ErrLinkUsed
@@ -780,11 +806,12 @@ func (s nameState) after(c request) (nameState, error) {
 		}
 		next.ownState = next.withoutFactorsSince(made)
 		next.epoch, next.passwords, next.sessions = s.epoch+1, s.passwords+1, ""
-		next.mailed, next.unsent = reset{}, reset{c.next, c.until}
+		next.mailed = reset{}
+		next.unsent = next.withUnsent(next.unsentBefore(emails), c.next, c.until)
 		next.held, next.leaving, next.stayLink = false, 0, reset{}
 		return next, nil
 	case readReset:
-		if !s.exists(c.at) || s.held || !s.mailed.opens(c) && !s.unsent.opens(c) {
+		if !s.exists(c.at) || s.byOperator || !s.mailed.opens(c) && !s.unsentOpens(c) {
 			return s, account.ErrLinkUsed
 		}
 		return s, nil
@@ -796,24 +823,29 @@ func (s nameState) after(c request) (nameState, error) {
 	switch c.op {
 	case setPassword, resetPassword, addReset:
 		switch {
-		case s.held:
+		case s.byOperator, c.op == setPassword && s.held:
 			return s, account.ErrHeld
 		case !s.active:
 			return s, errAbsent
 		case c.op == addReset:
 			if c.unsent {
-				s.mailed, s.unsent = reset{}, reset{c.link, c.until}
+				s.mailed, s.unsent = reset{}, s.withUnsent("", c.link, c.until)
 			} else {
 				s.mailed = reset{c.link, c.until}
 			}
 			return s, nil
-		case c.op == setPassword && s.passwords != c.passwords:
+		case c.op == setPassword && !s.proves(c):
 			return s, account.ErrPasswordChanged
-		case c.op == resetPassword && !s.mailed.opens(c) && !s.unsent.opens(c):
+		case c.op == resetPassword && !s.mailed.opens(c) && !s.unsentOpens(c):
 			return s, account.ErrLinkUsed
 		}
 		if c.op == resetPassword {
-			s.confirmed, s.unsent = s.confirmed || s.mailed.opens(c), reset{}
+			from := int64(0)
+			if s.mailed.opens(c) {
+				s.confirmed, from = true, s.emails
+			}
+			s.unsent = s.unsentBefore(from)
+			s.held, s.leaving, s.stayLink = false, 0, reset{} // the owner stays
 		}
 		s.passwords, s.epoch, s.sealed = s.passwords+1, s.epoch+1, c.sealed
 		s.mailed, s.sessions, s.emailLink = reset{}, "", reset{}
@@ -856,7 +888,7 @@ func (s nameState) after(c request) (nameState, error) {
 		s.active, s.held, s.byOperator, s.leaving = true, false, false, 0
 	case disable:
 		s.held, s.byOperator, s.epoch, s.sessions = true, true, s.epoch+1, ""
-		s.mailed, s.unsent, s.notMe, s.emailLink, s.stayLink = reset{}, reset{}, "", reset{}, reset{}
+		s.mailed, s.unsent, s.notMe, s.emailLink, s.stayLink = reset{}, "", "", reset{}, reset{}
 	case remove:
 		if !s.active {
 			return nameState{}, nil

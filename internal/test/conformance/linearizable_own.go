@@ -148,7 +148,7 @@ func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Acco
 			if a, ok = h.known[on.user]; !ok {
 				return nil
 			}
-			app, c.user, c.uid, c.passwords = on, on.user, a.UID, a.Passwords
+			app, c.user, c.uid, c.passwords, c.factors = on, on.user, a.UID, a.Passwords, a.Factors
 		}
 		if !ok {
 			return nil
@@ -180,7 +180,8 @@ func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Acco
 			return nil
 		}
 		a = h.known[l.user] // the code was made for an account that was known
-		c.op, c.user, c.uid, c.passwords, c.codes = useRecovery, l.user, a.UID, a.Passwords, codeText(l.token)
+		c.op, c.user, c.codes = useRecovery, l.user, codeText(l.token)
+		c.uid, c.passwords, c.factors = a.UID, a.Passwords, a.Factors
 		u := account.CodeUse{ID: newID(), Account: a, Recovery: [][32]byte{newToken(), l.token}}
 		return func() (_ account.Account, err error) {
 			out.left, err = h.UseCode(h.ctx, u, c.at)
@@ -219,7 +220,7 @@ func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Acco
 	if rng.IntN(4) == 0 {
 		c.op = removePasskey
 		a = h.known[k.user]
-		a.UID = c.uid
+		a.UID, c.passwords, c.factors = c.uid, a.Passwords, a.Factors
 		m := ownNotice(c, mailmsg.FactorChanged)
 		r := account.PasskeyRemoval{Account: a, ID: k.row.ID, Notice: m}
 		return func() (account.Account, error) { return h.RemovePasskey(h.ctx, r, c.at) }
@@ -343,10 +344,15 @@ func (s nameState) ownerMay(c request) error {
 // provedMay is ownerMay for a call with a proof of the password.
 func (s nameState) provedMay(c request) error {
 	err := s.ownerMay(c)
-	if err == nil && s.passwords != c.passwords {
+	if err == nil && !s.proves(c) {
 		err = account.ErrPasswordChanged
 	}
 	return err
+}
+
+// proves reports whether the proof of a call still counts: no other password was set, and no app turned on, since.
+func (s nameState) proves(c request) bool {
+	return s.passwords == c.passwords && (!s.app.on || c.factors.Has(account.FactorApp))
 }
 
 // afterOwn is after for these calls. It also returns the result, except for the account. It reports false for
@@ -380,7 +386,7 @@ func (s nameState) afterOwn(c request) (next nameState, want error, out ownResul
 	case leave:
 		if want = s.provedMay(c); want == nil {
 			s.held, s.byOperator, s.leaving, s.epoch = true, false, c.until.UnixMicro(), s.epoch+1
-			s.sessions, s.mailed, s.emailLink = "", reset{}, reset{}
+			s.sessions, s.emailLink = "", reset{}
 			s.stayLink = reset{c.link, c.until}
 		}
 	case stay:
@@ -410,6 +416,7 @@ func (s nameState) afterOwn(c request) (next nameState, want error, out ownResul
 		default:
 			s.app = appState{c.secret, true, c.at.UnixMicro(), c.step, c.codes}
 			s.epoch, s.sessions = s.epoch+1, ""
+			s.emailLink, s.newAddress = reset{}, ""
 			s = s.withNotMe(c.notice)
 		}
 	case renewCodes, removeApp:
@@ -449,19 +456,24 @@ func (s nameState) afterOwn(c request) (next nameState, want error, out ownResul
 	case addPasskey:
 		switch want = s.ownerMay(c); {
 		case want != nil:
-		case s.epoch != c.session.epoch:
+		case s.epoch != c.session.epoch,
+			s.factors().Has(account.FactorPasskey) && !c.factors.Has(account.FactorPasskey):
 			want = account.ErrPasskeyStale
 		case s.passkeys[i].sealed != "":
 			want = account.ErrPasskeyKnown
 		default:
+			if !s.factors().Has(account.FactorPasskey) {
+				s.emailLink, s.newAddress = reset{}, ""
+			}
 			s.passkeys[i] = passkeyState{c.at.UnixMicro(), c.now}
 			s = s.withNotMe(c.notice)
 		}
 	case removePasskey:
-		if want = s.ownerMay(c); want == nil && s.passkeys[i].sealed == "" {
+		if want = s.provedMay(c); want == nil && s.passkeys[i].sealed == "" {
 			want = account.ErrNoPasskey
 		} else if want == nil {
 			s.passkeys[i] = passkeyState{}
+			s.epoch, s.sessions = s.epoch+1, ""
 			s = s.withNotMe(c.notice)
 		}
 	case usePasskey:

@@ -137,7 +137,7 @@ var newBrowserTests = []testCase{
 		}
 		without := signIn(a, net(9), "", settled.Add(24*time.Hour-tick))
 		t.wantNotices(one(without))
-		t.must(t.End(t.ctx, a.UID, a.Epoch, without.ID)) // otherwise it is known by its session
+		t.must(t.End(t.ctx, a.UID, a.Epoch, without.ID, noon)) // otherwise it is known by its session
 		t.wantNotices(one(signIn(b, net(9), "", settled)), net(9))
 		t.wantNotices(one(signIn(a, net(9), "", settled.Add(24*time.Hour))), net(9))
 	}},

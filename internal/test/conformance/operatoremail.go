@@ -39,7 +39,7 @@ var replacedEmailTests = []testCase{
 		want.Emails++
 		t.wantAccount(got, want)
 		t.wantAccount(t.find("ann", noon), want)
-		t.wantErr(t.End(t.ctx, a.UID, want.Epoch, list[0].ID), session.ErrNoSession)
+		t.wantErr(t.End(t.ctx, a.UID, want.Epoch, list[0].ID, noon), session.ErrNoSession)
 		t.wantEmailLink(confirm.Token, noon, "", "")
 		for _, n := range []account.Notice{own, toThief, ofCid, ofBob} {
 			t.wantResetLink(n.Token, noon)

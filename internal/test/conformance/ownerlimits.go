@@ -75,6 +75,25 @@ var ownerLimitTests = []testCase{
 		}
 		t.must(start("two", noon.Add(time.Hour)))
 	}},
+	{"hold for renewals of recovery codes", func(t *test) {
+		a, _ := t.withApp("ann")
+		c := account.AppChange{
+			Account: a, Codes: newCodes(2),
+			Allowances: []throttle.Allowance{{Bucket: newBucket(), Rule: throttle.Rule{Limit: 2, Per: time.Hour},
+				Limit: throttle.LimitRecoveryCodes}},
+		}
+		renew := func(at time.Time) error {
+			_, err := t.RenewCodes(t.ctx, c, at)
+			return err
+		}
+		t.must(renew(noon))
+		t.must(renew(noon))
+		refused := func(wait time.Duration) error {
+			return account.FactorRefusal(throttle.Wait{For: wait, Limit: throttle.LimitRecoveryCodes})
+		}
+		t.wantLimited(renew(noon.Add(time.Minute)), refused, 59*time.Minute)
+		t.must(renew(noon.Add(time.Hour)))
+	}},
 	{"hold for resets by links, which stay", func(t *test) {
 		t.addActive("ann", noon)
 		limits := []throttle.Allowance{allowance(newBucket(), 1)}
@@ -89,6 +108,23 @@ var ownerLimitTests = []testCase{
 		t.wantLimited(reset(next.Token, noon.Add(time.Minute)), passwordRefusal, 59*time.Minute)
 		t.wantResetLink(next.Token, noon.Add(time.Minute), "ann")
 		t.must(reset(next.Token, noon.Add(time.Hour)))
+	}},
+	{"hold for no reset by a link without a message", func(t *test) {
+		t.addActive("ann", noon)
+		limits := []throttle.Allowance{allowance(newBucket(), 1)}
+		for i := range 3 {
+			n := unsent(noon)
+			_, err := t.AddResetLink(t.ctx, t.newResetLink("ann", n), noon)
+			t.must(err)
+			c := newPassword(t.find("ann", noon), fmt.Sprint("new ", i), noon)
+			c.Link, c.Allowances = &n.Token, limits
+			_, err = t.SetPassword(t.ctx, c, noon)
+			t.must(err)
+		}
+		c := newPassword(t.find("ann", noon), "other", noon)
+		c.Allowances = limits
+		_, err := t.SetPassword(t.ctx, c, noon)
+		t.must(err)
 	}},
 	{"hold for those who did not make a change, whose links stay", func(t *test) {
 		t.addActive("ann", noon)

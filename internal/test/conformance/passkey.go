@@ -80,7 +80,7 @@ var passkeyTests = []testCase{
 			t.Errorf("the messages are %+v", list)
 		}
 		changes := t.changes(audit.Filter{User: "ann"})
-		if len(changes) != 1 || changes[0].Action != audit.PasskeyAdd || changes[0].Subject != "Key 1" {
+		if len(changes) != 1 || changes[0].Action != audit.PasskeyAdd || changes[0].Subject != "phone.test" {
 			t.Errorf("the trail is %+v", changes)
 		}
 	}},
@@ -170,17 +170,60 @@ var passkeyTests = []testCase{
 			messages := len(t.pendingUsers())
 			got, err := t.RemovePasskey(t.ctx, removal(ann, []byte(id)), noon)
 			t.must(err)
-			if got.Factors.Has(account.FactorPasskey) != (i == 0) || got.Epoch != ann.Epoch {
+			if got.Factors.Has(account.FactorPasskey) != (i == 0) || got.Epoch != ann.Epoch+int64(i)+1 {
 				t.Errorf("got %+v", got)
 			}
 			if len(t.pendingUsers()) != messages+1 {
 				t.Error("there is no message")
 			}
+			t.wantSessions(got, noon)
+			t.begin(got, 1, noon)
 		}
 		t.wantPasskeys("ann", noon)
 		t.wantEqual(t.trailOf("ann"),
 			[]string{"passkey.add", "passkey.add", "passkey.rename", "passkey.remove", "passkey.remove"})
 		t.wantEqual(t.trailOf("bob"), nil)
+		for _, c := range t.changes(audit.Filter{User: "ann"}) {
+			if c.Subject != "phone.test" {
+				t.Errorf("the subject is %q", c.Subject)
+			}
+		}
+	}},
+	{"leave no name in the trail after the erasure", func(t *test) {
+		b := t.addTenant("b.test")
+		t.addActiveAt(b, "ann")
+		for _, user := range []string{"ann", "bob"} {
+			t.addActive(user, noon)
+		}
+		for host, users := range map[string][]string{"phone.test": {"ann", "bob"}, "b.test": {"ann"}} {
+			for _, user := range users {
+				for _, action := range []audit.Action{
+					audit.PasskeyAdd, audit.PasskeyRename, audit.PasskeyRemove, audit.ProfileChange,
+				} { // as an earlier version did
+					t.must(t.AddChange(t.ctx, audit.Change{
+						At: noon, Action: action, Outcome: audit.OK, Tenant: host, User: user,
+						Subject: "Key of " + user,
+					}))
+				}
+			}
+		}
+		named := func(host, user string) (n int) {
+			for _, c := range t.changes(audit.Filter{Tenant: host, User: user}) {
+				if c.Subject == "Key of "+user {
+					n++
+				}
+			}
+			return n
+		}
+		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
+		if got, want := [...]int{named("phone.test", "ann"), named("phone.test", "bob"), named("b.test", "ann")},
+			[...]int{1, 4, 4}; got != want {
+			t.Errorf("after the account %v subjects, want %v", got, want)
+		}
+		t.must(t.RemoveTenant(t.ctx, "b.test", true, noon))
+		if got, want := [...]int{named("phone.test", "bob"), named("b.test", "ann")}, [...]int{4, 1}; got != want {
+			t.Errorf("after the tenant %v subjects, want %v", got, want)
+		}
 	}},
 	{"are removed once", func(t *test) {
 		t.addActive("ann", noon)
@@ -251,6 +294,19 @@ var passkeyTests = []testCase{
 		t.wantPasskeys("ann", noon)
 		t.wantErr(t.UsePasskey(t.ctx, k, k.Sealed, noon), account.ErrNoPasskey)
 	}},
+	{"begin with one that ends what was asked for without a factor", func(t *test) {
+		t.addActive("ann", noon)
+		before := t.find("ann", noon)
+		link := t.emailLink("ann", "other@mail.test", noon)
+		t.passkey("ann", "1", noon)
+		t.wantEmailLink(link.Token, noon, "", "")
+		_, err := t.AddPasskey(t.ctx, newPasskey(before, "2", noon), noon)
+		t.wantErr(err, account.ErrPasskeyStale)
+		link = t.emailLink("ann", "other@mail.test", noon)
+		t.passkey("ann", "2", noon)
+		t.wantEmailLink(link.Token, noon, "ann", "other@mail.test")
+		t.wantPasskeys("ann", noon, "1", "2")
+	}},
 	{"are used before a disable at the same time, or not at all", func(t *test) {
 		t.addActive("ann", noon)
 		t.passkey("ann", "1", noon)
@@ -279,7 +335,7 @@ var passkeyTests = []testCase{
 		limits := []throttle.Allowance{allowance(newBucket(), 2)}
 		refused := func(wait time.Duration) error { return account.FactorRefusal(throttle.Wait{For: wait}) }
 		for i, want := range []bool{true, true, false} {
-			n := newPasskey(a, fmt.Sprint(i), noon)
+			n := newPasskey(t.find("ann", noon), fmt.Sprint(i), noon)
 			n.Allowances = limits
 			_, err := t.AddPasskey(t.ctx, n, noon)
 			if want {

@@ -272,6 +272,26 @@ var notMeTests = []testCase{
 		}
 		t.wantEqual(t.trailOf("ann"), []string{"password.change", "password.not-me"})
 	}},
+	{"ends no link of those who had the address before", func(t *test) {
+		t.addWithAddress("ann", "ann@mail.test", noon)
+		undo := t.setEmail("ann", "thief@mail.test", noon)
+		owner := unsent(noon)
+		_, err := t.NotMe(t.ctx, t.tenant, undo.Token, owner, noon)
+		t.must(err)
+		t.setEmail("ann", "thief@mail.test", noon)
+		said := t.changed("ann", "of the thief", noon)
+		t.must(t.notMe(said.Token, noon))
+		t.wantResetLink(owner.Token, noon, "ann")
+		c, link := newPassword(t.find("ann", noon), "by message", noon), t.resetLink("ann", noon)
+		c.Link = &link.Token
+		_, err = t.SetPassword(t.ctx, c, noon)
+		t.must(err)
+		t.wantResetLink(owner.Token, noon, "ann")
+		other := unsent(noon)
+		_, err = t.AddResetLink(t.ctx, t.newResetLink("ann", other), noon)
+		t.must(err)
+		t.wantResetLink(owner.Token, noon)
+	}},
 	{"works once", func(t *test) {
 		t.addActive("ann", noon)
 		said := t.changed("ann", "of somebody else", noon)

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/session"
+	"dialtone/internal/throttle"
 )
 
 // newRecord returns the record of a session of an account that began at a time and was not used since.
@@ -151,11 +153,11 @@ var listTests = []testCase{
 	{"ends one session of the account", func(t *test) {
 		a, b := t.active("ann"), t.active("bob")
 		list, others := t.begin(a, 2, noon), t.begin(b, 1, noon)
-		t.wantErr(t.End(t.ctx, a.UID, a.Epoch, others[0].ID), session.ErrNoSession)
-		t.wantErr(t.End(t.ctx, a.UID, a.Epoch, newID()), session.ErrNoSession)
-		t.wantErr(t.End(t.ctx, a.UID, a.Epoch+1, list[0].ID), session.ErrNoSession)
-		t.must(t.End(t.ctx, a.UID, a.Epoch, list[0].ID))
-		t.wantErr(t.End(t.ctx, a.UID, a.Epoch, list[0].ID), session.ErrNoSession)
+		t.wantErr(t.End(t.ctx, a.UID, a.Epoch, others[0].ID, noon), session.ErrNoSession)
+		t.wantErr(t.End(t.ctx, a.UID, a.Epoch, newID(), noon), session.ErrNoSession)
+		t.wantErr(t.End(t.ctx, a.UID, a.Epoch+1, list[0].ID, noon), session.ErrNoSession)
+		t.must(t.End(t.ctx, a.UID, a.Epoch, list[0].ID, noon))
+		t.wantErr(t.End(t.ctx, a.UID, a.Epoch, list[0].ID, noon), session.ErrNoSession)
 		t.wantSessions(a, noon, list[1])
 		t.wantSessions(b, noon, others...)
 		for i, want := range []bool{true, false} {
@@ -171,7 +173,7 @@ var listTests = []testCase{
 	{"ends one session once in 8 concurrent calls", func(t *test) {
 		a := t.active("ann")
 		list := t.begin(a, 1, noon)
-		got := t.concurrently(8, func(int) error { return t.End(t.ctx, a.UID, a.Epoch, list[0].ID) })
+		got := t.concurrently(8, func(int) error { return t.End(t.ctx, a.UID, a.Epoch, list[0].ID, noon) })
 		if got[succeeded] < 1 || got[succeeded]+got[fault.NotFound] != 8 {
 			t.Errorf("got %v", got)
 		}
@@ -206,6 +208,77 @@ var listTests = []testCase{
 			trail[0].Account != a.UID.String() || trail[0].Tenant != "phone.test" {
 			t.Errorf("the trail has %+v", trail)
 		}
+	}},
+	{"ends all others as often as a limit permits", func(t *test) {
+		a := t.active("ann")
+		limit := allowance(newBucket(), 2)
+		end := func(at time.Time) error {
+			own := newRecord(t.find("ann", at), at)
+			own.Epoch++
+			return t.EndOthers(t.ctx, own, at, limit)
+		}
+		t.must(end(noon))
+		t.must(end(noon.Add(time.Minute)))
+		refused := func(wait time.Duration) error { return account.SessionEndRefusal(throttle.Wait{For: wait}) }
+		t.wantLimited(end(noon.Add(2*time.Minute)), refused, 58*time.Minute)
+		if got := t.find("ann", noon); got.Epoch != a.Epoch+2 {
+			t.Errorf("the epoch is %d, want %d", got.Epoch, a.Epoch+2)
+		}
+		t.wantEqual(t.trailOf("ann"), []string{"sessions.end", "sessions.end"})
+		t.must(end(noon.Add(time.Hour)))
+	}},
+	{"ends all others within a limit in 8 concurrent calls", func(t *test) {
+		a := t.active("ann")
+		limit := allowance(newBucket(), 3)
+		t.concurrently(8, func(int) error {
+			for {
+				own := newRecord(t.find("ann", noon), noon)
+				own.Epoch++
+				err := t.EndOthers(t.ctx, own, noon, limit)
+				if !errors.Is(err, session.ErrDenied) { // another call was faster
+					return err
+				}
+			}
+		})
+		if got := t.find("ann", noon); got.Epoch != a.Epoch+3 {
+			t.Errorf("the epoch is %d, want %d", got.Epoch, a.Epoch+3)
+		}
+	}},
+	{"keeps that sessions were signed out within a limit, and ends all beyond it", func(t *test) {
+		a, b := t.active("ann"), t.active("bob")
+		list := t.begin(a, 4, noon)
+		others := t.begin(b, 1, noon)
+		limit := allowance(newBucket(), 2)
+		out := func(r session.Record) { t.Helper(); t.must(t.SignOut(t.ctx, r, noon, limit)) }
+		revoked := func(r session.Record) bool {
+			got, _, err := t.Revoked(t.ctx, r.Account, r.ID, session.RevokedUntil(r.Began)...)
+			t.must(err)
+			return got
+		}
+		past := list[0]
+		past.Epoch--
+		out(past)
+		out(list[0])
+		out(list[0])
+		if !revoked(list[0]) || revoked(list[1]) {
+			t.Error("another session was revoked")
+		}
+		t.must(t.End(t.ctx, a.UID, a.Epoch, list[1].ID, noon, limit))
+		if got := t.find("ann", noon); got.Epoch != a.Epoch {
+			t.Error("all sessions have ended within the limit")
+		}
+		out(list[0]) // it has ended
+		t.wantSessions(a, noon, list[2:]...)
+		out(list[2])
+		if got := t.find("ann", noon); got.Epoch != a.Epoch+1 || revoked(list[2]) {
+			t.Errorf("the epoch is %d, want %d; revoked: %t", got.Epoch, a.Epoch+1, revoked(list[2]))
+		}
+		t.wantSessions(a, noon)
+		out(list[3]) // of the epoch before
+		if got := t.find("ann", noon); got.Epoch != a.Epoch+1 {
+			t.Error("the end of an earlier session ends the present ones")
+		}
+		t.wantSessions(b, noon, others...)
 	}},
 	{"ends all others once in 8 concurrent calls", func(t *test) {
 		a := t.active("ann")
@@ -264,7 +337,7 @@ var listTests = []testCase{
 			t.recordSessions(list...) // its use was being recorded meanwhile
 			a.Epoch++
 			t.wantSessions(a, noon)
-			t.wantErr(t.End(t.ctx, a.UID, a.Epoch, list[0].ID), session.ErrNoSession)
+			t.wantErr(t.End(t.ctx, a.UID, a.Epoch, list[0].ID, noon), session.ErrNoSession)
 		}
 	}},
 	{"takes concurrent calls with the same sessions", func(t *test) {

@@ -92,9 +92,41 @@ var appTests = []testCase{
 			t.Errorf("got %+v", app)
 		}
 		t.wantEqual(t.trailOf("ann"), []string{"two-step.on"})
-		t.wantErr(t.StartApp(t.ctx, a, []byte("other"), at), account.ErrAppOn)
-		_, err = t.FinishApp(t.ctx, t.finished(a, "secret", at), at)
+		now := t.find("ann", at)
+		t.wantErr(t.StartApp(t.ctx, now, []byte("other"), at), account.ErrAppOn)
+		_, err = t.FinishApp(t.ctx, t.finished(now, "secret", at), at)
 		t.wantErr(err, account.ErrAppOn)
+	}},
+	{"end proofs without a code, and pending changes of the address", func(t *test) {
+		a := t.active("ann")
+		k := t.passkey("ann", "1", noon)
+		a = t.find("ann", noon)
+		link := t.emailLink("ann", "other@mail.test", noon)
+		t.must(t.StartApp(t.ctx, a, []byte("secret"), noon))
+		_, err := t.FinishApp(t.ctx, t.finished(a, "secret", noon), noon)
+		t.must(err)
+		t.wantEmailLink(link.Token, noon, "", "")
+		want := t.find("ann", noon)
+		_, change := t.SetPassword(t.ctx, newPassword(a, "new", noon), noon)
+		_, email := t.AddEmailLink(t.ctx, account.NewEmailLink{
+			Account: a, Email: "third@mail.test", Notice: notice(mailmsg.ConfirmEmail, noon),
+		}, noon)
+		_, leave := t.Leave(t.ctx, departure(a, noon), noon)
+		_, finish := t.FinishApp(t.ctx, t.finished(a, "secret", noon), noon)
+		_, renew := t.RenewCodes(t.ctx, account.AppChange{Account: a, Codes: newCodes(3)}, noon)
+		_, off := t.RemoveApp(t.ctx, off(a), noon)
+		_, remove := t.RemovePasskey(t.ctx, removal(a, k.Passkey.ID), noon)
+		for what, err := range map[string]error{
+			"a password": change, "an address": email, "a leave": leave, "another app": finish, "new codes": renew,
+			"no app": off, "no passkey": remove, "begin": t.StartApp(t.ctx, a, []byte("other"), noon),
+		} {
+			if !errors.Is(err, account.ErrPasswordChanged) {
+				t.Errorf("%s: got %v", what, err)
+			}
+		}
+		t.wantAccount(t.find("ann", noon), want)
+		_, err = t.Leave(t.ctx, departure(want, noon), noon)
+		t.must(err)
 	}},
 	{"finish only with the newest secret", func(t *test) {
 		a := t.active("ann")
@@ -149,7 +181,7 @@ var appTests = []testCase{
 		t.must(t.StartApp(t.ctx, a, []byte("secret"), noon))
 		_, err = t.FinishApp(t.ctx, t.finished(a, "secret", noon), noon)
 		t.must(err)
-		t.wantErr(t.use(recovery(a, c.Codes[0])), account.ErrCodeWrong)
+		t.wantErr(t.use(recovery(t.find("ann", noon), c.Codes[0])), account.ErrCodeWrong)
 		t.wantEqual(t.trailOf("ann"), []string{"two-step.on", "two-step.off", "two-step.on"})
 	}},
 	{"send a message with each change, whose link removes them", func(t *test) {
@@ -309,7 +341,7 @@ var appTests = []testCase{
 		want := a
 		want.Factors, want.Epoch = 0, a.Epoch+1
 		t.wantAccount(got, want)
-		t.wantErr(t.End(t.ctx, a.UID, want.Epoch, list[0].ID), session.ErrNoSession)
+		t.wantErr(t.End(t.ctx, a.UID, want.Epoch, list[0].ID, noon), session.ErrNoSession)
 		t.wantErr(t.use(recovery(want, c.Codes[0])), account.ErrCodeWrong)
 		t.wantEqual(t.trailOf("ann"), []string{"two-step.on", "account.second-factor"})
 		got, err = t.RemoveFactors(t.ctx, t.tenant, "ann", notice(mailmsg.FactorChanged, noon), noon)
@@ -325,7 +357,7 @@ var appTests = []testCase{
 		t.must(err)
 		found := 0
 		for _, e := range taken {
-			if e.Message == n.Message && e.Kind == mailmsg.FactorChanged && e.Detail == n.Detail {
+			if e.Message == n.Message && e.Kind == mailmsg.FactorChanged && e.Detail == mailmsg.AppAlone {
 				found++
 			}
 		}

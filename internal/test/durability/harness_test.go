@@ -947,7 +947,8 @@ func (h *harness) promiseSessions(
 			continue
 		}
 		switch d.what {
-		case "password", "reset", "not-me", "end-others", "disable", "delete", "decline", "leave", "app-on":
+		case "password", "reset", "not-me", "end-others", "disable", "delete", "decline", "leave", "app-on",
+			"passkey-off":
 			if d.what == "not-me" {
 				notMe, before = d, slices.Clone(list)
 			} else if d.what != "password" {
@@ -1175,7 +1176,13 @@ func (t *transcript) states(signup *request, running bool) map[state]bool {
 				s.active, s.confirmed = s.active || !s.held, s.confirmed || !s.held
 				return s
 			}
-		case "reset", "set-email":
+		case "reset":
+			step = func(s state) state {
+				s = free(s)
+				s.confirmed = s.confirmed || s.active && !s.held
+				return s
+			}
+		case "set-email":
 			step = func(s state) state { s.confirmed = s.confirmed || s.active && !s.held; return s }
 		case "disable":
 			step = func(s state) state { s.held, s.leaving = true, false; return s }

@@ -187,7 +187,8 @@ func (t *transcript) addPasskey(h *harness, user string) *request {
 func (t *transcript) removePasskey(h *harness, user, id string) *request {
 	return t.own(h, &request{what: "passkey-off", user: user, token: id},
 		func(ctx context.Context, a account.Account, from account.Origin) error {
-			return h.accounts.RemovePasskey(ctx, h.tenant, a, []byte(id), from)
+			_, err := h.accounts.RemovePasskey(ctx, h.tenant, a, []byte(id), from)
+			return err
 		})
 }
 
@@ -218,8 +219,10 @@ func (d *request) hasMessage() bool {
 // after returns the facts after a request that was carried out.
 func (f ownFacts) after(d *request) ownFacts {
 	switch d.what {
-	case "password", "reset", "disable":
+	case "password", "disable":
 		f.link = [32]byte{}
+	case "reset": // the owner of an account that is leaving stays
+		f.link, f.leaving = [32]byte{}, 0
 	case "email-link":
 		f.link, f.newEmail, f.linkEnds = d.notice.Token, d.email, d.notice.Until.UnixMicro()
 	case "set-email":
@@ -247,6 +250,7 @@ func (f ownFacts) after(d *request) ownFacts {
 		f.passkeys = kept
 	case "app-on":
 		f.app, f.codes, f.made = true, account.RecoveryCodes, d.notice.Made.UnixMicro()
+		f.link = [32]byte{}
 	case "app-off":
 		f.app, f.codes, f.made = false, 0, 0
 	case "code":
@@ -254,6 +258,9 @@ func (f ownFacts) after(d *request) ownFacts {
 			f.codes--
 		}
 	case "passkey":
+		if f.passkeys == "" {
+			f.link = [32]byte{}
+		}
 		f.passkeys += fmt.Sprintf("%s:%d ", d.token, d.notice.Made.UnixMicro())
 	case "passkey-off":
 		var kept string
@@ -384,7 +391,7 @@ func (t *transcript) erased(signup *request) (may, must bool) {
 		switch d.what {
 		case "leave":
 			next = d.notice.Until.UnixMicro()
-		case "stay", "enable", "not-me":
+		case "stay", "enable", "not-me", "reset":
 		default:
 			continue
 		}

@@ -328,6 +328,18 @@ var scenarios = []scenario{
 		},
 	},
 	{
+		name: "reset after leaving", sampled: true,
+		before: func(t *testing.T, h *harness, tr *transcript) {
+			departed(t, h, tr)
+			tr.forgot(h, "karl", tr.requests[0].email)
+			h.outbox.Flush(ctx)
+		},
+		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
+			tr.password(h, "karl", tr.linkTo(h, "karl", mailmsg.Reset))
+			h.outbox.Flush(ctx)
+		},
+	},
+	{
 		name: "erasure", sampled: true, before: departed,
 		do: func(t *testing.T, _ *crashfs.FS, h *harness, tr *transcript) {
 			h.ahead = account.Grace + 25*time.Hour

@@ -586,7 +586,9 @@ func (l *simulation) own(n int) {
 	}
 	switch n {
 	case 0:
-		if token := l.sent(a, mailmsg.Leaving); token != "" {
+		if l.IntN(3) == 0 {
+			l.forgot(user) // a new password keeps the account too
+		} else if token := l.sent(a, mailmsg.Leaving); token != "" {
 			l.usedOnce(l.transcript.stay(l.h, user, token))
 		}
 	case 1:

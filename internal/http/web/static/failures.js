@@ -43,7 +43,7 @@ const limits = {
   accounts: "rate_accounts", platform: "rate_platform", recipient: "rate_recipient",
   name: "rate_name", device: "rate_device", changes: "rate_changes",
   "changes.password": "rate_password", "changes.email": "rate_email", "changes.link": "rate_link",
-  "code.limit": "rate_code", factors: "rate_factors",
+  "code.limit": "rate_code", factors: "rate_factors", leave: "rate_leave", codes: "rate_codes",
 };
 
 /** The keys of the texts for accounts that need a second factor, by Dialtone-Rule. */

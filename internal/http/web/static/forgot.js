@@ -2,7 +2,7 @@
 // address, known or not.
 
 import { byId, showPanel } from "./page.js";
-import { say } from "./texts.js";
+import { say, writeBreakable } from "./texts.js";
 import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit } from "./form.js";
@@ -19,8 +19,10 @@ async function submit(showBusy) {
   showBusy();
   const answer = await answerTo(send("/forgot.ashx", { method: "POST", body: new URLSearchParams({ account }) }));
   if (!answer) return;
-  if (answer.status === 200 && answer.body.ok === true) showPanel("sent");
-  else if (answer.status === 400) showProblems([{ field: "account", text: say("account_refused") }]);
+  if (answer.status === 200 && answer.body.ok === true) {
+    writeBreakable(byId("sent-typed").querySelector("bdi"), account);
+    showPanel("sent");
+  } else if (answer.status === 400) showProblems([{ field: "account", text: say("account_refused") }]);
   else showFailure(answer);
 }
 

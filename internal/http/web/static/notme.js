@@ -6,6 +6,7 @@ import { clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit } from "./form.js";
 import { send } from "./http.js";
+import { rememberChosen, wasChosen } from "./storage.js";
 import { token, outcome, finish } from "./link.js";
 
 const form = byId("not-me"); // there is none if the link does not work
@@ -18,7 +19,15 @@ function showDone({ user, did, email, reset }) {
   writeBreakable(byId("done").querySelector("bdi.address"), email);
   for (const item of document.querySelectorAll("#done [data-did]")) item.hidden = !did.includes(item.dataset.did);
   byId("choose").href = leads(reset) ? reset : "/forgot.html";
+  showChosen(user);
   showPanel("done");
+}
+
+/** Says that a new password was chosen already, to somebody who comes back to the page. */
+function showChosen(user) {
+  const chosen = wasChosen(user);
+  byId("chosen").hidden = !chosen;
+  for (const item of document.querySelectorAll("#done .next")) item.hidden = chosen;
 }
 
 async function submit(showBusy) {
@@ -30,6 +39,7 @@ async function submit(showBusy) {
   if (status === 200 && leads(body.reset)) {
     const did = [...document.querySelectorAll("#start [data-did]")].map((item) => item.dataset.did);
     const result = { ...form.dataset, did, reset: body.reset };
+    rememberChosen(""); // for this link, there is no new password yet
     finish(result);
     showDone(result);
   } else if (status === 404 || status === 400) {
@@ -41,3 +51,8 @@ async function submit(showBusy) {
 
 if (outcome) showDone(outcome);
 else if (form) onSubmit(form, submit);
+
+// The browser may show the page as it was left.
+addEventListener("pageshow", ({ persisted }) => {
+  if (persisted && history.state?.outcome) showChosen(history.state.outcome.user);
+});

@@ -7,7 +7,7 @@ import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
 import { send } from "./http.js";
-import { forget, remember } from "./storage.js";
+import { forget, remember, rememberChosen } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { attachMeter, attachNote, passwordProblem } from "./newpassword.js";
@@ -52,6 +52,7 @@ async function submit(showBusy) {
   if (answer.status === 200 && answer.body.ok === true) {
     forget();
     remember(name);
+    rememberChosen(name);
     // Password managers take a hidden form and a new address as the signs that the form was accepted.
     byId("start").hidden = true;
     finish({ user: name }, "#done");

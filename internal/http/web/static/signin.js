@@ -9,7 +9,7 @@ import { answerTo, showFailure } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
 import { userName, userProblem, offerNames } from "./fields.js";
 import { exchange, exchangeTyped } from "./exchange.js";
-import { remembered, forget, keepTyped } from "./storage.js";
+import { remember, remembered, forget, keepTyped } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { offerResend } from "./resend.js";
@@ -123,6 +123,10 @@ export function startSignIn() {
   attach();
   byId("user").value ||= remembered().user;
   keepTyped("user");
+  // The name need not be typed again on the page for a forgotten password.
+  document.querySelector('main a[href^="/forgot.html"]')?.addEventListener("click", () => {
+    if (userName()) remember(userName());
+  });
   onSubmit(byId("login"), submit);
   focusFirst();
   return true;

@@ -44,7 +44,15 @@ export function sentAt(user) {
   }, 0);
 }
 
-/** Removes what the functions above keep. */
+/** Keeps that a new password was chosen for an account. */
+export function rememberChosen(user) {
+  stored((storage) => storage.setItem("chosen", user));
+}
+
+/** Reports whether a new password was chosen for an account, the last one that rememberChosen has kept. */
+export const wasChosen = (user) => stored((storage) => storage.getItem("chosen") === user, false);
+
+/** Removes the name, the token and the time of a message. */
 export function forget() {
   stored((storage) => {
     storage.removeItem("user");
