@@ -357,6 +357,8 @@ func TestRecipes(t *testing.T) {
 		s.serve()
 		s.activate(s.signup("alex"))
 		s.configure()
+		s.run("docs/operating.md", "--public-url http")
+		s.run("docs/operating.md", "mailbox closed")
 		s.run("docs/operating.md", "dialtone account second-factor alex --tenant phone.example.org --remove")
 		s.run("docs/operating.md", "dialtone account disable alex --tenant phone.example.org --reason \"taken over")
 		s.run("docs/operating.md", "--require-second-factor")

@@ -53,7 +53,7 @@ func TestBrowserReset(t *testing.T) {
 	ask := func(account string) (said string) {
 		b.visit("/login.html")
 		b.until(`document.getElementById("submit")?.disabled === false`)
-		b.click(`a[href="/forgot.html"]`)
+		b.click(`.further a[href="/forgot.html"]`)
 		b.until(`location.pathname === "/forgot.html" && document.getElementById("submit")?.disabled === false`)
 		b.check("forgot")
 		b.fill("account", account)

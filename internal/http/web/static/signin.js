@@ -124,9 +124,11 @@ export function startSignIn() {
   byId("user").value ||= remembered().user;
   keepTyped("user");
   // The name need not be typed again on the page for a forgotten password.
-  document.querySelector('main a[href^="/forgot.html"]')?.addEventListener("click", () => {
-    if (userName()) remember(userName());
-  });
+  for (const link of document.querySelectorAll('main a[href^="/forgot.html"]')) {
+    link.addEventListener("click", () => {
+      if (userName()) remember(userName());
+    });
+  }
   onSubmit(byId("login"), submit);
   focusFirst();
   return true;
