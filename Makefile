@@ -66,11 +66,11 @@ race:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o dialtone ./cmd/dialtone
 
-# Installs what the tests need besides Go: two browsers, curl, PostgreSQL, PgBouncer, HAProxy, nginx, phones
+# Installs what the tests need besides Go: browsers, curl, PostgreSQL, PgBouncer, HAProxy, nginx, phones
 # and the servers that they talk to, mail tools, Python, whose parser reads messages, and packages from
 # npm.
 tools:
-	@tools/need chromium firefox-esr curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify
+	@tools/need chromium chromium-headless-shell firefox-esr curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify
 	@tools/npm
 
 FUZZTIME = 60s

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,6 +28,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"dialtone/internal/test/headless"
 	"dialtone/internal/test/process"
 )
 
@@ -560,32 +559,8 @@ func startChromium(t *testing.T) context.Context {
 	t.Helper()
 	c := &sharedChromium
 	c.once.Do(func() {
-		path, err := exec.LookPath("chromium")
-		if err != nil {
-			c.err = errors.New("this test needs Chromium: make test installs it")
-			return
-		}
-		dir, err := os.MkdirTemp("", "dialtone-chromium-")
-		if err != nil {
-			c.err = err
-			return
-		}
-		options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
-			chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-			chromedp.UserDataDir(dir), chromedp.Flag("disable-quic", true),
-			chromedp.Flag("disable-component-update", true), chromedp.WindowSize(1280, 900),
-			chromedp.Flag("allow-loopback-in-peer-connection", true),
-			// No page is used for long enough that optimized code or a process in reserve would pay.
-			chromedp.Flag("js-flags", "--no-opt"),
-			chromedp.Flag("disable-features", "Translate,BlinkGenPropertyTrees,SpareRendererForSitePerProcess"))
-		allocator, endProcess := chromedp.NewExecAllocator(context.Background(), options...)
-		ctx, closeTab := chromedp.NewContext(allocator)
-		c.ctx, c.close = ctx, func() {
-			closeTab()
-			endProcess()
-			os.RemoveAll(dir)
-		}
-		c.err = chromedp.Do(ctx, chromedp.Navigate("about:blank"))
+		c.ctx, c.close, c.err = headless.Start(headless.Chromium,
+			chromedp.Flag("allow-loopback-in-peer-connection", true))
 	})
 	if c.err != nil {
 		t.Fatal(c.err)

@@ -49,9 +49,9 @@ type TwoStepStore interface {
 	// UseCode uses up a code: a step of the app that is newer than all that were used, or else a recovery
 	// code. Of concurrent calls with one code, one succeeds, on all servers together. It fails with
 	// ErrCodeWrong, which takes a place under each limit, and with fault.Limited. It returns how many
-	// recovery codes are left. A recovery code adds the notice as mailmsg.RecoveryUsed. A wrong code adds it as
-	// mailmsg.WrongCodes if the places of Noticed are full, unless one of that kind was made within
-	// Noticed.Rule.Per.
+	// recovery codes are left. A recovery code adds the notice as mailmsg.RecoveryUsed, at most RecoveryNotices times
+	// within a day. A wrong code adds it as mailmsg.WrongCodes if the places of Noticed are full, unless one of that
+	// kind was made within Noticed.Rule.Per.
 	UseCode(ctx context.Context, u CodeUse, now time.Time) (left int, err error)
 }
 
@@ -130,6 +130,10 @@ func CodeRefusal(w throttle.Wait) error {
 
 // RecoveryCodes is how many recovery codes an account gets at a time.
 const RecoveryCodes = 10
+
+// RecoveryNotices is how many messages within a day say that a recovery code was used. More would hide other messages:
+// somebody with the password can turn an app on, use its codes and turn it off again.
+const RecoveryNotices = 5
 
 const (
 	// recoveryLength is the length of a recovery code: 50 bits. The HMACs in the store are useless

@@ -20,16 +20,16 @@ var errBroken = errors.New("broken by the test")
 // faultyStore is a store whose methods fail with the errors in its fields.
 type faultyStore struct {
 	session.Store
-	revoke, revoked, spend, record error
-	end                            error // of End, EndOthers and Sessions
-	recorded                       []int // records of each write
+	signOut, revoked, spend, record error
+	end                             error // of End, EndOthers and Sessions
+	recorded                        []int // records of each write
 }
 
 func (s *faultyStore) SignOut(
 	ctx context.Context, r session.Record, now time.Time, limits ...throttle.Allowance,
 ) error {
-	if s.revoke != nil {
-		return s.revoke
+	if s.signOut != nil {
+		return s.signOut
 	}
 	return s.Store.SignOut(ctx, r, now, limits...)
 }
@@ -159,12 +159,12 @@ func TestStoreFaults(t *testing.T) {
 		}
 		*fault = nil
 	}
-	store.revoke = errBroken
+	store.signOut = errBroken
 	h.Is(h.SignOut(t.Context(), h.Tenant, g.Session, world.NewOrigin()), errBroken)
 	if !strings.Contains(h.Log.String(), `"msg":"signout","outcome":"server_error"`) {
 		t.Errorf("the log does not say that signing out failed:\n%s", h.Log.String())
 	}
-	store.revoke = nil
+	store.signOut = nil
 	if _, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin()); err != nil {
 		t.Errorf("after a failed sign-out the session is over: %v", err)
 	}

@@ -73,11 +73,20 @@ func (a *Authenticator) NewPasskeyOptions(
 		}
 	}
 	ticket := secret.NewTicket(a.deps.Now())
-	ticket.Account, ticket.Epoch = owner.UID, owner.Epoch
+	ticket.Account, ticket.Epoch = owner.UID, additionEpoch(owner)
 	challenge := a.deps.Signatures().addition.Append(nil, t.ID, ticket)
 	return party.CreationOptions(challenge, passkey.User{
 		Handle: owner.UID[:], Name: owner.User, DisplayName: shorten(owner.Name, maxDisplayName),
 	}, known)
+}
+
+// additionEpoch tells options from before the first passkey, which were got with the password alone, from later ones.
+func additionEpoch(a account.Account) int64 {
+	n := 2 * a.Epoch
+	if a.Factors.Has(account.FactorPasskey) {
+		n++
+	}
+	return n
 }
 
 // shorten cuts a text to at most n bytes, between characters.
@@ -118,20 +127,10 @@ func (a *Authenticator) NewPasskey(
 	}
 	owner, err := a.owner(ctx, t, ticket.Account)
 	switch {
-	case fault.Is(err, fault.NotFound), err == nil && (owner.Disabled || owner.Epoch != ticket.Epoch):
+	case fault.Is(err, fault.NotFound), err == nil && (owner.Disabled || additionEpoch(owner) != ticket.Epoch):
 		return refused(account.ErrPasskeyStale)
 	case err != nil:
 		return refused(err)
-	}
-	// Options from before the first passkey were got with the password alone, and end with it.
-	if owner.Factors.Has(account.FactorPasskey) {
-		list, err := a.deps.Accounts.Passkeys(ctx, t, owner)
-		if err != nil {
-			return refused(err)
-		}
-		if len(list) > 0 && list[0].Made.Truncate(time.Millisecond).After(ticket.Issued) {
-			return refused(account.ErrPasskeyStale)
-		}
 	}
 	if err := a.spendChallenge(ctx, t, ticket); err != nil {
 		return refused(err)

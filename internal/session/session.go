@@ -179,8 +179,6 @@ type Accounts interface {
 
 // Store keeps the IDs of revoked sessions and spent nonces, and the list of sessions.
 type Store interface {
-	// Revoke stores an ID under times, until each of them, and removes its record. It may be repeated.
-	Revoke(ctx context.Context, uid account.UID, id [16]byte, until ...time.Time) error
 	// Revoked reports whether an ID was stored under one of the times, and when its record says that
 	// the session was used last, which is zero if there is no record.
 	Revoked(ctx context.Context, uid account.UID, id [16]byte, until ...time.Time) (bool, time.Time, error)
@@ -194,9 +192,10 @@ type Store interface {
 	// Sessions returns the records of an account, at most MaxListed, without those that ended, the
 	// last used one first.
 	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]Record, error)
-	// SignOut revokes a session of an account, as Revoke under the times of RevokedUntil, and takes a place under
-	// each limit. Without a place it ends all sessions of the account, for which it stores nothing. It does nothing
-	// if the session was revoked, or is of another epoch than the account. It uses ID, Account, Epoch and Began.
+	// SignOut revokes a session of an account: it stores the ID under the times of RevokedUntil, until each of
+	// them, removes the record, and takes a place under each limit. Without a place it ends all sessions of the
+	// account, for which it stores nothing. It does nothing if the session was revoked, or is of another epoch
+	// than the account. It uses ID, Account, Epoch and Began.
 	SignOut(ctx context.Context, r Record, now time.Time, limits ...throttle.Allowance) error
 	// End is SignOut for a session of an account by its ID. It fails with ErrNoSession if the account has no record
 	// of it under this epoch.

@@ -459,7 +459,7 @@ func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *tra
 			return nil, err
 		}
 	}
-	if err := clearPasskeyNames(tx, a.Tenant, a.User); err != nil {
+	if err := clearPersonal(tx, a.Tenant, a.User); err != nil {
 		return nil, err
 	}
 	err := e.of(a).values(stateOf(a), string(account.Closed)).add(tx)

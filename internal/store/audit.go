@@ -77,11 +77,16 @@ func (e *trailEntry) add(tx engine.Tx) error {
 	return err
 }
 
-// clearPasskeyNames clears the subjects of changes of passkeys of the accounts that have had a user name, or of all
-// accounts of a tenant if it is empty. Earlier versions stored the names there that people gave their passkeys.
-func clearPasskeyNames(tx engine.Tx, tenant int64, user string) error {
-	_, err := tx.Exec(`UPDATE audit SET subject = '' WHERE tenant = (SELECT host FROM tenant WHERE id = $1)
-		AND (username = $2 OR $2 = '') AND action IN ($3, $4, $5) AND subject <> ''`,
+// clearPersonal clears what changes of the accounts that have had a user name say of the person, or of all accounts of
+// a tenant if it is empty: the masked addresses of password.not-me, and the names that people gave their passkeys,
+// which earlier versions stored as subjects.
+func clearPersonal(tx engine.Tx, tenant int64, user string) error {
+	const of = ` WHERE tenant = (SELECT host FROM tenant WHERE id = $1) AND (username = $2 OR $2 = '')`
+	if _, err := tx.Exec(`UPDATE audit SET before = '', after = ''`+of+` AND action = $3 AND before <> ''`,
+		tenant, user, string(audit.PasswordNotMe)); err != nil {
+		return err
+	}
+	_, err := tx.Exec(`UPDATE audit SET subject = ''`+of+` AND action IN ($3, $4, $5) AND subject <> ''`,
 		tenant, user, string(audit.PasskeyAdd), string(audit.PasskeyRename), string(audit.PasskeyRemove))
 	return err
 }

@@ -51,14 +51,14 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 		// The reset links without a message that this ends. A proof, which may be a thief's, ends none.
 		confirmed, limits, unsent := ``, c.Allowances, noUnsent
 		if c.Link != nil {
-			mailed, err := findResetLink(tx, a, *c.Link, now)
+			mailed, emails, err := findResetLink(tx, a, *c.Link, now)
 			switch {
 			case err != nil:
 				return nil, err
 			case mailed:
 				confirmed, unsent = `confirmed = COALESCE(confirmed, $4), `, a.Emails
 			default:
-				limits, unsent = nil, 0
+				limits, unsent = nil, emails
 			}
 		}
 		wait, err := longestWait(tx, limits, now)

@@ -211,17 +211,19 @@ func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
 }
 
 // findResetLink finds a reset link that went to the account's address, or was made for the account without a message.
-// It reports whether there was a message.
-func findResetLink(tx engine.Tx, a account.Account, token [32]byte, now time.Time) (mailed bool, err error) {
+// It reports whether there was a message, and how often the address had been changed when the link was made.
+func findResetLink(
+	tx engine.Tx, a account.Account, token [32]byte, now time.Time,
+) (mailed bool, emails int64, err error) {
 	var email string
-	err = tx.Row(`SELECT email FROM link WHERE token = $1 AND kind = $2 AND until > $3
+	err = tx.Row(`SELECT email, email_n FROM link WHERE token = $1 AND kind = $2 AND until > $3
 		AND (email = $4 OR email = '' AND account = $6)
 		AND account IN (SELECT uid FROM account WHERE tenant = $5)`,
-		token[:], string(mailmsg.Reset), engine.Micros(now), a.Email, a.Tenant, a.UID[:]).Scan(&email)
+		token[:], string(mailmsg.Reset), engine.Micros(now), a.Email, a.Tenant, a.UID[:]).Scan(&email, &emails)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = account.ErrLinkUsed
 	}
-	return email != "", err
+	return email != "", emails, err
 }
 
 // NotMe implements account.ResetStore.

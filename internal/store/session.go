@@ -17,11 +17,6 @@ import (
 
 var _ session.Store = (*Store)(nil)
 
-// Revoke implements session.Store.
-func (s *Store) Revoke(_ context.Context, uid account.UID, id [16]byte, until ...time.Time) error {
-	return s.engine.Write(func(tx engine.Tx) error { return revoke(tx, uid, id, until) })
-}
-
 // SignOut implements session.Store.
 func (s *Store) SignOut(_ context.Context, r session.Record, now time.Time, limits ...throttle.Allowance) error {
 	return s.engine.Write(func(tx engine.Tx) error { return signOut(tx, r, now, limits) })
@@ -49,16 +44,12 @@ func signOut(tx engine.Tx, r session.Record, now time.Time, limits []throttle.Al
 	if err := takePlaces(tx, limits, r.ID, now); err != nil {
 		return err
 	}
-	return revoke(tx, r.Account, r.ID, until)
-}
-
-func revoke(tx engine.Tx, uid account.UID, id [16]byte, until []time.Time) error {
 	for _, t := range until {
-		if _, err := markSpent(tx, id, t); err != nil {
+		if _, err := markSpent(tx, r.ID, t); err != nil {
 			return err
 		}
 	}
-	_, err := tx.Exec(`DELETE FROM session WHERE account = $1 AND id = $2`, uid[:], id[:])
+	_, err = tx.Exec(`DELETE FROM session WHERE account = $1 AND id = $2`, r.Account[:], r.ID[:])
 	return err
 }
 

@@ -297,7 +297,7 @@ func removeTenant(tx engine.Tx, host string, accounts bool, event account.UID, e
 	if _, err := tx.Exec(`DELETE FROM account WHERE tenant = $1`, id); err != nil {
 		return err
 	}
-	if err := clearPasskeyNames(tx, id, ""); err != nil {
+	if err := clearPersonal(tx, id, ""); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(`DELETE FROM tenant WHERE id = $1`, id); err != nil {

@@ -280,11 +280,8 @@ func (s *Store) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (
 		if left = app.Codes; u.Recovery == nil {
 			return nil
 		}
-		if n := u.Notice; n.Message != (mailmsg.ID{}) {
-			n.Kind, n.Detail = mailmsg.RecoveryUsed, strconv.Itoa(left)
-			if err := s.addNotice(tx, a, n); err != nil {
-				return err
-			}
+		if err := s.noticeRecovery(tx, a, u.Notice, left, now); err != nil {
+			return err
 		}
 		return e.of(a).add(tx)
 	})
@@ -312,6 +309,20 @@ func (s *Store) noticeWrongCode(tx engine.Tx, a account.Account, u account.CodeU
 	}
 	n := u.Notice
 	n.Kind = mailmsg.WrongCodes
+	return s.addNotice(tx, a, n)
+}
+
+// noticeRecovery adds the notice of a used recovery code.
+func (s *Store) noticeRecovery(tx engine.Tx, a account.Account, n account.Notice, left int, now time.Time) error {
+	if n.Message == (mailmsg.ID{}) {
+		return nil
+	}
+	n.Kind, n.Detail = mailmsg.RecoveryUsed, strconv.Itoa(left)
+	said, err := engine.Count(tx, `SELECT count(*) FROM link WHERE account = $1 AND kind = $2 AND made > $3`,
+		a.UID[:], string(n.Kind), engine.Micros(now.Add(-24*time.Hour)))
+	if err != nil || said >= account.RecoveryNotices {
+		return err
+	}
 	return s.addNotice(tx, a, n)
 }
 

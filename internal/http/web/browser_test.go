@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -29,6 +28,7 @@ import (
 	"dialtone/internal/i18n"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
+	"dialtone/internal/test/headless"
 )
 
 // The pages are tested in Chromium, against a server that has the real pages and static files and
@@ -73,30 +73,15 @@ func startBrowser(t *testing.T) context.Context {
 			}
 			browser.server.Load().ServeHTTP(w, r)
 		}))
-		path, err := exec.LookPath("chromium")
-		if err != nil {
-			browser.err = fmt.Errorf("install chromium in the PATH, which drives the pages: %w", err)
+		var end func()
+		if browser.tab, end, browser.err = headless.Start(headless.Shell); browser.err != nil {
 			return
 		}
-		dir, err := os.MkdirTemp("", "dialtone-chromium-")
-		if err != nil {
-			browser.err = err
-			return
-		}
-		options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
-			chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(dir),
-			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-			chromedp.WindowSize(1280, 900))
-		allocator, cancel := chromedp.NewExecAllocator(context.Background(), options...)
-		tab, closeTab := chromedp.NewContext(allocator)
 		browser.close = func() {
-			closeTab()
-			cancel()
+			end()
 			browser.site.Close()
-			_ = os.RemoveAll(dir)
 		}
-		browser.tab = tab
-		browser.err = chromedp.Do(tab, chromedp.Navigate("about:blank"), holdTimers)
+		browser.err = chromedp.Do(browser.tab, holdTimers)
 	})
 	if browser.err != nil {
 		t.Fatal(browser.err)

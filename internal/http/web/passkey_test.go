@@ -393,7 +393,6 @@ func TestNewPasskeyRefused(t *testing.T) {
 	t.Run("from before the first passkey", func(t *testing.T) {
 		other := s.active(t, "a.test")
 		options := v.newKeyOptions(t, other)
-		s.Advance(time.Second)
 		s.addKey(t, other, passkeytest.New(t))
 		wantRule(t, add(options, page), 409, "passkey_stale")
 		s.addKey(t, other, passkeytest.New(t))

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	cdpbrowser "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/chromedp"
@@ -937,7 +938,14 @@ func TestActivationScript(t *testing.T) {
 }
 
 func TestCopyButton(t *testing.T) {
-	p := openTab(t, newPageServer(t), "/account.html")
+	s := newPageServer(t)
+	// A person allows it with the click, but Chromium without a window asks nobody.
+	if _, err := chromedp.CallBrowser(startBrowser(t), cdpbrowser.SetPermission, cdpbrowser.SetPermissionParams{
+		Permission: &cdpbrowser.PermissionDescriptor{Name: "clipboard-write"}, Setting: "granted",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p := openTab(t, s, "/account.html")
 	p.wait(`document.querySelectorAll("[data-copy]:not([hidden])").length === 7`)
 	p.do(chromedp.Click(chromedp.CSS(`.manual summary`)), chromedp.Click(chromedp.CSS(`[data-copy="v-server"]`)))
 	p.wait(

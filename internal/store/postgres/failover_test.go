@@ -14,6 +14,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
+	"dialtone/internal/session"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/tenant"
@@ -231,7 +232,7 @@ func TestOpenBreakerCancelsCalls(t *testing.T) {
 	calls := map[string]func() error{
 		"create":   func() error { return proxied.Create(ctx, newSignup(tenantID, "ann"), noon) },
 		"find":     func() error { _, err := proxied.Find(ctx, tenantID, "ann", noon); return err },
-		"revoke":   func() error { return proxied.Revoke(ctx, account.UID{}, [16]byte{1}, noon) },
+		"sign out": func() error { return proxied.SignOut(ctx, session.Record{ID: [16]byte{1}}, noon) },
 		"spend":    func() error { _, err := proxied.Spend(ctx, tenantID, [16]byte{2}, noon); return err },
 		"ack":      func() error { _, err := proxied.Ack(ctx, []outbox.Ref{{Tenant: tenantID}}); return err },
 		"tenants":  func() error { _, _, err := proxied.Tenants(ctx); return err },

@@ -11,12 +11,14 @@ import (
 	"dialtone/internal/hook"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
+	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/throttle"
 )
 
 // exists reports whether the account of a signup exists.
@@ -106,6 +108,11 @@ func TestWriteWithoutAnswer(t *testing.T) {
 		if _, err := direct.EnableNow(ctx, tenantID, active.Account.User, noon); err != nil {
 			t.Fatal(err)
 		}
+		signedOut := session.Record{
+			ID: [16]byte{byte(n)}, Account: active.Account.UID, Epoch: active.Account.Epoch, Began: noon,
+		}
+		once := throttle.Allowance{Rule: throttle.Rule{Limit: 1, Per: time.Hour}}
+		once.Bucket[0] = byte(n)
 		host := fmt.Sprintf("other%d.test", n)
 		added := hook.Hook{ID: hook.ID{byte(n)}, Name: "hook", AllTenants: true, Created: noon}
 		var notifications []hook.Notification
@@ -128,6 +135,20 @@ func TestWriteWithoutAnswer(t *testing.T) {
 				}
 				return err
 			}},
+			{"sign out", func() error {
+				if err := proxied.SignOut(ctx, signedOut, noon, once); err != nil {
+					return err
+				}
+				revoked, _, err := direct.Revoked(ctx, signedOut.Account, signedOut.ID, session.RevokedUntil(noon)...)
+				if err != nil {
+					return err
+				}
+				if a, err := direct.FindUID(ctx, tenantID, signedOut.Account, noon); err != nil || !revoked ||
+					a.Epoch != signedOut.Epoch {
+					return fmt.Errorf("the session is revoked: %t; the epoch is %d, %v", revoked, a.Epoch, err)
+				}
+				return nil
+			}},
 			{"disable", func() error {
 				_, err := proxied.Disable(ctx, tenantID, disabled.Account.User, noon)
 				return err
@@ -145,7 +166,6 @@ func TestWriteWithoutAnswer(t *testing.T) {
 				return err
 			}},
 			{"undo", func() error { return proxied.Undo(ctx, undone, noon) }},
-			{"revoke", func() error { return proxied.Revoke(ctx, account.UID{}, [16]byte{byte(n)}, noon) }},
 			{"add a tenant", func() error {
 				_, err := proxied.AddTenant(ctx, tenant.Tenant{Host: host, Realm: host, Created: noon})
 				return err

@@ -83,7 +83,8 @@ func fillStore(t *testing.T, s *testStore) {
 	_, err := s.Disable(ctx, tenantIDs[0], "held", noon)
 	must(err)
 	must(s.Delete(ctx, tenantIDs[0], "closed", noon))
-	must(s.Revoke(ctx, account.UID{}, [16]byte{1, 2, 3}, noon))
+	_, err = s.Spend(ctx, tenantIDs[0], [16]byte{1, 2, 3}, noon)
+	must(err)
 	must(s.AddServer(ctx,
 		sipserver.Server{Name: "sbc", Token: [32]byte{4, 5, 6}, Tenants: tenantIDs[:1], Created: noon}))
 	again := newSignup(tenantIDs[0], "again")

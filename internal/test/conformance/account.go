@@ -474,17 +474,18 @@ var sweepTests = []testCase{
 	{"counts what it removes", func(t *test) {
 		t.addPending("ann", noon) // one captcha, and one allowance each of the address and the recipient
 		id := newID()
-		t.must(t.Revoke(t.ctx, account.UID{}, id, noon.Add(time.Hour)))
+		_, err := t.Spend(t.ctx, t.tenant, id, noon.Add(time.Hour))
+		t.must(err)
 		late := noon.Add(2 * week)
 		got, err := t.Sweep(t.ctx, late, late, 100)
 		t.must(err)
 		if got != (account.Swept{Accounts: 1, Others: 4}) {
 			t.Errorf("got %+v", got)
 		}
-		revoked, _, err := t.Revoked(t.ctx, account.UID{}, id, noon.Add(time.Hour))
+		spent, _, err := t.Revoked(t.ctx, account.UID{}, id, noon.Add(time.Hour))
 		t.must(err)
-		if revoked {
-			t.Error("the revoked session was not removed")
+		if spent {
+			t.Error("the spent ID was not removed")
 		}
 		got, err = t.Sweep(t.ctx, late, late, 100)
 		t.must(err)

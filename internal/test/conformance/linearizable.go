@@ -634,12 +634,17 @@ func (s nameState) unsentBefore(emails int64) string {
 	}), " ")
 }
 
-// unsentOpens reports whether a call is made with one of these links before it expires.
-func (s nameState) unsentOpens(c request) bool {
-	return slices.ContainsFunc(strings.Fields(s.unsent), func(text string) bool {
+// unsentOpens reports whether a call is made with one of these links before it expires, and how often the address had
+// been changed when the link was made.
+func (s nameState) unsentOpens(c request) (emails int64, opens bool) {
+	for _, text := range strings.Fields(s.unsent) {
 		one := strings.Split(text, ":")
-		return one[0] == fmt.Sprintf("%x", c.link) && one[1] > fmt.Sprintf("%016x", c.at.UnixMicro())
-	})
+		if one[0] == fmt.Sprintf("%x", c.link) && one[1] > fmt.Sprintf("%016x", c.at.UnixMicro()) {
+			fmt.Sscanf(one[2], "%x", &emails)
+			return emails, true
+		}
+	}
+	return 0, false
 }
 
 // has reports whether an ID is one of several that are concatenated.
@@ -817,7 +822,7 @@ func (s nameState) after(c request) (nameState, error) {
 		next.held, next.leaving, next.stayLink = false, 0, reset{}
 		return next, nil
 	case readReset:
-		if !s.exists(c.at) || s.byOperator || !s.mailed.opens(c) && !s.unsentOpens(c) {
+		if _, unsent := s.unsentOpens(c); !s.exists(c.at) || s.byOperator || !s.mailed.opens(c) && !unsent {
 			return s, account.ErrLinkUsed
 		}
 		return s, nil
@@ -828,6 +833,7 @@ func (s nameState) after(c request) (nameState, error) {
 	}
 	switch c.op {
 	case setPassword, resetPassword, addReset:
+		from, unsent := s.unsentOpens(c)
 		switch {
 		case s.byOperator, c.op == setPassword && s.held:
 			return s, account.ErrHeld
@@ -842,11 +848,10 @@ func (s nameState) after(c request) (nameState, error) {
 			return s, nil
 		case c.op == setPassword && !s.proves(c):
 			return s, account.ErrPasswordChanged
-		case c.op == resetPassword && !s.mailed.opens(c) && !s.unsentOpens(c):
+		case c.op == resetPassword && !s.mailed.opens(c) && !unsent:
 			return s, account.ErrLinkUsed
 		}
 		if c.op == resetPassword {
-			from := int64(0)
 			if s.mailed.opens(c) {
 				s.confirmed, from = true, s.emails
 			}

@@ -167,7 +167,7 @@ var newBrowserTests = []testCase{
 		const net = "192.0.2.0/24"
 		ann := t.active("ann")
 		out := signIn(ann, net, "", settled)
-		t.must(t.Revoke(t.ctx, ann.UID, out.ID, session.RevokedUntil(out.Began)...))
+		t.must(t.SignOut(t.ctx, out, settled))
 		t.wantNotices(one(out), net)
 		t.wantSessions(ann, settled)
 

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"dialtone/internal/account"
@@ -189,7 +190,7 @@ var passkeyTests = []testCase{
 			}
 		}
 	}},
-	{"leave no name in the trail after the erasure", func(t *test) {
+	{"leave no name in the trail after the erasure, and nothing else does", func(t *test) {
 		b := t.addTenant("b.test")
 		t.addActiveAt(b, "ann")
 		for _, user := range []string{"ann", "bob"} {
@@ -205,6 +206,10 @@ var passkeyTests = []testCase{
 						Subject: "Key of " + user,
 					}))
 				}
+				t.must(t.AddChange(t.ctx, audit.Change{
+					At: noon, Action: audit.PasswordNotMe, Outcome: audit.OK, Tenant: host, User: user,
+					Subject: "Key of " + user, Before: "active x***@thief.test", After: "active a***@mail.test",
+				}))
 			}
 		}
 		named := func(host, user string) (n int) {
@@ -212,16 +217,19 @@ var passkeyTests = []testCase{
 				if c.Subject == "Key of "+user {
 					n++
 				}
+				if strings.Contains(c.Before+c.After, "***@") {
+					n += 10
+				}
 			}
 			return n
 		}
 		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
 		if got, want := [...]int{named("phone.test", "ann"), named("phone.test", "bob"), named("b.test", "ann")},
-			[...]int{1, 4, 4}; got != want {
+			[...]int{2, 15, 15}; got != want {
 			t.Errorf("after the account %v subjects, want %v", got, want)
 		}
 		t.must(t.RemoveTenant(t.ctx, "b.test", true, noon))
-		if got, want := [...]int{named("phone.test", "bob"), named("b.test", "ann")}, [...]int{4, 1}; got != want {
+		if got, want := [...]int{named("phone.test", "bob"), named("b.test", "ann")}, [...]int{15, 2}; got != want {
 			t.Errorf("after the tenant %v subjects, want %v", got, want)
 		}
 	}},

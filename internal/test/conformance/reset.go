@@ -339,8 +339,14 @@ var notMeTests = []testCase{
 		_, err := t.NotMe(t.ctx, t.tenant, undo.Token, owner, noon)
 		t.must(err)
 		t.setEmail("ann", "thief@mail.test", noon)
-		said := t.changed("ann", "of the thief", noon)
-		t.must(t.notMe(said.Token, noon))
+		said, thief := t.changed("ann", "of the thief", noon), unsent(noon)
+		_, err = t.NotMe(t.ctx, t.tenant, said.Token, thief, noon)
+		t.must(err)
+		t.wantResetLink(owner.Token, noon, "ann")
+		byThief := newPassword(t.find("ann", noon), "without a message", noon)
+		byThief.Link = &thief.Token
+		_, err = t.SetPassword(t.ctx, byThief, noon)
+		t.must(err)
 		t.wantResetLink(owner.Token, noon, "ann")
 		c, link := newPassword(t.find("ann", noon), "by message", noon), t.resetLink("ann", noon)
 		c.Link = &link.Token

@@ -56,6 +56,14 @@ func (t *test) wantSessions(a account.Account, at time.Time, want ...session.Rec
 	}
 }
 
+// revoked reports whether a session was revoked.
+func (t *test) revoked(r session.Record) bool {
+	t.Helper()
+	got, _, err := t.Revoked(t.ctx, r.Account, r.ID, session.RevokedUntil(r.Began)...)
+	t.must(err)
+	return got
+}
+
 // active adds an account and returns it.
 func (t *test) active(user string) account.Account {
 	t.Helper()
@@ -139,7 +147,7 @@ var listTests = []testCase{
 	{"leaves out revoked sessions, also those that are recorded later", func(t *test) {
 		a := t.active("ann")
 		list := t.begin(a, 2, noon)
-		t.must(t.Revoke(t.ctx, a.UID, list[0].ID, session.RevokedUntil(list[0].Began)...))
+		t.must(t.SignOut(t.ctx, list[0], noon))
 		t.wantSessions(a, noon, list[1])
 		list[0].Seen = noon.Add(time.Hour)
 		t.recordSessions(list...)
@@ -250,17 +258,12 @@ var listTests = []testCase{
 		others := t.begin(b, 1, noon)
 		limit := allowance(newBucket(), 2)
 		out := func(r session.Record) { t.Helper(); t.must(t.SignOut(t.ctx, r, noon, limit)) }
-		revoked := func(r session.Record) bool {
-			got, _, err := t.Revoked(t.ctx, r.Account, r.ID, session.RevokedUntil(r.Began)...)
-			t.must(err)
-			return got
-		}
 		past := list[0]
 		past.Epoch--
 		out(past)
 		out(list[0])
 		out(list[0])
-		if !revoked(list[0]) || revoked(list[1]) {
+		if !t.revoked(list[0]) || t.revoked(list[1]) {
 			t.Error("another session was revoked")
 		}
 		t.must(t.End(t.ctx, a.UID, a.Epoch, list[1].ID, noon, limit))
@@ -270,8 +273,8 @@ var listTests = []testCase{
 		out(list[0]) // it has ended
 		t.wantSessions(a, noon, list[2:]...)
 		out(list[2])
-		if got := t.find("ann", noon); got.Epoch != a.Epoch+1 || revoked(list[2]) {
-			t.Errorf("the epoch is %d, want %d; revoked: %t", got.Epoch, a.Epoch+1, revoked(list[2]))
+		if got := t.find("ann", noon); got.Epoch != a.Epoch+1 || t.revoked(list[2]) {
+			t.Errorf("the epoch is %d, want %d; revoked: %t", got.Epoch, a.Epoch+1, t.revoked(list[2]))
 		}
 		t.wantSessions(a, noon)
 		out(list[3]) // of the epoch before

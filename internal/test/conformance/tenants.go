@@ -280,7 +280,8 @@ var sessionTests = []testCase{
 	{"are revoked under any of their times", func(t *test) {
 		for _, under := range []int{0, 1} {
 			id, until := newID(), session.RevokedUntil(noon)
-			t.must(t.Revoke(t.ctx, account.UID{}, id, until[under]))
+			_, err := t.Spend(t.ctx, t.tenant, id, until[under])
+			t.must(err)
 			got, _, err := t.Revoked(t.ctx, account.UID{}, id, until...)
 			t.must(err)
 			if !got {
@@ -289,34 +290,29 @@ var sessionTests = []testCase{
 		}
 	}},
 	{"are revoked one by one, also repeatedly", func(t *test) {
-		id, other := newID(), newID()
-		until := noon.Add(12 * time.Hour)
-		check := func(id [16]byte, until time.Time, want bool) {
+		list := t.begin(t.active("ann"), 2, noon)
+		check := func(i int, want bool) {
 			t.Helper()
-			got, _, err := t.Revoked(t.ctx, account.UID{}, id, until)
-			t.must(err)
-			if got != want {
-				t.Errorf("Revoked returns %v, want %v", got, want)
+			if got := t.revoked(list[i]); got != want {
+				t.Errorf("session %d is revoked: %t, want %t", i, got, want)
 			}
 		}
-		check(id, until, false)
+		check(0, false)
 		for range 2 {
-			t.must(t.Revoke(t.ctx, account.UID{}, id, until))
-			check(id, until, true)
+			t.must(t.SignOut(t.ctx, list[0], noon))
+			check(0, true)
 		}
-		check(other, until, false)
-		t.must(t.Revoke(t.ctx, account.UID{}, other, until))
-		check(id, until, true)
-		check(other, until, true)
+		check(1, false)
+		t.must(t.SignOut(t.ctx, list[1], noon))
+		check(0, true)
+		check(1, true)
 	}},
 	{"stay revoked until their time, despite a sweep", func(t *test) {
-		id, until := newID(), noon.Add(time.Hour)
-		t.must(t.Revoke(t.ctx, account.UID{}, id, until))
-		_, err := t.Sweep(t.ctx, until.Add(-tick), noon, 100)
+		r := newRecord(t.active("ann"), noon)
+		t.must(t.SignOut(t.ctx, r, noon))
+		_, err := t.Sweep(t.ctx, r.Began.Add(session.Life-tick), noon, 100)
 		t.must(err)
-		got, _, err := t.Revoked(t.ctx, account.UID{}, id, until)
-		t.must(err)
-		if !got {
+		if !t.revoked(r) {
 			t.Error("the session is not revoked after a sweep")
 		}
 	}},
@@ -342,10 +338,13 @@ var sessionTests = []testCase{
 		}
 	}},
 	{"can be revoked by 20 concurrent calls", func(t *test) {
-		id := newID()
-		got := t.concurrently(20, func(int) error { return t.Revoke(t.ctx, account.UID{}, id, noon) })
-		if got[succeeded] != 20 {
-			t.Errorf("got %v", got)
+		r, limit := newRecord(t.active("ann"), noon), allowance(newBucket(), 1)
+		got := t.concurrently(20, func(int) error { return t.SignOut(t.ctx, r, noon, limit) })
+		if got[succeeded] != 20 || !t.revoked(r) {
+			t.Errorf("got %v; revoked: %t", got, t.revoked(r))
+		}
+		if a := t.find("ann", noon); a.Epoch != r.Epoch {
+			t.Error("one session took several places of the limit")
 		}
 	}},
 }

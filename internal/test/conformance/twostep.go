@@ -245,6 +245,26 @@ var appTests = []testCase{
 			t.Error("the link ends no session")
 		}
 	}},
+	{"use many recovery codes with few messages a day", func(t *test) {
+		a, _ := t.withApp("ann")
+		c := account.AppChange{Account: a, Codes: newCodes(account.RecoveryNotices + 2)}
+		_, err := t.RenewCodes(t.ctx, c, noon)
+		t.must(err)
+		for i, at := range []time.Duration{0, 1, 2, 3, 4, 23, 25} {
+			u, at := recovery(a, c.Codes[i]), noon.Add(at*time.Hour)
+			u.Notice = notice("", at)
+			u.Until = at.Add(account.NoticeLife)
+			_, err := t.UseCode(t.ctx, u, at)
+			t.must(err)
+			want := min(i+1, account.RecoveryNotices)
+			if i == 6 { // the first was a day ago
+				want++
+			}
+			if n := len(t.messagesOf(mailmsg.RecoveryUsed)); n != want {
+				t.Errorf("%d messages about %d codes, want %d", n, i+1, want)
+			}
+		}
+	}},
 	{"get other recovery codes", func(t *test) {
 		a, c := t.withApp("ann")
 		fresh := renewal(a, noon)

@@ -493,7 +493,7 @@ func group(f *crashfs.FS, h *harness, tr *transcript, users ...string) {
 		}
 	}
 	var all sync.WaitGroup
-	all.Go(func() { h.store.Revoke(ctx, account.UID{}, [16]byte{1}, noon.Add(time.Hour)) })
+	all.Go(func() { h.store.Spend(ctx, 1, [16]byte{1}, noon.Add(time.Hour)) })
 	synctest.Wait()
 	serial := tr.serial()
 	for i, user := range users {

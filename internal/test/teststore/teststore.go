@@ -4,6 +4,11 @@ package teststore
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"dialtone/internal/account"
@@ -17,14 +22,47 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Open opens the store in the SQLite file at path, which it creates if it is missing.
+// Open opens the store in the SQLite file at path. If there is none, it is a copy of a new database,
+// since most tests need a store and a copy costs less than the migrations.
 func Open(ctx context.Context, path string, ring *secret.Ring) (*store.Store, error) {
+	if isMissing(path) && isMissing(path+"-wal") {
+		content, err := newDatabase()
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return nil, err
+		}
+	}
 	e, err := sqlite.Open(ctx, path, check(ring))
 	if err != nil {
 		return nil, err
 	}
 	return OnSQLite(e, ring), nil
 }
+
+func isMissing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// newDatabase returns the content of a file that sqlite.Open has created.
+var newDatabase = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "dialtone-teststore-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "dialtone.db")
+	e, err := sqlite.Open(context.Background(), path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
 
 // OpenVFS is Open for a file of the named VFS of SQLite.
 func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*store.Store, error) {
