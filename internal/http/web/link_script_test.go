@@ -219,6 +219,8 @@ func TestLeavingOnPages(t *testing.T) {
 				t.Errorf("%s does not say %q:\n%s", path, want, got)
 			}
 		}
+		p.do(chromedp.Click(chromedp.CSS(`#leaving a[href^="/forgot.html"]`)))
+		p.wait(`location.pathname === "/forgot.html" && document.getElementById("account")?.value === "alex"`)
 	}
 	s.onLeave(leaving)
 	p := openTab(t, s, "/leave.html")
