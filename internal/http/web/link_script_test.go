@@ -165,6 +165,30 @@ func TestLanguageOfNextPage(t *testing.T) {
 	}
 }
 
+// TestBackAfterNewPassword checks that somebody who comes back after a new password, to an address without the link,
+// does not read that something is missing.
+func TestBackAfterNewPassword(t *testing.T) {
+	s := newPageServer(t)
+	used := s.onLink(t, "/reset.html", "/reset/lost")
+	s.onPost("/reset.ashx", func(w http.ResponseWriter, _ *http.Request) {
+		used()
+		writeReply(w, 200, `{"ok":true,"user":"alex"}`)
+	})
+	p := openTab(t, s, "/reset.html?lang=en&token=secret")
+	p.ready()
+	p.fill("password", testPassword)
+	p.submit()
+	p.wait(`!done.hidden`)
+	said := p.text("done")
+	p.do(chromedp.Click(chromedp.CSS("#done a.button")))
+	p.wait(`location.pathname === "/login.html"`)
+	p.do(chromedp.Navigate(s.URL + "/reset.html?lang=en"))
+	p.wait(`!done.hidden && !document.getElementById("start")`)
+	if got := p.text("done"); got != said || !strings.Contains(got, "The password of alex was changed") {
+		t.Errorf("the page says %q, want %q", got, said)
+	}
+}
+
 // TestCopiedAddress checks that the address of a page which a link led to does not work elsewhere, and that the page
 // there says how to get the link.
 func TestCopiedAddress(t *testing.T) {

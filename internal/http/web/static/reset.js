@@ -7,7 +7,7 @@ import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
 import { send } from "./http.js";
-import { forget, remember, rememberChosen } from "./storage.js";
+import { forget, remember, rememberChosen, lastChosen } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { attachMeter, attachNote, passwordProblem } from "./newpassword.js";
@@ -30,7 +30,7 @@ function check(password) {
   return problems;
 }
 
-function showDone(name) {
+function showDone({ user: name }) {
   writeBreakable(byId("done-title").querySelector("bdi"), name);
   showPanel("done");
 }
@@ -56,7 +56,7 @@ async function submit(showBusy) {
     // Password managers take a hidden form and a new address as the signs that the form was accepted.
     byId("start").hidden = true;
     finish({ user: name }, "#done");
-    showDone(name);
+    showDone({ user: name });
   } else if (answer.status === 404) {
     showPanel("lost");
   } else if (answer.status === 400) {
@@ -69,7 +69,7 @@ async function submit(showBusy) {
 }
 
 if (outcome) {
-  showDone(outcome.user);
+  showDone(outcome);
 } else if (form && sound) {
   attach();
   attachMeter(personal);
@@ -82,4 +82,6 @@ if (outcome) {
   (choices[0] ?? byId("password")).focus({ preventScroll: true });
 } else if (form) {
   refuse();
+} else if (!token && !history.state?.token && lastChosen()) {
+  showDone({ user: lastChosen() }); // somebody who has saved a password came back to an address without the link
 }
