@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/outbox"
 	"dialtone/internal/passkey"
 	"dialtone/internal/secret"
+	"dialtone/internal/throttle"
 	"dialtone/internal/totp"
 )
 
@@ -62,6 +64,57 @@ func TestFactorsWithNewSealKey(t *testing.T) {
 	}
 	if list := faults(older); len(list) != 2 || !strings.HasPrefix(list[0], "account bob: ") {
 		t.Errorf("with the older key: %q", list)
+	}
+}
+
+// A message that is written for the first time does not count as one that is written again after a crash.
+func TestFactorMessagesInTheLog(t *testing.T) {
+	o := newFixture(t)
+	_, codes, _ := o.withFactors("ann")
+	for _, e := range o.Pending() { // that of the signup has no token
+		_, err := o.Store.Ack(o.Context(), []outbox.Ref{e.Ref})
+		o.Must(err)
+	}
+	flush := func() {
+		t.Helper()
+		o.Must(o.Outbox.TakeOver(o.Context()))
+		for range 2 { // finds the entry, and writes the message
+			o.Must(o.Outbox.Flush(o.Context()))
+		}
+	}
+	flush()
+	for _, c := range []struct {
+		name string
+		do   func() error
+	}{
+		{"recovery code", func() error {
+			return o.Accounts.UseCode(o.Context(), o.Tenant, o.find("ann"), codes[0], from(1))
+		}},
+		{"wrong codes", func() error {
+			for range throttle.WrongCodesNoticed.Limit {
+				err := o.Accounts.UseCode(o.Context(), o.Tenant, o.find("ann"), codes[0], from(1))
+				o.Is(err, account.ErrCodeWrong)
+			}
+			return nil
+		}},
+		{"removal by an operator", func() error {
+			_, err := o.Accounts.RemoveFactors(o.Context(), o.Tenant, "ann")
+			return err
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := len(o.Messages())
+			o.Must(c.do())
+			flush()
+			if n := len(o.Messages()) - before; n != 1 {
+				t.Fatalf("%d messages were written, want one", n)
+			}
+			for _, line := range []string{"message.republish", "dead node"} {
+				if n := o.Log.Count(line); n != 0 {
+					t.Errorf("the log has %d lines with %q:\n%s", n, line, o.Log.String())
+				}
+			}
+		})
 	}
 }
 

@@ -17,7 +17,7 @@ const Grace = 7 * 24 * time.Hour
 
 // ErrLeaving means that the password is right, and that the owner of the account has left.
 var ErrLeaving = fault.New(fault.Leaving, "the owner of this account has left, and it will be erased; "+
-	"to keep it, open the link in the message about that, or ask the operator")
+	"to keep it, open the link in the message about that, choose a new password by a reset link, or ask the operator")
 
 // LeaveStore is for people who leave, and for those who stay after all.
 type LeaveStore interface {

@@ -65,6 +65,9 @@ type Entry struct {
 	Resent bool
 	// Replaced means that a newer activation message has made the link invalid.
 	Replaced bool
+	// Unowned means that TakeOver found the entry without a server: a command added it, or it came with a copy
+	// of a store.
+	Unowned bool
 	// Net is where a change came from, and Detail which change it was, for the kinds that say it.
 	Net, Detail string
 
@@ -146,10 +149,12 @@ type Outbox struct {
 type work struct {
 	// published messages are to be synced and then acknowledged.
 	published []Ref
-	// doubtful messages may be missing or half written: their sync failed, or they were not
-	// published and the transaction was not undone because the account is in use by now. If the
-	// entry is still there, they are written again.
+	// doubtful messages may be missing or half written, since their sync failed. If the entry is still
+	// there, they are written again.
 	doubtful []Ref
+	// unpublished messages are written if their entry is there: the transaction may have added none, or
+	// it was to be undone, and was not because the account is in use by now.
+	unpublished []Ref
 	// write are messages to be written, and rewrite are those to be written again.
 	write, rewrite []Entry
 	// undo are transactions to be undone.
@@ -211,9 +216,8 @@ func (o *Outbox) Write(e Entry) { o.add(work{write: []Entry{e}}) }
 // Published has a message synced and acknowledged by the next Flush.
 func (o *Outbox) Published(r Ref) { o.add(work{published: []Ref{r}}) }
 
-// Recheck has a message that was not published written by a later Flush, if its entry is still
-// there then.
-func (o *Outbox) Recheck(r Ref) { o.add(work{doubtful: []Ref{r}}) }
+// Recheck has a message that was not published written by a later Flush, if its entry is there then.
+func (o *Outbox) Recheck(r Ref) { o.add(work{unpublished: []Ref{r}}) }
 
 // Undo undoes a transaction whose message could not be published. If that fails too, it returns the
 // error, and Flush tries again until it succeeds.
@@ -236,6 +240,7 @@ func (o *Outbox) add(w work) {
 	defer o.mu.Unlock()
 	o.todo.published = append(o.todo.published, w.published...)
 	o.todo.doubtful = append(o.todo.doubtful, w.doubtful...)
+	o.todo.unpublished = append(o.todo.unpublished, w.unpublished...)
 	o.todo.write = append(o.todo.write, w.write...)
 	o.todo.rewrite = append(o.todo.rewrite, w.rewrite...)
 	o.todo.undo = append(o.todo.undo, w.undo...)
@@ -260,15 +265,23 @@ func (o *Outbox) Recover(ctx context.Context) error {
 	return nil
 }
 
-// TakeOver renews this node's lease and has Flush write the messages of nodes that have died. A
-// message has the same name and Message-ID wherever it is written. TakeOver is called about every
-// ten seconds.
+// TakeOver renews this node's lease and has Flush write the messages of nodes that have died, and those
+// of commands. A message has the same name and Message-ID wherever it is written. TakeOver is called about
+// every ten seconds.
 func (o *Outbox) TakeOver(ctx context.Context) error {
 	entries, err := o.deps.Store.TakeOver(ctx)
-	if len(entries) > 0 {
-		o.deps.Log.InfoContext(ctx, "outbox of a dead node taken over", "messages", len(entries))
-		o.add(work{rewrite: entries})
+	var w work
+	for _, e := range entries {
+		if e.Unowned {
+			w.write = append(w.write, e)
+		} else {
+			w.rewrite = append(w.rewrite, e)
+		}
 	}
+	if len(w.rewrite) > 0 {
+		o.deps.Log.InfoContext(ctx, "outbox of a dead node taken over", "messages", len(w.rewrite))
+	}
+	o.add(w)
 	return err
 }
 
@@ -278,8 +291,8 @@ func (o *Outbox) TakeOver(ctx context.Context) error {
 func (o *Outbox) Flush(ctx context.Context) error {
 	w := o.take()
 	undone := o.undo(ctx, w.undo)
-	replaced, unsure, checked := o.check(ctx, w.doubtful, w.published)
-	published, failed := o.writeNew(ctx, w.write)
+	replaced, unsure, checked := o.check(ctx, w)
+	published, failed := o.writeNew(w.write)
 	written := o.write(ctx, append(w.published, published...), append(w.rewrite, replaced...), unsure)
 	return errors.Join(undone, checked, failed, written)
 }
@@ -294,48 +307,51 @@ func (o *Outbox) undo(ctx context.Context, list []func(context.Context) error) e
 	return nil
 }
 
-// check looks doubtful messages up. Those that still count are written again by the next Flush. It
-// returns those to be withdrawn, because a newer message of the account was published, and those
-// whose state is still not known.
-func (o *Outbox) check(
-	ctx context.Context, doubtful, published []Ref,
-) (replaced []Entry, unsure []Ref, err error) {
-	if len(doubtful) == 0 {
+// check looks up the entries of doubtful and unpublished messages. Those that still count are written by
+// the next Flush. It returns those to be withdrawn, because a newer message of the account was published,
+// and those whose state is still not known.
+func (o *Outbox) check(ctx context.Context, w work) (replaced []Entry, unsure []Ref, err error) {
+	if len(w.doubtful)+len(w.unpublished) == 0 {
 		return nil, nil, nil
 	}
 	entries, err := o.deps.Store.Pending(ctx)
 	if err != nil {
-		o.add(work{doubtful: doubtful})
-		return nil, doubtful, fmt.Errorf("read the outbox: %w", err)
+		o.add(work{doubtful: w.doubtful, unpublished: w.unpublished})
+		return nil, slices.Concat(w.doubtful, w.unpublished), fmt.Errorf("read the outbox: %w", err)
 	}
-	var w work
+	var next work
 	for _, e := range entries {
+		doubtful := slices.Contains(w.doubtful, e.Ref)
 		switch {
-		case !slices.Contains(doubtful, e.Ref):
+		case !doubtful && !slices.Contains(w.unpublished, e.Ref):
+		case !e.Replaced && doubtful:
+			next.rewrite = append(next.rewrite, e)
 		case !e.Replaced:
-			w.rewrite = append(w.rewrite, e)
-		case hasAccount(published, e.Account):
+			next.write = append(next.write, e)
+		case hasAccount(w.published, e.Account):
 			replaced = append(replaced, e)
-		default: // the newer message may still be undone
-			w.doubtful = append(w.doubtful, e.Ref)
+		case doubtful: // the newer message may still be undone
+			next.doubtful = append(next.doubtful, e.Ref)
+		default:
+			next.unpublished = append(next.unpublished, e.Ref)
 		}
 	}
-	o.add(w)
-	return replaced, w.doubtful, nil
+	o.add(next)
+	return replaced, slices.Concat(next.doubtful, next.unpublished), nil
 }
 
 func hasAccount(list []Ref, uid [16]byte) bool {
 	return slices.ContainsFunc(list, func(r Ref) bool { return r.Account == uid })
 }
 
-// writeNew writes the messages of entries, and returns those that it has published.
-func (o *Outbox) writeNew(ctx context.Context, list []Entry) (published []Ref, err error) {
+// writeNew writes the messages of entries, and returns those that can be acknowledged after a sync.
+func (o *Outbox) writeNew(list []Entry) (published []Ref, err error) {
 	var failed []error
 	for _, e := range list {
-		if ok, err := o.publish(e); err != nil {
+		if _, err := o.publish(e); err != nil {
 			failed = append(failed, fmt.Errorf("write a message: %w", err))
 			o.Write(e)
-		} else if ok {
+		} else {
 			published = append(published, e.Ref)
 		}
 	}
@@ -391,12 +407,8 @@ func (o *Outbox) ack(ctx context.Context, sent []Ref) (left []Ref, err error) {
 	return o.deps.Store.Ack(ctx, sent)
 }
 
-// rewrite publishes the message of an entry again. A replaced one is withdrawn instead, since part
-// of it may be there.
+// rewrite publishes the message of an entry again.
 func (o *Outbox) rewrite(ctx context.Context, e Entry) error {
-	if e.Replaced {
-		return o.deps.Pickup.Withdraw(e.Message)
-	}
 	ok, err := o.publish(e)
 	if err != nil || !ok {
 		return err
@@ -411,9 +423,13 @@ func (o *Outbox) rewrite(ctx context.Context, e Entry) error {
 	return nil
 }
 
-// publish writes and publishes the message of an entry. It reports false if the tenant and its
-// accounts were removed in the meantime.
+// publish writes and publishes the message of an entry, and reports whether it did. A replaced one is
+// withdrawn instead, since part of it may be there, and nothing is written if the tenant and its accounts
+// were removed in the meantime.
 func (o *Outbox) publish(e Entry) (bool, error) {
+	if e.Replaced {
+		return false, o.deps.Pickup.Withdraw(e.Message)
+	}
 	t, ok := o.deps.Tenant(e.Tenant)
 	if !ok {
 		return false, nil

@@ -359,6 +359,9 @@ func TestRecheck(t *testing.T) {
 		f.flush(nil)
 		f.flush(nil)
 		f.expect(1)
+		if f.Log.Count("msg=message.republish") != 0 {
+			t.Errorf("a first message counts as one that is written again:\n%s", f.Log.String())
+		}
 	})
 	t.Run("writes no message whose entry is gone", func(t *testing.T) {
 		f := newFixture(t)
@@ -556,6 +559,36 @@ func TestTakeOver(t *testing.T) {
 	if !maps.Equal(f.Messages(), before) {
 		t.Error("the message differs from the one before")
 	}
+	if f.Log.Count("msg=message.republish") != 1 {
+		t.Errorf("the log is\n%s", f.Log.String())
+	}
+}
+
+func TestTakeOverOfUnowned(t *testing.T) {
+	f := newFixture(t)
+	e := f.change("ann") // as a command does, which does not write the message
+	e.Unowned = true
+	f.faults.adopted = []outbox.Entry{e}
+	f.Must(f.Outbox.TakeOver(t.Context()))
+	f.flush(nil)
+	f.expect(1)
+	if f.Log.String() != "" {
+		t.Errorf("the log is not empty:\n%s", f.Log.String())
+	}
+	t.Run("withdraws replaced messages", func(t *testing.T) {
+		f := newFixture(t)
+		_, m := f.signup("ann")
+		f.Must(m.Publish())
+		_, n := f.resend(f.Pending()[0])
+		n.Discard()
+		for _, e := range f.Pending() {
+			e.Unowned = true
+			f.faults.adopted = append(f.faults.adopted, e)
+		}
+		f.Must(f.Outbox.TakeOver(t.Context()))
+		f.flush(nil)
+		f.expect(1)
+	})
 }
 
 func TestOpener(t *testing.T) {

@@ -150,13 +150,18 @@ func (s *Store) unowned() string {
 	return ""
 }
 
-// takeUnowned takes over the rows that no server has added.
+// takeUnowned takes over the rows that no server has added. After a commit in doubt, those of a server that has
+// died may be among them.
 func (s *Store) takeUnowned(ctx context.Context) ([]outbox.Entry, error) {
 	n, err := engine.Count(s.engine.Reads(ctx), `SELECT count(*) FROM outbox WHERE node = $1`, s.unowned())
 	if err != nil || n == 0 && !s.inDoubt() {
 		return nil, err
 	}
-	return s.take(func(tx engine.Tx) ([][]byte, error) { return moveOutbox(tx, s.unowned(), s.nodeName()) })
+	list, err := s.take(func(tx engine.Tx) ([][]byte, error) { return moveOutbox(tx, s.unowned(), s.nodeName()) })
+	for i := range list {
+		list[i].Unowned = true
+	}
+	return list, err
 }
 
 // TakeOverFrom takes over the outbox rows of nodes whose lease has expired, unless they have

@@ -114,9 +114,9 @@ var (
 	ResetsPerAccount   = Rule{10, 24 * time.Hour}
 	ResetsPerRecipient = Rule{10, 24 * time.Hour}
 	ResetsPerPerson    = Rule{30, 24 * time.Hour}
-	// ResetUsesPerAccount holds for changes of the password of one account by a link in a message, and
-	// NotMePerAccount for uses of links in messages about its changes. Both are counted apart for each address that
-	// the account had.
+	// ResetUsesPerAccount holds for changes of the password of one account by a link in a message for a forgotten
+	// password, and NotMePerAccount for uses of links in messages about its changes. Both are counted apart for each
+	// address that the account had. A reset link that was not sent, by NotMe or for an operator, has no limit.
 	ResetUsesPerAccount = Rule{10, 24 * time.Hour}
 	NotMePerAccount     = Rule{10, 24 * time.Hour}
 	// ChangesPerAccount holds for changes of one account that send no message: of the name, the language and the

@@ -93,7 +93,7 @@ func TestConfirmPage(t *testing.T) {
 		p.fill("password", "something else")
 		p.submit()
 		want := []string{"That is not the password of this account. Check it and try again. " +
-			"If you have forgotten it, see below the form"}
+			"If you have forgotten it, read what this page says about that"}
 		if got := p.problems(); !slices.Equal(got, want) {
 			t.Errorf("problems %q", got)
 		}

@@ -115,7 +115,8 @@ func TestLinkPagesLoadedAgain(t *testing.T) {
 			if state := eval[string](p, `JSON.stringify(history.state)`); strings.Contains(state, "secret") {
 				t.Errorf("the tab keeps %s", state)
 			}
-			if c.name == "not-me" && eval[string](p, `choose.getAttribute("href")`) != "/reset.html?token=next" {
+			next := "/reset.html?token=next&lang=de"
+			if c.name == "not-me" && eval[string](p, `choose.getAttribute("href")`) != next {
 				t.Error("loaded again, the page does not lead to another password")
 			}
 
@@ -125,6 +126,66 @@ func TestLinkPagesLoadedAgain(t *testing.T) {
 			p.do(chromedp.Reload())
 			p.wait(`document.getElementById("lost-title")?.checkVisibility() && done.hidden`)
 		})
+	}
+}
+
+// TestLanguageOfNextPage checks that a language which a person chose stays from the page of a message to the one for
+// a new password, whatever the language of the account is (here German).
+func TestLanguageOfNextPage(t *testing.T) {
+	for _, c := range []struct{ name, choose, want string }{
+		{"that of the message", "", "de"}, {"another one", "ar", "ar"}, {"English", "en", "en"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newPageServer(t)
+			s.onLink(t, "/not-me.html", "/not-me/lost")
+			s.onLink(t, "/reset.html", "/reset/lost")
+			s.onPost("/not-me.ashx", reply(200,
+				`{"ok":true,"user":"alex","email":"a***@example.org","reset":"/reset.html?token=secret"}`))
+			s.onPost("/reset.ashx", reply(200, `{"ok":true,"user":"alex"}`))
+			p := openTab(t, s, "/not-me.html?token=secret")
+			p.ready()
+			if c.choose != "" {
+				p.do(chromedp.Click(chromedp.ID("language")), chromedp.Click(`#languages a[lang=`+c.choose+`]`))
+				p.wait(`document.documentElement.lang === "` + c.choose + `" && !location.href.includes("secret")`)
+				p.ready()
+			}
+			p.submit()
+			p.wait(`!done.hidden`)
+			p.do(chromedp.Click(chromedp.ID("choose")))
+			p.wait(`location.pathname === "/reset.html" && !location.href.includes("secret")`)
+			p.ready()
+			got := eval[string](p, `document.documentElement.lang + " " + location.search`)
+			if got != c.want+" ?lang="+c.want {
+				t.Errorf("the next page is in %q, want %s", got, c.want)
+			}
+			p.fill("password", testPassword)
+			p.submit()
+			p.wait(`!done.hidden && location.search === "?lang=` + c.want + `"`)
+		})
+	}
+}
+
+// TestBackAfterNewPassword checks that somebody who comes back after a new password, to an address without the link,
+// does not read that something is missing.
+func TestBackAfterNewPassword(t *testing.T) {
+	s := newPageServer(t)
+	used := s.onLink(t, "/reset.html", "/reset/lost")
+	s.onPost("/reset.ashx", func(w http.ResponseWriter, _ *http.Request) {
+		used()
+		writeReply(w, 200, `{"ok":true,"user":"alex"}`)
+	})
+	p := openTab(t, s, "/reset.html?lang=en&token=secret")
+	p.ready()
+	p.fill("password", testPassword)
+	p.submit()
+	p.wait(`!done.hidden`)
+	said := p.text("done")
+	p.do(chromedp.Click(chromedp.CSS("#done a.button")))
+	p.wait(`location.pathname === "/login.html"`)
+	p.do(chromedp.Navigate(s.URL + "/reset.html?lang=en"))
+	p.wait(`!done.hidden && !document.getElementById("start")`)
+	if got := p.text("done"); got != said || !strings.Contains(got, "The password of alex was changed") {
+		t.Errorf("the page says %q, want %q", got, said)
 	}
 }
 
@@ -182,6 +243,8 @@ func TestLeavingOnPages(t *testing.T) {
 				t.Errorf("%s does not say %q:\n%s", path, want, got)
 			}
 		}
+		p.do(chromedp.Click(chromedp.CSS(`#leaving a[href^="/forgot.html"]`)))
+		p.wait(`location.pathname === "/forgot.html" && document.getElementById("account")?.value === "alex"`)
 	}
 	s.onLeave(leaving)
 	p := openTab(t, s, "/leave.html")

@@ -20,7 +20,8 @@ export function rateLimit(headers, key = "rate_limited") {
   const minutes = Math.ceil(seconds / 60);
   const format = new Intl.RelativeTimeFormat(locale);
   const wait = minutes < 120 ? format.format(minutes, "minute") : format.format(Math.ceil(minutes / 60), "hour");
-  return say(key, { wait, time: clock(new Date(Date.now() + seconds * 1000)) });
+  // In Arabic, the browser's word for "in" means "within" after an imperative. The other one means "after".
+  return say(key, { wait: wait.replace(/^خلال /, "بعد "), time: clock(new Date(Date.now() + seconds * 1000)) });
 }
 
 /** Shows that no usable answer came, and offers to send the form again. */

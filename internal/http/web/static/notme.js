@@ -18,7 +18,8 @@ function showDone({ user, did, email, reset }) {
   writeBreakable(byId("done").querySelector("bdi.host"), user);
   writeBreakable(byId("done").querySelector("bdi.address"), email);
   for (const item of document.querySelectorAll("#done [data-did]")) item.hidden = !did.includes(item.dataset.did);
-  byId("choose").href = leads(reset) ? reset : "/forgot.html";
+  // The language of this page is that of the message, or the one that the person chose. The next page keeps it.
+  if (leads(reset)) byId("choose").href = `${reset}&lang=${document.documentElement.lang}`;
   showChosen(user);
   showPanel("done");
 }

@@ -7,7 +7,7 @@ import { showProblems, clearProblems } from "./problems.js";
 import { answerTo, showFailure } from "./failures.js";
 import { onSubmit, refuse } from "./form.js";
 import { send } from "./http.js";
-import { forget, lostCodes, remember, rememberChosen } from "./storage.js";
+import { forget, lastChosen, lostCodes, remember, rememberChosen } from "./storage.js";
 import { keys, sound } from "./keys.js";
 import { attach, conceal } from "./password.js";
 import { attachMeter, attachNote, passwordProblem } from "./newpassword.js";
@@ -86,4 +86,7 @@ if (outcome) {
   (choices[0] ?? byId("password")).focus({ preventScroll: true });
 } else if (form) {
   refuse();
+} else if (!token && !history.state?.token && lastChosen()) {
+  // Somebody who has saved a password came back to an address without the link.
+  showDone({ user: lastChosen(), noCodes: lostCodes(lastChosen()) });
 }

@@ -42,8 +42,9 @@ function showInactive(user, password, { email = "", delivery }) {
   showPanel("inactive");
 }
 
-/** Says that the owner of the account has left, and how to keep it. */
-function showLeaving({ since, until, email }) {
+/** Says that the owner of the account has left, and how to keep it. The page for a new password has the name. */
+function showLeaving(user, { since, until, email }) {
+  remember(user);
   byId("leaving-since").textContent = moment(new Date(since));
   byId("leaving-until").textContent = moment(new Date(until));
   writeBreakable(byId("leaving-email"), email);
@@ -104,7 +105,7 @@ async function submit(showBusy) {
   } else if (body.error === "not_activated") {
     showInactive(user, password, body);
   } else if (body.error === "leaving") {
-    showLeaving(body);
+    showLeaving(user, body);
   } else {
     showFailure(answer);
   }
@@ -126,7 +127,7 @@ export function startSignIn() {
   // The name need not be typed again on the page for a forgotten password.
   for (const link of document.querySelectorAll('main a[href^="/forgot.html"]')) {
     link.addEventListener("click", () => {
-      if (userName()) remember(userName());
+      if (byId("user") && userName()) remember(userName());
     });
   }
   onSubmit(byId("login"), submit);

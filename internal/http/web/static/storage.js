@@ -49,6 +49,9 @@ export function rememberChosen(user) {
   stored((storage) => storage.setItem("chosen", user));
 }
 
+/** Returns the account that rememberChosen has kept last, or "". */
+export const lastChosen = () => stored((storage) => storage.getItem("chosen") ?? "", "");
+
 /** Reports whether a new password was chosen for an account, the last one that rememberChosen has kept. */
 export const wasChosen = (user) => stored((storage) => storage.getItem("chosen") === user, false);
 
