@@ -162,7 +162,6 @@ func TestPasskeys(t *testing.T) {
 	if v.signedIn(t, thief) || v.signedIn(t, cookies) || !v.signedIn(t, a.cookies()) {
 		t.Error("other sessions continue, or the own one does not")
 	}
-	cookies = a.cookies()
 	wantRule(t, v.changeKeys(t, removal), 409, "passkey_stale")
 	wantRule(t, v.useKey(t, k), 401, "passkey")
 	wantRule(t, v.proveForm(t, who, "/passkey-remove.ashx", id), 400, "id.gone")

@@ -104,9 +104,9 @@ var appTests = []testCase{
 		t.wantErr(err, account.ErrAppOn)
 	}},
 	{"end proofs without a code, and pending changes of the address", func(t *test) {
-		a := t.active("ann")
+		t.active("ann")
 		k := t.passkey("ann", "1", noon)
-		a = t.find("ann", noon)
+		a := t.find("ann", noon)
 		link := t.emailLink("ann", "other@mail.test", noon)
 		t.must(t.StartApp(t.ctx, a, []byte("secret"), noon))
 		_, err := t.FinishApp(t.ctx, t.finished(a, "secret", noon), noon)
