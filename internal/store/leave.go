@@ -31,14 +31,7 @@ func (s *Store) Leave(ctx context.Context, d account.Departure, now time.Time) (
 			if err := tx.Lock(placeKeys(d.Allowances)...); err != nil {
 				return update{}, err
 			}
-			wait, err := longestWait(tx, d.Allowances, now)
-			if err == nil && wait.For > 0 {
-				err = account.LeaveRefusal(wait)
-			}
-			if err == nil {
-				err = takePlaces(tx, d.Allowances, d.Message, now)
-			}
-			if err != nil {
+			if err := checkAndTake(tx, d.Allowances, d.Message, now, account.LeaveRefusal); err != nil {
 				return update{}, err
 			}
 			// Reset links and those for changes that the owner did not make stay: somebody who knows the password

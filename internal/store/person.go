@@ -61,14 +61,7 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 				limits, unsent = nil, emails
 			}
 		}
-		wait, err := longestWait(tx, limits, now)
-		if err != nil {
-			return nil, err
-		}
-		if wait.For > 0 {
-			return nil, account.PasswordRefusal(wait)
-		}
-		if err := takePlaces(tx, limits, c.Message, now); err != nil {
+		if err := checkAndTake(tx, limits, c.Message, now, account.PasswordRefusal); err != nil {
 			return nil, err
 		}
 		if c.Link != nil {

@@ -40,20 +40,13 @@ func (s *Store) AddEmailLink(_ context.Context, l account.NewEmailLink, now time
 		if err := tx.Lock(placeKeys(slices.Concat(l.Allowances, l.Recipient))...); err != nil {
 			return err
 		}
-		wait, err := longestWait(tx, l.Allowances, now)
-		if err != nil {
-			return err
-		}
-		if wait.For > 0 {
-			return account.EmailRefusal(wait)
-		}
-		if err := takePlaces(tx, l.Allowances, l.Message, now); err != nil {
+		if err := checkAndTake(tx, l.Allowances, l.Message, now, account.EmailRefusal); err != nil {
 			return err
 		}
 		if err := removeEmailLinks(tx, a); err != nil {
 			return err
 		}
-		if wait, err = longestWait(tx, l.Recipient, now); err != nil || wait.For > 0 {
+		if wait, err := longestWait(tx, l.Recipient, now); err != nil || wait.For > 0 {
 			return err
 		}
 		if err := takePlaces(tx, l.Recipient, l.Message, now); err != nil {

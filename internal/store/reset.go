@@ -10,7 +10,6 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/phonetables"
 	"dialtone/internal/throttle"
@@ -31,40 +30,14 @@ func (s *Store) AddForgotten(_ context.Context, f account.Forgotten, now time.Ti
 				return err
 			}
 		}
-		wait, err := longestWait(tx, f.Allowances, now)
-		if err != nil {
+		if err := checkAndTake(tx, f.Allowances, f.ID, now, account.ForgottenRefusal); err != nil {
 			return err
 		}
-		if wait.For > 0 {
-			return account.ForgottenRefusal(wait)
-		}
-		if err := takePlaces(tx, f.Allowances, f.ID, now); err != nil {
-			return err
-		}
-		_, err = tx.Exec(`INSERT INTO forgotten (id, tenant, who, net, at) VALUES ($1, $2, $3, $4, $5)
+		_, err := tx.Exec(`INSERT INTO forgotten (id, tenant, who, net, at) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT DO NOTHING`,
 			f.ID[:], f.Tenant, f.Sealed, f.Net, engine.Micros(now))
 		return err
 	})
-}
-
-// placeKeys returns the lock keys of places under limits.
-func placeKeys(list []throttle.Allowance) (keys []int64) {
-	for _, al := range list {
-		keys = append(keys, admission.Key("place", 0, al.Bucket[:]))
-	}
-	return keys
-}
-
-// takePlaces takes a place under each limit.
-func takePlaces(tx engine.Tx, list []throttle.Allowance, id [16]byte, now time.Time) error {
-	for _, al := range list {
-		if _, err := tx.Exec(`INSERT INTO taken (bucket, at, account, until) VALUES ($1, $2, $3, $4)`,
-			al.Bucket[:], engine.Micros(now), id[:], engine.Micros(now.Add(al.Rule.Per))); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Forgotten implements account.ResetStore.
@@ -151,14 +124,7 @@ func (s *Store) AddResetLink(ctx context.Context, r account.NewResetLink,
 		if err := tx.Lock(append(placeKeys(r.Allowances), addressKey(a))...); err != nil {
 			return err
 		}
-		wait, err := longestWait(tx, r.Allowances, now)
-		if err != nil {
-			return err
-		}
-		if wait.For > 0 {
-			return account.ResetRefusal(wait)
-		}
-		if err := takePlaces(tx, r.Allowances, r.Message, now); err != nil {
+		if err := checkAndTake(tx, r.Allowances, r.Message, now, account.ResetRefusal); err != nil {
 			return err
 		}
 		unsent := noUnsent
@@ -253,12 +219,8 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 		if err := tx.Lock(placeKeys(limits)...); err != nil {
 			return nil, err
 		}
-		wait, err := longestWait(tx, limits, now)
-		if err != nil {
+		if err := checkPlaces(tx, limits, now, account.NotMeRefusal); err != nil {
 			return nil, err
-		}
-		if wait.For > 0 {
-			return nil, account.NotMeRefusal(wait)
 		}
 		var kind, email string
 		var emails, made int64

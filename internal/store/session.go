@@ -221,10 +221,8 @@ func (s *Store) EndOthers(ctx context.Context, own session.Record, now time.Time
 				return err // an earlier run was committed
 			}
 		}
-		if wait, err := longestWait(tx, limits, now); err != nil {
+		if err := checkPlaces(tx, limits, now, account.SessionEndRefusal); err != nil {
 			return err
-		} else if wait.For > 0 {
-			return account.SessionEndRefusal(wait)
 		}
 		a, err := scanAccount(tx.Row(`UPDATE account SET epoch = epoch + 1 WHERE uid = $1 AND epoch = $2
 			AND closed IS NULL AND NOT held RETURNING `+accountColumns, own.Account[:], own.Epoch-1))

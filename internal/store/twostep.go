@@ -107,11 +107,7 @@ func mayChangeFactors(tx engine.Tx, list []throttle.Allowance, now time.Time) er
 	if err := tx.Lock(placeKeys(list)...); err != nil {
 		return err
 	}
-	wait, err := longestWait(tx, list, now)
-	if err == nil && wait.For > 0 {
-		err = account.FactorRefusal(wait)
-	}
-	return err
+	return checkPlaces(tx, list, now, account.FactorRefusal)
 }
 
 // FinishApp implements account.TwoStepStore.
@@ -244,12 +240,8 @@ func (s *Store) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (
 				return err
 			}
 		}
-		wait, err := longestWait(tx, u.Allowances, now)
-		if err != nil {
+		if err := checkPlaces(tx, u.Allowances, now, account.CodeRefusal); err != nil {
 			return err
-		}
-		if wait.For > 0 {
-			return account.CodeRefusal(wait)
 		}
 		used, err := useCode(tx, a, u)
 		if err != nil {
