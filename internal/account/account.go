@@ -119,9 +119,9 @@
 //
 // A person who has proved the password can leave. The account is held from then on, so that everything that
 // refuses a disabled account refuses it too, in programs of earlier versions as well: signing in, look-ups
-// by phone servers, exports, links. Sessions end. 7 days later Sweep erases
-// it, as a deletion by an operator does, with a margin of a day in case the clock is ahead. The name stays
-// taken, so that nobody else gets the calls.
+// by phone servers, exports, links. Sessions end. 7 days later Sweep erases it, as a deletion by an operator
+// does, with a margin of a day in case the clock is ahead. The name stays taken, so that nobody else gets the
+// calls.
 //
 // Somebody who has learned the password can leave in the name of the owner, and so can somebody who finds a page where
 // the password is filled in. The message about it has a link with which the owner stays, for the 7 days. It only makes
@@ -167,9 +167,9 @@
 // it from the message to the previous address, and has those 7 days. Uses of links that go to the later mailbox are
 // counted apart, and end no link without a message that was made before (package throttle). After those days, or with
 // the mailbox of the previous address in the hands of the attacker too, only an operator can help
-// (Service.ReplaceEmail). Somebody
-// with a stolen message to the new address can do what its owner asked for, and no more. Somebody with a stolen
-// message to the previous address can take the account over, as with a stolen reset message.
+// (Service.ReplaceEmail). Somebody with a stolen message to the new address can do what its owner asked for, and
+// no more. Somebody with a stolen message to the previous address can take the account over, as with a stolen
+// reset message.
 //
 // Neither the answer nor its time says whether another account has the address. An address whose owner has
 // declined an account within 24 hours gets no message, and the answer does not say so either.

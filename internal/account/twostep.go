@@ -209,8 +209,8 @@ func (s *Service) StartApp(
 
 // FinishApp turns an authenticator app on, with a code that proves that the app has the secret. It returns
 // recovery codes, which cannot be had again, and the account as it is then: all its sessions have ended. The owner
-// gets a message, which appears together with the
-// change, as that of ChangePassword. It fails with fault.Invalid for a code that is not that of the app.
+// gets a message, which appears together with the change, as that of ChangePassword. It fails with fault.Invalid
+// for a code that is not that of the app.
 func (s *Service) FinishApp(
 	ctx context.Context, t *tenant.Tenant, proved Account, code string, from Origin,
 ) (codes []string, a Account, err error) {

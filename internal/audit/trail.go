@@ -11,9 +11,9 @@ import (
 )
 
 // Trail keeps changes that operators and the owners of accounts made. It only grows, except that old changes are
-// removed as a whole, and that the names of passkeys, which earlier versions stored as subjects, are cleared with
-// their account. The store writes a change in the transaction that makes it, so that neither exists without
-// the other.
+// removed as a whole, and that what they say of a person is cleared with the account: masked addresses, and the
+// names of passkeys, which earlier versions stored as subjects. The store writes a change in the transaction that
+// makes it, so that neither exists without the other.
 type Trail interface {
 	// AddChange adds a change of something outside the store. What CauseOf returns for ctx is added
 	// to it.

@@ -40,7 +40,7 @@ const (
 	// RecoveryUsed says that a recovery code was used in place of a code of the authenticator app. Its link removes
 	// all recovery codes, too.
 	RecoveryUsed Kind = "recovery_used"
-	// DataTaken says that somebody took along what is held about the person.
+	// DataTaken says that somebody downloaded what is held about the person.
 	DataTaken Kind = "data_taken"
 	// Leaving says that the account will be erased. Its link is for a person who stays.
 	Leaving Kind = "leaving"

@@ -204,7 +204,7 @@ func (s *Site) addPasskey(w http.ResponseWriter, r *request, name, response stri
 		return err
 	}
 	if continues && how == session.ByPassword {
-		// Where a second factor is required, a session that began with the password alone counts no more.
+		// Where a second factor is required, a session that began with the password alone no longer counts.
 		setGrant(w, r, s.deps.Authenticator.Continue(r.Context(), r.tenant, owner, r.from, session.ByPasskey))
 	}
 	return answer.JSON(w, http.StatusOK, struct {

@@ -450,7 +450,7 @@ func TestRequireFactor(t *testing.T) {
 		s.exec(t, `UPDATE account SET factors = 2 WHERE username = '`+who.user+`'`)
 		v.signIn(t, who.user, who.password).wantRule(t, "passkey")
 		v.changePassword(t, who, passwordForm(s.newPassword(who))).wantRule(t, "passkey")
-		// A session that began with the password alone counts no more, and not in place of a factor.
+		// A session that began with the password alone no longer counts, and does not count in place of a factor.
 		for _, page := range []string{"/account.html", "/two-step.html", "/passkeys.html"} {
 			v.get(t, page, "Cookie", cookies).wantStatus(t, 303)
 		}
