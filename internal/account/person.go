@@ -13,12 +13,13 @@ import (
 // PersonStore is for what people change of their own accounts. Every change that succeeds is in the
 // audit trail and, with a Notice, in the outbox, by the same transaction.
 type PersonStore interface {
-	// SetPassword replaces the credential of an active account, or, with a link, of one whose owner has left: then it
-	// is active again, and the notice gets the detail mailmsg.Stays. It ends all sessions, forgets the device
-	// tokens, and ends every reset link that went to the account's address, and every link that would set another
-	// address. With a link it uses the link up, and confirms the account if the link was in a message. Of concurrent
-	// calls with one proof or one link, one succeeds. It fails with fault.NotFound for an account that is not there or not
-	// active, with ErrHeld, with ErrPasswordChanged if the proof is of an older password, and with ErrLinkUsed.
+	// SetPassword replaces the credential of an active account, or, with a link, of one whose owner has left:
+	// then it is active again, and the notice gets the detail mailmsg.Stays. It ends all sessions, forgets the
+	// device tokens, and ends every reset link that went to the account's address, and every link that would
+	// set another address. With a link it uses the link up, and confirms the account if the link was in a
+	// message. Of concurrent calls with one proof or one link, one succeeds. It fails with fault.NotFound for
+	// an account that is not there or not active, with ErrHeld, with ErrPasswordChanged if the proof is of an
+	// older password, and with ErrLinkUsed.
 	SetPassword(ctx context.Context, c PasswordChange, now time.Time) (Account, error)
 }
 
