@@ -27,7 +27,7 @@ var (
 	vocabulary = []string{"digest", "fault", "i18n", "outage", "recorder", "redact", "secret", "totp", "weakpass"}
 
 	domain = []string{
-		"account", "audit", "captcha", "delivery", "export", "hook", "mailmsg", "outbox",
+		"account", "audit", "captcha", "delivery", "export", "hook", "mailmsg", "operator", "outbox",
 		"passkey", "provision", "session", "sipserver", "tenant", "throttle", "turn",
 	}
 

@@ -69,6 +69,9 @@ type accountView struct {
 	Created   time.Time  `json:"created"`
 	Activated *time.Time `json:"activated"`
 	Confirmed *time.Time `json:"confirmed"`
+	// Network is where the signup came from, or empty. FirstSignIn is nil if it is not known.
+	Network     string     `json:"signup_network"`
+	FirstSignIn *time.Time `json:"first_signin"`
 	// Erased is when an account is to be erased whose owner has left.
 	Erased *time.Time `json:"erased"`
 	Lang   i18n.Tag   `json:"lang"`
@@ -87,6 +90,7 @@ func viewAccount(a account.Account) accountView {
 		State:    a.State(),
 		Created:  a.Created,
 		Lang:     a.Lang,
+		Network:  a.Net,
 		Factors:  a.Factors.Words(),
 	}
 	since, by, reason := a.Since()
@@ -98,6 +102,9 @@ func viewAccount(a account.Account) accountView {
 	}
 	if !a.Confirmed.IsZero() {
 		v.Confirmed = &a.Confirmed
+	}
+	if !a.FirstSignIn.IsZero() {
+		v.FirstSignIn = &a.FirstSignIn
 	}
 	if !a.Leaving.IsZero() {
 		v.Erased = &a.Leaving
@@ -166,6 +173,8 @@ func (v accountView) lines() [][2]string {
 		{"created", v.Created.Format(time.RFC3339)},
 		{"activated", formatTime(v.Activated)},
 		{"confirmed", formatTime(v.Confirmed)},
+		{"signup network", cmp.Or(v.Network, "not known")},
+		{"first sign-in", formatTime(v.FirstSignIn)},
 		{"second factors", cmp.Or(strings.Join(v.Factors, " "), "none")},
 	}
 	if v.Erased != nil {

@@ -138,8 +138,8 @@ var jsonMembers = map[string]string{
 }
 
 const (
-	accountMembers = "activated confirmed created disabled email erased lang name role second_factors state " +
-		"state_by state_reason state_since user"
+	accountMembers = "activated confirmed created disabled email erased first_signin lang name role second_factors " +
+		"signup_network state state_by state_reason state_since user"
 	messageMembers = "answer attempts email expires id next server since state tenant user"
 	dkimMembers    = "algorithm created name record selector"
 )
@@ -261,7 +261,8 @@ func TestJSON(t *testing.T) {
 	}
 	// Only a time, a logo, and the header of a message whose file is elsewhere may be null.
 	delete(types, "logo")
-	for _, member := range []string{"state_since", "activated", "confirmed", "erased", "failed", "oldest", "next"} {
+	for _, member := range []string{"state_since", "activated", "confirmed", "erased", "first_signin", "failed",
+		"oldest", "next"} {
 		if kind := types[member]; kind != "null" && kind != "time" {
 			t.Errorf("%s is of type %s", member, kind)
 		}

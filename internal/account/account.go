@@ -302,6 +302,12 @@ type Account struct {
 	Leaving time.Time
 	// Factors are the second factors of the account.
 	Factors Factors
+	// Net is the network that the signup came from, as audit.Network returns it, or empty.
+	Net string
+	// FirstSignIn is when the person first signed in on the website or by the API, or zero if that is not known.
+	FirstSignIn time.Time
+	// NotSignedIn means that the person has not signed in yet.
+	NotSignedIn bool
 }
 
 // Factors is a set of second factors. Its values are stored.

@@ -80,6 +80,9 @@ type DataAccount struct {
 	Expires   *time.Time `json:"expires"`
 	Activated *time.Time `json:"activated"`
 	Confirmed *time.Time `json:"confirmed"`
+	// Network is where the signup came from.
+	Network     string     `json:"signup_network"`
+	FirstSignIn *time.Time `json:"first_signin"`
 	// Erased is when an account is erased that is leaving.
 	Erased *time.Time `json:"erased"`
 	// PasswordChanged is when the password was changed last.
@@ -293,6 +296,7 @@ func (s *Service) data(ctx context.Context, t *tenant.Tenant, a Account) (*DataF
 		Language: string(a.Lang), State: a.State(), StateSince: timeOrNil(since), StateReason: reason,
 		Created: a.Created, Activated: timeOrNil(a.Activated), Confirmed: timeOrNil(a.Confirmed),
 		Erased: timeOrNil(a.Leaving), PasswordChanged: changed,
+		Network: a.Net, FirstSignIn: timeOrNil(a.FirstSignIn),
 	}
 	if a.Pending() {
 		d.Account.Expires = timeOrNil(a.Expires)

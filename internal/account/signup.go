@@ -161,7 +161,7 @@ func (s *Service) repeated(ctx context.Context, p *pendingSignup) bool {
 func (s *Service) check(
 	t *tenant.Tenant, form Form, now time.Time,
 ) (Account, digest.Credential, error) {
-	a := Account{Tenant: t.ID, Role: Guest, Disabled: true}
+	a := Account{Tenant: t.ID, Role: Guest, Disabled: true, NotSignedIn: true}
 	var c digest.Credential
 	if form.User == "" || form.Name == "" || form.Email == "" || form.HA1 == "" ||
 		form.CaptchaToken == "" || form.CaptchaAnswer == "" {
@@ -285,7 +285,8 @@ func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 
 	link := s.deps.Outbox.NewLink(t.ID)
 	p.account.UID = signupUID(p.now, proof.Nonce)
-	su.Account.UID = p.account.UID
+	p.account.Net = audit.Network(p.from.Addr)
+	su.Account.UID, su.Account.Net = p.account.UID, p.account.Net
 	s.seal(&su.Account, p.credential)
 	su.Token, su.Message, su.SealedToken = link.Token.Hash(), link.Message, link.Sealed
 	staged, err := s.stage(t, su.Account, link, su.Account.Created, false)

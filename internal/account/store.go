@@ -22,6 +22,7 @@ type Store interface {
 	SignupStore
 	LinkStore
 	Finder
+	PageStore
 	AdminStore
 	PersonStore
 	ResetStore

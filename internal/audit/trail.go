@@ -74,6 +74,9 @@ type Filter struct {
 type Cause struct {
 	Actor  Actor
 	Reason string
+	// Net is the network that the request came from, as Network returns it, and Request the request's ID. They are
+	// empty for a change that no request made.
+	Net, Request string
 }
 
 // ActorKind is a kind of actor. A name never changes.
@@ -87,12 +90,17 @@ const (
 	Command ActorKind = "command"
 	// Person is the owner of the account, or of its address.
 	Person ActorKind = "person"
+	// Admin is a person with the role admin, on the pages for operators.
+	Admin ActorKind = "admin"
+	// Token is a program that uses the API for operators.
+	Token ActorKind = "token"
 )
 
 // Actor is who made a change.
 type Actor struct {
 	Kind ActorKind
-	// Name and ID are those of the user of the operating system.
+	// Name and ID are those of the user of the operating system, the user name and UID of an Admin, or the name and
+	// ID of a Token.
 	Name string
 	ID   string
 	// Sudo is the user who became that user by sudo. It comes from the environment, so a user may
@@ -103,6 +111,8 @@ type Actor struct {
 // String returns the actor in a few words.
 func (a Actor) String() string {
 	switch {
+	case a.Kind == Admin, a.Kind == Token:
+		return string(a.Kind) + " " + a.Name
 	case a.Kind != Command:
 		return string(a.Kind)
 	case a.Sudo != "":
@@ -162,7 +172,7 @@ func (l Log) RecordChange(ctx context.Context, c Change) {
 	for _, a := range [...]struct{ key, value string }{
 		{"tenant", c.Tenant}, {"user", c.User}, {subject, c.Subject}, {"before", c.Before}, {"after", c.After},
 		{"actor", c.Actor.Name}, {"actor_kind", string(c.Actor.Kind)}, {"actor_id", c.Actor.ID},
-		{"sudo_user", c.Actor.Sudo}, {"reason", c.Reason},
+		{"sudo_user", c.Actor.Sudo}, {"reason", c.Reason}, {"net", c.Net}, {"request", c.Request},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))

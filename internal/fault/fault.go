@@ -44,6 +44,10 @@ const (
 	SecondFactor
 	// Leaving is the right password of an account whose owner has left, and which is to be erased.
 	Leaving
+	// Forbidden is a request of somebody who is known and may not make it.
+	Forbidden
+	// Closed is a signup at a platform that takes none at the moment.
+	Closed
 	// Overloaded is a request that cannot be handled at the moment.
 	Overloaded
 )

@@ -164,7 +164,7 @@ func (a *Authenticator) issue(
 func (a *Authenticator) newRecord(owner account.Account, k secret.Ticket, from account.Origin) Record {
 	return Record{
 		ID: k.ID, Account: owner.UID, Epoch: owner.Epoch, Began: k.Issued.UTC(), Seen: a.deps.Now().UTC(),
-		Net: audit.Network(from.Addr), Browser: BrowserOf(from.Agent),
+		Net: audit.Network(from.Addr), Browser: BrowserOf(from.Agent), First: owner.NotSignedIn,
 	}
 }
 

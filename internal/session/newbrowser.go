@@ -82,6 +82,7 @@ type signIn struct {
 	request string
 	browser unique.Handle[string]
 	how     How
+	first   bool
 	made    *NewBrowser // by record, once
 }
 
@@ -96,7 +97,7 @@ func (s *signIn) record() Record {
 	}
 	return Record{
 		ID: s.id, Account: s.account, Epoch: s.epoch, Began: at.Truncate(time.Second), Seen: at,
-		Net: s.made.Net, Browser: s.made.Browser, How: s.how, New: s.made,
+		Net: s.made.Net, Browser: s.made.Browser, How: s.how, First: s.first, New: s.made,
 	}
 }
 

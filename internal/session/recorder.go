@@ -30,6 +30,8 @@ type Record struct {
 	Net, Browser string
 	// How is how the person signed in. It is known only when the session begins, and not changed later.
 	How How
+	// First means that the person had not signed in before, as far as the store knew.
+	First bool
 	// New is set in the first record of a session that began without a device token of the account.
 	New *NewBrowser
 }
@@ -91,7 +93,7 @@ func newUses(d Deps) *uses {
 		Key: func(s Record) [16]byte { return s.ID },
 		// How the session began stays.
 		Merge: func(earlier, later Record) Record {
-			later.How = earlier.How
+			later.How, later.First = earlier.How, earlier.First || later.First
 			return later
 		},
 		Write:  u.write,
@@ -177,7 +179,7 @@ func (u *uses) addSignIn(
 	}
 	s := &signIn{
 		id: r.ID, account: r.Account, epoch: r.Epoch, at: r.Seen.UnixNano(), tenant: t, addr: from.Addr,
-		request: from.Request, browser: unique.Make(r.Browser), how: r.How,
+		request: from.Request, browser: unique.Make(r.Browser), how: r.How, first: r.First,
 	}
 	if u.newBrowsers.Add(ctx, s) || u.writeSignIns(context.WithoutCancel(ctx), []*signIn{s}) == nil {
 		u.browsers.Add(key, r.Seen)

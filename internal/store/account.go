@@ -22,7 +22,8 @@ import (
 var _ account.Store = (*Store)(nil)
 
 const accountColumns = `uid, tenant, username, name, email, role, held, created, expires, activated, epoch, credential,
-	has_sha256, lang, confirmed, set_state, set_at, set_by, set_why, password_n, leaving, factors, email_n`
+	has_sha256, lang, confirmed, set_state, set_at, set_by, set_why, password_n, leaving, factors, email_n, signup_net,
+	first_signin`
 
 // live is the condition that an account exists, with the present time as $1.
 const live = `closed IS NULL AND (activated IS NOT NULL OR expires > $1)`
@@ -38,14 +39,14 @@ func scanAccount(row engine.Scanner, first ...any) (account.Account, error) {
 		role, language, setState string
 		created, expires, setAt  int64
 		activatedAt, confirmedAt sql.NullInt64
-		leaving                  sql.NullInt64
-		dst                      [31]any
+		leaving, firstSignIn     sql.NullInt64
+		dst                      [33]any
 	}
 	a := &v.Account
 	err := row.Scan(append(append(v.dst[:0], first...), &v.uid, &a.Tenant, &a.User, &a.Name, &a.Email, &v.role, &a.Held,
 		&v.created, &v.expires, &v.activatedAt, &a.Epoch, &a.Sealed, &a.HasSHA256, &v.language, &v.confirmedAt,
 		&v.setState, &v.setAt, &a.Set.By, &a.Set.Reason, &a.Passwords,
-		&v.leaving, &a.Factors, &a.Emails)...)
+		&v.leaving, &a.Factors, &a.Emails, &a.Net, &v.firstSignIn)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return *a, errNoAccount
 	} else if err != nil {
@@ -64,6 +65,10 @@ func scanAccount(row engine.Scanner, first ...any) (account.Account, error) {
 	a.Disabled = a.Held || a.Pending()
 	if v.leaving.Valid && a.Held {
 		a.Leaving = engine.FromMicros(v.leaving.Int64)
+	}
+	a.NotSignedIn = !v.firstSignIn.Valid
+	if v.firstSignIn.Int64 != 0 {
+		a.FirstSignIn = engine.FromMicros(v.firstSignIn.Int64)
 	}
 	if v.setState != "" {
 		a.Set.State, a.Set.At = account.State(v.setState), engine.FromMicros(v.setAt)
@@ -446,7 +451,8 @@ func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *tra
 	}
 	if _, err := tx.Exec(`UPDATE account SET closed = $1, name = '', email = '', credential = $3,
 		has_sha256 = FALSE, token = NULL, lang = 'en', confirmed = NULL, epoch = epoch + 1, set_state = '',
-		set_at = 0, set_by = '', set_why = '', leaving = NULL, factors = 0, email_n = 0 WHERE uid = $2`,
+		set_at = 0, set_by = '', set_why = '', leaving = NULL, factors = 0, email_n = 0, signup_net = '',
+		first_signin = 0 WHERE uid = $2`,
 		engine.Micros(now), a.UID[:], []byte{}); err != nil {
 		return nil, err
 	}

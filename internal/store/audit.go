@@ -70,10 +70,12 @@ func (e *trailEntry) add(tx engine.Tx) error {
 		}
 	}
 	_, err := tx.Exec(`INSERT INTO audit (event, at, action, outcome, tenant, account, username, subject, before,
-			after, actor_kind, actor, actor_id, sudo_user, reason)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT (event) DO NOTHING`,
+			after, actor_kind, actor, actor_id, sudo_user, reason, net, request)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+		ON CONFLICT (event) DO NOTHING`,
 		e.event[:], engine.Micros(e.At), string(e.Action), e.Outcome, e.Tenant, e.Account, e.User, e.Subject,
-		e.Before, e.After, string(e.Actor.Kind), e.Actor.Name, e.Actor.ID, e.Actor.Sudo, e.Reason)
+		e.Before, e.After, string(e.Actor.Kind), e.Actor.Name, e.Actor.ID, e.Actor.Sudo, e.Reason, e.Net,
+		e.Request)
 	return err
 }
 
@@ -120,14 +122,14 @@ func (s *Store) Changes(ctx context.Context, f audit.Filter, each func(audit.Cha
 		var at int64
 		var action, kind string
 		err := row.Scan(&c.ID, &at, &action, &c.Outcome, &c.Tenant, &c.Account, &c.User, &c.Subject, &c.Before,
-			&c.After, &kind, &c.Actor.Name, &c.Actor.ID, &c.Actor.Sudo, &c.Reason)
+			&c.After, &kind, &c.Actor.Name, &c.Actor.ID, &c.Actor.Sudo, &c.Reason, &c.Net, &c.Request)
 		if err != nil {
 			return err
 		}
 		c.At, c.Action, c.Actor.Kind = engine.FromMicros(at), audit.Action(action), audit.ActorKind(kind)
 		return each(c)
 	}, `SELECT id, at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor, actor_id,
-		sudo_user, reason FROM audit WHERE `+strings.Join(where, ` AND `)+` ORDER BY id`, args...)
+		sudo_user, reason, net, request FROM audit WHERE `+strings.Join(where, ` AND `)+` ORDER BY id`, args...)
 }
 
 // recentChanges is how many changes LastChange looks at: all may be many.

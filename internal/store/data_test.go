@@ -19,7 +19,7 @@ import (
 var dataTables = map[string]struct{ in, out, row string }{
 	"account": {
 		in: "uid username name email role held created expires activated confirmed leaving lang set_state set_at " +
-			"set_why password_at",
+			"set_why password_at signup_net first_signin",
 		// The tenant is in Data by its host. closed is set only when nothing else is left. set_by names an
 		// operator. The others are counters of the program, hashes and keys; factors is a summary of other tables.
 		out: "tenant closed set_by epoch password_n email_n credential has_sha256 token factors",

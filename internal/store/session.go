@@ -109,10 +109,28 @@ var sessionStatements = []struct {
 	{1, insertSessions(1), selectCrowded(1)},
 }
 
+// recordFirst sets when people first signed in.
+func recordFirst(tx engine.Tx, list []session.Record) error {
+	for _, r := range list {
+		if !r.First {
+			continue
+		}
+		_, err := tx.Exec(`UPDATE account SET first_signin = $1 WHERE uid = $2 AND first_signin IS NULL
+			AND closed IS NULL`, engine.Micros(r.Began), r.Account[:])
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // RecordSessions implements session.Store.
 func (s *Store) RecordSessions(ctx context.Context, list []session.Record) (added []session.Noticed, err error) {
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
-		// This locks accounts. Changes of an account lock it before its sessions, and the trail last.
+		// These lock accounts. Changes of an account lock it before its sessions, and the trail last.
+		if err := recordFirst(tx, list); err != nil {
+			return err
+		}
 		if added, err = s.addNewBrowsers(tx, list); err != nil {
 			return err
 		}

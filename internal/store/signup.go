@@ -78,10 +78,11 @@ func apply(tx engine.Tx, d admission.Decision, a account.Signup, now time.Time) 
 	}
 	c := a.Account
 	if _, err := tx.Exec(`INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires,
-		epoch, credential, has_sha256, token, lang)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+		epoch, credential, has_sha256, token, lang, signup_net, first_signin)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, NULL)`,
 		c.UID[:], c.Tenant, c.User, c.Name, c.Email, string(c.Role), c.Held, engine.Micros(c.Created),
-		engine.Micros(c.Expires), c.Epoch, c.Sealed, c.HasSHA256, a.Token[:], string(c.Lang)); err != nil {
+		engine.Micros(c.Expires), c.Epoch, c.Sealed, c.HasSHA256, a.Token[:], string(c.Lang),
+		c.Net); err != nil {
 		return err
 	}
 	_, err := tx.Exec(`INSERT INTO outbox (account, message, token) VALUES ($1, $2, $3)`,

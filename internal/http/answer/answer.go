@@ -39,6 +39,8 @@ var kinds = [...]Kind{
 	fault.NotActivated: {http.StatusForbidden, "not_activated"},
 	fault.SecondFactor: {http.StatusForbidden, "second_factor"},
 	fault.Leaving:      {http.StatusForbidden, "leaving"},
+	fault.Forbidden:    {http.StatusForbidden, "forbidden"},
+	fault.Closed:       {http.StatusForbidden, "signups_closed"},
 	fault.Overloaded:   {http.StatusServiceUnavailable, "overloaded"},
 }
 

@@ -211,7 +211,7 @@ type writes struct {
 		uid, credential, token  [][]byte
 		tenant                  []int64
 		user, name, email       []string
-		role, lang              []string
+		role, lang, net         []string
 		held, sha256            []bool
 		created, expires, epoch []int64
 		message, sealedToken    [][]byte
@@ -245,7 +245,7 @@ func (w *writes) add(v admission.Decision, j *job) {
 	r.uid, r.tenant = append(r.uid, c.UID[:]), append(r.tenant, c.Tenant)
 	r.user, r.name, r.email = append(r.user, c.User), append(r.name, c.Name), append(r.email, c.Email)
 	r.role, r.held = append(r.role, string(c.Role)), append(r.held, c.Held)
-	r.lang = append(r.lang, string(c.Lang))
+	r.lang, r.net = append(r.lang, string(c.Lang)), append(r.net, c.Net)
 	r.created, r.expires = append(r.created, engine.Micros(c.Created)), append(r.expires, engine.Micros(c.Expires))
 	r.epoch, r.credential = append(r.epoch, c.Epoch), append(r.credential, c.Sealed)
 	r.sha256, r.token = append(r.sha256, c.HasSHA256), append(r.token, a.Token[:])
@@ -268,11 +268,12 @@ func (w *writes) send(ctx context.Context, conn *pgx.Conn, node string) (committ
 			SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::bytea[], $4::bigint[])`,
 			w.taken.bucket, w.taken.at, w.taken.account, w.taken.until)
 		batch.Queue(`INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, epoch,
-				credential, has_sha256, token, lang)
-			SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bool[],
-				$8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::bool[], $13::bytea[], $14::text[])`,
+				credential, has_sha256, token, lang, signup_net, first_signin)
+			SELECT w.*, NULL::bigint FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::text[], $5::text[],
+				$6::text[], $7::bool[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::bool[],
+				$13::bytea[], $14::text[], $15::text[]) w`,
 			r.uid, r.tenant, r.user, r.name, r.email, r.role, r.held, r.created, r.expires, r.epoch, r.credential,
-			r.sha256, r.token, r.lang)
+			r.sha256, r.token, r.lang, r.net)
 		batch.Queue(`INSERT INTO outbox (account, message, token, node) SELECT u.account, u.message, u.token, $4
 			FROM unnest($1::bytea[], $2::bytea[], $3::bytea[]) u (account, message, token)`,
 			r.uid, r.message, r.sealedToken, node)

@@ -115,7 +115,18 @@ func fillStore(t *testing.T, s *testStore) {
 			INSERT INTO passkey (id, account, rp, name, sealed, made, used)
 			SELECT x'01', uid, 'a.test', 'key', x'02', 1, 2 FROM account WHERE username = 'active';
 			INSERT INTO last_lookup (account, server, how, at)
-			SELECT uid, 'kamailio', 'json', 1 FROM account WHERE username = 'active'`)
+			SELECT uid, 'kamailio', 'json', 1 FROM account WHERE username = 'active';
+			INSERT INTO audit_checkpoint (id, at, node, first, through, changes, seal, mac)
+				VALUES (1, 2, 'n', 1, 3, 3, 'k', x'01');
+			INSERT INTO platform (name, value) VALUES ('signups', 'frozen');
+			INSERT INTO api_token (id, name, hash, tenant, scopes, made, made_by, expires, used)
+				SELECT 'id', 'crm', x'01', id, 'stats:read', 1, 'root', 2, 3 FROM tenant WHERE host = 'one.test';
+			INSERT INTO idempotency (token, key, request, status, body, until) VALUES ('id', 'k', x'01', 201, x'02', 3);
+			INSERT INTO bulk (id, tenant, action, query, through, state, position, found, done, made, changed, lease,
+				actor_kind, actor, actor_id, sudo_user, reason, net, request, failure)
+				SELECT x'01', id, 'delete', '{}', x'02', 'counting', x'', 1, 2, 3, 4, 5, 'admin', 'ann', 'x', '',
+				'bots', '192.0.2.0/24', 'r1', '' FROM tenant WHERE host = 'one.test';
+			INSERT INTO daily (tenant, day, kind, n) SELECT id, 20000, 'signup', 7 FROM tenant WHERE host = 'one.test'`)
 	}))
 	list, err := s.Pending(ctx)
 	must(err)

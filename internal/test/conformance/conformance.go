@@ -180,6 +180,7 @@ func (t *test) signup(user string, at time.Time) account.Signup {
 		Account: account.Account{
 			UID: account.NewUID(at), Tenant: t.tenant, User: user, Name: "Ann Example",
 			Email: user + "@mail.test", Role: account.Guest, Lang: i18n.Arabic, Disabled: true,
+			Net: "192.0.2.0/24", NotSignedIn: true,
 			Created: at, Expires: at.Add(account.PendingLife),
 			Sealed: []byte("sealed credential of " + user),
 		},

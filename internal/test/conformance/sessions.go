@@ -217,6 +217,28 @@ var listTests = []testCase{
 			t.Errorf("the trail has %+v", trail)
 		}
 	}},
+	{"records when a person first signed in, once", func(t *test) {
+		a, b := t.active("ann"), t.active("bob")
+		if !a.NotSignedIn || !a.FirstSignIn.IsZero() {
+			t.Errorf("before the first sign-in, the account is %+v", a)
+		}
+		first := newRecord(a, noon)
+		first.First = true
+		later := newRecord(a, noon.Add(time.Hour))
+		later.First = true // another server did not know of the first one
+		for _, r := range []session.Record{first, later} {
+			_, err := t.RecordSessions(t.ctx, []session.Record{r})
+			t.must(err)
+		}
+		if a = t.find("ann", noon); a.NotSignedIn || !a.FirstSignIn.Equal(first.Began) {
+			t.Errorf("after the first sign-in, the account is %+v", a)
+		}
+		_, err := t.RecordSessions(t.ctx, []session.Record{newRecord(b, noon)})
+		t.must(err)
+		if b = t.find("bob", noon); !b.NotSignedIn {
+			t.Errorf("a session that is not the first made the account %+v", b)
+		}
+	}},
 	{"ends all others as often as a limit permits", func(t *test) {
 		a := t.active("ann")
 		limit := allowance(newBucket(), 2)

@@ -1,0 +1,64 @@
+package account
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Query selects accounts for a list. A zero field selects all.
+type Query struct {
+	States []State `json:"states,omitempty"`
+	Roles  []Role  `json:"roles,omitempty"`
+	// Text is the beginning of the user name, the address or the display name, without regard to case.
+	Text string `json:"text,omitempty"`
+	// Net has the networks that the signup came from, and is a network that contains them. It has at most 24 bits
+	// for IPv4 and 48 for IPv6: the store has no more of an address.
+	Net netip.Prefix `json:"net,omitzero"`
+	// Since and Before limit the time of the signup: Since is the first, and Before the first one after.
+	Since  time.Time `json:"since,omitzero"`
+	Before time.Time `json:"before,omitzero"`
+	// Confirmed is whether the account is confirmed, or nil.
+	Confirmed *bool `json:"confirmed,omitempty"`
+}
+
+// Page is a part of a list of accounts.
+type Page struct {
+	Accounts []Account
+	// Next continues the list after this page. It is empty at the end of the list. A page with a Next may have fewer
+	// accounts than were asked for, or none: the store looks at a limited number of accounts for one page.
+	Next string
+}
+
+// PageStore lists accounts page by page.
+type PageStore interface {
+	// Page returns up to limit accounts of the tenant that a query selects, after those of the page whose Next is
+	// given, or the first ones. Accounts that signed up later come first; with Query.Text, accounts are ordered by
+	// how they match. An account that is there all the time is on one page. It takes a time that does
+	// not depend on the number of accounts. It fails with fault.Invalid for a next that no page had.
+	Page(ctx context.Context, tenant int64, q Query, next string, limit int, now time.Time) (Page, error)
+}
+
+// Matches reports whether the query selects a live account.
+func (q Query) Matches(a Account) bool {
+	return (len(q.States) == 0 || slices.Contains(q.States, a.State())) &&
+		(len(q.Roles) == 0 || slices.Contains(q.Roles, a.Role)) &&
+		(q.Text == "" ||
+			hasPrefixFold(a.User, q.Text) || hasPrefixFold(a.Email, q.Text) || hasPrefixFold(a.Name, q.Text)) &&
+		(!q.Net.IsValid() || q.contains(a.Net)) &&
+		!a.Created.Before(q.Since) && (q.Before.IsZero() || a.Created.Before(q.Before)) &&
+		(q.Confirmed == nil || *q.Confirmed == !a.Confirmed.IsZero())
+}
+
+// hasPrefixFold reports whether s begins with prefix, without regard to case.
+func hasPrefixFold(s, prefix string) bool {
+	return strings.HasPrefix(strings.ToLower(s), strings.ToLower(prefix))
+}
+
+// contains reports whether the query's network contains another one, in the form of audit.Network.
+func (q Query) contains(net string) bool {
+	p, err := netip.ParsePrefix(net)
+	return err == nil && p.Bits() >= q.Net.Bits() && q.Net.Contains(p.Addr())
+}

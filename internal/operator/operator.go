@@ -1,0 +1,75 @@
+// Package operator is what operators may see and do, for the command line, the pages and the API.
+//
+// # What it guarantees
+//
+// Whoever acts is a Caller: a command on the host, a person with the role admin, or a program with a token. Each
+// method checks first that the Caller may do it at the tenant, and fails with fault.Forbidden otherwise. What is
+// changed is in the audit trail, in the transaction of the change, with the Caller as its actor. Looking at the data
+// of one person is in the trail too.
+//
+// # What it is not
+//
+// It has no rules about accounts and tenants: those are in their packages. It knows neither forms nor JSON.
+package operator
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/tenant"
+)
+
+// Scope is a kind of thing that a Caller may do. Its values are stored and published.
+type Scope string
+
+// The scopes.
+const (
+	AccountsRead  Scope = "accounts:read"
+	AccountsWrite Scope = "accounts:write" // also to create, change and delete them
+	TenantRead    Scope = "tenant:read"    // settings
+	TenantWrite   Scope = "tenant:write"   // settings, and to open and close signups
+	AuditRead     Scope = "audit:read"
+	StatsRead     Scope = "stats:read" // counts, backlogs, hooks
+	TokensWrite   Scope = "tokens:write"
+)
+
+// Scopes are all scopes.
+var Scopes = []Scope{AccountsRead, AccountsWrite, TenantRead, TenantWrite, AuditRead, StatsRead, TokensWrite}
+
+// Caller is who acts.
+type Caller struct {
+	Actor audit.Actor
+	// Tenant is the ID of the only tenant at which the caller may act. Zero means all tenants, and what belongs to
+	// the whole installation.
+	Tenant int64
+	Scopes []Scope
+	// Addr and Request are those of the request. They are zero for a command.
+	Addr    netip.Addr
+	Request string
+}
+
+// Check fails with fault.Forbidden unless the caller may do what a scope is for, at a tenant, or for the whole
+// installation if t is nil.
+func (c Caller) Check(scope Scope, t *tenant.Tenant) error {
+	switch {
+	case !slices.Contains(c.Scopes, scope):
+		return fault.New(fault.Forbidden, "this needs the scope %s, which you do not have", scope)
+	case c.Tenant != 0 && (t == nil || t.ID != c.Tenant):
+		return fault.New(fault.Forbidden, "you may act at another tenant only")
+	}
+	return nil
+}
+
+// With returns a context for changes by the caller, for a reason that may be empty. It fails with fault.Invalid for
+// the reason.
+func (c Caller) With(ctx context.Context, reason string) (context.Context, error) {
+	if err := audit.CheckReason(reason); err != nil {
+		return nil, err
+	}
+	return audit.With(ctx, audit.Cause{
+		Actor: c.Actor, Reason: reason, Net: audit.Network(c.Addr), Request: c.Request,
+	}), nil
+}
