@@ -46,6 +46,8 @@ type Caller struct {
 	// the whole installation.
 	Tenant int64
 	Scopes []Scope
+	// Stale means that changes fail with ErrSignInAgain.
+	Stale bool
 	// Addr and Request are those of the request. They are zero for a command.
 	Addr    netip.Addr
 	Request string
@@ -59,6 +61,8 @@ func (c Caller) Check(scope Scope, t *tenant.Tenant) error {
 		return fault.New(fault.Forbidden, "this needs the scope %s, which you do not have", scope)
 	case c.Tenant != 0 && (t == nil || t.ID != c.Tenant):
 		return fault.New(fault.Forbidden, "you may act at another tenant only")
+	case c.Stale && scope.changes():
+		return ErrSignInAgain
 	}
 	return nil
 }

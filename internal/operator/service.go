@@ -73,25 +73,35 @@ func (s *Service) Enable(ctx context.Context, c Caller, t *tenant.Tenant, user, 
 	})
 }
 
-// Disable is account.Service.Disable.
+// Disable is account.Service.Disable. It fails with ErrOwnAccount for the account of the caller.
 func (s *Service) Disable(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (account.Account,
 	error) {
+	if err := c.Others(user); err != nil {
+		return account.Account{}, err
+	}
 	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.Disable(ctx, t, user)
 	})
 }
 
-// SetRole is account.Service.SetRole.
+// SetRole is account.Service.SetRole. It fails with ErrOwnAccount for the account of the caller.
 func (s *Service) SetRole(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	role account.Role) (account.Account, error) {
+	if err := c.Others(user); err != nil {
+		return account.Account{}, err
+	}
 	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.SetRole(ctx, t, user, role)
 	})
 }
 
-// Delete is account.Service.Delete. It returns the account as it was.
+// Delete is account.Service.Delete. It returns the account as it was. It fails with ErrOwnAccount for the account of
+// the caller.
 func (s *Service) Delete(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (account.Account,
 	error) {
+	if err := c.Others(user); err != nil {
+		return account.Account{}, err
+	}
 	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
 		a, err := s.deps.Accounts.Find(ctx, t.ID, user)
 		if err == nil {
