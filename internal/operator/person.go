@@ -2,7 +2,6 @@ package operator
 
 import (
 	"slices"
-	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
@@ -24,7 +23,7 @@ var ofPeople = []Scope{AccountsRead, AccountsWrite, TenantRead, TenantWrite, Aud
 // Admin returns the Caller for a person who is signed in. It acts at the person's own tenant. If the session is not
 // session.Current.Fresh, changes fail with ErrSignInAgain. Admin fails with fault.NotFound for an account that is
 // not active or that does not have the role admin: to everybody else, there are no pages for operators.
-func Admin(c session.Current, from account.Origin, now time.Time) (Caller, error) {
+func (s *Service) Admin(c session.Current, from account.Origin) (Caller, error) {
 	if c.Owner.Role != account.Admin || c.Owner.State() != account.Active {
 		return Caller{}, fault.New(fault.NotFound, "there is nothing at this address; check the spelling")
 	}
@@ -32,7 +31,7 @@ func Admin(c session.Current, from account.Origin, now time.Time) (Caller, error
 		Actor:  audit.Actor{Kind: audit.Admin, Name: c.Owner.User, ID: c.Owner.UID.String()},
 		Tenant: c.Owner.Tenant,
 		Scopes: ofPeople,
-		Stale:  !c.Fresh(now),
+		Stale:  !c.Fresh(s.deps.Now()),
 		Addr:   from.Addr, Request: from.Request,
 	}, nil
 }

@@ -14,6 +14,7 @@ import (
 
 func TestAdmin(t *testing.T) {
 	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	s := operator.NewService(operator.Deps{Now: func() time.Time { return now }})
 	own := &tenant.Tenant{ID: 1}
 	admin := account.Account{Tenant: 1, User: "ann", Role: account.Admin, Activated: now}
 	current := func(change func(*session.Current)) session.Current {
@@ -29,11 +30,11 @@ func TestAdmin(t *testing.T) {
 		"held":     current(func(c *session.Current) { c.Owner.Held = true }),
 		"waiting":  current(func(c *session.Current) { c.Owner.Activated = time.Time{} }),
 	} {
-		if _, err := operator.Admin(c, account.Origin{}, now); !fault.Is(err, fault.NotFound) {
+		if _, err := s.Admin(c, account.Origin{}); !fault.Is(err, fault.NotFound) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	c, err := operator.Admin(current(func(*session.Current) {}), account.Origin{Request: "r1"}, now)
+	c, err := s.Admin(current(func(*session.Current) {}), account.Origin{Request: "r1"})
 	if err != nil || c.Actor.Name != "ann" || c.Actor.Kind != "admin" || c.Tenant != 1 || c.Request != "r1" {
 		t.Fatalf("%+v, %v", c, err)
 	}
@@ -47,8 +48,7 @@ func TestAdmin(t *testing.T) {
 			}
 		}
 	}
-	stale, err := operator.Admin(
-		current(func(c *session.Current) { c.How = session.ByPassword }), account.Origin{}, now)
+	stale, err := s.Admin(current(func(c *session.Current) { c.How = session.ByPassword }), account.Origin{})
 	if err != nil {
 		t.Fatal(err)
 	}

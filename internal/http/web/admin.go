@@ -1,0 +1,311 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/http/form"
+	"dialtone/internal/operator"
+	"dialtone/internal/session"
+)
+
+// The pages for operators. Each is for people with the role admin, and shows their own tenant only. To everybody else
+// who is signed in, it does not exist. What they may do is decided by package operator.
+const (
+	adminHome     = "/admin/"
+	adminAccounts = "/admin/accounts"
+	adminAccount  = "/admin/account"
+	adminChanges  = "/admin/changes"
+	adminMessages = "/admin/messages"
+	adminSettings = "/admin/settings"
+	adminAgain    = "/admin/again"
+)
+
+// adminPages are the pages that a person returns to after signing in.
+var adminPages = []string{adminHome, adminAccounts, adminAccount, adminChanges, adminMessages, adminSettings}
+
+// adminRoutes returns the pages for operators.
+func (s *Site) adminRoutes() map[string]route {
+	return map[string]route{
+		adminAccounts: {get: s.admin(s.showAccounts)},
+		adminAccount:  {get: s.admin(s.showAccount), post: s.adminForm(accountFields, s.changeAccount)},
+		adminAgain:    {get: s.admin(s.signInAgain)},
+	}
+}
+
+// adminRequest is a request by a person with the role admin.
+type adminRequest struct {
+	*request
+	caller operator.Caller
+	page   pageLanguage
+}
+
+type adminHandler func(http.ResponseWriter, *adminRequest) error
+
+var noIndex = []string{"noindex"}
+
+// admin returns a handler for a page for operators.
+func (s *Site) admin(do adminHandler) handler {
+	return func(w http.ResponseWriter, r *request) error {
+		w.Header()["X-Robots-Tag"] = noIndex
+		current, err := s.deps.Authenticator.Current(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
+		if fault.Is(err, fault.Unauthorized) {
+			s.toLoginFor(w, r, returnTo(r), ended(r))
+			return nil
+		} else if errors.Is(err, session.ErrFactorMissing) {
+			s.toTwoStep(w, r)
+			return nil
+		} else if err != nil {
+			return err
+		}
+		caller, err := s.deps.Operators.Admin(current, r.from)
+		if fault.Is(err, fault.NotFound) {
+			return errNoPage
+		} else if err != nil {
+			return err
+		}
+		r.lang = current.Owner.Lang
+		return do(w, &adminRequest{r, caller, s.pageLanguage(r)})
+	}
+}
+
+// returnTo returns the address that a person gets to after signing in. That of a form is the page of the form.
+func returnTo(r *request) string {
+	if r.Method == http.MethodPost {
+		return r.URL.Path
+	}
+	return r.URL.RequestURI()
+}
+
+// adminAddress returns an address if it is that of one of adminPages.
+func adminAddress(raw string) (string, bool) {
+	u, err := url.Parse(raw)
+	if err != nil || len(raw) > 1000 || !slices.Contains(adminPages, raw[:min(len(raw), len(u.Path))]) {
+		return "", false
+	}
+	return u.RequestURI(), true
+}
+
+// adminFields are the fields of a form, by name. A field that was not sent is empty.
+type adminFields map[string]string
+
+// maxAdminForm bounds a form of these pages. That of the settings has the longest texts.
+const maxAdminForm = 32 << 10
+
+// readAdminForm reads a form whose address may have the language.
+func (s *Site) readAdminForm(w http.ResponseWriter, r *request, names []string) (adminFields, error) {
+	if sp := s.pageLanguage(r); r.URL.RawQuery == "lang="+string(sp.tag) {
+		u := *r.URL
+		u.RawQuery = ""
+		if err := form.NoQuery(&u); err != nil {
+			return nil, err
+		}
+	} else if err := form.NoQuery(r.URL); err != nil {
+		return nil, err
+	}
+	body, err := form.Body(w, r.Request, maxAdminForm)
+	if err != nil {
+		return nil, err
+	}
+	fields := make([]*form.Field, len(names))
+	for i, name := range names {
+		fields[i] = &form.Field{Name: name}
+	}
+	if err := form.Parse(body, form.Strict, fields...); err != nil {
+		return nil, err
+	}
+	values := adminFields{}
+	for _, f := range fields {
+		if f.Sent {
+			values[f.Name] = f.Value
+		}
+	}
+	return values, nil
+}
+
+// adminForm returns a handler for a form of a page for operators. If the sign-in is too old for changes, the person
+// signs in again, and then the form is sent again.
+func (s *Site) adminForm(
+	names []string, do func(http.ResponseWriter, *adminRequest, adminFields) error,
+) handler {
+	return func(w http.ResponseWriter, r *request) error {
+		if err := ownPage(r); err != nil {
+			return err
+		}
+		return s.admin(func(w http.ResponseWriter, r *adminRequest) error {
+			fields, err := s.readAdminForm(w, r.request, names)
+			if err != nil {
+				return err
+			}
+			if r.caller.Stale {
+				return s.showAgain(w, r, fields, "")
+			}
+			return do(w, r, fields)
+		})(w, r)
+	}
+}
+
+// adminFrame is what all pages for operators have.
+type adminFrame struct {
+	frame
+	// Here is the path of the page in the navigation.
+	Here string
+	// Stale says that the person has to sign in again before changing anything. Again is where.
+	Stale bool
+	Again string
+	// Done are the names of the texts that a fragment of the address may name.
+	Done []string
+	// Problem names the text about what was not done, or is empty.
+	Problem string
+}
+
+// Link returns the address of another page for operators, in the language that was chosen. Pairs of name and value
+// are its query; pairs without a value are left out.
+func (f adminFrame) Link(path string, pairs ...string) string {
+	q := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			q.Set(pairs[i], pairs[i+1])
+		}
+	}
+	if f.Chosen != "" {
+		q.Set("lang", string(f.Chosen))
+	}
+	if len(q) == 0 {
+		return path
+	}
+	return path + "?" + q.Encode()
+}
+
+// adminNav are the entries of the navigation.
+type adminEntry struct{ Path, Name string }
+
+// Nav returns the entries of the navigation, with the names of their texts.
+func (f adminFrame) Nav() []adminEntry {
+	return []adminEntry{
+		{adminHome, "overview"}, {adminAccounts, "accounts"}, {adminChanges, "changes"},
+		{adminMessages, "messages"}, {adminSettings, "settings"},
+	}
+}
+
+// adminFrame returns the frame of a page for operators.
+func (s *Site) adminFrame(r *adminRequest, here string, done ...string) adminFrame {
+	f := adminFrame{
+		frame: s.newFrame(r.tenant, r.page), Here: here, Stale: r.caller.Stale, Done: done,
+	}
+	f.SignedIn = r.caller.Actor.Name
+	if f.Stale && r.Method != http.MethodPost {
+		f.Again = f.Link(adminAgain, "next", r.URL.RequestURI())
+	}
+	return f
+}
+
+// toAdmin redirects to a page after a change. The fragment names the text about it.
+func (s *Site) toAdmin(w http.ResponseWriter, r *adminRequest, path, done string, pairs ...string) error {
+	f := adminFrame{frame: s.newFrame(r.tenant, r.page)}
+	http.Redirect(w, r.Request, f.Link(path, pairs...)+"#"+done, http.StatusSeeOther)
+	return nil
+}
+
+// problemOf returns the name of the text about an error that a person can do something about.
+func problemOf(err error) (string, bool) {
+	fe, _ := errors.AsType[*fault.Error](err)
+	switch {
+	case errors.Is(err, operator.ErrOwnAccount):
+		return "own", true
+	case fault.Is(err, fault.NotFound):
+		return "gone", true
+	case fault.Is(err, fault.Conflict):
+		return "conflict", true
+	case fault.Is(err, fault.Limited):
+		return "limited", true
+	case fault.Is(err, fault.Invalid) && fe != nil:
+		switch fe.Field {
+		case "reason", "email", "name", "role", "user":
+			return fe.Field, true
+		}
+		return "form", true
+	}
+	return "", false
+}
+
+// problemStatus is the status of a page with a problem.
+func problemStatus(problem string) int {
+	switch problem {
+	case "own", "conflict", "gone", "count":
+		return http.StatusConflict
+	case "limited":
+		return http.StatusTooManyRequests
+	}
+	return http.StatusBadRequest
+}
+
+// adminShow answers with a page. Its status says whether it has a problem.
+func (s *Site) adminShow(w http.ResponseWriter, r *adminRequest, name, problem string, data any) error {
+	page, err := s.pages.render(r.page.tag, name, data)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if problem != "" {
+		status = problemStatus(problem)
+	}
+	writePage(w, status, page)
+	return nil
+}
+
+// againPage is /admin/again, where a person signs in again. The form is sent again afterwards, to Action.
+type againPage struct {
+	adminFrame
+	Action string
+	Fields []adminField
+	// Next is the page afterwards if there is no form.
+	Next string
+	// Passkeys means that browsers let pages of this address use passkeys.
+	Passkeys bool
+}
+
+// adminField is a field of a form that is sent again.
+type adminField struct{ Name, Value string }
+
+// Form returns the form for signing in.
+func (p againPage) Form() signInForm {
+	next := p.Next
+	if p.Action != "" {
+		next = "#again"
+	}
+	return signInForm{frame: p.frame, User: p.SignedIn, Next: next, Passkeys: p.Passkeys}
+}
+
+// signInAgain shows the page for signing in again, which leads to the page in its address.
+func (s *Site) signInAgain(w http.ResponseWriter, r *adminRequest) error {
+	next, ok := adminAddress(r.URL.Query().Get("next"))
+	if !ok {
+		next = adminHome
+	}
+	return s.showAgain(w, r, nil, next)
+}
+
+func (s *Site) showAgain(w http.ResponseWriter, r *adminRequest, fields adminFields, next string) error {
+	_, passkeys := account.Party(r.tenant)
+	p := againPage{adminFrame: s.adminFrame(r, ""), Next: next, Passkeys: passkeys}
+	status := http.StatusOK
+	if fields != nil {
+		status = http.StatusForbidden
+		p.Action = p.To(r.URL.Path)
+		for name, value := range fields {
+			p.Fields = append(p.Fields, adminField{name, value})
+		}
+		slices.SortFunc(p.Fields, func(x, y adminField) int { return strings.Compare(x.Name, y.Name) })
+	}
+	page, err := s.pages.render(r.page.tag, "admin-again", p)
+	if err == nil {
+		writePage(w, status, page)
+	}
+	return err
+}
