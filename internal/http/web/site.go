@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
+	"dialtone/internal/operator"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
@@ -39,6 +41,8 @@ type Deps struct {
 	// Delivery returns the state of the newest message to an account, and fails with fault.NotFound
 	// if it is not known. It is nil if this program does not send messages itself.
 	Delivery func(context.Context, account.Account) (delivery.State, error)
+	// Operators is what the pages for operators do. Without it there are none.
+	Operators *operator.Service
 	// ChangeDays is how many days the audit trail keeps a change.
 	ChangeDays int
 	// TrustedProxies are the proxies whose X-Forwarded-For names the client.
@@ -194,6 +198,9 @@ func (s *Site) routes() map[string]route {
 	}
 	for _, f := range provision.Fetched {
 		table[provisionPath(f)] = route{get: s.provisionFile(f)}
+	}
+	if s.deps.Operators != nil {
+		maps.Copy(table, s.adminRoutes())
 	}
 	if s.deps.SecurityTxt != nil {
 		table["/.well-known/security.txt"] = route{get: s.securityTxt}

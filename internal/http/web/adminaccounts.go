@@ -1,0 +1,204 @@
+package web
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"dialtone/internal/account"
+)
+
+// adminPageSize is how many accounts or changes a page of a list has.
+const adminPageSize = 50
+
+// accountFilter is the filter of a list of accounts as it is in the address, for the fields of the form.
+type accountFilter struct{ Text, State, Role, Net, Since, Until, Confirmed string }
+
+// pairs returns the filter as names and values of a query.
+func (f accountFilter) pairs() []string {
+	return []string{
+		"text", f.Text, "state", f.State, "role", f.Role, "net", f.Net, "since", f.Since, "until", f.Until,
+		"confirmed", f.Confirmed,
+	}
+}
+
+// filterFields are the names of the fields of an accountFilter.
+var filterFields = []string{"text", "state", "role", "net", "since", "until", "confirmed"}
+
+// newAccountFilter returns the filter with the fields that get returns.
+func newAccountFilter(get func(name string) string) accountFilter {
+	return accountFilter{
+		Text: strings.TrimSpace(get("text")), State: get("state"), Role: get("role"),
+		Net: strings.TrimSpace(get("net")), Since: get("since"), Until: get("until"), Confirmed: get("confirmed"),
+	}
+}
+
+// maxFilterText is how many bytes a text in a filter has at most: as many as an e-mail address.
+const maxFilterText = 254
+
+// query returns the query of the filter, or the name of the first field that has no meaning.
+func (f accountFilter) query() (q account.Query, problem string) {
+	if len(f.Text) > maxFilterText || !utf8.ValidString(f.Text) || strings.ContainsFunc(f.Text, unicode.IsControl) {
+		return q, "text"
+	}
+	q.Text = f.Text
+	if f.State != "" {
+		if !slices.Contains(account.States, account.State(f.State)) {
+			return q, "state"
+		}
+		q.States = []account.State{account.State(f.State)}
+	}
+	if f.Role != "" {
+		if !slices.Contains(account.Roles, account.Role(f.Role)) {
+			return q, "role"
+		}
+		q.Roles = []account.Role{account.Role(f.Role)}
+	}
+	var ok bool
+	if q.Net, ok = parseNetwork(f.Net); !ok {
+		return q, "net"
+	}
+	if q.Since, ok = parseDay(f.Since); !ok {
+		return q, "since"
+	}
+	until, ok := parseDay(f.Until)
+	if !ok {
+		return q, "until"
+	}
+	if !until.IsZero() {
+		q.Before = until.AddDate(0, 0, 1)
+	}
+	switch f.Confirmed {
+	case "":
+	case "yes", "no":
+		yes := f.Confirmed == "yes"
+		q.Confirmed = &yes
+	default:
+		return q, "confirmed"
+	}
+	return q, ""
+}
+
+// parseNetwork returns the network of a text: a network, or that of an address. It has no more bits than the store
+// has of an address. An empty text is the zero network.
+func parseNetwork(text string) (netip.Prefix, bool) {
+	if text == "" {
+		return netip.Prefix{}, true
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		a, err := netip.ParseAddr(text)
+		if err != nil || a.Zone() != "" {
+			return netip.Prefix{}, false
+		}
+		a = a.Unmap()
+		p = netip.PrefixFrom(a, a.BitLen())
+	}
+	if p.Addr().Is4In6() {
+		return netip.Prefix{}, false
+	}
+	bits := 48
+	if p.Addr().Is4() {
+		bits = 24
+	}
+	p, err = p.Addr().Prefix(min(p.Bits(), bits))
+	return p, err == nil
+}
+
+// parseDay returns the beginning of a day in UTC. An empty text is the zero time.
+func parseDay(text string) (time.Time, bool) {
+	if text == "" {
+		return time.Time{}, true
+	}
+	day, err := time.Parse(time.DateOnly, text)
+	return day, err == nil && day.Year() >= 1970
+}
+
+// accountsView is /admin/accounts.
+type accountsView struct {
+	adminFrame
+	Filter accountFilter
+	// States and Roles are the choices of the filter.
+	States []account.State
+	Roles  []account.Role
+	// Filtered says that the filter selects some accounts only.
+	Filtered bool
+	Accounts []listedAccount
+	// Next is the address of the next page, or empty. Partial says that this page has fewer accounts than it could,
+	// and that there may be more.
+	Next    string
+	Partial bool
+	// First is the address of the first page, for a later one.
+	First string
+}
+
+// listedAccount is an account in a list.
+type listedAccount struct {
+	URL               string
+	User, Name, Email string
+	State             account.State
+	Role              account.Role
+	Created           time.Time
+	Net               string
+	Confirmed         bool
+}
+
+func (f adminFrame) listed(list []account.Account) []listedAccount {
+	out := make([]listedAccount, len(list))
+	for i, a := range list {
+		out[i] = listedAccount{
+			f.Link(adminAccount, "user", a.User), a.User, a.Name, a.Email, a.State(), a.Role, a.Created, a.Net,
+			!a.Confirmed.IsZero(),
+		}
+	}
+	return out
+}
+
+// adminQuery returns the query of an address. Each name counts once, and a malformed query is empty.
+func adminQuery(r *adminRequest) url.Values {
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return url.Values{}
+	}
+	return q
+}
+
+func (s *Site) showAccounts(w http.ResponseWriter, r *adminRequest) error {
+	q := adminQuery(r)
+	v := accountsView{
+		adminFrame: s.adminFrame(r, adminAccounts), Filter: newAccountFilter(q.Get),
+		States: account.States, Roles: account.Roles,
+	}
+	return s.listAccounts(w, r, v, q.Get("next"))
+}
+
+// listAccounts answers with the list. If the filter has a problem, it is empty.
+func (s *Site) listAccounts(w http.ResponseWriter, r *adminRequest, v accountsView, next string) error {
+	query, problem := v.Filter.query()
+	if problem != "" && v.Problem == "" {
+		v.Problem = "filter_" + problem
+	}
+	if problem == "" {
+		page, err := s.deps.Operators.List(r.Context(), r.caller, r.tenant, query, next, adminPageSize)
+		if p, ok := problemOf(err); ok && next != "" {
+			v.Problem = "list_" + p // a cursor that no page had
+		} else if err != nil {
+			return err
+		}
+		v.Accounts = v.listed(page.Accounts)
+		if page.Next != "" {
+			v.Next = v.Link(adminAccounts, append(v.Filter.pairs(), "next", page.Next)...)
+			v.Partial = len(page.Accounts) < adminPageSize
+		}
+		if next != "" {
+			v.First = v.Link(adminAccounts, v.Filter.pairs()...)
+		}
+	}
+	v.Filtered = v.Filter != accountFilter{}
+	return s.adminShow(w, r, "admin-accounts", v.Problem, v)
+}
