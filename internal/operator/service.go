@@ -17,6 +17,7 @@ type Store interface {
 	account.PageStore
 	account.Finder
 	audit.Trail
+	BulkStore
 	// Sessions returns the sessions of an account, as session.Store says.
 	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]session.Record, error)
 	// LastLookups returns when phone servers asked for an account.
