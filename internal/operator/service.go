@@ -17,6 +17,7 @@ type Store interface {
 	DetailStore
 	SignupsStore
 	StatsStore
+	SettingsStore
 	BulkStore
 	// SetTenant replaces the settings of a tenant, as tenant.Store says.
 	SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error

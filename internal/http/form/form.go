@@ -45,33 +45,40 @@ var (
 // type, another charset, a content encoding, and a body that is too long or incomplete. Where a
 // declared length is over the limit, it reads nothing and has the connection closed.
 func Body(w http.ResponseWriter, r *http.Request, limit int64) (string, error) {
+	body, _, err := BodyFile(w, r, limit, "")
+	return body, err
+}
+
+// BodyFile is Body for a form that may have one file, in the field with a name. It returns the content of the file,
+// which is nil if none was chosen.
+func BodyFile(w http.ResponseWriter, r *http.Request, limit int64, field string) (string, []byte, error) {
 	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := params["charset"]
 	if err != nil || len(r.Header["Content-Type"]) > 1 || media != Type && media != Multipart ||
 		charset != "" && !strings.EqualFold(charset, "utf-8") ||
 		r.Header.Get("Content-Encoding") != "" {
-		return "", errType(media)
+		return "", nil, errType(media)
 	}
 	if r.ContentLength > limit {
 		w.Header().Set("Connection", "close")
-		return "", errTooLong(limit)
+		return "", nil, errTooLong(limit)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
-		return "", errTooLong(limit)
+		return "", nil, errTooLong(limit)
 	} else if err != nil {
-		return "", errTruncated
+		return "", nil, errTruncated
 	}
 	if media == Multipart {
-		return encode(body, params["boundary"])
+		return encode(body, params["boundary"], field)
 	}
-	return string(body), nil
+	return string(body), nil, nil
 }
 
-// encode translates a multipart form (RFC 7578) to the other type.
-func encode(body []byte, boundary string) (string, error) {
+// encode translates a multipart form (RFC 7578) to the other type, and returns the file in a field apart.
+func encode(body []byte, boundary, field string) (_ string, content []byte, err error) {
 	if boundary == "" {
-		return "", errMultipart
+		return "", nil, errMultipart
 	}
 	var text strings.Builder
 	parts := multipart.NewReader(bytes.NewReader(body), boundary)
@@ -79,17 +86,24 @@ func encode(body []byte, boundary string) (string, error) {
 		// A raw part keeps its transfer encoding, which browsers do not use (RFC 7578 section 4.7).
 		part, err := parts.NextRawPart()
 		if err == io.EOF {
-			return text.String(), nil
+			return text.String(), content, nil
 		} else if err != nil {
-			return "", errMultipart
+			return "", nil, errMultipart
 		}
 		value, err := io.ReadAll(part)
 		name := part.FormName()
 		if err != nil || name == "" || part.Header.Get("Content-Transfer-Encoding") != "" {
-			return "", errMultipart
+			return "", nil, errMultipart
 		}
 		if _, file := dispositionOf(part)["filename"]; file {
-			return "", errFile
+			if name != field || content != nil {
+				return "", nil, errFile
+			}
+			content = value[:len(value):len(value)]
+			if len(value) == 0 { // browsers send an empty file if none was chosen
+				content = nil
+			}
+			continue
 		}
 		if text.Len() > 0 {
 			text.WriteByte('&')
@@ -138,6 +152,8 @@ type Field struct {
 	// Optional fields never cause a refusal: a repeated, malformed or unprintable one counts as not
 	// sent. It is for fields that older clients may use for something else.
 	Optional bool
+	// Lines fields may have line breaks.
+	Lines bool
 
 	repeated bool
 }
@@ -233,7 +249,7 @@ func (f *Field) check() error {
 		return nil
 	case !utf8.ValidString(f.Value):
 		err = fault.Field(f.Name, "the text is not UTF-8; send it as UTF-8")
-	case strings.ContainsFunc(f.Value, isControl):
+	case strings.ContainsFunc(f.Value, func(r rune) bool { return isControl(r) && !(f.Lines && (r == '\r' || r == '\n')) }):
 		err = fault.Rule(f.Name, "control", "the text contains a control character; remove it")
 	case !f.repeated:
 		return nil

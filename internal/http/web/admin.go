@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,21 +21,30 @@ const (
 	adminHome     = "/admin/"
 	adminAccounts = "/admin/accounts"
 	adminAccount  = "/admin/account"
+	adminBulk     = "/admin/bulk"
 	adminChanges  = "/admin/changes"
 	adminMessages = "/admin/messages"
 	adminSettings = "/admin/settings"
+	adminPreview  = "/admin/preview"
 	adminAgain    = "/admin/again"
 )
 
 // adminPages are the pages that a person returns to after signing in.
-var adminPages = []string{adminHome, adminAccounts, adminAccount, adminChanges, adminMessages, adminSettings}
+var adminPages = []string{
+	adminHome, adminAccounts, adminAccount, adminBulk, adminChanges, adminMessages, adminSettings,
+}
 
 // adminRoutes returns the pages for operators.
 func (s *Site) adminRoutes() map[string]route {
 	return map[string]route{
+		adminHome:     {get: s.admin(s.showAdminHome), post: s.adminForm(switchFields, s.switchSignups)},
 		adminAccounts: {get: s.admin(s.showAccounts)},
-		adminAccount:  {get: s.admin(s.showAccount), post: s.adminForm(accountFields, s.changeAccount)},
-		adminAgain:    {get: s.admin(s.signInAgain)},
+		adminBulk:     {get: s.admin(s.showBulk), post: s.adminForm(bulkFields, s.changeBulk)},
+		adminChanges: {
+			get: s.admin(s.showChanges), post: s.adminForm(append([]string{"reason"}, changeFields...), s.exportChanges),
+		},
+		adminAccount: {get: s.admin(s.showAccount), post: s.adminForm(accountFields, s.changeAccount)},
+		adminAgain:   {get: s.admin(s.signInAgain)},
 	}
 }
 
@@ -97,15 +107,18 @@ type adminFields map[string]string
 // maxAdminForm bounds a form of these pages. That of the settings has the longest texts.
 const maxAdminForm = 32 << 10
 
+// noQuery refuses an address with a query that has more than the language.
+func (s *Site) noQuery(r *request) error {
+	u := *r.URL
+	if u.RawQuery == "lang="+string(s.pageLanguage(r).tag) {
+		u.RawQuery = ""
+	}
+	return form.NoQuery(&u)
+}
+
 // readAdminForm reads a form whose address may have the language.
 func (s *Site) readAdminForm(w http.ResponseWriter, r *request, names []string) (adminFields, error) {
-	if sp := s.pageLanguage(r); r.URL.RawQuery == "lang="+string(sp.tag) {
-		u := *r.URL
-		u.RawQuery = ""
-		if err := form.NoQuery(&u); err != nil {
-			return nil, err
-		}
-	} else if err := form.NoQuery(r.URL); err != nil {
+	if err := s.noQuery(r); err != nil {
 		return nil, err
 	}
 	body, err := form.Body(w, r.Request, maxAdminForm)
@@ -116,6 +129,11 @@ func (s *Site) readAdminForm(w http.ResponseWriter, r *request, names []string) 
 	for i, name := range names {
 		fields[i] = &form.Field{Name: name}
 	}
+	return parseFields(body, fields)
+}
+
+// parseFields returns the fields that were sent in a form.
+func parseFields(body string, fields []*form.Field) (adminFields, error) {
 	if err := form.Parse(body, form.Strict, fields...); err != nil {
 		return nil, err
 	}
@@ -199,6 +217,13 @@ func (s *Site) adminFrame(r *adminRequest, here string, done ...string) adminFra
 		frame: s.newFrame(r.tenant, r.page), Here: here, Stale: r.caller.Stale, Done: done,
 	}
 	f.SignedIn = r.caller.Actor.Name
+	if r.Method != http.MethodPost {
+		q := adminQuery(r)
+		q.Del("lang")
+		if f.Switch = true; len(q) > 0 {
+			f.Keep = template.URL("&" + q.Encode())
+		}
+	}
 	if f.Stale && r.Method != http.MethodPost {
 		f.Again = f.Link(adminAgain, "next", r.URL.RequestURI())
 	}
@@ -208,7 +233,11 @@ func (s *Site) adminFrame(r *adminRequest, here string, done ...string) adminFra
 // toAdmin redirects to a page after a change. The fragment names the text about it.
 func (s *Site) toAdmin(w http.ResponseWriter, r *adminRequest, path, done string, pairs ...string) error {
 	f := adminFrame{frame: s.newFrame(r.tenant, r.page)}
-	http.Redirect(w, r.Request, f.Link(path, pairs...)+"#"+done, http.StatusSeeOther)
+	address := f.Link(path, pairs...)
+	if done != "" {
+		address += "#" + done
+	}
+	http.Redirect(w, r.Request, address, http.StatusSeeOther)
 	return nil
 }
 

@@ -63,6 +63,64 @@ func (v accountView) Value(form, field, other string) string {
 	return other
 }
 
+// accountForm is the form of an action.
+type accountForm struct {
+	Do string
+	// Open says that the form is shown at once, since it has a problem.
+	Open bool
+	// Input is the name of its further field, or empty, and Value is what that has.
+	Input, Value string
+	Reason       string
+	// Danger marks what cannot be undone.
+	Danger bool
+}
+
+// Forms returns the forms of the actions that make sense for the account as it is.
+func (v accountView) Forms() (list []accountForm) {
+	add := func(do, input, value string) {
+		f := accountForm{Do: do, Input: input, Value: v.Value(do, input, value), Danger: do == "delete"}
+		f.Open, f.Reason = v.Form == do, v.Value(do, "reason", "")
+		list = append(list, f)
+	}
+	if !v.Closed.IsZero() {
+		add(doFreeName, "confirm", "")
+		return list
+	}
+	switch v.State {
+	case account.Waiting:
+		add("activate", "", "")
+		add("resend", "email", v.Email)
+	case account.Active:
+		add("mail-link", "", "")
+		add(doResetLink, "", "")
+	default:
+		add("enable", "", "")
+		if v.Activated.IsZero() {
+			add("activate", "", "")
+		}
+	}
+	if !v.Own && v.State != account.Disabled {
+		add("disable", "", "")
+	}
+	if !v.Own {
+		add("role", "role", string(v.Role))
+	}
+	add("rename", "name", v.Name)
+	if v.State != account.Waiting {
+		add("email", "email", v.Email)
+	}
+	if v.State == account.Active {
+		add("sign-out", "", "")
+	}
+	if v.App || len(v.Passkeys) > 0 {
+		add("remove-factors", "", "")
+	}
+	if !v.Own {
+		add("delete", "confirm", "")
+	}
+	return list
+}
+
 // accountDone are the actions that an address may say were done.
 var accountDone = []string{
 	"enabled", "activated", "disabled", "role-set", "email-set", "renamed", "resent", "mailed", "signed-out",
@@ -265,7 +323,7 @@ func (s *Site) changeAccount(w http.ResponseWriter, r *adminRequest, f adminFiel
 	}
 	shown := s.writeAccount(w, r, user, func(v *accountView) { v.Problem, v.Form, v.Fields = problem, do, f })
 	if fault.Is(shown, fault.NotFound) { // it is gone
-		v := accountsView{adminFrame: s.adminFrame(r, adminAccounts), States: account.States, Roles: account.Roles}
+		v := s.newAccountsView(r, accountFilter{})
 		v.Problem = "gone"
 		return s.listAccounts(w, r, v, "")
 	}

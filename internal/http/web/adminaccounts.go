@@ -135,6 +135,9 @@ type accountsView struct {
 	Partial bool
 	// First is the address of the first page, for a later one.
 	First string
+	// Action and Reason are in the form for a bulk change. Bulks are recent ones.
+	Action, Reason string
+	Bulks          []listedBulk
 }
 
 // listedAccount is an account in a list.
@@ -170,11 +173,14 @@ func adminQuery(r *adminRequest) url.Values {
 
 func (s *Site) showAccounts(w http.ResponseWriter, r *adminRequest) error {
 	q := adminQuery(r)
-	v := accountsView{
-		adminFrame: s.adminFrame(r, adminAccounts), Filter: newAccountFilter(q.Get),
+	return s.listAccounts(w, r, s.newAccountsView(r, newAccountFilter(q.Get)), q.Get("next"))
+}
+
+func (s *Site) newAccountsView(r *adminRequest, f accountFilter) accountsView {
+	return accountsView{
+		adminFrame: s.adminFrame(r, adminAccounts, "deleted", "name-freed"), Filter: f,
 		States: account.States, Roles: account.Roles,
 	}
-	return s.listAccounts(w, r, v, q.Get("next"))
 }
 
 // listAccounts answers with the list. If the filter has a problem, it is empty.
@@ -200,5 +206,12 @@ func (s *Site) listAccounts(w http.ResponseWriter, r *adminRequest, v accountsVi
 		}
 	}
 	v.Filtered = v.Filter != accountFilter{}
+	bulks, err := s.deps.Operators.Bulks(r.Context(), r.caller, r.tenant, maxBulks)
+	if err != nil {
+		return err
+	}
+	for _, b := range bulks {
+		v.Bulks = append(v.Bulks, newListedBulk(v.adminFrame, b))
+	}
 	return s.adminShow(w, r, "admin-accounts", v.Problem, v)
 }

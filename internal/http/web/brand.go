@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"html/template"
 	"net/http"
 	"strings"
 	"sync"
@@ -20,10 +21,10 @@ type brand struct {
 	// Links are addresses of the operator's own pages, and of the support.
 	Links []brandLink
 	// LogoURL is the address of the logo.
-	LogoURL string
+	LogoURL template.URL
 	// StyleURL is the address of a style sheet that sets the custom properties --accent, --on-accent,
 	// --accent-strong and --accent-tint. It is empty if the operator has chosen no colour.
-	StyleURL string
+	StyleURL template.URL
 }
 
 // brandLink is one link. Label is the key of its text.
@@ -83,12 +84,12 @@ func newTenantBrand(t *tenant.Tenant) *tenantBrand {
 	if ext := logoExtensions[t.Logo.Type]; ext != "" {
 		f := brandFile{brandRoot + "logo.", ext, newAsset(t.Logo.Type, t.Logo.Data)}
 		b.files = append(b.files, f)
-		b.brand.LogoURL = f.url()
+		b.brand.LogoURL = template.URL(f.url())
 	}
 	if t.Accent != "" {
 		f := brandFile{brandRoot + "accent.", ".css", newAsset(contentTypes[".css"], styleSheet(t.Palette()))}
 		b.files = append(b.files, f)
-		b.brand.StyleURL = f.url()
+		b.brand.StyleURL = template.URL(f.url())
 	}
 	return b
 }

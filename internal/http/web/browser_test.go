@@ -144,7 +144,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
 			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"}, &asked{[]askedServer{
 				{"kamailio-1", time.Now().Add(-20 * time.Minute)}, {"pbx.example.org", time.Now().Add(-50 * time.Hour)},
-			}}, false, false, true, 2,
+			}}, false, false, true, 2, true,
 		}},
 		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
 

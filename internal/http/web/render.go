@@ -40,7 +40,7 @@ func newPages(a *assets, languages ...*i18n.Words) (*pages, error) {
 	for _, words := range languages {
 		for _, file := range files {
 			name := strings.TrimSuffix(path.Base(file), ".html")
-			if name == "layout" {
+			if name == "layout" || name == "admin" { // parts of others
 				continue
 			}
 			p.byName[pageKey{words.Tag, name}] = sync.OnceValues(func() (*template.Template, error) {
@@ -61,7 +61,7 @@ func parsePage(a *assets, words *i18n.Words, file string) (*template.Template, e
 			return a.url(name), nil
 		},
 	})
-	return page.ParseFS(pageFiles, "pages/layout.html", file)
+	return page.ParseFS(pageFiles, "pages/layout.html", "pages/admin.html", file)
 }
 
 // render renders a whole page, so that a mistake shows before the first byte is sent. The names are
@@ -254,6 +254,8 @@ type accountPage struct {
 	// TwoStep says that the account has an authenticator app, and Passkeys how many passkeys it has.
 	TwoStep  bool
 	Passkeys int
+	// Operator says that there are pages for operators for the person.
+	Operator bool
 }
 
 // passwordPage is /password.html. Name and Email are words that make a password weak.

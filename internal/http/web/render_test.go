@@ -66,7 +66,7 @@ func allPages(text string) map[string]view {
 				in, text, text,
 				sipSettings{text, text, text, text, text},
 				&linphone, []string{"zoiper", "acrobits"}, []string{"baresip", "jssip"},
-				&asked{[]askedServer{{Name: text}}}, false, false, true, 20,
+				&asked{[]askedServer{{Name: text}}}, false, false, true, 20, true,
 			},
 		},
 		"account unasked": {"account", accountPage{frame: in, Asked: &asked{}}},

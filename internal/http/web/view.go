@@ -162,7 +162,8 @@ func (s *Site) accountPage(w http.ResponseWriter, r *request, a account.Account)
 		frame: s.switching(t, sp), Name: a.Name, Email: a.Email,
 		SIP:  sipSettings{User: a.User, Domain: t.Host, Transport: t.Transport()},
 		Next: asks(r, nextPhone), Changed: asks(r, nextPhone) && asks(r, passwordChanged),
-		TwoStep: a.Factors.Has(account.FactorApp),
+		TwoStep:  a.Factors.Has(account.FactorApp),
+		Operator: a.Role == account.Admin && s.deps.Operators != nil,
 	}
 	p.SignedIn = a.User
 	// What is the same as the domain is left out: most phones use the domain where there is no more.

@@ -17,7 +17,7 @@ func (s *Site) robots(w http.ResponseWriter, _ *request) error {
 
 // favicon answers browsers that ask for an icon without having read a page.
 func (s *Site) favicon(w http.ResponseWriter, r *request) error {
-	icon := cmp.Or(s.brands.of(r.tenant).brand.LogoURL, s.assets.url("favicon.svg"))
+	icon := cmp.Or(string(s.brands.of(r.tenant).brand.LogoURL), s.assets.url("favicon.svg"))
 	http.Redirect(w, r.Request, icon, http.StatusFound)
 	return nil
 }

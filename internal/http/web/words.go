@@ -30,6 +30,8 @@ func (w wording) functions() template.FuncMap {
 		"setting":   newSetting,
 		"secret":    newSecretInput,
 		"moment":    w.moment,
+		"day":       w.Day,
+		"reason":    newReasonField,
 		"browser":   w.browser,
 	}
 }
@@ -54,6 +56,11 @@ type secretInput struct {
 func newSecretInput(id, kind string, what template.HTML) secretInput {
 	return secretInput{id, kind, what}
 }
+
+// reasonField is the field for the reason of a change. Its form has the ID that begins its own.
+type reasonField struct{ ID, Value string }
+
+func newReasonField(id, value string) reasonField { return reasonField{id, value} }
 
 // choice is an entry of the menu of languages.
 type choice struct {

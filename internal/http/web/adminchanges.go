@@ -1,0 +1,173 @@
+package web
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"dialtone/internal/audit"
+)
+
+// changeFilter is the filter of the audit trail as it is in the address, for the fields of the form.
+type changeFilter struct{ User, Action, Actor, Net, Since, Until string }
+
+func (f changeFilter) pairs() []string {
+	return []string{
+		"user", f.User, "action", f.Action, "actor", f.Actor, "net", f.Net, "since", f.Since, "until", f.Until,
+	}
+}
+
+// changeFields are the names of the fields of a changeFilter.
+var changeFields = []string{"user", "action", "actor", "net", "since", "until"}
+
+func newChangeFilter(get func(string) string) changeFilter {
+	return changeFilter{
+		User: strings.TrimSpace(get("user")), Action: strings.TrimSpace(get("action")),
+		Actor: strings.TrimSpace(get("actor")), Net: strings.TrimSpace(get("net")), Since: get("since"),
+		Until: get("until"),
+	}
+}
+
+// filter returns the filter of the trail, or the name of the first field that has no meaning.
+func (f changeFilter) filter() (a audit.Filter, problem string) {
+	for _, text := range []struct{ name, value string }{
+		{"user", f.User}, {"action", f.Action}, {"actor", f.Actor},
+	} {
+		if len(text.value) > maxFilterText || !utf8.ValidString(text.value) ||
+			strings.ContainsFunc(text.value, unicode.IsControl) {
+			return a, text.name
+		}
+	}
+	a.User, a.Action, a.Actor, a.Newest = f.User, f.Action, f.Actor, true
+	var ok bool
+	if a.Net, ok = parseNetwork(f.Net); !ok {
+		return a, "net"
+	}
+	if a.Since, ok = parseDay(f.Since); !ok {
+		return a, "since"
+	}
+	until, ok := parseDay(f.Until)
+	if !ok {
+		return a, "until"
+	}
+	if !until.IsZero() {
+		a.Before = until.AddDate(0, 0, 1)
+	}
+	return a, ""
+}
+
+// changesView is /admin/changes.
+type changesView struct {
+	adminFrame
+	Filter  changeFilter
+	Changes []listedChange
+	// Next is the address of the next page, or empty. Partial says that this page has fewer changes than it could.
+	Next    string
+	Partial bool
+	First   string
+	Reason  string
+}
+
+func (s *Site) showChanges(w http.ResponseWriter, r *adminRequest) error {
+	q := adminQuery(r)
+	v := changesView{adminFrame: s.adminFrame(r, adminChanges), Filter: newChangeFilter(q.Get)}
+	return s.listChanges(w, r, v, q.Get("next"))
+}
+
+func (s *Site) listChanges(w http.ResponseWriter, r *adminRequest, v changesView, next string) error {
+	filter, problem := v.Filter.filter()
+	if problem != "" {
+		v.Problem = "filter_" + problem
+	} else {
+		page, err := s.deps.Operators.Changes(r.Context(), r.caller, r.tenant, filter, next, adminPageSize)
+		if p, ok := problemOf(err); ok && next != "" {
+			v.Problem = "list_" + p
+		} else if err != nil {
+			return err
+		}
+		for _, c := range page.Changes {
+			v.Changes = append(v.Changes, newListedChange(v.adminFrame, c))
+		}
+		if page.Next != "" {
+			v.Next = v.Link(adminChanges, append(v.Filter.pairs(), "next", page.Next)...)
+			v.Partial = len(page.Changes) < adminPageSize
+		}
+		if next != "" {
+			v.First = v.Link(adminChanges, v.Filter.pairs()...)
+		}
+	}
+	return s.adminShow(w, r, "admin-changes", v.Problem, v)
+}
+
+// exportedChange is a change in the export.
+type exportedChange struct {
+	Change    int64           `json:"change"`
+	Time      time.Time       `json:"time"`
+	Action    audit.Action    `json:"action"`
+	Outcome   string          `json:"outcome"`
+	Tenant    string          `json:"tenant"`
+	User      string          `json:"user"`
+	Account   string          `json:"account"`
+	Subject   string          `json:"subject"`
+	Before    string          `json:"before"`
+	After     string          `json:"after"`
+	Actor     string          `json:"actor"`
+	ActorKind audit.ActorKind `json:"actor_kind"`
+	ActorID   string          `json:"actor_id"`
+	SudoUser  string          `json:"sudo_user"`
+	Reason    string          `json:"reason"`
+	Net       string          `json:"net"`
+	Request   string          `json:"request"`
+}
+
+var exportType = []string{"application/jsonl; charset=utf-8"}
+
+// exportChanges answers with the changes that a filter selects, as lines of JSON.
+func (s *Site) exportChanges(w http.ResponseWriter, r *adminRequest, f adminFields) error {
+	v := changesView{
+		adminFrame: s.adminFrame(r, adminChanges), Filter: newChangeFilter(func(name string) string { return f[name] }),
+		Reason: f["reason"],
+	}
+	filter, problem := v.Filter.filter()
+	if problem != "" {
+		return s.listChanges(w, r, v, "")
+	}
+	filter.Newest = false
+	begun := false
+	begin := func() {
+		if begun {
+			return
+		}
+		begun = true
+		h := w.Header()
+		h["Content-Type"] = exportType
+		h["Content-Disposition"] = []string{`attachment; filename="changes.jsonl"`}
+		w.WriteHeader(http.StatusOK)
+	}
+	out := json.NewEncoder(w)
+	err := s.deps.Operators.ExportChanges(r.Context(), r.caller, r.tenant, filter, f["reason"],
+		func(c audit.Change) error {
+			begin()
+			return out.Encode(exportedChange{
+				c.ID, c.At.UTC(), c.Action, c.Outcome, c.Tenant, c.User, c.Account, c.Subject, c.Before, c.After,
+				c.Actor.Name, c.Actor.Kind, c.Actor.ID, c.Actor.Sudo, c.Reason, c.Net, c.Request,
+			})
+		})
+	problem, ok := problemOf(err)
+	switch {
+	case err == nil:
+		begin()
+		return nil
+	case begun:
+		// A shorter file must not look complete.
+		s.deps.Log.ErrorContext(r.Context(), "export failed", "request", r.from.Request, "err", err)
+		panic(http.ErrAbortHandler)
+	case !ok:
+		return err
+	}
+	v.Problem = problem
+	return s.listChanges(w, r, v, "")
+}

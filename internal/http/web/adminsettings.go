@@ -1,0 +1,281 @@
+package web
+
+import (
+	"encoding/base64"
+	"errors"
+	"html/template"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"dialtone/internal/http/form"
+	"dialtone/internal/operator"
+	"dialtone/internal/tenant"
+)
+
+// settingField is a setting that a person with the role admin can change.
+type settingField struct {
+	// Name is the name of the field, and of its texts.
+	Name string
+	// Kind is text, lines, number, color or choice. Rule names the text about what is wrong with a value.
+	Kind, Rule string
+	// Max is how long a text may be.
+	Max     int
+	Choices []string
+	get     func(tenant.Settings) string
+	set     func(*tenant.Settings, string) bool
+}
+
+// text returns a field for a text.
+func textField(name, kind, rule string, most int, at func(*tenant.Settings) *string) settingField {
+	return settingField{
+		Name: name, Kind: kind, Rule: rule, Max: most,
+		get: func(s tenant.Settings) string { return *at(&s) },
+		set: func(s *tenant.Settings, v string) bool { *at(s) = v; return true },
+	}
+}
+
+// settingFields are the settings of the page, in its order.
+var settingFields = []settingField{
+	textField("product", "text", "text", 200, func(s *tenant.Settings) *string { return &s.Product }),
+	textField("about", "lines", "prose", 600, func(s *tenant.Settings) *string { return &s.About }),
+	textField("welcome", "lines", "prose", 600, func(s *tenant.Settings) *string { return &s.Welcome }),
+	textField("terms_url", "text", "url", 200, func(s *tenant.Settings) *string { return &s.TermsURL }),
+	textField("privacy_url", "text", "url", 200, func(s *tenant.Settings) *string { return &s.PrivacyURL }),
+	textField("imprint_url", "text", "url", 200, func(s *tenant.Settings) *string { return &s.ImprintURL }),
+	textField("support", "text", "support", 200, func(s *tenant.Settings) *string { return &s.Support }),
+	{
+		Name: "accent", Kind: "color", Rule: "accent", Max: 7,
+		get: func(s tenant.Settings) string { return s.Accent },
+		set: func(s *tenant.Settings, v string) bool { s.Accent = v; return true },
+	},
+	textField("reply_to", "text", "email", 200, func(s *tenant.Settings) *string { return &s.ReplyTo }),
+	textField("mail_footer", "text", "text", 200, func(s *tenant.Settings) *string { return &s.MailFooter }),
+	{
+		Name: "activation", Kind: "choice", Rule: "choice", Choices: []string{"link", "confirm"},
+		get: func(s tenant.Settings) string {
+			if s.Activation == tenant.ActivationConfirm {
+				return "confirm"
+			}
+			return "link"
+		},
+		set: func(s *tenant.Settings, v string) bool {
+			s.Activation = tenant.Activation(v)
+			return v == "link" || v == "confirm"
+		},
+	},
+	{
+		Name: "require_factor", Kind: "choice", Rule: "choice", Choices: []string{"none", "admin"},
+		get: func(s tenant.Settings) string {
+			if s.RequireFactor == tenant.RequireAdmin {
+				return "admin"
+			}
+			return "none"
+		},
+		set: func(s *tenant.Settings, v string) bool {
+			s.RequireFactor = tenant.RequireFactor(v)
+			return v == "none" || v == "admin"
+		},
+	},
+	{
+		Name: "signups_per_hour", Kind: "number", Rule: "number", Max: 9,
+		get: func(s tenant.Settings) string { return strconv.Itoa(s.SignupsPerHour) },
+		set: func(s *tenant.Settings, v string) bool {
+			n, err := strconv.Atoi(strings.TrimSpace(v))
+			s.SignupsPerHour = n
+			return err == nil && n >= 0 && n <= 1e9
+		},
+	},
+}
+
+// settingsView is /admin/settings.
+type settingsView struct {
+	adminFrame
+	Settings []shownSetting
+	Logo     bool // there is one
+	// LogoProblem says that the file that was sent cannot be used.
+	LogoProblem bool
+	Version     string
+	Reason      string
+}
+
+// shownSetting is a setting with its value, and whether that was refused.
+type shownSetting struct {
+	settingField
+	Value   string
+	Refused bool
+}
+
+// applySettings applies the fields that were sent, one by one, and returns the names of those that are refused.
+func applySettings(t tenant.Tenant, f adminFields, logo []byte) (tenant.Tenant, map[string]bool) {
+	// tenant.New writes to the lists, which others read.
+	t.Origins, t.TURNURIs, t.Reserved = slices.Clone(t.Origins), slices.Clone(t.TURNURIs), slices.Clone(t.Reserved)
+	refused := map[string]bool{}
+	try := func(name string, change func(*tenant.Settings) bool) {
+		next := t
+		ok := change(&next.Settings)
+		checked, err := tenant.New(next)
+		if !ok || err != nil {
+			refused[name] = true
+			return
+		}
+		t.Settings = checked.Settings
+	}
+	for _, field := range settingFields {
+		if value, sent := f[field.Name]; sent {
+			try(field.Name, func(s *tenant.Settings) bool { return field.set(s, value) })
+		}
+	}
+	switch {
+	case logo != nil:
+		try("logo", func(s *tenant.Settings) bool { s.Logo = tenant.Logo{Data: logo}; return true })
+	case f["logo_remove"] != "":
+		t.Logo = tenant.Logo{}
+	}
+	return t, refused
+}
+
+// maxSettingsForm is how long the form of the settings is at most, with a logo.
+const maxSettingsForm = maxAdminForm + tenant.MaxLogo + 1024
+
+// readSettings reads the form of the settings, and the logo in it.
+func (s *Site) readSettings(w http.ResponseWriter, r *adminRequest) (adminFields, []byte, error) {
+	if err := s.noQuery(r.request); err != nil {
+		return nil, nil, err
+	}
+	body, logo, err := form.BodyFile(w, r.Request, maxSettingsForm, "logo")
+	if err != nil {
+		return nil, nil, err
+	}
+	fields := []*form.Field{{Name: "reason"}, {Name: "version"}, {Name: "logo_remove"}}
+	for _, field := range settingFields {
+		fields = append(fields, &form.Field{Name: field.Name, Lines: field.Kind == "lines"})
+	}
+	values, err := parseFields(body, fields)
+	return values, logo, err
+}
+
+var settingsPolicy = []string{policy[0] + "; frame-src 'self'"}
+
+func (s *Site) showSettings(w http.ResponseWriter, r *adminRequest) error {
+	return s.writeSettings(w, r, nil, nil, "")
+}
+
+// writeSettings answers with the settings as they are stored, or as they were sent.
+func (s *Site) writeSettings(
+	w http.ResponseWriter, r *adminRequest, sent adminFields, refused map[string]bool, problem string,
+) error {
+	v := settingsView{
+		adminFrame: s.adminFrame(r, adminSettings, "settings-saved"), Logo: len(r.tenant.Logo.Data) > 0,
+		LogoProblem: refused["logo"], Version: operator.SettingsVersion(r.tenant.Settings), Reason: sent["reason"],
+	}
+	v.Problem = problem
+	for _, field := range settingFields {
+		x := shownSetting{settingField: field, Value: field.get(r.tenant.Settings), Refused: refused[field.Name]}
+		if value, ok := sent[field.Name]; ok {
+			x.Value = value
+		}
+		v.Settings = append(v.Settings, x)
+	}
+	w.Header()["Content-Security-Policy"] = settingsPolicy
+	return s.adminShow(w, r, "admin-settings", v.Problem, v)
+}
+
+// settingsForm returns a handler for the form of the settings.
+func (s *Site) settingsForm(
+	do func(http.ResponseWriter, *adminRequest, adminFields, []byte) error,
+) handler {
+	return func(w http.ResponseWriter, r *request) error {
+		if err := ownPage(r); err != nil {
+			return err
+		}
+		return s.admin(func(w http.ResponseWriter, r *adminRequest) error {
+			f, logo, err := s.readSettings(w, r)
+			if err != nil {
+				return err
+			}
+			return do(w, r, f, logo)
+		})(w, r)
+	}
+}
+
+func (s *Site) changeSettings(w http.ResponseWriter, r *adminRequest, f adminFields, logo []byte) error {
+	if r.caller.Stale {
+		return s.showAgain(w, r, f, "")
+	}
+	_, refused := applySettings(*r.tenant, f, logo)
+	if len(refused) > 0 {
+		return s.writeSettings(w, r, f, refused, "settings")
+	}
+	err := s.deps.Operators.SetSettings(r.Context(), r.caller, r.tenant, f["version"], func(settings *tenant.Settings) {
+		changed, _ := applySettings(tenant.Tenant{
+			Host: r.tenant.Host, Realm: r.tenant.Realm, PublicURL: r.tenant.PublicURL, Settings: *settings,
+		}, f, logo)
+		*settings = changed.Settings
+	}, f["reason"])
+	if errors.Is(err, operator.ErrSignInAgain) {
+		return s.showAgain(w, r, f, "")
+	}
+	problem, ok := problemOf(err)
+	switch {
+	case err == nil:
+		// This server shows what it has saved. Others follow within a second.
+		if err := s.deps.Tenants.Refresh(r.Context()); err != nil {
+			return err
+		}
+		return s.toAdmin(w, r, adminSettings, "settings-saved")
+	case !ok:
+		return err
+	case problem == "conflict":
+		if err := s.deps.Tenants.Refresh(r.Context()); err != nil {
+			return err
+		}
+		if t, ok := s.deps.Tenants.ByID(r.tenant.ID); ok {
+			r.tenant = t
+		}
+		return s.writeSettings(w, r, nil, nil, "settings_conflict")
+	}
+	return s.writeSettings(w, r, f, nil, problem)
+}
+
+// The preview is in a frame of the page of the settings, which runs no scripts. Its style and its logo are in it.
+var previewPolicy = []string{"default-src 'none'; style-src 'self' data:; img-src 'self' data:; " +
+	"sandbox allow-same-origin; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"}
+
+// activeParts are the parts of a page that need scripts, or that say so.
+var activeParts = regexp.MustCompile(`(?s)<script .*?</script>|<noscript>.*?</noscript>`)
+
+func (s *Site) showPreview(w http.ResponseWriter, r *adminRequest) error {
+	return s.preview(w, r, nil, nil)
+}
+
+// preview answers with the page for signing up as it would look with the settings that were sent. Those that are
+// refused are as they were.
+func (s *Site) preview(w http.ResponseWriter, r *adminRequest, f adminFields, logo []byte) error {
+	t, _ := applySettings(*r.tenant, f, logo)
+	own := newTenantBrand(&t)
+	b := own.brand
+	for _, file := range own.files {
+		content := file.asset.plain()
+		address := template.URL("data:" + strings.ReplaceAll(file.asset.contentType, " ", "") + ";base64," +
+			base64.StdEncoding.EncodeToString(content))
+		if b.LogoURL == template.URL(file.url()) {
+			b.LogoURL = address
+		} else {
+			b.StyleURL = address
+		}
+	}
+	p := signupPage{
+		frame:    frame{Product: t.Name(), Host: t.Host, Realm: t.Realm, Brand: b},
+		MailFrom: t.Sender(), Confirm: t.Activation == tenant.ActivationConfirm,
+	}
+	page, err := s.pages.render(r.page.tag, "signup", p)
+	if err != nil {
+		return err
+	}
+	w.Header()["Content-Security-Policy"] = previewPolicy
+	writePage(w, http.StatusOK, activeParts.ReplaceAll(page, nil))
+	return nil
+}
