@@ -25,16 +25,18 @@ const bulkColumns = `id, tenant, action, query, through, state, position, found,
 // scanBulk reads bulkColumns. It fails for a query that only a newer program understands.
 func scanBulk(row engine.Scanner) (b operator.Bulk, err error) {
 	var id, through, position []byte
-	var query string
+	var query, action, state, kind string
 	var made, changed, lease int64
-	err = row.Scan(&id, &b.Tenant, &b.Action, &query, &through, &b.State, &position, &b.Found, &b.Done, &made, &changed,
-		&lease, &b.Cause.Actor.Kind, &b.Cause.Actor.Name, &b.Cause.Actor.ID, &b.Cause.Actor.Sudo, &b.Cause.Reason,
+	err = row.Scan(&id, &b.Tenant, &action, &query, &through, &state, &position, &b.Found, &b.Done, &made, &changed,
+		&lease, &kind, &b.Cause.Actor.Name, &b.Cause.Actor.ID, &b.Cause.Actor.Sudo, &b.Cause.Reason,
 		&b.Cause.Net, &b.Cause.Request, &b.Failure)
 	if errors.Is(err, sql.ErrNoRows) {
 		return b, operator.ErrNoBulk
 	} else if err != nil {
 		return b, err
 	}
+	b.Action, b.State = operator.BulkAction(action), operator.BulkState(state)
+	b.Cause.Actor.Kind = audit.ActorKind(kind)
 	copy(b.ID[:], id)
 	copy(b.Through[:], through)
 	copy(b.Position[:], position)
