@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"dialtone/internal/account"
@@ -91,6 +92,13 @@ func expected(all []account.Account, q account.Query) []string {
 // pageTime is when the lists of random accounts are read.
 var pageTime = noon.Add(time.Hour)
 
+// newRand returns a source of random numbers, and logs its seed.
+func newRand(t *testing.T) *rand.Rand {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
 func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 
 // addRandom adds n accounts of any kind to the tenant and returns those that are live at pageTime.
@@ -165,9 +173,7 @@ func randomQuery(r *rand.Rand) (q account.Query) {
 
 var pageTests = []testCase{
 	{"have the accounts that the query selects, once each and in order", func(t *test) {
-		seed := time.Now().UnixNano()
-		r := rand.New(rand.NewPCG(uint64(seed), 0))
-		t.Logf("seed %d", seed)
+		r := newRand(t.T)
 		own := t.tenant
 		t.tenant = t.addTenant("other.test")
 		t.addRandom(r, 10)
@@ -331,5 +337,3 @@ func (t *test) uidCursor() []byte {
 	t.must(err)
 	return b
 }
-
-var bulkTests = []testCase{}
