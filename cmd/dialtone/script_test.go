@@ -282,6 +282,7 @@ var example = map[string]string{
 	"directory.htdigest":                     "phone.example.org=/etc/apache2/phone.htdigest",
 	"log.level":                              "debug",
 	"log.format":                             "text",
+	"log.addresses":                          "full",
 	"log.audit_days":                         "30",
 	"limits.signups_per_address_all_tenants": "5",
 	"database":                               "postgres://dialtone@db.example.org/dialtone",
