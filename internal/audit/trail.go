@@ -81,7 +81,7 @@ type Filter struct {
 	// Actor is the name of the actor, and ActorKind its kind.
 	Actor     string
 	ActorKind ActorKind
-	// Net is a network that contains the network or the address that the change was made from.
+	// Net selects changes that may have been made from this network: those whose network or address overlaps it.
 	Net netip.Prefix
 	// Newest has the newest change first. Otherwise the oldest is first.
 	Newest bool
@@ -94,11 +94,11 @@ func (f Filter) Matches(c Change) bool {
 		(f.Actor == "" || c.Actor.Name == f.Actor) && (f.ActorKind == "" || c.Actor.Kind == f.ActorKind) &&
 		(f.Action == "" || string(c.Action) == f.Action ||
 			strings.HasSuffix(f.Action, ".") && strings.HasPrefix(string(c.Action), f.Action)) &&
-		(!f.Net.IsValid() || within(c.Net, f.Net))
+		(!f.Net.IsValid() || overlaps(c.Net, f.Net))
 }
 
-// within reports whether an address or a network, as a change has it, is in a network.
-func within(text string, net netip.Prefix) bool {
+// overlaps reports whether an address or a network, as a change has it, has addresses of a network.
+func overlaps(text string, net netip.Prefix) bool {
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
 		a, err := netip.ParseAddr(text)
@@ -107,7 +107,7 @@ func within(text string, net netip.Prefix) bool {
 		}
 		p = netip.PrefixFrom(a, a.BitLen())
 	}
-	return p.Bits() >= net.Bits() && net.Contains(p.Addr())
+	return p.Overlaps(net)
 }
 
 // Page is a part of the trail.
