@@ -72,6 +72,9 @@ func (s BulkState) Ended() bool { return s == BulkDone || s == BulkCancelled || 
 // BulkMaxAge is how long after it was counted a bulk change may be started.
 const BulkMaxAge = time.Hour
 
+// BulkMoreFound is why a bulk change failed that had more accounts to change than were counted.
+const BulkMoreFound = "more accounts match than were counted; those that were counted first are changed"
+
 // ErrNoBulk is returned for a bulk change that does not exist, or is of another tenant.
 var ErrNoBulk = fault.New(fault.NotFound, "there is no such bulk change")
 
@@ -127,7 +130,7 @@ type BulkStore interface {
 	Bulk(ctx context.Context, tenant int64, id BulkID) (Bulk, error)
 	// Bulks returns the newest bulk changes of a tenant, newest first.
 	Bulks(ctx context.Context, tenant int64, limit int) ([]Bulk, error)
-	// RunBulk starts a bulk change that is ready, and adds that to the audit trail, with the cause that audit.CauseOf
+	// RunBulk runs a bulk change that is ready, and adds that to the audit trail, with the cause that audit.CauseOf
 	// returns for ctx. It fails with ErrNoBulk, and with fault.Conflict if the bulk change is not ready, or found is
 	// not its Found, or it was counted before since. One that is running already stays as it is.
 	RunBulk(ctx context.Context, tenant int64, id BulkID, found int64, since, now time.Time) (Bulk, error)
@@ -284,12 +287,13 @@ func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 			return s.endBulk(ctx, b)
 		}
 		began, now := time.Now(), s.deps.Now()
-		next, err := s.deps.Store.WorkBulk(ctx, b, limit, now, now.Add(bulkLease))
+		until := now.Add(bulkLease).Truncate(time.Microsecond)
+		next, err := s.deps.Store.WorkBulk(ctx, b, limit, now, until)
 		if err != nil {
 			return b, err
 		}
-		if next.State != b.State || next.Position == b.Position { // it ended, or others work on it
-			if next.State == BulkFailed {
+		if next.State != b.State || !next.Lease.Equal(until) { // it has ended, or others work on it
+			if next.State.Ended() {
 				err = s.eraseBulk(ctx, next)
 			}
 			return next, err

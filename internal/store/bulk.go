@@ -7,14 +7,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
+	"dialtone/internal/hook"
 	"dialtone/internal/operator"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/store/phonetables"
 )
 
 var _ operator.BulkStore = (*Store)(nil)
@@ -25,16 +28,18 @@ const bulkColumns = `id, tenant, action, query, through, state, position, found,
 // scanBulk reads bulkColumns. It fails for a query that only a newer program understands.
 func scanBulk(row engine.Scanner) (b operator.Bulk, err error) {
 	var id, through, position []byte
-	var query string
+	var query, action, state, kind string
 	var made, changed, lease int64
-	err = row.Scan(&id, &b.Tenant, &b.Action, &query, &through, &b.State, &position, &b.Found, &b.Done, &made, &changed,
-		&lease, &b.Cause.Actor.Kind, &b.Cause.Actor.Name, &b.Cause.Actor.ID, &b.Cause.Actor.Sudo, &b.Cause.Reason,
+	err = row.Scan(&id, &b.Tenant, &action, &query, &through, &state, &position, &b.Found, &b.Done, &made, &changed,
+		&lease, &kind, &b.Cause.Actor.Name, &b.Cause.Actor.ID, &b.Cause.Actor.Sudo, &b.Cause.Reason,
 		&b.Cause.Net, &b.Cause.Request, &b.Failure)
 	if errors.Is(err, sql.ErrNoRows) {
 		return b, operator.ErrNoBulk
 	} else if err != nil {
 		return b, err
 	}
+	b.Action, b.State = operator.BulkAction(action), operator.BulkState(state)
+	b.Cause.Actor.Kind = audit.ActorKind(kind)
 	copy(b.ID[:], id)
 	copy(b.Through[:], through)
 	copy(b.Position[:], position)
@@ -175,5 +180,185 @@ func (s *Store) RemoveBulks(_ context.Context, before time.Time) error {
 
 // WorkBulk implements operator.BulkStore.
 func (s *Store) WorkBulk(ctx context.Context, b operator.Bulk, limit int, now, until time.Time) (operator.Bulk, error) {
-	return b, errors.New("not implemented yet")
+	list, position, err := s.bulkPart(ctx, b, limit, now)
+	if err != nil {
+		return b, err
+	}
+	after := b
+	work := func(tx engine.Tx) ([]phonetables.Subject, error) {
+		// This also locks the row, so that of concurrent calls one works on this part.
+		n, err := tx.Exec(`UPDATE bulk SET lease = $1 WHERE id = $2 AND state = $3 AND position = $4 AND lease = $5`,
+			engine.Micros(until), b.ID[:], string(b.State), b.Position[:], engine.Micros(b.Lease))
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 { // others have changed it, or an earlier run of this transaction
+			after, err = bulkOf(tx, b.Tenant, b.ID)
+			return nil, err
+		}
+		after = b
+		after.Position, after.Changed = position, now
+		var subjects []phonetables.Subject
+		if b.State == operator.BulkCounting {
+			after.Found += int64(len(list))
+			if position == b.Through {
+				after.State = operator.BulkReady
+			}
+		} else if subjects, err = changeBulk(audit.With(ctx, b.Cause), tx, &after, list, now); err != nil {
+			return nil, err
+		}
+		after, err = scanBulk(tx.Row(`UPDATE bulk SET state = $2, position = $3, found = $4, done = $5, changed = $6,
+			failure = $7 WHERE id = $1 RETURNING `+bulkColumns,
+			b.ID[:], string(after.State), after.Position[:], after.Found, after.Done, engine.Micros(now), after.Failure))
+		return subjects, err
+	}
+	if b.State == operator.BulkCounting {
+		return after, s.engine.Write(func(tx engine.Tx) error {
+			_, err := work(tx)
+			return err
+		})
+	}
+	defer s.signalAdded()
+	return after, s.tables.Write(work)
+}
+
+// changeBulk makes the changes of some accounts of a bulk change, and counts them in b. It leaves accounts alone that
+// no longer belong to it, and those that would be more than were counted.
+func changeBulk(ctx context.Context, tx engine.Tx, b *operator.Bulk, list []account.Account,
+	now time.Time) (subjects []phonetables.Subject, err error) {
+	locked, err := lockAccounts(tx, list, now)
+	if err != nil {
+		return nil, err
+	}
+	var host string
+	if err := tx.Row(`SELECT host FROM tenant WHERE id = $1`, b.Tenant).Scan(&host); err != nil {
+		return nil, err
+	}
+	event := account.NewUID(now)
+	var entries []*trailEntry
+	for _, a := range locked {
+		if !b.Includes(a) {
+			continue
+		}
+		if b.Done == b.Found {
+			b.State, b.Failure = operator.BulkFailed, operator.BulkMoreFound
+			break
+		}
+		e := entry(ctx, bulkActions[b.Action], now)
+		subject := []phonetables.Subject{phonetables.Account(a.UID)}
+		switch was := stateOf(a); b.Action {
+		case operator.BulkDisable:
+			a, _, err = changeLocked(tx, a, e, hook.AccountDisabled, event, now, disable)
+			e.of(a).values(was, stateOf(a))
+		case operator.BulkEnable:
+			a, _, err = changeLocked(tx, a, e, "", event, now, enable)
+			e.of(a).values(was, stateOf(a))
+		case operator.BulkDelete:
+			subject, err = erase(tx, a, event, e, now)
+		}
+		if err != nil {
+			return nil, err
+		}
+		e.Tenant = host
+		entries, subjects = append(entries, e), append(subjects, subject...)
+		b.Done++
+	}
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	if err := tx.Lock(trailLock); err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if err := e.insert(tx); err != nil {
+			return nil, err
+		}
+	}
+	return subjects, nil
+}
+
+// bulkActions are the actions in the audit trail.
+var bulkActions = map[operator.BulkAction]audit.Action{
+	operator.BulkDisable: audit.AccountDisable,
+	operator.BulkEnable:  audit.AccountEnable,
+	operator.BulkDelete:  audit.AccountDelete,
+}
+
+// lockAccounts returns those of the accounts that are still live, as they are now, by UID. No other transaction
+// changes them until this one ends.
+func lockAccounts(tx engine.Tx, list []account.Account, now time.Time) (locked []account.Account, err error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	args := []any{engine.Micros(now)}
+	for _, a := range list {
+		args = append(args, a.UID[:])
+	}
+	err = tx.Each(func(row engine.Scanner) error {
+		a, err := scanAccount(row)
+		locked = append(locked, a)
+		return err
+	}, `UPDATE account SET held = held WHERE uid IN (`+engine.Placeholders(2, len(list))+`) AND `+live+`
+		RETURNING `+accountColumns, args...)
+	slices.SortFunc(locked, func(a, b account.Account) int { return bytes.Compare(a.UID[:], b.UID[:]) })
+	return locked, err
+}
+
+const (
+	// bulkScan is how many accounts of all tenants are looked at by one statement, and bulkScanTime about how long a
+	// part may take to find.
+	bulkScan     = 10_000
+	bulkScanTime = 100 * time.Millisecond
+)
+
+// bulkPart returns up to limit of the accounts that belong to a bulk change, after those that were looked at, and the
+// position after them. Looking for them may take longer than changing them, so it is not part of the write.
+func (s *Store) bulkPart(ctx context.Context, b operator.Bulk, limit int,
+	now time.Time) (list []account.Account, position account.UID, err error) {
+	began, q := time.Now(), s.engine.Reads(ctx)
+	least, greatest := uidRange(b.Query)
+	if bytes.Compare(greatest[:], b.Through[:]) > 0 {
+		greatest = b.Through
+	}
+	if b.State == operator.BulkCounting {
+		limit = bulkScan // these need no write
+	}
+	position = b.Position
+	for len(list) < limit && time.Since(began) < bulkScanTime {
+		w := new(where)
+		w.and(`uid > %s AND uid >= %s AND uid <= %s`, position[:], least[:], greatest[:])
+		bound := greatest[:]
+		err := q.Row(`SELECT uid FROM account WHERE `+w.String()+` ORDER BY uid LIMIT 1 OFFSET `+
+			strconv.Itoa(bulkScan-1), w.args...).Scan(&bound)
+		last := errors.Is(err, sql.ErrNoRows)
+		if err != nil && !last {
+			return nil, position, err
+		}
+		w.and(`uid <= %s AND +tenant = %s`, bound, b.Tenant)
+		w.matching(b.Query, now)
+		want, n, full := limit-len(list), 0, false
+		err = q.Each(func(row engine.Scanner) error {
+			a, err := scanAccount(row)
+			if err != nil {
+				return err
+			}
+			if n++; n == want {
+				full, position = true, a.UID
+			}
+			if b.Includes(a) {
+				list = append(list, a)
+			}
+			return nil
+		}, `SELECT `+accountColumns+` FROM account WHERE `+w.String()+` ORDER BY uid LIMIT `+w.arg(want), w.args...)
+		switch {
+		case err != nil:
+			return nil, position, err
+		case full:
+		case last:
+			return list, b.Through, nil
+		default:
+			copy(position[:], bound)
+		}
+	}
+	return list, position, nil
 }
