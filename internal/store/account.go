@@ -273,6 +273,9 @@ func (s *Store) change(ctx context.Context, action audit.Action, what hook.Event
 		if a, err = lockAccount(tx, tenant, user, now); err != nil {
 			return nil, err
 		}
+		if err := checkVersion(ctx, tx, e, a); err != nil {
+			return nil, err
+		}
 		before := value(a)
 		u, err := decide(tx, e, a)
 		if err != nil || u.set == "" {
@@ -289,6 +292,18 @@ func (s *Store) change(ctx context.Context, action audit.Action, what hook.Event
 		return []phonetables.Subject{phonetables.Account(a.UID)}, err
 	})
 	return a, err
+}
+
+// checkVersion fails as account.CheckVersion does, unless an earlier run of the transaction has made the change.
+func checkVersion(ctx context.Context, tx engine.Tx, e *trailEntry, a account.Account) error {
+	err := account.CheckVersion(ctx, a)
+	if err != nil && tx.Repeated() {
+		added, addedErr := e.added(tx)
+		if added || addedErr != nil {
+			return addedErr
+		}
+	}
+	return err
 }
 
 // lockAccount returns a live account, which no other transaction changes until this one ends. On
@@ -433,6 +448,9 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		if errors.Is(err, errNoAccount) && tx.Repeated() {
 			return nil, nil
 		} else if err != nil {
+			return nil, err
+		}
+		if err := checkVersion(ctx, tx, e, a); err != nil {
 			return nil, err
 		}
 		return s.erase(tx, a, event, e, now)

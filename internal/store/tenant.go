@@ -134,11 +134,11 @@ func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) e
 	event, e := account.NewUID(now), entry(ctx, audit.TenantSet, now)
 	defer s.signalAdded()
 	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		return allTenants, setTenant(tx, t, event, e)
+		return allTenants, setTenant(ctx, tx, t, event, e)
 	})
 }
 
-func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) error {
+func setTenant(ctx context.Context, tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) error {
 	now := e.At
 	if err := tx.Lock(tenantsLock); err != nil {
 		return err
@@ -151,6 +151,23 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) 
 		return noTenant(t.Host)
 	} else if err != nil {
 		return err
+	}
+	if want, ok := tenant.RequiredVersion(ctx); ok {
+		old := tenant.Tenant{ID: t.ID, Host: t.Host, Realm: realm, PublicURL: url}
+		if err := json.Unmarshal([]byte(oldSettings), &old.Settings); err != nil {
+			return err
+		}
+		if len(oldLogo.Data) > 0 {
+			old.Logo = oldLogo
+		}
+		if old.Version() != want {
+			if tx.Repeated() { // then an earlier run may have made the change
+				if added, err := e.added(tx); added || err != nil {
+					return err
+				}
+			}
+			return tenant.ErrChanged
+		}
 	}
 	if realm != t.Realm {
 		n, err := engine.Count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND `+live, engine.Micros(now), t.ID)
