@@ -6,9 +6,6 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
-	"dialtone/internal/delivery"
-	"dialtone/internal/session"
-	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 )
 
@@ -17,12 +14,8 @@ type Store interface {
 	account.PageStore
 	account.Finder
 	audit.Trail
-	// Sessions returns the sessions of an account, as session.Store says.
-	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]session.Record, error)
-	// LastLookups returns when phone servers asked for an account.
-	LastLookups(ctx context.Context, uid account.UID, now time.Time) ([]sipserver.Lookup, error)
-	// OfAccount returns the newest message to an account. It fails with fault.NotFound.
-	OfAccount(ctx context.Context, tenant int64, uid account.UID) (delivery.Delivery, error)
+	DetailStore
+	SignupsStore
 	// SetTenant replaces the settings of a tenant, as tenant.Store says.
 	SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error
 }

@@ -193,7 +193,7 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 // Find implements account.Store.
 func (s *Store) Find(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
 	// At sign-in, user may be any bytes. PostgreSQL fails for bytes that are not text.
-	if !utf8.ValidString(user) || strings.Contains(user, "\x00") {
+	if !isText(user) {
 		return account.Account{}, errNoAccount
 	}
 	// The statement always reads one row, so that an unknown name takes as long as a known one: the row
@@ -210,6 +210,9 @@ func (s *Store) Find(ctx context.Context, tenant int64, user string, now time.Ti
 	}
 	return a, err
 }
+
+// isText reports whether PostgreSQL stores a string as text.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
 // FindUID implements account.Store.
 func (s *Store) FindUID(ctx context.Context, tenant int64, uid account.UID, now time.Time) (account.Account, error) {
