@@ -78,6 +78,7 @@ const (
 	Republish       Action = "message.republish"
 	MessageRetry    Action = "message.retry"
 	MessageDiscard  Action = "message.discard"
+	AuditExport     Action = "audit.export"
 	DKIMAdd         Action = "dkim.add"
 	DKIMRemove      Action = "dkim.remove"
 

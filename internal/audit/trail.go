@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 	"unicode"
@@ -23,6 +24,11 @@ type Trail interface {
 	// committed, until each fails, and returns that failure. Who has seen a change has seen all
 	// changes with a lower ID.
 	Changes(ctx context.Context, f Filter, each func(Change) error) error
+
+	// ChangePage returns up to limit changes that the filter selects, after those of the page whose Next is given, or
+	// the first ones. It takes a time that does not depend on the number of changes. It fails with fault.Invalid for a
+	// next that no page had.
+	ChangePage(ctx context.Context, f Filter, next string, limit int) (Page, error)
 
 	// LastChange returns the ID of the newest change, or 0, and whether one of the newest 100,000 has one of the
 	// actions.
@@ -64,10 +70,52 @@ const (
 
 // Filter selects changes. A zero field selects all.
 type Filter struct {
+	// AfterID selects changes with a higher ID.
 	AfterID int64
-	Since   time.Time
-	Tenant  string // the host
-	User    string
+	// Since and Before limit the time: Since is the first, and Before the first one after.
+	Since, Before time.Time
+	Tenant        string // the host
+	User          string
+	// Action is an action, or the beginning of one up to a dot: "account." selects account.enable and others.
+	Action string
+	// Actor is the name of the actor, and ActorKind its kind.
+	Actor     string
+	ActorKind ActorKind
+	// Net is a network that contains the network or the address that the change was made from.
+	Net netip.Prefix
+	// Newest has the newest change first. Otherwise the oldest is first.
+	Newest bool
+}
+
+// Matches reports whether the filter selects a change.
+func (f Filter) Matches(c Change) bool {
+	return c.ID > f.AfterID && !c.At.Before(f.Since) && (f.Before.IsZero() || c.At.Before(f.Before)) &&
+		(f.Tenant == "" || c.Tenant == f.Tenant) && (f.User == "" || c.User == f.User) &&
+		(f.Actor == "" || c.Actor.Name == f.Actor) && (f.ActorKind == "" || c.Actor.Kind == f.ActorKind) &&
+		(f.Action == "" || string(c.Action) == f.Action ||
+			strings.HasSuffix(f.Action, ".") && strings.HasPrefix(string(c.Action), f.Action)) &&
+		(!f.Net.IsValid() || within(c.Net, f.Net))
+}
+
+// within reports whether an address or a network, as a change has it, is in a network.
+func within(text string, net netip.Prefix) bool {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return false
+		}
+		p = netip.PrefixFrom(a, a.BitLen())
+	}
+	return p.Bits() >= net.Bits() && net.Contains(p.Addr())
+}
+
+// Page is a part of the trail.
+type Page struct {
+	Changes []Change
+	// Next continues the list after this page. It is empty at the end of the list. A page with a Next may have fewer
+	// changes than were asked for, or none: the store looks at a limited number of changes for one page.
+	Next string
 }
 
 // Cause is who made a change, and why.

@@ -3,12 +3,15 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
-	"strings"
+	"math"
+	"strconv"
 	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/fault"
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
 )
@@ -101,40 +104,132 @@ func (s *Store) AddChange(ctx context.Context, c audit.Change) error {
 	return s.engine.Write(e.add)
 }
 
-// Changes implements audit.Trail.
+// The limits of ChangePage.
+const (
+	// changeScan is how many changes are looked at for one page.
+	changeScan = 5000
+	// clockError is how far the times of changes may differ from their order.
+	clockError = 24 * time.Hour
+)
+
+// Changes implements audit.Trail. It reads in pieces, so that no statement takes long.
 func (s *Store) Changes(ctx context.Context, f audit.Filter, each func(audit.Change) error) error {
-	where, args := []string{`id > $1`}, []any{f.AfterID}
-	also := func(condition string, value any) {
-		args = append(args, value)
-		where = append(where, fmt.Sprintf(condition, len(args)))
+	const piece = 1000
+	for next := ""; ; {
+		p, err := s.ChangePage(ctx, f, next, piece)
+		if err != nil {
+			return err
+		}
+		for _, c := range p.Changes {
+			if err := each(c); err != nil {
+				return err
+			}
+		}
+		if next = p.Next; next == "" {
+			return nil
+		}
 	}
-	if !f.Since.IsZero() {
-		also(`at >= $%d`, engine.Micros(f.Since))
+}
+
+// ChangePage implements audit.Trail.
+func (s *Store) ChangePage(ctx context.Context, f audit.Filter, next string, limit int) (p audit.Page, err error) {
+	q := s.engine.Reads(ctx)
+	after, before, err := changeBounds(q, f)
+	if err != nil {
+		return p, err
+	}
+	if next != "" {
+		id, err := strconv.ParseInt(next, 10, 64)
+		if err != nil || id < 0 {
+			return p, fault.Field("cursor", "this is not a cursor of this list; begin with the first page")
+		}
+		if f.Newest {
+			before = min(before, id)
+		} else {
+			after = max(after, id)
+		}
+	}
+	scan := changeScan
+	if f.Since.IsZero() && f.Before.IsZero() && f.Action == "" && f.ActorKind == "" && !f.Net.IsValid() &&
+		(f.User == "" || f.Tenant != "") { // the statement selects what the filter does
+		scan = min(scan, limit+1)
+	}
+	order, args := `ASC`, []any{after, before, scan}
+	if f.Newest {
+		order = `DESC`
+	}
+	where := ``
+	also := func(condition, value string) {
+		args = append(args, value)
+		where += fmt.Sprintf(condition, len(args))
 	}
 	if f.Tenant != "" {
-		also(`tenant = $%d`, f.Tenant)
+		also(` AND tenant = $%d`, f.Tenant)
+		if f.User != "" {
+			also(` AND username = $%d`, f.User)
+		}
 	}
-	if f.User != "" {
-		also(`username = $%d`, f.User)
+	if f.Actor != "" {
+		also(` AND actor <> '' AND actor = $%d`, f.Actor) // <> is the condition of the index
 	}
-	return s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+	scanned, last := 0, int64(0)
+	err = q.Each(func(row engine.Scanner) error {
 		c, err := scanChange(row)
 		if err != nil {
 			return err
 		}
-		return each(c)
-	}, `SELECT `+changeColumns+` FROM audit WHERE `+strings.Join(where, ` AND `)+` ORDER BY id`, args...)
+		if scanned++; !f.Matches(c) {
+			last = c.ID
+			return nil
+		}
+		if len(p.Changes) == limit {
+			return errPageFull
+		}
+		last = c.ID
+		p.Changes = append(p.Changes, c)
+		return nil
+	}, `SELECT `+changeColumns+` FROM audit WHERE id > $1 AND id < $2`+where+` ORDER BY id `+order+` LIMIT $3`, args...)
+	if errors.Is(err, errPageFull) || err == nil && scanned == scan {
+		p.Next, err = strconv.FormatInt(last, 10), nil
+	}
+	return p, err
+}
+
+var errPageFull = errors.New("the page is full")
+
+// changeBounds returns IDs between which the changes are that a filter selects.
+func changeBounds(q engine.Querier, f audit.Filter) (after, before int64, err error) {
+	after, before = f.AfterID, math.MaxInt64
+	if !f.Since.IsZero() {
+		id, err := engine.Count(q, `SELECT COALESCE((SELECT id FROM audit WHERE at < $1 ORDER BY at DESC LIMIT 1), 0)`,
+			engine.Micros(f.Since.Add(-clockError)))
+		if err != nil {
+			return 0, 0, err
+		}
+		after = max(after, id)
+	}
+	if !f.Before.IsZero() {
+		id, err := engine.Count(q, `SELECT COALESCE((SELECT id FROM audit WHERE at >= $1 ORDER BY at LIMIT 1), 0)`,
+			engine.Micros(f.Before.Add(clockError)))
+		if err != nil {
+			return 0, 0, err
+		}
+		if id > 0 {
+			before = id
+		}
+	}
+	return after, before, nil
 }
 
 const changeColumns = `id, at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor,
 	actor_id, sudo_user, reason, net, request`
 
-// scanChange reads changeColumns.
+// scanChange scans a row with changeColumns.
 func scanChange(row engine.Scanner) (c audit.Change, err error) {
 	var at int64
 	var action, kind string
-	err = row.Scan(&c.ID, &at, &action, &c.Outcome, &c.Tenant, &c.Account, &c.User, &c.Subject, &c.Before,
-		&c.After, &kind, &c.Actor.Name, &c.Actor.ID, &c.Actor.Sudo, &c.Reason, &c.Net, &c.Request)
+	err = row.Scan(&c.ID, &at, &action, &c.Outcome, &c.Tenant, &c.Account, &c.User, &c.Subject, &c.Before, &c.After,
+		&kind, &c.Actor.Name, &c.Actor.ID, &c.Actor.Sudo, &c.Reason, &c.Net, &c.Request)
 	c.At, c.Action, c.Actor.Kind = engine.FromMicros(at), audit.Action(action), audit.ActorKind(kind)
 	return c, err
 }

@@ -16,10 +16,12 @@ CREATE TABLE platform (
 -- The network and the id of the request that made a change, or ''.
 ALTER TABLE audit ADD COLUMN net TEXT NOT NULL DEFAULT '';
 ALTER TABLE audit ADD COLUMN request TEXT NOT NULL DEFAULT '';
+CREATE INDEX audit_tenant ON audit (tenant, id);
+CREATE INDEX audit_actor ON audit (actor, id) WHERE actor <> '';
 
 -- Proof that nobody has changed the audit trail: each row covers the changes after those of the row before it, and
--- its MAC covers them and the MAC of that row. first is the id of the first change that it covers, and through that
--- of the last one; a row that covers none has first = through + 1.
+-- its MAC covers their tags and the MAC of that row. The ids have no gaps. The value audit.state of platform, which is
+-- signed too, says which is the oldest and which the newest row.
 CREATE TABLE audit_checkpoint (
 	id      BIGINT PRIMARY KEY,
 	at      BIGINT NOT NULL,
@@ -27,6 +29,7 @@ CREATE TABLE audit_checkpoint (
 	first   BIGINT NOT NULL,
 	through BIGINT NOT NULL,
 	changes BIGINT NOT NULL, -- how many it covers
+	tags    BLOB NOT NULL, -- for each change its id, and what shows whether it was edited
 	seal    TEXT NOT NULL, -- the id of the seal key that the MAC's key is derived from
 	mac     BLOB NOT NULL
 );

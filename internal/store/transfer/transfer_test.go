@@ -116,8 +116,8 @@ func fillStore(t *testing.T, s *testStore) {
 			SELECT x'01', uid, 'a.test', 'key', x'02', 1, 2 FROM account WHERE username = 'active';
 			INSERT INTO last_lookup (account, server, how, at)
 			SELECT uid, 'kamailio', 'json', 1 FROM account WHERE username = 'active';
-			INSERT INTO audit_checkpoint (id, at, node, first, through, changes, seal, mac)
-				VALUES (1, 2, 'n', 1, 3, 3, 'k', x'01');
+			INSERT INTO audit_checkpoint (id, at, node, first, through, changes, tags, seal, mac)
+				VALUES (1, 2, 'n', 1, 3, 3, x'02', 'k', x'01');
 			INSERT INTO platform (name, value) VALUES ('signups', 'frozen');
 			INSERT INTO api_token (id, name, hash, tenant, scopes, made, made_by, expires, used)
 				SELECT 'id', 'crm', x'01', id, 'stats:read', 1, 'root', 2, 3 FROM tenant WHERE host = 'one.test';
