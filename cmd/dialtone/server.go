@@ -26,6 +26,7 @@ import (
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
+	"dialtone/internal/stats"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 	"dialtone/internal/turn"
@@ -53,6 +54,7 @@ type server struct {
 	metrics       *prometheus.Registry
 	outages       outages
 	events        audit.Log
+	counts        *stats.Counter
 	lastChange    int64 // the ID of the last change of the audit trail that was logged
 	orphans       bool  // messages of deleted accounts may be in the directories
 	missing       missing
@@ -74,6 +76,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		outages:      newOutages(log),
 		nameTaken:    make(chan struct{}),
 	}
+	s.counts = stats.NewCounter(in.store, s.tenants.ByHost, time.Now)
 	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
 		return nil, err
 	}
@@ -100,7 +103,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	if err != nil {
 		return nil, err
 	}
-	events := audit.Log{Logger: log}
+	events := audit.Log{Logger: log, Observers: []func(audit.Event){s.counts.Observe}}
 	s.events = events
 	s.outbox = outbox.New(outbox.Deps{
 		Store:     in.store,
@@ -134,6 +137,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Accounts: s.accounts,
 		SealRing: in.seal,
 		Audit:    events,
+		Counts:   s.counts,
 		Log:      log,
 		Now:      time.Now,
 		NoCache:  in.shared(),
@@ -200,6 +204,7 @@ func (s *server) newAuthenticator(events audit.Log) *session.Authenticator {
 		Nodes:      s.shared(),
 		Notices:    s.accounts,
 		Audit:      events,
+		Counts:     s.counts,
 		Log:        s.log,
 		Now:        time.Now,
 	})

@@ -117,10 +117,18 @@ type Event struct {
 }
 
 // Log writes events. The zero Log drops them.
-type Log struct{ Logger *slog.Logger }
+type Log struct {
+	Logger *slog.Logger
+	// Observers are called with each event, in order, before it is written. They run on the goroutine of the
+	// request, so they do not block, and may be called at the same time.
+	Observers []func(Event)
+}
 
 // Record writes one event.
 func (l Log) Record(ctx context.Context, e Event) {
+	for _, observe := range l.Observers {
+		observe(e)
+	}
 	if l.Logger == nil {
 		return
 	}

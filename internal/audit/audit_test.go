@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,6 +48,21 @@ func TestRecordChange(t *testing.T) {
 	}
 	if strings.Contains(text, "@") {
 		t.Errorf("the log has an address: %s", text)
+	}
+}
+
+// Observers see every event, in order, also those of a Log that writes none.
+func TestObservers(t *testing.T) {
+	var got []string
+	log := audit.Log{}
+	for _, name := range []string{"a ", "b "} {
+		log.Observers = append(log.Observers, func(e audit.Event) { got = append(got, name+e.Outcome) })
+	}
+	log.Record(t.Context(), audit.Event{Action: audit.Signup, Outcome: "ok"})
+	log.Logger = slog.New(slog.DiscardHandler)
+	log.Record(t.Context(), audit.Event{Action: audit.Signup, Outcome: "user_taken"})
+	if want := []string{"a ok", "b ok", "a user_taken", "b user_taken"}; !slices.Equal(got, want) {
+		t.Errorf("observed %q, want %q", got, want)
 	}
 }
 

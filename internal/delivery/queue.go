@@ -14,6 +14,7 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/outage"
+	"dialtone/internal/stats"
 )
 
 // Queue sends the messages that are due. Its methods other than Run may be called at any time.
@@ -25,7 +26,7 @@ type Queue struct {
 	reading *outage.Log
 }
 
-// Deps are the dependencies of a Queue. All fields but Signer and Node are required.
+// Deps are the dependencies of a Queue. All fields but Signer, Node and Counts are required.
 type Deps struct {
 	Store  Store
 	Files  Files
@@ -35,6 +36,8 @@ type Deps struct {
 	Node string
 	// Connections is how many messages are sent at a time.
 	Connections int
+	// Counts counts the messages that were sent and those that failed.
+	Counts *stats.Counter
 	Log         *slog.Logger
 	Now         func() time.Time
 }
@@ -318,6 +321,7 @@ func (q *Queue) finishFile(ctx context.Context, a attempt) {
 	switch a.State {
 	case Sent:
 		q.counts.sent.Add(1)
+		q.deps.Counts.Add(a.Tenant, stats.MailSent)
 		log.InfoContext(ctx, "message.sent", "answer", answer)
 		err = q.deps.Files.Remove(a.Message)
 	case Discarded:
@@ -325,6 +329,7 @@ func (q *Queue) finishFile(ctx context.Context, a attempt) {
 		err = q.deps.Files.Remove(a.Message)
 	case Failed:
 		q.counts.failed.Add(1)
+		q.deps.Counts.Add(a.Tenant, stats.MailFailed)
 		log.WarnContext(ctx, "message.failed", "answer", answer)
 		err = q.deps.Files.MoveToBadmail(a.Message, a.Answer)
 	case Deferred:

@@ -414,6 +414,12 @@ func (tt *Table) Lookup(host string) (*Tenant, bool) {
 	return t, ok
 }
 
+// ByHost returns the tenant with exactly this host.
+func (tt *Table) ByHost(host string) (*Tenant, bool) {
+	t, ok := tt.current.Load().hosts[host]
+	return t, ok
+}
+
 // ByRealm returns the tenant with a realm. Like phone servers, it ignores the case of ASCII
 // letters.
 func (tt *Table) ByRealm(realm string) (*Tenant, bool) {
