@@ -27,7 +27,9 @@ type versionKey struct{}
 // OnlyIf returns a context for a change of an account on the condition that the account has a version. The change fails
 // with fault.Changed otherwise. The store checks that in the transaction of the change, so of several changes on the
 // same condition one succeeds.
-func OnlyIf(ctx context.Context, v Version) context.Context { return context.WithValue(ctx, versionKey{}, v) }
+func OnlyIf(ctx context.Context, v Version) context.Context {
+	return context.WithValue(ctx, versionKey{}, v)
+}
 
 // ErrChanged refuses a change on a condition that does not hold.
 var ErrChanged = fault.New(fault.Changed,

@@ -16,6 +16,7 @@ type Store interface {
 	audit.Trail
 	DetailStore
 	SignupsStore
+	TenantStore
 	StatsStore
 	// SetTenant replaces the settings of a tenant, as tenant.Store says.
 	SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error

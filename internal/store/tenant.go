@@ -330,6 +330,31 @@ func removeTenant(tx engine.Tx, host string, accounts bool, event account.UID, e
 	return tenantsChanged(tx)
 }
 
+const tenantColumns = `id, host, realm, public_url, settings, created, logo_type, logo`
+
+func scanTenant(row engine.Scanner) (t tenant.Tenant, err error) {
+	var settings string
+	var created int64
+	err = row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created, &t.Logo.Type, &t.Logo.Data)
+	if err != nil {
+		return t, err
+	}
+	if len(t.Logo.Data) == 0 {
+		t.Logo = tenant.Logo{}
+	}
+	t.Created = engine.FromMicros(created)
+	return t, json.Unmarshal([]byte(settings), &t.Settings)
+}
+
+// Tenant implements operator.Store.
+func (s *Store) Tenant(ctx context.Context, id int64) (tenant.Tenant, error) {
+	t, err := scanTenant(s.engine.Reads(ctx).Row(`SELECT `+tenantColumns+` FROM tenant WHERE id = $1`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return tenant.Tenant{}, fault.New(fault.NotFound, "there is no such tenant")
+	}
+	return t, err
+}
+
 // Tenants implements tenant.Store.
 func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 	// The version is read first: a change between the two reads is then seen twice, and never
@@ -340,23 +365,10 @@ func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 	}
 	var list []tenant.Tenant
 	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
-		var t tenant.Tenant
-		var settings string
-		var created int64
-		if err := row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created,
-			&t.Logo.Type, &t.Logo.Data); err != nil {
-			return err
-		}
-		if err := json.Unmarshal([]byte(settings), &t.Settings); err != nil {
-			return err
-		}
-		if len(t.Logo.Data) == 0 {
-			t.Logo = tenant.Logo{}
-		}
-		t.Created = engine.FromMicros(created)
+		t, err := scanTenant(row)
 		list = append(list, t)
-		return nil
-	}, `SELECT id, host, realm, public_url, settings, created, logo_type, logo FROM tenant ORDER BY host`)
+		return err
+	}, `SELECT `+tenantColumns+` FROM tenant ORDER BY host`)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -25,7 +25,9 @@ type versionKey struct{}
 
 // OnlyIf returns a context for SetTenant on the condition that the tenant has a version. It fails with fault.Changed
 // otherwise. The store checks that in the transaction of the change.
-func OnlyIf(ctx context.Context, v Version) context.Context { return context.WithValue(ctx, versionKey{}, v) }
+func OnlyIf(ctx context.Context, v Version) context.Context {
+	return context.WithValue(ctx, versionKey{}, v)
+}
 
 // ErrChanged refuses a change on a condition that does not hold.
 var ErrChanged = fault.New(fault.Changed,
