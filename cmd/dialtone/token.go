@@ -167,4 +167,3 @@ func (c *apiTokenList) Run(p *program) error {
 		return out.Flush()
 	})
 }
-
