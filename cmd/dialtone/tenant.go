@@ -54,7 +54,7 @@ type tenantOptions struct {
 	Activation     *string   `placeholder:"MODE" help:"link, or confirm for link and password (link)."`
 	RequireFactor  *string   `name:"require-second-factor" placeholder:"WHO" help:"admin or none (none)."`
 	Signups        *string   `placeholder:"MODE" help:"open, or closed if nobody can sign up (open)."`
-	SignupsNote    *string   `name:"signups-note" placeholder:"TEXT" help:"What visitors read while it is closed (none)."`
+	SignupsNote    *string   `name:"signups-note" placeholder:"TEXT" help:"What visitors read while closed (none)."`
 }
 
 // Help is what --help adds for the commands that have these options.

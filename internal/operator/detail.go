@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"dialtone/internal/account"
@@ -54,10 +55,14 @@ type DetailStore interface {
 	NewestChanges(ctx context.Context, host, user string, limit int) ([]audit.Change, error)
 	// ClosedName returns the name of a deleted account. It fails with fault.NotFound.
 	ClosedName(ctx context.Context, tenant int64, user string) (account.ClosedName, error)
+	// AddView adds a change to the trail that says who has looked at an account, with the cause in the context, unless
+	// the trail has such a one of the same actor that is not older than since. Of concurrent calls one adds it.
+	AddView(ctx context.Context, c audit.Change, since time.Time) error
 }
 
 // Show returns what is known of an account, or of the deleted account that keeps a name. It fails with
-// fault.NotFound. The trail says that the caller has looked, at most once an hour for one account.
+// fault.NotFound. The trail says that the caller has looked, at most once an hour for one account. That is added in
+// the background (Flush).
 func (s *Service) Show(ctx context.Context, c Caller, t *tenant.Tenant, user string) (Detail, error) {
 	d := Detail{User: user}
 	if err := c.Check(AccountsRead, t); err != nil {
@@ -93,6 +98,101 @@ func (s *Service) Show(ctx context.Context, c Caller, t *tenant.Tenant, user str
 			return d, err
 		}
 	}
-	d.Changes, err = store.NewestChanges(ctx, t.Host, user, MaxChanges)
-	return d, err
+	if d.Changes, err = store.NewestChanges(ctx, t.Host, user, MaxChanges); err != nil {
+		return d, err
+	}
+	if d.Account != nil {
+		s.viewed(ctx, c, t, a)
+	}
+	return d, nil
+}
+
+const (
+	// viewEvery is how often the trail says that a caller has looked at an account.
+	viewEvery = time.Hour
+	// maxViews is how many views are remembered, so that they are not looked up in the trail again.
+	maxViews = 10_000
+	// maxViewWriters is how many views are written in the background at the same time.
+	maxViewWriters = 8
+)
+
+// views are the views of accounts that are in the trail, or that are being added.
+type views struct {
+	writers sync.WaitGroup
+	slots   chan struct{}
+
+	mu     sync.Mutex
+	since  time.Time
+	known  map[view]bool
+	failed error
+}
+
+// view is a caller who has looked at an account.
+type view struct {
+	actor   audit.Actor
+	account account.UID
+}
+
+// viewed adds to the trail in the background that a caller has looked at an account. While many such changes are being
+// written, it waits for its own.
+func (s *Service) viewed(ctx context.Context, c Caller, t *tenant.Tenant, a account.Account) {
+	now := s.deps.Now()
+	since, v := now.Truncate(viewEvery), view{c.Actor, a.UID}
+	if !s.views.begin(v, since) {
+		return
+	}
+	ctx, err := c.With(context.WithoutCancel(ctx), "")
+	if err != nil { // an empty reason is allowed
+		return
+	}
+	write := func() {
+		err := s.deps.Store.AddView(ctx, audit.Change{
+			At: now, Action: audit.AccountView, Outcome: audit.OK, Tenant: t.Host, Account: a.UID.String(), User: a.User,
+		}, since)
+		if err != nil {
+			s.views.fail(v, err)
+		}
+	}
+	select {
+	case s.views.slots <- struct{}{}:
+		s.views.writers.Go(func() {
+			defer func() { <-s.views.slots }()
+			write()
+		})
+	default:
+		write()
+	}
+}
+
+// begin reports whether a view is to be added to the trail.
+func (vs *views) begin(v view, since time.Time) bool {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	if !vs.since.Equal(since) || len(vs.known) >= maxViews {
+		vs.since, vs.known = since, make(map[view]bool)
+	}
+	if vs.known[v] {
+		return false
+	}
+	vs.known[v] = true
+	return true
+}
+
+// fail forgets a view that was not added, so that the next one is.
+func (vs *views) fail(v view, err error) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	delete(vs.known, v)
+	vs.failed = err
+}
+
+// Flush waits until the trail says which accounts were looked at before, and returns the last failure since the last
+// Flush. It is called before the store is closed.
+func (s *Service) Flush() error {
+	s.views.writers.Wait()
+	s.views.mu.Lock()
+	defer s.views.mu.Unlock()
+	err := s.views.failed
+	s.views.failed = nil
+	return err
 }

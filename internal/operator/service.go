@@ -30,10 +30,15 @@ type Deps struct {
 }
 
 // Service is what operators do with accounts and tenants. It is safe for concurrent use.
-type Service struct{ deps Deps }
+type Service struct {
+	deps  Deps
+	views views
+}
 
 // NewService returns a Service.
-func NewService(d Deps) *Service { return &Service{d} }
+func NewService(d Deps) *Service {
+	return &Service{deps: d, views: views{slots: make(chan struct{}, maxViewWriters)}}
+}
 
 // List returns a page of accounts, as account.PageStore says.
 func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q account.Query, next string,

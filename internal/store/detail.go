@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
+	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
@@ -65,6 +66,34 @@ func (s *Store) ClosedName(ctx context.Context, tenant int64, user string) (n ac
 	}
 	n.Closed = engine.FromMicros(at)
 	return n, err
+}
+
+// AddView implements operator.DetailStore.
+func (s *Store) AddView(ctx context.Context, c audit.Change, since time.Time) error {
+	e := entry(ctx, c.Action, c.At)
+	c.Cause = e.Cause
+	e.Change = c
+	if known, err := viewSince(s.engine.Reads(ctx), c, since); err != nil || known {
+		return err
+	}
+	return s.engine.Write(func(tx engine.Tx) error {
+		if err := tx.Lock(trailLock); err != nil {
+			return err
+		}
+		if known, err := viewSince(tx, c, since); err != nil || known {
+			return err
+		}
+		return e.add(tx)
+	})
+}
+
+// viewSince reports whether the trail has a change like c that is not older than since.
+func viewSince(q engine.Querier, c audit.Change, since time.Time) (known bool, err error) {
+	err = q.Row(`SELECT EXISTS (SELECT 1 FROM audit WHERE tenant = $1 AND username = $2 AND account = $3
+		AND action = $4 AND actor_kind = $5 AND actor = $6 AND actor_id = $7 AND sudo_user = $8 AND at >= $9)`,
+		c.Tenant, c.User, c.Account, string(c.Action), string(c.Actor.Kind), c.Actor.Name, c.Actor.ID, c.Actor.Sudo,
+		engine.Micros(since)).Scan(&known)
+	return known, err
 }
 
 // scanDeliveryMessage reads deliveryQuery.

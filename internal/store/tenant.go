@@ -203,12 +203,16 @@ func setTenant(ctx context.Context, tx engine.Tx, t tenant.Tenant, event account
 	if err != nil {
 		return err
 	}
-	if err := insertTenantNotifications(tx, hook.TenantChanged, event, t.ID, now); err != nil {
+	return tenantSet(tx, t, event, e, tenantValues{realm, url, describeLogo(oldLogo), json.RawMessage(oldSettings)},
+		tenantValues{t.Realm, t.PublicURL, describeLogo(t.Logo), settings})
+}
+
+// tenantSet adds what follows from a change of a tenant.
+func tenantSet(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry, was, is tenantValues) error {
+	if err := insertTenantNotifications(tx, hook.TenantChanged, event, t.ID, e.At); err != nil {
 		return err
 	}
-	before, after, err := changedSettings(
-		tenantValues{realm, url, describeLogo(oldLogo), json.RawMessage(oldSettings)},
-		tenantValues{t.Realm, t.PublicURL, describeLogo(t.Logo), settings})
+	before, after, err := changedSettings(was, is)
 	if err != nil {
 		return err
 	}
@@ -363,9 +367,14 @@ func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	freeze, err := s.Freeze(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
 	var list []tenant.Tenant
 	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
 		t, err := scanTenant(row)
+		t.Freeze = freeze
 		list = append(list, t)
 		return err
 	}, `SELECT `+tenantColumns+` FROM tenant ORDER BY host`)

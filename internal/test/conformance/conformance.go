@@ -26,6 +26,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
 	"dialtone/internal/i18n"
+	operators "dialtone/internal/operator"
 	"dialtone/internal/outbox"
 	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
@@ -47,6 +48,8 @@ type Store interface {
 	delivery.KeyStore
 	delivery.OrphanStore
 	audit.Trail
+	operators.DetailStore
+	operators.SignupsStore
 }
 
 // Run tests a store. open returns a new, empty store and closes it at the end of the test t.
@@ -74,6 +77,9 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Replaced addresses", replacedEmailTests}, {"Limits of an owner", ownerLimitTests},
 		{"Messages about wrong codes", wrongCodeTests}, {"A message about data", dataTests},
 		{"Changes of an account", dataChangeTests},
+		{"Added accounts", addedTests}, {"Messages sent again", sentAgainTests},
+		{"Names and sessions by an operator", renameTests}, {"What an operator sees", detailTests},
+		{"Who can sign up", signupModeTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {
