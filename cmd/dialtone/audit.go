@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/user"
 	"strconv"
@@ -12,6 +15,7 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
+	"dialtone/internal/operator"
 )
 
 // commandActor returns the user of the operating system who runs this process.
@@ -57,20 +61,70 @@ func (p *program) recorded(in *installation, c audit.Change, do func() error) er
 }
 
 type auditCommand struct {
-	List auditList `cmd:"" help:"List what operators changed, oldest first."`
+	List   auditList   `cmd:"" help:"List what operators and people changed, oldest first."`
+	Export auditExport `cmd:"" help:"Print changes as JSON lines, oldest first."`
+}
+
+// auditFilter are the flags that select changes.
+type auditFilter struct {
+	Since   string `placeholder:"TIME" help:"Only changes since a time, or since a duration before now."`
+	Before  string `placeholder:"TIME" help:"Only changes before a time, or before a duration before now."`
+	Tenant  string `placeholder:"HOST" help:"Only changes of this tenant."`
+	Account string `placeholder:"USER" help:"Only changes of accounts with this user name."`
+	Action  string `placeholder:"ACTION" help:"Only this action, or those that begin with it if it ends with a dot."`
+	Actor   string `placeholder:"NAME" help:"Only changes by operators or tokens with this name."`
+	Net     string `placeholder:"NETWORK" help:"Only changes that may have come from this address or network."`
+}
+
+// filter returns the filter of the flags.
+func (c *auditFilter) filter(now time.Time) (f audit.Filter, err error) {
+	f = audit.Filter{Tenant: c.Tenant, User: c.Account, Action: c.Action, Actor: c.Actor}
+	if f.Since, err = parseTime("since", c.Since, now); err != nil {
+		return f, usageError{err}
+	}
+	if f.Before, err = parseTime("before", c.Before, now); err != nil {
+		return f, usageError{err}
+	}
+	if c.Net != "" {
+		if f.Net, err = parseNetwork(c.Net); err != nil {
+			return f, usageError{err}
+		}
+	}
+	if c.Tenant != "" { // which may have been removed
+		f.Tenant, err = typedHost(c.Tenant)
+	}
+	return f, err
+}
+
+// parseNetwork parses an address or a network.
+func parseNetwork(text string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return p.Masked(), nil
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Prefix{}, fault.Field("net", "%q is neither an address nor a network", text)
+	}
+	return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+}
+
+// auditTrail returns what commands read the trail with.
+func (p *program) auditTrail(in *installation) (*operator.Service, operator.Caller) {
+	return operator.NewService(operator.Deps{Store: in.store, Now: time.Now}),
+		operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes}
 }
 
 type auditList struct {
-	Since   string `placeholder:"TIME" help:"Only changes since a time, or since a duration before now."`
-	Tenant  string `placeholder:"HOST" help:"Only changes of this tenant."`
-	Account string `placeholder:"USER" help:"Only changes of accounts with this user name."`
-	JSON    bool   `name:"json" help:"Print one JSON array."`
+	auditFilter
+	Newest bool `help:"List the newest change first."`
+	Limit  int  `placeholder:"N" help:"List at most this many changes."`
+	JSON   bool `name:"json" help:"Print one JSON array."`
 }
 
+const timeHelp = "TIME is 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h."
+
 // Help is what "dialtone audit list --help" adds.
-func (auditList) Help() string {
-	return "TIME is 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h."
-}
+func (auditList) Help() string { return timeHelp }
 
 // changeView is a change as commands print it.
 type changeView struct {
@@ -89,6 +143,8 @@ type changeView struct {
 	ActorID   string          `json:"actor_id"`
 	SudoUser  string          `json:"sudo_user"`
 	Reason    string          `json:"reason"`
+	Network   string          `json:"network"`
+	Request   string          `json:"request"`
 }
 
 func viewChange(c audit.Change) changeView {
@@ -96,43 +152,97 @@ func viewChange(c audit.Change) changeView {
 		Change: c.ID, Time: c.At, Action: c.Action, Outcome: c.Outcome, Tenant: c.Tenant, User: c.User,
 		Account: c.Account, Subject: c.Subject, Before: c.Before, After: c.After,
 		Actor: c.Actor.Name, ActorKind: c.Actor.Kind, ActorID: c.Actor.ID, SudoUser: c.Actor.Sudo, Reason: c.Reason,
+		Network: c.Net, Request: c.Request,
 	}
 }
 
 func (c *auditList) Run(p *program) error {
-	since, err := parseSince(c.Since, time.Now())
+	filter, err := c.filter(time.Now())
 	if err != nil {
-		return usageError{err}
+		return err
 	}
-	filter := audit.Filter{Since: since, Tenant: c.Tenant, User: c.Account}
-	if c.Tenant != "" { // which may have been removed
-		if filter.Tenant, err = typedHost(c.Tenant); err != nil {
-			return err
-		}
+	if c.Limit < 0 {
+		return usageError{fault.Field("limit", "the limit is a number from 1 on")}
 	}
+	filter.Newest = c.Newest
 	return p.with(func(in *installation) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return in.store.Changes(p.ctx, filter, func(c audit.Change) error { return each(viewChange(c)) })
+				return c.each(p, in, filter, func(c audit.Change) error { return each(viewChange(c)) })
 			})
 		}
 		out := p.table()
-		fmt.Fprintln(out, "CHANGE\tTIME\tACTION\tOUTCOME\tTENANT\tUSER\tSUBJECT\tBEFORE -> AFTER\tACTOR\tREASON")
-		err := in.store.Changes(p.ctx, filter, func(c audit.Change) error {
+		fmt.Fprintln(out, "CHANGE\tTIME\tACTION\tOUTCOME\tTENANT\tUSER\tSUBJECT\tBEFORE -> AFTER\tACTOR\tNETWORK\tREASON")
+		err := c.each(p, in, filter, func(c audit.Change) error {
 			change := c.Before + " -> " + c.After
 			if c.Before == "" && c.After == "" {
 				change = ""
 			}
-			_, err := fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.At.Format(time.RFC3339),
-				c.Action, c.Outcome, c.Tenant, c.User, printable(c.Subject), change, c.Actor, c.Reason)
+			_, err := fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.At.Format(time.RFC3339),
+				c.Action, c.Outcome, c.Tenant, c.User, printable(c.Subject), change, c.Actor, c.Net, c.Reason)
 			return err
 		})
 		return errors.Join(err, out.Flush())
 	})
 }
 
-// parseSince parses a time, or a duration before now. An empty text is the zero time.
-func parseSince(text string, now time.Time) (time.Time, error) {
+// each calls do for each change of the list.
+func (c *auditList) each(p *program, in *installation, f audit.Filter, do func(audit.Change) error) error {
+	const pageSize = 1000
+	s, caller := p.auditTrail(in)
+	for next, left := "", c.Limit; ; {
+		limit := pageSize
+		if c.Limit > 0 {
+			limit = min(limit, left)
+		}
+		page, err := s.Changes(p.ctx, caller, nil, f, next, limit)
+		if err != nil {
+			return err
+		}
+		for _, change := range page.Changes {
+			if err := do(change); err != nil {
+				return err
+			}
+		}
+		left -= len(page.Changes)
+		if next = page.Next; next == "" || c.Limit > 0 && left == 0 {
+			return nil
+		}
+	}
+}
+
+type auditExport struct {
+	auditFilter
+	After  int64  `placeholder:"CHANGE" help:"Only changes after the one with this ID, the last of an earlier export."`
+	Reason string `placeholder:"TEXT" help:"Why, for the audit trail."`
+}
+
+// Help is what "dialtone audit export --help" adds.
+func (auditExport) Help() string { return timeHelp + " The export is in the audit trail too." }
+
+func (c *auditExport) Run(p *program) error {
+	filter, err := c.filter(time.Now())
+	if err != nil {
+		return err
+	}
+	if err := audit.CheckReason(c.Reason); err != nil {
+		return usageError{err}
+	}
+	filter.AfterID = c.After
+	return p.with(func(in *installation) error {
+		s, caller := p.auditTrail(in)
+		buffered := bufio.NewWriter(p.stdout)
+		out := json.NewEncoder(buffered)
+		out.SetEscapeHTML(false)
+		err := s.ExportChanges(p.ctx, caller, nil, filter, c.Reason, func(c audit.Change) error {
+			return out.Encode(viewChange(c))
+		})
+		return errors.Join(err, buffered.Flush())
+	})
+}
+
+// parseTime parses a time, or a duration before now. An empty text is the zero time.
+func parseTime(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
@@ -144,6 +254,6 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 			return at, nil
 		}
 	}
-	return time.Time{}, fault.Field("since",
+	return time.Time{}, fault.Field(flag,
 		"%q is not a time; use 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h", text)
 }

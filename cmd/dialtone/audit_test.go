@@ -99,6 +99,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"turn secret", audit.TURNSecret},
 		{"turn secret --rotate", audit.TURNRotate},
 		{"tenant remove phone.test --with-accounts", audit.TenantRemove},
+		{"audit export --reason asked", audit.AuditExport},
 	}
 	replace := strings.NewReplacer("FILE", filepath.Join(dir, "htdigest"))
 	covered := slices.Clone(readers)
@@ -247,7 +248,7 @@ func addApp(t *testing.T, environ []string, user string) {
 	}
 }
 
-func TestParseSince(t *testing.T) {
+func TestParseTime(t *testing.T) {
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Time{
 		"":                     {},
@@ -255,12 +256,12 @@ func TestParseSince(t *testing.T) {
 		"2026-02-01":           time.Date(2026, time.February, 1, 0, 0, 0, 0, time.UTC),
 		"2026-02-01T03:04:05Z": time.Date(2026, time.February, 1, 3, 4, 5, 0, time.UTC),
 	} {
-		if got, err := parseSince(text, now); err != nil || !got.Equal(want) {
+		if got, err := parseTime("since", text, now); err != nil || !got.Equal(want) {
 			t.Errorf("%q is %v, %v", text, got, err)
 		}
 	}
 	for _, text := range []string{"yesterday", "-1h", "2026-02-30"} {
-		if got, err := parseSince(text, now); err == nil {
+		if got, err := parseTime("since", text, now); err == nil {
 			t.Errorf("%q is %v", text, got)
 		}
 	}

@@ -119,8 +119,8 @@ var jsonMembers = map[string]string{
 	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
 	"account second-factor": accountMembers, "account email": accountMembers,
 	"account names": "[closed user", "account reset-link": "link until user",
-	"audit list": "[account action actor actor_id actor_kind after before change outcome reason subject sudo_user " +
-		"tenant time user",
+	"audit list": "[account action actor actor_id actor_kind after before change network outcome reason request " +
+		"subject sudo_user tenant time user",
 	"tenant list": "[about accent acrobits_cloud activation algorithm created host imprint_url logo mail_footer " +
 		"mail_from origins privacy_url product support terms_url welcome " +
 		"public_url realm reply_to require_factor reserved signups_per_hour sip_server sip_transport sip_websocket " +

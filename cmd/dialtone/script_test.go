@@ -282,6 +282,7 @@ var example = map[string]string{
 	"directory.htdigest":                     "phone.example.org=/etc/apache2/phone.htdigest",
 	"log.level":                              "debug",
 	"log.format":                             "text",
+	"log.addresses":                          "full",
 	"log.audit_days":                         "30",
 	"limits.signups_per_address_all_tenants": "5",
 	"database":                               "postgres://dialtone@db.example.org/dialtone",
@@ -386,7 +387,8 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 	harmless := []string{
 		"account/user", "account/role", "account/tenant", "account/json", "account/state", "account/reason",
 		"account/activate", "account/valid", "account/remove", "account/yes", "account/address",
-		"audit/since", "audit/tenant", "audit/account", "audit/json",
+		"audit/since", "audit/before", "audit/tenant", "audit/account", "audit/action", "audit/actor", "audit/net",
+		"audit/newest", "audit/limit", "audit/after", "audit/reason", "audit/json",
 		"tenant/host", "tenant/json", "tenant/realm", "tenant/public-url", "tenant/product",
 		"tenant/about", "tenant/welcome", "tenant/terms-url", "tenant/privacy-url", "tenant/imprint-url",
 		"tenant/support", "tenant/logo", "tenant/accent",

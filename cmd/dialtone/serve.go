@@ -50,6 +50,9 @@ func (c *serveCommand) Run(p *program) (err error) {
 	}
 	// What a server changes is not what the user who starts it changes.
 	p.ctx = audit.With(p.ctx, audit.Cause{Actor: audit.Actor{Kind: audit.System}})
+	if conf.Log.Addresses == config.LogFullAddresses {
+		p.ctx = audit.WithWholeAddresses(p.ctx)
+	}
 	tuneMemory()
 	// If the reader of stdout or stderr has gone, writing fails, but the server continues.
 	signal.Ignore(syscall.SIGPIPE)

@@ -185,6 +185,8 @@ type DataChange struct {
 	After   string    `json:"after"`
 	By      string    `json:"by"`
 	Reason  string    `json:"reason"`
+	// Net is where the person made the change from, and empty for changes by others.
+	Net string `json:"network"`
 }
 
 const (
@@ -250,7 +252,7 @@ func (s *Service) Data(ctx context.Context, t *tenant.Tenant, a Account, from Or
 	if err == nil && !a.Pending() {
 		n := s.newNotice(a, mailmsg.DataTaken, NoticeLife, audit.Network(from.Addr))
 		var added bool
-		added, err = s.deps.Store.AddDataNotice(byOwner(ctx), a, n, n.Made.Add(-DataNoticeEvery), n.Made)
+		added, err = s.deps.Store.AddDataNotice(byOwner(ctx, from), a, n, n.Made.Add(-DataNoticeEvery), n.Made)
 		if added || err != nil {
 			s.writeAfter(a, n, err)
 		}

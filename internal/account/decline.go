@@ -73,14 +73,14 @@ func (s *Service) Declinable(ctx context.Context, t *tenant.Tenant, text string)
 func (s *Service) Decline(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
 	a, err := s.Declinable(ctx, t, text)
 	if err == nil {
-		err = s.decline(ctx, t, a, text)
+		err = s.decline(ctx, t, a, text, from)
 	}
 	s.record(ctx, audit.AccountDecline, t, a, from, err)
 	return a, err
 }
 
 // decline removes an account that Declinable returned.
-func (s *Service) decline(ctx context.Context, t *tenant.Tenant, a Account, text string) error {
+func (s *Service) decline(ctx context.Context, t *tenant.Tenant, a Account, text string, from Origin) error {
 	token, _ := secret.ParseToken(text)
 	now := s.deps.Now()
 	d := Decline{Account: a, Token: token.Hash(), Recipient: []throttle.Allowance{
@@ -89,7 +89,7 @@ func (s *Service) decline(ctx context.Context, t *tenant.Tenant, a Account, text
 	for range throttle.MessagesPerRecipient.Limit {
 		d.Places = append(d.Places, NewUID(now))
 	}
-	return declineError(s.deps.Store.Decline(byOwner(ctx), d, now))
+	return declineError(s.deps.Store.Decline(byOwner(ctx, from), d, now))
 }
 
 // declineError returns the error for a person of an error of DeclineStore.

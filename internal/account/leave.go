@@ -82,7 +82,7 @@ func (s *Service) leave(ctx context.Context, proved Account, from Origin) (Accou
 			Limit:  throttle.LimitLeave,
 		}},
 	}
-	a, err := s.deps.Store.Leave(byOwner(ctx), d, s.deps.Now())
+	a, err := s.deps.Store.Leave(byOwner(ctx, from), d, s.deps.Now())
 	if err != nil {
 		a = proved
 	}
@@ -105,7 +105,7 @@ func (s *Service) Stay(ctx context.Context, t *tenant.Tenant, text string, from 
 	var a Account
 	err := error(ErrLinkUsed)
 	if token, ok := secret.ParseToken(text); ok {
-		a, err = s.deps.Store.Stay(byOwner(ctx), t.ID, token.Hash(), s.deps.Now())
+		a, err = s.deps.Store.Stay(byOwner(ctx, from), t.ID, token.Hash(), s.deps.Now())
 	}
 	s.record(ctx, audit.AccountStay, t, a, from, err)
 	return a, refusedLink(err)

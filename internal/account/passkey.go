@@ -181,7 +181,7 @@ func (s *Service) AddPasskey(
 		n.Passkey.Made = n.Made // the link of the message removes what was added since
 		n.Passkey.Sealed = s.sealPasskey(t.ID, n.Passkey, c)
 		var a Account
-		if a, err = s.deps.Store.AddPasskey(byOwner(ctx), n, s.deps.Now()); err != nil {
+		if a, err = s.deps.Store.AddPasskey(byOwner(ctx, from), n, s.deps.Now()); err != nil {
 			a = proved
 		}
 		s.writeAfter(a, n.Notice, err)
@@ -197,7 +197,7 @@ func (s *Service) RenamePasskey(
 ) error {
 	name, err := CleanPasskeyName(name)
 	if err == nil {
-		err = s.deps.Store.RenamePasskey(byOwner(ctx), owner, id, name, s.deps.Now(),
+		err = s.deps.Store.RenamePasskey(byOwner(ctx, from), owner, id, name, s.deps.Now(),
 			s.changeLimit(owner, changeByCookie))
 	}
 	s.record(ctx, audit.PasskeyRename, t, owner, from, err)
@@ -216,7 +216,7 @@ func (s *Service) RemovePasskey(
 			Notice:     s.newFactorNotice(proved, mailmsg.PasskeyRemoved, audit.Network(from.Addr)),
 			Allowances: s.factorRemoval(proved),
 		}
-		if a, err = s.deps.Store.RemovePasskey(byOwner(ctx), n, s.deps.Now()); err != nil {
+		if a, err = s.deps.Store.RemovePasskey(byOwner(ctx, from), n, s.deps.Now()); err != nil {
 			a = proved
 		}
 		s.writeAfter(a, n.Notice, err)

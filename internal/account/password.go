@@ -77,7 +77,7 @@ func (s *Service) changePassword(
 		}},
 		Notice: s.newNotice(proved, mailmsg.PasswordChanged, NoticeLife, audit.Network(from.Addr)),
 	}
-	a, err := s.deps.Store.SetPassword(byOwner(ctx), change, s.deps.Now())
+	a, err := s.deps.Store.SetPassword(byOwner(ctx, from), change, s.deps.Now())
 	if err == nil {
 		with = a
 	}

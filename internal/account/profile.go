@@ -123,7 +123,7 @@ func (s *Service) changeLimit(a Account, kind string) throttle.Allowance {
 func (s *Service) RequestEmail(
 	ctx context.Context, t *tenant.Tenant, proved Account, raw string, from Origin,
 ) (string, error) {
-	email, sent, err := s.requestEmail(byOwner(ctx), t, proved, raw, from)
+	email, sent, err := s.requestEmail(byOwner(ctx, from), t, proved, raw, from)
 	outcome, said := err, proved
 	if err == nil {
 		said.Email = email
@@ -178,7 +178,7 @@ func (s *Service) EmailLink(ctx context.Context, t *tenant.Tenant, text string) 
 // ConfirmEmail sets the address of an account, for somebody who got the message of RequestEmail. A message to the
 // previous address has a link that sets it back. ConfirmEmail fails with ErrLinkUsed.
 func (s *Service) ConfirmEmail(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
-	a, err := s.confirmEmail(byOwner(ctx), t, text, from)
+	a, err := s.confirmEmail(byOwner(ctx, from), t, text, from)
 	s.record(ctx, audit.EmailChange, t, a, from, err)
 	return a, refusedLink(err)
 }
@@ -211,7 +211,7 @@ type ProfileForm struct{ Name, Lang *string }
 func (s *Service) ChangeProfile(
 	ctx context.Context, t *tenant.Tenant, owner Account, form ProfileForm, from Origin,
 ) (Account, error) {
-	a, err := s.changeProfile(byOwner(ctx), owner, form)
+	a, err := s.changeProfile(byOwner(ctx, from), owner, form)
 	s.record(ctx, audit.ProfileChange, t, owner, from, err)
 	return a, err
 }

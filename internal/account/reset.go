@@ -433,7 +433,7 @@ func (s *Service) reset(
 		Notice: s.newNotice(a, mailmsg.PasswordChanged, NoticeLife, audit.Network(from.Addr)),
 	}
 	now := s.deps.Now()
-	changed, err := s.deps.Store.SetPassword(byOwner(ctx), c, now)
+	changed, err := s.deps.Store.SetPassword(byOwner(ctx, from), c, now)
 	if err != nil {
 		changed = list[i]
 	} else if !c.First && changed.Set.State == Active && changed.Set.At.Equal(now.Truncate(time.Microsecond)) {
@@ -452,8 +452,8 @@ func ofAddress(a Account, n int64) string { return a.UID.String() + " " + strcon
 
 // byOwner returns a context for a change by the account's owner, which continues if the client
 // disconnects.
-func byOwner(ctx context.Context) context.Context {
-	return audit.With(context.WithoutCancel(ctx), audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
+func byOwner(ctx context.Context, from Origin) context.Context {
+	return audit.ByPerson(context.WithoutCancel(ctx), from.Addr, from.Request)
 }
 
 // NotMeLink returns what NotMe with a link undoes. It changes nothing. It fails with ErrLinkUsed.
@@ -475,7 +475,7 @@ func (s *Service) NotMe(
 	undone, err := s.NotMeLink(ctx, t, text)
 	if err == nil {
 		token, _ := secret.ParseToken(text)
-		a, err = s.deps.Store.NotMe(byOwner(ctx), t.ID, token.Hash(), n, s.deps.Now(), throttle.Allowance{
+		a, err = s.deps.Store.NotMe(byOwner(ctx, from), t.ID, token.Hash(), n, s.deps.Now(), throttle.Allowance{
 			Bucket: s.buckets.Of("not me", t.ID, ofAddress(undone.Account, undone.Emails)),
 			Rule:   throttle.NotMePerAccount,
 			Limit:  throttle.LimitNotMe,

@@ -201,7 +201,7 @@ func (s *Service) StartApp(
 		err = ErrNotActivated
 	} else {
 		sealed := s.appSecrets.Seal(proved.Tenant, place(proved), app[:])
-		err = s.deps.Store.StartApp(byOwner(ctx), proved, sealed, s.deps.Now(), s.changeLimit(proved, changeByProof))
+		err = s.deps.Store.StartApp(byOwner(ctx, from), proved, sealed, s.deps.Now(), s.changeLimit(proved, changeByProof))
 	}
 	s.record(ctx, audit.TwoStepBegin, t, proved, from, err)
 	return app, err
@@ -217,7 +217,7 @@ func (s *Service) FinishApp(
 	c := s.newAppChange(proved, mailmsg.AppOn, s.factorChange(proved), from)
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
 	if c.Sealed, c.Step, err = s.matchNew(ctx, proved, code); err == nil {
-		a, err = s.changeApp(ctx, c, s.deps.Store.FinishApp)
+		a, err = s.changeApp(ctx, c, from, s.deps.Store.FinishApp)
 	}
 	s.record(ctx, audit.TwoStepOn, t, proved, from, err)
 	return codes, a, err
@@ -277,7 +277,7 @@ func (s *Service) RenewCodes(
 		Limit:  throttle.LimitRecoveryCodes,
 	}}, from)
 	codes, c.Codes = s.newRecoveryCodes(proved.UID)
-	_, err = s.changeApp(ctx, c, s.deps.Store.RenewCodes)
+	_, err = s.changeApp(ctx, c, from, s.deps.Store.RenewCodes)
 	s.record(ctx, audit.TwoStepCodes, t, proved, from, err)
 	return codes, err
 }
@@ -286,7 +286,7 @@ func (s *Service) RenewCodes(
 // a message.
 func (s *Service) RemoveApp(ctx context.Context, t *tenant.Tenant, proved Account, from Origin) error {
 	c := s.newAppChange(proved, mailmsg.AppOff, s.factorRemoval(proved), from)
-	_, err := s.changeApp(ctx, c, s.deps.Store.RemoveApp)
+	_, err := s.changeApp(ctx, c, from, s.deps.Store.RemoveApp)
 	s.record(ctx, audit.TwoStepOff, t, proved, from, err)
 	return err
 }
@@ -330,12 +330,12 @@ func (s *Service) newFactorNotice(a Account, detail, net string) Notice {
 
 // changeApp makes a change, and has its message written.
 func (s *Service) changeApp(
-	ctx context.Context, c AppChange, change func(context.Context, AppChange, time.Time) (Account, error),
+	ctx context.Context, c AppChange, from Origin, change func(context.Context, AppChange, time.Time) (Account, error),
 ) (Account, error) {
 	if c.Account.Pending() {
 		return Account{}, ErrNotActivated
 	}
-	a, err := change(byOwner(ctx), c, s.deps.Now())
+	a, err := change(byOwner(ctx, from), c, s.deps.Now())
 	if c.Message != (mailmsg.ID{}) {
 		s.writeAfter(a, c.Notice, err)
 	}
@@ -379,7 +379,7 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 		Rule:   throttle.WrongCodesNoticed,
 	}
 	u.Notice = s.newNotice(a, "", NoticeLife, audit.Network(from.Addr))
-	_, err := s.deps.Store.UseCode(byOwner(ctx), u, s.deps.Now())
+	_, err := s.deps.Store.UseCode(byOwner(ctx, from), u, s.deps.Now())
 	if err == nil && u.Recovery != nil || errors.Is(err, ErrCodeWrong) || errors.Is(err, fault.ErrInDoubt) {
 		// The message is there, or not.
 		s.deps.Outbox.Recheck(outbox.Ref{Tenant: t.ID, Account: a.UID, Message: u.Message})

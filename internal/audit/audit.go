@@ -5,7 +5,8 @@
 // An event contains only what may be kept in a log for years: the tenant, the user name, the name
 // of a SIP server or a hook, a masked e-mail address, the network that a request came from (IPv4
 // /24, IPv6 /48) and a reason code. It has no place for a password, a hash, a token, a link, the
-// answer to a captcha or a whole address, so none can be written by mistake.
+// answer to a captcha, so none can be written by mistake. A whole address is written only if the operator
+// wants that (AddrText).
 package audit
 
 import (
@@ -108,7 +109,7 @@ type Event struct {
 	Hook string
 	// Email is masked (MaskEmail).
 	Email string
-	// Peer is the client's address; only its network is written.
+	// Peer is the client's address. AddrText says what is written of it.
 	Peer netip.Addr
 	// Request is the request's ID, or empty for an event of the command line.
 	Request string
@@ -136,7 +137,7 @@ func (l Log) Record(ctx context.Context, e Event) {
 	attrs = append(attrs, slog.String("outcome", e.Outcome))
 	for _, a := range [...]struct{ key, value string }{
 		{"tenant", e.Tenant}, {"user", e.User}, {"server", e.Server}, {"hook", e.Hook},
-		{"email", e.Email}, {"net", Network(e.Peer)}, {"request", e.Request}, {"detail", e.Detail},
+		{"email", e.Email}, {"net", AddrText(ctx, e.Peer)}, {"request", e.Request}, {"detail", e.Detail},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))

@@ -81,7 +81,7 @@ type Filter struct {
 	// Actor is the name of the actor, and ActorKind its kind.
 	Actor     string
 	ActorKind ActorKind
-	// Net is a network that contains the network or the address that the change was made from.
+	// Net selects changes that may have been made from this network: those whose network or address overlaps it.
 	Net netip.Prefix
 	// Newest has the newest change first. Otherwise the oldest is first.
 	Newest bool
@@ -94,11 +94,11 @@ func (f Filter) Matches(c Change) bool {
 		(f.Actor == "" || c.Actor.Name == f.Actor) && (f.ActorKind == "" || c.Actor.Kind == f.ActorKind) &&
 		(f.Action == "" || string(c.Action) == f.Action ||
 			strings.HasSuffix(f.Action, ".") && strings.HasPrefix(string(c.Action), f.Action)) &&
-		(!f.Net.IsValid() || within(c.Net, f.Net))
+		(!f.Net.IsValid() || overlaps(c.Net, f.Net))
 }
 
-// within reports whether an address or a network, as a change has it, is in a network.
-func within(text string, net netip.Prefix) bool {
+// overlaps reports whether an address or a network, as a change has it, has addresses of a network.
+func overlaps(text string, net netip.Prefix) bool {
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
 		a, err := netip.ParseAddr(text)
@@ -107,7 +107,7 @@ func within(text string, net netip.Prefix) bool {
 		}
 		p = netip.PrefixFrom(a, a.BitLen())
 	}
-	return p.Bits() >= net.Bits() && net.Contains(p.Addr())
+	return p.Overlaps(net)
 }
 
 // Page is a part of the trail.
@@ -122,8 +122,8 @@ type Page struct {
 type Cause struct {
 	Actor  Actor
 	Reason string
-	// Net is the network that the request came from, as Network returns it, and Request the request's ID. They are
-	// empty for a change that no request made.
+	// Net is the network or the address that the request came from, as AddrText returns it, and Request the request's
+	// ID. They are empty for a change that no request made.
 	Net, Request string
 }
 
@@ -183,6 +183,35 @@ func CauseOf(ctx context.Context) Cause {
 		return c
 	}
 	return Cause{Actor: Actor{Kind: System}}
+}
+
+// ByPerson returns a context for changes by a person who sent a request.
+func ByPerson(ctx context.Context, addr netip.Addr, request string) context.Context {
+	return With(ctx, Cause{Actor: Actor{Kind: Person}, Net: AddrText(ctx, addr), Request: request})
+}
+
+type wholeKey struct{}
+
+// WithWholeAddresses returns a context for which AddrText returns whole addresses.
+func WithWholeAddresses(ctx context.Context) context.Context {
+	return context.WithValue(ctx, wholeKey{}, true)
+}
+
+// AddrText returns what the log and the trail may have of an address: its network, or all of it if the context is
+// from WithWholeAddresses. It is empty for no address.
+func AddrText(ctx context.Context, a netip.Addr) string {
+	if whole, _ := ctx.Value(wholeKey{}).(bool); whole && a.IsValid() {
+		return a.Unmap().WithZone("").String()
+	}
+	return Network(a)
+}
+
+// NetworkOf returns the network of what AddrText returned.
+func NetworkOf(text string) string {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return Network(a)
+	}
+	return text
 }
 
 // maxReason is how many bytes a reason may have.

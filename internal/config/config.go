@@ -145,9 +145,21 @@ type Log struct {
 	Level  slog.Level `toml:"level" enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
 	Format LogFormat  `toml:"format" enum:"auto,json,text" default:"auto" placeholder:"FORMAT"`
 
+	// Addresses says how much of a client's address the log and the audit trail have.
+	Addresses LogAddresses `toml:"addresses" enum:"network,full" default:"network" placeholder:"WHICH"`
+
 	// AuditDays is how many days the store keeps a change in the audit trail.
 	AuditDays int `toml:"audit_days" min:"1" max:"36500" default:"400" placeholder:"DAYS"`
 }
+
+// LogAddresses says how much of an address is logged.
+type LogAddresses string
+
+// The values of LogAddresses.
+const (
+	LogNetworks      LogAddresses = "network" // IPv4 /24, IPv6 /48
+	LogFullAddresses LogAddresses = "full"
+)
 
 // LogFormat is the format of a log line.
 type LogFormat string

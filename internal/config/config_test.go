@@ -41,7 +41,7 @@ func standard() Config {
 		Mail:   Mail{PickupDir: "data/pickup", RelayConnections: 4},
 		HTTP:   HTTP{MaxConnections: 8192, MaxPerAddress: 512},
 		Ops:    Ops{Listen: "127.0.0.1:8081"},
-		Log:    Log{Level: slog.LevelInfo, Format: LogAuto, AuditDays: 400},
+		Log:    Log{Level: slog.LevelInfo, Format: LogAuto, Addresses: LogNetworks, AuditDays: 400},
 	}
 }
 
@@ -281,7 +281,7 @@ func TestValues(t *testing.T) {
 		{"a number may have underscores", `http.max_connections = 16_384`, connections, 16384},
 		{
 			"a table may be inline", `log = { level = "error", format = "json" }`,
-			log, Log{slog.LevelError, LogJSON, 400},
+			log, Log{slog.LevelError, LogJSON, LogNetworks, 400},
 		},
 		{"a key may be quoted", `"log" . 'level' = 'debug'`, level, slog.LevelDebug},
 		{"a listener may have port 0", `listen = "localhost:0"`, listen, "localhost:0"},

@@ -74,6 +74,6 @@ func (c Caller) With(ctx context.Context, reason string) (context.Context, error
 		return nil, err
 	}
 	return audit.With(ctx, audit.Cause{
-		Actor: c.Actor, Reason: reason, Net: audit.Network(c.Addr), Request: c.Request,
+		Actor: c.Actor, Reason: reason, Net: audit.AddrText(ctx, c.Addr), Request: c.Request,
 	}), nil
 }

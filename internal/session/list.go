@@ -64,7 +64,7 @@ func (a *Authenticator) EndAllOf(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
 ) error {
 	none := Record{Account: owner.UID, Epoch: owner.Epoch + 1}
-	err := a.deps.Store.EndOthers(byOwner(context.WithoutCancel(ctx)), none, a.deps.Now(),
+	err := a.deps.Store.EndOthers(audit.ByPerson(context.WithoutCancel(ctx), from.Addr, from.Request), none, a.deps.Now(),
 		a.deps.Accounts.SessionEndLimit(owner, account.EndByProof))
 	a.recordEnd(ctx, t, owner, from, "all", err)
 	return err
@@ -111,7 +111,7 @@ func (a *Authenticator) EndOthers(
 	owner.Epoch++
 	next, r := a.issue(t, owner, k.Issued, from)
 	r.How = how
-	err = a.deps.Store.EndOthers(byOwner(context.WithoutCancel(ctx)), r, a.deps.Now(),
+	err = a.deps.Store.EndOthers(audit.ByPerson(context.WithoutCancel(ctx), from.Addr, from.Request), r, a.deps.Now(),
 		a.deps.Accounts.SessionEndLimit(owner, account.EndBySession))
 	a.recordEnd(ctx, t, owner, from, "others", err)
 	if err != nil {

@@ -142,8 +142,3 @@ func (u *uses) writeNotices(ctx context.Context, list []Record, added []Noticed,
 		}
 	}
 }
-
-// byOwner returns a context for changes by the owner of an account.
-func byOwner(ctx context.Context) context.Context {
-	return audit.With(ctx, audit.Cause{Actor: audit.Actor{Kind: audit.Person}})
-}

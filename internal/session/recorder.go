@@ -158,7 +158,7 @@ func (u *uses) write(ctx context.Context, list []Record) error {
 		return cmp.Or(slices.Compare(a.Account[:], b.Account[:]), slices.Compare(a.ID[:], b.ID[:]))
 	})
 	u.makeNotices(list)
-	added, err := u.store.RecordSessions(byOwner(ctx), list)
+	added, err := u.store.RecordSessions(ctx, list)
 	u.writeNotices(ctx, list, added, err)
 	return err
 }

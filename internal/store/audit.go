@@ -84,7 +84,7 @@ func (e *trailEntry) add(tx engine.Tx) error {
 
 // clearPersonal clears what changes of the accounts that have had a user name say of the person, or of all accounts of
 // a tenant if it is empty: the masked addresses of password.not-me, and the names that people gave their passkeys,
-// which earlier versions stored as subjects.
+// which earlier versions stored as subjects. Of whole addresses that people sent requests from, it leaves the networks.
 func clearPersonal(tx engine.Tx, tenant int64, user string) error {
 	const of = ` WHERE tenant = (SELECT host FROM tenant WHERE id = $1) AND (username = $2 OR $2 = '')`
 	if _, err := tx.Exec(`UPDATE audit SET before = '', after = ''`+of+` AND action = $3 AND before <> ''`,
@@ -93,6 +93,26 @@ func clearPersonal(tx engine.Tx, tenant int64, user string) error {
 	}
 	_, err := tx.Exec(`UPDATE audit SET subject = ''`+of+` AND action IN ($3, $4, $5) AND subject <> ''`,
 		tenant, user, string(audit.PasskeyAdd), string(audit.PasskeyRename), string(audit.PasskeyRemove))
+	if err != nil {
+		return err
+	}
+	type from struct {
+		id  int64
+		net string
+	}
+	var whole []from
+	err = tx.Each(func(row engine.Scanner) error {
+		var f from
+		err := row.Scan(&f.id, &f.net)
+		whole = append(whole, f)
+		return err
+	}, `SELECT id, net FROM audit`+of+` AND actor_kind = $3 AND net <> '' AND net NOT LIKE '%/%'`,
+		tenant, user, string(audit.Person))
+	for _, f := range whole {
+		if err == nil {
+			_, err = tx.Exec(`UPDATE audit SET net = $2 WHERE id = $1`, f.id, audit.NetworkOf(f.net))
+		}
+	}
 	return err
 }
 

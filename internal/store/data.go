@@ -139,10 +139,11 @@ func (s *Store) DataChanges(ctx context.Context, a account.Account, host string,
 	limit int) ([]account.DataChange, error) {
 	return listOf(s.engine.Reads(ctx), func(row engine.Scanner, x *account.DataChange) error {
 		var at int64
-		err := row.Scan(&x.ID, &at, &x.Action, &x.Outcome, &x.Before, &x.After, &x.By, &x.Reason)
+		err := row.Scan(&x.ID, &at, &x.Action, &x.Outcome, &x.Before, &x.After, &x.By, &x.Reason, &x.Net)
 		x.At = engine.FromMicros(at)
 		return err
-	}, `SELECT id, at, action, outcome, before, after, actor_kind, reason FROM audit
+	}, `SELECT id, at, action, outcome, before, after, actor_kind, reason,
+		CASE WHEN actor_kind = 'person' THEN net ELSE '' END FROM audit
 		WHERE `+changesOfAccount+` AND id > $4 ORDER BY id LIMIT $5`, host, a.User, a.UID.String(), after, limit)
 }
 

@@ -61,13 +61,14 @@ var dataTables = map[string]struct{ in, out, row string }{
 	},
 	"last_lookup": {in: "account server how at", row: `VALUES ($1, 'marker server', 'marker format', 1)`},
 	"audit": {
-		in: "account username at action outcome before after reason actor_kind",
+		in: "account username at action outcome before after reason actor_kind net",
 		// These name operators, except for the subject, which is empty in a change of an account.
-		out: "id event tenant subject actor actor_id sudo_user",
+		out: "id event tenant subject actor actor_id sudo_user request",
 		row: `(event, at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor,
-				actor_id, sudo_user, reason)
+				actor_id, sudo_user, reason, net)
 			VALUES (x'09', 1, 'marker action', 'marker outcome', 'phone.test', lower(hex($1)), 'ann', '',
-				'marker before', 'marker after', 'marker actor', 'OPERATOR', 'OPERATOR', 'OPERATOR', 'marker reason')`,
+				'marker before', 'marker after', 'person', 'OPERATOR', 'OPERATOR', 'OPERATOR', 'marker reason',
+				'marker audit net')`,
 	},
 }
 

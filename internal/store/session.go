@@ -153,7 +153,8 @@ func (s *Store) RecordSessions(ctx context.Context, list []session.Record) (adde
 			}
 		}
 		for _, x := range added {
-			if err := entry(ctx, audit.NewBrowser, x.New.Notice.Made).of(x.Owner).add(tx); err != nil {
+			by := audit.ByPerson(ctx, x.New.From.Addr, x.New.From.Request)
+			if err := entry(by, audit.NewBrowser, x.New.Notice.Made).of(x.Owner).add(tx); err != nil {
 				return err
 			}
 		}

@@ -38,15 +38,16 @@ type Limits struct {
 // DrainTime is how long Serve waits for requests in progress before it closes their connections.
 const DrainTime = 10 * time.Second
 
-// Serve answers requests on the listener until ctx is done, and then shuts down. It returns nil
-// after a clean shutdown, an error if requests were still in progress after DrainTime, and the
-// listener's error if that fails.
+// Serve answers requests on the listener until ctx is done, and then shuts down. The contexts of
+// requests have the values of ctx. It returns nil after a clean shutdown, an error if requests were
+// still in progress after DrainTime, and the listener's error if that fails.
 func Serve(
 	ctx context.Context, l net.Listener, h http.Handler, limits Limits, log *slog.Logger,
 ) error {
 	limited := limit(l, limits, log)
 	server := &http.Server{
 		Handler:           limited.handler(h),
+		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 		ConnContext:       withConn,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
