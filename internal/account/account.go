@@ -228,6 +228,22 @@ func NewUID(now time.Time) (u UID) {
 	return u
 }
 
+// FirstUID and LastUID return the least and the greatest UID that NewUID may return in the millisecond of a time.
+func FirstUID(at time.Time) UID { return boundUID(at, 0) }
+
+// LastUID is described at FirstUID.
+func LastUID(at time.Time) UID { return boundUID(at, 0xff) }
+
+// boundUID returns a UID with the millisecond of a time, and other bytes that are all the same.
+func boundUID(at time.Time, other byte) UID {
+	const most = 1<<48 - 1 // far in the future
+	u := UID(bytes.Repeat([]byte{other}, len(UID{})))
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(min(max(at.UnixMilli(), 0), most)))
+	copy(u[:6], ms[2:])
+	return u
+}
+
 // signupUID returns the UID of an account that is made with a captcha. Its last half is derived from
 // the captcha's nonce, which is random and known only to the sender of the form, so that the same
 // form can be recognized later.

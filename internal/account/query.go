@@ -6,13 +6,18 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"dialtone/internal/fault"
 )
 
 // Query selects accounts for a list. A zero field selects all.
 type Query struct {
 	States []State `json:"states,omitempty"`
 	Roles  []Role  `json:"roles,omitempty"`
-	// Text is the beginning of the user name, the address or the display name, without regard to case.
+	// Text is the beginning of the user name, the address or the display name, without regard to case: user names are
+	// lower case, and addresses and names are compared in it. An address has its domain in A-labels.
 	Text string `json:"text,omitempty"`
 	// Net has the networks that the signup came from, and is a network that contains them. It has at most 24 bits
 	// for IPv4 and 48 for IPv6: the store has no more of an address.
@@ -22,6 +27,46 @@ type Query struct {
 	Before time.Time `json:"before,omitzero"`
 	// Confirmed is whether the account is confirmed, or nil.
 	Confirmed *bool `json:"confirmed,omitempty"`
+}
+
+// maxQueryText is how many bytes Query.Text may have: as many as a display name.
+const maxQueryText = maxNameBytes
+
+// Check fails with fault.Invalid for a query that makes no sense.
+func (q Query) Check() error {
+	for _, state := range q.States {
+		if !slices.Contains(States, state) {
+			return fault.Field("state", "no account is in the state %q; use waiting, active, disabled or leaving", state)
+		}
+	}
+	for _, role := range q.Roles {
+		if !slices.Contains(Roles, role) {
+			return fault.Field("role", "there is no role %q; use guest, user, siponly or admin", role)
+		}
+	}
+	if len(q.Text) > maxQueryText || !utf8.ValidString(q.Text) || strings.ContainsFunc(q.Text, unicode.IsControl) {
+		return fault.Field("text", "must be one line of text with at most %d bytes", maxQueryText)
+	}
+	if q.Net == (netip.Prefix{}) {
+		return nil
+	}
+	most := 48
+	if q.Net.Addr().Is4() {
+		most = 24
+	}
+	switch {
+	case !q.Net.IsValid() || q.Net != q.Net.Masked() || q.Net.Addr().Is4In6():
+		return fault.Field("net", "must be a network, such as 192.0.2.0/24 or 2001:db8::/32")
+	case q.Net.Bits() > most:
+		return fault.Field("net", "is smaller than what is kept of an address; use at most /24 for IPv4 and /48 for IPv6")
+	}
+	return nil
+}
+
+// Empty reports whether the query selects all accounts.
+func (q Query) Empty() bool {
+	return len(q.States) == 0 && len(q.Roles) == 0 && q.Text == "" && q.Net == (netip.Prefix{}) &&
+		q.Since.IsZero() && q.Before.IsZero() && q.Confirmed == nil
 }
 
 // Page is a part of a list of accounts.

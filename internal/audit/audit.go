@@ -60,6 +60,7 @@ const (
 	AccountDelete   Action = "account.delete"
 	AccountFreeName Action = "account.free-name"
 	AccountFactors  Action = "account.second-factor"
+	AccountBulk     Action = "account.bulk"
 	TenantAdd       Action = "tenant.add"
 	TenantSet       Action = "tenant.set"
 	TenantRemove    Action = "tenant.remove"

@@ -14,6 +14,7 @@ type Store interface {
 	account.PageStore
 	account.Finder
 	audit.Trail
+	BulkStore
 	DetailStore
 	SignupsStore
 	TenantStore

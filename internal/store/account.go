@@ -268,8 +268,7 @@ type update struct {
 // account stays as it is. value is the value that changes, for the audit trail. Phone servers are
 // notified of what, unless it is empty.
 func (s *Store) change(ctx context.Context, action audit.Action, what hook.EventType, tenant int64, user string,
-	now time.Time, value func(account.Account) string,
-	decide func(engine.Tx, *trailEntry, account.Account) (update, error)) (a account.Account, err error) {
+	now time.Time, value func(account.Account) string, decide decision) (a account.Account, err error) {
 	event, e := account.NewUID(now), entry(ctx, action, now)
 	defer s.signalAdded()
 	err = s.tables.Write(func(tx engine.Tx) (_ []phonetables.Subject, err error) {
@@ -279,19 +278,13 @@ func (s *Store) change(ctx context.Context, action audit.Action, what hook.Event
 		if err := checkVersion(ctx, tx, e, a); err != nil {
 			return nil, err
 		}
-		before := value(a)
-		u, err := decide(tx, e, a)
-		if err != nil || u.set == "" {
+		before := a
+		var changed bool
+		a, changed, err = changeLocked(tx, a, e, what, event, now, decide)
+		if err != nil || !changed {
 			return nil, err
 		}
-		a, err = scanAccount(tx.Row(`UPDATE account SET `+u.set+` WHERE uid = $1 RETURNING `+accountColumns,
-			append([]any{a.UID[:]}, u.args...)...))
-		if err == nil && what != "" {
-			err = insertAccountNotifications(tx, what, event, a.UID[:], now)
-		}
-		if err == nil {
-			err = e.of(a).values(before, value(a)).add(tx)
-		}
+		err = e.of(a).values(value(before), value(a)).add(tx)
 		return []phonetables.Subject{phonetables.Account(a.UID)}, err
 	})
 	return a, err
@@ -307,6 +300,25 @@ func checkVersion(ctx context.Context, tx engine.Tx, e *trailEntry, a account.Ac
 		}
 	}
 	return err
+}
+
+// decision returns the change of an account, as it is before that.
+type decision func(engine.Tx, *trailEntry, account.Account) (update, error)
+
+// changeLocked makes a change of an account that the transaction has locked, but for its entry in the trail, and returns the
+// account as it is then.
+func changeLocked(tx engine.Tx, a account.Account, e *trailEntry, what hook.EventType, event account.UID, now time.Time,
+	decide decision) (after account.Account, changed bool, err error) {
+	u, err := decide(tx, e, a)
+	if err != nil || u.set == "" {
+		return a, false, err
+	}
+	a, err = scanAccount(tx.Row(`UPDATE account SET `+u.set+` WHERE uid = $1 RETURNING `+accountColumns,
+		append([]any{a.UID[:]}, u.args...)...))
+	if err == nil && what != "" {
+		err = insertAccountNotifications(tx, what, event, a.UID[:], now)
+	}
+	return a, true, err
 }
 
 // lockAccount returns a live account, which no other transaction changes until this one ends. On
@@ -386,18 +398,19 @@ const free = `held = FALSE, leaving = NULL`
 
 // Enable implements account.Store.
 func (s *Store) Enable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	return s.change(ctx, audit.AccountEnable, "", tenant, user, now, stateOf,
-		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
-			switch {
-			case a.Held && a.Pending():
-				return setState(e, account.Waiting, free), nil
-			case a.Held:
-				return setState(e, account.Active, free), nil
-			case a.Pending() && !tx.Repeated(): // otherwise an earlier run may have enabled it
-				return update{}, account.ErrWaiting
-			}
-			return update{}, nil
-		})
+	return s.change(ctx, audit.AccountEnable, "", tenant, user, now, stateOf, enable)
+}
+
+func enable(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
+	switch {
+	case a.Held && a.Pending():
+		return setState(e, account.Waiting, free), nil
+	case a.Held:
+		return setState(e, account.Active, free), nil
+	case a.Pending() && !tx.Repeated(): // otherwise an earlier run may have enabled it
+		return update{}, account.ErrWaiting
+	}
+	return update{}, nil
 }
 
 // EnableNow implements account.Store.
@@ -413,23 +426,24 @@ func (s *Store) EnableNow(ctx context.Context, tenant int64, user string, now ti
 
 // Disable implements account.Store.
 func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	return s.change(ctx, audit.AccountDisable, hook.AccountDisabled, tenant, user, now, stateOf,
-		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
-			// A program of an earlier version that ended a hold may have left the time when it was to be erased.
-			const more = `held = TRUE, epoch = epoch + 1, leaving = CASE WHEN held THEN leaving END`
-			// Links in messages about changes, and reset links, do not outlive it.
-			const statement = `DELETE FROM link WHERE account = $1 AND kind <> $2`
-			if _, err := tx.Exec(statement, a.UID[:], olderLink); err != nil {
-				return update{}, err
-			}
-			// Of an account that an older program disabled, nothing is known that could be kept. One that is leaving
-			// is erased all the same, and its owner can no longer stay.
-			if a.State() != account.Disabled || a.Set.State != account.Disabled && e.Reason != "" {
-				return setState(e, account.Disabled, more), nil
-			}
-			// It keeps the time, the operator, and the reason unless there is another one.
-			return update{`set_why = $2, ` + more, []any{cmp.Or(e.Reason, a.Set.Reason)}}, nil
-		})
+	return s.change(ctx, audit.AccountDisable, hook.AccountDisabled, tenant, user, now, stateOf, disable)
+}
+
+func disable(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
+	// A program of an earlier version that ended a hold may have left the time when it was to be erased.
+	const more = `held = TRUE, epoch = epoch + 1, leaving = CASE WHEN held THEN leaving END`
+	// Links in messages about changes, and reset links, do not outlive it.
+	const statement = `DELETE FROM link WHERE account = $1 AND kind <> $2`
+	if _, err := tx.Exec(statement, a.UID[:], olderLink); err != nil {
+		return update{}, err
+	}
+	// Of an account that an older program disabled, nothing is known that could be kept. One that is leaving
+	// is erased all the same, and its owner can no longer stay.
+	if a.State() != account.Disabled || a.Set.State != account.Disabled && e.Reason != "" {
+		return setState(e, account.Disabled, more), nil
+	}
+	// It keeps the time, the operator, and the reason unless there is another one.
+	return update{`set_why = $2, ` + more, []any{cmp.Or(e.Reason, a.Set.Reason)}}, nil
 }
 
 // SetRole implements account.Store.
@@ -456,19 +470,24 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		if err := checkVersion(ctx, tx, e, a); err != nil {
 			return nil, err
 		}
-		return s.erase(tx, a, event, e, now)
+		subject, err := erase(tx, a, event, e, now)
+		if err == nil {
+			err = e.add(tx)
+		}
+		return subject, err
 	})
 }
 
 // erase removes all that is known of an account, and keeps the name of one that was active. event is the id of
-// the notifications for phone servers.
-func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *trailEntry,
+// the notifications for phone servers. e becomes the entry for the trail, which the caller adds.
+func erase(tx engine.Tx, a account.Account, event account.UID, e *trailEntry,
 	now time.Time) ([]phonetables.Subject, error) {
 	if a.Pending() {
 		if _, err := tx.Exec(`DELETE FROM account WHERE uid = $1`, a.UID[:]); err != nil {
 			return nil, err
 		}
-		return nil, e.of(a).values(stateOf(a), "").add(tx)
+		e.of(a).values(stateOf(a), "")
+		return nil, nil
 	}
 	if _, err := tx.Exec(`UPDATE account SET closed = $1, name = '', email = '', credential = $3,
 		has_sha256 = FALSE, token = NULL, lang = 'en', confirmed = NULL, epoch = epoch + 1, set_state = '',
@@ -489,8 +508,8 @@ func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *tra
 	if err := clearPersonal(tx, a.Tenant, a.User); err != nil {
 		return nil, err
 	}
-	err := e.of(a).values(stateOf(a), string(account.Closed)).add(tx)
-	return []phonetables.Subject{phonetables.Account(a.UID)}, err
+	e.of(a).values(stateOf(a), string(account.Closed))
+	return []phonetables.Subject{phonetables.Account(a.UID)}, nil
 }
 
 // ClosedNames implements account.Store.

@@ -67,6 +67,11 @@ func (e *trailEntry) add(tx engine.Tx) error {
 	if err := tx.Lock(trailLock); err != nil {
 		return err
 	}
+	return e.insert(tx)
+}
+
+// insert is add in a transaction that has trailLock.
+func (e *trailEntry) insert(tx engine.Tx) error {
 	if e.Tenant == "" && e.tenant != 0 {
 		if err := tx.Row(`SELECT host FROM tenant WHERE id = $1`, e.tenant).Scan(&e.Tenant); err != nil {
 			return err

@@ -141,7 +141,11 @@ func (s *Store) EraseOverdue(ctx context.Context, was account.Account, by, now t
 			return nil, nil
 		}
 		erased = true
-		return s.erase(tx, a, event, e, now)
+		subject, err := erase(tx, a, event, e, now)
+		if err == nil {
+			err = e.add(tx)
+		}
+		return subject, err
 	})
 	return erased && err == nil, err
 }

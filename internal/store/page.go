@@ -1,49 +1,445 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"database/sql"
 	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/store/engine"
 )
 
-// pageScan is how many accounts are looked at for one page.
-const pageScan = 10_000
+// scanLimits say how many accounts are looked at for one page, so that it takes a bounded time.
+type scanLimits struct {
+	first int // at first; most pages need no more
+	all   int // about
+	// small is how many accounts a tenant may have, with the names that deleted accounts keep, so that all are looked
+	// at for each page. Other accounts are not, among which such a tenant may have few.
+	small int
+}
+
+var defaultScan = scanLimits{250, 20_000, 2000}
+
+// LimitScan changes how many accounts are looked at for a page: at first, in all, and of a tenant that has no more. It
+// is for tests, and is called before Page.
+func (s *Store) LimitScan(first, all, small int) { s.scan = scanLimits{first, all, small} }
+
+const (
+	// rejectedCost is how much longer it takes to look at an account that the database does not leave out.
+	rejectedCost = 4
+	// maxPage is the limit of Page on limit.
+	maxPage = 1000
+)
+
+// The phases of a list. The one without text, and the last one with it, is by UID.
+const (
+	phaseUser  = 'u' // the user name begins with the text
+	phaseEmail = 'e' // the address does
+	phaseUID   = 'i'
+)
+
+// pageKey is a position in a list: that of an account, which need not be there any more.
+type pageKey struct {
+	phase byte
+	uid   account.UID
+	text  string // the user name in phaseUser, or the address in lower case in phaseEmail
+}
+
+// startOf returns the position before all accounts of a phase.
+func startOf(phase byte) pageKey {
+	k := pageKey{phase: phase}
+	if phase == phaseUID {
+		k.uid = account.UID(bytes.Repeat([]byte{0xff}, len(k.uid)))
+	}
+	return k
+}
+
+var errCursor = fault.Field("cursor", "this is not a cursor of this list; begin with the first page")
+
+// queryMark is what the cursors of a list begin with. It depends on what their meaning depends on.
+func queryMark(tenant int64, q account.Query) []byte {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %q", tenant, strings.ToLower(q.Text)))
+	return sum[:6]
+}
+
+// encode returns a cursor.
+func (k pageKey) encode(mark []byte) string {
+	b := append(bytes.Clone(mark), k.phase)
+	b = append(b, k.uid[:]...)
+	return base64.RawURLEncoding.EncodeToString(append(b, k.text...))
+}
+
+// parseKey parses what encode returned.
+func parseKey(text string, mark []byte) (k pageKey, err error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(b) < len(mark)+1+len(k.uid) || !bytes.HasPrefix(b, mark) {
+		return k, errCursor
+	}
+	b = b[len(mark):]
+	k.phase, k.uid, k.text = b[0], account.UID(b[1:1+len(k.uid)]), string(b[1+len(k.uid):])
+	if k.phase == phaseUID && k.text != "" || !utf8.ValidString(k.text) || strings.Contains(k.text, "\x00") {
+		return k, errCursor
+	}
+	return k, nil
+}
+
+// where builds the condition of a statement.
+type where struct {
+	terms []string
+	args  []any
+}
+
+// arg adds an argument and returns its placeholder.
+func (w *where) arg(v any) string {
+	w.args = append(w.args, v)
+	return "$" + strconv.Itoa(len(w.args))
+}
+
+// and adds a term, in which each %s stands for the placeholder of a value.
+func (w *where) and(term string, values ...any) {
+	names := make([]any, len(values))
+	for i, v := range values {
+		names[i] = w.arg(v)
+	}
+	w.terms = append(w.terms, fmt.Sprintf(term, names...))
+}
+
+func (w *where) String() string { return strings.Join(w.terms, " AND ") }
+
+// clone returns a copy to which terms can be added.
+func (w *where) clone() *where {
+	return &where{append([]string(nil), w.terms...), append([]any(nil), w.args...)}
+}
+
+// prefixed adds the term that a text in lower case begins with a prefix.
+func (w *where) prefixed(expr, prefix string) {
+	w.and(expr+` >= %s AND `+expr+` < %s`, prefix, afterPrefix(prefix))
+}
+
+// afterPrefix returns a text after all that begin with a prefix.
+func afterPrefix(prefix string) string { return prefix + "\U0010FFFF" }
+
+// matching adds the live accounts that a query selects, as far as the database can tell that easily, but for its
+// text. It is a superset.
+func (w *where) matching(q account.Query, now time.Time) {
+	w.and(`closed IS NULL AND (activated IS NOT NULL OR expires > %s)`, engine.Micros(now))
+	if len(q.States) > 0 {
+		states := make([]string, len(q.States))
+		for i, state := range q.States {
+			states[i] = inState[state]
+		}
+		w.and(`(` + strings.Join(states, ` OR `) + `)`)
+	}
+	if len(q.Roles) > 0 {
+		roles := make([]string, len(q.Roles))
+		for i, role := range q.Roles {
+			roles[i] = w.arg(string(role))
+		}
+		w.and(`role IN (` + strings.Join(roles, `, `) + `)`)
+	}
+	if q.Net.IsValid() {
+		switch prefix, whole := netPrefix(q.Net); {
+		case whole:
+			w.and(`signup_net = %s`, prefix)
+		case prefix != "":
+			w.prefixed(`signup_net`, prefix)
+		default:
+			w.and(`signup_net <> ''`)
+		}
+	}
+	if !q.Since.IsZero() {
+		w.and(`created >= %s`, engine.Micros(q.Since))
+	}
+	if !q.Before.IsZero() {
+		w.and(`created < %s`, engine.Micros(q.Before))
+	}
+	if q.Confirmed != nil {
+		w.and(`(confirmed IS NOT NULL) = %s`, *q.Confirmed)
+	}
+}
+
+// named adds the accounts whose name begins with a text, as far as the database can tell. It is a superset: the
+// database knows upper and lower case of ASCII only. The letters i and k are the lower case of others too.
+func (w *where) named(text string) {
+	var pattern strings.Builder
+	for _, r := range text {
+		switch {
+		case r >= utf8.RuneSelf || r == 'i' || r == 'k':
+			pattern.WriteByte('_')
+		case r == '%' || r == '_' || r == '\\':
+			pattern.WriteByte('\\')
+			fallthrough
+		default:
+			pattern.WriteRune(r)
+		}
+	}
+	w.and(`lower(name) LIKE %s ESCAPE '\'`, pattern.String()+"%")
+}
+
+// netPrefix returns how the networks within one begin, as audit.Network writes them. If whole is true, it is the only
+// one.
+func netPrefix(n netip.Prefix) (prefix string, whole bool) {
+	a := n.Addr()
+	if a.Is4() {
+		if n.Bits() == 24 {
+			return n.String(), true
+		}
+		for _, octet := range a.AsSlice()[:n.Bits()/8] {
+			prefix += strconv.Itoa(int(octet)) + "."
+		}
+		return prefix, false
+	}
+	if n.Bits() == 48 {
+		return n.String(), true
+	}
+	for i, groups := 0, a.As16(); i < n.Bits()/16; i++ {
+		group := binary.BigEndian.Uint16(groups[2*i:])
+		if group == 0 { // it may be written as ::
+			break
+		}
+		prefix += strconv.FormatUint(uint64(group), 16) + ":"
+	}
+	return prefix, false
+}
+
+// uidRange returns the UIDs of accounts that signed up at the times of a query, both inclusive.
+func uidRange(q account.Query) (least, greatest account.UID) {
+	greatest = startOf(phaseUID).uid
+	if !q.Since.IsZero() {
+		least = account.FirstUID(q.Since)
+	}
+	if !q.Before.IsZero() {
+		greatest = account.LastUID(q.Before)
+	}
+	return least, greatest
+}
 
 // Page implements account.PageStore.
 func (s *Store) Page(ctx context.Context, tenant int64, q account.Query, next string, limit int,
-	now time.Time) (p account.Page, err error) {
-	last := account.UID{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	now time.Time) (page account.Page, err error) {
+	if err := q.Check(); err != nil {
+		return page, err
+	}
+	phases := []byte{phaseUID}
+	if q.Text != "" {
+		phases = []byte{phaseUser, phaseEmail, phaseUID}
+	}
+	mark, at := queryMark(tenant, q), startOf(phases[0])
 	if next != "" {
-		b, err := base64.RawURLEncoding.DecodeString(next)
-		if err != nil || len(b) != len(last) {
-			return p, fault.Field("cursor", "this is not a cursor of this list; begin with the first page")
+		if at, err = parseKey(next, mark); err != nil {
+			return page, err
 		}
-		last = account.UID(b)
+		i := bytes.IndexByte(phases, at.phase)
+		if i < 0 {
+			return page, errCursor
+		}
+		phases = phases[i:]
 	}
-	scanned := 0
-	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
-		a, err := scanAccount(row)
+	p := &pager{
+		q: s.engine.Reads(ctx), tenant: tenant, query: q, text: strings.ToLower(q.Text), now: now,
+		limit: min(max(limit, 1), maxPage), scanLimits: s.scan, budget: s.scan.all,
+	}
+	for i, phase := range phases {
+		if i > 0 {
+			at = startOf(phase)
+		}
+		end := false
+		if len(p.list) < p.limit && p.budget > 0 {
+			if at, end, err = p.scan(at); err != nil {
+				return page, err
+			}
+		}
+		if !end {
+			return account.Page{Accounts: p.list, Next: at.encode(mark)}, nil
+		}
+	}
+	return account.Page{Accounts: p.list}, nil
+}
+
+// pager makes one page.
+type pager struct {
+	q      engine.Querier
+	tenant int64
+	query  account.Query
+	text   string // that of the query in lower case
+	now    time.Time
+	limit  int
+	scanLimits
+	budget int // how many more accounts may be looked at
+	list   []account.Account
+}
+
+// scan adds the accounts of a phase after a position, until the page is full or the budget used up. It returns the
+// position to go on from, and whether there are no more accounts in this phase.
+func (p *pager) scan(at pageKey) (next pageKey, end bool, err error) {
+	if at.phase == phaseUID {
+		small, err := p.isSmall()
 		if err != nil {
-			return err
+			return at, false, err
 		}
-		scanned++
-		if len(p.Accounts) == limit {
-			p.Next = base64.RawURLEncoding.EncodeToString(last[:])
-			return nil
+		if small {
+			return p.read(at, nil, true)
 		}
-		last = a.UID
-		if q.Matches(a) {
-			p.Accounts = append(p.Accounts, a)
-		}
-		return nil
-	}, `SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND uid < $3 AND `+live+` ORDER BY uid DESC LIMIT $4`,
-		engine.Micros(now), tenant, last[:], pageScan)
-	if scanned == pageScan {
-		p.Next = base64.RawURLEncoding.EncodeToString(last[:])
 	}
-	return p, err
+	for size := p.first; ; size *= 8 {
+		size = min(size, p.budget)
+		bound, err := p.bound(at, size)
+		if err != nil {
+			return at, false, err
+		}
+		p.budget -= size
+		if at, end, err = p.read(at, bound, false); err != nil || !end || bound == nil {
+			return at, end, err
+		}
+		at = *bound
+		if len(p.list) == p.limit || p.budget <= 0 {
+			return at, false, nil
+		}
+	}
+}
+
+// isSmall reports whether the tenant has at most scanLimits.small accounts.
+func (p *pager) isSmall() (bool, error) {
+	var user string
+	err := p.q.Row(`SELECT username FROM account WHERE tenant = $1 ORDER BY username LIMIT 1 OFFSET `+
+		strconv.Itoa(p.small), p.tenant).Scan(&user)
+	if errors.Is(err, sql.ErrNoRows) {
+		return true, nil
+	}
+	return false, err
+}
+
+// order is the order of a phase.
+func (p *pager) order(phase byte) string {
+	switch phase {
+	case phaseUser:
+		return `username`
+	case phaseEmail:
+		return `lower(email), uid`
+	default:
+		return `uid DESC`
+	}
+}
+
+// candidates returns the condition for the accounts of a phase after a position: those that a scan looks at, of any
+// tenant in phaseUID.
+func (p *pager) candidates(at pageKey) *where {
+	w := new(where)
+	switch at.phase {
+	case phaseUser:
+		w.and(`tenant = %s`, p.tenant)
+		w.prefixed(`username`, p.text)
+		w.and(`username > %s`, at.text)
+	case phaseEmail:
+		w.and(`tenant = %s AND closed IS NULL`, p.tenant)
+		w.prefixed(`lower(email)`, p.text)
+		w.and(`lower(email) >= %s AND (lower(email) > %s OR uid > %s)`, at.text, at.text, at.uid[:])
+	default:
+		least, greatest := uidRange(p.query)
+		w.and(`uid >= %s AND uid <= %s AND uid < %s`, least[:], greatest[:], at.uid[:])
+	}
+	return w
+}
+
+// bound returns the position of the last of the next n candidates, or nil if there are fewer.
+func (p *pager) bound(at pageKey, n int) (*pageKey, error) {
+	w, k := p.candidates(at), pageKey{phase: at.phase}
+	var uid []byte
+	columns, dst := `uid`, []any{&uid}
+	switch at.phase {
+	case phaseUser:
+		columns, dst = `username`, []any{&k.text}
+	case phaseEmail:
+		columns, dst = `lower(email), uid`, []any{&k.text, &uid}
+	}
+	err := p.q.Row(`SELECT `+columns+` FROM account WHERE `+w.String()+` ORDER BY `+p.order(at.phase)+
+		` LIMIT 1 OFFSET `+strconv.Itoa(n-1), w.args...).Scan(dst...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	copy(k.uid[:], uid)
+	return &k, err
+}
+
+// read adds the accounts of a phase after a position and up to another one, or all if that is nil. It returns the
+// position of the last one if the page is full and there are more, or the budget was used up.
+func (p *pager) read(at pageKey, bound *pageKey, small bool) (next pageKey, end bool, err error) {
+	for {
+		w := p.candidates(at)
+		if bound != nil {
+			switch at.phase {
+			case phaseUser:
+				w.and(`username <= %s`, bound.text)
+			case phaseEmail:
+				w.and(`lower(email) <= %s AND (lower(email) < %s OR uid <= %s)`, bound.text, bound.text, bound.uid[:])
+			default:
+				w.and(`uid >= %s`, bound.uid[:])
+			}
+		}
+		w.matching(p.query, p.now)
+		if at.phase != phaseUser && p.text != "" {
+			w.and(`NOT (username >= %s AND username < %s)`, p.text, afterPrefix(p.text))
+		}
+		from := `account`
+		with := ``
+		if at.phase == phaseUID {
+			if p.text != "" {
+				w.and(`NOT (lower(email) >= %s AND lower(email) < %s)`, p.text, afterPrefix(p.text))
+				w.named(p.text)
+			}
+			if small {
+				from = `own`
+				with = `WITH own AS MATERIALIZED (SELECT * FROM account WHERE tenant = ` + w.arg(p.tenant) +
+					` ORDER BY username LIMIT ` + strconv.Itoa(p.small) + `) `
+			} else {
+				w.and(`+tenant = %s`, p.tenant) // without the index on tenant
+			}
+		}
+		want := max(p.limit-len(p.list)+1, 50)
+		var found []account.Account
+		err := p.q.Each(func(row engine.Scanner) error {
+			a, err := scanAccount(row)
+			found = append(found, a)
+			return err
+		}, with+`SELECT `+accountColumns+` FROM `+from+` WHERE `+w.String()+` ORDER BY `+p.order(at.phase)+
+			` LIMIT `+w.arg(want), w.args...)
+		if err != nil {
+			return at, false, err
+		}
+		for _, a := range found {
+			key := pageKey{at.phase, a.UID, ``}
+			switch at.phase {
+			case phaseUser:
+				key.text = a.User
+			case phaseEmail:
+				key.text = strings.ToLower(a.Email)
+			}
+			switch matches := p.query.Matches(a); {
+			case matches && len(p.list) == p.limit:
+				return at, false, nil
+			case matches:
+				p.list = append(p.list, a)
+			default:
+				p.budget -= rejectedCost
+			}
+			at = key
+		}
+		if len(found) < want {
+			return at, true, nil
+		}
+		if p.budget <= 0 {
+			return at, false, nil
+		}
+	}
 }

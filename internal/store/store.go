@@ -43,12 +43,13 @@ type Store struct {
 	grouper admission.Grouper
 
 	takeOver takeOver
+	scan     scanLimits
 }
 
 // New returns a store on an engine, with the tables for phone servers that belong to it. The engine
 // was opened with a check by SealCheck.
 func New(e engine.Engine, tables *phonetables.Tables) *Store {
-	s := &Store{engine: e, tables: tables, added: make(chan struct{}, 1)}
+	s := &Store{engine: e, tables: tables, added: make(chan struct{}, 1), scan: defaultScan}
 	s.node, _ = e.(engine.Node)
 	s.grouper, _ = e.(admission.Grouper)
 	return s

@@ -2,7 +2,7 @@
 //
 // They are written in terms of the interfaces that the program uses: account.Store, outbox.Store,
 // tenant.Store, session.Store, sipserver.AdminStore, sipserver.Store, hook.Store, hook.Queue,
-// delivery.Store, delivery.KeyStore, delivery.OrphanStore and audit.Trail. No test knows the engine,
+// delivery.Store, delivery.KeyStore, delivery.OrphanStore, audit.Trail and operator.BulkStore. No test knows the engine,
 // and a store that passes all tests can replace any other.
 //
 // Run and RunExport run the tests, each on an empty store. Linearizable checks the answers of a
@@ -48,6 +48,7 @@ type Store interface {
 	delivery.KeyStore
 	delivery.OrphanStore
 	audit.Trail
+	operators.BulkStore
 	operators.DetailStore
 	operators.SignupsStore
 }
@@ -77,6 +78,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Replaced addresses", replacedEmailTests}, {"Limits of an owner", ownerLimitTests},
 		{"Messages about wrong codes", wrongCodeTests}, {"A message about data", dataTests},
 		{"Changes of an account", dataChangeTests},
+		{"Pages of accounts", pageTests}, {"Bulk changes", bulkTests},
 		{"Added accounts", addedTests}, {"Messages sent again", sentAgainTests},
 		{"Names and sessions by an operator", renameTests}, {"What an operator sees", detailTests},
 		{"Who can sign up", signupModeTests},

@@ -1,0 +1,348 @@
+package operator
+
+import (
+	"context"
+	"encoding/hex"
+	"slices"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/tenant"
+)
+
+// A bulk change is a change of all accounts of a tenant that a query selects.
+//
+//	counting --all counted--> ready --RunBulk--> running --> done
+//	     |                      |                   |
+//	     +----CancelBulk--------+-------------------+--> cancelled, failed
+//
+// Accounts that sign up after its start do not belong to it, nor do those that the action does not change. The
+// account of the caller never does, and others with the role admin do only if the query names that role. An account
+// that no longer belongs to it when its turn comes stays as it is. It never changes more accounts than were counted.
+//
+// Servers count and change in the background (WorkBulk), in short transactions. Each has the changes of some
+// accounts, what the change of one account has with it (the audit trail, notifications of phone servers, exported
+// tables), and how far the bulk change is. So after a crash it goes on where it was.
+
+// BulkID is the ID of a bulk change. IDs of later ones are greater.
+type BulkID account.UID
+
+func (id BulkID) String() string { return account.UID(id).String() }
+
+// ParseBulkID parses what String returns. It fails with fault.NotFound.
+func ParseBulkID(text string) (id BulkID, err error) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(id) {
+		return id, ErrNoBulk
+	}
+	return BulkID(b), nil
+}
+
+// BulkAction is what a bulk change does with each account. Its values are stored and published.
+type BulkAction string
+
+// The actions.
+const (
+	BulkDisable BulkAction = "disable"
+	BulkEnable  BulkAction = "enable" // only accounts in the state account.Disabled
+	BulkDelete  BulkAction = "delete"
+)
+
+// BulkActions are all actions.
+var BulkActions = []BulkAction{BulkDisable, BulkEnable, BulkDelete}
+
+// BulkState is the state of a bulk change. Its values are stored and published.
+type BulkState string
+
+// The states.
+const (
+	BulkCounting  BulkState = "counting" // accounts are being counted
+	BulkReady     BulkState = "ready"    // they were counted, and RunBulk may start the change
+	BulkRunning   BulkState = "running"
+	BulkDone      BulkState = "done"
+	BulkCancelled BulkState = "cancelled" // before all accounts were changed
+	BulkFailed    BulkState = "failed"    // before all accounts were changed; Bulk.Failure says why
+)
+
+// Ended reports whether a bulk change in this state changes no more accounts.
+func (s BulkState) Ended() bool { return s == BulkDone || s == BulkCancelled || s == BulkFailed }
+
+// BulkMaxAge is how long after it was counted a bulk change may be started.
+const BulkMaxAge = time.Hour
+
+// BulkMoreFound is why a bulk change failed that had more accounts to change than were counted.
+const BulkMoreFound = "more accounts match than were counted; those that were counted first are changed"
+
+// ErrNoBulk is returned for a bulk change that does not exist, or is of another tenant.
+var ErrNoBulk = fault.New(fault.NotFound, "there is no such bulk change")
+
+// Bulk is a bulk change.
+type Bulk struct {
+	ID     BulkID
+	Tenant int64
+	Action BulkAction
+	Query  account.Query
+	// Through is the greatest UID that an account can have that belongs to it.
+	Through account.UID
+	State   BulkState
+	// Position is the UID up to which accounts were counted or changed, in the state counting or running.
+	Position account.UID
+	// Found is how many accounts were counted, and Done how many were changed.
+	Found, Done int64
+	// Made is when it was started, and Changed when it last changed.
+	Made, Changed time.Time
+	// Cause is who started it and why, and is the cause of each change.
+	Cause audit.Cause
+	// Lease is until when a server has claimed it.
+	Lease time.Time
+	// Failure says why it failed, or is empty.
+	Failure string
+}
+
+// Includes reports whether a live account belongs to the bulk change.
+func (b Bulk) Includes(a account.Account) bool {
+	switch {
+	case a.Tenant != b.Tenant, slices.Compare(a.UID[:], b.Through[:]) > 0, !b.Query.Matches(a):
+		return false
+	case a.Role == account.Admin && !slices.Contains(b.Query.Roles, account.Admin):
+		return false
+	case b.Cause.Actor.Kind == audit.Admin && b.Cause.Actor.ID == a.UID.String():
+		return false
+	}
+	switch b.Action {
+	case BulkDisable:
+		return a.State() != account.Disabled
+	case BulkEnable:
+		return a.State() == account.Disabled
+	case BulkDelete:
+		return true
+	}
+	return false
+}
+
+// BulkStore keeps bulk changes.
+type BulkStore interface {
+	// AddBulk adds a bulk change.
+	AddBulk(ctx context.Context, b Bulk) error
+	// Bulk returns a bulk change of a tenant. It fails with ErrNoBulk.
+	Bulk(ctx context.Context, tenant int64, id BulkID) (Bulk, error)
+	// Bulks returns the newest bulk changes of a tenant, newest first.
+	Bulks(ctx context.Context, tenant int64, limit int) ([]Bulk, error)
+	// RunBulk runs a bulk change that is ready, and adds that to the audit trail, with the cause that audit.CauseOf
+	// returns for ctx. It fails with ErrNoBulk, and with fault.Conflict if the bulk change is not ready, or found is
+	// not its Found, or it was counted before since. One that is running already stays as it is.
+	RunBulk(ctx context.Context, tenant int64, id BulkID, found int64, since, now time.Time) (Bulk, error)
+	// CancelBulk ends a bulk change. Accounts that it has changed stay so. It changes nothing of one that has ended.
+	// It fails with ErrNoBulk.
+	CancelBulk(ctx context.Context, tenant int64, id BulkID, now time.Time) (Bulk, error)
+
+	// ClaimBulk claims the oldest bulk change that is counting or running and that nobody has claimed, until a time.
+	// Of concurrent calls one gets it. It fails with ErrNoBulk if there is none.
+	ClaimBulk(ctx context.Context, now, until time.Time) (Bulk, error)
+	// WorkBulk counts or changes up to limit more accounts of a bulk change that was claimed, in one transaction, and
+	// extends the claim. It returns the bulk change as it is then. The last count makes it ready, and a change that
+	// was not counted makes it failed. It changes nothing if the bulk change is no longer as it is given.
+	WorkBulk(ctx context.Context, b Bulk, limit int, now, until time.Time) (Bulk, error)
+	// EndBulk makes a bulk change done of which WorkBulk has changed the last account.
+	EndBulk(ctx context.Context, b Bulk, now time.Time) error
+	// ReleaseBulk ends a claim, so that others need not wait until it ends.
+	ReleaseBulk(ctx context.Context, b Bulk) error
+	// RemoveBulks removes bulk changes that neither count nor run and have not changed since a time.
+	RemoveBulks(ctx context.Context, before time.Time) error
+	// Erase overwrites what is left of deleted accounts in the database.
+	Erase(ctx context.Context) error
+}
+
+// StartBulk starts to count the accounts for a bulk change. It fails with fault.Invalid for an action, a reason or a
+// query, also one that selects all accounts.
+func (s *Service) StartBulk(ctx context.Context, c Caller, t *tenant.Tenant, action BulkAction, q account.Query,
+	reason string) (Bulk, error) {
+	if err := c.Check(AccountsWrite, t); err != nil {
+		return Bulk{}, err
+	}
+	ctx, err := c.With(ctx, reason)
+	if err != nil {
+		return Bulk{}, err
+	}
+	if !slices.Contains(BulkActions, action) {
+		return Bulk{}, fault.Field("action", "there is no bulk change %q; use disable, enable or delete", action)
+	}
+	if err := q.Check(); err != nil {
+		return Bulk{}, err
+	}
+	if q.Empty() {
+		return Bulk{}, fault.New(fault.Invalid, "this would change all accounts; choose some by at least one filter")
+	}
+	now := s.deps.Now()
+	b := Bulk{
+		ID: BulkID(account.NewUID(now)), Tenant: t.ID, Action: action, Query: q, Through: account.LastUID(now),
+		State: BulkCounting, Made: now, Changed: now, Cause: audit.CauseOf(ctx),
+	}
+	return b, s.deps.Store.AddBulk(ctx, b)
+}
+
+// Bulk returns a bulk change. It fails with ErrNoBulk.
+func (s *Service) Bulk(ctx context.Context, c Caller, t *tenant.Tenant, id BulkID) (Bulk, error) {
+	if err := c.Check(AccountsRead, t); err != nil {
+		return Bulk{}, err
+	}
+	return s.deps.Store.Bulk(ctx, t.ID, id)
+}
+
+// Bulks returns the newest bulk changes of a tenant, newest first.
+func (s *Service) Bulks(ctx context.Context, c Caller, t *tenant.Tenant, limit int) ([]Bulk, error) {
+	if err := c.Check(AccountsRead, t); err != nil {
+		return nil, err
+	}
+	return s.deps.Store.Bulks(ctx, t.ID, limit)
+}
+
+// PreviewBulk returns up to limit of the accounts that belong to a bulk change, in the order of List. It looks at a
+// limited number of accounts, and may return fewer than there are. It fails with ErrNoBulk.
+func (s *Service) PreviewBulk(ctx context.Context, c Caller, t *tenant.Tenant, id BulkID,
+	limit int) (list []account.Account, err error) {
+	b, err := s.Bulk(ctx, c, t, id)
+	if err != nil {
+		return nil, err
+	}
+	const pages = 20 // of about 10 ms
+	next := ""
+	for range pages {
+		p, err := s.deps.Store.Page(ctx, t.ID, b.Query, next, limit, s.deps.Now())
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range p.Accounts {
+			if b.Includes(a) {
+				list = append(list, a)
+			}
+		}
+		if next = p.Next; next == "" || len(list) >= limit {
+			break
+		}
+	}
+	return list[:min(len(list), limit)], nil
+}
+
+// RunBulk starts the change of the accounts that were counted. The caller repeats how many they are. It fails with
+// ErrNoBulk, and with fault.Conflict if the number is another one, if the bulk change is not ready or was counted more
+// than BulkMaxAge ago, or if somebody else started it.
+func (s *Service) RunBulk(ctx context.Context, c Caller, t *tenant.Tenant, id BulkID, count int64) (Bulk, error) {
+	if err := c.Check(AccountsWrite, t); err != nil {
+		return Bulk{}, err
+	}
+	b, err := s.deps.Store.Bulk(ctx, t.ID, id)
+	if err != nil {
+		return Bulk{}, err
+	}
+	if b.Cause.Actor != c.Actor {
+		return Bulk{}, fault.New(fault.Conflict, "this bulk change was started by %s; start one of your own",
+			b.Cause.Actor)
+	}
+	ctx, err = c.With(ctx, b.Cause.Reason)
+	if err != nil {
+		return Bulk{}, err
+	}
+	now := s.deps.Now()
+	return s.deps.Store.RunBulk(ctx, t.ID, id, count, now.Add(-BulkMaxAge), now)
+}
+
+// CancelBulk ends a bulk change. The accounts that it has changed stay so. It fails with ErrNoBulk, and changes
+// nothing of a bulk change that has ended.
+func (s *Service) CancelBulk(ctx context.Context, c Caller, t *tenant.Tenant, id BulkID) (Bulk, error) {
+	if err := c.Check(AccountsWrite, t); err != nil {
+		return Bulk{}, err
+	}
+	return s.deps.Store.CancelBulk(ctx, t.ID, id, s.deps.Now())
+}
+
+const (
+	// bulkLease is how long a claim lasts. Each transaction extends it, so it is long only for the time that it
+	// takes others to continue after a crash.
+	bulkLease = 15 * time.Second
+	// The number of accounts that are changed in one transaction is at most bulkLimit, and so that one takes
+	// bulkTime: signups and other writes wait that long.
+	bulkLimit = 500
+	bulkTime  = 20 * time.Millisecond
+	bulkKept  = 30 * 24 * time.Hour
+)
+
+// WorkBulk counts or changes the accounts of one bulk change, until there are no more, or ctx ends, or somebody
+// cancels it. It returns the bulk change as it was left. It fails with ErrNoBulk if there is nothing to do. Any number
+// of processes may call it at once. After a failure, it can be called again.
+func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
+	now := s.deps.Now()
+	b, err := s.deps.Store.ClaimBulk(ctx, now, now.Add(bulkLease))
+	if err != nil {
+		return b, err
+	}
+	defer func() { // also if ctx has ended
+		_ = s.deps.Store.ReleaseBulk(context.WithoutCancel(ctx), b) // otherwise the lease ends later
+	}()
+	limit := 10
+	for ctx.Err() == nil {
+		if b.State == BulkRunning && b.Position == b.Through {
+			return s.endBulk(ctx, b)
+		}
+		began, now := time.Now(), s.deps.Now()
+		until := now.Add(bulkLease).Truncate(time.Microsecond)
+		next, err := s.deps.Store.WorkBulk(ctx, b, limit, now, until)
+		if err != nil {
+			return b, err
+		}
+		if next.State != b.State || !next.Lease.Equal(until) { // it has ended, or others work on it
+			if next.State.Ended() {
+				err = s.eraseBulk(ctx, next)
+			}
+			return next, err
+		}
+		took := time.Since(began)
+		if b.State == BulkRunning {
+			// Others get as much time as it took.
+			if err := pause(ctx, took); err != nil {
+				return next, err
+			}
+			limit = min(max(int(float64(limit)*min(float64(bulkTime)/float64(took), 2)), 1), bulkLimit)
+		}
+		b = next
+	}
+	return b, ctx.Err()
+}
+
+// endBulk ends a bulk change of which the last account has been changed.
+func (s *Service) endBulk(ctx context.Context, b Bulk) (Bulk, error) {
+	if err := s.eraseBulk(ctx, b); err != nil {
+		return b, err
+	}
+	if err := s.deps.Store.EndBulk(ctx, b, s.deps.Now()); err != nil {
+		return b, err
+	}
+	return s.deps.Store.Bulk(ctx, b.Tenant, b.ID)
+}
+
+// eraseBulk overwrites what is left of the accounts that a bulk change has deleted.
+func (s *Service) eraseBulk(ctx context.Context, b Bulk) error {
+	if b.Action != BulkDelete || b.Done == 0 {
+		return nil
+	}
+	return s.deps.Store.Erase(ctx)
+}
+
+// pause waits, or returns the error of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// RemoveOldBulks removes bulk changes that have ended, or were never run, 30 days ago.
+func (s *Service) RemoveOldBulks(ctx context.Context) error {
+	return s.deps.Store.RemoveBulks(ctx, s.deps.Now().Add(-bulkKept))
+}
