@@ -21,10 +21,13 @@ import (
 
 // enums are the values of types that are one of some words.
 var enums = map[reflect.Type][]string{
-	reflect.TypeFor[account.Role]():     texts(account.Roles),
-	reflect.TypeFor[account.State]():    append(texts(states), string(account.Closed)),
-	reflect.TypeFor[i18n.Tag]():         texts(i18n.Tags),
-	reflect.TypeFor[operator.Scope]():   texts(operator.Scopes),
+	reflect.TypeFor[account.Role]():        texts(account.Roles),
+	reflect.TypeFor[account.State]():       append(texts(states), string(account.Closed)),
+	reflect.TypeFor[i18n.Tag]():            texts(i18n.Tags),
+	reflect.TypeFor[operator.Scope]():      texts(operator.Scopes),
+	reflect.TypeFor[operator.BulkAction](): texts(operator.BulkActions),
+	reflect.TypeFor[operator.BulkState](): texts([]operator.BulkState{operator.BulkCounting, operator.BulkReady,
+		operator.BulkRunning, operator.BulkDone, operator.BulkCancelled, operator.BulkFailed}),
 	reflect.TypeFor[digest.Algorithm](): {string(digest.MD5), string(digest.SHA256)},
 	reflect.TypeFor[tenant.Activation](): texts([]tenant.Activation{
 		tenant.ActivationLink, tenant.ActivationConfirm}),

@@ -98,6 +98,7 @@ func (h *Handler) routes() []operation {
 		oneTenant  = Root + "tenants/{host}"
 		accounts   = oneTenant + "/accounts"
 		oneAccount = accounts + "/{user}"
+		bulks      = oneTenant + "/bulk"
 		get, post  = http.MethodGet, http.MethodPost
 		ok, made   = http.StatusOK, http.StatusCreated
 	)
@@ -155,6 +156,22 @@ func (h *Handler) routes() []operation {
 			summary: "Make a link to choose a new password. It is a secret.", status: made,
 			scope: operator.AccountsWrite, body: ReasonBody{}, emptyBody: true, answer: ResetLink{},
 			serve: h.createResetLink},
+
+		{id: "listBulks", method: get, path: bulks, summary: "List the newest bulk changes of accounts.",
+			scope: operator.AccountsRead, answer: BulkPage{}, serve: h.listBulks},
+		{id: "createBulk", method: post, path: bulks, key: true, status: made,
+			summary: "Count the accounts that a bulk change would change. It changes none yet.",
+			scope:   operator.AccountsWrite, body: NewBulk{}, answer: Bulk{}, serve: h.createBulk},
+		{id: "getBulk", method: get, path: bulks + "/{id}", summary: "Show how far a bulk change is.",
+			scope: operator.AccountsRead, answer: Bulk{}, serve: h.getBulk},
+		{id: "previewBulk", method: get, path: bulks + "/{id}/accounts", summary: "Show some accounts of a bulk change.",
+			scope: operator.AccountsRead, answer: AccountPage{}, serve: h.previewBulk, query: []parameter{
+				{name: "limit", kind: "integer", min: 1, max: maxLimit, doc: "How many at most. Without it, 50."}}},
+		{id: "runBulk", method: post, path: bulks + "/{id}/run", summary: "Start the change of the accounts that were counted.",
+			scope: operator.AccountsWrite, body: RunBulk{}, answer: Bulk{}, serve: h.runBulk},
+		{id: "cancelBulk", method: post, path: bulks + "/{id}/cancel",
+			summary: "End a bulk change. Accounts that it has changed stay so.", scope: operator.AccountsWrite, answer: Bulk{},
+			serve: h.cancelBulk},
 
 		{id: "listChanges", method: get, path: oneTenant + "/changes", lines: true,
 			summary: "List the audit trail of a tenant. As application/jsonl it is complete, which is in the trail too.",
