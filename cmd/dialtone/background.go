@@ -57,6 +57,7 @@ func (s *server) tasks() []func(context.Context) {
 		s.dispatcher.Run,
 		s.authenticator.Run,
 		s.registry.Run,
+		s.tokens.Run,
 	}
 	if len(s.Export.Htdigest) > 0 {
 		tasks = append(tasks, every(refreshInterval, s.newHtdigestFollower().Update))
@@ -179,7 +180,7 @@ func (s *server) serveForgotten(ctx context.Context) {
 func (s *server) sweep(ctx context.Context) {
 	err := s.accounts.Sweep(ctx)
 	if err == nil { // otherwise the clock may be wrong
-		err = errors.Join(s.eraseOverdue(ctx), s.removeOldChanges(ctx), s.counts.Sweep(ctx))
+		err = errors.Join(s.eraseOverdue(ctx), s.removeOldChanges(ctx), s.answers.Sweep(ctx), s.counts.Sweep(ctx))
 	}
 	s.outages.sweep.Report(ctx, err, "retry_in", sweepInterval.String())
 }

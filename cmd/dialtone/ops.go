@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/internal/config"
+	"dialtone/internal/http/admin"
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/http/ops"
 	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/outage"
 )
 
-// opsListener listens for monitoring and for phone servers. If the default address is in use, it
+// opsListener listens for monitoring, for phone servers and for the API for operators. If the default address is in use, it
 // returns nil, so that two servers can run on one machine without further configuration.
 func (s *server) opsListener() (net.Listener, error) {
 	l, err := net.Listen("tcp", s.Ops.Listen)
@@ -74,7 +75,9 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 	}, s.metrics, time.Now)
 	lookups := lookup.New(lookup.Deps{Registry: s.registry, Log: s.log, Now: time.Now})
 	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, lookup.Root) {
+		if admin.Serves(r.URL.Path) {
+			s.admin.ServeHTTP(w, r)
+		} else if strings.HasPrefix(r.URL.Path, lookup.Root) {
 			lookups.ServeHTTP(w, r)
 		} else {
 			site.ServeHTTP(w, r)

@@ -16,11 +16,13 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/hook"
 	"dialtone/internal/hook/httpclient"
+	"dialtone/internal/http/admin"
 	"dialtone/internal/http/ops"
 	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
+	"dialtone/internal/operator"
 	"dialtone/internal/outbox"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret/keyfile"
@@ -48,6 +50,10 @@ type server struct {
 	passwords     *throttle.Passwords
 	outbox        *outbox.Outbox
 	registry      *sipserver.Registry
+	operator      *operator.Service
+	tokens        *operator.Tokens  // of the API for operators
+	answers       *operator.Answers // of the API for operators
+	admin         *admin.Handler
 	dispatcher    *hook.Dispatcher
 	authenticator *session.Authenticator
 	site          *web.Site
@@ -162,8 +168,21 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		}
 	}
 	s.authenticator = s.newAuthenticator(events)
+	s.openAdmin(events)
 	s.site, err = web.New(s.webDeps(events))
 	return s, err
+}
+
+// openAdmin makes the API for operators.
+func (s *server) openAdmin(events audit.Log) {
+	s.operator = operator.NewService(operator.Deps{Accounts: s.accounts, Store: s.store, Now: time.Now})
+	s.tokens = operator.NewTokens(operator.TokensDeps{
+		Store: s.store, SealRing: s.seal, Audit: events, Log: s.log, Now: time.Now,
+	})
+	s.answers = operator.NewAnswers(s.store, s.seal, time.Now)
+	s.admin = admin.New(admin.Deps{
+		Operator: s.operator, Tokens: s.tokens, Answers: s.answers, Tenants: s.tenants, Log: s.log, Now: time.Now,
+	})
 }
 
 // openPickup opens the pickup directory and removes what a crash left in it.
@@ -216,6 +235,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 		Accounts:      s.accounts,
 		Authenticator: s.authenticator,
 		Phones:        s.registry,
+		Operators:     s.operator,
 		Captcha:       s.signing.issuer,
 		TURN:          s.turn.Value,
 		Links: provision.NewLinks(provision.Deps{

@@ -229,7 +229,7 @@ func CheckReason(reason string) error {
 // subjectKeys are the attributes that the log has for the subjects of some actions.
 var subjectKeys = map[Action]string{
 	DirectoryTokenAdd: "server", DirectoryTokenRemove: "server",
-	HookAdd: "hook", HookRemove: "hook", HookTest: "hook",
+	TokenAdd: "token", TokenRemove: "token", HookAdd: "hook", HookRemove: "hook", HookTest: "hook",
 }
 
 // RecordChange writes a change of the trail. It leaves out the settings of a tenant, which may be

@@ -48,6 +48,10 @@ const (
 	Forbidden
 	// Closed is a signup at a platform that takes none at the moment.
 	Closed
+	// Changed is a change on the condition that something is as the client knows it, which it is not any more.
+	Changed
+	// Mismatch is a request with the key of another one.
+	Mismatch
 	// Overloaded is a request that cannot be handled at the moment.
 	Overloaded
 )
@@ -64,7 +68,7 @@ type Error struct {
 	Rule string
 	// Limit says in a word which limit was reached, for the log. It is set with Limited.
 	Limit string
-	// RetryAfter is set with Limited and Overloaded.
+	// RetryAfter is set with Limited and Overloaded, and with a Conflict that goes away by itself.
 	RetryAfter time.Duration
 	// Cause is for the log and never shown.
 	Cause error

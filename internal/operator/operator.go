@@ -58,13 +58,17 @@ type Caller struct {
 func (c Caller) Check(scope Scope, t *tenant.Tenant) error {
 	switch {
 	case !slices.Contains(c.Scopes, scope):
-		return fault.New(fault.Forbidden, "this needs the scope %s, which you do not have", scope)
+		return missingScope(scope)
 	case c.Tenant != 0 && (t == nil || t.ID != c.Tenant):
 		return fault.New(fault.Forbidden, "you may act at another tenant only")
 	case c.Stale && scope.changes():
 		return ErrSignInAgain
 	}
 	return nil
+}
+
+func missingScope(s Scope) error {
+	return fault.New(fault.Forbidden, "this needs the scope %s, which you do not have", s)
 }
 
 // With returns a context for changes by the caller, for a reason that may be empty. It fails with fault.Invalid for

@@ -17,8 +17,8 @@ type Store interface {
 	DetailStore
 	SignupsStore
 	StatsStore
-	SettingsStore
 	BulkStore
+	TenantStore
 	// SetTenant replaces the settings of a tenant, as tenant.Store says.
 	SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error
 }

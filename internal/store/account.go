@@ -275,6 +275,9 @@ func (s *Store) change(ctx context.Context, action audit.Action, what hook.Event
 		if a, err = lockAccount(tx, tenant, user, now); err != nil {
 			return nil, err
 		}
+		if err := checkVersion(ctx, tx, e, a); err != nil {
+			return nil, err
+		}
 		before := a
 		var changed bool
 		a, changed, err = changeLocked(tx, a, e, what, event, now, decide)
@@ -285,6 +288,18 @@ func (s *Store) change(ctx context.Context, action audit.Action, what hook.Event
 		return []phonetables.Subject{phonetables.Account(a.UID)}, err
 	})
 	return a, err
+}
+
+// checkVersion fails as account.CheckVersion does, unless an earlier run of the transaction has made the change.
+func checkVersion(ctx context.Context, tx engine.Tx, e *trailEntry, a account.Account) error {
+	err := account.CheckVersion(ctx, a)
+	if err != nil && tx.Repeated() {
+		added, addedErr := e.added(tx)
+		if added || addedErr != nil {
+			return addedErr
+		}
+	}
+	return err
 }
 
 // decision returns the change of an account, as it is before that.
@@ -450,6 +465,9 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		if errors.Is(err, errNoAccount) && tx.Repeated() {
 			return nil, nil
 		} else if err != nil {
+			return nil, err
+		}
+		if err := checkVersion(ctx, tx, e, a); err != nil {
 			return nil, err
 		}
 		subject, err := erase(tx, a, event, e, now)

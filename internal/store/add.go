@@ -107,6 +107,9 @@ func (s *Store) SendAgain(ctx context.Context, r account.Resending, now time.Tim
 		if a, err = lockAccount(tx, r.Tenant, r.User, now); err != nil {
 			return err
 		}
+		if err := checkVersion(ctx, tx, e, a); err != nil {
+			return err
+		}
 		if tx.Repeated() {
 			if done, err := e.added(tx); err != nil || done {
 				return err

@@ -152,6 +152,9 @@ func (s *Store) ReplaceEmail(ctx context.Context, tenant int64, user, email stri
 		if a, err = lockAccount(tx, tenant, user, now); err != nil {
 			return err
 		}
+		if err := checkVersion(ctx, tx, e, a); err != nil {
+			return err
+		}
 		if a.UID != found.UID {
 			return errNoAccount
 		}

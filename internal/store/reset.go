@@ -115,6 +115,9 @@ func (s *Store) AddResetLink(ctx context.Context, r account.NewResetLink,
 		if a, err = lockAccount(tx, r.Tenant, r.User, now); err != nil {
 			return err
 		}
+		if err := checkVersion(ctx, tx, e, a); err != nil {
+			return err
+		}
 		switch {
 		case a.State() == account.Disabled:
 			return account.ErrHeld

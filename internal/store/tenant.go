@@ -134,11 +134,11 @@ func (s *Store) SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) e
 	event, e := account.NewUID(now), entry(ctx, audit.TenantSet, now)
 	defer s.signalAdded()
 	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
-		return allTenants, setTenant(tx, t, event, e)
+		return allTenants, setTenant(ctx, tx, t, event, e)
 	})
 }
 
-func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) error {
+func setTenant(ctx context.Context, tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) error {
 	now := e.At
 	if err := tx.Lock(tenantsLock); err != nil {
 		return err
@@ -151,6 +151,23 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) 
 		return noTenant(t.Host)
 	} else if err != nil {
 		return err
+	}
+	if want, ok := tenant.RequiredVersion(ctx); ok {
+		old := tenant.Tenant{ID: t.ID, Host: t.Host, Realm: realm, PublicURL: url}
+		if err := json.Unmarshal([]byte(oldSettings), &old.Settings); err != nil {
+			return err
+		}
+		if len(oldLogo.Data) > 0 {
+			old.Logo = oldLogo
+		}
+		if old.Version() != want {
+			if tx.Repeated() { // then an earlier run may have made the change
+				if added, err := e.added(tx); added || err != nil {
+					return err
+				}
+			}
+			return tenant.ErrChanged
+		}
 	}
 	if realm != t.Realm {
 		n, err := engine.Count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND `+live, engine.Micros(now), t.ID)
@@ -317,6 +334,31 @@ func removeTenant(tx engine.Tx, host string, accounts bool, event account.UID, e
 	return tenantsChanged(tx)
 }
 
+const tenantColumns = `id, host, realm, public_url, settings, created, logo_type, logo`
+
+func scanTenant(row engine.Scanner) (t tenant.Tenant, err error) {
+	var settings string
+	var created int64
+	err = row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created, &t.Logo.Type, &t.Logo.Data)
+	if err != nil {
+		return t, err
+	}
+	if len(t.Logo.Data) == 0 {
+		t.Logo = tenant.Logo{}
+	}
+	t.Created = engine.FromMicros(created)
+	return t, json.Unmarshal([]byte(settings), &t.Settings)
+}
+
+// Tenant implements operator.Store.
+func (s *Store) Tenant(ctx context.Context, id int64) (tenant.Tenant, error) {
+	t, err := scanTenant(s.engine.Reads(ctx).Row(`SELECT `+tenantColumns+` FROM tenant WHERE id = $1`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return tenant.Tenant{}, fault.New(fault.NotFound, "there is no such tenant")
+	}
+	return t, err
+}
+
 // Tenants implements tenant.Store.
 func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 	// The version is read first: a change between the two reads is then seen twice, and never
@@ -331,23 +373,11 @@ func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 	}
 	var list []tenant.Tenant
 	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
-		var t tenant.Tenant
-		var settings string
-		var created int64
-		if err := row.Scan(&t.ID, &t.Host, &t.Realm, &t.PublicURL, &settings, &created,
-			&t.Logo.Type, &t.Logo.Data); err != nil {
-			return err
-		}
-		if err := json.Unmarshal([]byte(settings), &t.Settings); err != nil {
-			return err
-		}
-		if len(t.Logo.Data) == 0 {
-			t.Logo = tenant.Logo{}
-		}
-		t.Created, t.Freeze = engine.FromMicros(created), freeze
+		t, err := scanTenant(row)
+		t.Freeze = freeze
 		list = append(list, t)
-		return nil
-	}, `SELECT id, host, realm, public_url, settings, created, logo_type, logo FROM tenant ORDER BY host`)
+		return err
+	}, `SELECT `+tenantColumns+` FROM tenant ORDER BY host`)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -186,7 +186,10 @@ func (s *Store) RemoveFactors(ctx context.Context, tenant int64, user string, n 
 	now time.Time) (a account.Account, err error) {
 	e := entry(ctx, audit.AccountFactors, now)
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
-		if a, err = lockAccount(tx, tenant, user, now); err != nil || a.Factors == 0 {
+		if a, err = lockAccount(tx, tenant, user, now); err != nil {
+			return err
+		}
+		if err := checkVersion(ctx, tx, e, a); err != nil || a.Factors == 0 {
 			return err
 		}
 		before := a.Factors.String()

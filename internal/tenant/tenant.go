@@ -468,3 +468,6 @@ func DefaultURL(host, listenPort string) string {
 	}
 	return "http://" + host + ":" + listenPort
 }
+
+// Address returns the public URL of a tenant that has none set.
+func (tt *Table) Address(host string) string { return tt.defaultURL(host) }

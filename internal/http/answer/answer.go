@@ -41,6 +41,8 @@ var kinds = [...]Kind{
 	fault.Leaving:      {http.StatusForbidden, "leaving"},
 	fault.Forbidden:    {http.StatusForbidden, "forbidden"},
 	fault.Closed:       {http.StatusForbidden, "signups_closed"},
+	fault.Changed:      {http.StatusPreconditionFailed, "changed"},
+	fault.Mismatch:     {http.StatusUnprocessableEntity, "idempotency_mismatch"},
 	fault.Overloaded:   {http.StatusServiceUnavailable, "overloaded"},
 }
 

@@ -249,7 +249,7 @@ func problemOf(err error) (string, bool) {
 		return "own", true
 	case fault.Is(err, fault.NotFound):
 		return "gone", true
-	case fault.Is(err, fault.Conflict):
+	case fault.Is(err, fault.Conflict), fault.Is(err, fault.Changed):
 		return "conflict", true
 	case fault.Is(err, fault.Limited):
 		return "limited", true

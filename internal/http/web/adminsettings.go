@@ -2,6 +2,7 @@ package web
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"html/template"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dialtone/internal/fault"
 	"dialtone/internal/http/form"
 	"dialtone/internal/operator"
 	"dialtone/internal/tenant"
@@ -167,13 +169,23 @@ func (s *Site) showSettings(w http.ResponseWriter, r *adminRequest) error {
 func (s *Site) writeSettings(
 	w http.ResponseWriter, r *adminRequest, sent adminFields, refused map[string]bool, problem string,
 ) error {
+	// The stored settings: this server's table may be behind by a second.
+	stored, err := s.deps.Operators.Tenant(r.Context(), r.caller, r.tenant)
+	if err != nil {
+		return err
+	}
+	now := stored.Version()
+	version := hex.EncodeToString(now[:])
+	if sent != nil {
+		version = sent["version"]
+	}
 	v := settingsView{
-		adminFrame: s.adminFrame(r, adminSettings, "settings-saved"), Logo: len(r.tenant.Logo.Data) > 0,
-		LogoProblem: refused["logo"], Version: operator.SettingsVersion(r.tenant.Settings), Reason: sent["reason"],
+		adminFrame: s.adminFrame(r, adminSettings, "settings-saved"), Logo: len(stored.Logo.Data) > 0,
+		LogoProblem: refused["logo"], Version: version, Reason: sent["reason"],
 	}
 	v.Problem = problem
 	for _, field := range settingFields {
-		x := shownSetting{settingField: field, Value: field.get(r.tenant.Settings), Refused: refused[field.Name]}
+		x := shownSetting{settingField: field, Value: field.get(stored.Settings), Refused: refused[field.Name]}
 		if value, ok := sent[field.Name]; ok {
 			x.Value = value
 		}
@@ -209,12 +221,20 @@ func (s *Site) changeSettings(w http.ResponseWriter, r *adminRequest, f adminFie
 	if len(refused) > 0 {
 		return s.writeSettings(w, r, f, refused, "settings")
 	}
-	err := s.deps.Operators.SetSettings(r.Context(), r.caller, r.tenant, f["version"], func(settings *tenant.Settings) {
-		changed, _ := applySettings(tenant.Tenant{
-			Host: r.tenant.Host, Realm: r.tenant.Realm, PublicURL: r.tenant.PublicURL, Settings: *settings,
-		}, f, logo)
-		*settings = changed.Settings
-	}, f["reason"])
+	var seen tenant.Version
+	b, err := hex.DecodeString(f["version"])
+	if err != nil || len(b) != len(seen) {
+		return fault.Field("version", "the form is not one of this page; load the page again")
+	}
+	copy(seen[:], b)
+	ctx := tenant.OnlyIf(r.Context(), seen)
+	_, err = s.deps.Operators.SetTenant(ctx, r.caller, r.tenant, f["reason"], func(t tenant.Tenant) (tenant.Tenant, error) {
+		t, refused := applySettings(t, f, logo)
+		if len(refused) > 0 {
+			return t, fault.New(fault.Invalid, "a setting is not allowed")
+		}
+		return t, nil
+	})
 	if errors.Is(err, operator.ErrSignInAgain) {
 		return s.showAgain(w, r, f, "")
 	}
@@ -229,12 +249,6 @@ func (s *Site) changeSettings(w http.ResponseWriter, r *adminRequest, f adminFie
 	case !ok:
 		return err
 	case problem == "conflict":
-		if err := s.deps.Tenants.Refresh(r.Context()); err != nil {
-			return err
-		}
-		if t, ok := s.deps.Tenants.ByID(r.tenant.ID); ok {
-			r.tenant = t
-		}
 		return s.writeSettings(w, r, nil, nil, "settings_conflict")
 	}
 	return s.writeSettings(w, r, f, nil, problem)
