@@ -45,4 +45,6 @@ func (c Caller) Others(user string) error {
 }
 
 // changes reports whether a scope is one for changes.
-func (s Scope) changes() bool { return slices.Contains([]Scope{AccountsWrite, TenantWrite, TokensWrite}, s) }
+func (s Scope) changes() bool {
+	return slices.Contains([]Scope{AccountsWrite, TenantWrite, TokensWrite}, s)
+}

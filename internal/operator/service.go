@@ -17,6 +17,7 @@ type Store interface {
 	DetailStore
 	SignupsStore
 	StatsStore
+	MessageStore
 	BulkStore
 	TenantStore
 	// SetTenant replaces the settings of a tenant, as tenant.Store says.

@@ -332,3 +332,15 @@ func (s *Store) Backlog(ctx context.Context) (b delivery.Backlog, err error) {
 		s.nodeName())
 	return b, err
 }
+
+// unsentScan is how many messages Unsent looks at.
+const unsentScan = 2000
+
+// Unsent implements operator.MessageStore.
+func (s *Store) Unsent(ctx context.Context, tenant int64, state delivery.State, limit int) (
+	[]delivery.Delivery, error) {
+	return deliveries(s.engine.Reads(ctx), `WHERE d.message IN (
+			SELECT message FROM delivery WHERE state = $1 ORDER BY since DESC LIMIT $2)
+		AND d.state = $1 AND a.tenant = $3 ORDER BY d.since DESC, d.message LIMIT $4`,
+		string(state), unsentScan, tenant, limit)
+}

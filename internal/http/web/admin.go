@@ -176,8 +176,8 @@ type adminFrame struct {
 	// Stale says that the person has to sign in again before changing anything. Again is where.
 	Stale bool
 	Again string
-	// Done are the names of the texts that a fragment of the address may name.
-	Done []string
+	// Says are the names of the texts that a fragment of the address may name.
+	Says []string
 	// Problem names the text about what was not done, or is empty.
 	Problem string
 }
@@ -214,7 +214,7 @@ func (f adminFrame) Nav() []adminEntry {
 // adminFrame returns the frame of a page for operators.
 func (s *Site) adminFrame(r *adminRequest, here string, done ...string) adminFrame {
 	f := adminFrame{
-		frame: s.newFrame(r.tenant, r.page), Here: here, Stale: r.caller.Stale, Done: done,
+		frame: s.newFrame(r.tenant, r.page), Here: here, Stale: r.caller.Stale, Says: done,
 	}
 	f.SignedIn = r.caller.Actor.Name
 	if r.Method != http.MethodPost {
@@ -266,7 +266,7 @@ func problemOf(err error) (string, bool) {
 // problemStatus is the status of a page with a problem.
 func problemStatus(problem string) int {
 	switch problem {
-	case "own", "conflict", "gone", "count":
+	case "own", "conflict", "gone", "count", "message", "settings_conflict":
 		return http.StatusConflict
 	case "limited":
 		return http.StatusTooManyRequests

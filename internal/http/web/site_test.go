@@ -39,6 +39,7 @@ import (
 	"dialtone/internal/http/server"
 	"dialtone/internal/http/web"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/operator"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
@@ -174,6 +175,7 @@ func (s *testServer) start(t testing.TB) {
 			return nil
 		},
 	}
+	deps.Operators = operator.NewService(operator.Deps{Accounts: s.Accounts, Store: s.Store, Now: s.Now})
 	if s.options.web != nil {
 		s.options.web(&deps)
 	}

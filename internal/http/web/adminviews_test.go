@@ -1,0 +1,127 @@
+package web
+
+import (
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/delivery"
+	"dialtone/internal/hook"
+	"dialtone/internal/operator"
+	"dialtone/internal/session"
+	"dialtone/internal/stats"
+	"dialtone/internal/tenant"
+)
+
+// adminViews returns the pages for operators, with text in every place that shows some.
+func adminViews(in frame, text string) map[string]view {
+	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	f := func(here string) adminFrame { return adminFrame{frame: in, Here: here} }
+	accounts := []listedAccount{
+		{"/admin/account?user=x", text, text, text, account.Waiting, account.Guest, at, text, false},
+		{"/admin/account?user=y", text, text, text, account.Active, account.Admin, at, "", true},
+	}
+	changes := []listedChange{
+		{
+			At: at, Action: text, User: text, UserURL: "/admin/account?user=x", Subject: text, Before: text,
+			After: text, Actor: text, Reason: text, Net: text,
+		},
+		{At: at, Action: text, User: text, Failed: true, Actor: text},
+	}
+	filter := accountFilter{text, "waiting", "guest", text, "2026-11-01", "2026-11-29", "no"}
+	list := accountsView{
+		adminFrame: f(adminAccounts), States: account.States, Roles: account.Roles, Accounts: accounts,
+		Next: "/admin/accounts?next=x",
+	}
+	found := list
+	found.Filter, found.Filtered, found.Partial, found.First = filter, true, true, "/admin/accounts"
+	found.Reason, found.Stale, found.Again = text, true, "/admin/again?next=%2Fadmin%2F"
+	found.Bulks = []listedBulk{{"/admin/bulk?id=1", text, operator.BulkDelete, operator.BulkDone, 500, 500, at, text}}
+	found.Problem = "filter_net"
+	var days []stats.DayCounts
+	for i := range chartDays {
+		days = append(days, stats.DayCounts{Day: stats.DayOf(at) - chartDays + 1 + stats.Day(i), Counts: stats.Counts{
+			stats.Signup: int64(i * i % 37), stats.Activation: int64(i * i % 23), stats.FirstSignIn: int64(i % 9),
+		}})
+	}
+	detail := accountView{
+		adminFrame: f(adminAccounts), User: text, UID: text, Name: text, Email: text, Role: account.User,
+		Roles: account.Roles, State: account.Active, Since: at, By: text, Why: text, Until: at, Created: at,
+		Activated: at, Confirmed: at, FirstSignIn: at, Net: text, App: true, Codes: 7, Passkeys: []string{text},
+		Messages: []account.DataMessage{
+			{To: text, State: "sent", Since: at, Attempts: 2, Answer: text},
+			{To: text, State: "writing", Since: at},
+		},
+		Sessions: []listedSession{
+			{Browser: text, System: text, Net: text, Began: at, Seen: at, How: session.ByCode}, {How: session.ByPasskey}, {},
+		},
+		Lookups: []askedServer{{text, at}}, Changes: changes, MoreChanges: "/admin/changes?user=x",
+		Form: "delete", Fields: adminFields{"reason": text}, ResetLink: text, LinkUntil: at,
+	}
+	detail.Says, detail.Problem = accountDone, "user"
+	waiting := detail
+	waiting.State, waiting.Form, waiting.ResetLink, waiting.Problem = account.Waiting, "resend", "", "own"
+	waiting.Fields = adminFields{"reason": text, "email": text}
+	own := accountView{
+		adminFrame: f(adminAccounts), User: text, Role: account.Admin, Roles: account.Roles, State: account.Disabled,
+		Own: true,
+	}
+	bulk := func(state operator.BulkState, mine bool) bulkView {
+		return bulkView{
+			adminFrame: f(adminAccounts), Reason: text, Failure: text, Mine: mine, Self: "/admin/bulk?id=1",
+			listedBulk: listedBulk{"/admin/bulk?id=1", text, operator.BulkDelete, state, 500, 20, at, text},
+			Waiting:    state == operator.BulkCounting || state == operator.BulkRunning, Accounts: accounts,
+			Filter: []describedFilter{
+				{"text", text}, {"state", "waiting"}, {"role", "guest"}, {"net", text}, {"since", "2026-11-01"},
+				{"until", "2026-11-29"}, {"confirmed", "no"},
+			},
+		}
+	}
+	settings := settingsView{adminFrame: f(adminSettings), Logo: true, LogoProblem: true, Version: text, Reason: text}
+	settings.Problem = "settings"
+	for i, field := range settingFields {
+		x := shownSetting{field, text, i%2 == 0}
+		if field.Kind == "choice" {
+			x.Value = field.get(tenant.Settings{})
+		}
+		settings.Settings = append(settings.Settings, x)
+	}
+	again := againPage{
+		adminFrame: f(""), Action: adminAccount, Fields: []adminField{{"reason", text}}, Passkeys: true,
+	}
+	return map[string]view{
+		"admin home": {"admin-home", homeView{
+			adminFrame: f(adminHome), Funnel: newFunnel(operator.Funnel{Signups: 120, Activations: 80, FirstSignIns: 60}),
+			Chart: newChart(days), Mail: operator.MailBacklog{Waiting: 3, Deferred: 2000, Failed: 1, Oldest: at},
+			Hooks: []operator.HookBacklog{{
+				Name: text, Kind: hook.Kind(text), Waiting: 3, Oldest: at, LastFailure: at, LastError: text, GivenUp: 2,
+			}},
+			Closed: true, Frozen: true, Note: text, Reason: text,
+		}},
+		"admin home empty": {"admin-home", homeView{adminFrame: f(adminHome), Chart: newChart(nil)}},
+		"admin accounts":   {"admin-accounts", list},
+		"admin found":      {"admin-accounts", found},
+		"admin nobody":     {"admin-accounts", accountsView{adminFrame: f(adminAccounts)}},
+		"admin account":    {"admin-account", detail},
+		"admin waiting":    {"admin-account", waiting},
+		"admin own":        {"admin-account", own},
+		"admin closed":     {"admin-account", accountView{adminFrame: f(adminAccounts), User: text, Closed: at}},
+		"admin counting":   {"admin-bulk", bulk(operator.BulkCounting, true)},
+		"admin ready":      {"admin-bulk", bulk(operator.BulkReady, true)},
+		"admin other's":    {"admin-bulk", bulk(operator.BulkReady, false)},
+		"admin running":    {"admin-bulk", bulk(operator.BulkRunning, true)},
+		"admin failed":     {"admin-bulk", bulk(operator.BulkFailed, true)},
+		"admin cancelled":  {"admin-bulk", bulk(operator.BulkCancelled, true)},
+		"admin bulk done":  {"admin-bulk", bulk(operator.BulkDone, true)},
+		"admin changes": {"admin-changes", changesView{
+			adminFrame: f(adminChanges), Filter: changeFilter{text, text, text, text, "", ""}, Changes: changes,
+			Next: "/admin/changes?next=1", Reason: text,
+		}},
+		"admin messages": {"admin-messages", messagesView{adminFrame: f(adminMessages), Messages: []listedMessage{
+			{text, text, "/admin/account?user=x", text, text, delivery.Failed, at, 3, true},
+			{text + "2", text, "/admin/account?user=x", text, "", delivery.Waiting, at, 0, false},
+		}}},
+		"admin settings": {"admin-settings", settings},
+		"admin again":    {"admin-again", again},
+		"admin return":   {"admin-again", againPage{adminFrame: f(""), Next: adminHome}},
+	}
+}

@@ -1,0 +1,74 @@
+package operator
+
+import (
+	"context"
+	"time"
+
+	"dialtone/internal/delivery"
+	"dialtone/internal/fault"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/tenant"
+)
+
+// MessageStore reads and changes the messages that were not sent.
+type MessageStore interface {
+	// Unsent returns up to limit messages of a tenant in a state, the newest first. It looks at a limited number of
+	// messages of all tenants, the newest ones.
+	Unsent(ctx context.Context, tenant int64, state delivery.State, limit int) ([]delivery.Delivery, error)
+	// Delivery, Retry and Discard are those of delivery.Store.
+	Delivery(ctx context.Context, message mailmsg.ID) (delivery.Delivery, error)
+	Retry(ctx context.Context, message mailmsg.ID, now time.Time) (delivery.Delivery, error)
+	Discard(ctx context.Context, message mailmsg.ID, why string, now time.Time) (delivery.Delivery, error)
+}
+
+// Unsent returns up to limit messages of a tenant in each state in which they were not sent: those that have failed,
+// that were deferred, and that wait. The newest come first.
+func (s *Service) Unsent(ctx context.Context, c Caller, t *tenant.Tenant, limit int) (list []delivery.Delivery,
+	err error) {
+	if err := c.Check(AccountsRead, t); err != nil {
+		return nil, err
+	}
+	for _, state := range []delivery.State{delivery.Failed, delivery.Deferred, delivery.Waiting} {
+		some, err := s.deps.Store.Unsent(ctx, t.ID, state, limit)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, some...)
+	}
+	return list, nil
+}
+
+// RetryMessage is delivery.Store.Retry for a message of a tenant.
+func (s *Service) RetryMessage(ctx context.Context, c Caller, t *tenant.Tenant, id mailmsg.ID, reason string) error {
+	return s.changeMessage(ctx, c, t, id, reason, func(ctx context.Context) error {
+		_, err := s.deps.Store.Retry(ctx, id, s.deps.Now())
+		return err
+	})
+}
+
+// DiscardMessage is delivery.Store.Discard for a message of a tenant.
+func (s *Service) DiscardMessage(ctx context.Context, c Caller, t *tenant.Tenant, id mailmsg.ID, reason string) error {
+	return s.changeMessage(ctx, c, t, id, reason, func(ctx context.Context) error {
+		_, err := s.deps.Store.Discard(ctx, id, "discarded by an operator", s.deps.Now())
+		return err
+	})
+}
+
+func (s *Service) changeMessage(ctx context.Context, c Caller, t *tenant.Tenant, id mailmsg.ID, reason string,
+	do func(context.Context) error) error {
+	if err := c.Check(AccountsWrite, t); err != nil {
+		return err
+	}
+	ctx, err := c.With(ctx, reason)
+	if err != nil {
+		return err
+	}
+	d, err := s.deps.Store.Delivery(ctx, id)
+	if err != nil {
+		return err
+	}
+	if d.Tenant != t.ID {
+		return fault.New(fault.NotFound, "there is no such message")
+	}
+	return do(ctx)
+}
