@@ -43,8 +43,11 @@ func (s *Site) adminRoutes() map[string]route {
 		adminChanges: {
 			get: s.admin(s.showChanges), post: s.adminForm(append([]string{"reason"}, changeFields...), s.exportChanges),
 		},
-		adminAccount: {get: s.admin(s.showAccount), post: s.adminForm(accountFields, s.changeAccount)},
-		adminAgain:   {get: s.admin(s.signInAgain)},
+		adminAccount:  {get: s.admin(s.showAccount), post: s.adminForm(accountFields, s.changeAccount)},
+		adminMessages: {get: s.admin(s.showMessages), post: s.adminForm(messageFields, s.changeMessage)},
+		adminSettings: {get: s.admin(s.showSettings), post: s.settingsForm(s.changeSettings)},
+		adminPreview:  {get: s.admin(s.showPreview), post: s.settingsForm(s.preview)},
+		adminAgain:    {get: s.admin(s.signInAgain)},
 	}
 }
 

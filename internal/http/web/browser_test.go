@@ -234,6 +234,9 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	for _, state := range declineStates {
 		views["/decline/"+string(state)] = view{"decline", declinePage{f, state, "token"}}
 	}
+	for name, v := range adminViews(in, "alex@example.org") {
+		views["/"+strings.ReplaceAll(name, " ", "-")] = v
+	}
 	for name, v := range allPages(hostile) {
 		views["/hostile/"+strings.ReplaceAll(name, " ", "-")] = v
 	}

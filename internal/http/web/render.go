@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -106,17 +107,22 @@ type frame struct {
 
 // To returns the address of another page, in the language that was chosen.
 func (f frame) To(path string) string {
-	if f.Chosen == "" {
+	switch {
+	case f.Chosen == "":
 		return path
+	case strings.Contains(path, "?"):
+		return path + "&lang=" + string(f.Chosen)
 	}
 	return path + "?lang=" + string(f.Chosen)
 }
 
 // ToLogin returns the address of the page for signing in, which leads to a page afterwards if that is one of
-// ownPages.
+// ownPages or adminPages.
 func (f frame) ToLogin(next string) string {
 	login := f.To("/login.html")
-	if !slices.Contains(ownPages, next) {
+	if address, ok := adminAddress(next); ok {
+		next = url.QueryEscape(address)
+	} else if !slices.Contains(ownPages, next) {
 		return login
 	}
 	separator := "?"

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -272,6 +273,15 @@ var ownPages = []string{
 // nextPrefix begins the part of the query of /login.html that names one of ownPages.
 const nextPrefix = "next="
 
+// adminNext returns the address in a part of a query if it is that of one of adminPages.
+func adminNext(escaped string) (string, bool) {
+	raw, err := url.QueryUnescape(escaped)
+	if err != nil {
+		return "", false
+	}
+	return adminAddress(raw)
+}
+
 // loginPage shows the form for signing in. The page after it is one of ours in any case, whatever the
 // address asks for.
 func (s *Site) loginPage(w http.ResponseWriter, r *request) error {
@@ -280,6 +290,13 @@ func (s *Site) loginPage(w http.ResponseWriter, r *request) error {
 		path, ok := strings.CutPrefix(pair, nextPrefix)
 		if ok && slices.Contains(ownPages, path) {
 			next, variant = path, "&"+pair
+		} else if address, isAdmin := adminNext(path); ok && isAdmin {
+			// There are too many of these to keep the pages.
+			sp := s.pageLanguage(r)
+			f := s.switching(r.tenant, sp)
+			f.Keep = template.URL("&" + pair)
+			_, passkeys := account.Party(r.tenant)
+			return s.show(w, sp, "login", loginPage{f, address, passkeys})
 		}
 	}
 	return s.writeCached(w, r, "login", variant, func(t *tenant.Tenant, f frame) any {

@@ -1,0 +1,104 @@
+package web
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+)
+
+// accessibilityRules returns the script of axe-core.
+func accessibilityRules(t *testing.T) string {
+	t.Helper()
+	axe, err := filepath.Glob("../../../.tools/axe-core-*/axe.min.js")
+	if err != nil || len(axe) != 1 {
+		t.Fatal("this test needs axe-core: make test fetches it")
+	}
+	rules, err := os.ReadFile(axe[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(rules)
+}
+
+// adminPaths are the paths of the pages for operators on a page server.
+func adminPaths() (paths []string) {
+	for name := range adminViews(frame{}, "") {
+		paths = append(paths, "/"+strings.ReplaceAll(name, " ", "-"))
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// TestAdminPagesLayout opens the pages for operators at 320 pixels in five languages, and checks them with axe-core
+// on light and dark screens.
+func TestAdminPagesLayout(t *testing.T) {
+	s := newPageServer(t)
+	s.handle("/admin/preview", reply(200, `{}`))
+	rules := accessibilityRules(t)
+	p := openTab(t, s, "/error", chromedp.EmulateViewport(320, 640))
+	languages := []string{"en", "de", "fr", "es", "ar"}
+	for i, path := range adminPaths() {
+		for _, lang := range languages {
+			if lang != languages[i%5] && lang != "ar" && lang != "de" {
+				continue // each page in three languages, and each language on some pages
+			}
+			p.do(chromedp.Navigate(s.URL + path + "?lang=" + lang))
+			eval[bool](p, `(document.querySelectorAll("details").forEach((e) => { e.open = true; }), true)`)
+			if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
+				t.Errorf("%s in %s is %d pixels wide", path, lang, got)
+			}
+			if small := eval[[]string](p, `[...document.querySelectorAll("button, input, select, .button, .parts a")]
+				.filter((e) => e.checkVisibility())
+				.filter((e) => Math.min(e.offsetHeight, e.offsetWidth) < 44).map((e) => e.outerHTML)`); len(small) > 0 {
+				t.Errorf("%s in %s: targets below 44 pixels: %q", path, lang, small)
+			}
+			if want := map[bool]string{true: "rtl", false: "ltr"}[lang == "ar"]; eval[string](p,
+				`getComputedStyle(document.querySelector("h1")).direction`) != want {
+				t.Errorf("%s in %s is not %s", path, lang, want)
+			}
+			shot(p, path+"-320-"+lang)
+		}
+	}
+	p.resize(1280, 900, false)
+	for i, path := range adminPaths() {
+		for j, scheme := range []string{"light", "dark"} {
+			if i%2 != j && !strings.HasSuffix(path, "home") && !strings.HasSuffix(path, "account") {
+				continue
+			}
+			if _, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+			}); err != nil {
+				t.Fatal(err)
+			}
+			p.do(chromedp.Navigate(s.URL + path))
+			eval[bool](p, `(document.querySelectorAll("details").forEach((e) => { e.open = true; }), true)`)
+			p.do(chromedp.Evaluate[chromedp.Void](rules))
+			found := eval[[]string](p, `axe.run({ exclude: [["iframe"]] }, { iframes: false }).then(({ violations }) =>
+				violations.flatMap((v) => v.nodes.map((n) => v.id + ": " + n.html.slice(0, 200))))`)
+			for _, v := range found {
+				t.Errorf("%s on a %s screen: %s", path, scheme, v)
+			}
+			shot(p, path+"-"+scheme)
+		}
+	}
+}
+
+// shot saves a screenshot of the page in the directory that the environment names.
+func shot(p *tab, name string) {
+	dir := os.Getenv("DIALTONE_SHOTS")
+	if dir == "" {
+		return
+	}
+	png, err := chromedp.Run(p.ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, strings.Trim(strings.ReplaceAll(name, "/", "-"), "-")+".png"), png, 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+}
