@@ -305,6 +305,9 @@ func (s *pageServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	if v.page == "admin-settings" {
+		w.Header()["Content-Security-Policy"] = settingsPolicy
+	}
 	writePage(w, http.StatusOK, out)
 }
 

@@ -346,7 +346,7 @@ func TestUnusedTexts(t *testing.T) {
 		used[link.Label] = true
 	}
 	used["provision."+string(provision.JsSIP)] = true
-	used["sessions.on"], used["sessions.unknown"] = true, true
+	used["sessions.on"], used["sessions.unknown"], used["admin.more_than"] = true, true, true
 	for _, k := range answer.Kinds() {
 		used["error."+k.Code], used["error."+k.Code+"_text"] = true, true
 	}

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"html/template"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
 	"dialtone/internal/i18n"
+	"dialtone/internal/stats"
 )
 
 // wording is what the templates know of one language, as functions. They escape the texts, so that
@@ -32,6 +34,7 @@ func (w wording) functions() template.FuncMap {
 		"moment":    w.moment,
 		"day":       w.Day,
 		"reason":    newReasonField,
+		"counted":   w.counted,
 		"browser":   w.browser,
 	}
 }
@@ -55,6 +58,14 @@ type secretInput struct {
 
 func newSecretInput(id, kind string, what template.HTML) secretInput {
 	return secretInput{id, kind, what}
+}
+
+// counted returns a number, or in words that there are more.
+func (w wording) counted(n stats.Bounded) (template.HTML, error) {
+	if n > stats.MaxCounted {
+		return w.say("admin.more_than", "count", stats.MaxCounted)
+	}
+	return template.HTML(strconv.FormatInt(int64(n), 10)), nil
 }
 
 // reasonField is the field for the reason of a change. Its form has the ID that begins its own.
