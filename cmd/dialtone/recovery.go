@@ -15,15 +15,15 @@ import (
 type accountResetLink struct {
 	accountArg
 	reasonFlag
-	Valid time.Duration `default:"1h" placeholder:"DURATION" help:"How long the link works, at most 168h (${default})."`
-	Mail  bool          `help:"Mail a link that works for 1h to the account's address, and print none."`
+	Valid time.Duration `default:"1h" placeholder:"TIME" help:"How long the link works, at most 168h (1h)."`
+	Mail  bool          `help:"Mail a link that works for 1h, and print none."`
 }
 
 // Help is what "dialtone account reset-link --help" adds.
 func (accountResetLink) Help() string {
 	return "The link is for somebody who has lost the password and cannot read the mail of the account. A person who " +
 		"has the link can choose the password of this account, once. It replaces the other links for a new password. " +
-		"With --mail the link goes to the address of the account, and a running server writes the message within seconds."
+		"With --mail the link goes to the address of the account, and a running server writes it within seconds."
 }
 
 // resetLinkView is a reset link as the command prints it.
