@@ -115,8 +115,9 @@ func TestUsageErrorsPointToHelp(t *testing.T) {
 // jsonMembers are the members that each command with --json prints: a list of objects if it begins
 // with "[", otherwise one object. docs/operating.md has the rules for their values.
 var jsonMembers = map[string]string{
-	"account list": "[" + accountMembers, "account show": accountMembers + " app changes lookups mail passkeys recovery_codes sessions",
-	"account add": accountMembers, "account resend": accountMembers, "account rename": accountMembers,
+	"account list": "[" + accountMembers,
+	"account show": accountMembers + " app changes lookups mail passkeys recovery_codes sessions",
+	"account add":  accountMembers, "account resend": accountMembers, "account rename": accountMembers,
 	"account sign-out": accountMembers, "account enable": accountMembers,
 	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
 	"account second-factor": accountMembers, "account email": accountMembers,

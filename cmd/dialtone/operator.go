@@ -265,8 +265,8 @@ type signupsOptions struct {
 
 // signupsHelp is what --help adds for these commands.
 const signupsHelp = "Servers follow within a second. Accounts that exist work as before, and those that wait for " +
-	"their activation can still be activated. TEXT is plain text of up to 300 characters. With --freeze, signups are closed " +
-	"at all tenants until signups open --freeze; the tenants' own settings stay, and then count again."
+	"their activation can still be activated. TEXT is plain text of up to 300 characters. With --freeze, signups are " +
+	"closed at all tenants until signups open --freeze; the tenants' own settings stay, and then count again."
 
 func (c signupsOptions) run(p *program, mode tenant.Signups) error {
 	if c.Freeze {

@@ -41,9 +41,12 @@ func TestClosedSignup(t *testing.T) {
 			"100 % full."},
 		{"frozen", func(t *tenant.Tenant) { t.Freeze = &tenant.Freeze{} },
 			"nobody can sign up here at the moment; an account that you have already works as before"},
-		{"frozen with a note", func(t *tenant.Tenant) { t.SignupsNote, t.Freeze = "own", &tenant.Freeze{Note: "all"} }, "all"},
-		{"frozen, with the note of the tenant", func(t *tenant.Tenant) { t.SignupsNote, t.Freeze = "own", &tenant.Freeze{} },
-			"own"},
+		{"frozen with a note", func(t *tenant.Tenant) {
+			t.SignupsNote, t.Freeze = "own", &tenant.Freeze{Note: "all"}
+		}, "all"},
+		{"frozen, with the note of the tenant", func(t *tenant.Tenant) {
+			t.SignupsNote, t.Freeze = "own", &tenant.Freeze{}
+		}, "own"},
 		{"in a way that this program does not know", func(t *tenant.Tenant) { t.Signups = "invited" },
 			"nobody can sign up here at the moment; an account that you have already works as before"},
 	} {
