@@ -21,6 +21,7 @@ import (
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
+	"dialtone/internal/operator"
 	"dialtone/internal/outbox"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret/keyfile"
@@ -49,6 +50,7 @@ type server struct {
 	registry      *sipserver.Registry
 	dispatcher    *hook.Dispatcher
 	authenticator *session.Authenticator
+	operator      *operator.Service
 	site          *web.Site
 	metrics       *prometheus.Registry
 	outages       outages
@@ -158,6 +160,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		}
 	}
 	s.authenticator = s.newAuthenticator(events)
+	s.operator = operator.NewService(operator.Deps{Accounts: s.accounts, Store: s.store, Now: time.Now})
 	s.site, err = web.New(s.webDeps(events))
 	return s, err
 }

@@ -299,14 +299,12 @@ func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 			return next, err
 		}
 		took := time.Since(began)
-		if b.State == BulkRunning {
-			// Others get as much time as it took.
-			if err := pause(ctx, took); err != nil {
-				return next, err
-			}
+		if b = next; b.State == BulkRunning {
 			limit = min(max(int(float64(limit)*min(float64(bulkTime)/float64(took), 2)), 1), bulkLimit)
+			if err := pause(ctx, took); err != nil { // others get as much time as it took
+				return b, err
+			}
 		}
-		b = next
 	}
 	return b, ctx.Err()
 }
