@@ -118,6 +118,7 @@ var jsonMembers = map[string]string{
 	"account list": "[" + accountMembers, "account show": accountMembers + " lookups", "account enable": accountMembers,
 	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
 	"account second-factor": accountMembers, "account email": accountMembers,
+	"account bulk":  "action bulk changed failure found reason started state tenant",
 	"account names": "[closed user", "account reset-link": "link until user",
 	"audit list": "[account action actor actor_id actor_kind after before change network outcome reason request " +
 		"subject sudo_user tenant time user",
@@ -237,6 +238,7 @@ func TestJSON(t *testing.T) {
 	args := map[string][]string{
 		"account show": {"ann"}, "account enable": {"ben"}, "account disable": {"ben"},
 		"account role": {"ann", "user"}, "account delete": {"ben"}, "account reset-link": {"ann"},
+		"account bulk":          {"enable", "--state", "disabled", "--yes"},
 		"account second-factor": {"ann"}, "account email": {"ann", "ann@other.test"},
 		"mail show": {id}, "mail retry": {id}, "mail discard": {id},
 		"mail dkim add": {"--selector", "two", "--algorithm", "ed25519"},

@@ -29,7 +29,7 @@ type scanLimits struct {
 	small int
 }
 
-var defaultScan = scanLimits{250, 20_000, 2000}
+var defaultScan = scanLimits{250, 5000, 1000}
 
 // LimitScan changes how many accounts are looked at for a page: at first, in all, and of a tenant that has no more. It
 // is for tests, and is called before Page.
