@@ -261,7 +261,7 @@ func (s *Service) CancelBulk(ctx context.Context, c Caller, t *tenant.Tenant, id
 const (
 	// bulkLease is how long a claim lasts. Each transaction extends it, so it is long only for the time that it
 	// takes others to continue after a crash.
-	bulkLease = 15 * time.Second
+	bulkLease = 5 * time.Second
 	// The number of accounts that are changed in one transaction is at most bulkLimit, and so that one takes
 	// bulkTime: signups and other writes wait that long.
 	bulkLimit = 500
