@@ -8,7 +8,8 @@
 //
 // With -versus it compares two builds of the program in alternating turns. With -postgres it measures
 // signups of one server and of two on a PostgreSQL database, and plain INSERTs by pgbench. With -lookups
-// it measures look-ups by SIP servers; with -signups, too, during signups at that rate.
+// it measures look-ups by SIP servers; with -signups, too, during signups at that rate. With -lists it measures
+// pages of lists of accounts.
 //
 // Absolute figures depend on the machine and on its load. Look at the ratios.
 package main
@@ -30,6 +31,7 @@ type options struct {
 	duration time.Duration
 	accounts []int
 	lookups  []int
+	lists    []int
 	signups  int
 	dir      string
 	binary   string
@@ -44,6 +46,8 @@ func main() {
 	accounts := flag.String("growth", "", "measure growth at these `numbers` of accounts, such as 1000,100000,1000000")
 	lookedUp := flag.String("lookups", "",
 		"measure look-ups by SIP servers at these `numbers` of accounts, such as 1000,1000000")
+	listed := flag.String("lists", "",
+		"measure pages of lists of accounts at these `numbers` of accounts, such as 1000000")
 	flag.IntVar(&o.signups, "signups", 0, "with -lookups: signups per second at the same time")
 	flag.DurationVar(&o.duration, "for", 5*time.Second, "how long to measure each figure")
 	flag.StringVar(&o.dir, "dir", "", "`directory` on the disk to measure (default a temporary one)")
@@ -58,7 +62,7 @@ func main() {
 		fail(serveEmpty(*empty))
 		return
 	}
-	o.conns, o.accounts, o.lookups = numbers(*conns), numbers(*accounts), numbers(*lookedUp)
+	o.conns, o.accounts, o.lookups, o.lists = numbers(*conns), numbers(*accounts), numbers(*lookedUp), numbers(*listed)
 	dir, err := os.MkdirTemp(o.dir, "dialtone-bench-")
 	fail(err)
 	o.dir = dir
@@ -103,6 +107,9 @@ func run(ctx context.Context, o options) error {
 	}
 	if len(o.lookups) > 0 {
 		return lookups(ctx, o)
+	}
+	if len(o.lists) > 0 {
+		return lists(ctx, o)
 	}
 	if o.postgres {
 		return shared(ctx, o)

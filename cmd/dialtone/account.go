@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
@@ -39,6 +41,8 @@ type accountCommand struct {
 	SecondFactor accountSecondFactor `cmd:"" help:"Show or remove an account's second factors."`
 
 	Email accountEmail `cmd:"" help:"Set the e-mail address, and end all links."`
+
+	Bulk accountBulk `cmd:"" help:"Disable, enable or delete many accounts."`
 
 	Names    accountNames    `cmd:"" help:"List the reserved names of deleted accounts."`
 	FreeName accountFreeName `cmd:"" help:"Free the name of a deleted account."`
@@ -206,39 +210,150 @@ func noAccount(user, host string) error {
 		"there is no account %s at %s; see: dialtone account list --tenant %s", user, host, host)
 }
 
+// accountFilter are the flags that select accounts.
+type accountFilter struct {
+	State []string `enum:"waiting,active,disabled,leaving" placeholder:"STATE" help:"${enum} (all)."`
+	Role  []string `enum:"guest,user,siponly,admin" placeholder:"ROLE" help:"${enum} (all)."`
+	Text  string   `placeholder:"TEXT" help:"Only if the user name, address or name begins with this."`
+	Net   string   `placeholder:"NETWORK" help:"Only signups from this network, such as 192.0.2.0/24."`
+
+	Since  string `placeholder:"TIME" help:"Only signups since a time, or since a duration before now."`
+	Before string `placeholder:"TIME" help:"Only signups before a time, or before a duration before now."`
+
+	Confirmed   bool `xor:"confirmed" help:"Only confirmed accounts."`
+	Unconfirmed bool `xor:"confirmed" help:"Only accounts that are not confirmed."`
+}
+
+// query returns the query of the flags.
+func (f accountFilter) query(now time.Time) (q account.Query, err error) {
+	q.Text = f.Text
+	for _, state := range f.State {
+		q.States = append(q.States, account.State(state))
+	}
+	for _, role := range f.Role {
+		q.Roles = append(q.Roles, account.Role(role))
+	}
+	if f.Net != "" {
+		text := f.Net
+		if a, err := netip.ParseAddr(text); err == nil { // only its network is kept of a signup
+			text = audit.Network(a)
+		}
+		if q.Net, err = parseNetwork(text); err != nil {
+			return q, usageError{err}
+		}
+	}
+	if q.Since, err = parseTime("since", f.Since, now); err != nil {
+		return q, usageError{err}
+	}
+	if q.Before, err = parseTime("before", f.Before, now); err != nil {
+		return q, usageError{err}
+	}
+	if f.Confirmed || f.Unconfirmed {
+		q.Confirmed = &f.Confirmed
+	}
+	if err := q.Check(); err != nil {
+		return q, usageError{err}
+	}
+	return q, nil
+}
+
 type accountList struct {
 	tenantFlag
-	State []string `enum:"waiting,active,disabled,leaving" placeholder:"STATE" help:"${enum} (all)."`
-	JSON  bool     `name:"json" help:"Print one JSON array."`
+	accountFilter
+	Limit int  `placeholder:"N" help:"List at most this many accounts (all)."`
+	JSON  bool `name:"json" help:"Print one JSON array."`
+}
+
+// Help is what "dialtone account list --help" adds.
+func (accountList) Help() string {
+	return "All accounts are in the order of their user names. With a filter, the newest are first; with --text, first " +
+		"those whose user name begins with it, and then those whose address does. " + timeHelp
 }
 
 func (c *accountList) Run(p *program) error {
+	q, err := c.query(time.Now())
+	if err != nil {
+		return err
+	}
+	if c.Limit < 0 {
+		return usageError{fault.Field("limit", "the limit is a number from 1 on")}
+	}
 	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
-		var filter account.Filter
-		for _, state := range c.State {
-			filter.States = append(filter.States, account.State(state))
-		}
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return in.store.List(p.ctx, t.ID, filter, time.Now(), func(a account.Account) error {
-					return each(viewAccount(a))
-				})
+				return c.each(p, in, t, q, func(a account.Account) error { return each(viewAccount(a)) })
 			})
 		}
-		out := p.table()
-		fmt.Fprintln(out, "USER\tROLE\tSTATE\tCREATED\tACTIVATED\tEMAIL\tNAME")
-		err := in.store.List(p.ctx, t.ID, filter, time.Now(), func(a account.Account) error {
-			v := viewAccount(a)
-			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
-				v.User, v.Role, v.State, v.Created.Format(time.RFC3339), formatTime(v.Activated),
-				v.Email, v.Name)
+		return p.printAccounts(func(each func(account.Account) error) error { return c.each(p, in, t, q, each) })
+	})
+}
+
+// errLimit ends a list.
+var errLimit = errors.New("the limit is reached")
+
+// each calls do for each account of the list.
+func (c *accountList) each(p *program, in *installation, t *tenant.Tenant, q account.Query,
+	do func(account.Account) error) error {
+	n := 0
+	one := func(a account.Account) error {
+		if err := do(a); err != nil {
 			return err
-		})
+		}
+		if n++; n == c.Limit {
+			return errLimit
+		}
+		return nil
+	}
+	err := p.eachAccount(in, t, q, one)
+	if errors.Is(err, errLimit) {
+		return nil
+	}
+	return err
+}
+
+// eachAccount calls do for each account that a query selects.
+func (p *program) eachAccount(in *installation, t *tenant.Tenant, q account.Query,
+	do func(account.Account) error) error {
+	if q.Empty() {
+		return in.store.List(p.ctx, t.ID, time.Now(), do)
+	}
+	const pageSize = 500
+	for next := ""; ; {
+		page, err := in.store.Page(p.ctx, t.ID, q, next, pageSize, time.Now())
 		if err != nil {
 			return err
 		}
-		return out.Flush()
+		for _, a := range page.Accounts {
+			if err := do(a); err != nil {
+				return err
+			}
+		}
+		if next = page.Next; next == "" {
+			return nil
+		}
+	}
+}
+
+// printAccounts prints a table of accounts. It aligns some hundred rows at a time, so that memory does not grow with
+// the table.
+func (p *program) printAccounts(all func(each func(account.Account) error) error) error {
+	const aligned = 500
+	out, n := p.table(), 0
+	fmt.Fprintln(out, "USER\tROLE\tSTATE\tCREATED\tACTIVATED\tEMAIL\tNAME")
+	err := all(func(a account.Account) error {
+		v := viewAccount(a)
+		_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			v.User, v.Role, v.State, v.Created.Format(time.RFC3339), formatTime(v.Activated),
+			v.Email, v.Name)
+		if n++; err == nil && n%aligned == 0 {
+			err = out.Flush()
+		}
+		return err
 	})
+	if err != nil {
+		return err
+	}
+	return out.Flush()
 }
 
 // array prints a JSON array, element by element, so that memory does not grow with the array.
@@ -414,16 +529,27 @@ func (c *accountDelete) Run(p *program) error {
 // confirm asks the person at a terminal whether to do something that cannot be undone, and fails
 // unless the answer is yes. Without a terminal it does not ask.
 func (p *program) confirm(what string) error {
-	if f, ok := p.stdin.(*os.File); !ok || !isTerminal(f) {
+	if !p.atTerminal() {
 		return nil
 	}
-	fmt.Fprintf(p.stderr, "This cannot be undone. Type yes to %s: ", what)
+	return p.ask("This cannot be undone. Type yes to "+what, "yes")
+}
+
+// atTerminal reports whether a person can be asked.
+func (p *program) atTerminal() bool {
+	f, ok := p.stdin.(*os.File)
+	return ok && isTerminal(f)
+}
+
+// ask asks the person at the terminal, and fails unless the answer is the one that is wanted.
+func (p *program) ask(question, want string) error {
+	fmt.Fprint(p.stderr, question+": ")
 	answer, err := bufio.NewReader(p.stdin).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if strings.TrimSpace(answer) != "yes" {
-		return fault.New(fault.Conflict, "nothing was changed, because the answer was not yes")
+	if strings.TrimSpace(answer) != want {
+		return fault.New(fault.Conflict, "nothing was changed, because the answer was not %s", want)
 	}
 	return nil
 }

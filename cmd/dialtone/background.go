@@ -11,6 +11,7 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
+	"dialtone/internal/operator"
 	"dialtone/internal/outage"
 	"dialtone/internal/store/engine"
 )
@@ -25,7 +26,7 @@ const (
 )
 
 // outages log the failures of the background tasks.
-type outages struct{ refresh, keys, heartbeat, flush, forgotten, sweep, export, trail, counts *outage.Log }
+type outages struct{ refresh, keys, heartbeat, flush, forgotten, sweep, export, trail, counts, bulk *outage.Log }
 
 func newOutages(log *slog.Logger) outages {
 	of := func(failed, recovered string) *outage.Log { return outage.New(log, failed, recovered, time.Now) }
@@ -40,6 +41,7 @@ func newOutages(log *slog.Logger) outages {
 		export:    of("export update failed", "export update works again"),
 		trail:     of("audit trail not read", "audit trail read again"),
 		counts:    of("counts not written", "counts written again"),
+		bulk:      of("bulk changes failed", "bulk changes work again"),
 	}
 }
 
@@ -52,6 +54,7 @@ func (s *server) tasks() []func(context.Context) {
 		every(flushInterval, s.serveForgotten),
 		every(sweepInterval, s.sweep),
 		every(flushInterval, s.catchUpExport),
+		every(refreshInterval, s.workBulk),
 		s.followTrail,
 		s.writeCounts,
 		s.dispatcher.Run,
@@ -180,9 +183,27 @@ func (s *server) serveForgotten(ctx context.Context) {
 func (s *server) sweep(ctx context.Context) {
 	err := s.accounts.Sweep(ctx)
 	if err == nil { // otherwise the clock may be wrong
-		err = errors.Join(s.eraseOverdue(ctx), s.removeOldChanges(ctx), s.answers.Sweep(ctx), s.counts.Sweep(ctx))
+		err = errors.Join(s.eraseOverdue(ctx), s.removeOldChanges(ctx), s.answers.Sweep(ctx), s.counts.Sweep(ctx),
+			s.operator.RemoveOldBulks(ctx))
 	}
 	s.outages.sweep.Report(ctx, err, "retry_in", sweepInterval.String())
+}
+
+// workBulk counts and changes the accounts of bulk changes.
+func (s *server) workBulk(ctx context.Context) {
+	for {
+		b, err := s.operator.WorkBulk(ctx)
+		if errors.Is(err, operator.ErrNoBulk) {
+			s.outages.bulk.Report(ctx, nil)
+			return
+		}
+		s.outages.bulk.Report(ctx, err, "retry_in", refreshInterval.String())
+		if err != nil {
+			return
+		}
+		s.log.InfoContext(ctx, "bulk change", "bulk", b.ID.String(), "action", string(b.Action),
+			"state", string(b.State), "found", b.Found, "changed", b.Done)
+	}
 }
 
 // eraseOverdue erases the accounts of people who left.

@@ -121,6 +121,7 @@ var jsonMembers = map[string]string{
 	"account sign-out": accountMembers, "account enable": accountMembers,
 	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
 	"account second-factor": accountMembers, "account email": accountMembers,
+	"account bulk":  "action bulk changed failure found reason started state tenant",
 	"account names": "[closed user", "account reset-link": "link until user",
 	"audit list": "[account action actor actor_id actor_kind after before change network outcome reason request " +
 		"subject sudo_user tenant time user",
@@ -242,6 +243,7 @@ func TestJSON(t *testing.T) {
 	args := map[string][]string{
 		"account show": {"ann"}, "account enable": {"ben"}, "account disable": {"ben"},
 		"account role": {"ann", "user"}, "account delete": {"ben"}, "account reset-link": {"ann"},
+		"account bulk":   {"enable", "--state", "disabled", "--yes"},
 		"account add":    {"dan", "--name", "Dan", "--email", "dan@other.test"},
 		"account resend": {"dan"}, "account rename": {"ann", "Ann Other"}, "account sign-out": {"ann"},
 		"account second-factor": {"ann"}, "account email": {"ann", "ann@other.test"},

@@ -237,7 +237,7 @@ func (c *htdigestCommand) Run(p *program) error {
 		open := account.Opener(in.seal)
 		var left []export.Missing
 		entries := func(yield func(export.Entry) error) error {
-			return in.store.List(p.ctx, t.ID, account.Filter{}, time.Now(), func(a account.Account) error {
+			return in.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
 				if !export.Includes(a) {
 					return nil
 				}

@@ -387,6 +387,8 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 	harmless := []string{
 		"account/user", "account/role", "account/tenant", "account/json", "account/state", "account/reason",
 		"account/activate", "account/valid", "account/remove", "account/yes", "account/address",
+		"account/text", "account/net", "account/since", "account/before", "account/confirmed",
+		"account/unconfirmed", "account/limit", "account/action", "account/count",
 		"audit/since", "audit/before", "audit/tenant", "audit/account", "audit/action", "audit/actor", "audit/net",
 		"audit/newest", "audit/limit", "audit/after", "audit/reason", "audit/json",
 		"tenant/host", "tenant/json", "tenant/realm", "tenant/public-url", "tenant/product",

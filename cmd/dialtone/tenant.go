@@ -247,7 +247,7 @@ func (c *tenantRemove) Run(p *program) error {
 			return err
 		}
 		accounts := 0
-		err = in.store.List(p.ctx, t.ID, account.Filter{}, time.Now(), func(account.Account) error {
+		err = in.store.List(p.ctx, t.ID, time.Now(), func(account.Account) error {
 			accounts++
 			return nil
 		})

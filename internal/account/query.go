@@ -45,7 +45,7 @@ func (q Query) Check() error {
 		}
 	}
 	if len(q.Text) > maxQueryText || !utf8.ValidString(q.Text) || strings.ContainsFunc(q.Text, unicode.IsControl) {
-		return fault.Field("text", "must be one line of text with at most %d bytes", maxQueryText)
+		return fault.Field("text", "the text must be one line with at most %d bytes", maxQueryText)
 	}
 	if q.Net == (netip.Prefix{}) {
 		return nil
@@ -56,9 +56,10 @@ func (q Query) Check() error {
 	}
 	switch {
 	case !q.Net.IsValid() || q.Net != q.Net.Masked() || q.Net.Addr().Is4In6():
-		return fault.Field("net", "must be a network, such as 192.0.2.0/24 or 2001:db8::/32")
+		return fault.Field("net", "the network must be one such as 192.0.2.0/24 or 2001:db8::/32")
 	case q.Net.Bits() > most:
-		return fault.Field("net", "is smaller than what is kept of an address; use at most /24 for IPv4 and /48 for IPv6")
+		return fault.Field("net", "the network is smaller than what is kept of an address; "+
+			"use at most /24 for IPv4 and /48 for IPv6")
 	}
 	return nil
 }

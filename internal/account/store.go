@@ -100,9 +100,9 @@ type Finder interface {
 	// FindUID returns the account with the UID. It fails with fault.NotFound.
 	FindUID(ctx context.Context, tenant int64, uid UID, now time.Time) (Account, error)
 
-	// List calls each for every account of the tenant that the filter selects, ordered by user, until
-	// each fails, and returns that failure.
-	List(ctx context.Context, tenant int64, f Filter, now time.Time, each func(Account) error) error
+	// List calls each for every account of the tenant, ordered by user, until each fails, and returns
+	// that failure.
+	List(ctx context.Context, tenant int64, now time.Time, each func(Account) error) error
 }
 
 // AdminStore is for operators. Its methods fail with fault.NotFound. A method that changes something
@@ -138,11 +138,6 @@ type AdminStore interface {
 	ClosedNames(ctx context.Context, tenant int64, each func(ClosedName) error) error
 	// FreeName gives up such a name, so that anybody can sign up with it.
 	FreeName(ctx context.Context, tenant int64, user string, now time.Time) error
-}
-
-// Filter selects accounts. A zero field selects all.
-type Filter struct {
-	States []State
 }
 
 // ClosedName is the user name of a deleted account.

@@ -261,7 +261,7 @@ func (s *Service) CancelBulk(ctx context.Context, c Caller, t *tenant.Tenant, id
 const (
 	// bulkLease is how long a claim lasts. Each transaction extends it, so it is long only for the time that it
 	// takes others to continue after a crash.
-	bulkLease = 15 * time.Second
+	bulkLease = 5 * time.Second
 	// The number of accounts that are changed in one transaction is at most bulkLimit, and so that one takes
 	// bulkTime: signups and other writes wait that long.
 	bulkLimit = 500
@@ -299,14 +299,12 @@ func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 			return next, err
 		}
 		took := time.Since(began)
-		if b.State == BulkRunning {
-			// Others get as much time as it took.
-			if err := pause(ctx, took); err != nil {
-				return next, err
-			}
+		if b = next; b.State == BulkRunning {
 			limit = min(max(int(float64(limit)*min(float64(bulkTime)/float64(took), 2)), 1), bulkLimit)
+			if err := pause(ctx, took); err != nil { // others get as much time as it took
+				return b, err
+			}
 		}
-		b = next
 	}
 	return b, ctx.Err()
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -222,27 +221,14 @@ func (s *Store) FindUID(ctx context.Context, tenant int64, uid account.UID, now 
 }
 
 // List implements account.Store.
-func (s *Store) List(ctx context.Context, tenant int64, f account.Filter, now time.Time,
-	each func(account.Account) error) error {
-	var states []string
-	for _, state := range f.States {
-		condition, ok := inState[state]
-		if !ok {
-			return fmt.Errorf("no account is in the state %q", state)
-		}
-		states = append(states, condition)
-	}
-	where := live
-	if len(states) > 0 {
-		where += ` AND (` + strings.Join(states, ` OR `) + `)`
-	}
+func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func(account.Account) error) error {
 	return s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
 		a, err := scanAccount(row)
 		if err != nil {
 			return err
 		}
 		return each(a)
-	}, `SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND `+where+` ORDER BY username`,
+	}, `SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND `+live+` ORDER BY username`,
 		engine.Micros(now), tenant)
 }
 

@@ -317,24 +317,25 @@ func (s *Store) bulkPart(ctx context.Context, b operator.Bulk, limit int,
 	now time.Time) (list []account.Account, position account.UID, err error) {
 	began, q := time.Now(), s.engine.Reads(ctx)
 	least, greatest := uidRange(b.Query)
-	if bytes.Compare(greatest[:], b.Through[:]) > 0 {
-		greatest = b.Through
-	}
+	end := earlier(greatest, b.Through)
 	if b.State == operator.BulkCounting {
 		limit = bulkScan // these need no write
 	}
-	position = b.Position
+	if position = b.Position; bytes.Compare(position[:], least[:]) < 0 {
+		position = least
+	}
 	for len(list) < limit && time.Since(began) < bulkScanTime {
-		w := new(where)
-		w.and(`uid > %s AND uid >= %s AND uid <= %s`, position[:], least[:], greatest[:])
-		bound := greatest[:]
-		err := q.Row(`SELECT uid FROM account WHERE `+w.String()+` ORDER BY uid LIMIT 1 OFFSET `+
-			strconv.Itoa(bulkScan-1), w.args...).Scan(&bound)
+		var bound []byte
+		err := q.Row(`SELECT uid FROM account WHERE uid > $1 AND uid <= $2 ORDER BY uid LIMIT 1 OFFSET `+
+			strconv.Itoa(bulkScan-1), position[:], end).Scan(&bound)
 		last := errors.Is(err, sql.ErrNoRows)
-		if err != nil && !last {
+		if last {
+			bound = end
+		} else if err != nil {
 			return nil, position, err
 		}
-		w.and(`uid <= %s AND +tenant = %s`, bound, b.Tenant)
+		w := new(where)
+		w.and(`uid > %s AND uid <= %s AND +tenant = %s`, position[:], bound, b.Tenant)
 		w.matching(b.Query, now)
 		want, n, full := limit-len(list), 0, false
 		err = q.Each(func(row engine.Scanner) error {

@@ -29,7 +29,7 @@ type scanLimits struct {
 	small int
 }
 
-var defaultScan = scanLimits{250, 20_000, 2000}
+var defaultScan = scanLimits{250, 5000, 1000}
 
 // LimitScan changes how many accounts are looked at for a page: at first, in all, and of a tenant that has no more. It
 // is for tests, and is called before Page.
@@ -332,29 +332,54 @@ func (p *pager) order(phase byte) string {
 	}
 }
 
-// candidates returns the condition for the accounts of a phase after a position: those that a scan looks at, of any
-// tenant in phaseUID.
-func (p *pager) candidates(at pageKey) *where {
+// candidates returns the condition for the accounts of a phase after a position, and up to another one unless that is
+// nil: those that a scan looks at, of any tenant in phaseUID. There is one term for each end of the range, since SQLite
+// uses no more of an index.
+func (p *pager) candidates(at pageKey, bound *pageKey) *where {
 	w := new(where)
 	switch at.phase {
 	case phaseUser:
 		w.and(`tenant = %s`, p.tenant)
-		w.prefixed(`username`, p.text)
-		w.and(`username > %s`, at.text)
+		if at.text < p.text {
+			w.and(`username >= %s`, p.text)
+		} else {
+			w.and(`username > %s`, at.text)
+		}
+		if bound == nil {
+			w.and(`username < %s`, afterPrefix(p.text))
+		} else {
+			w.and(`username <= %s`, bound.text)
+		}
 	case phaseEmail:
-		w.and(`tenant = %s AND closed IS NULL`, p.tenant)
-		w.prefixed(`lower(email)`, p.text)
-		w.and(`lower(email) >= %s AND (lower(email) > %s OR uid > %s)`, at.text, at.text, at.uid[:])
+		w.and(`tenant = %s AND closed IS NULL AND lower(email) >= %s`, p.tenant, max(at.text, p.text))
+		w.and(`(lower(email) > %s OR uid > %s)`, at.text, at.uid[:])
+		if bound == nil {
+			w.and(`lower(email) < %s`, afterPrefix(p.text))
+		} else {
+			w.and(`lower(email) <= %s AND (lower(email) < %s OR uid <= %s)`, bound.text, bound.text, bound.uid[:])
+		}
 	default:
+		// No account has the least or greatest UID of a millisecond.
 		least, greatest := uidRange(p.query)
-		w.and(`uid >= %s AND uid <= %s AND uid < %s`, least[:], greatest[:], at.uid[:])
+		if bound != nil {
+			least = bound.uid
+		}
+		w.and(`uid >= %s AND uid < %s`, least[:], earlier(greatest, at.uid))
 	}
 	return w
 }
 
+// earlier returns the lesser of two UIDs.
+func earlier(a, b account.UID) []byte {
+	if bytes.Compare(a[:], b[:]) < 0 {
+		return a[:]
+	}
+	return b[:]
+}
+
 // bound returns the position of the last of the next n candidates, or nil if there are fewer.
 func (p *pager) bound(at pageKey, n int) (*pageKey, error) {
-	w, k := p.candidates(at), pageKey{phase: at.phase}
+	w, k := p.candidates(at, nil), pageKey{phase: at.phase}
 	var uid []byte
 	columns, dst := `uid`, []any{&uid}
 	switch at.phase {
@@ -376,17 +401,7 @@ func (p *pager) bound(at pageKey, n int) (*pageKey, error) {
 // position of the last one if the page is full and there are more, or the budget was used up.
 func (p *pager) read(at pageKey, bound *pageKey, small bool) (next pageKey, end bool, err error) {
 	for {
-		w := p.candidates(at)
-		if bound != nil {
-			switch at.phase {
-			case phaseUser:
-				w.and(`username <= %s`, bound.text)
-			case phaseEmail:
-				w.and(`lower(email) <= %s AND (lower(email) < %s OR uid <= %s)`, bound.text, bound.text, bound.uid[:])
-			default:
-				w.and(`uid >= %s`, bound.uid[:])
-			}
-		}
+		w := p.candidates(at, bound)
 		w.matching(p.query, p.now)
 		if at.phase != phaseUser && p.text != "" {
 			w.and(`NOT (username >= %s AND username < %s)`, p.text, afterPrefix(p.text))

@@ -97,7 +97,7 @@ func listUsers(t *testing.T, s *store.Store) (users []string, err error) {
 		return nil, err
 	}
 	for _, tn := range tenants {
-		if err := s.List(t.Context(), tn.ID, account.Filter{}, noon, func(a account.Account) error {
+		if err := s.List(t.Context(), tn.ID, noon, func(a account.Account) error {
 			users = append(users, a.User)
 			return nil
 		}); err != nil {

@@ -100,7 +100,7 @@ func TestUpgradeFromVersion0(t *testing.T) {
 	vault := secret.NewVault(ring, "credential")
 	var got []row
 	for _, tn := range tenants {
-		if err := s.List(ctx, tn.ID, account.Filter{}, at, func(a account.Account) error {
+		if err := s.List(ctx, tn.ID, at, func(a account.Account) error {
 			if a.Email != a.User+"@mail.test" || !a.Created.Equal(noon) ||
 				!a.Expires.Equal(noon.Add(account.PendingLife)) ||
 				a.Lang != i18n.English {

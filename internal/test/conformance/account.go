@@ -298,7 +298,7 @@ var operatorTests = []testCase{
 // listedUsers returns the users of List.
 func (t *test) listedUsers(at time.Time) (users []string) {
 	t.Helper()
-	t.must(t.List(t.ctx, t.tenant, account.Filter{}, at, func(a account.Account) error {
+	t.must(t.List(t.ctx, t.tenant, at, func(a account.Account) error {
 		users = append(users, a.User)
 		return nil
 	}))
@@ -332,7 +332,7 @@ var lookupTests = []testCase{
 		}
 		stop := errors.New("stop")
 		var seen []string
-		err := t.List(t.ctx, t.tenant, account.Filter{}, noon, func(a account.Account) error {
+		err := t.List(t.ctx, t.tenant, noon, func(a account.Account) error {
 			if seen = append(seen, a.User); len(seen) == 2 {
 				return stop
 			}
@@ -346,7 +346,7 @@ var lookupTests = []testCase{
 		for _, user := range []string{"ann", "bob"} {
 			t.addActive(user, noon)
 		}
-		t.must(t.List(t.ctx, t.tenant, account.Filter{}, noon, func(a account.Account) error {
+		t.must(t.List(t.ctx, t.tenant, noon, func(a account.Account) error {
 			_, err := t.Disable(t.ctx, t.tenant, a.User, noon)
 			return err
 		}))

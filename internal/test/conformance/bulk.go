@@ -75,7 +75,7 @@ func (t *test) endBulk(b operators.Bulk, at time.Time) operators.Bulk {
 // inStates returns the users of a tenant with their states.
 func (t *test) inStates(at time.Time) (list []string) {
 	t.Helper()
-	t.must(t.List(t.ctx, t.tenant, account.Filter{}, at, func(a account.Account) error {
+	t.must(t.List(t.ctx, t.tenant, at, func(a account.Account) error {
 		list = append(list, a.User+" "+string(a.State()))
 		return nil
 	}))

@@ -214,7 +214,7 @@ var exportTests = []struct {
 		busy.Wait()
 		t.wantConsistent()
 		var want []string
-		t.must(t.List(t.ctx, t.tenant, account.Filter{}, noon, func(a account.Account) error {
+		t.must(t.List(t.ctx, t.tenant, noon, func(a account.Account) error {
 			if !a.Disabled {
 				want = append(want, a.User+" guest")
 			}

@@ -184,11 +184,11 @@ var pageTests = []testCase{
 			case 0:
 				t.limitScan(1+r.IntN(4), 1+r.IntN(20), 0)
 			case 1:
-				t.limitScan(250, 20_000, 0)
+				t.limitScan(250, 5000, 0)
 			case 2:
-				t.limitScan(250, 20_000, 2000)
+				t.limitScan(250, 5000, 1000)
 			case 3:
-				t.limitScan(2, 20_000, 0)
+				t.limitScan(2, 5000, 0)
 			}
 			q := randomQuery(r)
 			if q.Empty() && i%2 == 0 {

@@ -694,7 +694,7 @@ func (h *harness) inspect() (*found, error) {
 		accounts: make(map[string]account.Account), tokens: make(map[string]string),
 		changes: make(map[string]message),
 	}
-	if err := h.store.List(ctx, h.tenant.ID, account.Filter{}, h.now(), func(a account.Account) error {
+	if err := h.store.List(ctx, h.tenant.ID, h.now(), func(a account.Account) error {
 		f.accounts[signupAddress(a.Email)] = a
 		return nil
 	}); err != nil {
@@ -1135,7 +1135,7 @@ func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong f
 	}
 	defer s.Close()
 	has := make(map[string]bool)
-	err = s.List(ctx, h.tenant.ID, account.Filter{}, h.now(), func(a account.Account) error {
+	err = s.List(ctx, h.tenant.ID, h.now(), func(a account.Account) error {
 		has[a.Email] = true
 		return nil
 	})
