@@ -204,7 +204,7 @@ func (h *Handler) getAccount(r *request) (any, error) {
 // NewAccount is the body of createAccount.
 type NewAccount struct {
 	User      string       `json:"user"`
-	Name      string       `json:"name,omitempty" doc:"The display name."`
+	Name      string       `json:"name" doc:"The display name."`
 	Email     string       `json:"email"`
 	Role      account.Role `json:"role,omitempty" doc:"Without it, guest."`
 	Lang      i18n.Tag     `json:"lang,omitempty" doc:"The language of messages. Without it, en."`
@@ -217,10 +217,11 @@ type NewAccount struct {
 
 func (h *Handler) createAccount(r *request) (any, error) {
 	b := r.body.(*NewAccount)
-	return r.account(h.deps.Operator.Add(r.ctx, r.caller, r.tenant, account.NewAccount{
+	a, err := h.deps.Operator.Add(r.ctx, r.caller, r.tenant, account.NewAccount{
 		User: b.User, Name: b.Name, Email: b.Email, Role: b.Role, Lang: b.Lang, HA1: b.HA1, HA1SHA256: b.HA1SHA256,
 		Active: b.Active, Reserved: b.Reserved,
-	}, r.reason))
+	}, r.reason)
+	return viewAccount(a), err
 }
 
 // AccountPatch is the body of updateAccount.

@@ -128,7 +128,7 @@ func (h *Handler) routes() []operation {
 		{id: "listAccounts", method: get, path: accounts, summary: "List accounts, the newest first.",
 			scope: operator.AccountsRead, query: paging(accountFilter...), answer: AccountPage{}, serve: h.listAccounts},
 		{id: "createAccount", method: post, path: accounts, summary: "Create an account.",
-			scope: operator.AccountsWrite, body: NewAccount{}, key: true, status: made, answer: Account{}, tagged: true,
+			scope: operator.AccountsWrite, body: NewAccount{}, key: true, status: made, answer: Account{},
 			serve: h.createAccount},
 		{id: "getAccount", method: get, path: oneAccount,
 			summary: "Show an account with its sessions, messages, look-ups and changes. That is in the audit trail.",
