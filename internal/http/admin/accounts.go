@@ -208,7 +208,7 @@ type NewAccount struct {
 	Email     string       `json:"email"`
 	Role      account.Role `json:"role,omitempty" doc:"Without it, guest."`
 	Lang      i18n.Tag     `json:"lang,omitempty" doc:"The language of messages. Without it, en."`
-	HA1       string       `json:"ha1,omitempty" doc:"MD5(user:realm:password) in hex. Without it, a message has a link."`
+	HA1       string       `json:"ha1,omitempty" doc:"MD5(user:realm:password) in hex. Without it, a message is sent."`
 	HA1SHA256 *string      `json:"ha1_sha256,omitempty" doc:"SHA-256(user:realm:password) in hex."`
 	Active    bool         `json:"active,omitempty" doc:"Activate the account at once, without a message."`
 	Reserved  bool         `json:"reserved,omitempty" doc:"Permit a reserved user name."`

@@ -20,7 +20,8 @@ func TestAccounts(t *testing.T) {
 	f := newFixture(t)
 	all := f.token("all", "", operator.Scopes...)
 	made := f.send("POST", atA+"/accounts",
-		`{"user":"ann","name":"Ann","email":"ann@mail.test","ha1":"0123456789abcdef0123456789abcdef","active":true}`, all)
+		`{"user":"ann","name":"Ann","email":"ann@mail.test","ha1":"0123456789abcdef0123456789abcdef","active":true}`,
+		all)
 	if v := f.want(made, 201); v["state"] != "active" || v["email"] != "ann@mail.test" {
 		t.Errorf("%v", v)
 	}
@@ -107,7 +108,8 @@ func TestList(t *testing.T) {
 		}
 	}
 	for _, query := range []string{
-		"?limit=0", "?limit=501", "?limit=x", "?limit=1&limit=2", "?state=closed", "?state=", "?cursor=!", "?since=today",
+		"?limit=0", "?limit=501", "?limit=x", "?limit=1&limit=2", "?state=closed", "?state=", "?cursor=!",
+		"?since=today",
 		"?x=1", "?confirmed=1", "?net=192.0.2.1/32", "?net=::ffff:192.0.2.0/120", "?text=%00", "?text=%ff", "?text=%zz",
 		"?since=0001-01-01T00:00:00Z",
 	} {
@@ -173,14 +175,16 @@ func TestTenantChangesMerge(t *testing.T) {
 	if v["product"] != "P" || v["about"] != "A" || v["welcome"] != "W" || v["support"] != "help@mail.test" {
 		t.Errorf("%v", v)
 	}
-	v = f.want(f.send("PATCH", atA, `{"product":null,"reserved":["boss"],"turn_seconds":60,"signups_per_hour":9}`, all), 200)
+	v = f.want(f.send("PATCH", atA, `{"product":null,"reserved":["boss"],"turn_seconds":60,"signups_per_hour":9}`, all),
+		200)
 	if v["product"] != "" || v["about"] != "A" || fmt.Sprint(v["reserved"]) != "[boss]" || v["turn_seconds"] != 60.0 {
 		t.Errorf("%v", v)
 	}
 	for body, field := range map[string]string{
 		`{"accent":"blue"}`: "accent", `{"public_url":"ftp://x"}`: "public_url", `{"origins":["x"]}`: "origins",
 		`{"turn_uris":["x"]}`: "turn_uris", `{"algorithm":"SHA"}`: "algorithm", `{"realm":"a\"b"}`: "realm",
-		`{"reserved":["A B"]}`: "reserved", `{"product":7}`: "product", `{"origins":"x"}`: "origins", `{"host":"x"}`: "host",
+		`{"reserved":["A B"]}`: "reserved", `{"product":7}`: "product", `{"origins":"x"}`: "origins",
+		`{"host":"x"}`: "host",
 	} {
 		if v := f.wantError(f.send("PATCH", atA, body, all), 400, "invalid_request"); v["field"] != field {
 			t.Errorf("%s: %v", body, v)
@@ -193,7 +197,8 @@ func TestIdempotency(t *testing.T) {
 	f := newFixture(t)
 	all, other := f.token("all", "", operator.Scopes...), f.token("other", "", operator.Scopes...)
 	body := func(user string) string {
-		return fmt.Sprintf(`{"user":%q,"name":"X","email":"x@mail.test","ha1":"0123456789abcdef0123456789abcdef","active":true}`, user)
+		return fmt.Sprintf(`{"user":%q,"name":"X","email":"x@mail.test","active":true,`+
+			`"ha1":"0123456789abcdef0123456789abcdef"}`, user)
 	}
 	create := func(user, token, key string) response {
 		return f.send("POST", atA+"/accounts", body(user), token, "Idempotency-Key", key)
@@ -236,7 +241,8 @@ func TestIdempotency(t *testing.T) {
 
 	// The same token twice, and not in clear in the database.
 	token := func(key string) response {
-		return f.send("POST", "/v1/admin/tokens", `{"name":"new","scopes":["accounts:read"]}`, all, "Idempotency-Key", key)
+		return f.send("POST", "/v1/admin/tokens", `{"name":"new","scopes":["accounts:read"]}`, all, "Idempotency-Key",
+			key)
 	}
 	made := f.want(token("t"), 201)
 	f.Log.Hide(made["secret"].(string))
@@ -367,7 +373,8 @@ func TestWrongTokens(t *testing.T) {
 	f.wantError(f.send("GET", "/v1/admin/tenants", "", ""), 401, "unauthorized")
 	f.wantError(f.send("GET", "/v1/admin/no-such-path", "", ""), 401, "unauthorized")
 	f.wantError(f.send("GET", "/v1/admin/no-such-path", "", all), 404, "not_found")
-	if r := f.send("PUT", "/v1/admin/tenants/a.test", "{}", all); r.status != 405 || r.header.Get("Allow") != "GET, PATCH" {
+	if r := f.send("PUT", "/v1/admin/tenants/a.test", "{}", all); r.status != 405 ||
+		r.header.Get("Allow") != "GET, PATCH" {
 		t.Errorf("%d %v", r.status, r.header)
 	}
 }
@@ -378,7 +385,8 @@ func TestOthers(t *testing.T) {
 	all := f.token("all", "", operator.Scopes...)
 	f.At("a.test").Join("ann")
 	for _, target := range []string{
-		"/v1/admin/tenants", atA, atA + "/signups", "/v1/admin/freeze", atA + "/changes", "/v1/admin/changes", atA + "/stats",
+		"/v1/admin/tenants", atA, atA + "/signups", "/v1/admin/freeze", atA + "/changes", "/v1/admin/changes", atA +
+			"/stats",
 		"/v1/admin/stats?days=3", atA + "/hooks", "/v1/admin/hooks", atA + "/messages", "/v1/admin/messages",
 		"/v1/admin/tokens", atA + "/bulk",
 	} {
@@ -387,7 +395,8 @@ func TestOthers(t *testing.T) {
 	if v := f.want(f.send("PUT", atA+"/signups", `{"mode":"closed","note":"Soon."}`, all), 200); v["mode"] != "closed" {
 		t.Errorf("%v", v)
 	}
-	if v := f.want(f.send("PUT", "/v1/admin/freeze", `{"frozen":true,"note":"Later."}`, all), 200); v["frozen"] != true {
+	if v := f.want(f.send("PUT", "/v1/admin/freeze", `{"frozen":true,"note":"Later."}`, all),
+		200); v["frozen"] != true {
 		t.Errorf("%v", v)
 	}
 	f.want(f.send("PUT", "/v1/admin/freeze", `{"frozen":false}`, all), 200)

@@ -53,7 +53,8 @@ func TestClient(t *testing.T) {
 		t.Fatalf("%s", list.Body)
 	}
 	reason := "asked"
-	changed, err := c.DisableAccountWithResponse(t.Context(), "a.test", "ann", nil, adminclient.ReasonBody{Reason: &reason})
+	changed, err := c.DisableAccountWithResponse(t.Context(), "a.test", "ann", nil,
+		adminclient.ReasonBody{Reason: &reason})
 	f.Must(err)
 	if changed.JSON200 == nil || changed.JSON200.State != "disabled" || changed.JSON200.StateReason != reason {
 		t.Errorf("%s", changed.Body)

@@ -125,8 +125,8 @@ func (f *fixture) send(method, target, body, token string, headers ...string) re
 	return got
 }
 
-// conforms checks that an answer is as the document says. Paths that the document does not have, and methods that a path
-// does not have, are answered with errors, which need not be in the document.
+// conforms checks that an answer is as the document says. Paths that the document does not have, and methods that a
+// path does not have, are answered with errors, which need not be in the document.
 func (f *fixture) conforms(r *http.Request, got response) {
 	f.Helper()
 	if got.header.Get("Cache-Control") != "no-store" || got.header.Get("X-Content-Type-Options") != "nosniff" {

@@ -28,33 +28,40 @@ var hostileBodies = []string{
 
 // hostileHeaders are headers that no operation takes with a body of {}.
 var hostileHeaders = [][2]string{
-	{"Content-Type", "text/plain"}, {"Content-Type", "application/x-www-form-urlencoded"}, {"Content-Type", "text/json"},
+	{"Content-Type", "text/plain"}, {"Content-Type", "application/x-www-form-urlencoded"}, {"Content-Type",
+		"text/json"},
 	{"Content-Type", "application/json; charset=latin1"}, {"Content-Type", "application/json, text/html"},
 	{"Content-Type", ";"}, {"Content-Encoding", "gzip"}, {"If-Match", `"` + strings.Repeat("0", 5000)},
 	{"If-Match", "x"}, {"Idempotency-Key", " x y"}, {"Authorization", "Basic eDp5"}, {"Authorization", "Bearer"},
-	{"Authorization", "Bearer dta_" + strings.Repeat("A", 49)}, {"Authorization", "Bearer " + strings.Repeat("x", 5000)},
+	{"Authorization", "Bearer dta_" + strings.Repeat("A", 49)}, {"Authorization", "Bearer " + strings.Repeat("x",
+		5000)},
 	{"Authorization", "Token x"}, {"Authorization", "Bearer dta_\u00e9"},
 }
 
 // hostilePaths are paths of nothing.
 var hostilePaths = []string{
-	"/v1/admin/", "/v1/admin//tenants", "/v1/admin/tenants/", "/v1/admin/tenants//accounts", "/v1/admin/../admin/tenants",
+	"/v1/admin/", "/v1/admin//tenants", "/v1/admin/tenants/", "/v1/admin/tenants//accounts",
+	"/v1/admin/../admin/tenants",
 	"/v1/admin/tenants/./a.test", "/v1/admin/tenants/%2e%2e/tokens", "/v1/admin/tenants/a.test%2faccounts",
 	"/v1/admin/tenants/a.test/accounts/", "/v1/admin/tenants/a.test/accounts/ann/disable/", "/v1/admin/tenants/A.TEST",
 	"/v1/admin/tenants/a.test./accounts", "/v1/admin/tenants/a.test:80/accounts", "/v1/admin/tenants/b.test",
 	"/v1/admin/tenants/a.test%00", "/v1/admin/tenants/%ff", "/v1/admin/tenants/a.test/accounts/%00",
-	"/v1/admin/tenants/a.test/accounts/ann%00", "/v1/admin/tenants/a.test/accounts/%ff", "/v1/admin/tenants/a.test/accounts/*",
+	"/v1/admin/tenants/a.test/accounts/ann%00", "/v1/admin/tenants/a.test/accounts/%ff",
+	"/v1/admin/tenants/a.test/accounts/*",
 	"/v1/admin/tenants/a.test/accounts/ann;x=1", "/v1/admin/tenants/a.test/accounts/ann'--", "/v1/admin/tenants/{host}",
 	"/v1/admin/tenants/a.test/accounts/ANN", "/v1/admin/tenants/a.test/accounts/%61%6e%6e%20",
 	"/v1/admin/tenants/a.test/accounts/" + strings.Repeat("a", 5000), "/v1/admin/tenants/" + strings.Repeat("a", 300),
-	"/v1/admin/tenants/a.test/accounts/ann/Disable", "/v1/admin/tenants/a.test/bulk/0", "/v1/admin/tenants/a.test/bulk/" +
+	"/v1/admin/tenants/a.test/accounts/ann/Disable", "/v1/admin/tenants/a.test/bulk/0",
+	"/v1/admin/tenants/a.test/bulk/" +
 		strings.Repeat("0", 32), "/v1/admin/TENANTS", "/v1/admin/tokens/%2e", "/v1/admin/tokens/nobody", "/v1/admin/x",
 }
 
 // hostileQueries are queries that no list takes.
 var hostileQueries = []string{
-	"limit=-1", "limit=0", "limit=9999999999999999999999", "limit=1e2", "limit=+1", "limit= 1", "limit=01", "limit=1&limit=1",
-	"cursor=%00", "cursor=../..", "cursor=" + strings.Repeat("A", 3000), "x=y", "Limit=1", "limit[]=1", "limit=1;x=2", "%",
+	"limit=-1", "limit=0", "limit=9999999999999999999999", "limit=1e2", "limit=+1", "limit= 1", "limit=01",
+	"limit=1&limit=1",
+	"cursor=%00", "cursor=../..", "cursor=" + strings.Repeat("A", 3000), "x=y", "Limit=1", "limit[]=1", "limit=1;x=2",
+	"%",
 	"limit=%zz", "=1", "cursor=%ff", strings.Repeat("a=b&", 2000),
 }
 
@@ -62,7 +69,8 @@ var hostileQueries = []string{
 // the side of the server.
 func TestHostile(t *testing.T) {
 	f := newFixture(t)
-	token := f.token("one", "a.test", operator.AccountsRead, operator.AccountsWrite, operator.TenantRead, operator.TenantWrite,
+	token := f.token("one", "a.test", operator.AccountsRead, operator.AccountsWrite, operator.TenantRead,
+		operator.TenantWrite,
 		operator.TokensWrite)
 	f.At("a.test").Member("ann")
 	f.At("b.test").Member("bob")
@@ -129,7 +137,8 @@ func (f *fixture) raw(method, target, body, token string) response {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 	f.Must(err)
 	defer conn.Close()
-	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n", method, target, token)
+	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n", method, target,
+		token)
 	if body != "" {
 		fmt.Fprintf(conn, "Content-Type: application/json\r\nContent-Length: %d\r\n", len(body))
 	}

@@ -39,7 +39,8 @@ func (f *fixture) operations() (list []documented) {
 	return list
 }
 
-// sample returns a request of an operation at a tenant that succeeds, and makes what it needs. n is different each time.
+// sample returns a request of an operation at a tenant that succeeds, and makes what it needs. n is different each
+// time.
 func (f *fixture) sample(o documented, host string, n int) (target, body string) {
 	f.Helper()
 	w := f.At(host)
@@ -55,10 +56,12 @@ func (f *fixture) sample(o documented, host string, n int) (target, body string)
 	case strings.Contains(o.path, "{id}"):
 		var err error
 		c := operator.Caller{Actor: root.Actor, Scopes: operator.Scopes}
-		bulk, err = f.service.StartBulk(f.Context(), c, w.Tenant, operator.BulkDisable, account.Query{Text: "nobody"}, "")
+		bulk, err = f.service.StartBulk(f.Context(), c, w.Tenant, operator.BulkDisable, account.Query{Text: "nobody"},
+			"")
 		f.Must(err)
 	}
-	target = strings.NewReplacer("{host}", host, "{user}", user, "{name}", name, "{id}", bulk.ID.String()).Replace(o.path)
+	target = strings.NewReplacer("{host}", host, "{user}", user, "{name}", name, "{id}",
+		bulk.ID.String()).Replace(o.path)
 	body = map[string]string{
 		"updateTenant": `{"product":"X"}`, "setSignups": `{"mode":"open"}`, "setFreeze": `{"frozen":false}`,
 		"createAccount": fmt.Sprintf(`{"user":"made%d","name":"X","email":"x@mail.test",`+
@@ -110,7 +113,8 @@ func TestPermissions(t *testing.T) {
 		is := func(want int) func(int) bool { return func(status int) bool { return status == want } }
 		// Running needs a bulk change that is counted and of the caller; TestOthers has one.
 		done := func(status int) bool { return status < 300 || o.id == "runBulk" && status == 409 }
-		for claim, token := range map[string]string{"no token": "", "expired": expired, "removed": removed, "other": "dta_x"} {
+		for claim, token := range map[string]string{"no token": "", "expired": expired, "removed": removed,
+			"other": "dta_x"} {
 			try(claim, token, ownTenant, is(401), false)
 		}
 		for _, s := range operator.Scopes {

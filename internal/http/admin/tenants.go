@@ -185,8 +185,8 @@ func (h *Handler) listTenants(r *request) (any, error) {
 	return v, err
 }
 
-// page returns the part of a list that the request asks for, and the cursor of the next one. The list is in the order of
-// its keys.
+// page returns the part of a list that the request asks for, and the cursor of the next one. The list is in the order
+// of its keys.
 func page[T any](r *request, list []T, key func(T) string) ([]T, *string, error) {
 	if cursor := r.query["cursor"]; cursor != "" {
 		after, err := base64.RawURLEncoding.DecodeString(cursor)

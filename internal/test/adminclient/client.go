@@ -795,7 +795,7 @@ type AccountQuery struct {
 	Since *time.Time           `json:"since,omitempty"`
 	State *[]AccountQueryState `json:"state,omitempty"`
 
-	// Text The beginning of the user name, the address or the display name.
+	// Text The beginning of user name, address or display name.
 	Text *string `json:"text,omitempty"`
 }
 
@@ -1021,7 +1021,7 @@ type NewAccount struct {
 	Active *bool  `json:"active,omitempty"`
 	Email  string `json:"email"`
 
-	// Ha1 MD5(user:realm:password) in hex. Without it, a message has a link.
+	// Ha1 MD5(user:realm:password) in hex. Without it, a message is sent.
 	Ha1 *string `json:"ha1,omitempty"`
 
 	// Ha1Sha256 SHA-256(user:realm:password) in hex.

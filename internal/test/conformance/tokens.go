@@ -48,7 +48,8 @@ var tokenTests = []testCase{
 			t.wantEqual([]string{fmt.Sprintf("%#v", got)}, []string{fmt.Sprintf("%#v", k)})
 		}
 		t.wantEqual(t.tokens(t.tenant), []string{fmt.Sprintf("%#v", two)})
-		if list := t.tokens(0); len(list) != 3 || !strings.Contains(list[2], `"two"`) && !strings.Contains(list[1], `"two"`) {
+		if list := t.tokens(0); len(list) != 3 || !strings.Contains(list[2], `"two"`) && !strings.Contains(list[1],
+			`"two"`) {
 			t.Errorf("%q", list)
 		}
 	}},
@@ -102,9 +103,11 @@ var tokenTests = []testCase{
 	{"keep the latest use", func(t *test) {
 		k := t.newToken("one", 0)
 		t.must(t.AddToken(t.ctx, k))
-		for _, c := range []struct{ at, want time.Duration }{{time.Hour, time.Hour}, {time.Minute, time.Hour}, {2 * time.Hour,
-			2 * time.Hour}} {
-			t.must(t.RecordTokenUses(t.ctx, []operators.TokenUse{{ID: k.ID, At: noon.Add(c.at)}, {ID: "none", At: noon}}))
+		for _, c := range []struct{ at, want time.Duration }{{time.Hour, time.Hour}, {time.Minute, time.Hour},
+			{2 * time.Hour,
+				2 * time.Hour}} {
+			t.must(t.RecordTokenUses(t.ctx, []operators.TokenUse{{ID: k.ID, At: noon.Add(c.at)}, {ID: "none",
+				At: noon}}))
 			got, err := t.TokenByHash(t.ctx, k.Hash, noon)
 			t.must(err)
 			if !got.Used.Equal(noon.Add(c.want)) {
@@ -141,8 +144,10 @@ var answerTests = []testCase{
 		if _, ok := t.claimAnswer(k.ID, "key", a, noon); !ok {
 			t.Error("not claimed")
 		}
-		if got, ok := t.claimAnswer(k.ID, "key", operators.StoredAnswer{Request: []byte("x"), Until: noon.Add(2 * time.Hour)},
-			noon.Add(time.Hour-tick)); ok || got.Status != 0 || string(got.Request) != "request" || !got.Until.Equal(a.Until) {
+		if got, ok := t.claimAnswer(k.ID, "key", operators.StoredAnswer{Request: []byte("x"),
+			Until: noon.Add(2 * time.Hour)},
+			noon.Add(time.Hour-tick)); ok || got.Status != 0 || string(got.Request) != "request" ||
+			!got.Until.Equal(a.Until) {
 			t.Errorf("%+v, %v", got, ok)
 		}
 		if _, ok := t.claimAnswer(other.ID, "key", a, noon); !ok {
