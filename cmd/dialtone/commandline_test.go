@@ -130,6 +130,7 @@ var jsonMembers = map[string]string{
 		"public_url realm reply_to require_factor reserved signups signups_note signups_per_hour sip_server sip_transport sip_websocket " +
 		"turn_seconds turn_uris",
 	"signups show": "[" + signupsMembers, "signups open": signupsMembers, "signups close": signupsMembers,
+	"token list":              "[created created_by expires id name scopes tenant used",
 	"tenant reserved":         "[built_in name",
 	"directory token list":    "[created name tenants",
 	"directory export status": "blocked domains enabled entries group missing places whole",
@@ -196,6 +197,8 @@ func TestJSON(t *testing.T) {
 	command("tenant add", "other.test")
 	command("tenant remove", "other.test")
 	command("directory token add", "one")
+	command("token add", "one", "--scope", "accounts:read", "--expires", "90d")
+	command("token add", "two", "--scope", "accounts:read,audit:read", "--tenant", "localhost")
 	command("directory token add", "two", "--tenant", "localhost")
 	command("directory hook add", "one", "--kamailio", "http://127.0.0.1:1/rpc")
 	command("directory hook add", "two", "--webhook", "http://127.0.0.1:1", "--tenant", "localhost")
@@ -271,7 +274,7 @@ func TestJSON(t *testing.T) {
 	// Only a time, a logo, and the header of a message whose file is elsewhere may be null.
 	delete(types, "logo")
 	for _, member := range []string{"state_since", "activated", "confirmed", "erased", "first_signin", "failed",
-		"oldest", "next", "app"} {
+		"oldest", "next", "used", "expires", "app"} {
 		if kind := types[member]; kind != "null" && kind != "time" {
 			t.Errorf("%s is of type %s", member, kind)
 		}

@@ -20,8 +20,8 @@ import (
 	"dialtone/internal/outage"
 )
 
-// opsListener listens for monitoring, for phone servers and for the API for operators. If the default address is in use, it
-// returns nil, so that two servers can run on one machine without further configuration.
+// opsListener listens for monitoring, for phone servers and for the API for operators. If the default address is in
+// use, it returns nil, so that two servers can run on one machine without further configuration.
 func (s *server) opsListener() (net.Listener, error) {
 	l, err := net.Listen("tcp", s.Ops.Listen)
 	if errors.Is(err, unix.EADDRINUSE) && s.Ops.Listen == defaultOf("ops.listen") {

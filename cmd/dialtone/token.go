@@ -33,7 +33,8 @@ type apiTokenAdd struct {
 
 // Help is what "dialtone token add --help" adds.
 func (apiTokenAdd) Help() string {
-	return "The scopes are " + operator.Words(operator.Scopes) + ". The token is printed once. The store has its hash " +
+	return "The scopes are " + operator.Words(operator.Scopes) +
+		". The token is printed once. The store has its hash " +
 		"only, so it cannot be shown again. The audit trail has the name of the token with all that it changes."
 }
 

@@ -8,8 +8,8 @@ import (
 	"dialtone/internal/fault"
 )
 
-// Version is that of an account at a moment. Another state, name, address, role or credential is another version, and so
-// is everything else that operators see of the account itself.
+// Version is that of an account at a moment. Another state, name, address, role or credential is another version, and
+// so is everything else that operators see of the account itself.
 type Version [16]byte
 
 // Version returns the version of the account.

@@ -29,8 +29,8 @@ type StoredAnswer struct {
 
 // AnswerStore keeps answers. Each method is one transaction.
 type AnswerStore interface {
-	// ClaimAnswer stores a without status for a key of a token, and reports true, unless there is an answer that has not
-	// ended by now: then it returns that one. Of concurrent calls for one key, one reports true.
+	// ClaimAnswer stores a without status for a key of a token, and reports true, unless there is an answer that has
+	// not ended by now: then it returns that one. Of concurrent calls for one key, one reports true.
 	ClaimAnswer(ctx context.Context, token, key string, a StoredAnswer, now time.Time) (StoredAnswer, bool, error)
 
 	// SetAnswer sets the status and body of a claim.
@@ -77,8 +77,9 @@ func checkKey(key string) error {
 // Once calls do and returns its answer, or returns the answer that it gave to the same request with the same key within
 // AnswerLife. request is all that says what is to be done. Errors of do are not stored, and returned as they are.
 //
-// If the answer cannot be stored, it returns the answer and an error. It fails with fault.Mismatch if the key was used for another request, and with fault.Conflict while the first request
-// is carried out, with a time to wait, and if nobody knows whether that was carried out.
+// If the answer cannot be stored, it returns the answer and an error. It fails with fault.Mismatch if the key was used
+// for another request, and with fault.Conflict while the first request is carried out, with a time to wait, and if
+// nobody knows whether that was carried out.
 func (s *Answers) Once(ctx context.Context, token, key string, request []byte,
 	do func() (status int, body []byte, err error)) (status int, body []byte, err error) {
 	if err := checkKey(key); err != nil {

@@ -16,7 +16,8 @@ import (
 
 var _ operator.TokenStore = (*Store)(nil)
 
-const tokenColumns = `id, name, hash, COALESCE(tenant, 0), scopes, made, made_by, COALESCE(expires, 0), COALESCE(used, 0)`
+const tokenColumns = `id, name, hash, COALESCE(tenant, 0), scopes, made, made_by, COALESCE(expires, 0),
+	COALESCE(used, 0)`
 
 // orNull returns NULL instead of 0.
 func orNull(n int64) any {

@@ -204,11 +204,11 @@ func (h *Handler) getAccount(r *request) (any, error) {
 // NewAccount is the body of createAccount.
 type NewAccount struct {
 	User      string       `json:"user"`
-	Name      string       `json:"name,omitempty" doc:"The display name."`
+	Name      string       `json:"name" doc:"The display name."`
 	Email     string       `json:"email"`
 	Role      account.Role `json:"role,omitempty" doc:"Without it, guest."`
 	Lang      i18n.Tag     `json:"lang,omitempty" doc:"The language of messages. Without it, en."`
-	HA1       string       `json:"ha1,omitempty" doc:"MD5(user:realm:password) in hex. Without it, a message has a link."`
+	HA1       string       `json:"ha1,omitempty" doc:"MD5(user:realm:password) in hex. Without it, a message is sent."`
 	HA1SHA256 *string      `json:"ha1_sha256,omitempty" doc:"SHA-256(user:realm:password) in hex."`
 	Active    bool         `json:"active,omitempty" doc:"Activate the account at once, without a message."`
 	Reserved  bool         `json:"reserved,omitempty" doc:"Permit a reserved user name."`
@@ -217,10 +217,11 @@ type NewAccount struct {
 
 func (h *Handler) createAccount(r *request) (any, error) {
 	b := r.body.(*NewAccount)
-	return r.account(h.deps.Operator.Add(r.ctx, r.caller, r.tenant, account.NewAccount{
+	a, err := h.deps.Operator.Add(r.ctx, r.caller, r.tenant, account.NewAccount{
 		User: b.User, Name: b.Name, Email: b.Email, Role: b.Role, Lang: b.Lang, HA1: b.HA1, HA1SHA256: b.HA1SHA256,
 		Active: b.Active, Reserved: b.Reserved,
-	}, r.reason))
+	}, r.reason)
+	return viewAccount(a), err
 }
 
 // AccountPatch is the body of updateAccount.

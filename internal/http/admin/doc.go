@@ -17,6 +17,6 @@
 //
 // # What it is not
 //
-// It has no rules about accounts and tenants, and does not check scopes beyond the one of an operation: package operator
-// does. It is not for browsers: no answer permits a page of another origin to read it.
+// It has no rules about accounts and tenants, and does not check scopes beyond the one of an operation: package
+// operator does. It is not for browsers: no answer permits a page of another origin to read it.
 package admin

@@ -137,8 +137,8 @@ func (h *Handler) fail(w http.ResponseWriter, r *request, err error) {
 	}
 }
 
-// log logs errors that the operator of the server should know about. It leaves out path, query and body, which have user
-// names and more.
+// log logs errors that the operator of the server should know about. It leaves out path, query and body, which have
+// user names and more.
 func (h *Handler) log(r *request, err error) {
 	ctx, operation := context.WithoutCancel(r.ctx), ""
 	if r.op != nil {
@@ -149,7 +149,8 @@ func (h *Handler) log(r *request, err error) {
 		h.deps.Log.ErrorContext(ctx, "admin request failed", "request", r.id, "operation", operation, "err", err)
 	case fault.Overloaded:
 		if h.storeErrors.Take(h.deps.Now()) == 0 {
-			h.deps.Log.WarnContext(ctx, "admin request unavailable", "request", r.id, "operation", operation, "err", err)
+			h.deps.Log.WarnContext(ctx, "admin request unavailable", "request", r.id, "operation", operation, "err",
+				err)
 		}
 	}
 }

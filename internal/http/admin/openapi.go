@@ -55,8 +55,10 @@ func document(operations []operation) []byte {
 		"openapi": "3.1.0",
 		"info": object{
 			"title": "Dialtone: the API for operators", "version": "1",
-			"description": "Operations with stable IDs. New members and operations may be added at any time, so ignore " +
-				"members of answers that you do not know. A list has the members items and next: a page may be empty though " +
+			"description": "Operations with stable IDs. New members and operations may be added at any time, so " +
+				"ignore " +
+				"members of answers that you do not know. A list has the members items and next: a page may be empty " +
+				"though " +
 				"next is a cursor, and next is null at the end.",
 		},
 		"paths": paths,
@@ -104,7 +106,8 @@ func (o operation) describe(s schemas) object {
 	for _, segment := range o.segments {
 		if name, ok := strings.CutPrefix(segment, "{"); ok {
 			parameters = append(parameters, object{
-				"name": strings.TrimSuffix(name, "}"), "in": "path", "required": true, "schema": object{"type": "string"},
+				"name": strings.TrimSuffix(name, "}"), "in": "path", "required": true,
+				"schema": object{"type": "string"},
 			})
 		}
 	}
@@ -131,7 +134,8 @@ func (o operation) describe(s schemas) object {
 	}
 	if o.body != nil {
 		d["requestBody"] = object{
-			"required": !o.emptyBody, "content": object{"application/json": object{"schema": s.of(reflect.TypeOf(o.body))}},
+			"required": !o.emptyBody,
+			"content":  object{"application/json": object{"schema": s.of(reflect.TypeOf(o.body))}},
 		}
 	}
 	success := object{"description": http.StatusText(o.status)}

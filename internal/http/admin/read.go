@@ -101,7 +101,8 @@ func (p parameter) check(value string) error {
 	case "words":
 		for word := range strings.SplitSeq(value, ",") {
 			if !slices.Contains(p.words, word) {
-				return fault.Field(p.name, "use one or more of %s, with commas between them", strings.Join(p.words, ", "))
+				return fault.Field(p.name, "use one or more of %s, with commas between them", strings.Join(p.words,
+					", "))
 			}
 		}
 	}
@@ -188,7 +189,8 @@ func (h *Handler) readBody(w http.ResponseWriter, r *request) ([]byte, error) {
 	charset := params["charset"]
 	if err != nil || len(r.Header["Content-Type"]) > 1 || media != "application/json" ||
 		charset != "" && !strings.EqualFold(charset, "utf-8") || r.Header.Get("Content-Encoding") != "" {
-		return nil, fault.New(fault.Invalid, "send the body as Content-Type: application/json, in UTF-8 and not compressed")
+		return nil, fault.New(fault.Invalid, "send the body as Content-Type: application/json, in UTF-8 and not "+
+			"compressed")
 	}
 	if err := checkJSON(raw, into.Type()); err != nil {
 		return nil, err

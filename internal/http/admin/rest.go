@@ -92,7 +92,8 @@ var errManyLines = fault.New(fault.Invalid,
 // changeLines returns all changes that a filter selects, one on each line.
 func (h *Handler) changeLines(r *request, f audit.Filter) (any, error) {
 	if r.query["cursor"] != "" || r.query["limit"] != "" {
-		return nil, fault.New(fault.Invalid, "as application/jsonl the list is complete, so it takes no cursor and no limit")
+		return nil, fault.New(fault.Invalid, "as application/jsonl the list is complete, so it takes no cursor and "+
+			"no limit")
 	}
 	var b bytes.Buffer
 	out, n := json.NewEncoder(&b), 0
@@ -161,7 +162,8 @@ func (h *Handler) getStats(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := Stats{Days: []Day{}, Total: s.Total, Funnel: Funnel(s.Funnel), Mail: viewMail(s.Mail), Hooks: viewHooks(s.Hooks)}
+	v := Stats{Days: []Day{}, Total: s.Total, Funnel: Funnel(s.Funnel), Mail: viewMail(s.Mail),
+		Hooks: viewHooks(s.Hooks)}
 	for _, d := range s.Days {
 		v.Days = append(v.Days, Day{d.Day.String(), d.Counts})
 	}

@@ -52,8 +52,9 @@ const (
 // paging are the parameters of every list.
 func paging(others ...parameter) []parameter {
 	return append(others,
-		parameter{name: "limit", kind: "integer", min: 1, max: maxLimit, doc: "How many items to answer with at most. " +
-			"Without it, 50."},
+		parameter{name: "limit", kind: "integer", min: 1, max: maxLimit,
+			doc: "How many items to answer with at most. " +
+				"Without it, 50."},
 		parameter{name: "cursor", kind: "string", doc: "The member next of the page before."})
 }
 
@@ -86,7 +87,8 @@ var (
 		{name: "action", kind: "string", doc: "Only this action, or those that begin with it, if it ends with a dot."},
 		{name: "actor", kind: "string", doc: "Only changes by actors with this name."},
 		{name: "actor_kind", kind: "words", words: texts([]audit.ActorKind{
-			audit.System, audit.Command, audit.Person, audit.Admin, audit.Token}), doc: "Only changes by this kind of actor."},
+			audit.System, audit.Command, audit.Person, audit.Admin, audit.Token}),
+			doc: "Only changes by this kind of actor."},
 		{name: "net", kind: "network", doc: "Only changes from this network."},
 		{name: "newest", kind: "boolean", doc: "Whether the newest change is first. Without it, the oldest is."},
 	}
@@ -119,16 +121,18 @@ func (h *Handler) routes() []operation {
 			summary: "Open or close the signups of a tenant.", scope: operator.TenantWrite, body: SignupsChange{},
 			answer: Signups{}, serve: h.setSignups},
 		{id: "getFreeze", method: get, path: Root + "freeze", installation: true,
-			summary: "Show whether the signups of all tenants are closed.", scope: operator.TenantRead, answer: Freeze{},
-			serve: h.getFreeze},
+			summary: "Show whether the signups of all tenants are closed.", scope: operator.TenantRead,
+			answer: Freeze{},
+			serve:  h.getFreeze},
 		{id: "setFreeze", method: http.MethodPut, path: Root + "freeze", installation: true,
 			summary: "Close the signups of all tenants at once, or lift that.", scope: operator.TenantWrite,
 			body: FreezeChange{}, answer: Freeze{}, serve: h.setFreeze},
 
 		{id: "listAccounts", method: get, path: accounts, summary: "List accounts, the newest first.",
-			scope: operator.AccountsRead, query: paging(accountFilter...), answer: AccountPage{}, serve: h.listAccounts},
+			scope: operator.AccountsRead, query: paging(accountFilter...), answer: AccountPage{},
+			serve: h.listAccounts},
 		{id: "createAccount", method: post, path: accounts, summary: "Create an account.",
-			scope: operator.AccountsWrite, body: NewAccount{}, key: true, status: made, answer: Account{}, tagged: true,
+			scope: operator.AccountsWrite, body: NewAccount{}, key: true, status: made, answer: Account{},
 			serve: h.createAccount},
 		{id: "getAccount", method: get, path: oneAccount,
 			summary: "Show an account with its sessions, messages, look-ups and changes. That is in the audit trail.",
@@ -164,31 +168,38 @@ func (h *Handler) routes() []operation {
 			scope:   operator.AccountsWrite, body: NewBulk{}, answer: Bulk{}, serve: h.createBulk},
 		{id: "getBulk", method: get, path: bulks + "/{id}", summary: "Show how far a bulk change is.",
 			scope: operator.AccountsRead, answer: Bulk{}, serve: h.getBulk},
-		{id: "previewBulk", method: get, path: bulks + "/{id}/accounts", summary: "Show some accounts of a bulk change.",
-			scope: operator.AccountsRead, answer: AccountPage{}, serve: h.previewBulk, query: []parameter{
+		{id: "previewBulk", method: get, path: bulks + "/{id}/accounts",
+			summary: "Show some accounts of a bulk change.",
+			scope:   operator.AccountsRead, answer: AccountPage{}, serve: h.previewBulk, query: []parameter{
 				{name: "limit", kind: "integer", min: 1, max: maxLimit, doc: "How many at most. Without it, 50."}}},
-		{id: "runBulk", method: post, path: bulks + "/{id}/run", summary: "Start the change of the accounts that were counted.",
-			scope: operator.AccountsWrite, body: RunBulk{}, answer: Bulk{}, serve: h.runBulk},
+		{id: "runBulk", method: post, path: bulks + "/{id}/run",
+			summary: "Start the change of the accounts that were counted.",
+			scope:   operator.AccountsWrite, body: RunBulk{}, answer: Bulk{}, serve: h.runBulk},
 		{id: "cancelBulk", method: post, path: bulks + "/{id}/cancel",
-			summary: "End a bulk change. Accounts that it has changed stay so.", scope: operator.AccountsWrite, answer: Bulk{},
-			serve: h.cancelBulk},
+			summary: "End a bulk change. Accounts that it has changed stay so.", scope: operator.AccountsWrite,
+			answer: Bulk{},
+			serve:  h.cancelBulk},
 
 		{id: "listChanges", method: get, path: oneTenant + "/changes", lines: true,
-			summary: "List the audit trail of a tenant. As application/jsonl it is complete, which is in the trail too.",
-			scope:   operator.AuditRead, query: paging(changeFilter...), answer: ChangePage{}, serve: h.listChanges},
+			summary: "List the audit trail of a tenant. As application/jsonl it is complete, which is in the trail " +
+				"too.",
+			scope: operator.AuditRead, query: paging(changeFilter...), answer: ChangePage{}, serve: h.listChanges},
 		{id: "listAllChanges", method: get, path: Root + "changes", installation: true, lines: true,
 			summary: "List the audit trail of all tenants and of the installation.",
 			scope:   operator.AuditRead, query: paging(changeFilter...), answer: ChangePage{}, serve: h.listChanges},
 
-		{id: "getTenantStats", method: get, path: oneTenant + "/stats", summary: "Show counts and backlogs of a tenant.",
-			scope: operator.StatsRead, query: days, answer: Stats{}, serve: h.getStats},
+		{id: "getTenantStats", method: get, path: oneTenant + "/stats",
+			summary: "Show counts and backlogs of a tenant.",
+			scope:   operator.StatsRead, query: days, answer: Stats{}, serve: h.getStats},
 		{id: "getStats", method: get, path: Root + "stats", installation: true,
-			summary: "Show counts and backlogs of all tenants.", scope: operator.StatsRead, query: days, answer: Stats{},
-			serve: h.getStats},
+			summary: "Show counts and backlogs of all tenants.", scope: operator.StatsRead, query: days,
+			answer: Stats{},
+			serve:  h.getStats},
 		{id: "listTenantHooks", method: get, path: oneTenant + "/hooks", summary: "List the hooks for a tenant.",
 			scope: operator.StatsRead, answer: HookPage{}, serve: h.listHooks},
 		{id: "listHooks", method: get, path: Root + "hooks", installation: true,
-			summary: "List all hooks and their backlogs.", scope: operator.StatsRead, answer: HookPage{}, serve: h.listHooks},
+			summary: "List all hooks and their backlogs.", scope: operator.StatsRead, answer: HookPage{},
+			serve: h.listHooks},
 		{id: "getTenantMessages", method: get, path: oneTenant + "/messages",
 			summary: "Show how many messages of a tenant wait or have failed.", scope: operator.StatsRead,
 			answer: MailBacklog{}, serve: h.getMessages},

@@ -185,12 +185,12 @@ func (h *Handler) listTenants(r *request) (any, error) {
 	return v, err
 }
 
-// page returns the part of a list that the request asks for, and the cursor of the next one. The list is in the order of
-// its keys.
+// page returns the part of a list that the request asks for, and the cursor of the next one. The list is in the order
+// of its keys.
 func page[T any](r *request, list []T, key func(T) string) ([]T, *string, error) {
 	if cursor := r.query["cursor"]; cursor != "" {
 		after, err := base64.RawURLEncoding.DecodeString(cursor)
-		if err != nil {
+		if err != nil || !printable(string(after)) {
 			return nil, nil, fault.Field("cursor", "this is not a cursor of this list; begin with the first page")
 		}
 		list = slices.DeleteFunc(list, func(v T) bool { return key(v) <= string(after) })
@@ -274,9 +274,11 @@ func (h *Handler) setFreeze(r *request) (any, error) {
 	var freeze *tenant.Freeze
 	if b.Frozen {
 		freeze = &tenant.Freeze{Note: b.Note}
+	} else if b.Note != "" {
+		return nil, fault.Field("note", "there is a note only while signups are frozen")
 	}
 	if err := h.deps.Operator.SetFreeze(r.ctx, r.caller, freeze, r.reason); err != nil {
 		return nil, settingError(err)
 	}
-	return h.getFreeze(r)
+	return Freeze{b.Frozen, b.Note}, nil
 }

@@ -51,6 +51,9 @@ type Store interface {
 	operators.BulkStore
 	operators.DetailStore
 	operators.SignupsStore
+	operators.TokenStore
+	operators.AnswerStore
+	operators.TenantStore
 }
 
 // Run tests a store. open returns a new, empty store and closes it at the end of the test t.
@@ -82,6 +85,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Added accounts", addedTests}, {"Messages sent again", sentAgainTests},
 		{"Names and sessions by an operator", renameTests}, {"What an operator sees", detailTests},
 		{"Who can sign up", signupModeTests},
+		{"Tokens", tokenTests}, {"Kept answers", answerTests}, {"Conditions", conditionTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {
