@@ -249,7 +249,10 @@ func (f *Field) check() error {
 		return nil
 	case !utf8.ValidString(f.Value):
 		err = fault.Field(f.Name, "the text is not UTF-8; send it as UTF-8")
-	case strings.ContainsFunc(f.Value, func(r rune) bool { return isControl(r) && !(f.Lines && (r == '\r' || r == '\n')) }):
+	case strings.ContainsFunc(f.Value, func(r rune) bool {
+		return isControl(r) && !(f.Lines && (r == '\r' ||
+			r == '\n'))
+	}):
 		err = fault.Rule(f.Name, "control", "the text contains a control character; remove it")
 	case !f.repeated:
 		return nil

@@ -41,7 +41,8 @@ func (s *Site) adminRoutes() map[string]route {
 		adminAccounts: {get: s.admin(s.showAccounts)},
 		adminBulk:     {get: s.admin(s.showBulk), post: s.adminForm(bulkFields, s.changeBulk)},
 		adminChanges: {
-			get: s.admin(s.showChanges), post: s.adminForm(append([]string{"reason"}, changeFields...), s.exportChanges),
+			get: s.admin(s.showChanges), post: s.adminForm(append([]string{"reason"}, changeFields...),
+				s.exportChanges),
 		},
 		adminAccount:  {get: s.admin(s.showAccount), post: s.adminForm(accountFields, s.changeAccount)},
 		adminMessages: {get: s.admin(s.showMessages), post: s.adminForm(messageFields, s.changeMessage)},

@@ -98,7 +98,8 @@ func shot(p *tab, name string) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, strings.Trim(strings.ReplaceAll(name, "/", "-"), "-")+".png"), png, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, strings.Trim(strings.ReplaceAll(name, "/", "-"), "-")+".png"), png,
+		0o600); err != nil {
 		p.t.Fatal(err)
 	}
 }

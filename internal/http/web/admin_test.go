@@ -125,7 +125,8 @@ func adminPosts(s *testServer, t testing.TB, who person) map[string]struct {
 func (s *testServer) snapshot(t testing.TB, who person) string {
 	t.Helper()
 	var n, changes int
-	if err := s.db.QueryRow(`SELECT (SELECT count(*) FROM bulk), (SELECT count(*) FROM audit)`).Scan(&n, &changes); err != nil {
+	if err := s.db.QueryRow(`SELECT (SELECT count(*) FROM bulk), (SELECT count(*) FROM audit)`).Scan(&n,
+		&changes); err != nil {
 		t.Fatal(err)
 	}
 	settings, _, err := s.Store.Tenants(t.Context())
@@ -197,7 +198,8 @@ func TestAdminPermissions(t *testing.T) {
 		if strings.HasPrefix(target, "/admin/bulk") {
 			want = 404
 		}
-		if a.status != want || a.header.Get("Cache-Control") != "no-store" || a.header.Get("X-Robots-Tag") != "noindex" {
+		if a.status != want || a.header.Get("Cache-Control") != "no-store" ||
+			a.header.Get("X-Robots-Tag") != "noindex" {
 			t.Errorf("an admin at %s: %d %v", target, a.status, a.header)
 		}
 	}
@@ -338,20 +340,25 @@ func TestAdminActions(t *testing.T) {
 		t.Error("the link is shown again")
 	}
 	pending := s.pending(t, "a.test")
-	admin.act(t, pending, "resend", "email", pending.email).wantRedirect(t, "/admin/account?user="+pending.user+"#resent")
+	admin.act(t, pending, "resend", "email", pending.email).wantRedirect(t,
+		"/admin/account?user="+pending.user+"#resent")
 	admin.act(t, pending, "activate").wantRedirect(t, "/admin/account?user="+pending.user+"#activated")
 
 	for do, want := range map[string]string{
-		"delete": "Type the user name", "email": "Check the email address", "rename": "Check the name", "role": "Choose one",
+		"delete": "Type the user name", "email": "Check the email address", "rename": "Check the name",
+		"role":    "Choose one",
 		"disable": "in one line",
 	} {
-		a := admin.act(t, who, do, "email", "x", "name", "", "confirm", "x", "role", "root", "reason", strings.Repeat("x", 501))
-		if a.status != 400 && a.status != 409 || !strings.Contains(problem(a.body), want) && !strings.Contains(problem(a.body), "in one line") {
+		a := admin.act(t, who, do, "email", "x", "name", "", "confirm", "x", "role", "root", "reason",
+			strings.Repeat("x", 501))
+		if a.status != 400 && a.status != 409 || !strings.Contains(problem(a.body), want) &&
+			!strings.Contains(problem(a.body), "in one line") {
 			t.Errorf("%s: %d %s", do, a.status, problem(a.body))
 		}
 	}
 	stale := url.Values{"user": {who.user}, "uid": {strings.Repeat("0", 32)}, "do": {"disable"}}
-	if a := admin.send(t, "/admin/account", stale); a.status != 409 || !strings.Contains(a.body, "This no longer exists") {
+	if a := admin.send(t, "/admin/account", stale); a.status != 409 || !strings.Contains(a.body,
+		"This no longer exists") {
 		t.Errorf("for an earlier account: %d", a.status)
 	}
 	admin.act(t, who, "delete", "confirm", who.user, "reason", "asked").wantRedirect(t, "/admin/accounts#deleted")
@@ -414,7 +421,8 @@ func TestAdminReturn(t *testing.T) {
 		t.Errorf("%s does not lead back", login)
 	}
 	for _, next := range []string{
-		"https://evil.test/admin/", "//evil.test/admin/", "/admin/../x", "/admin/again", "/admin/%2e%2e/", "javascript:alert(1)",
+		"https://evil.test/admin/", "//evil.test/admin/", "/admin/../x", "/admin/again", "/admin/%2e%2e/",
+		"javascript:alert(1)",
 		"/admin/accounts@evil.test", "/admin/\\evil.test", "/admin/accounts%00", "/admin/nowhere", "\t/admin/",
 	} {
 		for _, at := range []string{"/login.html?next=", "/admin/again?next="} {
@@ -545,7 +553,8 @@ func TestAdminSignups(t *testing.T) {
 	admin.send(t, "/admin/", url.Values{"signups": {"open"}, "note": {""}}).wantRedirect(t, "/admin/#signups-open")
 	s.Must(s.Tenants.Refresh(t.Context()))
 	s.signUp(t, s.newPerson("a.test"))
-	for _, f := range []url.Values{{"signups": {"half"}}, {}, {"signups": {"closed"}, "note": {strings.Repeat("x", 301)}}} {
+	for _, f := range []url.Values{{"signups": {"half"}}, {}, {"signups": {"closed"}, "note": {strings.Repeat("x",
+		301)}}} {
 		if a := admin.send(t, "/admin/", f); a.status != 400 || problem(a.body) == "" {
 			t.Errorf("%v: %d", f, a.status)
 		}
@@ -559,7 +568,8 @@ func TestAdminSettings(t *testing.T) {
 	admin := s.admin(t, "a.test")
 	version := func() string {
 		t.Helper()
-		m := regexp.MustCompile(`name="version" value="(\w+)"`).FindStringSubmatch(admin.open(t, "/admin/settings").body)
+		m := regexp.MustCompile(`name="version" value="(\w+)"`).FindStringSubmatch(admin.open(t,
+			"/admin/settings").body)
 		if m == nil {
 			t.Fatal("no version")
 		}
@@ -567,8 +577,9 @@ func TestAdminSettings(t *testing.T) {
 	}
 	first := version()
 	good := url.Values{
-		"version": {first}, "product": {"Example <Phones>"}, "about": {"Two\r\nlines"}, "terms_url": {"https://example.org/terms"},
-		"support": {"help@example.org"}, "accent": {"#aa3300"}, "signups_per_hour": {"7"}, "activation": {"confirm"},
+		"version": {first}, "product": {"Example <Phones>"}, "about": {"Two\r\nlines"},
+		"terms_url": {"https://example.org/terms"},
+		"support":   {"help@example.org"}, "accent": {"#aa3300"}, "signups_per_hour": {"7"}, "activation": {"confirm"},
 	}
 	preview := admin.send(t, "/admin/preview", good)
 	preview.wantStatus(t, 200)
@@ -588,11 +599,13 @@ func TestAdminSettings(t *testing.T) {
 		x.Activation != tenant.ActivationConfirm || x.Host != "a.test" || x.Realm != "a.test" {
 		t.Errorf("the settings are %+v", x.Settings)
 	}
-	if a := admin.send(t, "/admin/settings", good); a.status != 409 || !strings.Contains(a.body, "Somebody else has changed") {
+	if a := admin.send(t, "/admin/settings", good); a.status != 409 || !strings.Contains(a.body,
+		"Somebody else has changed") {
 		t.Errorf("with an old version: %d %s", a.status, problem(a.body))
 	}
 	bad := url.Values{
-		"version": {version()}, "product": {strings.Repeat("x", 201)}, "terms_url": {"javascript:alert(1)"}, "accent": {"red"},
+		"version": {version()}, "product": {strings.Repeat("x", 201)}, "terms_url": {"javascript:alert(1)"},
+		"accent":  {"red"},
 		"support": {"nobody"}, "signups_per_hour": {"-1"}, "activation": {"never"}, "reply_to": {"a b"},
 	}
 	a := admin.send(t, "/admin/settings", bad)
@@ -608,7 +621,8 @@ func TestAdminSettings(t *testing.T) {
 		strings.Repeat("x", tenant.MaxLogo+1):                                                                400,
 	} {
 		body := "--b\r\nContent-Disposition: form-data; name=\"version\"\r\n\r\n" + version() +
-			"\r\n--b\r\nContent-Disposition: form-data; name=\"logo\"; filename=\"l.svg\"\r\nContent-Type: image/svg+xml\r\n\r\n" +
+			"\r\n--b\r\nContent-Disposition: form-data; name=\"logo\"; filename=\"l.svg\"\r\n" +
+			"Content-Type: image/svg+xml\r\n\r\n" +
 			content + "\r\n--b--\r\n"
 		a := admin.do(t, "POST", "/admin/settings", body, "Content-Type", "multipart/form-data; boundary=b", "Cookie",
 			admin.cookies, "Accept", "text/html", "Sec-Fetch-Site", "same-origin")
@@ -632,7 +646,8 @@ func TestAdminExport(t *testing.T) {
 	a.wantStatus(t, 200)
 	if !strings.HasPrefix(a.header.Get("Content-Type"), "application/jsonl") ||
 		!strings.HasPrefix(a.header.Get("Content-Disposition"), "attachment") ||
-		!strings.Contains(a.body, `"action":"account.disable"`) || !strings.Contains(a.body, `"actor":"`+admin.who.user+`"`) {
+		!strings.Contains(a.body, `"action":"account.disable"`) || !strings.Contains(a.body,
+		`"actor":"`+admin.who.user+`"`) {
 		t.Errorf("%v %s", a.header, a.body)
 	}
 	if page := admin.open(t, "/admin/changes?action=audit.").body; !strings.Contains(page, "audit.export") {
@@ -648,9 +663,12 @@ func TestAdminHostile(t *testing.T) {
 	uid := s.find(t, who).UID.String()
 	texts := []string{
 		`"><img src=x onerror=alert(1)>`, `</title><script>alert(1)</script>`, `'-alert(1)-'`, "a\r\nSet-Cookie: x=1",
-		"a\nLocation: https://evil.test", "\x00", "\xff\xfe", "\u202e\u2066abc", "{{.}}", "${7*7}", "' OR 1=1 --", "%", "_", `\`, "*",
-		strings.Repeat("a", 5000), strings.Repeat("é", 300), "../../etc/passwd", "javascript:alert(1)", "-1", "0x10", "NaN",
-		"99999999999999999999", "2026-13-45", "0000-00-00", "192.0.2.0/99", "::ffff:1.2.3.4/120", "fe80::1%eth0", "1.2.3.4/0",
+		"a\nLocation: https://evil.test", "\x00", "\xff\xfe", "\u202e\u2066abc", "{{.}}", "${7*7}", "' OR 1=1 --",
+		"%", "_", `\`, "*",
+		strings.Repeat("a", 5000), strings.Repeat("é", 300), "../../etc/passwd", "javascript:alert(1)", "-1",
+		"0x10", "NaN",
+		"99999999999999999999", "2026-13-45", "0000-00-00", "192.0.2.0/99", "::ffff:1.2.3.4/120", "fe80::1%eth0",
+		"1.2.3.4/0",
 		"::/0", " ", "\t", "\u00a0", "[link]", "*bold*", "{user}",
 	}
 	requests := 0
@@ -675,7 +693,8 @@ func TestAdminHostile(t *testing.T) {
 			"/admin/accounts?text=", "/admin/accounts?state=", "/admin/accounts?role=", "/admin/accounts?net=",
 			"/admin/accounts?since=", "/admin/accounts?until=", "/admin/accounts?confirmed=", "/admin/accounts?next=",
 			"/admin/accounts?text=a&next=", "/admin/account?user=", "/admin/bulk?id=", "/admin/changes?user=",
-			"/admin/changes?action=", "/admin/changes?actor=", "/admin/changes?net=", "/admin/changes?next=", "/admin/again?next=",
+			"/admin/changes?action=", "/admin/changes?actor=", "/admin/changes?net=", "/admin/changes?next=",
+			"/admin/again?next=",
 			"/admin/?lang=", "/admin/accounts?",
 		} {
 			check("GET "+target+text, admin.open(t, target+q))
@@ -693,9 +712,11 @@ func TestAdminHostile(t *testing.T) {
 			check(fmt.Sprintf("POST account %v", f), admin.send(t, "/admin/account", f))
 		}
 		for path, fields := range map[string][]url.Values{
-			"/admin/": {{"signups": {text}}, {"signups": {"open"}, "note": {text}}, {"signups": {"open"}, "reason": {text}}},
+			"/admin/": {{"signups": {text}}, {"signups": {"open"}, "note": {text}}, {"signups": {"open"},
+				"reason": {text}}},
 			"/admin/bulk": {
-				{"do": {"start"}, "action": {text}, "text": {"a"}}, {"do": {"start"}, "action": {"disable"}, "text": {text}},
+				{"do": {"start"}, "action": {text}, "text": {"a"}}, {"do": {"start"}, "action": {"disable"},
+					"text": {text}},
 				{"do": {"run"}, "id": {text}, "count": {text}}, {"do": {text}, "id": {strings.Repeat("a", 32)}},
 			},
 			"/admin/changes":  {{"user": {text}}, {"reason": {text}}, {"net": {text}}},
@@ -708,20 +729,26 @@ func TestAdminHostile(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/admin/", "/admin/accounts", "/admin/account", "/admin/changes", "/admin/settings", "/admin/bulk"} {
+	for _, path := range []string{"/admin/", "/admin/accounts", "/admin/account", "/admin/changes",
+		"/admin/settings", "/admin/bulk"} {
 		for _, method := range []string{"PUT", "DELETE", "PATCH", "TRACE", "HEAD", "OPTIONS", "BREW"} {
 			check(method+" "+path, admin.do(t, method, path, "", "Cookie", admin.cookies))
 		}
 		for kind, body := range map[string]string{
-			"application/json": `{"do":"disable"}`, formType: strings.Repeat("a=b&", 10_000), "text/plain": "do=disable",
-			formType + "; charset=utf-16": "do=disable", "multipart/form-data; boundary=x": "--x\r\n\r\n--x--", "": "do=disable",
+			"application/json": `{"do":"disable"}`, formType: strings.Repeat("a=b&", 10_000),
+			"text/plain":                  "do=disable",
+			formType + "; charset=utf-16": "do=disable", "multipart/form-data; boundary=x": "--x\r\n\r\n--x--",
+			"": "do=disable",
 		} {
-			check("POST "+path+" as "+kind, admin.do(t, "POST", path, body, "Content-Type", kind, "Cookie", admin.cookies,
+			check("POST "+path+" as "+kind, admin.do(t, "POST", path, body, "Content-Type", kind, "Cookie",
+				admin.cookies,
 				"Sec-Fetch-Site", "same-origin", "Accept", "text/html"))
 		}
-		check("twice "+path, admin.do(t, "POST", path, "do=disable&do=delete&user=a&user=b", "Content-Type", formType, "Cookie",
+		check("twice "+path, admin.do(t, "POST", path, "do=disable&do=delete&user=a&user=b", "Content-Type",
+			formType, "Cookie",
 			admin.cookies, "Sec-Fetch-Site", "same-origin", "Accept", "text/html"))
-		check("query "+path, admin.do(t, "POST", path+"?do=delete", "", "Content-Type", formType, "Cookie", admin.cookies))
+		check("query "+path, admin.do(t, "POST", path+"?do=delete", "", "Content-Type", formType, "Cookie",
+			admin.cookies))
 	}
 	if requests < 300 {
 		t.Errorf("only %d requests", requests)

@@ -122,7 +122,8 @@ func (s *Site) writeAdminHome(w http.ResponseWriter, r *adminRequest, change fun
 	if err != nil {
 		return err
 	}
-	v.Closed, v.Frozen, v.Note = state.Mode != tenant.SignupsOpen || state.Freeze != nil, state.Freeze != nil, state.Note
+	v.Closed, v.Frozen, v.Note = state.Mode != tenant.SignupsOpen || state.Freeze != nil, state.Freeze != nil,
+		state.Note
 	change(&v)
 	return s.adminShow(w, r, "admin-home", v.Problem, v)
 }

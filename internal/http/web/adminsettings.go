@@ -228,7 +228,8 @@ func (s *Site) changeSettings(w http.ResponseWriter, r *adminRequest, f adminFie
 	}
 	copy(seen[:], b)
 	ctx := tenant.OnlyIf(r.Context(), seen)
-	_, err = s.deps.Operators.SetTenant(ctx, r.caller, r.tenant, f["reason"], func(t tenant.Tenant) (tenant.Tenant, error) {
+	_, err = s.deps.Operators.SetTenant(ctx, r.caller, r.tenant, f["reason"], func(t tenant.Tenant) (tenant.Tenant,
+		error) {
 		t, refused := applySettings(t, f, logo)
 		if len(refused) > 0 {
 			return t, fault.New(fault.Invalid, "a setting is not allowed")

@@ -52,7 +52,8 @@ func adminViews(in frame, text string) map[string]view {
 			{To: text, State: "writing", Since: at},
 		},
 		Sessions: []listedSession{
-			{Browser: text, System: text, Net: text, Began: at, Seen: at, How: session.ByCode}, {How: session.ByPasskey}, {},
+			{Browser: text, System: text, Net: text, Began: at, Seen: at, How: session.ByCode},
+			{How: session.ByPasskey}, {},
 		},
 		Lookups: []askedServer{{text, at}}, Changes: changes, MoreChanges: "/admin/changes?user=x",
 		Form: "delete", Fields: adminFields{"reason": text}, ResetLink: text, LinkUntil: at,
@@ -90,7 +91,8 @@ func adminViews(in frame, text string) map[string]view {
 	}
 	return map[string]view{
 		"admin home": {"admin-home", homeView{
-			adminFrame: f(adminHome), Funnel: newFunnel(operator.Funnel{Signups: 120, Activations: 80, FirstSignIns: 60}),
+			adminFrame: f(adminHome), Funnel: newFunnel(operator.Funnel{Signups: 120, Activations: 80,
+				FirstSignIns: 60}),
 			Chart: newChart(days), Mail: operator.MailBacklog{Waiting: 3, Deferred: 2000, Failed: 1, Oldest: at},
 			Hooks: []operator.HookBacklog{{
 				Name: text, Kind: hook.Kind(text), Waiting: 3, Oldest: at, LastFailure: at, LastError: text, GivenUp: 2,

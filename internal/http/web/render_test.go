@@ -353,7 +353,8 @@ func TestUnusedTexts(t *testing.T) {
 	for _, k := range answer.Kinds() {
 		used["error."+k.Code], used["error."+k.Code+"_text"] = true, true
 	}
-	named := regexp.MustCompile(`^admin\.(?:nav_|(?:bad|bulk|choice|count|do|done|hint|lead|mail|problem|role|set|state)\.)`)
+	named := regexp.MustCompile(
+		`^admin\.(?:nav_|(?:bad|bulk|choice|count|do|done|hint|lead|mail|problem|role|set|state)\.)`)
 	for _, key := range i18n.In(i18n.English).Keys() {
 		if named.MatchString(key) { // by what a page shows
 			continue
