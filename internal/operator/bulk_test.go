@@ -46,11 +46,11 @@ func (w bulkWorld) bots(n int) {
 // start starts a bulk change and counts its accounts.
 func (w bulkWorld) start(action operator.BulkAction, q account.Query) operator.Bulk {
 	w.Helper()
-	b, err := w.StartBulk(w.Context(), w.caller, w.Tenant, action, q, "bots")
+	b, err := w.StartBulk(w.Context(), w.caller, w.World.Tenant, action, q, "bots")
 	w.Must(err)
 	_, err = w.WorkBulk(w.Context())
 	w.Must(err)
-	b, err = w.Bulk(w.Context(), w.caller, w.Tenant, b.ID)
+	b, err = w.Bulk(w.Context(), w.caller, w.World.Tenant, b.ID)
 	w.Must(err)
 	if b.State != operator.BulkReady {
 		w.Fatalf("after the count: %+v", b)
@@ -67,11 +67,11 @@ func TestBulk(t *testing.T) {
 	if b.Found != 25 || b.Cause.Reason != "bots" {
 		t.Fatalf("%+v", b)
 	}
-	_, err := w.RunBulk(t.Context(), w.caller, w.Tenant, b.ID, 24)
+	_, err := w.RunBulk(t.Context(), w.caller, w.World.Tenant, b.ID, 24)
 	if !fault.Is(err, fault.Conflict) {
 		t.Errorf("another number: %v", err)
 	}
-	_, err = w.RunBulk(t.Context(), w.caller, w.Tenant, b.ID, 25)
+	_, err = w.RunBulk(t.Context(), w.caller, w.World.Tenant, b.ID, 25)
 	w.Must(err)
 	b, err = w.WorkBulk(t.Context())
 	w.Must(err)
@@ -88,13 +88,13 @@ func TestBulk(t *testing.T) {
 			t.Errorf("%s has the address of a deleted account", name)
 		}
 	}
-	list, err := w.Bulks(t.Context(), w.caller, w.Tenant, 10)
+	list, err := w.Bulks(t.Context(), w.caller, w.World.Tenant, 10)
 	if err != nil || len(list) != 1 || list[0].ID != b.ID {
 		t.Errorf("the list is %+v, %v", list, err)
 	}
 	w.Advance(31 * 24 * time.Hour)
 	w.Must(w.RemoveOldBulks(t.Context()))
-	if _, err := w.Bulk(t.Context(), w.caller, w.Tenant, b.ID); !errors.Is(err, operator.ErrNoBulk) {
+	if _, err := w.Bulk(t.Context(), w.caller, w.World.Tenant, b.ID); !errors.Is(err, operator.ErrNoBulk) {
 		t.Errorf("an old one: %v", err)
 	}
 }
@@ -114,13 +114,13 @@ func TestBulkRefusals(t *testing.T) {
 		"a query without sense": {operator.BulkDisable, account.Query{States: []account.State{"gone"}}, ""},
 		"a reason of two lines": {operator.BulkDisable, bots, "a\nb"},
 	} {
-		if _, err := w.StartBulk(ctx, w.caller, w.Tenant, c.action, c.query, c.reason); !fault.Is(err, fault.Invalid) {
+		if _, err := w.StartBulk(ctx, w.caller, w.World.Tenant, c.action, c.query, c.reason); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	reader, other := w.caller, w.caller
 	reader.Scopes = []operator.Scope{operator.AccountsRead}
-	elsewhere := operator.Caller{Tenant: w.Tenant.ID + 1, Scopes: operator.Scopes}
+	elsewhere := operator.Caller{Tenant: w.World.Tenant.ID + 1, Scopes: operator.Scopes}
 	other.Actor.Name = "other"
 	for name, c := range map[string]struct {
 		caller operator.Caller
@@ -162,7 +162,7 @@ func TestBulkRefusals(t *testing.T) {
 			return err
 		}, fault.Conflict},
 	} {
-		if err := c.do(c.caller, w.Tenant); !fault.Is(err, c.want) {
+		if err := c.do(c.caller, w.World.Tenant); !fault.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -172,7 +172,7 @@ func TestBulkRefusals(t *testing.T) {
 	if id, err := operator.ParseBulkID(b.ID.String()); err != nil || id != b.ID {
 		t.Errorf("an ID: %v, %v", id, err)
 	}
-	_, err := w.RunBulk(ctx, w.caller, w.Tenant, b.ID, 2)
+	_, err := w.RunBulk(ctx, w.caller, w.World.Tenant, b.ID, 2)
 	w.Must(err)
 }
 
@@ -183,11 +183,11 @@ func TestPreviewBulk(t *testing.T) {
 		w.Member(fmt.Sprint("bot", i))
 		w.Advance(time.Second)
 	}
-	_, err := w.Accounts.SetRole(t.Context(), w.Tenant, "bot4", account.Admin)
+	_, err := w.Accounts.SetRole(t.Context(), w.World.Tenant, "bot4", account.Admin)
 	w.Must(err)
 	w.World.Disable("bot2")
 	b := w.start(operator.BulkDisable, account.Query{States: account.States})
-	list, err := w.PreviewBulk(t.Context(), w.caller, w.Tenant, b.ID, 2)
+	list, err := w.PreviewBulk(t.Context(), w.caller, w.World.Tenant, b.ID, 2)
 	w.Must(err)
 	if b.Found != 3 || len(list) != 2 || list[0].User != "bot3" || list[1].User != "bot1" {
 		t.Errorf("found %d: %+v", b.Found, list)
@@ -199,7 +199,7 @@ func TestWorkBulkStops(t *testing.T) {
 	w := newBulkWorld(t)
 	w.bots(30)
 	b := w.start(operator.BulkDisable, bots)
-	_, err := w.RunBulk(t.Context(), w.caller, w.Tenant, b.ID, 30)
+	_, err := w.RunBulk(t.Context(), w.caller, w.World.Tenant, b.ID, 30)
 	w.Must(err)
 	ctx, cancel := context.WithCancel(t.Context())
 	stopping := operator.NewService(operator.Deps{Store: cancelling{w.Store, cancel}, Now: w.Now})
@@ -227,7 +227,7 @@ func (s cancelling) WorkBulk(ctx context.Context, b operator.Bulk, limit int,
 func TestBulkOfNewerProgram(t *testing.T) {
 	w := newBulkWorld(t)
 	w.bots(1)
-	_, err := w.StartBulk(t.Context(), w.caller, w.Tenant, operator.BulkDisable, bots, "")
+	_, err := w.StartBulk(t.Context(), w.caller, w.World.Tenant, operator.BulkDisable, bots, "")
 	w.Must(err)
 	c, err := conn.Open(w.DatabaseFile(), conn.Options{})
 	w.Must(err)

@@ -356,6 +356,10 @@ func TestAdminActions(t *testing.T) {
 			t.Errorf("%s: %d %s", do, a.status, problem(a.body))
 		}
 	}
+	if a := admin.act(t, who, "delete", "confirm", "x"); a.status != 400 ||
+		!strings.Contains(problem(a.body), "Type the user name") {
+		t.Errorf("delete without the name: %d %s", a.status, problem(a.body))
+	}
 	stale := url.Values{"user": {who.user}, "uid": {strings.Repeat("0", 32)}, "do": {"disable"}}
 	if a := admin.send(t, "/admin/account", stale); a.status != 409 || !strings.Contains(a.body,
 		"This no longer exists") {
