@@ -70,7 +70,8 @@ func (t *test) wantLeft(want ...string) {
 func (t *test) changesOf(user string) (lines []string) {
 	t.Helper()
 	t.must(t.Changes(t.ctx, audit.Filter{User: user}, func(c audit.Change) error {
-		lines = append(lines, fmt.Sprintf("%s %s[%s>%s] %s %s", c.Action, c.Subject, c.Before, c.After, c.Actor, c.Reason))
+		lines = append(lines,
+			fmt.Sprintf("%s %s[%s>%s] %s %s", c.Action, c.Subject, c.Before, c.After, c.Actor, c.Reason))
 		return nil
 	}))
 	return lines
