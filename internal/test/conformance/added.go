@@ -246,6 +246,11 @@ var sentAgainTests = []testCase{
 		t.wantResetLink(n.Notice.Token, noon)
 		t.wantResetLink(r.SetPassword.Token, noon, "ann")
 		t.wantResetLink(r.SetPassword.Token, n.Account.Expires.Add(-tick), "ann")
+		next := t.again("ann", "") // to the same address
+		_, err = t.SendAgain(t.byOperator(), next, noon)
+		t.must(err)
+		t.wantResetLink(r.SetPassword.Token, noon)
+		t.wantResetLink(next.SetPassword.Token, noon, "ann")
 		_, err = t.Activate(t.ctx, t.tenant, r.Activation.Token, noon)
 		t.wantKind(err, fault.NotFound)
 	}},
