@@ -127,7 +127,8 @@ var jsonMembers = map[string]string{
 		"subject sudo_user tenant time user",
 	"tenant list": "[about accent acrobits_cloud activation algorithm created host imprint_url logo mail_footer " +
 		"mail_from origins privacy_url product support terms_url welcome " +
-		"public_url realm reply_to require_factor reserved signups signups_note signups_per_hour sip_server sip_transport sip_websocket " +
+		"public_url realm reply_to require_factor reserved signups signups_note signups_per_hour sip_server " +
+		"sip_transport sip_websocket " +
 		"turn_seconds turn_uris",
 	"signups show": "[" + signupsMembers, "signups open": signupsMembers, "signups close": signupsMembers,
 	"token list":              "[created created_by expires id name scopes tenant used",

@@ -78,7 +78,8 @@ func detailLines(d operator.Detail) (lines [][2]string) {
 	at := func(t time.Time) string { return t.Format(time.RFC3339) }
 	if d.Account == nil {
 		add("user", "%s", d.Closed.User)
-		add("state", "%s since %s: the account was deleted, and its name is reserved", account.Closed, at(d.Closed.Closed))
+		add("state", "%s since %s: the account was deleted, and its name is reserved",
+			account.Closed, at(d.Closed.Closed))
 	} else {
 		v := viewDetail(d).(shownAccount)
 		lines = v.lines()
@@ -89,7 +90,8 @@ func detailLines(d operator.Detail) (lines [][2]string) {
 			add("app", "since %s, %d recovery codes left", at(*v.App), v.RecoveryCodes)
 		}
 		for _, s := range v.Sessions {
-			add("session", "since %s, last used %s, by %s, from %s, %s", at(s.Began), at(s.Seen), s.How, s.Net, s.Browser)
+			add("session", "since %s, last used %s, by %s, from %s, %s",
+				at(s.Began), at(s.Seen), s.How, s.Net, s.Browser)
 		}
 		for _, l := range v.Lookups {
 			add("look-up", "%s by %s (%s)", at(l.At), l.Server, l.How)

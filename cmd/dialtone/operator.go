@@ -151,7 +151,8 @@ func (c *accountResend) Run(p *program) error {
 		switch {
 		case errors.Is(err, account.ErrActive):
 			return fault.New(fault.Conflict, "the account %s does not wait for its activation; for a link to choose "+
-				"another password, run: dialtone account reset-link %s --mail --tenant %s", c.User, c.User, o.tenant.Host)
+				"another password, run: dialtone account reset-link %s --mail --tenant %s",
+				c.User, c.User, o.tenant.Host)
 		case errors.Is(err, account.ErrHeld):
 			return fault.New(fault.Conflict, "the account %s is disabled; to enable it first, run: "+
 				"dialtone account enable %s --tenant %s", c.User, c.User, o.tenant.Host)

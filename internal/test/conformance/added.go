@@ -70,7 +70,8 @@ func (t *test) wantLeft(want ...string) {
 func (t *test) changesOf(user string) (lines []string) {
 	t.Helper()
 	t.must(t.Changes(t.ctx, audit.Filter{User: user}, func(c audit.Change) error {
-		lines = append(lines, fmt.Sprintf("%s %s[%s>%s] %s %s", c.Action, c.Subject, c.Before, c.After, c.Actor, c.Reason))
+		lines = append(lines,
+			fmt.Sprintf("%s %s[%s>%s] %s %s", c.Action, c.Subject, c.Before, c.After, c.Actor, c.Reason))
 		return nil
 	}))
 	return lines
@@ -245,6 +246,11 @@ var sentAgainTests = []testCase{
 		t.wantResetLink(n.Notice.Token, noon)
 		t.wantResetLink(r.SetPassword.Token, noon, "ann")
 		t.wantResetLink(r.SetPassword.Token, n.Account.Expires.Add(-tick), "ann")
+		next := t.again("ann", "") // to the same address
+		_, err = t.SendAgain(t.byOperator(), next, noon)
+		t.must(err)
+		t.wantResetLink(r.SetPassword.Token, noon)
+		t.wantResetLink(next.SetPassword.Token, noon, "ann")
 		_, err = t.Activate(t.ctx, t.tenant, r.Activation.Token, noon)
 		t.wantKind(err, fault.NotFound)
 	}},
