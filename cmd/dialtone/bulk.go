@@ -67,12 +67,8 @@ func (c *accountBulk) Run(p *program) error {
 	if err := audit.CheckReason(c.Reason); err != nil {
 		return usageError{err}
 	}
-	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
-		b := &bulk{
-			p: p, in: in, tenant: t,
-			service: operator.NewService(operator.Deps{Accounts: accounts, Store: in.store, Now: time.Now}),
-			caller:  operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes},
-		}
+	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+		b := &bulk{p: p, in: in, tenant: t, service: p.operators(in), caller: p.caller()}
 		var err error
 		b.Bulk, err = b.service.StartBulk(p.ctx, b.caller, t, operator.BulkAction(c.Action), q, c.Reason)
 		if err != nil {
