@@ -39,7 +39,8 @@ func flood(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	p, err := startDialtone(ctx, o.binary, data, "DIALTONE_OPS_LISTEN="+operators, "DIALTONE_HTTP_TRUSTED_PROXIES=127.0.0.0/8")
+	p, err := startDialtone(ctx, o.binary, data, "DIALTONE_OPS_LISTEN="+operators,
+		"DIALTONE_HTTP_TRUSTED_PROXIES=127.0.0.0/8")
 	if err != nil {
 		return err
 	}
@@ -55,8 +56,9 @@ func flood(ctx context.Context, o options) error {
 		stop := beside(ctx, p.target, operators, users, token)
 		err := do()
 		in, up := stop()
-		fmt.Printf("| %s | %d | %s | %s | %s | %d | %s | %s | %s | %d |\n", name, len(in.all), show(in.p50), show(in.p99),
-			show(in.max), len(up.all), show(up.p50), show(up.p99), show(up.max), in.failed+up.failed)
+		fmt.Printf("| %s | %d | %s | %s | %s | %d | %s | %s | %s | %d |\n", name,
+			len(in.all), show(in.p50), show(in.p99), show(in.max),
+			len(up.all), show(up.p50), show(up.p99), show(up.max), in.failed+up.failed)
 		if err == nil {
 			err = errors.Join(in.firstFailure, up.firstFailure)
 		}
@@ -130,7 +132,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // beside has users sign in and phone servers look them up, at fixed intervals, until stop.
-func beside(ctx context.Context, target, operators string, users []string, token string) (stop func() (in, up figures)) {
+func beside(ctx context.Context, target, operators string, users []string,
+	token string) (stop func() (in, up figures)) {
 	const interval = 20 * time.Millisecond // of the sign-ins, and of the look-ups
 	ctx, cancel := context.WithCancel(ctx)
 	regularly := func(work func() error) func() error {

@@ -156,8 +156,8 @@ func pages(ctx context.Context, s *store.Store, q listQuery) (f figures, first i
 	return f, first, nil
 }
 
-var listColumns = []string{"uid", "tenant", "username", "name", "email", "role", "held", "created", "expires", "activated",
-	"epoch", "credential", "has_sha256", "token", "confirmed", "signup_net"}
+var listColumns = []string{"uid", "tenant", "username", "name", "email", "role", "held", "created", "expires",
+	"activated", "epoch", "credential", "has_sha256", "token", "confirmed", "signup_net"}
 
 // listRow returns the values of account i of n in listColumns.
 func listRow(i, n int, began time.Time) []any {
@@ -193,8 +193,8 @@ func listRow(i, n int, began time.Time) []any {
 	token := make([]byte, 32)
 	rand.Read(token)
 	return []any{
-		uid[:], tenant, fmt.Sprintf("person%08d", i), name, fmt.Sprintf("Mail%d@example.org", i), string(role), i%100 == 4,
-		at.UnixMicro(), expires.UnixMicro(), activated, 0, make([]byte, 97), true, token, confirmed, net,
+		uid[:], tenant, fmt.Sprintf("person%08d", i), name, fmt.Sprintf("Mail%d@example.org", i), string(role),
+		i%100 == 4, at.UnixMicro(), expires.UnixMicro(), activated, 0, make([]byte, 97), true, token, confirmed, net,
 	}
 }
 
@@ -255,8 +255,9 @@ func listsOnPostgres(ctx context.Context, c *postgrestest.Cluster, ring *secret.
 		return nil, err
 	}
 	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, `INSERT INTO tenant (id, host, realm, public_url, settings, created) VALUES
-		(1, 'a.test', 'a', '', '{}', 0), (2, 'b.test', 'b', '', '{}', 0), (3, 'c.test', 'c', '', '{}', 0)`); err != nil {
+	_, err = conn.Exec(ctx, `INSERT INTO tenant (id, host, realm, public_url, settings, created) VALUES
+		(1, 'a.test', 'a', '', '{}', 0), (2, 'b.test', 'b', '', '{}', 0), (3, 'c.test', 'c', '', '{}', 0)`)
+	if err != nil {
 		return nil, err
 	}
 	i := -1

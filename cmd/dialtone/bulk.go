@@ -62,7 +62,8 @@ func (c *accountBulk) Run(p *program) error {
 		return err
 	}
 	if q.Empty() {
-		return usageError{fault.New(fault.Invalid, "this would change all accounts; choose some by at least one filter")}
+		return usageError{fault.New(fault.Invalid,
+			"this would change all accounts; choose some by at least one filter")}
 	}
 	if err := audit.CheckReason(c.Reason); err != nil {
 		return usageError{err}
@@ -93,7 +94,8 @@ func (b *bulk) run(c *accountBulk) error {
 	}
 	switch terminal := b.p.atTerminal(); {
 	case c.Count != nil && *c.Count != b.Found:
-		return fault.New(fault.Conflict, "%s found, and not %d; nothing was changed", counted(b.Found, "account"), *c.Count)
+		return fault.New(fault.Conflict, "%s found, and not %d; nothing was changed",
+			counted(b.Found, "account"), *c.Count)
 	case c.Count != nil, c.Yes, b.Found == 0:
 	case !terminal:
 		return fault.New(fault.Conflict, "%s found; nothing was changed; to %s them, add --count %d",
