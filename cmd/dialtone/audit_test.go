@@ -78,6 +78,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"account second-factor ann --remove --reason asked", audit.AccountFactors},
 		{"account email ann ann@other.test --reason asked", audit.EmailChange},
 		{"account role ann user", audit.AccountRole},
+		{"account bulk disable --text ann --yes --reason asked", audit.AccountBulk},
 		{"account delete ann", audit.AccountDelete},
 		{"account free-name ann", audit.AccountFreeName},
 		{"directory token add sbc --tenant phone.test", audit.DirectoryTokenAdd},
