@@ -9,12 +9,13 @@
 # make mutation   changes the domain packages in small ways, one at a time, and counts how many of the
 #                 changes make a test fail; takes hours
 # make bench      benchmarks beside what the machine can do at best; needs an idle machine
+# make flood      100,000 signups from 10,000 networks, their stop and their deletion, while others sign in
 # make build      the program as it is shipped: one static file
 # make help       this list
 
 GO ?= go
 
-.PHONY: run help test test-long check check-fast lint race build tools fuzz mutation bench
+.PHONY: run help test test-long check check-fast lint race build tools fuzz mutation bench flood
 
 run:
 	$(GO) run ./cmd/dialtone serve --dev
@@ -97,6 +98,10 @@ bench:
 	$(GO) run ./bench
 	$(GO) run ./bench -growth 1000,100000,1000000
 	$(GO) run ./bench -lookups 1000,1000000
+	$(GO) run ./bench -lists 1000000
 	$(GO) run ./bench -postgres -conns 64
 	@tools/need kamailio sipp
 	$(GO) test -run '^$$' -bench Kamailio -benchtime 1x ./internal/test/phonetest
+
+flood:
+	$(GO) run ./bench -flood 100000 -for 10s

@@ -9,7 +9,7 @@
 // With -versus it compares two builds of the program in alternating turns. With -postgres it measures
 // signups of one server and of two on a PostgreSQL database, and plain INSERTs by pgbench. With -lookups
 // it measures look-ups by SIP servers; with -signups, too, during signups at that rate. With -lists it measures
-// pages of lists of accounts.
+// pages of lists of accounts. With -flood, bots sign up, are stopped and are deleted, while others sign in.
 //
 // Absolute figures depend on the machine and on its load. Look at the ratios.
 package main
@@ -32,6 +32,7 @@ type options struct {
 	accounts []int
 	lookups  []int
 	lists    []int
+	flood    int
 	signups  int
 	dir      string
 	binary   string
@@ -48,6 +49,8 @@ func main() {
 		"measure look-ups by SIP servers at these `numbers` of accounts, such as 1000,1000000")
 	listed := flag.String("lists", "",
 		"measure pages of lists of accounts at these `numbers` of accounts, such as 1000000")
+	flag.IntVar(&o.flood, "flood", 0,
+		"measure what others notice while this `number` of bots sign up, are stopped and are deleted, such as 100000")
 	flag.IntVar(&o.signups, "signups", 0, "with -lookups: signups per second at the same time")
 	flag.DurationVar(&o.duration, "for", 5*time.Second, "how long to measure each figure")
 	flag.StringVar(&o.dir, "dir", "", "`directory` on the disk to measure (default a temporary one)")
@@ -107,6 +110,9 @@ func run(ctx context.Context, o options) error {
 	}
 	if len(o.lookups) > 0 {
 		return lookups(ctx, o)
+	}
+	if o.flood > 0 {
+		return flood(ctx, o)
 	}
 	if len(o.lists) > 0 {
 		return lists(ctx, o)

@@ -266,8 +266,8 @@ type accountList struct {
 
 // Help is what "dialtone account list --help" adds.
 func (accountList) Help() string {
-	return "All accounts are in the order of their user names. With a filter, the newest are first; with --text, first " +
-		"those whose user name begins with it, and then those whose address does. " + timeHelp
+	return "All accounts are in the order of their user names. With a filter, the newest are first; with --text, " +
+		"first those whose user name begins with it, and then those whose address does. " + timeHelp
 }
 
 func (c *accountList) Run(p *program) error {

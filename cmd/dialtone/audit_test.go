@@ -87,6 +87,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"signups close --freeze --reason asked", audit.SignupsFreeze},
 		{"signups open --freeze --reason asked", audit.SignupsUnfreeze},
 		{"signups open --reason asked", audit.TenantSet},
+		{"account bulk disable --text ann --yes --reason asked", audit.AccountBulk},
 		{"account delete ann", audit.AccountDelete},
 		{"account free-name ann", audit.AccountFreeName},
 		{"directory token add sbc --tenant phone.test", audit.DirectoryTokenAdd},

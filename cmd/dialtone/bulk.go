@@ -62,17 +62,14 @@ func (c *accountBulk) Run(p *program) error {
 		return err
 	}
 	if q.Empty() {
-		return usageError{fault.New(fault.Invalid, "this would change all accounts; choose some by at least one filter")}
+		return usageError{fault.New(fault.Invalid,
+			"this would change all accounts; choose some by at least one filter")}
 	}
 	if err := audit.CheckReason(c.Reason); err != nil {
 		return usageError{err}
 	}
-	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
-		b := &bulk{
-			p: p, in: in, tenant: t,
-			service: operator.NewService(operator.Deps{Accounts: accounts, Store: in.store, Now: time.Now}),
-			caller:  operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes},
-		}
+	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+		b := &bulk{p: p, in: in, tenant: t, service: p.operators(in), caller: p.caller()}
 		var err error
 		b.Bulk, err = b.service.StartBulk(p.ctx, b.caller, t, operator.BulkAction(c.Action), q, c.Reason)
 		if err != nil {
@@ -97,7 +94,8 @@ func (b *bulk) run(c *accountBulk) error {
 	}
 	switch terminal := b.p.atTerminal(); {
 	case c.Count != nil && *c.Count != b.Found:
-		return fault.New(fault.Conflict, "%s found, and not %d; nothing was changed", counted(b.Found, "account"), *c.Count)
+		return fault.New(fault.Conflict, "%s found, and not %d; nothing was changed",
+			counted(b.Found, "account"), *c.Count)
 	case c.Count != nil, c.Yes, b.Found == 0:
 	case !terminal:
 		return fault.New(fault.Conflict, "%s found; nothing was changed; to %s them, add --count %d",

@@ -69,7 +69,8 @@ func TestKilledBulkChange(t *testing.T) {
 			t.Fatalf("it was over too soon: %+v", b)
 		}
 	}
-	cmd := exec.Command(binary(t), "account", "bulk", "delete", "--text=bot", fmt.Sprint("--count=", bots), "--data", data)
+	cmd := exec.Command(binary(t), "account", "bulk", "delete", "--text=bot", fmt.Sprint("--count=", bots),
+		"--data", data)
 	p, err := process.Start(cmd, syscall.SIGKILL)
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +130,8 @@ func addBots(t *testing.T, s *store.Store, tenant int64, n int) {
 				a := teststore.SignupAt(tenant, user, at)
 				errs[w] = s.Create(t.Context(), a, at)
 				if errs[w] == nil {
-					_, errs[w] = s.Ack(t.Context(), []outbox.Ref{{Tenant: tenant, Account: a.Account.UID, Message: a.Message}})
+					message := outbox.Ref{Tenant: tenant, Account: a.Account.UID, Message: a.Message}
+					_, errs[w] = s.Ack(t.Context(), []outbox.Ref{message})
 				}
 				if i%2 == 0 && errs[w] == nil {
 					_, errs[w] = s.Activate(t.Context(), tenant, a.Token, at)
@@ -175,7 +177,8 @@ func TestBulkOnTerminal(t *testing.T) {
 		text, _ := cmd.CombinedOutput()
 		status, out := cmd.ProcessState.ExitCode(), string(text)
 		for _, says := range []string{
-			c.says, "12 accounts found at localhost", "and 2 more", "Type the number of accounts, 12, to disable them: ",
+			c.says, "12 accounts found at localhost", "and 2 more",
+			"Type the number of accounts, 12, to disable them: ",
 		} {
 			if status != c.status || !strings.Contains(out, says) {
 				t.Errorf("%q: status %d, and this is missing: %s\n%s", c.typed, status, says, out)

@@ -359,6 +359,7 @@ func TestRecipes(t *testing.T) {
 		s.configure()
 		s.run("docs/operating.md", "--public-url http")
 		s.run("docs/operating.md", "mailbox closed")
+		s.run("docs/operating.md", "dialtone account list --tenant phone.example.org --state waiting --net")
 		s.run("docs/operating.md", "dialtone account second-factor alex --tenant phone.example.org --remove")
 		s.run("docs/operating.md", "dialtone account disable alex --tenant phone.example.org --reason \"taken over")
 		s.run("docs/operating.md", "--require-second-factor")

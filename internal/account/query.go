@@ -36,7 +36,8 @@ const maxQueryText = maxNameBytes
 func (q Query) Check() error {
 	for _, state := range q.States {
 		if !slices.Contains(States, state) {
-			return fault.Field("state", "no account is in the state %q; use waiting, active, disabled or leaving", state)
+			return fault.Field("state", "no account is in the state %q; "+
+				"use waiting, active, disabled or leaving", state)
 		}
 	}
 	for _, role := range q.Roles {

@@ -291,8 +291,8 @@ func checkVersion(ctx context.Context, tx engine.Tx, e *trailEntry, a account.Ac
 // decision returns the change of an account, as it is before that.
 type decision func(engine.Tx, *trailEntry, account.Account) (update, error)
 
-// changeLocked makes a change of an account that the transaction has locked, but for its entry in the trail, and returns the
-// account as it is then.
+// changeLocked makes a change of an account that the transaction has locked, but for its entry in the trail, and
+// returns the account as it is then.
 func changeLocked(tx engine.Tx, a account.Account, e *trailEntry, what hook.EventType, event account.UID, now time.Time,
 	decide decision) (after account.Account, changed bool, err error) {
 	u, err := decide(tx, e, a)

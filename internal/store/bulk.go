@@ -209,7 +209,8 @@ func (s *Store) WorkBulk(ctx context.Context, b operator.Bulk, limit int, now, u
 		}
 		after, err = scanBulk(tx.Row(`UPDATE bulk SET state = $2, position = $3, found = $4, done = $5, changed = $6,
 			failure = $7 WHERE id = $1 RETURNING `+bulkColumns,
-			b.ID[:], string(after.State), after.Position[:], after.Found, after.Done, engine.Micros(now), after.Failure))
+			b.ID[:], string(after.State), after.Position[:], after.Found, after.Done, engine.Micros(now),
+			after.Failure))
 		return subjects, err
 	}
 	if b.State == operator.BulkCounting {

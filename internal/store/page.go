@@ -36,8 +36,10 @@ var defaultScan = scanLimits{250, 5000, 1000}
 func (s *Store) LimitScan(first, all, small int) { s.scan = scanLimits{first, all, small} }
 
 const (
-	// rejectedCost is how much longer it takes to look at an account that the database does not leave out.
+	// rejectedCost is how much longer it takes to look at an account that the database does not leave out, and
+	// indexCost at one that is found by an index, and so somewhere in the table, than at one after another.
 	rejectedCost = 4
+	indexCost    = 5
 	// maxPage is the limit of Page on limit.
 	maxPage = 1000
 )
@@ -292,13 +294,17 @@ func (p *pager) scan(at pageKey) (next pageKey, end bool, err error) {
 			return p.read(at, nil, true)
 		}
 	}
+	cost := 1
+	if at.phase != phaseUID {
+		cost = indexCost
+	}
 	for size := p.first; ; size *= 8 {
-		size = min(size, p.budget)
+		size = max(min(size, p.budget/cost), 1)
 		bound, err := p.bound(at, size)
 		if err != nil {
 			return at, false, err
 		}
-		p.budget -= size
+		p.budget -= size * cost
 		if at, end, err = p.read(at, bound, false); err != nil || !end || bound == nil {
 			return at, end, err
 		}

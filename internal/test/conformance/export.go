@@ -12,6 +12,7 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/export"
 	"dialtone/internal/fault"
+	operators "dialtone/internal/operator"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 )
@@ -96,6 +97,27 @@ var exportTests = []struct {
 			if t.exportVersion() == before {
 				t.Fatal("the version did not change")
 			}
+		}
+	}},
+	{"follows bulk changes", func(t *exportTest) {
+		t.enableExport()
+		for _, user := range []string{"ann", "bob", "cid"} {
+			t.addPendingExported(user, "phone.test")
+			_, err := t.EnableNow(t.ctx, t.tenant, user, noon)
+			t.must(err)
+		}
+		for _, c := range []struct {
+			action operators.BulkAction
+			text   string
+			want   []string
+		}{
+			{operators.BulkDisable, "ann@", []string{"bob guest", "cid guest"}},
+			{operators.BulkEnable, "ann@", []string{"ann guest", "bob guest", "cid guest"}},
+			{operators.BulkDelete, "bob@", []string{"ann guest", "cid guest"}},
+		} {
+			b := t.runBulk(t.addBulk(c.action, account.Query{Text: c.text}, noon), noon)
+			t.endBulk(t.workBulk(b, 10, noon), noon)
+			t.wantExported("phone.test", c.want...)
 		}
 	}},
 	{"does not change when a call is refused", func(t *exportTest) {

@@ -111,7 +111,8 @@ func (t *test) addRandom(r *rand.Rand, n int) (list []account.Account) {
 		}
 		s := t.signup(fmt.Sprintf("%s%s%d", pick(r, "a", "b", "i"), pick(r, "a", "k", "-", ""), i), at)
 		s.Account.Email = fmt.Sprintf("%s%s@mail.test", pick(r, "a", "B", "Ia", "k_"), pick(r, "a", "%", fmt.Sprint(i)))
-		s.Account.Name = pick(r, "Ann", "AA", "\u0130a", "\u212aa", "K", "Élodie", "élodie", "%a", "_a", `\a`, "ba", "Ia", "日本")
+		s.Account.Name = pick(r, "Ann", "AA", "\u0130a", "\u212aa", "K", "Élodie", "élodie",
+			"%a", "_a", `\a`, "ba", "Ia", "日本")
 		s.Account.Net = pick(r, "", "192.0.2.0/24", "192.0.20.0/24", "192.1.2.0/24", "2001:db8::/48", "2001:db8:1::/48",
 			"2001::/48", "2001:0:db8::/48")
 		t.must(t.Create(t.ctx, s, at))
@@ -151,11 +152,12 @@ func randomQuery(r *rand.Rand) (q account.Query) {
 		q.Roles = append(q.Roles, pick(r, account.Roles...), pick(r, account.Roles...))[:1+r.IntN(2)]
 	}
 	if r.IntN(3) > 0 {
-		q.Text = pick(r, "a", "A", "aa", "i", "I", "k", "K", "ka", "ia", "é", "É", "b", "%", "_", `\`, "日", "k_", "\u212a",
-			"a1", "zz")
+		q.Text = pick(r, "a", "A", "aa", "i", "I", "k", "K", "ka", "ia", "é", "É", "b", "%", "_", `\`,
+			"日", "k_", "\u212a", "a1", "zz")
 	}
 	if r.IntN(4) == 0 {
-		q.Net = netip.MustParsePrefix(pick(r, "192.0.2.0/24", "192.0.0.0/16", "192.0.0.0/15", "0.0.0.0/0", "192.0.0.0/8",
+		q.Net = netip.MustParsePrefix(pick(r, "192.0.2.0/24", "192.0.0.0/16", "192.0.0.0/15", "0.0.0.0/0",
+			"192.0.0.0/8",
 			"2001:db8::/48", "2001:db8::/32", "2001::/16", "2001::/32", "2001::/48", "::/0", "2001:db8::/47"))
 	}
 	if r.IntN(4) == 0 {
