@@ -2,7 +2,7 @@
 //
 // They are written in terms of the interfaces that the program uses: account.Store, outbox.Store,
 // tenant.Store, session.Store, sipserver.AdminStore, sipserver.Store, hook.Store, hook.Queue,
-// delivery.Store, delivery.KeyStore, delivery.OrphanStore and audit.Trail. No test knows the engine,
+// delivery.Store, delivery.KeyStore, delivery.OrphanStore and audit.CheckpointStore. No test knows the engine,
 // and a store that passes all tests can replace any other.
 //
 // Run and RunExport run the tests, each on an empty store. Linearizable checks the answers of a
@@ -46,7 +46,7 @@ type Store interface {
 	delivery.Store
 	delivery.KeyStore
 	delivery.OrphanStore
-	audit.Trail
+	audit.CheckpointStore
 }
 
 // Run tests a store. open returns a new, empty store and closes it at the end of the test t.
