@@ -64,7 +64,7 @@ type auditCommand struct {
 	List   auditList   `cmd:"" help:"List what operators and people changed, oldest first."`
 	Export auditExport `cmd:"" help:"Print changes as JSON lines, oldest first."`
 
-	Restart auditRestart `cmd:"" help:"Begin new checkpoints after verify found faults that are explained."`
+	Restart auditRestart `cmd:"" help:"Begin new checkpoints after an explained fault."`
 }
 
 type auditRestart struct {
