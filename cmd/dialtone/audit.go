@@ -201,7 +201,8 @@ func (c *auditList) Run(p *program) error {
 			})
 		}
 		out := p.table()
-		fmt.Fprintln(out, "CHANGE\tTIME\tACTION\tOUTCOME\tTENANT\tUSER\tSUBJECT\tBEFORE -> AFTER\tACTOR\tNETWORK\tREASON")
+		fmt.Fprintln(out, "CHANGE\tTIME\tACTION\tOUTCOME\tTENANT\tUSER\tSUBJECT\tBEFORE -> AFTER\tACTOR\tNETWORK\t"+
+			"REASON")
 		err := c.each(p, in, filter, func(c audit.Change) error {
 			change := c.Before + " -> " + c.After
 			if c.Before == "" && c.After == "" {

@@ -107,7 +107,8 @@ func newSigner(r *secret.Ring) *signer {
 		}
 		one := r.Only(id)
 		s.keys[id.String()] = signerKey{
-			secret.NewMAC(one, "audit change"), secret.NewMAC(one, "audit checkpoint"), secret.NewMAC(one, "audit state"),
+			secret.NewMAC(one, "audit change"), secret.NewMAC(one, "audit checkpoint"),
+			secret.NewMAC(one, "audit state"),
 		}
 	}
 	return s

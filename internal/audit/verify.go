@@ -67,6 +67,10 @@ func (v *verifier) fault(checkpoint int64, format string, args ...any) {
 	v.found = append(v.found, foundFault{checkpoint, fmt.Sprintf(format, args...)})
 }
 
+func (v *verifier) note(format string, args ...any) {
+	v.addNote("audit trail: " + fmt.Sprintf(format, args...))
+}
+
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func (v *verifier) run(ctx context.Context) error {
@@ -113,7 +117,8 @@ func (v *verifier) checkpoints(ctx context.Context, st state) error {
 		key, ok := v.signer.keys[c.Seal]
 		switch {
 		case !ok:
-			v.fault(id, "checkpoint %d (up to %s) is signed with the key %q, which seal.key lacks", id, stamp(c.At), c.Seal)
+			v.fault(id, "checkpoint %d (up to %s) is signed with the key %q, which seal.key lacks", id,
+				stamp(c.At), c.Seal)
 			before, through, known, gap = c.MAC, c.Through, true, true
 			continue
 		case known && (len(c.MAC) != 32 || !key.checkpoint.Verify(c.MAC, c.signed(before)...) || c.First != through+1),
@@ -154,12 +159,12 @@ func (v *verifier) take() {
 	v.last, v.page = c.ID, v.page[1:]
 	v.Changes++
 	if c.Action == TrailBroken {
-		v.addNote(fmt.Sprintf("audit trail: at %s (change %d), a server found that changes after %s were gone, up to %s, "+
-			"which it had seen: an older store was restored, or somebody removed them", stamp(c.At), c.ID, c.After, c.Before))
+		v.note("at %s (change %d), a server found that changes after %s were gone, up to %s, which it had seen: "+
+			"an older store was restored, or somebody removed them", stamp(c.At), c.ID, c.After, c.Before)
 	}
 	if c.Action == TrailRestart {
-		v.addNote(fmt.Sprintf("audit trail: at %s (change %d), %s began new checkpoints: nothing proves earlier changes. "+
-			"The reason: %s", stamp(c.At), c.ID, c.Actor, c.Reason))
+		v.note("at %s (change %d), %s began new checkpoints: nothing proves earlier changes. The reason: %s",
+			stamp(c.At), c.ID, c.Actor, c.Reason)
 	}
 }
 
@@ -228,17 +233,17 @@ func (v *verifier) rest(ctx context.Context, st state, begun bool) error {
 	age := v.now.Sub(st.At)
 	switch {
 	case !begun && n > 0 && v.now.Sub(first.At) > lateCheckpoint:
-		v.addNote(fmt.Sprintf("audit trail: no server has written a checkpoint yet, so nothing proves its %d changes", n))
+		v.note("no server has written a checkpoint yet, so nothing proves its %d changes", n)
 	case !begun:
 	case late.ID != 0 && v.now.Sub(late.At) > lateCheckpoint:
 		v.fault(0, "the newest checkpoint was confirmed at %s, but a server made change %d at %s: it could not write "+
 			"checkpoints, or they were removed", stamp(st.At), late.ID, stamp(late.At))
 	case n > 0 && age > lateCheckpoint:
-		v.addNote(fmt.Sprintf("audit trail: no checkpoint covers the changes from %d on yet", first.ID))
+		v.note("no checkpoint covers the changes from %d on yet", first.ID)
 	}
 	if begun && age > lateCheckpoint {
-		v.addNote(fmt.Sprintf("audit trail: the newest checkpoint was confirmed at %s; if a server has run since then, "+
-			"the end of the trail may have been cut off", stamp(st.At)))
+		v.note("the newest checkpoint was confirmed at %s; if a server has run since then, the end of the trail may "+
+			"have been cut off", stamp(st.At))
 	}
 	return nil
 }

@@ -102,8 +102,8 @@ func onEngines(t *testing.T, do func(*trailTest)) {
 
 // copyOfRow is SQL that gives a row of the trail another ID and event.
 func copyOfRow(from, to int) string {
-	const columns = `at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor, actor_id,
-		sudo_user, reason, net, request`
+	const columns = `at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor,
+		actor_id, sudo_user, reason, net, request`
 	return fmt.Sprintf(`DELETE FROM audit WHERE id = %[2]d;
 		INSERT INTO audit (id, event, %[3]s) SELECT %[2]d, mac, %[4]s FROM audit a, audit_checkpoint c
 		WHERE a.id = %[1]d AND c.id = 1`, from, to, columns, "a."+strings.ReplaceAll(columns, ", ", ", a."))
@@ -128,7 +128,7 @@ func TestVerifyFindsWhatWasChanged(t *testing.T) {
 		{"a missing change", `DELETE FROM audit WHERE id = 5`, []string{"change 5 (by 2026"}},
 		{"the first change is missing", `DELETE FROM audit WHERE id = 1`, []string{"change 1 (by"}},
 		{"the last change is missing", `DELETE FROM audit WHERE id = 9`, []string{"change 9 (by"}},
-		{"an inserted change", `DELETE FROM audit WHERE id = 5;` + copyOfRow(4, 5), []string{"change 5 (password.not-me"}},
+		{"an inserted change", copyOfRow(4, 5), []string{"change 5 (password.not-me"}},
 		{"an inserted change at the beginning", copyOfRow(4, 0), []string{"change 0 ("}},
 		{"swapped changes", `UPDATE audit SET id = 99 WHERE id = 4; UPDATE audit SET id = 4 WHERE id = 8;
 			UPDATE audit SET id = 8 WHERE id = 99`, []string{"change 4 (", "change 8 ("}},
@@ -142,13 +142,14 @@ func TestVerifyFindsWhatWasChanged(t *testing.T) {
 		{"a shorter code", `UPDATE audit_checkpoint SET mac = substr(mac, 1, 16) WHERE id = 3`,
 			[]string{"checkpoint 3 (", "checkpoint 3 is not the one"}},
 		{"an unknown key", `UPDATE audit_checkpoint SET seal = 'x' WHERE id = 2`, []string{`the key "x"`}},
-		{"an inserted checkpoint", `INSERT INTO audit_checkpoint SELECT 4, at, node, first, through, changes, tags, seal, mac
-			FROM audit_checkpoint WHERE id = 3`, []string{"checkpoint 4 was inserted"}},
+		{"an inserted checkpoint", `INSERT INTO audit_checkpoint SELECT 4, at, node, first, through, changes, tags,
+			seal, mac FROM audit_checkpoint WHERE id = 3`, []string{"checkpoint 4 was inserted"}},
 		{"a cut end", `DELETE FROM audit WHERE id > 6; DELETE FROM audit_checkpoint WHERE id > 2`,
 			[]string{"checkpoint 3 is missing"}},
 		{"a cut beginning", `DELETE FROM audit WHERE id <= 3; DELETE FROM audit_checkpoint WHERE id = 1`,
 			[]string{"checkpoint 1 is missing"}},
-		{"the state removed", `DELETE FROM platform WHERE name = 'audit.state'`, []string{"the signed state is missing"}},
+		{"the state removed", `DELETE FROM platform WHERE name = 'audit.state'`,
+			[]string{"the signed state is missing"}},
 		{"the state edited", `UPDATE platform SET value = replace(value, '"newest":3', '"newest":2')
 			WHERE name = 'audit.state'`, []string{"state of the audit trail was edited"}},
 		{"the state garbage", `UPDATE platform SET value = '{' WHERE name = 'audit.state'`,
@@ -207,7 +208,8 @@ func TestRemovedForTheirAge(t *testing.T) {
 		}
 		t.add(3)
 		t.exec(fmt.Sprintf(`DELETE FROM audit WHERE id = %d; DELETE FROM audit_checkpoint WHERE id = 2`, all[2]))
-		if got := wrong(t.T, t.testStore, t.ring); len(got) != 1 || !strings.Contains(got[0], "checkpoint 2 is missing") {
+		got := wrong(t.T, t.testStore, t.ring)
+		if len(got) != 1 || !strings.Contains(got[0], "checkpoint 2 is missing") {
 			t.Errorf("after somebody removed more: %q", got)
 		}
 	})

@@ -461,7 +461,8 @@ var trailTests = []testCase{
 		last := t.lastChange()
 		for i := range 7 {
 			c := audit.Change{
-				At: noon.Add(time.Duration(i) * time.Hour), Action: audit.KeysRotate, Outcome: audit.OK, Tenant: "a.test",
+				At: noon.Add(time.Duration(i) * time.Hour), Action: audit.KeysRotate, Outcome: audit.OK,
+				Tenant: "a.test",
 			}
 			if i%2 == 1 {
 				c.Action, c.Tenant = audit.AccountRole, "b.test"
