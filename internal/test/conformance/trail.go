@@ -300,14 +300,16 @@ var trailTests = []testCase{
 			{func() error { t.addActiveAt(b.ID, "cid"); return t.RemoveTenant(t.ctx, "b.test", false, noon) }, nil},
 			{func() error { return t.RemoveTenant(t.ctx, "b.test", true, noon) },
 				[]string{"tenant.remove b.test 1 accounts"}},
-			{func() error { return t.AddServer(t.ctx, sipserver.Server{Name: "sbc", Created: noon}) },
-				[]string{"directory.token.add sbc"}},
+			{func() error {
+				return t.AddServer(t.ctx, sipserver.Server{Name: "sbc", Tenants: []int64{t.tenant}, Created: noon})
+			},
+				[]string{"directory.token.add sbc >phone.test"}},
 			{func() error { return t.AddServer(t.ctx, sipserver.Server{Name: "sbc", Created: noon}) }, nil},
-			{func() error { return t.RemoveServer(t.ctx, "sbc") }, []string{"directory.token.remove sbc"}},
+			{func() error { return t.RemoveServer(t.ctx, "sbc") }, []string{"directory.token.remove sbc phone.test"}},
 			{func() error { return t.RemoveServer(t.ctx, "sbc") }, nil},
-			{func() error { return t.AddHook(t.ctx, h) }, []string{"directory.hook.add sbc"}},
+			{func() error { return t.AddHook(t.ctx, h) }, []string{"directory.hook.add sbc >webhook https://sbc.test, all tenants"}},
 			{func() error { return t.AddHook(t.ctx, h) }, nil},
-			{func() error { return t.RemoveHook(t.ctx, "sbc") }, []string{"directory.hook.remove sbc"}},
+			{func() error { return t.RemoveHook(t.ctx, "sbc") }, []string{"directory.hook.remove sbc webhook https://sbc.test, all tenants"}},
 			{func() error { return t.RemoveHook(t.ctx, "sbc") }, nil},
 			{func() error { return t.AddSigningKey(t.ctx, key) }, []string{"dkim.add phone.test s1"}},
 			{func() error { return t.AddSigningKey(t.ctx, key) }, nil},
@@ -374,6 +376,23 @@ var trailTests = []testCase{
 				t.Errorf("%+v selects %q, want %q", c.filter, text, c.want)
 			}
 		}
+	}},
+	{"keeps the networks of an erased account, not its addresses", func(t *test) {
+		a := t.addActive("ann", noon)
+		for i, kind := range []audit.ActorKind{audit.Person, audit.Person, audit.Admin} {
+			ctx := audit.With(t.ctx, audit.Cause{
+				Actor: audit.Actor{Kind: kind}, Net: []string{"192.0.2.7", "2001:db8::7", "198.51.100.7"}[i],
+			})
+			t.must(t.AddChange(ctx, audit.Change{
+				At: noon, Action: audit.AccountStay, Outcome: audit.OK, Tenant: "phone.test", User: a.Account.User,
+			}))
+		}
+		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
+		var nets []string
+		for _, c := range t.changes(audit.Filter{Action: string(audit.AccountStay)}) {
+			nets = append(nets, c.Net)
+		}
+		t.wantEqual(nets, []string{"192.0.2.0/24", "2001:db8::/48", "198.51.100.7"})
 	}},
 	{"keeps no e-mail address, name or credential of a deleted account", func(t *test) {
 		a := t.addActive("ann", noon)
