@@ -275,6 +275,7 @@ var trailTests = []testCase{
 	{"has each change of tenants, phone servers, hooks, keys and messages", func(t *test) {
 		b := tenant.Tenant{Host: "b.test", Realm: "b.test", Created: noon}
 		var err error
+		sbc := sipserver.Server{Name: "sbc", Tenants: []int64{t.tenant}, Created: noon}
 		h := hook.Hook{Name: "sbc", Kind: hook.Webhook, URL: "https://sbc.test/", AllTenants: true, Created: noon}
 		key := delivery.SigningKey{Tenant: t.tenant, Selector: "s1", Created: noon, Sealed: []byte("x")}
 		message := t.addEnqueued("ann", noon)
@@ -301,15 +302,17 @@ var trailTests = []testCase{
 			{func() error { return t.RemoveTenant(t.ctx, "b.test", true, noon) },
 				[]string{"tenant.remove b.test 1 accounts"}},
 			{func() error {
-				return t.AddServer(t.ctx, sipserver.Server{Name: "sbc", Tenants: []int64{t.tenant}, Created: noon})
+				return t.AddServer(t.ctx, sbc)
 			},
 				[]string{"directory.token.add sbc >phone.test"}},
 			{func() error { return t.AddServer(t.ctx, sipserver.Server{Name: "sbc", Created: noon}) }, nil},
 			{func() error { return t.RemoveServer(t.ctx, "sbc") }, []string{"directory.token.remove sbc phone.test"}},
 			{func() error { return t.RemoveServer(t.ctx, "sbc") }, nil},
-			{func() error { return t.AddHook(t.ctx, h) }, []string{"directory.hook.add sbc >webhook https://sbc.test, all tenants"}},
+			{func() error { return t.AddHook(t.ctx, h) },
+				[]string{"directory.hook.add sbc >webhook https://sbc.test, all tenants"}},
 			{func() error { return t.AddHook(t.ctx, h) }, nil},
-			{func() error { return t.RemoveHook(t.ctx, "sbc") }, []string{"directory.hook.remove sbc webhook https://sbc.test, all tenants"}},
+			{func() error { return t.RemoveHook(t.ctx, "sbc") },
+				[]string{"directory.hook.remove sbc webhook https://sbc.test, all tenants"}},
 			{func() error { return t.RemoveHook(t.ctx, "sbc") }, nil},
 			{func() error { return t.AddSigningKey(t.ctx, key) }, []string{"dkim.add phone.test s1"}},
 			{func() error { return t.AddSigningKey(t.ctx, key) }, nil},
