@@ -63,6 +63,35 @@ func (p *program) recorded(in *installation, c audit.Change, do func() error) er
 type auditCommand struct {
 	List   auditList   `cmd:"" help:"List what operators and people changed, oldest first."`
 	Export auditExport `cmd:"" help:"Print changes as JSON lines, oldest first."`
+
+	Restart auditRestart `cmd:"" help:"Begin new checkpoints after an explained fault."`
+}
+
+type auditRestart struct {
+	Reason string `required:"" placeholder:"TEXT" help:"Why, for the audit trail."`
+}
+
+// Help is what "dialtone audit restart --help" adds.
+func (auditRestart) Help() string {
+	return "The next checkpoint covers all changes that are in the audit trail now, and nothing proves that they are " +
+		"those that were made. dialtone verify shows the reason as long as the trail has it."
+}
+
+func (c *auditRestart) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(c.Reason) == "" {
+		return usageError{fault.Field("reason", "say why, with --reason")}
+	}
+	return p.with(func(in *installation) error {
+		if err := audit.Restart(ctx, in.store, in.seal, time.Now()); err != nil {
+			return err
+		}
+		fmt.Fprintln(p.stdout, "a server writes new checkpoints within a minute")
+		return nil
+	})
 }
 
 // auditFilter are the flags that select changes.
@@ -172,7 +201,8 @@ func (c *auditList) Run(p *program) error {
 			})
 		}
 		out := p.table()
-		fmt.Fprintln(out, "CHANGE\tTIME\tACTION\tOUTCOME\tTENANT\tUSER\tSUBJECT\tBEFORE -> AFTER\tACTOR\tNETWORK\tREASON")
+		fmt.Fprintln(out, "CHANGE\tTIME\tACTION\tOUTCOME\tTENANT\tUSER\tSUBJECT\tBEFORE -> AFTER\tACTOR\tNETWORK\t"+
+			"REASON")
 		err := c.each(p, in, filter, func(c audit.Change) error {
 			change := c.Before + " -> " + c.After
 			if c.Before == "" && c.After == "" {

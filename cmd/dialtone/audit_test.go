@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,6 +111,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"turn secret --rotate", audit.TURNRotate},
 		{"tenant remove phone.test --with-accounts", audit.TenantRemove},
 		{"audit export --reason asked", audit.AuditExport},
+		{"audit restart --reason asked", audit.TrailRestart},
 	}
 	replace := strings.NewReplacer("FILE", filepath.Join(dir, "htdigest"))
 	covered := slices.Clone(readers)
@@ -493,7 +495,11 @@ func TestOldChangesAreRemoved(t *testing.T) {
 	if err := in.store.AddChange(t.Context(), kept); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&server{installation: in}).removeOldChanges(t.Context()); err != nil {
+	s := &server{installation: in, keeper: in.keeper("", slog.New(slog.DiscardHandler))}
+	if err := s.keeper.Cover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.removeOldChanges(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var got []audit.Action

@@ -23,25 +23,31 @@ const (
 	flushInterval    = time.Second
 	sweepInterval    = time.Minute
 	takeOverInterval = 10 * time.Second
+	// checkpointInterval is how often a server looks whether it is time for a checkpoint, and whether the newest one
+	// is still there.
+	checkpointInterval = 10 * time.Second
 )
 
 // outages log the failures of the background tasks.
-type outages struct{ refresh, keys, heartbeat, flush, forgotten, sweep, export, trail, counts, bulk *outage.Log }
+type outages struct {
+	refresh, keys, heartbeat, flush, forgotten, sweep, export, trail, checkpoint, counts, bulk *outage.Log
+}
 
 func newOutages(log *slog.Logger) outages {
 	of := func(failed, recovered string) *outage.Log { return outage.New(log, failed, recovered, time.Now) }
 	return outages{
 		refresh: of("refresh of tenants and phone servers failed",
 			"refresh of tenants and phone servers works again"),
-		keys:      of("keys not read again", "keys read again"),
-		heartbeat: of("heartbeat failed", "heartbeat works again"),
-		flush:     of("outbox flush failed", "outbox flush works again"),
-		forgotten: of("forgotten passwords not handled", "forgotten passwords handled again"),
-		sweep:     of("sweep failed", "sweep works again"),
-		export:    of("export update failed", "export update works again"),
-		trail:     of("audit trail not read", "audit trail read again"),
-		counts:    of("counts not written", "counts written again"),
-		bulk:      of("bulk changes failed", "bulk changes work again"),
+		keys:       of("keys not read again", "keys read again"),
+		heartbeat:  of("heartbeat failed", "heartbeat works again"),
+		flush:      of("outbox flush failed", "outbox flush works again"),
+		forgotten:  of("forgotten passwords not handled", "forgotten passwords handled again"),
+		sweep:      of("sweep failed", "sweep works again"),
+		export:     of("export update failed", "export update works again"),
+		trail:      of("audit trail not read", "audit trail read again"),
+		checkpoint: of("audit checkpoint not written", "audit checkpoint written again"),
+		counts:     of("counts not written", "counts written again"),
+		bulk:       of("bulk changes failed", "bulk changes work again"),
 	}
 }
 
@@ -57,6 +63,7 @@ func (s *server) tasks() []func(context.Context) {
 		every(refreshInterval, s.workBulk),
 		s.followTrail,
 		s.writeCounts,
+		every(checkpointInterval, s.coverTrail),
 		s.dispatcher.Run,
 		s.authenticator.Run,
 		s.registry.Run,
@@ -216,16 +223,15 @@ func (s *server) eraseOverdue(ctx context.Context) error {
 	return err
 }
 
+// coverTrail writes the checkpoints of the audit trail.
+func (s *server) coverTrail(ctx context.Context) {
+	err := s.keeper.Cover(ctx)
+	s.outages.checkpoint.Report(ctx, err, "retry_in", checkpointInterval.String())
+}
+
 // removeOldChanges removes changes from the audit trail that are older than the configuration says.
 func (s *server) removeOldChanges(ctx context.Context) error {
-	const limit = 500 // keeps a transaction short
-	before := time.Now().AddDate(0, 0, -s.Log.AuditDays)
-	for {
-		n, err := s.store.RemoveChanges(ctx, before, limit)
-		if err != nil || n < limit {
-			return err
-		}
-	}
+	return s.keeper.Remove(ctx, time.Now().AddDate(0, 0, -s.Log.AuditDays))
 }
 
 // writeCounts writes what was counted, about once a second.
@@ -249,13 +255,16 @@ func (s *server) startTrail(ctx context.Context) (err error) {
 // deletions are the changes that delete accounts.
 var deletions = []audit.Action{audit.AccountDelete, audit.TenantRemove}
 
-// followTrail logs what commands add to the audit trail from now on. When they have deleted accounts,
+// loggedActors are the actors whose changes each server logs. A server has logged those of people and its own.
+var loggedActors = []audit.ActorKind{audit.Command, audit.Admin, audit.Token}
+
+// followTrail logs what operators add to the audit trail from now on. When they have deleted accounts,
 // it removes the messages of these accounts from this server's directories.
 func (s *server) followTrail(ctx context.Context) {
 	read := func(ctx context.Context) {
 		err := s.store.Changes(ctx, audit.Filter{AfterID: s.lastChange}, func(c audit.Change) error {
 			s.followChange(c)
-			if c.Actor.Kind == audit.Command { // a server has logged those of people and its own
+			if slices.Contains(loggedActors, c.Actor.Kind) {
 				s.events.RecordChange(ctx, c)
 			}
 			return nil

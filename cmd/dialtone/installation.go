@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
@@ -53,6 +55,13 @@ type installation struct {
 
 // shared reports whether other servers may use the store.
 func (in *installation) shared() bool { return in.Database != "" }
+
+// keeper returns what writes the checkpoints of the audit trail, as a node, or "".
+func (in *installation) keeper(node string, log *slog.Logger) *audit.Keeper {
+	return audit.NewKeeper(audit.KeeperDeps{
+		Store: in.store, Ring: in.keys.Seal.Read, Node: node, Log: log, Now: time.Now,
+	})
+}
 
 // creation says which commands create a store where there is none.
 type creation int

@@ -61,6 +61,7 @@ type server struct {
 	outages       outages
 	events        audit.Log
 	counts        *stats.Counter
+	keeper        *audit.Keeper
 	lastChange    int64 // the ID of the last change of the audit trail that was logged
 	orphans       bool  // messages of deleted accounts may be in the directories
 	missing       missing
@@ -111,6 +112,10 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	}
 	events := audit.Log{Logger: log, Observers: []func(audit.Event){s.counts.Observe}}
 	s.events = events
+	s.keeper = in.keeper(node, log)
+	if err := s.keeper.Start(ctx); err != nil {
+		return nil, err
+	}
 	s.outbox = outbox.New(outbox.Deps{
 		Store:     in.store,
 		Pickup:    s.pickup,

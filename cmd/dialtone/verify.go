@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
@@ -25,6 +27,7 @@ type verifyCommand struct {
 type verifyReport struct {
 	account.Report
 	hook.VerifyReport
+	audit.Verified
 }
 
 // Run fails if there is a fault.
@@ -40,6 +43,11 @@ func (c *verifyCommand) Run(p *program) error {
 		}
 		addFault := func(s string) { r.Faults = append(r.Faults, s) }
 		r.VerifyReport, err = hook.Verify(p.ctx, in.store, in.seal, addFault)
+		if err != nil {
+			return err
+		}
+		r.Verified, err = audit.Verify(p.ctx, in.store, in.seal, time.Now(), addFault,
+			func(s string) { r.Notes = append(r.Notes, s) })
 		if err != nil {
 			return err
 		}

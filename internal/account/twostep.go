@@ -201,7 +201,8 @@ func (s *Service) StartApp(
 		err = ErrNotActivated
 	} else {
 		sealed := s.appSecrets.Seal(proved.Tenant, place(proved), app[:])
-		err = s.deps.Store.StartApp(byOwner(ctx, from), proved, sealed, s.deps.Now(), s.changeLimit(proved, changeByProof))
+		err = s.deps.Store.StartApp(byOwner(ctx, from), proved, sealed, s.deps.Now(),
+			s.changeLimit(proved, changeByProof))
 	}
 	s.record(ctx, audit.TwoStepBegin, t, proved, from, err)
 	return app, err

@@ -81,6 +81,8 @@ const (
 	MessageRetry    Action = "message.retry"
 	MessageDiscard  Action = "message.discard"
 	AuditExport     Action = "audit.export"
+	TrailBroken     Action = "audit.broken"
+	TrailRestart    Action = "audit.restart"
 	DKIMAdd         Action = "dkim.add"
 	DKIMRemove      Action = "dkim.remove"
 

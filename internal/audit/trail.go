@@ -33,10 +33,6 @@ type Trail interface {
 	// LastChange returns the ID of the newest change, or 0, and whether one of the newest 100,000 has one of the
 	// actions.
 	LastChange(ctx context.Context, actions ...Action) (id int64, found bool, err error)
-
-	// RemoveChanges removes up to limit changes that were made before a time, the oldest first, and
-	// returns how many.
-	RemoveChanges(ctx context.Context, before time.Time, limit int) (int64, error)
 }
 
 // Change is one change in the Trail.

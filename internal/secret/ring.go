@@ -117,6 +117,16 @@ func (r *Ring) Signing(now time.Time) *Ring {
 // Oldest returns a ring of the oldest key.
 func (r *Ring) Oldest() *Ring { return &Ring{keys: r.keys[len(r.keys)-1:]} }
 
+// Only returns a ring of the key with an ID, or nil if the ring lacks it.
+func (r *Ring) Only(id ID) *Ring {
+	for i, k := range r.keys {
+		if k.key.id() == id {
+			return &Ring{keys: r.keys[i : i+1 : i+1]}
+		}
+	}
+	return nil
+}
+
 // IDs returns the IDs of the keys, newest first.
 func (r *Ring) IDs() []ID {
 	ids := make([]ID, len(r.keys))

@@ -58,13 +58,18 @@ func (a *Authenticator) EndOf(
 	return err
 }
 
+// byOwner returns a context for a change by the owner of an account, which continues if the client disconnects.
+func byOwner(ctx context.Context, from account.Origin) context.Context {
+	return audit.ByPerson(context.WithoutCancel(ctx), from.Addr, from.Request)
+}
+
 // EndAllOf ends all sessions of an account, listed or not. It fails with ErrDenied if the account's sessions
 // were ended in the meantime, and with fault.Limited.
 func (a *Authenticator) EndAllOf(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin,
 ) error {
 	none := Record{Account: owner.UID, Epoch: owner.Epoch + 1}
-	err := a.deps.Store.EndOthers(audit.ByPerson(context.WithoutCancel(ctx), from.Addr, from.Request), none, a.deps.Now(),
+	err := a.deps.Store.EndOthers(byOwner(ctx, from), none, a.deps.Now(),
 		a.deps.Accounts.SessionEndLimit(owner, account.EndByProof))
 	a.recordEnd(ctx, t, owner, from, "all", err)
 	return err
@@ -111,7 +116,7 @@ func (a *Authenticator) EndOthers(
 	owner.Epoch++
 	next, r := a.issue(t, owner, k.Issued, from)
 	r.How = how
-	err = a.deps.Store.EndOthers(audit.ByPerson(context.WithoutCancel(ctx), from.Addr, from.Request), r, a.deps.Now(),
+	err = a.deps.Store.EndOthers(byOwner(ctx, from), r, a.deps.Now(),
 		a.deps.Accounts.SessionEndLimit(owner, account.EndBySession))
 	a.recordEnd(ctx, t, owner, from, "others", err)
 	if err != nil {

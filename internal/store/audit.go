@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math"
@@ -16,7 +17,7 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-var _ audit.Trail = (*Store)(nil)
+var _ audit.CheckpointStore = (*Store)(nil)
 
 // trailLock is the key of the lock under which changes are added to the trail. With it, they are
 // committed in the order of their ids. A transaction takes it after its other locks, except that of
@@ -274,12 +275,114 @@ func (s *Store) LastChange(ctx context.Context, actions ...audit.Action) (id int
 	return id, found, err
 }
 
-// RemoveChanges implements audit.Trail.
-func (s *Store) RemoveChanges(_ context.Context, before time.Time, limit int) (n int64, err error) {
-	err = s.engine.Write(func(tx engine.Tx) (err error) {
-		n, err = tx.Exec(`DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY at LIMIT $2)`,
-			engine.Micros(before), limit)
+// stateName is the row of platform that has the state of the checkpoints.
+const stateName = "audit.state"
+
+// checkpointLock is the key of the lock under which checkpoints are written.
+var checkpointLock = admission.Key("audit checkpoint", 0, nil)
+
+// CheckpointState implements audit.CheckpointStore.
+func (s *Store) CheckpointState(ctx context.Context) (string, error) {
+	return checkpointState(s.engine.Reads(ctx))
+}
+
+func checkpointState(q engine.Querier) (text string, err error) {
+	err = q.Row(`SELECT value FROM platform WHERE name = $1`, stateName).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return text, err
+}
+
+// Checkpoint implements audit.CheckpointStore.
+func (s *Store) Checkpoint(ctx context.Context, id int64) (c audit.Checkpoint, err error) {
+	var at int64
+	err = s.engine.Reads(ctx).Row(`SELECT id, at, node, first, through, changes, tags, seal, mac FROM audit_checkpoint
+		WHERE id = $1`, id).Scan(&c.ID, &at, &c.Node, &c.First, &c.Through, &c.Changes, &c.Tags, &c.Seal, &c.MAC)
+	c.At = engine.FromMicros(at)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fault.New(fault.NotFound, "there is no checkpoint %d", id)
+	}
+	return c, err
+}
+
+// CheckpointBounds implements audit.CheckpointStore.
+func (s *Store) CheckpointBounds(ctx context.Context) (lowest, highest int64, err error) {
+	err = s.engine.Reads(ctx).Row(`SELECT COALESCE((SELECT min(id) FROM audit_checkpoint), 0),
+		COALESCE((SELECT max(id) FROM audit_checkpoint), 0)`).Scan(&lowest, &highest)
+	return lowest, highest, err
+}
+
+// replaceState runs do and replaces the state of the checkpoints, unless it is no longer was. It returns whether it
+// did.
+func (s *Store) replaceState(was, state string, do func(engine.Tx) error) (done bool, err error) {
+	err = s.engine.Write(func(tx engine.Tx) error {
+		if err := tx.Lock(checkpointLock); err != nil {
+			return err
+		}
+		now, err := checkpointState(tx)
+		if err != nil {
+			return err
+		}
+		if done = now == was; !done {
+			done = tx.Repeated() && now == state
+			return nil
+		}
+		if err := do(tx); err != nil {
+			return err
+		}
+		return setTrailState(tx, state)
+	})
+	return done, err
+}
+
+func setTrailState(tx engine.Tx, state string) error {
+	_, err := tx.Exec(`INSERT INTO platform (name, value) VALUES ($1, $2)
+		ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value`, stateName, state)
+	return err
+}
+
+// AddCheckpoint implements audit.CheckpointStore.
+func (s *Store) AddCheckpoint(_ context.Context, was string, c *audit.Checkpoint, state string) (bool, error) {
+	return s.replaceState(was, state, func(tx engine.Tx) error {
+		if c == nil {
+			return nil
+		}
+		// A row with this ID does not belong there.
+		if _, err := tx.Exec(`DELETE FROM audit_checkpoint WHERE id = $1`, c.ID); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`INSERT INTO audit_checkpoint (id, at, node, first, through, changes, tags, seal, mac)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			c.ID, engine.Micros(c.At), c.Node, c.First, c.Through, c.Changes, c.Tags, c.Seal, c.MAC)
 		return err
 	})
-	return n, err
+}
+
+// RemoveChanges implements audit.CheckpointStore.
+func (s *Store) RemoveChanges(_ context.Context, was string, through, checkpoint int64, state string) (bool, error) {
+	return s.replaceState(was, state, func(tx engine.Tx) error {
+		if _, err := tx.Exec(`DELETE FROM audit_checkpoint WHERE id <= $1`, checkpoint); err != nil {
+			return err
+		}
+		_, err := tx.Exec(`DELETE FROM audit WHERE id <= $1`, through)
+		return err
+	})
+}
+
+// RestartCheckpoints implements audit.CheckpointStore.
+func (s *Store) RestartCheckpoints(ctx context.Context, c audit.Change, state string) error {
+	e := entry(ctx, c.Action, c.At)
+	return s.engine.Write(func(tx engine.Tx) error {
+		if err := tx.Lock(checkpointLock); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(`DELETE FROM audit_checkpoint`); err != nil {
+			return err
+		}
+		if err := setTrailState(tx, state); err != nil {
+			return err
+		}
+		return e.add(tx)
+	})
 }

@@ -5,7 +5,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"dialtone/internal/audit"
@@ -48,7 +51,11 @@ func (s *Store) AddHook(ctx context.Context, h hook.Hook) error {
 		if err := addHook(tx, h); err != nil {
 			return err
 		}
-		return e.add(tx)
+		after, err := describeHook(tx, h)
+		if err != nil {
+			return err
+		}
+		return e.values("", after).add(tx)
 	})
 }
 
@@ -69,16 +76,62 @@ func addHook(tx engine.Tx, h hook.Hook) error {
 	return err
 }
 
+// describeHook returns what the trail has of a hook. It leaves out the path of the URL, which may have a secret.
+func describeHook(q engine.Querier, h hook.Hook) (string, error) {
+	at := "another address"
+	if u, err := url.Parse(h.URL); err == nil {
+		at = u.Scheme + "://" + u.Host
+	}
+	tenants := "all tenants"
+	if !h.AllTenants {
+		var err error
+		if tenants, err = hostsOf(q, h.Tenants); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("%s %s, %s", h.Kind, at, tenants), nil
+}
+
+// hostsOf returns the hosts of tenants for the trail, or how many there are if there are many.
+func hostsOf(q engine.Querier, ids []int64) (string, error) {
+	const many = 20
+	if len(ids) > many {
+		return fmt.Sprintf("%d tenants", len(ids)), nil
+	}
+	hosts := make([]string, 0, len(ids))
+	for _, id := range ids {
+		var host string
+		switch err := q.Row(`SELECT host FROM tenant WHERE id = $1`, id).Scan(&host); {
+		case err == nil:
+			hosts = append(hosts, host)
+		case !errors.Is(err, sql.ErrNoRows): // it was removed
+			return "", err
+		}
+	}
+	slices.Sort(hosts)
+	return strings.Join(hosts, " "), nil
+}
+
 // RemoveHook implements hook.Store.
 func (s *Store) RemoveHook(ctx context.Context, name string) error {
 	e := entry(ctx, audit.HookRemove, time.Now()).about(name)
 	return s.engine.Write(func(tx engine.Tx) error {
+		hooks, err := hooksOf(tx, `WHERE h.name = $1`, name)
+		if err != nil {
+			return err
+		}
 		n, err := tx.Exec(`DELETE FROM hook WHERE name = $1`, name)
 		switch {
 		case err != nil:
 			return err
 		case n > 0:
-			return e.add(tx)
+			before := ""
+			if len(hooks) > 0 {
+				if before, err = describeHook(tx, hooks[0]); err != nil {
+					return err
+				}
+			}
+			return e.values(before, "").add(tx)
 		case tx.Repeated():
 			return nil
 		}

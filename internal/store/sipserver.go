@@ -34,7 +34,11 @@ func (s *Store) AddServer(ctx context.Context, p sipserver.Server) error {
 			return err
 		}
 		if n > 0 {
-			return phonesChanged(tx, e)
+			hosts, err := hostsOf(tx, p.Tenants)
+			if err != nil {
+				return err
+			}
+			return phonesChanged(tx, e.values("", hosts))
 		}
 		if tx.Repeated() { // then an earlier run may have added it
 			var token []byte
@@ -52,12 +56,25 @@ func (s *Store) AddServer(ctx context.Context, p sipserver.Server) error {
 func (s *Store) RemoveServer(ctx context.Context, name string) error {
 	e := entry(ctx, audit.DirectoryTokenRemove, time.Now()).about(name)
 	return s.engine.Write(func(tx engine.Tx) error {
+		var text string
+		err := tx.Row(`SELECT tenants FROM phone_server WHERE name = $1`, name).Scan(&text)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
 		n, err := tx.Exec(`DELETE FROM phone_server WHERE name = $1`, name)
 		switch {
 		case err != nil:
 			return err
 		case n > 0:
-			return phonesChanged(tx, e)
+			var tenants []int64
+			if err := json.Unmarshal([]byte(text), &tenants); err != nil {
+				return err
+			}
+			hosts, err := hostsOf(tx, tenants)
+			if err != nil {
+				return err
+			}
+			return phonesChanged(tx, e.values(hosts, ""))
 		case tx.Repeated():
 			return nil
 		}

@@ -24,7 +24,7 @@ CREATE INDEX audit_actor ON audit (actor, id) WHERE actor <> '';
 -- signed too, says which is the oldest and which the newest row.
 CREATE TABLE audit_checkpoint (
 	id      BIGINT PRIMARY KEY,
-	at      BIGINT NOT NULL,
+	at      BIGINT NOT NULL, -- when the newest of the changes was made
 	node    TEXT COLLATE "C" NOT NULL, -- the server that wrote it
 	first   BIGINT NOT NULL,
 	through BIGINT NOT NULL,

@@ -25,7 +25,7 @@ func newSource(t *testing.T, ring *secret.Ring) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fillStore(t, s)
+	fillStore(t, s, ring)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,8 @@
 //
 // They are written in terms of the interfaces that the program uses: account.Store, outbox.Store,
 // tenant.Store, session.Store, sipserver.AdminStore, sipserver.Store, hook.Store, hook.Queue,
-// delivery.Store, delivery.KeyStore, delivery.OrphanStore, audit.Trail, operator.BulkStore and others of
-// that package. No test knows the engine, and a store that passes all tests can replace any other.
+// delivery.Store, delivery.KeyStore, delivery.OrphanStore, audit.CheckpointStore, operator.BulkStore and others
+// of that package. No test knows the engine, and a store that passes all tests can replace any other.
 //
 // Run and RunExport run the tests, each on an empty store. Linearizable checks the answers of a
 // store to concurrent calls. Every call takes the time as an argument, so no test waits.
@@ -47,7 +47,7 @@ type Store interface {
 	delivery.Store
 	delivery.KeyStore
 	delivery.OrphanStore
-	audit.Trail
+	audit.CheckpointStore
 	operators.BulkStore
 	operators.DetailStore
 	operators.SignupsStore

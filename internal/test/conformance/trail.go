@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -269,6 +270,7 @@ var trailTests = []testCase{
 	{"has each change of tenants, phone servers, hooks, keys and messages", func(t *test) {
 		b := tenant.Tenant{Host: "b.test", Realm: "b.test", Created: noon}
 		var err error
+		sbc := sipserver.Server{Name: "sbc", Tenants: []int64{t.tenant}, Created: noon}
 		h := hook.Hook{Name: "sbc", Kind: hook.Webhook, URL: "https://sbc.test/", AllTenants: true, Created: noon}
 		key := delivery.SigningKey{Tenant: t.tenant, Selector: "s1", Created: noon, Sealed: []byte("x")}
 		message := t.addEnqueued("ann", noon)
@@ -294,14 +296,18 @@ var trailTests = []testCase{
 			{func() error { t.addActiveAt(b.ID, "cid"); return t.RemoveTenant(t.ctx, "b.test", false, noon) }, nil},
 			{func() error { return t.RemoveTenant(t.ctx, "b.test", true, noon) },
 				[]string{"tenant.remove b.test 1 accounts"}},
-			{func() error { return t.AddServer(t.ctx, sipserver.Server{Name: "sbc", Created: noon}) },
-				[]string{"directory.token.add sbc"}},
+			{func() error {
+				return t.AddServer(t.ctx, sbc)
+			},
+				[]string{"directory.token.add sbc >phone.test"}},
 			{func() error { return t.AddServer(t.ctx, sipserver.Server{Name: "sbc", Created: noon}) }, nil},
-			{func() error { return t.RemoveServer(t.ctx, "sbc") }, []string{"directory.token.remove sbc"}},
+			{func() error { return t.RemoveServer(t.ctx, "sbc") }, []string{"directory.token.remove sbc phone.test"}},
 			{func() error { return t.RemoveServer(t.ctx, "sbc") }, nil},
-			{func() error { return t.AddHook(t.ctx, h) }, []string{"directory.hook.add sbc"}},
+			{func() error { return t.AddHook(t.ctx, h) },
+				[]string{"directory.hook.add sbc >webhook https://sbc.test, all tenants"}},
 			{func() error { return t.AddHook(t.ctx, h) }, nil},
-			{func() error { return t.RemoveHook(t.ctx, "sbc") }, []string{"directory.hook.remove sbc"}},
+			{func() error { return t.RemoveHook(t.ctx, "sbc") },
+				[]string{"directory.hook.remove sbc webhook https://sbc.test, all tenants"}},
 			{func() error { return t.RemoveHook(t.ctx, "sbc") }, nil},
 			{func() error { return t.AddSigningKey(t.ctx, key) }, []string{"dkim.add phone.test s1"}},
 			{func() error { return t.AddSigningKey(t.ctx, key) }, nil},
@@ -369,6 +375,23 @@ var trailTests = []testCase{
 			}
 		}
 	}},
+	{"keeps the networks of an erased account, not its addresses", func(t *test) {
+		a := t.addActive("ann", noon)
+		for i, kind := range []audit.ActorKind{audit.Person, audit.Person, audit.Admin} {
+			ctx := audit.With(t.ctx, audit.Cause{
+				Actor: audit.Actor{Kind: kind}, Net: []string{"192.0.2.7", "2001:db8::7", "198.51.100.7"}[i],
+			})
+			t.must(t.AddChange(ctx, audit.Change{
+				At: noon, Action: audit.AccountStay, Outcome: audit.OK, Tenant: "phone.test", User: a.Account.User,
+			}))
+		}
+		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
+		var nets []string
+		for _, c := range t.changes(audit.Filter{Action: string(audit.AccountStay)}) {
+			nets = append(nets, c.Net)
+		}
+		t.wantEqual(nets, []string{"192.0.2.0/24", "2001:db8::/48", "198.51.100.7"})
+	}},
 	{"keeps no e-mail address, name or credential of a deleted account", func(t *test) {
 		a := t.addActive("ann", noon)
 		for _, do := range []func() error{
@@ -421,38 +444,95 @@ var trailTests = []testCase{
 			t.Errorf("a reader saw %d changes, want %d", seen, writers*each)
 		}
 	}},
-	{"loses the oldest changes only, up to a limit", func(t *test) {
-		for i := range 4 {
-			c := audit.Change{At: noon.Add(time.Duration(3-i) * time.Hour), Action: audit.KeysRotate, Outcome: audit.OK}
-			t.must(t.AddChange(t.ctx, c))
+	{"loses changes up to an ID, if the state is the one that was read, and gives no ID again", func(t *test) {
+		last := t.lastChange()
+		for range 4 {
+			t.must(t.AddChange(t.ctx, audit.Change{At: noon, Action: audit.KeysRotate, Outcome: audit.OK}))
 		}
-		rotations := func() (list []string) {
-			for _, c := range t.changes(audit.Filter{}) {
-				if c.Action == audit.KeysRotate {
-					list = append(list, c.At.Sub(noon).String())
+		list := t.changes(audit.Filter{AfterID: last})
+		for _, c := range []struct {
+			was, state    string
+			through       int64
+			removed       bool
+			oldest, count int
+		}{
+			{"", "a", list[1].ID, true, 2, 2},
+			{"", "b", list[2].ID, false, 2, 2},
+			{"a", "b", list[2].ID, true, 3, 1},
+		} {
+			removed, err := t.RemoveChanges(t.ctx, c.was, c.through, 0, c.state)
+			t.must(err)
+			left := t.changes(audit.Filter{})
+			if removed != c.removed || len(left) != c.count || left[0] != list[c.oldest] {
+				t.Errorf("removed: %t, left %+v, want %+v", removed, left, c)
+			}
+		}
+		_, err := t.RemoveChanges(t.ctx, "b", list[3].ID, 0, "c")
+		t.must(err)
+		t.must(t.AddChange(t.ctx, audit.Change{At: noon, Action: audit.KeysRotate, Outcome: audit.OK}))
+		if left := t.changes(audit.Filter{}); len(left) != 1 || left[0].ID <= list[3].ID {
+			t.Errorf("an ID is given again: %+v", left)
+		}
+	}},
+	{"has each change on one page", func(t *test) {
+		last := t.lastChange()
+		for i := range 7 {
+			c := audit.Change{
+				At: noon.Add(time.Duration(i) * time.Hour), Action: audit.KeysRotate, Outcome: audit.OK,
+				Tenant: "a.test",
+			}
+			if i%2 == 1 {
+				c.Action, c.Tenant = audit.AccountRole, "b.test"
+			}
+			cause := audit.Cause{Actor: operator, Net: "192.0.2.0/24", Request: "r1"}
+			if i > 2 {
+				cause = audit.Cause{Actor: audit.Actor{Kind: audit.Token, Name: "crm"}, Net: "2001:db8::7"}
+			}
+			t.must(t.AddChange(audit.With(t.ctx, cause), c))
+		}
+		list := t.changes(audit.Filter{AfterID: last})
+		for name, c := range map[string]struct {
+			f    audit.Filter
+			want string
+		}{
+			"all":                  {audit.Filter{}, "0123456"},
+			"of a tenant":          {audit.Filter{Tenant: "b.test"}, "135"},
+			"by an actor":          {audit.Filter{Actor: "crm"}, "3456"},
+			"by a kind":            {audit.Filter{ActorKind: audit.Command}, "012"},
+			"an action":            {audit.Filter{Action: "account.role"}, "135"},
+			"actions":              {audit.Filter{Action: "account."}, "135"},
+			"part of an action":    {audit.Filter{Action: "account"}, ""},
+			"of a network":         {audit.Filter{Net: netip.MustParsePrefix("192.0.2.9/32")}, "012"},
+			"of an IPv6 network":   {audit.Filter{Net: netip.MustParsePrefix("2001:db8::/32")}, "3456"},
+			"of a time":            {audit.Filter{Since: noon.Add(time.Hour), Before: noon.Add(3 * time.Hour)}, "12"},
+			"a tenant by an actor": {audit.Filter{Tenant: "b.test", Actor: "crm"}, "35"},
+		} {
+			for _, newest := range []bool{false, true} {
+				f := c.f
+				f.AfterID, f.Newest = last, newest
+				got := ""
+				for next, pages := "", 0; pages == 0 || next != ""; pages++ {
+					p, err := t.ChangePage(t.ctx, f, next, 2)
+					t.must(err)
+					if len(p.Changes) > 2 {
+						t.Errorf("%s: a page of %d", name, len(p.Changes))
+					}
+					for _, change := range p.Changes {
+						got += fmt.Sprint(slices.Index(list, change))
+					}
+					next = p.Next
+				}
+				want := []byte(c.want)
+				if newest {
+					slices.Reverse(want)
+				}
+				if got != string(want) {
+					t.Errorf("%s, newest first %t: %q, want %q", name, newest, got, want)
 				}
 			}
-			return list
 		}
-		for _, want := range []int64{1, 1, 0} {
-			n, err := t.RemoveChanges(t.ctx, noon.Add(2*time.Hour), 1)
-			t.must(err)
-			if n != want && want > 0 { // the tenant was added at noon, too
-				t.Errorf("removed %d, want %d", n, want)
-			}
-		}
-		for n := int64(1); n > 0; {
-			var err error
-			n, err = t.RemoveChanges(t.ctx, noon.Add(2*time.Hour), 10)
-			t.must(err)
-		}
-		t.wantEqual(rotations(), []string{"3h0m0s", "2h0m0s"})
-		before := t.changes(audit.Filter{})
-		t.must(t.AddChange(t.ctx, audit.Change{At: noon, Action: audit.KeysRotate, Outcome: audit.OK}))
-		after := t.changes(audit.Filter{})
-		if after[len(after)-1].ID <= before[len(before)-1].ID {
-			t.Error("an ID is given again")
-		}
+		_, err := t.ChangePage(t.ctx, audit.Filter{}, "x", 2)
+		t.wantKind(err, fault.Invalid)
 	}},
 }
 

@@ -1,0 +1,413 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+)
+
+// CheckpointStore keeps checkpoints and their state, which is a text, and empty before the first checkpoint.
+type CheckpointStore interface {
+	Trail
+
+	CheckpointState(ctx context.Context) (string, error)
+
+	// Checkpoint returns the checkpoint with an ID. It fails with fault.NotFound.
+	Checkpoint(ctx context.Context, id int64) (Checkpoint, error)
+
+	// CheckpointBounds returns the lowest and the highest ID of a checkpoint, or zeros.
+	CheckpointBounds(ctx context.Context) (lowest, highest int64, err error)
+
+	// AddCheckpoint adds a checkpoint, or none if c is nil, and replaces the state, unless it is no longer was.
+	// It returns whether it did.
+	AddCheckpoint(ctx context.Context, was string, c *Checkpoint, state string) (bool, error)
+
+	// RemoveChanges removes the changes up to an ID and the checkpoints up to an ID, and replaces the state, unless
+	// it is no longer was. It returns whether it did.
+	RemoveChanges(ctx context.Context, was string, through, checkpoint int64, state string) (bool, error)
+
+	// RestartCheckpoints removes all checkpoints, replaces the state, and adds a change.
+	RestartCheckpoints(ctx context.Context, c Change, state string) error
+}
+
+// Checkpoint proves which changes were in the trail after those of the checkpoint before it.
+type Checkpoint struct {
+	ID int64
+	// At is when the newest of the changes was made.
+	At time.Time
+	// Node is the server that wrote it, or empty if there are no nodes.
+	Node string
+	// First and Through are the IDs between which the changes are. First is one more than the Through before it.
+	First, Through int64
+	Changes        int
+	// Tags has for each change its ID and two codes, of tagSize bytes together: the code of the change as it is, and
+	// the code of what is left of it after the account is erased.
+	Tags []byte
+	// Seal is the ID of the key that MAC was made with. MAC covers all this, and the MAC of the checkpoint before.
+	Seal string
+	MAC  []byte
+}
+
+// state says which checkpoints there are. It is signed too, so that nobody can remove the oldest or the newest ones.
+type state struct {
+	// At is when the state was last confirmed.
+	At time.Time `json:"at"`
+	// Oldest and Newest are IDs of checkpoints. Oldest is Newest + 1 if there are none.
+	Oldest int64 `json:"oldest"`
+	Newest int64 `json:"newest"`
+	// First is the ID of the first change that the oldest checkpoint may cover, and Through the last one that the
+	// newest covers.
+	First   int64 `json:"first"`
+	Through int64 `json:"through"`
+	// Base is the MAC of the checkpoint before the oldest, which is gone, and Top that of the newest.
+	Base []byte `json:"base"`
+	Top  []byte `json:"top"`
+	Seal string `json:"seal"`
+	MAC  []byte `json:"mac"`
+}
+
+// The sizes of what a checkpoint has.
+const (
+	codeSize = 16
+	tagSize  = 8 + 2*codeSize
+	// maxCovered is how many changes a checkpoint covers at most, and maxSpan the time that they are apart. Changes
+	// are removed with their checkpoint only.
+	maxCovered = 1000
+	maxSpan    = 24 * time.Hour
+	// CheckpointInterval is the time between checkpoints.
+	CheckpointInterval = time.Minute
+	// lateCheckpoint is how late a checkpoint may be before verify says so.
+	lateCheckpoint = 10 * time.Minute
+)
+
+// signer makes and checks codes.
+type signer struct {
+	newest string
+	keys   map[string]signerKey
+}
+
+type signerKey struct{ change, checkpoint, state *secret.MAC }
+
+func newSigner(r *secret.Ring) *signer {
+	s := &signer{keys: make(map[string]signerKey)}
+	for i, id := range r.IDs() {
+		if i == 0 {
+			s.newest = id.String()
+		}
+		one := r.Only(id)
+		s.keys[id.String()] = signerKey{
+			secret.NewMAC(one, "audit change"), secret.NewMAC(one, "audit checkpoint"),
+			secret.NewMAC(one, "audit state"),
+		}
+	}
+	return s
+}
+
+func number(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
+
+// erased returns what is left of a change after the account is erased, as the store clears it.
+func erased(c Change) Change {
+	switch c.Action {
+	case PasswordNotMe:
+		c.Before, c.After = "", ""
+	case PasskeyAdd, PasskeyRename, PasskeyRemove:
+		c.Subject = ""
+	}
+	if c.Actor.Kind == Person {
+		c.Net = NetworkOf(c.Net)
+	}
+	return c
+}
+
+// code returns the code of a change.
+func (k signerKey) code(c Change) []byte {
+	full := k.change.Sum(number(c.ID), number(c.At.UnixMicro()), []byte(c.Action), []byte(c.Outcome), []byte(c.Tenant),
+		[]byte(c.Account), []byte(c.User), []byte(c.Subject), []byte(c.Before), []byte(c.After),
+		[]byte(c.Actor.Kind), []byte(c.Actor.Name), []byte(c.Actor.ID), []byte(c.Actor.Sudo), []byte(c.Reason),
+		[]byte(c.Net), []byte(c.Request))
+	return full[:codeSize]
+}
+
+// tag returns the tag of a change.
+func (k signerKey) tag(c Change) []byte {
+	return slices.Concat(number(c.ID), k.code(c), k.code(erased(c)))
+}
+
+// matches reports whether a tag is that of a change, or of the change before its account was erased.
+func (k signerKey) matches(tag []byte, c Change) bool {
+	code := k.code(c)
+	return bytes.Equal(tag[8:8+codeSize], code) || c == erased(c) && bytes.Equal(tag[8+codeSize:], code)
+}
+
+func (c Checkpoint) signed(before []byte) [][]byte {
+	return [][]byte{before, number(c.ID), number(c.At.UnixMicro()), []byte(c.Node), number(c.First), number(c.Through),
+		number(int64(c.Changes)), c.Tags, []byte(c.Seal)}
+}
+
+func (s state) signed() [][]byte {
+	return [][]byte{number(s.At.UnixMicro()), number(s.Oldest), number(s.Newest), number(s.First), number(s.Through),
+		s.Base, s.Top, []byte(s.Seal)}
+}
+
+// text signs a state and returns it as it is stored.
+func (s *signer) text(st state) string {
+	st.Seal = s.newest
+	mac := s.keys[st.Seal].state.Sum(st.signed()...)
+	st.MAC = mac[:]
+	b, err := json.Marshal(st)
+	if err != nil {
+		panic("audit: a state is JSON: " + err.Error())
+	}
+	return string(b)
+}
+
+// parse returns the state of a text. An empty text is that of a trail without checkpoints.
+func (s *signer) parse(text string) (st state, err error) {
+	if text == "" {
+		return state{Oldest: 1}, nil
+	}
+	if err := json.Unmarshal([]byte(text), &st); err != nil {
+		return st, errState
+	}
+	k, ok := s.keys[st.Seal]
+	if !ok {
+		return st, fmt.Errorf("the state of the audit trail is signed with the key %q, which seal.key lacks", st.Seal)
+	}
+	if len(st.MAC) != 32 || !k.state.Verify(st.MAC, st.signed()...) {
+		return st, errState
+	}
+	return st, nil
+}
+
+var errState = errors.New("the signed state of the audit trail was edited; run dialtone verify")
+
+// Keeper writes checkpoints and removes old changes. It is safe for concurrent use.
+type Keeper struct {
+	deps KeeperDeps
+
+	mu sync.Mutex
+	// known is the newest state that this server has seen.
+	known state
+}
+
+// KeeperDeps are the dependencies of a Keeper.
+type KeeperDeps struct {
+	Store CheckpointStore
+	// Ring returns the keys of seal.key, which may have been rotated.
+	Ring func() (*secret.Ring, error)
+	Node string
+	Log  *slog.Logger
+	Now  func() time.Time
+}
+
+// NewKeeper returns a Keeper.
+func NewKeeper(d KeeperDeps) *Keeper { return &Keeper{deps: d} }
+
+// Start logs the newest checkpoint. A server calls it when it begins.
+func (k *Keeper) Start(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, text, st, err := k.read(ctx)
+	if err != nil && !errors.Is(err, errState) { // Cover logs that
+		return err
+	}
+	if err == nil && text != "" {
+		k.log(ctx, "audit checkpoint found", st)
+	}
+	return nil
+}
+
+// Cover writes checkpoints for the changes that have none, unless that was done less than CheckpointInterval ago. If
+// there are none, it confirms the newest checkpoint. Several servers may call it at once. It fails if somebody has
+// edited the state.
+func (k *Keeper) Cover(ctx context.Context) error { return k.cover(ctx, false) }
+
+// CoverNow is Cover without regard to the time.
+func (k *Keeper) CoverNow(ctx context.Context) error { return k.cover(ctx, true) }
+
+func (k *Keeper) cover(ctx context.Context, now bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, text, st, err := k.read(ctx)
+	if err != nil {
+		return err
+	}
+	for first := true; ; first = false {
+		at := k.deps.Now().UTC().Truncate(time.Microsecond)
+		if age := at.Sub(st.At); first && !now && text != "" && age >= 0 && age < CheckpointInterval {
+			return nil
+		}
+		c, more, err := k.next(ctx, s, st)
+		if err != nil || c == nil && !first {
+			return err
+		}
+		st.At = at
+		if c != nil {
+			st.Newest, st.Through, st.Top = c.ID, c.Through, c.MAC
+		}
+		was := text
+		text = s.text(st)
+		if added, err := k.deps.Store.AddCheckpoint(ctx, was, c, text); err != nil || !added {
+			return err // if it was not added, another server has added one
+		}
+		k.known = st
+		if c != nil {
+			k.log(ctx, "audit checkpoint", st, "first", c.First, "changes", c.Changes)
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// log logs the newest checkpoint, so that a log at another place can show that it was removed.
+func (k *Keeper) log(ctx context.Context, event string, st state, attrs ...any) {
+	k.deps.Log.InfoContext(ctx, event, append([]any{
+		"checkpoint", st.Newest, "through", st.Through, "mac", base64.StdEncoding.EncodeToString(st.Top)}, attrs...)...)
+}
+
+// read returns the state. If checkpoints are gone that this server knows, it adds that to the trail.
+func (k *Keeper) read(ctx context.Context) (s *signer, text string, st state, err error) {
+	ring, err := k.deps.Ring()
+	if err != nil {
+		return s, text, st, err
+	}
+	s = newSigner(ring)
+	if text, err = k.deps.Store.CheckpointState(ctx); err != nil {
+		return s, text, st, err
+	}
+	if st, err = s.parse(text); err != nil {
+		return s, text, st, err
+	}
+	gone, err := k.gone(ctx, st)
+	if err != nil {
+		return s, text, st, err
+	}
+	if gone {
+		lost := k.known
+		k.known = st
+		k.deps.Log.ErrorContext(ctx, "audit trail lacks what this server has seen in it: somebody has changed it, or "+
+			"restored an older store", "checkpoint", lost.Newest, "through", lost.Through,
+			"mac", base64.StdEncoding.EncodeToString(lost.Top))
+		err := k.deps.Store.AddChange(ctx, Change{
+			At: k.deps.Now(), Action: TrailBroken, Outcome: OK,
+			Subject: fmt.Sprintf("checkpoint %d", lost.Newest), Before: fmt.Sprintf("change %d", lost.Through),
+			After: fmt.Sprintf("change %d", st.Through),
+		})
+		if err != nil {
+			return s, text, st, err
+		}
+	}
+	k.known = st
+	return s, text, st, nil
+}
+
+// gone reports whether checkpoints are gone that this server knows, and that were not removed for their age.
+func (k *Keeper) gone(ctx context.Context, st state) (bool, error) {
+	if k.known.Newest == 0 || k.known.Newest < st.Oldest {
+		return false, nil
+	}
+	if st.Newest < k.known.Newest {
+		return true, nil
+	}
+	if st.Newest == k.known.Newest {
+		return !bytes.Equal(st.Top, k.known.Top), nil
+	}
+	c, err := k.deps.Store.Checkpoint(ctx, k.known.Newest)
+	if fault.Is(err, fault.NotFound) {
+		// Another server may have removed it for its age since the state was read.
+		return false, nil
+	}
+	return err == nil && !bytes.Equal(c.MAC, k.known.Top), err
+}
+
+// next returns the checkpoint for the changes after those that have one, or nil if there are none, and whether there
+// are more.
+func (k *Keeper) next(ctx context.Context, s *signer, st state) (c *Checkpoint, more bool, err error) {
+	page, err := k.deps.Store.ChangePage(ctx, Filter{AfterID: st.Through}, "", maxCovered)
+	if err != nil || len(page.Changes) == 0 {
+		return nil, false, err
+	}
+	c = &Checkpoint{ID: st.Newest + 1, Node: k.deps.Node, First: st.Through + 1, Seal: s.newest}
+	key := s.keys[s.newest]
+	from, to := page.Changes[0].At, page.Changes[0].At
+	for _, change := range page.Changes {
+		if change.At.Before(from) {
+			from = change.At
+		}
+		if change.At.After(to) {
+			to = change.At
+		}
+		if to.Sub(from) > maxSpan {
+			more = true
+			break
+		}
+		c.At, c.Through = to, change.ID
+		c.Changes++
+		c.Tags = append(c.Tags, key.tag(change)...)
+	}
+	mac := key.checkpoint.Sum(c.signed(st.Top)...)
+	c.MAC = mac[:]
+	return c, more || page.Next != "", nil
+}
+
+// Remove removes the changes that were made before a time, as far as whole checkpoints cover such changes only.
+func (k *Keeper) Remove(ctx context.Context, before time.Time) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, text, st, err := k.read(ctx)
+	if err != nil {
+		return err
+	}
+	for st.Oldest <= st.Newest {
+		c, err := k.deps.Store.Checkpoint(ctx, st.Oldest)
+		if fault.Is(err, fault.NotFound) {
+			return nil // another server has removed it, or verify says that it is missing
+		} else if err != nil || !c.At.Before(before) {
+			return err
+		}
+		if key, ok := s.keys[c.Seal]; !ok || !key.checkpoint.Verify(c.MAC, c.signed(st.Base)...) {
+			return errors.New("the oldest checkpoint of the audit trail was edited, so nothing is removed; " +
+				"run dialtone verify")
+		}
+		st.Oldest, st.First, st.Base = c.ID+1, c.Through+1, c.MAC
+		was := text
+		text = s.text(st)
+		removed, err := k.deps.Store.RemoveChanges(ctx, was, c.Through, c.ID, text)
+		if err != nil || !removed {
+			return err
+		}
+		k.known = st
+	}
+	return nil
+}
+
+// Restart begins new checkpoints, which cover all changes that are in the trail now. An operator does this who knows
+// why verify finds faults in it. The reason is in the context.
+func Restart(ctx context.Context, store CheckpointStore, ring *secret.Ring, now time.Time) error {
+	_, highest, err := store.CheckpointBounds(ctx)
+	if err != nil {
+		return err
+	}
+	s := newSigner(ring)
+	text, err := store.CheckpointState(ctx)
+	if err != nil {
+		return err
+	}
+	if st, err := s.parse(text); err == nil {
+		highest = max(highest, st.Newest)
+	}
+	return store.RestartCheckpoints(ctx, Change{At: now, Action: TrailRestart, Outcome: OK},
+		s.text(state{At: now.UTC().Truncate(time.Microsecond), Oldest: highest + 1, Newest: highest}))
+}

@@ -1,0 +1,284 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+)
+
+// maxFaults is how many faults Verify reports.
+const maxFaults = 100
+
+// Verified is what Verify has looked at.
+type Verified struct {
+	Checkpoints int64 `json:"audit_checkpoints"`
+	Changes     int64 `json:"audit_changes"`
+}
+
+// Verify compares the audit trail with its checkpoints. It calls addFault with a sentence for each change and
+// checkpoint that was edited, removed or inserted, and addNote with what an operator may want to know. It needs little
+// memory. Servers may write meanwhile.
+func Verify(ctx context.Context, store CheckpointStore, ring *secret.Ring, now time.Time,
+	addFault, addNote func(string)) (Verified, error) {
+	v := verifier{store: store, signer: newSigner(ring), now: now, addNote: addNote}
+	err := v.run(ctx)
+	for _, f := range v.found {
+		if f.checkpoint == 0 || f.checkpoint >= v.oldest {
+			addFault("audit trail: " + f.text)
+		}
+	}
+	if v.more > 0 {
+		addFault(fmt.Sprintf("audit trail: %d more faults", v.more))
+	}
+	return v.Verified, err
+}
+
+type verifier struct {
+	Verified
+	store   CheckpointStore
+	signer  *signer
+	now     time.Time
+	addNote func(string)
+	found   []foundFault
+	more    int
+	oldest  int64 // the oldest checkpoint at the end
+	// changes are read in pages.
+	page []Change
+	last int64
+	done bool
+}
+
+// foundFault is a fault of a checkpoint, or of none. If the checkpoint is removed for its age meanwhile, it is none.
+type foundFault struct {
+	checkpoint int64
+	text       string
+}
+
+func (v *verifier) fault(checkpoint int64, format string, args ...any) {
+	if len(v.found) == maxFaults {
+		v.more++
+		return
+	}
+	v.found = append(v.found, foundFault{checkpoint, fmt.Sprintf(format, args...)})
+}
+
+func (v *verifier) note(format string, args ...any) {
+	v.addNote("audit trail: " + fmt.Sprintf(format, args...))
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func (v *verifier) run(ctx context.Context) error {
+	text, err := v.store.CheckpointState(ctx)
+	if err != nil {
+		return err
+	}
+	st, err := v.signer.parse(text)
+	if err != nil {
+		v.fault(0, "%v: nothing is known about its changes", err)
+		return nil
+	}
+	if text == "" {
+		if _, highest, err := v.store.CheckpointBounds(ctx); err != nil || highest > 0 {
+			v.fault(0, "the signed state is missing, though there are checkpoints")
+			return err
+		}
+	}
+	v.last = st.First - 1
+	if err := v.checkpoints(ctx, st); err != nil {
+		return err
+	}
+	if err := v.rest(ctx, st, text != ""); err != nil {
+		return err
+	}
+	return v.outside(ctx)
+}
+
+// checkpoints checks the checkpoints of a state, and the changes that they cover.
+func (v *verifier) checkpoints(ctx context.Context, st state) error {
+	before, through := st.Base, max(st.First-1, 0)
+	known := true // before and through are those of the checkpoint before
+	gap := false  // changes before those of the checkpoint are not proven
+	for id := st.Oldest; id <= st.Newest; id++ {
+		c, err := v.store.Checkpoint(ctx, id)
+		if fault.Is(err, fault.NotFound) {
+			v.fault(id, "checkpoint %d is missing, so the changes after %d are not proven", id, through)
+			known, gap = false, true
+			continue
+		} else if err != nil {
+			return err
+		}
+		v.Checkpoints++
+		key, ok := v.signer.keys[c.Seal]
+		switch {
+		case !ok:
+			v.fault(id, "checkpoint %d (up to %s) is signed with the key %q, which seal.key lacks", id,
+				stamp(c.At), c.Seal)
+			before, through, known, gap = c.MAC, c.Through, true, true
+			continue
+		case known && (len(c.MAC) != 32 || !key.checkpoint.Verify(c.MAC, c.signed(before)...) || c.First != through+1),
+			len(c.Tags) != c.Changes*tagSize:
+			v.fault(id, "checkpoint %d (changes %d to %d, up to %s) was edited, or replaced", id, c.First, c.Through,
+				stamp(c.At))
+		}
+		if err := v.covered(ctx, c, key, gap); err != nil {
+			return err
+		}
+		before, through, known, gap = c.MAC, c.Through, true, false
+	}
+	if st.Newest >= st.Oldest && known && (!bytes.Equal(before, st.Top) || through != st.Through) {
+		v.fault(st.Newest, "checkpoint %d is not the one that was written as the newest", st.Newest)
+	}
+	v.last, v.page = max(v.last, st.Through), nil
+	return nil
+}
+
+// peek returns the next change up to an ID.
+func (v *verifier) peek(ctx context.Context, through int64) (c Change, ok bool, err error) {
+	if len(v.page) == 0 && !v.done {
+		p, err := v.store.ChangePage(ctx, Filter{AfterID: v.last}, "", maxCovered)
+		if err != nil {
+			return c, false, err
+		}
+		v.page, v.done = p.Changes, len(p.Changes) == 0
+	}
+	if len(v.page) == 0 || v.page[0].ID > through {
+		return c, false, nil
+	}
+	return v.page[0], true, nil
+}
+
+// take removes the change that peek has returned.
+func (v *verifier) take() {
+	c := v.page[0]
+	v.last, v.page = c.ID, v.page[1:]
+	v.Changes++
+	if c.Action == TrailBroken {
+		v.note("at %s (change %d), a server found that changes after %s were gone, up to %s, which it had seen: "+
+			"an older store was restored, or somebody removed them", stamp(c.At), c.ID, c.After, c.Before)
+	}
+	if c.Action == TrailRestart {
+		v.note("at %s (change %d), %s began new checkpoints: nothing proves earlier changes. The reason: %s",
+			stamp(c.At), c.ID, c.Actor, c.Reason)
+	}
+}
+
+// covered checks the changes that a checkpoint covers. After a gap, changes before the first of its own are left out.
+func (v *verifier) covered(ctx context.Context, c Checkpoint, key signerKey, gap bool) error {
+	tags := c.Tags
+	for len(tags) >= tagSize {
+		tag := tags[:tagSize]
+		id := int64(binary.BigEndian.Uint64(tag))
+		change, ok, err := v.peek(ctx, c.Through)
+		switch {
+		case err != nil:
+			return err
+		case !ok || change.ID > id:
+			v.fault(c.ID, "change %d (by %s) is missing", id, stamp(c.At))
+			tags = tags[tagSize:]
+		case change.ID < id && gap && change.ID < c.First:
+			v.take()
+		case change.ID < id:
+			v.inserted(c, change)
+		default:
+			if !key.matches(tag, change) {
+				v.fault(c.ID, "change %d (%s of %s) was edited", id, change.Action, stamp(change.At))
+			}
+			v.take()
+			tags = tags[tagSize:]
+		}
+	}
+	for {
+		change, ok, err := v.peek(ctx, c.Through)
+		if err != nil || !ok {
+			return err
+		}
+		v.inserted(c, change)
+	}
+}
+
+func (v *verifier) inserted(c Checkpoint, change Change) {
+	v.fault(c.ID, "change %d (%s of %s) was inserted", change.ID, change.Action, stamp(change.At))
+	v.take()
+}
+
+// rest checks the changes that no checkpoint covers yet.
+func (v *verifier) rest(ctx context.Context, st state, begun bool) error {
+	var first, late Change
+	n := 0
+	const all = 1<<63 - 1
+	v.done = false
+	for {
+		c, ok, err := v.peek(ctx, all)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		if n++; n == 1 {
+			first = c
+		}
+		// A server that made a change was running then. A command may run without one.
+		if c.Actor.Kind != Command && c.At.Sub(st.At) > lateCheckpoint && late.ID == 0 {
+			late = c
+		}
+		v.take()
+	}
+	age := v.now.Sub(st.At)
+	switch {
+	case !begun && n > 0 && v.now.Sub(first.At) > lateCheckpoint:
+		v.note("no server has written a checkpoint yet, so nothing proves its %d changes", n)
+	case !begun:
+	case late.ID != 0 && v.now.Sub(late.At) > lateCheckpoint:
+		v.fault(0, "the newest checkpoint was confirmed at %s, but a server made change %d at %s: it could not write "+
+			"checkpoints, or they were removed", stamp(st.At), late.ID, stamp(late.At))
+	case n > 0 && age > lateCheckpoint:
+		v.note("no checkpoint covers the changes from %d on yet", first.ID)
+	}
+	if begun && age > lateCheckpoint {
+		v.note("the newest checkpoint was confirmed at %s; if a server has run since then, the end of the trail may "+
+			"have been cut off", stamp(st.At))
+	}
+	return nil
+}
+
+// outside looks for changes and checkpoints before those that the state says are the oldest, and for checkpoints after
+// the newest.
+func (v *verifier) outside(ctx context.Context) error {
+	lowest, highest, err := v.store.CheckpointBounds(ctx)
+	if err != nil {
+		return err
+	}
+	// The state may have changed since it was read first. What was there before it is there now.
+	text, err := v.store.CheckpointState(ctx)
+	if err != nil {
+		return err
+	}
+	st, err := v.signer.parse(text)
+	if err != nil {
+		v.fault(0, "%v", err)
+		return nil
+	}
+	v.oldest = st.Oldest
+	if highest > st.Newest {
+		v.fault(0, "checkpoint %d was inserted: the newest is %d", highest, st.Newest)
+	}
+	if lowest > 0 && lowest < st.Oldest {
+		if now, _, err := v.store.CheckpointBounds(ctx); err != nil || now > 0 && now < st.Oldest {
+			v.fault(0, "checkpoint %d was inserted: the oldest is %d", lowest, st.Oldest)
+			return err
+		}
+	}
+	p, err := v.store.ChangePage(ctx, Filter{}, "", 1)
+	if err == nil && len(p.Changes) > 0 && p.Changes[0].ID < st.First {
+		v.fault(0, "change %d (%s of %s) was inserted: the oldest has the ID %d or a higher one",
+			p.Changes[0].ID, p.Changes[0].Action, stamp(p.Changes[0].At), st.First)
+	}
+	return err
+}

@@ -1,0 +1,346 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/secret"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/test/postgrestest"
+)
+
+// keeper returns what writes the checkpoints of a store.
+func keeper(s *testStore, ring *secret.Ring) *audit.Keeper {
+	return loggingKeeper(s, ring, &bytes.Buffer{})
+}
+
+func loggingKeeper(s *testStore, ring *secret.Ring, log *bytes.Buffer) *audit.Keeper {
+	return audit.NewKeeper(audit.KeeperDeps{
+		Store: s, Ring: func() (*secret.Ring, error) { return ring, nil }, Log: slog.New(slog.NewJSONHandler(log, nil)),
+		Now: func() time.Time { return noon },
+	})
+}
+
+// wrong returns the faults in the trail of a store.
+func wrong(t *testing.T, s *testStore, ring *secret.Ring) (list []string) {
+	t.Helper()
+	faults, _ := findings(t, s, ring, noon)
+	return faults
+}
+
+func findings(t *testing.T, s *testStore, ring *secret.Ring, now time.Time) (faults, notes []string) {
+	t.Helper()
+	_, err := audit.Verify(t.Context(), s, ring, now, func(f string) { faults = append(faults, f) },
+		func(n string) { notes = append(notes, n) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return faults, notes
+}
+
+// trailTest is an empty store with an audit trail.
+type trailTest struct {
+	*testing.T
+	*testStore
+	ring *secret.Ring
+	n    int
+}
+
+// add adds changes by a person, and covers them.
+func (t *trailTest) add(n int) {
+	t.Helper()
+	for range n {
+		t.n++
+		ctx := audit.With(t.Context(), audit.Cause{
+			Actor: audit.Actor{Kind: audit.Person}, Net: "192.0.2.7", Request: fmt.Sprint("r", t.n),
+		})
+		t.must(t.AddChange(ctx, audit.Change{
+			At: noon, Action: audit.PasswordNotMe, Outcome: audit.OK, Tenant: "a.test", User: "ann", Subject: "email",
+			Before: "x***@a.test", After: "y***@a.test",
+		}))
+	}
+	t.must(keeper(t.testStore, t.ring).CoverNow(t.Context()))
+}
+
+func (t *trailTest) must(err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exec runs a statement, as somebody does who can write to the database.
+func (t *trailTest) exec(statement string) {
+	t.Helper()
+	t.must(t.engine.Write(func(tx engine.Tx) error { return tx.Script(statement) }))
+}
+
+// onEngines runs a test on a store of each engine.
+func onEngines(t *testing.T, do func(*trailTest)) {
+	t.Run("SQLite", func(t *testing.T) {
+		ring := secret.NewRing(noon)
+		s, err := openFile(t.Context(), filepath.Join(t.TempDir(), "a.db"), ring)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		do(&trailTest{T: t, testStore: s, ring: ring})
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		ring := secret.NewRing(noon)
+		do(&trailTest{T: t, testStore: openStore(t, ring, "a", postgrestest.Shared(t).Database(t)), ring: ring})
+	})
+}
+
+// copyOfRow is SQL that gives a row of the trail another ID and event.
+func copyOfRow(from, to int) string {
+	const columns = `at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor,
+		actor_id, sudo_user, reason, net, request`
+	return fmt.Sprintf(`DELETE FROM audit WHERE id = %[2]d;
+		INSERT INTO audit (id, event, %[3]s) SELECT %[2]d, mac, %[4]s FROM audit a, audit_checkpoint c
+		WHERE a.id = %[1]d AND c.id = 1`, from, to, columns, "a."+strings.ReplaceAll(columns, ", ", ", a."))
+}
+
+// Each test has the changes 1 to 9, and the checkpoints 1 to 3, of three changes each.
+func TestVerifyFindsWhatWasChanged(t *testing.T) {
+	const twin = `CREATE TABLE twin AS SELECT * FROM platform WHERE name = 'audit.state'`
+	tests := []struct {
+		name string
+		sql  string
+		want []string
+	}{
+		{"nothing", ``, nil},
+		{"an edited reason", `UPDATE audit SET reason = 'x' WHERE id = 5`, []string{"change 5 (password.not-me of"}},
+		{"an edited time", `UPDATE audit SET at = at + 1 WHERE id = 9`, []string{"change 9 "}},
+		{"an edited network", `UPDATE audit SET net = '192.0.2.8' WHERE id = 1`, []string{"change 1 "}},
+		{"another network", `UPDATE audit SET net = '198.51.100.0/24' WHERE id = 1`, []string{"change 1 "}},
+		{"an edited value", `UPDATE audit SET before = 'z***@a.test' WHERE id = 2`, []string{"change 2 "}},
+		{"one cleared value", `UPDATE audit SET before = '' WHERE id = 2`, []string{"change 2 "}},
+		{"what erasing an account clears", `UPDATE audit SET before = '', after = '', net = '192.0.2.0/24'`, nil},
+		{"a missing change", `DELETE FROM audit WHERE id = 5`, []string{"change 5 (by 2026"}},
+		{"the first change is missing", `DELETE FROM audit WHERE id = 1`, []string{"change 1 (by"}},
+		{"the last change is missing", `DELETE FROM audit WHERE id = 9`, []string{"change 9 (by"}},
+		{"an inserted change", copyOfRow(4, 5), []string{"change 5 (password.not-me"}},
+		{"an inserted change at the beginning", copyOfRow(4, 0), []string{"change 0 ("}},
+		{"swapped changes", `UPDATE audit SET id = 99 WHERE id = 4; UPDATE audit SET id = 4 WHERE id = 8;
+			UPDATE audit SET id = 8 WHERE id = 99`, []string{"change 4 (", "change 8 ("}},
+		{"a missing checkpoint", `DELETE FROM audit_checkpoint WHERE id = 2`, []string{"checkpoint 2 is missing"}},
+		{"an edited checkpoint", `UPDATE audit_checkpoint SET at = at + 1 WHERE id = 2`,
+			[]string{"checkpoint 2 (changes 4 to 6"}},
+		{"swapped checkpoints", `UPDATE audit_checkpoint SET id = 99 WHERE id = 1;
+			UPDATE audit_checkpoint SET id = 1 WHERE id = 2; UPDATE audit_checkpoint SET id = 2 WHERE id = 99`,
+			[]string{"checkpoint 1 (", "change 1 (", "change 2 (", "change 3 (", "checkpoint 2 (", "change 1 (by",
+				"change 2 (by", "change 3 (by", "checkpoint 3 ("}},
+		{"a shorter code", `UPDATE audit_checkpoint SET mac = substr(mac, 1, 16) WHERE id = 3`,
+			[]string{"checkpoint 3 (", "checkpoint 3 is not the one"}},
+		{"an unknown key", `UPDATE audit_checkpoint SET seal = 'x' WHERE id = 2`, []string{`the key "x"`}},
+		{"an inserted checkpoint", `INSERT INTO audit_checkpoint SELECT 4, at, node, first, through, changes, tags,
+			seal, mac FROM audit_checkpoint WHERE id = 3`, []string{"checkpoint 4 was inserted"}},
+		{"a cut end", `DELETE FROM audit WHERE id > 6; DELETE FROM audit_checkpoint WHERE id > 2`,
+			[]string{"checkpoint 3 is missing"}},
+		{"a cut beginning", `DELETE FROM audit WHERE id <= 3; DELETE FROM audit_checkpoint WHERE id = 1`,
+			[]string{"checkpoint 1 is missing"}},
+		{"the state removed", `DELETE FROM platform WHERE name = 'audit.state'`,
+			[]string{"the signed state is missing"}},
+		{"the state edited", `UPDATE platform SET value = replace(value, '"newest":3', '"newest":2')
+			WHERE name = 'audit.state'`, []string{"state of the audit trail was edited"}},
+		{"the state garbage", `UPDATE platform SET value = '{' WHERE name = 'audit.state'`,
+			[]string{"state of the audit trail was edited"}},
+	}
+	onEngines(t, func(t *trailTest) {
+		t.exec(`DELETE FROM audit`)
+		for range 3 {
+			t.add(3)
+		}
+		t.exec(twin + `; CREATE TABLE changes AS SELECT * FROM audit;
+			CREATE TABLE checkpoints AS SELECT * FROM audit_checkpoint`)
+		for _, c := range tests {
+			t.exec(`DELETE FROM audit; INSERT INTO audit SELECT * FROM changes; DELETE FROM audit_checkpoint;
+				INSERT INTO audit_checkpoint SELECT * FROM checkpoints; DELETE FROM platform;
+				INSERT INTO platform SELECT * FROM twin`)
+			t.exec(c.sql)
+			got := wrong(t.T, t.testStore, t.ring)
+			ok := len(got) == len(c.want)
+			for i := range c.want {
+				ok = ok && strings.Contains(got[i], c.want[i])
+			}
+			if !ok {
+				t.Errorf("%s: %q, want %q", c.name, got, c.want)
+			}
+		}
+	})
+}
+
+// The trail keeps its proof when old changes are removed, and shows when somebody removes more.
+func TestRemovedForTheirAge(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		t.exec(`DELETE FROM audit`)
+		for i := range 4 {
+			t.must(t.AddChange(t.Context(), audit.Change{
+				At: noon.AddDate(0, 0, i-10), Action: audit.KeysRotate, Outcome: audit.OK,
+			}))
+		}
+		k := keeper(t.testStore, t.ring)
+		t.must(k.CoverNow(t.Context())) // a checkpoint for each two days
+		t.must(k.Remove(t.Context(), noon.AddDate(0, 0, -9)))
+		ids := func() (list []int64) {
+			t.must(t.Changes(t.Context(), audit.Filter{}, func(c audit.Change) error {
+				list = append(list, c.ID)
+				return nil
+			}))
+			return list
+		}
+		all := ids()
+		if got := wrong(t.T, t.testStore, t.ring); len(got) > 0 || len(all) != 4 {
+			t.Errorf("faults %q, changes %v", got, all)
+		}
+		t.must(k.Remove(t.Context(), noon.AddDate(0, 0, -8)))
+		if got := wrong(t.T, t.testStore, t.ring); len(got) > 0 || !slices.Equal(ids(), all[2:]) {
+			t.Errorf("after the removal: faults %q, changes %v of %v", got, ids(), all)
+		}
+		t.add(3)
+		t.exec(fmt.Sprintf(`DELETE FROM audit WHERE id = %d; DELETE FROM audit_checkpoint WHERE id = 2`, all[2]))
+		got := wrong(t.T, t.testStore, t.ring)
+		if len(got) != 1 || !strings.Contains(got[0], "checkpoint 2 is missing") {
+			t.Errorf("after somebody removed more: %q", got)
+		}
+	})
+}
+
+// A running server notices that the end of the trail was removed with an older state, and adds that to the trail.
+func TestServerNoticesCutEnd(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		t.add(2)
+		t.exec(`CREATE TABLE twin AS SELECT * FROM platform; CREATE TABLE mark AS SELECT max(id) AS id FROM audit`)
+		var log bytes.Buffer
+		k := loggingKeeper(t.testStore, t.ring, &log)
+		for range 2 {
+			t.must(t.AddChange(t.Context(), audit.Change{At: noon, Action: audit.KeysRotate, Outcome: audit.OK}))
+			t.must(k.CoverNow(t.Context()))
+		}
+		if n := strings.Count(log.String(), `"msg":"audit checkpoint","checkpoint":`); n != 2 {
+			t.Errorf("%d checkpoints are logged: %s", n, &log)
+		}
+		t.exec(`DELETE FROM audit WHERE id > (SELECT id FROM mark); DELETE FROM audit_checkpoint WHERE id > 1;
+			UPDATE platform SET value = (SELECT value FROM twin)`)
+		if got := wrong(t.T, t.testStore, t.ring); len(got) > 0 {
+			t.Errorf("an older state has the faults %q", got)
+		}
+		for range 2 {
+			t.must(k.CoverNow(t.Context()))
+		}
+		faults, notes := findings(t.T, t.testStore, t.ring, noon)
+		if strings.Count(log.String(), `"level":"ERROR","msg":"audit trail lacks what`) != 1 || len(faults) > 0 ||
+			len(notes) != 1 || !strings.Contains(notes[0], "a server found that changes after") {
+			t.Errorf("faults %q, notes %q, log %s", faults, notes, &log)
+		}
+		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "restored"}), t.testStore, t.ring, noon))
+		t.must(k.CoverNow(t.Context()))
+		if got := wrong(t.T, t.testStore, t.ring); len(got) > 0 {
+			t.Errorf("after a restart: %q", got)
+		}
+	})
+}
+
+// Whoever edits the state keeps servers from writing checkpoints until an operator begins new ones.
+func TestEditedStateStopsCheckpoints(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		t.add(2)
+		t.exec(`UPDATE platform SET value = replace(value, '"newest":1', '"newest":0')`)
+		k := keeper(t.testStore, t.ring)
+		if k.CoverNow(t.Context()) == nil || k.Remove(t.Context(), noon.AddDate(1, 0, 0)) == nil {
+			t.Error("an edited state is accepted")
+		}
+		t.must(k.Start(t.Context())) // the server serves people all the same
+		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "known"}), t.testStore, t.ring, noon))
+		t.must(k.CoverNow(t.Context()))
+		faults, notes := findings(t.T, t.testStore, t.ring, noon)
+		if len(faults) > 0 || len(notes) != 1 || !strings.Contains(notes[0], "The reason: known") {
+			t.Errorf("faults %q, notes %q", faults, notes)
+		}
+	})
+}
+
+func TestCheckpointsWithRotatedKeys(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		old := t.ring
+		t.add(2)
+		t.ring = old.Rotated(noon.Add(time.Hour), 2)
+		t.add(2)
+		if got := wrong(t.T, t.testStore, t.ring); len(got) > 0 {
+			t.Errorf("after a rotation: %q", got)
+		}
+		if err := keeper(t.testStore, old).CoverNow(t.Context()); err == nil {
+			t.Error("a server without the new key continues")
+		}
+	})
+}
+
+// Old checkpoints do not hide that there are no new ones.
+func TestLateCheckpoints(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		t.add(2)
+		later := noon.Add(time.Hour)
+		if faults, notes := findings(t.T, t.testStore, t.ring, later); len(faults) > 0 || len(notes) != 1 ||
+			!strings.Contains(notes[0], "may have been cut off") {
+			t.Errorf("faults %q, notes %q", faults, notes)
+		}
+		command := audit.With(t.Context(), audit.Cause{Actor: audit.Actor{Kind: audit.Command}})
+		for i, ctx := range []context.Context{command, t.Context()} {
+			t.must(t.AddChange(ctx, audit.Change{At: later, Action: audit.KeysRotate, Outcome: audit.OK}))
+			faults, notes := findings(t.T, t.testStore, t.ring, later.Add(time.Hour))
+			if len(faults) != i || i == 1 && !strings.Contains(faults[0], "a server made change") {
+				t.Errorf("faults %q, notes %q", faults, notes)
+			}
+		}
+	})
+}
+
+// Two servers write one chain of checkpoints.
+func TestCheckpointsOfTwoNodes(t *testing.T) {
+	ring, url := secret.NewRing(noon), postgrestest.Shared(t).Database(t)
+	a, b := openStore(t, ring, "a", url), openStore(t, ring, "b", url)
+	done := make(chan error, 4)
+	for _, s := range []*testStore{a, b} {
+		go func() {
+			for range 40 {
+				c := audit.Change{At: noon, Action: audit.KeysRotate, Outcome: audit.OK}
+				if err := s.AddChange(context.Background(), c); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+		k := keeper(s, ring)
+		go func() {
+			for range 20 {
+				if err := k.CoverNow(context.Background()); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range 4 {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := keeper(a, ring).CoverNow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v, err := audit.Verify(t.Context(), a, ring, noon, func(f string) { t.Error(f) }, func(n string) { t.Error(n) })
+	if err != nil || v.Changes < 80 || v.Checkpoints < 2 {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
