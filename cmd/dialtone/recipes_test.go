@@ -426,6 +426,7 @@ func TestRecipes(t *testing.T) {
 		s.run("docs/operating.md", "dialtone store copy")
 	}, "--to postgres://dialtone@db.example.org/dialtone", "--to env:TARGET")
 	run("tokens and hooks", testTokensAndHooks)
+	run("API for operators", testAdminRecipes)
 	run("mail", testMailRecipes)
 	run("HTTP API", testIntegratingRecipes, "-u alex ", "-u 'alex:"+password("alex")+"' ",
 		"a***@example.org", "a***@example.test", "Alex Example", "Someone of alex")
@@ -534,6 +535,27 @@ func TestDeployedFiles(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func testAdminRecipes(s *sandbox) {
+	const document = "docs/admin-api.md"
+	s.serve()
+	s.activate(s.signup("alice"))
+	s.configure()
+	s.replace = append([]string{"http://127.0.0.1:8081", s.server.operators, "phone.example.org", "localhost"}, s.replace...)
+	if out := s.run(document, "token add crm"); !strings.Contains(out, "crm") || strings.Contains(out, "dta_") {
+		s.Errorf("the commands print %s", out)
+	}
+	var answers []map[string]any
+	for line := range strings.Lines(s.run(document, "order-4711")) {
+		var v map[string]any
+		s.must(json.Unmarshal([]byte(line), &v))
+		answers = append(answers, v)
+	}
+	if len(answers) != 3 || len(answers[0]["items"].([]any)) != 1 || answers[1]["state"] != "disabled" ||
+		answers[2]["user"] != "bob" {
+		s.Errorf("%v", answers)
 	}
 }
 

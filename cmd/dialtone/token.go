@@ -10,7 +10,7 @@ import (
 )
 
 type tokenCommand struct {
-	Add    apiTokenAdd    `cmd:"" help:"Make a token for a program that uses the API for operators."`
+	Add    apiTokenAdd    `cmd:"" help:"Make a token of the API for operators."`
 	List   apiTokenList   `cmd:"" help:"List the tokens, without their secrets."`
 	Remove apiTokenRemove `cmd:"" help:"Remove a token; servers refuse it at once."`
 }

@@ -11,6 +11,7 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/operator"
+	"dialtone/internal/tenant"
 )
 
 const atA = "/v1/admin/tenants/a.test"
@@ -189,6 +190,28 @@ func TestTenantChangesMerge(t *testing.T) {
 		if v := f.wantError(f.send("PATCH", atA, body, all), 400, "invalid_request"); v["field"] != field {
 			t.Errorf("%s: %v", body, v)
 		}
+	}
+}
+
+// TestChangeDuringEdit checks that a change of a tenant that happens during another one is kept.
+func TestChangeDuringEdit(t *testing.T) {
+	f := newFixture(t)
+	at := f.At("a.test").Tenant
+	calls := 0
+	set := func(edit func(tenant.Tenant) (tenant.Tenant, error)) tenant.Tenant {
+		n, err := f.service.SetTenant(t.Context(), root, at, "", edit)
+		f.Must(err)
+		return n
+	}
+	got := set(func(n tenant.Tenant) (tenant.Tenant, error) {
+		if calls++; calls == 1 {
+			set(func(n tenant.Tenant) (tenant.Tenant, error) { n.About = "A"; return n, nil })
+		}
+		n.Product = "P"
+		return n, nil
+	})
+	if calls != 2 || got.About != "A" || got.Product != "P" {
+		t.Errorf("%d calls, %+v", calls, got.Settings)
 	}
 }
 
