@@ -38,8 +38,8 @@ type Deps struct {
 	Connections int
 	// Counts counts the messages that were sent and those that failed.
 	Counts *stats.Counter
-	Log         *slog.Logger
-	Now         func() time.Time
+	Log    *slog.Logger
+	Now    func() time.Time
 }
 
 // NewQueue returns a Queue.

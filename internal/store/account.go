@@ -121,6 +121,8 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 	if err != nil {
 		return a, err
 	}
+	event := account.NewUID(now)
+	defer s.signalAdded()
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
 		for range changeAttempts {
 			n, err := tx.Exec(`UPDATE account SET activated = $1 WHERE token = $2 AND tenant = $3 AND closed IS NULL
@@ -132,7 +134,8 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 				return nil, err
 			}
 			if n > 0 || tx.Repeated() && a.Activated.Equal(engine.FromMicros(engine.Micros(now))) {
-				return []phonetables.Subject{phonetables.Account(a.UID)}, nil
+				err := insertAccountNotifications(tx, event, a.UID[:], now, hook.AccountActivated)
+				return []phonetables.Subject{phonetables.Account(a.UID)}, err
 			}
 			if err := refusal(a, now); err != nil {
 				return nil, err
@@ -164,6 +167,8 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 	case !a.Confirmed.IsZero():
 		return a, nil
 	}
+	event := account.NewUID(now)
+	defer s.signalAdded()
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
 		for range changeAttempts {
 			// Since the read the account may have been deleted or disabled, or got another link. It
@@ -179,7 +184,14 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 				return nil, err
 			}
 			if n > 0 {
-				return []phonetables.Subject{phonetables.Account(a.UID)}, nil
+				var changes []hook.EventType
+				if at := engine.FromMicros(engine.Micros(now)); a.Confirmed.Equal(at) {
+					if changes = append(changes, hook.AccountConfirmed); a.Activated.Equal(at) {
+						changes = append(changes, hook.AccountActivated)
+					}
+				}
+				err := insertAccountNotifications(tx, event, a.UID[:], now, changes...)
+				return []phonetables.Subject{phonetables.Account(a.UID)}, err
 			}
 			if a.Held {
 				return nil, account.ErrHeld
@@ -258,11 +270,13 @@ var inState = map[account.State]string{
 type update struct {
 	set  string
 	args []any
+	// events are those that hooks are notified of, beside that of change.
+	events []hook.EventType
 }
 
 // change changes one live account and returns it as it is after the change. decide gets the account
 // before the change, which no other transaction changes meanwhile. If what it returns is empty, the
-// account stays as it is. value is the value that changes, for the audit trail. Phone servers are
+// account stays as it is. value is the value that changes, for the audit trail. Hooks are
 // notified of what, unless it is empty.
 func (s *Store) change(ctx context.Context, action audit.Action, what hook.EventType, tenant int64, user string,
 	now time.Time, value func(account.Account) string,
@@ -280,8 +294,11 @@ func (s *Store) change(ctx context.Context, action audit.Action, what hook.Event
 		}
 		a, err = scanAccount(tx.Row(`UPDATE account SET `+u.set+` WHERE uid = $1 RETURNING `+accountColumns,
 			append([]any{a.UID[:]}, u.args...)...))
-		if err == nil && what != "" {
-			err = insertAccountNotifications(tx, what, event, a.UID[:], now)
+		if what != "" {
+			u.events = append(u.events, what)
+		}
+		if err == nil {
+			err = insertAccountNotifications(tx, event, a.UID[:], now, u.events...)
 		}
 		if err == nil {
 			err = e.of(a).values(before, value(a)).add(tx)
@@ -358,8 +375,8 @@ func stateOf(a account.Account) string { return string(a.State()) }
 // setState returns an update to a state, in which the account is not yet.
 func setState(e *trailEntry, state account.State, more string) update {
 	return update{
-		`set_state = $2, set_at = $3, set_by = $4, set_why = $5, ` + more,
-		[]any{string(state), engine.Micros(e.At), e.Actor.String(), e.Reason},
+		set:  `set_state = $2, set_at = $3, set_by = $4, set_why = $5, ` + more,
+		args: []any{string(state), engine.Micros(e.At), e.Actor.String(), e.Reason},
 	}
 }
 
@@ -368,7 +385,7 @@ const free = `held = FALSE, leaving = NULL`
 
 // Enable implements account.Store.
 func (s *Store) Enable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	return s.change(ctx, audit.AccountEnable, "", tenant, user, now, stateOf,
+	return s.change(ctx, audit.AccountEnable, hook.AccountEnabled, tenant, user, now, stateOf,
 		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
 			switch {
 			case a.Held && a.Pending():
@@ -389,7 +406,14 @@ func (s *Store) EnableNow(ctx context.Context, tenant int64, user string, now ti
 			if a.State() == account.Active {
 				return update{}, nil
 			}
-			return setState(e, account.Active, free+`, activated = COALESCE(activated, $3)`), nil
+			u := setState(e, account.Active, free+`, activated = COALESCE(activated, $3)`)
+			if a.Pending() {
+				u.events = append(u.events, hook.AccountActivated)
+			}
+			if a.Held {
+				u.events = append(u.events, hook.AccountEnabled)
+			}
+			return u, nil
 		})
 }
 
@@ -410,7 +434,7 @@ func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time
 				return setState(e, account.Disabled, more), nil
 			}
 			// It keeps the time, the operator, and the reason unless there is another one.
-			return update{`set_why = $2, ` + more, []any{cmp.Or(e.Reason, a.Set.Reason)}}, nil
+			return update{set: `set_why = $2, ` + more, args: []any{cmp.Or(e.Reason, a.Set.Reason)}}, nil
 		})
 }
 
@@ -420,7 +444,7 @@ func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role acc
 	return s.change(ctx, audit.AccountRole, hook.AccountRole, tenant, user, now,
 		func(a account.Account) string { return string(a.Role) },
 		func(engine.Tx, *trailEntry, account.Account) (update, error) {
-			return update{`role = $2`, []any{string(role)}}, nil
+			return update{set: `role = $2`, args: []any{string(role)}}, nil
 		})
 }
 
@@ -444,6 +468,9 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *trailEntry,
 	now time.Time) ([]phonetables.Subject, error) {
 	if a.Pending() {
+		if err := insertAccountNotifications(tx, event, a.UID[:], now, hook.AccountDeleted); err != nil {
+			return nil, err
+		}
 		if _, err := tx.Exec(`DELETE FROM account WHERE uid = $1`, a.UID[:]); err != nil {
 			return nil, err
 		}
@@ -456,7 +483,7 @@ func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *tra
 		engine.Micros(now), a.UID[:], []byte{}); err != nil {
 		return nil, err
 	}
-	if err := insertAccountNotifications(tx, hook.AccountDeleted, event, a.UID[:], now); err != nil {
+	if err := insertAccountNotifications(tx, event, a.UID[:], now, hook.AccountDeleted); err != nil {
 		return nil, err
 	}
 	for _, table := range []string{"outbox", "replaced", "delivery", "link", "session", "totp", "recovery_code",

@@ -45,6 +45,7 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 				return nil, err
 			}
 		}
+		wasConfirmed := !a.Confirmed.IsZero()
 		if err := tx.Lock(append(placeKeys(c.Allowances), addressKey(a))...); err != nil {
 			return nil, err
 		}
@@ -98,7 +99,14 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 		if err := s.addNotice(tx, a, c.Notice); err != nil {
 			return nil, err
 		}
-		if err := insertAccountNotifications(tx, hook.AccountPassword, event, a.UID[:], now); err != nil {
+		changes := []hook.EventType{hook.AccountPassword}
+		if before == account.Leaving {
+			changes = append(changes, hook.AccountEnabled)
+		}
+		if !a.Confirmed.IsZero() && !wasConfirmed {
+			changes = append(changes, hook.AccountConfirmed)
+		}
+		if err := insertAccountNotifications(tx, event, a.UID[:], now, changes...); err != nil {
 			return nil, err
 		}
 		if before == account.Leaving {

@@ -9,6 +9,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/hook"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/phonetables"
@@ -195,7 +196,8 @@ func findResetLink(
 // NotMe implements account.ResetStore.
 func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
 	limits ...throttle.Allowance) (after account.Account, err error) {
-	e := entry(ctx, audit.PasswordNotMe, now)
+	event, e := account.NewUID(now), entry(ctx, audit.PasswordNotMe, now)
+	defer s.signalAdded()
 	// A bad link is refused by a read, without a write.
 	found, err := s.ofNotMeLink(ctx, tenant, token, now)
 	if err != nil {
@@ -282,6 +284,16 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 				return nil, err
 			}
 			subjects = []phonetables.Subject{phonetables.Account(a.UID)}
+		}
+		var changes []hook.EventType
+		if was.State() == account.Leaving {
+			changes = append(changes, hook.AccountEnabled)
+		}
+		if a.Email != was.Email {
+			changes = append(changes, hook.AccountEmail)
+		}
+		if err := insertAccountNotifications(tx, event, a.UID[:], now, changes...); err != nil {
+			return nil, err
 		}
 		after = a
 		return subjects, e.of(a).undone(was, a, removed).add(tx)
