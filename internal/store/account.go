@@ -205,7 +205,7 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 // Find implements account.Store.
 func (s *Store) Find(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
 	// At sign-in, user may be any bytes. PostgreSQL fails for bytes that are not text.
-	if !utf8.ValidString(user) || strings.Contains(user, "\x00") {
+	if !isText(user) {
 		return account.Account{}, errNoAccount
 	}
 	// The statement always reads one row, so that an unknown name takes as long as a known one: the row
@@ -222,6 +222,9 @@ func (s *Store) Find(ctx context.Context, tenant int64, user string, now time.Ti
 	}
 	return a, err
 }
+
+// isText reports whether PostgreSQL stores a string as text.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
 // FindUID implements account.Store.
 func (s *Store) FindUID(ctx context.Context, tenant int64, uid account.UID, now time.Time) (account.Account, error) {
@@ -270,14 +273,12 @@ var inState = map[account.State]string{
 type update struct {
 	set  string
 	args []any
-	// events are those that hooks are notified of, beside that of change.
-	events []hook.EventType
 }
 
 // change changes one live account and returns it as it is after the change. decide gets the account
 // before the change, which no other transaction changes meanwhile. If what it returns is empty, the
 // account stays as it is. value is the value that changes, for the audit trail. Hooks are
-// notified of what, unless it is empty.
+// notified of what, unless it is empty, and of changesOf.
 func (s *Store) change(ctx context.Context, action audit.Action, what hook.EventType, tenant int64, user string,
 	now time.Time, value func(account.Account) string,
 	decide func(engine.Tx, *trailEntry, account.Account) (update, error)) (a account.Account, err error) {
@@ -287,18 +288,19 @@ func (s *Store) change(ctx context.Context, action audit.Action, what hook.Event
 		if a, err = lockAccount(tx, tenant, user, now); err != nil {
 			return nil, err
 		}
-		before := value(a)
+		was, before := a, value(a)
 		u, err := decide(tx, e, a)
 		if err != nil || u.set == "" {
 			return nil, err
 		}
 		a, err = scanAccount(tx.Row(`UPDATE account SET `+u.set+` WHERE uid = $1 RETURNING `+accountColumns,
 			append([]any{a.UID[:]}, u.args...)...))
-		if what != "" {
-			u.events = append(u.events, what)
-		}
 		if err == nil {
-			err = insertAccountNotifications(tx, event, a.UID[:], now, u.events...)
+			changes := changesOf(was, a)
+			if what != "" {
+				changes = append(changes, what)
+			}
+			err = insertAccountNotifications(tx, event, a.UID[:], now, changes...)
 		}
 		if err == nil {
 			err = e.of(a).values(before, value(a)).add(tx)
@@ -375,8 +377,8 @@ func stateOf(a account.Account) string { return string(a.State()) }
 // setState returns an update to a state, in which the account is not yet.
 func setState(e *trailEntry, state account.State, more string) update {
 	return update{
-		set:  `set_state = $2, set_at = $3, set_by = $4, set_why = $5, ` + more,
-		args: []any{string(state), engine.Micros(e.At), e.Actor.String(), e.Reason},
+		`set_state = $2, set_at = $3, set_by = $4, set_why = $5, ` + more,
+		[]any{string(state), engine.Micros(e.At), e.Actor.String(), e.Reason},
 	}
 }
 
@@ -385,7 +387,7 @@ const free = `held = FALSE, leaving = NULL`
 
 // Enable implements account.Store.
 func (s *Store) Enable(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	return s.change(ctx, audit.AccountEnable, hook.AccountEnabled, tenant, user, now, stateOf,
+	return s.change(ctx, audit.AccountEnable, "", tenant, user, now, stateOf,
 		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
 			switch {
 			case a.Held && a.Pending():
@@ -406,14 +408,7 @@ func (s *Store) EnableNow(ctx context.Context, tenant int64, user string, now ti
 			if a.State() == account.Active {
 				return update{}, nil
 			}
-			u := setState(e, account.Active, free+`, activated = COALESCE(activated, $3)`)
-			if a.Pending() {
-				u.events = append(u.events, hook.AccountActivated)
-			}
-			if a.Held {
-				u.events = append(u.events, hook.AccountEnabled)
-			}
-			return u, nil
+			return setState(e, account.Active, free+`, activated = COALESCE(activated, $3)`), nil
 		})
 }
 
@@ -434,7 +429,7 @@ func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time
 				return setState(e, account.Disabled, more), nil
 			}
 			// It keeps the time, the operator, and the reason unless there is another one.
-			return update{set: `set_why = $2, ` + more, args: []any{cmp.Or(e.Reason, a.Set.Reason)}}, nil
+			return update{`set_why = $2, ` + more, []any{cmp.Or(e.Reason, a.Set.Reason)}}, nil
 		})
 }
 
@@ -444,7 +439,7 @@ func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role acc
 	return s.change(ctx, audit.AccountRole, hook.AccountRole, tenant, user, now,
 		func(a account.Account) string { return string(a.Role) },
 		func(engine.Tx, *trailEntry, account.Account) (update, error) {
-			return update{set: `role = $2`, args: []any{string(role)}}, nil
+			return update{`role = $2`, []any{string(role)}}, nil
 		})
 }
 

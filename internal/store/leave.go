@@ -59,7 +59,7 @@ func (s *Store) Stay(ctx context.Context, tenant int64, token [32]byte, now time
 	if err != nil {
 		return account.Account{}, err
 	}
-	return s.change(ctx, audit.AccountStay, hook.AccountEnabled, tenant, found.User, now, stateOf,
+	return s.change(ctx, audit.AccountStay, "", tenant, found.User, now, stateOf,
 		func(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
 			n, err := tx.Exec(`DELETE FROM link WHERE token = $1 AND account = $2 AND kind = $3 AND until > $4`,
 				token[:], a.UID[:], string(mailmsg.Leaving), engine.Micros(now))

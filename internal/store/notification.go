@@ -166,6 +166,26 @@ func insertAccountNotifications(
 	return nil
 }
 
+// changesOf returns the events that two states of an account make.
+func changesOf(was, a account.Account) (list []hook.EventType) {
+	if was.Pending() && !a.Pending() {
+		list = append(list, hook.AccountActivated)
+	}
+	if was.Confirmed.IsZero() && !a.Confirmed.IsZero() {
+		list = append(list, hook.AccountConfirmed)
+	}
+	if was.Held && !a.Held {
+		list = append(list, hook.AccountEnabled)
+	}
+	if was.Email != a.Email {
+		list = append(list, hook.AccountEmail)
+	}
+	if was.Name != a.Name || was.Lang != a.Lang {
+		list = append(list, hook.AccountProfile)
+	}
+	return list
+}
+
 // insertRemovalNotifications inserts the notifications that the accounts of a tenant are deleted.
 func insertRemovalNotifications(tx engine.Tx, event account.UID, tenant int64, now time.Time) error {
 	return insertNotifications(tx, `a.tenant = $4 AND a.closed IS NULL`, hook.AccountDeleted, event, now,

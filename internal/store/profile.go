@@ -126,16 +126,13 @@ func (s *Store) SetEmail(ctx context.Context, tenant int64, token [32]byte, n ac
 		if err := s.addNotice(tx, a, n); err != nil {
 			return err
 		}
-		changes := []hook.EventType{hook.AccountEmail}
-		if a.Confirmed.IsZero() {
-			changes = append(changes, hook.AccountConfirmed)
-		}
+		was := a
 		if a, err = scanAccount(tx.Row(`UPDATE account SET email = $2, email_n = email_n + 1,
 			confirmed = COALESCE(confirmed, $3)
 			WHERE uid = $1 RETURNING `+accountColumns, a.UID[:], email, engine.Micros(now))); err != nil {
 			return err
 		}
-		if err := insertAccountNotifications(tx, event, a.UID[:], now, changes...); err != nil {
+		if err := insertAccountNotifications(tx, event, a.UID[:], now, changesOf(was, a)...); err != nil {
 			return err
 		}
 		return e.of(a).add(tx)
@@ -215,7 +212,7 @@ func addressKeys(a account.Account, email string) []int64 {
 // SetProfile implements account.ProfileStore.
 func (s *Store) SetProfile(ctx context.Context, p account.ProfileChange, now time.Time) (account.Account, error) {
 	none := func(account.Account) string { return "" }
-	return s.change(ctx, audit.ProfileChange, hook.AccountProfile, p.Account.Tenant, p.Account.User, now, none,
+	return s.change(ctx, audit.ProfileChange, "", p.Account.Tenant, p.Account.User, now, none,
 		func(tx engine.Tx, e *trailEntry, a account.Account) (u update, err error) {
 			if err := checkActive(a, p.Account); err != nil {
 				return u, err
@@ -236,6 +233,6 @@ func (s *Store) SetProfile(ctx context.Context, p account.ProfileChange, now tim
 				return u, err
 			}
 			e.about(strings.Join(changed, ","))
-			return update{set: `name = $2, lang = $3`, args: []any{a.Name, string(a.Lang)}}, nil
+			return update{`name = $2, lang = $3`, []any{a.Name, string(a.Lang)}}, nil
 		})
 }
