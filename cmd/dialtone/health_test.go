@@ -103,14 +103,14 @@ func TestClockWarning(t *testing.T) {
 	after := before.Add(3 * time.Second) // a slow query
 	for theirs, says := range map[time.Time]string{
 		before: "", after: "", before.Add(-2 * time.Second): "", after.Add(2 * time.Second): "",
-		before.Add(-2001 * time.Millisecond): "the clock is ahead of that of the database by 2.001s; correct one of them",
-		after.Add(time.Hour):                 "the clock is behind that of the database by 1h0m0s; correct one of them",
+		before.Add(-2001 * time.Millisecond): "is ahead of that of the database by 2.001s;",
+		after.Add(time.Hour):                 "is behind that of the database by 1h0m0s;",
 	} {
 		got := ""
 		if err := clockWarning(before, theirs, after); err != nil {
 			got = err.Error()
 		}
-		if got != says {
+		if (got == "") != (says == "") || !strings.Contains(got, says) {
 			t.Errorf("%v: %q", theirs, got)
 		}
 	}

@@ -403,6 +403,10 @@ func TestRecipes(t *testing.T) {
 			s.Errorf("a mistake is not reported: %s", out)
 		}
 	}, "/usr/local/bin/dialtone", binary(t))
+	run("counts", func(s *sandbox) {
+		s.dialtone("tenant add phone.example.org")
+		s.run("docs/operating.md", "dialtone stats")
+	})
 	run("move to PostgreSQL", func(s *sandbox) {
 		s.dialtone("tenant add phone.example.org")
 		s.env = append(s.env, "TARGET="+postgrestest.Shared(s.T).Database(s.T))

@@ -50,7 +50,8 @@ func TestStats(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.Contains(string(text), email("ann")) {
-			if status, page, err := v.open(strings.TrimSpace(linksIn(string(text))[0][0])); err != nil || status != 200 {
+			link := strings.TrimSpace(linksIn(string(text))[0][0])
+			if status, page, err := v.open(link); err != nil || status != 200 {
 				t.Fatalf("%d, %v\n%s", status, err, page)
 			}
 		}
@@ -73,7 +74,8 @@ func TestStats(t *testing.T) {
 	}
 	var got statsView
 	process.Eventually(t, "the counts", func() error {
-		if err := json.Unmarshal([]byte(command(t, "stats", "--json", "--days", "3", "--data", data)), &got); err != nil {
+		text := command(t, "stats", "--json", "--days", "3", "--data", data)
+		if err := json.Unmarshal([]byte(text), &got); err != nil {
 			return err
 		}
 		if !maps.Equal(got.Total, want) {

@@ -24,6 +24,10 @@ func (t *test) wantSame(got, want any) {
 	}
 }
 
+func counted(tenant int64, day stats.Day, kind stats.Kind, n int64) stats.Count {
+	return stats.Count{Tenant: tenant, Day: day, Kind: kind, N: n}
+}
+
 // counts returns the counts of a tenant from day 0 to day 1000, in short.
 func (t *test) counts(tenant int64) (list []string) {
 	t.Helper()
@@ -39,11 +43,11 @@ var countTests = []testCase{
 	{"are added, and summed over tenants", func(t *test) {
 		other := t.addTenant("other.test")
 		t.must(t.AddCounts(t.ctx, []stats.Count{
-			{Tenant: t.tenant, Day: 10, Kind: stats.Signup, N: 3}, {Tenant: t.tenant, Day: 11, Kind: stats.Signup, N: 1},
-			{Tenant: other, Day: 10, Kind: stats.Signup, N: 100},
+			counted(t.tenant, 10, stats.Signup, 3), counted(t.tenant, 11, stats.Signup, 1),
+			counted(other, 10, stats.Signup, 100),
 		}))
 		t.must(t.AddCounts(t.ctx, []stats.Count{
-			{Tenant: t.tenant, Day: 10, Kind: stats.SignIn, N: 5}, {Tenant: t.tenant, Day: 10, Kind: stats.Signup, N: 4},
+			counted(t.tenant, 10, stats.SignIn, 5), counted(t.tenant, 10, stats.Signup, 4),
 		}))
 		t.wantEqual(t.counts(t.tenant), []string{"10 signin 5", "10 signup 7", "11 signup 1"})
 		t.wantEqual(t.counts(other), []string{"10 signup 100"})
@@ -55,17 +59,17 @@ var countTests = []testCase{
 	}},
 	{"of a tenant that was removed are ignored", func(t *test) {
 		gone := t.addTenant("gone.test")
-		t.must(t.AddCounts(t.ctx, []stats.Count{{Tenant: gone, Day: 10, Kind: stats.Signup, N: 1}}))
+		t.must(t.AddCounts(t.ctx, []stats.Count{counted(gone, 10, stats.Signup, 1)}))
 		t.must(t.RemoveTenant(t.ctx, "gone.test", false, noon))
 		t.must(t.AddCounts(t.ctx, []stats.Count{
-			{Tenant: t.tenant, Day: 10, Kind: stats.Signup, N: 1}, {Tenant: gone, Day: 10, Kind: stats.Signup, N: 1},
+			counted(t.tenant, 10, stats.Signup, 1), counted(gone, 10, stats.Signup, 1),
 		}))
 		t.wantEqual(t.counts(0), []string{"10 signup 1"})
 	}},
 	{"of several servers at once are all added", func(t *test) {
 		t.concurrently(32, func(i int) error {
 			return t.AddCounts(t.ctx, []stats.Count{
-				{Tenant: t.tenant, Day: 10, Kind: stats.SignIn, N: 1}, {Tenant: t.tenant, Day: 10, Kind: stats.Signup, N: 2},
+				counted(t.tenant, 10, stats.SignIn, 1), counted(t.tenant, 10, stats.Signup, 2),
 			})
 		})
 		t.wantEqual(t.counts(t.tenant), []string{"10 signin 32", "10 signup 64"})
@@ -74,7 +78,7 @@ var countTests = []testCase{
 		other := t.addTenant("other.test")
 		for day := range stats.Day(4) {
 			t.must(t.AddCounts(t.ctx, []stats.Count{
-				{Tenant: t.tenant, Day: day, Kind: stats.Signup, N: 1}, {Tenant: other, Day: day, Kind: stats.Signup, N: 1},
+				counted(t.tenant, day, stats.Signup, 1), counted(other, day, stats.Signup, 1),
 			}))
 		}
 		n, err := t.RemoveCounts(t.ctx, 3, 3)
