@@ -340,6 +340,7 @@ func TestRecipes(t *testing.T) {
 		if err != nil || !regexp.MustCompile(`^static-auth-secret=\S{20,}\n$`).Match(turn) {
 			s.Errorf("turnserver.conf: %q, %v", turn, err)
 		}
+		s.run("docs/operating.md", "dialtone stats")
 		s.run("docs/operating.md", "dialtone tenant reserved")
 		if out := s.dialtone("tenant reserved phone.example.org"); !strings.Contains(out, "canteen ") ||
 			strings.Contains(out, "workshop ") {
@@ -403,10 +404,6 @@ func TestRecipes(t *testing.T) {
 			s.Errorf("a mistake is not reported: %s", out)
 		}
 	}, "/usr/local/bin/dialtone", binary(t))
-	run("counts", func(s *sandbox) {
-		s.dialtone("tenant add phone.example.org")
-		s.run("docs/operating.md", "dialtone stats")
-	})
 	run("move to PostgreSQL", func(s *sandbox) {
 		s.dialtone("tenant add phone.example.org")
 		s.env = append(s.env, "TARGET="+postgrestest.Shared(s.T).Database(s.T))
