@@ -23,7 +23,11 @@ import (
 
 type accountCommand struct {
 	List    accountList    `cmd:"" help:"List all accounts of a tenant."`
-	Show    accountShow    `cmd:"" help:"Show one account and its look-ups."`
+	Show    accountShow    `cmd:"" help:"Show all about one account."`
+	Add     accountAdd     `cmd:"" help:"Add an account."`
+	Resend  accountResend  `cmd:"" help:"Send the activation message again."`
+	Rename  accountRename  `cmd:"" help:"Change an account's display name."`
+	SignOut accountSignOut `cmd:"" help:"End all sessions of an account."`
 	Data    accountData    `cmd:"" help:"Print all data about the owner of an account."`
 	Enable  accountEnable  `cmd:"" help:"Undo a disable, or activate an account."`
 	Disable accountDisable `cmd:"" help:"Block an account at once; no link undoes this."`
@@ -278,32 +282,15 @@ func indented[T any](to io.Writer, list []T) error {
 type accountShow struct{ accountArg }
 
 func (c *accountShow) Run(p *program) error {
-	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
-		now := time.Now()
-		a, err := in.store.Find(p.ctx, t.ID, c.User, now)
+	return p.operate(c.Tenant, "", func(o operation) error {
+		d, err := o.Show(p.ctx, o.caller, o.tenant, c.User)
 		if err != nil {
-			return c.print(p, a, err)
-		}
-		list, err := in.store.LastLookups(p.ctx, a.UID, now)
-		if err != nil {
-			return err
-		}
-		v := shownAccount{viewAccount(a), make([]lookupView, len(list))}
-		for i, l := range list {
-			v.Lookups[i] = lookupView{l.Server, l.How, l.At}
+			return c.print(p, account.Account{}, err)
 		}
 		if c.JSON {
-			return json.NewEncoder(p.stdout).Encode(v)
+			return json.NewEncoder(p.stdout).Encode(viewDetail(d))
 		}
-		lines := v.lines()
-		for _, l := range v.Lookups {
-			text := fmt.Sprintf("%s by %s (%s)", l.At.Format(time.RFC3339), l.Server, l.How)
-			lines = append(lines, [2]string{"look-up", text})
-		}
-		if len(list) == 0 {
-			lines = append(lines, [2]string{"look-up", "none known"})
-		}
-		return p.printLines(lines)
+		return p.printLines(detailLines(d))
 	})
 }
 
@@ -335,12 +322,6 @@ func (c *accountData) Run(p *program) error {
 	})
 }
 
-// shownAccount is what account show prints.
-type shownAccount struct {
-	accountView
-	Lookups []lookupView `json:"lookups"`
-}
-
 // lookupView is the last look-up of an account by one phone server in one form.
 type lookupView struct {
 	Server string        `json:"server"`
@@ -366,16 +347,8 @@ func (accountEnable) Help() string {
 }
 
 func (c *accountEnable) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
-	if err != nil {
-		return err
-	}
-	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
-		enable := accounts.Enable
-		if c.Activate {
-			enable = accounts.EnableNow
-		}
-		a, err := enable(ctx, t, c.User)
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		a, err := o.Enable(p.ctx, o.caller, o.tenant, c.User, c.Reason, c.Activate)
 		if errors.Is(err, account.ErrWaiting) {
 			return fault.New(fault.Conflict, "the account %s is not disabled: it waits for its activation; "+
 				"to activate it without its link, add --activate", c.User)
@@ -390,12 +363,8 @@ type accountDisable struct {
 }
 
 func (c *accountDisable) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
-	if err != nil {
-		return err
-	}
-	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
-		a, err := accounts.Disable(ctx, t, c.User)
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		a, err := o.Disable(p.ctx, o.caller, o.tenant, c.User, c.Reason)
 		return c.print(p, a, err)
 	})
 }
@@ -403,11 +372,12 @@ func (c *accountDisable) Run(p *program) error {
 type accountRole struct {
 	accountArg
 	Role string `arg:"" enum:"guest,user,siponly,admin" help:"guest, user, siponly or admin."`
+	reasonFlag
 }
 
 func (c *accountRole) Run(p *program) error {
-	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
-		a, err := accounts.SetRole(p.ctx, t, c.User, account.Role(c.Role))
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		a, err := o.SetRole(p.ctx, o.caller, o.tenant, c.User, c.Reason, account.Role(c.Role))
 		return c.print(p, a, err)
 	})
 }
@@ -419,24 +389,20 @@ type accountDelete struct {
 }
 
 func (c *accountDelete) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
-	if err != nil {
-		return err
-	}
-	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
-		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		a, err := o.in.store.Find(p.ctx, o.tenant.ID, c.User, time.Now())
 		if err != nil {
 			return c.print(p, a, err)
 		}
 		if !c.Yes {
-			if err := p.confirm(fmt.Sprintf("delete the account %s at %s", a.User, t.Host)); err != nil {
+			if err := p.confirm(fmt.Sprintf("delete the account %s at %s", a.User, o.tenant.Host)); err != nil {
 				return err
 			}
 		}
-		if err := accounts.Delete(ctx, t, c.User); err != nil {
+		if a, err = o.Delete(p.ctx, o.caller, o.tenant, c.User, c.Reason); err != nil {
 			return c.print(p, a, err)
 		}
-		p.eraseDeleted(in)
+		p.eraseDeleted(o.in)
 		if err := c.print(p, a, nil); err != nil || c.JSON {
 			return err
 		}
@@ -529,15 +495,11 @@ func (accountFreeName) Help() string {
 }
 
 func (c *accountFreeName) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
-	if err != nil {
-		return err
-	}
-	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
-		err := accounts.FreeName(ctx, t, c.User)
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		err := o.FreeName(p.ctx, o.caller, o.tenant, c.User, c.Reason)
 		if fault.Is(err, fault.NotFound) {
 			return fault.New(fault.NotFound, "no deleted account at %s keeps the name %s; see: "+
-				"dialtone account names --tenant %s", t.Host, c.User, t.Host)
+				"dialtone account names --tenant %s", o.tenant.Host, c.User, o.tenant.Host)
 		} else if err != nil {
 			return err
 		}

@@ -28,9 +28,9 @@ import (
 
 // readers are the commands that change neither the store nor a file of the installation.
 var readers = []string{
-	"account list", "account names", "account show", "audit list", "config check", "directory export status",
+	"account list", "account names", "audit list", "config check", "directory export status",
 	"directory hook list", "directory token list", "help", "mail dkim list", "mail doctor", "mail list", "mail show",
-	"provision", "tenant list", "tenant reserved", "verify", "version",
+	"provision", "signups show", "tenant list", "tenant reserved", "verify", "version",
 	// These write another database or file, which has a trail of its own.
 	"backup", "store copy",
 	// The schema has a table of its own of what was applied when.
@@ -77,7 +77,16 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"account data ann --reason asked", audit.AccountData},
 		{"account second-factor ann --remove --reason asked", audit.AccountFactors},
 		{"account email ann ann@other.test --reason asked", audit.EmailChange},
-		{"account role ann user", audit.AccountRole},
+		{"account role ann user --reason asked", audit.AccountRole},
+		{"account show ann", audit.AccountView},
+		{"account rename ann Ann --reason asked", audit.ProfileChange},
+		{"account sign-out ann --reason asked", audit.SessionsEnd},
+		{"account add ida --name Ida --email ida@other.test --reason asked", audit.AccountAdd},
+		{"account resend ida --reason asked", audit.AccountResend},
+		{"signups close --reason asked", audit.TenantSet},
+		{"signups close --freeze --reason asked", audit.SignupsFreeze},
+		{"signups open --freeze --reason asked", audit.SignupsUnfreeze},
+		{"signups open --reason asked", audit.TenantSet},
 		{"account delete ann", audit.AccountDelete},
 		{"account free-name ann", audit.AccountFreeName},
 		{"directory token add sbc --tenant phone.test", audit.DirectoryTokenAdd},

@@ -117,7 +117,10 @@ func TestUsageErrorsPointToHelp(t *testing.T) {
 // jsonMembers are the members that each command with --json prints: a list of objects if it begins
 // with "[", otherwise one object. docs/operating.md has the rules for their values.
 var jsonMembers = map[string]string{
-	"account list": "[" + accountMembers, "account show": accountMembers + " lookups", "account enable": accountMembers,
+	"account list": "[" + accountMembers,
+	"account show": accountMembers + " app changes lookups mail passkeys recovery_codes sessions",
+	"account add":  accountMembers, "account resend": accountMembers, "account rename": accountMembers,
+	"account sign-out": accountMembers, "account enable": accountMembers,
 	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
 	"account second-factor": accountMembers, "account email": accountMembers,
 	"account names": "[closed user", "account reset-link": "link until user",
@@ -125,9 +128,11 @@ var jsonMembers = map[string]string{
 		"tenant time user",
 	"tenant list": "[about accent acrobits_cloud activation algorithm created host imprint_url logo mail_footer " +
 		"mail_from origins privacy_url product support terms_url welcome " +
-		"public_url realm reply_to require_factor reserved signups_per_hour sip_server sip_transport sip_websocket " +
+		"public_url realm reply_to require_factor reserved signups signups_note signups_per_hour sip_server " +
+		"sip_transport sip_websocket " +
 		"turn_seconds turn_uris",
-	"stats":                   "days frozen funnel hook_backlogs mail signups tenant total",
+	"stats":        "days frozen funnel hook_backlogs mail signups tenant total",
+	"signups show": "[" + signupsMembers, "signups open": signupsMembers, "signups close": signupsMembers,
 	"tenant reserved":         "[built_in name",
 	"directory token list":    "[created name tenants",
 	"directory export status": "blocked domains enabled entries group missing places whole",
@@ -144,6 +149,7 @@ const (
 	accountMembers = "activated confirmed created disabled email erased first_signin lang name role second_factors " +
 		"signup_network state state_by state_reason state_since user"
 	messageMembers = "answer attempts email expires id next server since state tenant user"
+	signupsMembers = "frozen host open shown_note signups signups_note"
 	dkimMembers    = "algorithm created name record selector"
 )
 
@@ -240,6 +246,8 @@ func TestJSON(t *testing.T) {
 	args := map[string][]string{
 		"account show": {"ann"}, "account enable": {"ben"}, "account disable": {"ben"},
 		"account role": {"ann", "user"}, "account delete": {"ben"}, "account reset-link": {"ann"},
+		"account add":    {"dan", "--name", "Dan", "--email", "dan@other.test"},
+		"account resend": {"dan"}, "account rename": {"ann", "Ann Other"}, "account sign-out": {"ann"},
 		"account second-factor": {"ann"}, "account email": {"ann", "ann@other.test"},
 		"mail show": {id}, "mail retry": {id}, "mail discard": {id},
 		"mail dkim add": {"--selector", "two", "--algorithm", "ed25519"},
@@ -265,7 +273,7 @@ func TestJSON(t *testing.T) {
 	// Only a time, a logo, and the header of a message whose file is elsewhere may be null.
 	delete(types, "logo")
 	for _, member := range []string{"state_since", "activated", "confirmed", "erased", "first_signin", "failed",
-		"oldest", "next"} {
+		"oldest", "next", "app"} {
 		if kind := types[member]; kind != "null" && kind != "time" {
 			t.Errorf("%s is of type %s", member, kind)
 		}
@@ -277,7 +285,7 @@ func TestJSON(t *testing.T) {
 		}
 	}
 	// A list without elements is an array, too.
-	notEmpty := []string{"tenant list", "tenant reserved", "mail doctor", "audit list"}
+	notEmpty := []string{"tenant list", "signups show", "tenant reserved", "mail doctor", "audit list"}
 	data = filepath.Join(t.TempDir(), "empty")
 	command("tenant add", "phone.example.org")
 	for name, members := range jsonMembers {

@@ -53,6 +53,7 @@ type commandLine struct {
 	Stats     statsCommand     `cmd:"" group:"Accounts" help:"Show what happened by day, and backlogs."`
 	Provision provisionCommand `cmd:"" group:"Accounts" help:"Print the phone settings of an account."`
 	Tenant    tenantCommand    `cmd:"" group:"Tenants" help:"Manage tenants."`
+	Signups   signupsCommand   `cmd:"" group:"Tenants" help:"Open and close signups."`
 	Directory directoryCommand `cmd:"" group:"Phone servers" help:"Manage look-up tokens, exported tables, and hooks."`
 	TURN      turnCommand      `cmd:"" group:"Phone servers" name:"turn" help:"Manage the secret of the TURN servers."`
 	Mail      mailCommand      `cmd:"" group:"Mail" help:"Manage the messages that servers send, and DKIM keys."`

@@ -373,6 +373,18 @@ func TestRecipes(t *testing.T) {
 			s.Errorf("the audit trail is %s", out)
 		}
 	}, "phone.example.org", "localhost")
+	run("accounts that operators add", func(s *sandbox) {
+		s.serve()
+		s.configure()
+		s.write("carl.ha1", digestOf("carl", "localhost", "nine foxes behind the lighthouse")+"\n", 0o600)
+		s.run("docs/operating.md", "dialtone account add berta")
+		s.run("docs/operating.md", "dialtone account resend berta")
+		s.run("docs/operating.md", "dialtone signups close")
+		list := shownAccounts(s.T, s.data)
+		if len(list) != 2 || list[0].Email != "berta.b@example.org" || list[1].State != "active" {
+			s.Errorf("the accounts are %v", list)
+		}
+	}, "phone.example.org", "localhost")
 	run("message template", func(s *sandbox) {
 		s.must(os.Mkdir(filepath.Join(s.dir, "templates"), 0o700))
 		text := s.find("docs/operating.md", `{{define "subject"}}`)

@@ -15,13 +15,15 @@ import (
 type accountResetLink struct {
 	accountArg
 	reasonFlag
-	Valid time.Duration `default:"1h" placeholder:"DURATION" help:"How long the link works, at most 168h (${default})."`
+	Valid time.Duration `default:"1h" placeholder:"TIME" help:"How long the link works, at most 168h (1h)."`
+	Mail  bool          `help:"Mail a link that works for 1h, and print none."`
 }
 
 // Help is what "dialtone account reset-link --help" adds.
 func (accountResetLink) Help() string {
 	return "The link is for somebody who has lost the password and cannot read the mail of the account. A person who " +
-		"has the link can choose the password of this account, once. It replaces the other links for a new password."
+		"has the link can choose the password of this account, once. It replaces the other links for a new password. " +
+		"With --mail the link goes to the address of the account, and a running server writes it within seconds."
 }
 
 // resetLinkView is a reset link as the command prints it.
@@ -32,14 +34,14 @@ type resetLinkView struct {
 }
 
 func (c *accountResetLink) Run(p *program) error {
+	if c.Mail && c.Valid != account.ResetLife {
+		return usageError{fault.New(fault.Invalid, "a link in a message works for 1h; leave out --valid or --mail")}
+	}
 	if c.Valid < time.Minute || c.Valid > account.MaxResetLife {
 		return usageError{fault.Field("valid", "--valid must be from 1m to %s", "168h")}
 	}
-	ctx, err := p.because(c.Reason)
-	if err != nil {
-		return err
-	}
-	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		in, t := o.in, o.tenant
 		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
 		switch {
 		case err != nil:
@@ -54,11 +56,19 @@ func (c *accountResetLink) Run(p *program) error {
 			return fault.New(fault.Conflict, "the account %s is disabled; to enable it first, run: "+
 				"dialtone account enable %s --tenant %s", c.User, c.User, t.Host)
 		}
+		if c.Mail {
+			a, until, err := o.MailResetLink(p.ctx, o.caller, t, c.User, c.Reason)
+			if err := c.print(p, a, err); err != nil || c.JSON {
+				return err
+			}
+			return p.say("a message with a link to choose another password goes to %s; the link works once, until %s",
+				a.Email, until.Format(time.RFC3339))
+		}
 		own := t.PublicURL != ""
 		if !own {
 			t.PublicURL = in.defaultURL(t.Host)
 		}
-		link, until, err := accounts.MakeResetLink(ctx, t, c.User, c.Valid)
+		link, until, err := o.ResetLink(p.ctx, o.caller, t, c.User, c.Reason, c.Valid)
 		if err != nil {
 			return c.print(p, a, err)
 		}
@@ -88,16 +98,12 @@ func (accountSecondFactor) Help() string {
 }
 
 func (c *accountSecondFactor) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
-	if err != nil {
-		return err
-	}
-	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
-		before, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		before, err := o.in.store.Find(p.ctx, o.tenant.ID, c.User, time.Now())
 		if err != nil || !c.Remove {
 			return c.print(p, before, err)
 		}
-		a, err := accounts.RemoveFactors(ctx, t, c.User)
+		a, err := o.RemoveFactors(p.ctx, o.caller, o.tenant, c.User, c.Reason)
 		if err := c.print(p, a, err); err != nil || c.JSON {
 			return err
 		}
@@ -126,12 +132,9 @@ func (c *accountEmail) Run(p *program) error {
 	if _, err := account.CleanEmail(c.Address); err != nil {
 		return usageError{fmt.Errorf("the e-mail address %w", err)}
 	}
-	ctx, err := p.because(c.Reason)
-	if err != nil {
-		return err
-	}
-	return p.at(c.Tenant, func(_ *installation, accounts *account.Service, t *tenant.Tenant) error {
-		a, err := accounts.ReplaceEmail(ctx, t, c.User, c.Address)
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		t := o.tenant
+		a, err := o.SetEmail(p.ctx, o.caller, t, c.User, c.Reason, c.Address)
 		if err := c.print(p, a, err); err != nil || c.JSON {
 			return err
 		}

@@ -73,6 +73,8 @@ func auditReason(err error) string {
 		return "not_found"
 	case fault.NotActivated:
 		return "not_activated"
+	case fault.Closed:
+		return "signups_closed"
 	case fault.Overloaded:
 		return "overloaded"
 	default:

@@ -54,8 +54,9 @@ type ResetStore interface {
 	// account without a message, which nothing else does but a reset and NotMe. It first removes the row
 	// r.Forgotten, if there is one, and takes a place under each limit. With the kind mailmsg.SetPassword it replaces
 	// the link of that kind of an account that waits, for as long as that one would have worked, and finds no account
-	// without one. It fails with ErrHandled if the row is gone. It also fails with fault.NotFound for an account that is not there or not activated, with
-	// ErrHeld if an operator has disabled it, and with fault.Limited; then only the row is removed.
+	// without one. It fails with ErrHandled if the row is gone. It also fails with fault.NotFound for an account that
+	// is not there or not activated, with ErrHeld if an operator has disabled it, and with fault.Limited; then only the
+	// row is removed.
 	AddResetLink(ctx context.Context, r NewResetLink, now time.Time) (Account, error)
 
 	// HasPasswordLink reports whether an account that waits was added without a password (mailmsg.SetPassword).

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -45,7 +46,7 @@ var errRepeated = errors.New("the same signup again")
 
 // Signup creates a pending account and publishes its activation message. When it returns nil, both
 // exist and survive a crash; when it fails, neither does. Its errors are those of the published
-// contract, in its order: fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and
+// contract, in its order: fault.Closed, fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and
 // fault.Internal or fault.Overloaded for failures on this side.
 //
 // A form that is sent again, because its answer was lost, succeeds again and changes nothing.
@@ -53,6 +54,9 @@ func (s *Service) Signup(
 	ctx context.Context, t *tenant.Tenant, form Form, from Origin,
 ) (Account, error) {
 	p := &pendingSignup{tenant: t, form: form, from: from, now: s.deps.Now()}
+	if note, closed := t.Closed(); closed {
+		return s.closed(ctx, p, note)
+	}
 	err := form.Malformed
 	if err == nil {
 		p.account, p.credential, err = s.check(t, form, p.now)
@@ -65,6 +69,28 @@ func (s *Service) Signup(
 	if form.Malformed == nil {
 		s.record(ctx, audit.Signup, t, p.account, from, err)
 	}
+	if errors.Is(err, errRepeated) {
+		err = nil
+	}
+	return p.account, err
+}
+
+// closed answers a signup at a tenant that takes none. One that was sent before the tenant was closed succeeds again.
+// Only a form with a captcha of ours can be one: others need neither the store nor the rules.
+func (s *Service) closed(ctx context.Context, p *pendingSignup, note string) (Account, error) {
+	p.account.User = p.form.User
+	var err error = fault.New(fault.Closed, "%s",
+		cmp.Or(note, "nobody can sign up here at the moment; an account that you have already works as before"))
+	if p.form.Malformed != nil {
+		return p.account, err
+	}
+	if _, ours := s.deps.Captcha().Nonce(p.tenant.ID, p.form.CaptchaToken); ours {
+		var broken error
+		if p.account, p.credential, broken = s.check(p.tenant, p.form, p.now); broken == nil && s.repeated(ctx, p) {
+			err = errRepeated
+		}
+	}
+	s.record(ctx, audit.Signup, p.tenant, p.account, p.from, err)
 	if errors.Is(err, errRepeated) {
 		err = nil
 	}

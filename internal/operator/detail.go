@@ -147,7 +147,8 @@ func (s *Service) viewed(ctx context.Context, c Caller, t *tenant.Tenant, a acco
 	}
 	write := func() {
 		err := s.deps.Store.AddView(ctx, audit.Change{
-			At: now, Action: audit.AccountView, Outcome: audit.OK, Tenant: t.Host, Account: a.UID.String(), User: a.User,
+			At: now, Action: audit.AccountView, Outcome: audit.OK, Tenant: t.Host,
+			Account: a.UID.String(), User: a.User,
 		}, since)
 		if err != nil {
 			s.views.fail(v, err)

@@ -206,8 +206,12 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	views["/forgot.html"] = view{"forgot", forgotPage{f}}
 	views["/reset.html"] = view{"reset", resetPage{frame: f, Users: []string{"alex"}}}
 	views["/reset/several"] = view{"reset", resetPage{frame: f, Users: []string{"alex", "bea"}}}
-	views["/reset/kept"] = view{"reset", resetPage{f, []string{"alex", "bea"}, []string{"bea"}}}
-	views["/reset/kept-one"] = view{"reset", resetPage{f, []string{"bea"}, []string{"bea"}}}
+	views["/reset/kept"] = view{"reset", resetPage{f, []string{"alex", "bea"}, []string{"bea"}, false}}
+	views["/reset/kept-one"] = view{"reset", resetPage{f, []string{"bea"}, []string{"bea"}, false}}
+	views["/reset/first"] = view{"reset", resetPage{frame: f, Users: []string{"alex"}, First: true}}
+	views["/signup/closed"] = view{"closed", closedPage{f, ""}}
+	views["/signup/closed-note"] = view{"closed", closedPage{f, "Back on Monday.\nSee https://status.test/incident/" +
+		strings.Repeat("0123456789", 10)}}
 	views["/reset/lost"] = view{"reset", resetPage{frame: f}}
 	cut := f
 	cut.CutLink = true

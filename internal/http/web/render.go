@@ -65,7 +65,7 @@ func parsePage(a *assets, words *i18n.Words, file string) (*template.Template, e
 }
 
 // render renders a whole page, so that a mistake shows before the first byte is sent. The names are
-// home, signup, login, forgot, reset, notme, account, password, profile, confirmemail, provision,
+// home, signup, closed, login, forgot, reset, notme, account, password, profile, confirmemail, provision,
 // activation, error and devmail; data is the struct of that page.
 func (p *pages) render(tag i18n.Tag, name string, data any) ([]byte, error) {
 	parsed := p.byName[pageKey{tag, name}]
@@ -168,6 +168,13 @@ type signupPage struct {
 	Confirm bool
 }
 
+// closedPage is /signup.html while signups are closed.
+type closedPage struct {
+	frame
+	// Note is what the operator says about it, or empty.
+	Note string
+}
+
 // signInForm is the form for signing in, which two pages have.
 type signInForm struct {
 	frame
@@ -201,6 +208,8 @@ type forgotPage struct{ frame }
 type resetPage struct {
 	frame
 	Users, Kept []string
+	// First says that the account has no password yet.
+	First bool
 }
 
 // One returns the only user, or "" if there are several.

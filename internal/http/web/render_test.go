@@ -95,7 +95,10 @@ func allPages(text string) map[string]view {
 		"no mail": {"devmail", devMailPage{f, nil}},
 
 		"forgot":        {"forgot", forgotPage{f}},
-		"reset":         {"reset", resetPage{f, []string{text}, []string{text}}},
+		"reset":         {"reset", resetPage{f, []string{text}, []string{text}, false}},
+		"reset first":   {"reset", resetPage{frame: f, Users: []string{text}, First: true}},
+		"closed":        {"closed", closedPage{f, text}},
+		"closed silent": {"closed", closedPage{f, ""}},
 		"reset several": {"reset", resetPage{frame: f, Users: []string{text, text + text}}},
 		"reset lost":    {"reset", resetPage{frame: f}},
 		"notme":         {"notme", notMePage{f, text, text, true, true, 1, true}},

@@ -92,7 +92,7 @@ func (s *Site) resetPage(w http.ResponseWriter, r *request) error {
 	if len(list) > 0 {
 		first = list[0]
 	}
-	p := resetPage{Users: usersOf(list)}
+	p := resetPage{Users: usersOf(list), First: first.User != "" && first.Pending()}
 	for _, a := range list {
 		if a.State() == account.Leaving {
 			p.Kept = append(p.Kept, a.User)

@@ -458,6 +458,10 @@ func TestSignUpPage(t *testing.T) {
 				problem: "The server is too busy right now. Nothing was saved", focus: "summary", retry: true,
 			},
 			{
+				name: "a platform that was closed meanwhile", answer: replyError(403, "signups_closed", "x"),
+				problem: "Nobody can sign up here any more at the moment. Nothing was saved", focus: "summary",
+			},
+			{
 				name: "a reserved name", answer: replyRule("user", "kept"),
 				problem: "That name is reserved. Choose another", field: "user",
 				focus: "user",

@@ -11,6 +11,7 @@ import (
 	"dialtone/internal/http/answer"
 	"dialtone/internal/http/form"
 	"dialtone/internal/i18n"
+	"dialtone/internal/tenant"
 )
 
 func (s *Site) captcha(w http.ResponseWriter, r *request) error {
@@ -34,6 +35,16 @@ func (s *Site) signup(w http.ResponseWriter, r *request) error {
 	}
 	setDevice(w, r, s.deps.Authenticator.DeviceToken(r.tenant, a))
 	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
+}
+
+// signupPage shows the form, or that signups are closed.
+func (s *Site) signupPage(w http.ResponseWriter, r *request) error {
+	if note, closed := r.tenant.Closed(); closed {
+		return s.writeCached(w, r, "closed", "", func(_ *tenant.Tenant, f frame) any { return closedPage{f, note} })
+	}
+	return s.writeCached(w, r, "signup", "", func(t *tenant.Tenant, f frame) any {
+		return signupPage{f, t.Sender(), t.Activation == tenant.ActivationConfirm}
+	})
 }
 
 // signupForm reads the form of a signup. Messages are in the form's language, or else the

@@ -171,9 +171,7 @@ func (s *Site) routes() map[string]route {
 			s.cachedPage("home", func(_ *tenant.Tenant, f frame) any { return homePage{f} }),
 			"home", func(f frame) any { return homePage{f} })},
 		"/signup.html": {get: s.unlessSignedIn(
-			s.cachedPage("signup", func(t *tenant.Tenant, f frame) any {
-				return signupPage{f, t.Sender(), t.Activation == tenant.ActivationConfirm}
-			}), "signedin", func(f frame) any { return signedInPage{f} })},
+			s.signupPage, "signedin", func(f frame) any { return signedInPage{f} })},
 		"/login.html": {get: s.unlessSignedIn(
 			s.loginPage, "signedin", func(f frame) any { return signedInPage{f} })},
 		"/account.html":  {get: s.personal(s.accountPage)},

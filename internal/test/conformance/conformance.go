@@ -26,6 +26,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
 	"dialtone/internal/i18n"
+	operators "dialtone/internal/operator"
 	"dialtone/internal/outbox"
 	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
@@ -48,6 +49,8 @@ type Store interface {
 	delivery.OrphanStore
 	audit.Trail
 	statsStore
+	operators.DetailStore
+	operators.SignupsStore
 }
 
 // Run tests a store. open returns a new, empty store and closes it at the end of the test t.
@@ -76,6 +79,9 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Messages about wrong codes", wrongCodeTests}, {"A message about data", dataTests},
 		{"Changes of an account", dataChangeTests},
 		{"Counts", countTests}, {"Backlogs", backlogTests}, {"Events of accounts", eventTests},
+		{"Added accounts", addedTests}, {"Messages sent again", sentAgainTests},
+		{"Names and sessions by an operator", renameTests}, {"What an operator sees", detailTests},
+		{"Who can sign up", signupModeTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {

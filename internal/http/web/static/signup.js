@@ -185,6 +185,8 @@ async function submit(showBusy) {
     showProblems([{ field: "user", text: say("conflict") }]);
   } else if (body.error === "invalid_request") {
     showProblems([refusal(headers)]);
+  } else if (body.error === "signups_closed") {
+    showProblems([{ text: say("closed") }]);
   } else if (status === 429 || body.error === "server_error" || body.error === "overloaded") {
     showFailure(answer);
   } else {

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/operator"
+)
+
+// shownAccount is what account show prints.
+type shownAccount struct {
+	accountView
+	Sessions []sessionView `json:"sessions"`
+	// RecoveryCodes is how many are left. Passkeys and the time of the app are those of the second factors.
+	App           *time.Time            `json:"app"`
+	RecoveryCodes int64                 `json:"recovery_codes"`
+	Passkeys      []account.DataPasskey `json:"passkeys"`
+	Lookups       []lookupView          `json:"lookups"`
+	Messages      []account.DataMessage `json:"mail"`
+	Changes       []changeView          `json:"changes"`
+}
+
+// closedAccount is what account show prints for the name of a deleted account.
+type closedAccount struct {
+	User       string        `json:"user"`
+	State      account.State `json:"state"`
+	StateSince time.Time     `json:"state_since"`
+	Changes    []changeView  `json:"changes"`
+}
+
+// sessionView is a session as commands print it.
+type sessionView struct {
+	Began   time.Time `json:"began"`
+	Seen    time.Time `json:"seen"`
+	Net     string    `json:"net"`
+	Browser string    `json:"browser"`
+	How     string    `json:"how"`
+}
+
+// viewDetail returns what account show prints as JSON.
+func viewDetail(d operator.Detail) any {
+	changes := make([]changeView, len(d.Changes))
+	for i, c := range d.Changes {
+		changes[i] = viewChange(c)
+	}
+	if d.Account == nil {
+		return closedAccount{d.Closed.User, account.Closed, d.Closed.Closed, changes}
+	}
+	v := shownAccount{
+		accountView: viewAccount(*d.Account), RecoveryCodes: d.Factors.RecoveryCodes, Passkeys: d.Factors.Passkeys,
+		Sessions: make([]sessionView, len(d.Sessions)), Lookups: make([]lookupView, len(d.Lookups)),
+		Messages: d.Messages, Changes: changes,
+	}
+	if d.Factors.App != nil {
+		v.App = d.Factors.App.Since
+	}
+	for i, r := range d.Sessions {
+		how := string(r.How)
+		if how == "" {
+			how = "password"
+		}
+		v.Sessions[i] = sessionView{r.Began, r.Seen, r.Net, r.Browser, how}
+	}
+	for i, l := range d.Lookups {
+		v.Lookups[i] = lookupView{l.Server, l.How, l.At}
+	}
+	return v
+}
+
+// detailLines returns the lines that account show prints.
+func detailLines(d operator.Detail) (lines [][2]string) {
+	add := func(name, format string, args ...any) {
+		lines = append(lines, [2]string{name, printable(fmt.Sprintf(format, args...))})
+	}
+	at := func(t time.Time) string { return t.Format(time.RFC3339) }
+	if d.Account == nil {
+		add("user", "%s", d.Closed.User)
+		add("state", "%s since %s: the account was deleted, and its name is reserved",
+			account.Closed, at(d.Closed.Closed))
+	} else {
+		v := viewDetail(d).(shownAccount)
+		lines = v.lines()
+		for _, k := range v.Passkeys {
+			add("passkey", "%s, added %s, last used %s", k.Name, at(k.Made), formatTime(k.Used))
+		}
+		if v.App != nil {
+			add("app", "since %s, %d recovery codes left", at(*v.App), v.RecoveryCodes)
+		}
+		for _, s := range v.Sessions {
+			add("session", "since %s, last used %s, by %s, from %s, %s",
+				at(s.Began), at(s.Seen), s.How, s.Net, s.Browser)
+		}
+		for _, l := range v.Lookups {
+			add("look-up", "%s by %s (%s)", at(l.At), l.Server, l.How)
+		}
+		if len(v.Lookups) == 0 {
+			add("look-up", "none known")
+		}
+		for _, m := range v.Messages {
+			add("message", "%s", messageText(m))
+		}
+	}
+	for _, c := range d.Changes {
+		add("change", "%s", changeText(c))
+	}
+	return lines
+}
+
+// messageText returns a message and its fate in words.
+func messageText(m account.DataMessage) string {
+	text := strings.TrimSpace(m.Kind+" to "+m.To) + ": " + m.State + " since " + m.Since.Format(time.RFC3339)
+	if m.Attempts > 0 {
+		text += fmt.Sprintf(", attempts: %d", m.Attempts)
+	}
+	if m.Answer != "" {
+		text += ", answer: " + m.Answer
+	}
+	return text
+}
+
+// changeText returns a change of the trail in words.
+func changeText(c audit.Change) string {
+	text := c.At.Format(time.RFC3339) + " " + string(c.Action)
+	if c.Subject != "" {
+		text += " " + c.Subject
+	}
+	if c.Before != "" || c.After != "" {
+		text += " " + c.Before + " -> " + c.After
+	}
+	text += " by " + c.Actor.String()
+	if c.Reason != "" {
+		text += ": " + c.Reason
+	}
+	return text
+}

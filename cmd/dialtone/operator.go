@@ -1,0 +1,333 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/i18n"
+	"dialtone/internal/operator"
+	"dialtone/internal/tenant"
+)
+
+// operation is what a command does as an operator at a tenant.
+type operation struct {
+	*operator.Service
+	in     *installation
+	caller operator.Caller
+	tenant *tenant.Tenant
+}
+
+// operators returns what operators do. Its Flush is called before the store is closed.
+func (p *program) operators(in *installation) *operator.Service {
+	return operator.NewService(operator.Deps{Accounts: p.accounts(in), Store: in.store, Now: time.Now})
+}
+
+// caller returns the user of the operating system who runs this process. A command may do everything.
+func (p *program) caller() operator.Caller {
+	return operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes}
+}
+
+// operate opens the installation and runs a function for a tenant: the only one if host is empty.
+func (p *program) operate(host, reason string, do func(operation) error) error {
+	if err := audit.CheckReason(reason); err != nil {
+		return usageError{err}
+	}
+	return p.with(func(in *installation) error {
+		t, err := in.tenantOrOnly(p.ctx, host)
+		if err != nil {
+			return err
+		}
+		o := operation{p.operators(in), in, p.caller(), t}
+		return errors.Join(do(o), o.Flush())
+	})
+}
+
+type accountAdd struct {
+	accountArg
+	Name     string `required:"" placeholder:"NAME" help:"The display name."`
+	Email    string `required:"" placeholder:"ADDRESS" help:"The e-mail address."`
+	Role     string `enum:"guest,user,siponly,admin" default:"guest" placeholder:"ROLE" help:"${enum} (${default})."`
+	Lang     string `placeholder:"LANGUAGE" help:"Language of messages to the person (en)."`
+	Active   bool   `help:"Activate the account at once."`
+	HA1Stdin bool   `name:"ha1-stdin" help:"Read HA1 from standard input, and send no link for the password."`
+	Reserved bool   `help:"Allow a reserved user name."`
+	reasonFlag
+}
+
+// Help is what "dialtone account add --help" adds.
+func (accountAdd) Help() string {
+	return "The person gets a message with a link to choose the password. It works once, for 7 days, and activates " +
+		"and confirms the account. With --ha1-stdin the account has a password already: the first line is " +
+		"MD5(user:realm:password) as 32 hex digits, and a second one may be SHA-256(user:realm:password) as 64. Then " +
+		"the message has the activation link, and with --active there is none. A running server writes the message " +
+		"within seconds. No limit of signups counts."
+}
+
+func (c *accountAdd) Run(p *program) error {
+	n := account.NewAccount{
+		User: c.User, Name: c.Name, Email: c.Email, Role: account.Role(c.Role), Lang: i18n.Tag(c.Lang),
+		Active: c.Active, Reserved: c.Reserved,
+	}
+	if c.HA1Stdin {
+		var err error
+		if n.HA1, n.HA1SHA256, err = readHA1(p.stdin); err != nil {
+			return err
+		}
+	}
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		a, err := o.Add(p.ctx, o.caller, o.tenant, n, c.Reason)
+		if errors.Is(err, account.ErrTaken) {
+			return fault.New(fault.Conflict, "the user name %s is taken", c.User)
+		}
+		if err := c.print(p, a, named(err)); err != nil || c.JSON {
+			return err
+		}
+		switch {
+		case n.HA1 == "":
+			return p.say("a message with a link to choose the password goes to %s", a.Email)
+		case !c.Active:
+			return p.say("a message with the activation link goes to %s", a.Email)
+		}
+		return nil
+	})
+}
+
+// fieldNames are the fields whose errors say what is wrong with them without their names.
+var fieldNames = map[string]string{"user": "the user name", "name": "the display name", "email": "the e-mail address"}
+
+// named returns an error that names the field that it is about.
+func named(err error) error {
+	if fe, ok := errors.AsType[*fault.Error](err); ok && fieldNames[fe.Field] != "" {
+		return fmt.Errorf("%s %w", fieldNames[fe.Field], err)
+	}
+	return err
+}
+
+// readHA1 reads a line with HA1, and another one with that of SHA-256, if there is one.
+func readHA1(from io.Reader) (ha1 string, sha256 *string, err error) {
+	const maxSize = 1024
+	in := bufio.NewScanner(io.LimitReader(from, maxSize))
+	var lines []string
+	for in.Scan() {
+		if line := strings.TrimSpace(in.Text()); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	switch {
+	case in.Err() != nil:
+		return "", nil, in.Err()
+	case len(lines) == 0 || len(lines) > 2:
+		return "", nil, usageError{fault.Field("ha1", "standard input must have one line with HA1, or two, the second "+
+			"with SHA-256(user:realm:password)")}
+	case len(lines) == 2:
+		sha256 = &lines[1]
+	}
+	return lines[0], sha256, nil
+}
+
+type accountResend struct {
+	accountArg
+	Email string `placeholder:"ADDRESS" help:"Correct the address that the message goes to (as it is)."`
+	reasonFlag
+}
+
+// Help is what "dialtone account resend --help" adds.
+func (accountResend) Help() string {
+	return "The account waits for its activation. The earlier links end. A running server writes the message within " +
+		"seconds. No limit counts, and the account still expires when it would have."
+}
+
+func (c *accountResend) Run(p *program) error {
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		a, err := o.Resend(p.ctx, o.caller, o.tenant, c.User, c.Reason, c.Email)
+		switch {
+		case errors.Is(err, account.ErrActive):
+			return fault.New(fault.Conflict, "the account %s does not wait for its activation; for a link to choose "+
+				"another password, run: dialtone account reset-link %s --mail --tenant %s",
+				c.User, c.User, o.tenant.Host)
+		case errors.Is(err, account.ErrHeld):
+			return fault.New(fault.Conflict, "the account %s is disabled; to enable it first, run: "+
+				"dialtone account enable %s --tenant %s", c.User, c.User, o.tenant.Host)
+		}
+		if err := c.print(p, a, named(err)); err != nil || c.JSON {
+			return err
+		}
+		return p.say("a message with a new link goes to %s", a.Email)
+	})
+}
+
+type accountRename struct {
+	accountArg
+	Name string `arg:"" help:"The new display name."`
+	reasonFlag
+}
+
+func (c *accountRename) Run(p *program) error {
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		a, err := o.Rename(p.ctx, o.caller, o.tenant, c.User, c.Reason, c.Name)
+		return c.print(p, a, named(err))
+	})
+}
+
+type accountSignOut struct {
+	accountArg
+	reasonFlag
+}
+
+// Help is what "dialtone account sign-out --help" adds.
+func (accountSignOut) Help() string {
+	return "Phones stay registered. Who knows the password can sign in again; to prevent that, disable the account, " +
+		"or let its owner choose another password."
+}
+
+func (c *accountSignOut) Run(p *program) error {
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		a, err := o.SignOut(p.ctx, o.caller, o.tenant, c.User, c.Reason)
+		if err := c.print(p, a, err); err != nil || c.JSON {
+			return err
+		}
+		return p.say("all sessions of the account have ended")
+	})
+}
+
+type signupsCommand struct {
+	Show  signupsShow  `cmd:"" help:"Show where people can sign up."`
+	Open  signupsOpen  `cmd:"" help:"Let people sign up."`
+	Close signupsClose `cmd:"" help:"Let nobody sign up."`
+}
+
+// signupsView is who can sign up at a tenant, as commands print it.
+type signupsView struct {
+	Host    string         `json:"host"`
+	Signups tenant.Signups `json:"signups"`
+	Note    string         `json:"signups_note"`
+	Frozen  bool           `json:"frozen"`
+	// Open is whether people can sign up, and Shown what visitors read if they cannot, or empty for the text of the
+	// program.
+	Open  bool   `json:"open"`
+	Shown string `json:"shown_note"`
+}
+
+func viewSignups(t tenant.Tenant) signupsView {
+	shown, closed := t.Closed()
+	return signupsView{t.Host, t.SignupMode(), t.SignupsNote, t.Freeze != nil, !closed, shown}
+}
+
+type signupsShow struct {
+	Tenant string `placeholder:"HOST" help:"Only this tenant (all)."`
+	JSON   bool   `name:"json" help:"Print one JSON array."`
+}
+
+func (c *signupsShow) Run(p *program) error {
+	return p.with(func(in *installation) error {
+		list, _, err := in.store.Tenants(p.ctx)
+		if err != nil {
+			return err
+		}
+		if c.Tenant != "" {
+			t, err := in.tenantOf(p.ctx, c.Tenant)
+			if err != nil {
+				return err
+			}
+			list = []tenant.Tenant{*t}
+		}
+		views := make([]signupsView, len(list))
+		for i, t := range list {
+			views[i] = viewSignups(t)
+		}
+		if c.JSON {
+			return indented(p.stdout, views)
+		}
+		out := p.table()
+		fmt.Fprintln(out, "HOST\tSIGNUPS\tFROZEN\tNOTE")
+		for _, v := range views {
+			fmt.Fprintf(out, "%s\t%s\t%t\t%s\n", v.Host, v.Signups, v.Frozen, printable(v.Shown))
+		}
+		return out.Flush()
+	})
+}
+
+// signupsOptions are the options of the commands that open and close signups.
+type signupsOptions struct {
+	Tenant string  `xor:"where" placeholder:"HOST" help:"The tenant's host name (the only tenant)."`
+	Freeze bool    `xor:"where" help:"All tenants at once, whatever their own settings are."`
+	Note   *string `placeholder:"TEXT" help:"What visitors read while it is closed (as it is)."`
+	JSON   bool    `name:"json" help:"Print JSON."`
+	reasonFlag
+}
+
+// signupsHelp is what --help adds for these commands.
+const signupsHelp = "Servers follow within a second. Accounts that exist work as before, and those that wait for " +
+	"their activation can still be activated. TEXT is plain text of up to 300 characters. With --freeze, signups are " +
+	"closed at all tenants until signups open --freeze; the tenants' own settings stay, and then count again."
+
+func (c signupsOptions) run(p *program, mode tenant.Signups) error {
+	if c.Freeze {
+		return c.runFreeze(p, mode)
+	}
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		s, err := o.SetSignups(p.ctx, o.caller, o.tenant, mode, c.Note, c.Reason)
+		if err != nil {
+			return err
+		}
+		t := tenant.Tenant{Host: o.tenant.Host, Freeze: s.Freeze}
+		t.Signups, t.SignupsNote = s.Mode, s.Note
+		v := viewSignups(t)
+		if c.JSON {
+			return json.NewEncoder(p.stdout).Encode(v)
+		}
+		if v.Frozen {
+			fmt.Fprintln(p.stderr, "dialtone: the signups of all tenants are frozen; to lift that, run: "+
+				"dialtone signups open --freeze")
+		}
+		if err := p.say("signups at %s are %s", v.Host, v.Signups); err != nil || v.Open || v.Shown == "" {
+			return err
+		}
+		return p.say("visitors read: %s", printable(v.Shown))
+	})
+}
+
+func (c signupsOptions) runFreeze(p *program, mode tenant.Signups) error {
+	if c.JSON {
+		return usageError{fault.New(fault.Invalid, "--freeze has no JSON; see: dialtone signups show --json")}
+	}
+	if err := audit.CheckReason(c.Reason); err != nil {
+		return usageError{err}
+	}
+	var freeze *tenant.Freeze
+	said := "the signups of all tenants are frozen"
+	if mode == tenant.SignupsClosed {
+		freeze = &tenant.Freeze{}
+		set(&freeze.Note, c.Note)
+	} else {
+		said = "the signups of all tenants are no longer frozen, and their own settings count"
+	}
+	return p.with(func(in *installation) error {
+		if err := p.operators(in).SetFreeze(p.ctx, p.caller(), freeze, c.Reason); err != nil {
+			return err
+		}
+		return p.say("%s", said)
+	})
+}
+
+type signupsOpen struct{ signupsOptions }
+
+// Help is what "dialtone signups open --help" adds.
+func (signupsOpen) Help() string { return signupsHelp }
+
+func (c *signupsOpen) Run(p *program) error { return c.run(p, tenant.SignupsOpen) }
+
+type signupsClose struct{ signupsOptions }
+
+// Help is what "dialtone signups close --help" adds.
+func (signupsClose) Help() string { return signupsHelp }
+
+func (c *signupsClose) Run(p *program) error { return c.run(p, tenant.SignupsClosed) }

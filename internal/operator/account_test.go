@@ -1,0 +1,270 @@
+package operator_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/operator"
+	"dialtone/internal/tenant"
+	"dialtone/internal/test/world"
+)
+
+// newService returns a world with two tenants, and what operators do in it.
+func newService(t *testing.T) (*world.World, *operator.Service) {
+	t.Helper()
+	w := world.New(t, world.Options{Tenants: []tenant.Tenant{{Host: "phone.test"}, {Host: "other.test"}}})
+	return w, operator.NewService(operator.Deps{Accounts: w.Accounts, Store: w.Store, Now: w.Now})
+}
+
+var root = operator.Caller{Actor: audit.Actor{Kind: audit.Command, Name: "op"}, Scopes: operator.Scopes}
+
+// changes returns the actions in the trail of a user with the reasons, oldest first.
+func changes(w *world.World, user string) (list []string) {
+	w.Helper()
+	w.Must(w.Store.Changes(w.Context(), audit.Filter{User: user}, func(c audit.Change) error {
+		list = append(list, strings.TrimSpace(string(c.Action)+" "+c.Reason))
+		return nil
+	}))
+	return list
+}
+
+// TestPermissions calls each method with a scope that it does not need, with the one that it needs, at the tenant of
+// the caller and at another one.
+func TestPermissions(t *testing.T) {
+	w, s := newService(t)
+	w.Member("ann")
+	own, other := w.Tenant, w.At("other.test").Tenant
+	ctx := w.Context()
+	note := "note"
+	for name, c := range map[string]struct {
+		scope operator.Scope
+		do    func(operator.Caller, *tenant.Tenant) error
+	}{
+		"Show": {operator.AccountsRead, func(c operator.Caller, t *tenant.Tenant) error {
+			_, err := s.Show(ctx, c, t, "ann")
+			return err
+		}},
+		"Add": {operator.AccountsWrite, func(c operator.Caller, t *tenant.Tenant) error {
+			_, err := s.Add(ctx, c, t, account.NewAccount{User: "ben", Name: "Ben", Email: "ben@mail.test"}, "")
+			return err
+		}},
+		"Resend": {operator.AccountsWrite, func(c operator.Caller, t *tenant.Tenant) error {
+			_, err := s.Resend(ctx, c, t, "nobody", "", "")
+			return err
+		}},
+		"SetEmail": {operator.AccountsWrite, func(c operator.Caller, t *tenant.Tenant) error {
+			_, err := s.SetEmail(ctx, c, t, "nobody", "", "a@mail.test")
+			return err
+		}},
+		"Rename": {operator.AccountsWrite, func(c operator.Caller, t *tenant.Tenant) error {
+			_, err := s.Rename(ctx, c, t, "nobody", "", "Name")
+			return err
+		}},
+		"ResetLink": {operator.AccountsWrite, func(c operator.Caller, t *tenant.Tenant) error {
+			_, _, err := s.ResetLink(ctx, c, t, "nobody", "", time.Hour)
+			return err
+		}},
+		"MailResetLink": {operator.AccountsWrite, func(c operator.Caller, t *tenant.Tenant) error {
+			_, _, err := s.MailResetLink(ctx, c, t, "nobody", "")
+			return err
+		}},
+		"SignOut": {operator.AccountsWrite, func(c operator.Caller, t *tenant.Tenant) error {
+			_, err := s.SignOut(ctx, c, t, "nobody", "")
+			return err
+		}},
+		"RemoveFactors": {operator.AccountsWrite, func(c operator.Caller, t *tenant.Tenant) error {
+			_, err := s.RemoveFactors(ctx, c, t, "nobody", "")
+			return err
+		}},
+		"FreeName": {operator.AccountsWrite, func(c operator.Caller, t *tenant.Tenant) error {
+			return s.FreeName(ctx, c, t, "nobody", "")
+		}},
+		"Signups": {operator.TenantRead, func(c operator.Caller, t *tenant.Tenant) error {
+			_, err := s.Signups(ctx, c, t)
+			return err
+		}},
+		"SetSignups": {operator.TenantWrite, func(c operator.Caller, t *tenant.Tenant) error {
+			_, err := s.SetSignups(ctx, c, t, tenant.SignupsClosed, &note, "")
+			return err
+		}},
+	} {
+		var others []operator.Scope
+		for _, scope := range operator.Scopes {
+			if scope != c.scope {
+				others = append(others, scope)
+			}
+		}
+		caller := operator.Caller{Actor: root.Actor, Tenant: own.ID, Scopes: []operator.Scope{c.scope}}
+		if err := c.do(caller, own); fault.Is(err, fault.Forbidden) {
+			t.Errorf("%s is refused: %v", name, err)
+		}
+		if err := c.do(caller, other); !fault.Is(err, fault.Forbidden) {
+			t.Errorf("%s at another tenant: %v", name, err)
+		}
+		caller.Scopes = others
+		if err := c.do(caller, own); !fault.Is(err, fault.Forbidden) {
+			t.Errorf("%s without its scope: %v", name, err)
+		}
+	}
+	w.Must(s.Flush())
+	caller := operator.Caller{Tenant: own.ID, Scopes: operator.Scopes}
+	if err := s.SetFreeze(ctx, caller, &tenant.Freeze{}, ""); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("a tenant freezes all: %v", err)
+	}
+	if _, err := s.Signups(ctx, caller, nil); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("a tenant reads what belongs to all: %v", err)
+	}
+}
+
+func TestShow(t *testing.T) {
+	w, s := newService(t)
+	w.Member("ann")
+	w.Member("ben")
+	_, err := s.SetRole(w.Context(), root, w.Tenant, "ann", "asked", account.User)
+	w.Must(err)
+	other := root
+	other.Actor.Name = "other"
+	for _, c := range []operator.Caller{root, root, other} {
+		d, err := s.Show(w.Context(), c, w.Tenant, "ann")
+		w.Must(err)
+		w.Must(s.Flush())
+		if d.Account == nil || d.Account.User != "ann" || d.Closed != nil || len(d.Messages) != 1 ||
+			d.Changes[len(d.Changes)-1].Action != audit.AccountRole {
+			t.Errorf("got %+v", d)
+		}
+	}
+	w.Advance(time.Hour)
+	// Another server does not know which views are in the trail.
+	for range 2 {
+		s = operator.NewService(operator.Deps{Accounts: w.Accounts, Store: w.Store, Now: w.Now})
+		_, err = s.Show(w.Context(), root, w.Tenant, "ann")
+		w.Must(err)
+		w.Must(s.Flush())
+	}
+	want := []string{"account.role asked", "account.view", "account.view", "account.view"}
+	if got := changes(w, "ann"); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	_, err = s.Delete(w.Context(), root, w.Tenant, "ben", "asked")
+	w.Must(err)
+	d, err := s.Show(w.Context(), root, w.Tenant, "ben")
+	if err != nil || d.Account != nil || d.Closed == nil || d.Closed.User != "ben" || len(d.Changes) != 1 {
+		t.Errorf("got %+v, %v", d, err)
+	}
+	_, err = s.Show(w.Context(), root, w.Tenant, "nobody")
+	if !fault.Is(err, fault.NotFound) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// brokenTrail fails to add views.
+type brokenTrail struct{ operator.Store }
+
+func (brokenTrail) AddView(context.Context, audit.Change, time.Time) error {
+	return context.DeadlineExceeded
+}
+
+// A view that could not be added is added by the next one.
+func TestShowWithoutTrail(t *testing.T) {
+	w, _ := newService(t)
+	w.Member("ann")
+	store := &switched{Store: w.Store, to: brokenTrail{w.Store}}
+	s := operator.NewService(operator.Deps{Accounts: w.Accounts, Store: store, Now: w.Now})
+	_, err := s.Show(w.Context(), root, w.Tenant, "ann")
+	w.Must(err)
+	if err := s.Flush(); err == nil {
+		t.Error("the failure is lost")
+	}
+	store.to = w.Store
+	_, err = s.Show(w.Context(), root, w.Tenant, "ann")
+	w.Must(err)
+	w.Must(s.Flush())
+	if got := changes(w, "ann"); !slices.Equal(got, []string{"account.view"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// switched is a store whose views go to another one.
+type switched struct {
+	operator.Store
+	to operator.Store
+}
+
+func (s *switched) AddView(ctx context.Context, c audit.Change, since time.Time) error {
+	return s.to.AddView(ctx, c, since)
+}
+
+func TestResetLinks(t *testing.T) {
+	w, s := newService(t)
+	w.Member("ann")
+	w.Join("ben")
+	w.Member("cid")
+	w.Disable("cid")
+	for _, user := range []string{"ben", "cid"} {
+		_, _, err := s.ResetLink(w.Context(), root, w.Tenant, user, "", time.Hour)
+		if !fault.Is(err, fault.Conflict) {
+			t.Errorf("%s: %v", user, err)
+		}
+		_, _, err = s.MailResetLink(w.Context(), root, w.Tenant, user, "")
+		if !fault.Is(err, fault.Conflict) {
+			t.Errorf("%s: %v", user, err)
+		}
+	}
+	for _, life := range []time.Duration{0, account.MaxResetLife + 1} {
+		if _, _, err := s.ResetLink(w.Context(), root, w.Tenant, "ann", "", life); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%v: %v", life, err)
+		}
+	}
+	link, until, err := s.ResetLink(w.Context(), root, w.Tenant, "ann", "asked", 2*time.Hour)
+	if err != nil || !strings.HasPrefix(link, w.Tenant.PublicURL+"/reset.html?token=") ||
+		!until.Equal(w.Now().Add(2*time.Hour)) {
+		t.Errorf("got a link until %v, %v", until, err)
+	}
+	if got := changes(w, "ann"); !slices.Equal(got, []string{"password.link asked"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestSignups(t *testing.T) {
+	w, s := newService(t)
+	ctx := w.Context()
+	want := func(mode tenant.Signups, note string, frozen bool) {
+		t.Helper()
+		w.Must(w.Tenants.Refresh(ctx))
+		tn, _ := w.Tenants.ByID(w.Tenant.ID)
+		got, err := s.Signups(ctx, root, tn)
+		if err != nil || got.Mode != mode || got.Note != note || (got.Freeze != nil) != frozen {
+			t.Errorf("got %+v, %v", got, err)
+		}
+	}
+	want(tenant.SignupsOpen, "", false)
+	note := " Back on Monday.\r\n"
+	_, err := s.SetSignups(ctx, root, w.Tenant, tenant.SignupsClosed, &note, "flood")
+	w.Must(err)
+	want(tenant.SignupsClosed, "Back on Monday.", false)
+	w.Must(s.SetFreeze(ctx, root, &tenant.Freeze{Note: "All."}, "flood"))
+	want(tenant.SignupsClosed, "Back on Monday.", true)
+	w.Must(s.SetFreeze(ctx, root, nil, "over"))
+	_, err = s.SetSignups(ctx, root, w.Tenant, tenant.SignupsOpen, nil, "over")
+	w.Must(err)
+	want(tenant.SignupsOpen, "Back on Monday.", false)
+	for _, bad := range []string{strings.Repeat("é", 301), "\x07"} {
+		if _, err := s.SetSignups(ctx, root, w.Tenant, tenant.SignupsOpen, &bad, ""); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%.10q: %v", bad, err)
+		}
+		if err := s.SetFreeze(ctx, root, &tenant.Freeze{Note: bad}, ""); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%.10q: %v", bad, err)
+		}
+	}
+	for _, mode := range []tenant.Signups{"", "maybe"} {
+		if _, err := s.SetSignups(ctx, root, w.Tenant, mode, nil, ""); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%q: %v", mode, err)
+		}
+	}
+}
