@@ -131,7 +131,7 @@ var jsonMembers = map[string]string{
 		"public_url realm reply_to require_factor reserved signups signups_note signups_per_hour sip_server " +
 		"sip_transport sip_websocket " +
 		"turn_seconds turn_uris",
-	"stats":        "days frozen funnel hook_backlogs mail signups tenant total",
+	"stats":        "days frozen funnel hook_backlogs mail_backlog signups tenant total",
 	"signups show": "[" + signupsMembers, "signups open": signupsMembers, "signups close": signupsMembers,
 	"tenant reserved":         "[built_in name",
 	"directory token list":    "[created name tenants",

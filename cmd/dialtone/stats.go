@@ -53,7 +53,7 @@ type statsView struct {
 	Days   []stats.DayCounts `json:"days"`
 	Total  stats.Counts      `json:"total"`
 	Funnel funnelView        `json:"funnel"`
-	Mail   mailBacklogView   `json:"mail"`
+	Mail   mailBacklogView   `json:"mail_backlog"`
 	Hooks  []hookBacklogView `json:"hook_backlogs"`
 	// Signups is open or closed. It is closed at all tenants with Frozen, and empty for all tenants without it.
 	Signups string `json:"signups"`
