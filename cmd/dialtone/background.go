@@ -68,6 +68,7 @@ func (s *server) tasks() []func(context.Context) {
 		s.authenticator.Run,
 		s.registry.Run,
 		s.tokens.Run,
+		s.health.Run,
 	}
 	if len(s.Export.Htdigest) > 0 {
 		tasks = append(tasks, every(refreshInterval, s.newHtdigestFollower().Update))
@@ -190,7 +191,7 @@ func (s *server) serveForgotten(ctx context.Context) {
 func (s *server) sweep(ctx context.Context) {
 	err := s.accounts.Sweep(ctx)
 	if err == nil { // otherwise the clock may be wrong
-		err = errors.Join(s.eraseOverdue(ctx), s.removeOldChanges(ctx), s.answers.Sweep(ctx), s.counts.Sweep(ctx),
+		err = errors.Join(s.eraseOverdue(ctx), s.removeOldChanges(ctx), s.answers.Sweep(ctx), s.daily.Sweep(ctx),
 			s.operator.RemoveOldBulks(ctx))
 	}
 	s.outages.sweep.Report(ctx, err, "retry_in", sweepInterval.String())
@@ -238,7 +239,7 @@ func (s *server) removeOldChanges(ctx context.Context) error {
 func (s *server) writeCounts(ctx context.Context) {
 	write := func(ctx context.Context) {
 		ctx = context.WithoutCancel(ctx)
-		s.outages.counts.Report(ctx, s.counts.Flush(ctx), "retry_in", flushInterval.String())
+		s.outages.counts.Report(ctx, s.daily.Flush(ctx), "retry_in", flushInterval.String())
 	}
 	every(flushInterval, write)(ctx)
 	write(ctx) // the counts of the last second

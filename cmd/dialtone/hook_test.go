@@ -296,3 +296,32 @@ func TestAge(t *testing.T) {
 		t.Errorf("of an hour ago: %v", got)
 	}
 }
+
+// TestNewAccountsAreNotified checks that a webhook learns of new accounts soon, also of those of a server that was
+// killed at once, and always by the same message.
+func TestNewAccountsAreNotified(t *testing.T) {
+	t.Parallel()
+	f := &hookFixture{T: t, dir: filepath.Join(t.TempDir(), "data"), environ: []string{}}
+	c := newWebhookServer(t, http.StatusOK)
+	p := start(t, launch{data: f.dir})
+	f.command("directory", "hook", "add", "crm", "--webhook", c.URL, "--events", "account.created")
+	v := newVisitor(p.address, "")
+	defer v.leave()
+	signUp := func(user string) {
+		t.Helper()
+		if a, err := v.signup(user); err != nil || !a.OK {
+			t.Fatalf("%v, %v", a, err)
+		}
+	}
+	signUp("ann")
+	f.within(3*time.Second, "ann is notified", func() bool { return slices.Equal(c.users(), []string{"ann"}) })
+	signUp("bob")
+	p.Kill()
+	start(t, launch{data: f.dir})
+	f.within(startWithin, "bob is notified", func() bool { return slices.Contains(c.users(), "bob") })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.calls) != 2 {
+		t.Errorf("the messages are %v, want one for each account", c.calls)
+	}
+}

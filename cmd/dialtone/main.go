@@ -51,6 +51,7 @@ type commandLine struct {
 	Account   accountCommand   `cmd:"" group:"Accounts" help:"Manage accounts."`
 	Audit     auditCommand     `cmd:"" group:"Accounts" help:"List and export what operators and people changed."`
 	Token     tokenCommand     `cmd:"" group:"Accounts" help:"Manage tokens of the API for operators."`
+	Stats     statsCommand     `cmd:"" group:"Accounts" help:"Show what happened by day, and backlogs."`
 	Provision provisionCommand `cmd:"" group:"Accounts" help:"Print the phone settings of an account."`
 	Tenant    tenantCommand    `cmd:"" group:"Tenants" help:"Manage tenants."`
 	Signups   signupsCommand   `cmd:"" group:"Tenants" help:"Open and close signups."`

@@ -17,7 +17,6 @@ import (
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/http/ops"
 	httpserver "dialtone/internal/http/server"
-	"dialtone/internal/outage"
 )
 
 // opsListener listens for monitoring, for phone servers and for the API for operators. If the default address is in
@@ -33,22 +32,6 @@ func (s *server) opsListener() (net.Listener, error) {
 		return nil, fmt.Errorf("ops: listen: %w; choose another address with --ops-listen", err)
 	}
 	return l, nil
-}
-
-// readiness returns a check of /readyz that also logs when it begins to fail, and when it succeeds
-// again.
-func (s *server) readiness(name string, probe func(context.Context) error) ops.Check {
-	changes := outage.New(s.log, "not ready", "ready again", time.Now)
-	return ops.Check{Name: name, Probe: func(ctx context.Context) error {
-		err := probe(ctx)
-		failure := err
-		if _, ok := errors.AsType[ops.Warning](err); ok {
-			failure = nil
-		}
-		// A probe that ended because it took too long has failed, too.
-		changes.Report(context.WithoutCancel(ctx), failure, "check", name)
-		return err
-	}}
 }
 
 // defaultOf returns the default of a key of the configuration.
@@ -67,12 +50,7 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 	if s.queue != nil {
 		s.metrics.MustRegister(s.relayMetrics())
 	}
-	site := ops.New([]ops.Check{
-		s.readiness("store", s.store.Ready),
-		s.readiness("export", s.exportReady),
-		s.readiness("keys", s.keysReady),
-		s.readiness("pickup", func(context.Context) error { return s.pickup.Ready() }),
-	}, s.metrics, time.Now)
+	site := s.health
 	lookups := lookup.New(lookup.Deps{Registry: s.registry, Log: s.log, Now: time.Now})
 	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if admin.Serves(r.URL.Path) {

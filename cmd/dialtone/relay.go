@@ -91,7 +91,7 @@ func (s *server) openRelay(node string) error {
 		Signer:      dkim.NewSigner(dkim.NewKeys(s.store, s.seal), time.Now),
 		Node:        node,
 		Connections: s.Mail.RelayConnections,
-		Counts:      s.counts,
+		Counts:      s.daily,
 		Log:         s.log,
 		Now:         time.Now,
 	})

@@ -60,7 +60,8 @@ type server struct {
 	metrics       *prometheus.Registry
 	outages       outages
 	events        audit.Log
-	counts        *stats.Counter
+	daily         *stats.Counter
+	health        *ops.Site
 	keeper        *audit.Keeper
 	lastChange    int64 // the ID of the last change of the audit trail that was logged
 	orphans       bool  // messages of deleted accounts may be in the directories
@@ -83,7 +84,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		outages:      newOutages(log),
 		nameTaken:    make(chan struct{}),
 	}
-	s.counts = stats.NewCounter(in.store, s.tenants.ByHost, time.Now)
+	s.daily = stats.NewCounter(in.store, s.tenants.ByHost, time.Now)
 	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
 		return nil, err
 	}
@@ -110,7 +111,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	if err != nil {
 		return nil, err
 	}
-	events := audit.Log{Logger: log, Observers: []func(audit.Event){s.counts.Observe}}
+	events := audit.Log{Logger: log, Observers: []func(audit.Event){s.daily.Observe}}
 	s.events = events
 	s.keeper = in.keeper(node, log)
 	if err := s.keeper.Start(ctx); err != nil {
@@ -148,7 +149,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Accounts: s.accounts,
 		SealRing: in.seal,
 		Audit:    events,
-		Counts:   s.counts,
+		Counts:   s.daily,
 		Log:      log,
 		Now:      time.Now,
 		NoCache:  in.shared(),
@@ -172,6 +173,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 			return nil, fmt.Errorf("http.security_txt: %w", err)
 		}
 	}
+	s.health = s.newHealth()
 	s.authenticator = s.newAuthenticator(events)
 	s.openAdmin(events)
 	s.site, err = web.New(s.webDeps(events))
@@ -228,7 +230,7 @@ func (s *server) newAuthenticator(events audit.Log) *session.Authenticator {
 		Nodes:      s.shared(),
 		Notices:    s.accounts,
 		Audit:      events,
-		Counts:     s.counts,
+		Counts:     s.daily,
 		Log:        s.log,
 		Now:        time.Now,
 	})

@@ -22,8 +22,8 @@ type Queue struct {
 	deps   Deps
 	window window
 	counts struct{ sent, deferred, failed atomic.Int64 }
-	// reading logs that due messages cannot be read.
-	reading *outage.Log
+	// These log that due messages cannot be read, and that states cannot be written.
+	reading, recording *outage.Log
 }
 
 // Deps are the dependencies of a Queue. All fields but Signer, Node and Counts are required.
@@ -38,15 +38,16 @@ type Deps struct {
 	Connections int
 	// Counts counts the messages that were sent and those that failed.
 	Counts *stats.Counter
-	Log         *slog.Logger
-	Now         func() time.Time
+	Log    *slog.Logger
+	Now    func() time.Time
 }
 
 // NewQueue returns a Queue.
 func NewQueue(d Deps) *Queue {
 	q := &Queue{
-		deps:    d,
-		reading: outage.New(d.Log, "due messages not read", "due messages read again", d.Now),
+		deps:      d,
+		reading:   outage.New(d.Log, "due messages not read", "due messages read again", d.Now),
+		recording: outage.New(d.Log, "message states not recorded", "message states recorded again", d.Now),
 	}
 	q.window.init(d.Connections, d.Now)
 	return q
@@ -197,9 +198,7 @@ func (q *Queue) recordAll(ctx context.Context, list []attempt) bool {
 		}
 	}
 	err := q.deps.Store.Record(ctx, rows)
-	if err != nil {
-		q.logError(ctx, "message states not recorded", err, "count", len(rows))
-	}
+	q.recording.Report(ctx, err, "count", len(rows))
 	return err == nil
 }
 
@@ -360,4 +359,12 @@ func (q *Queue) Counts() Counts {
 	return Counts{
 		q.counts.sent.Load(), q.counts.deferred.Load(), q.counts.failed.Load(), q.window.pauseLeft(),
 	}
+}
+
+// Down returns an error while the relay cannot be used. The error has no e-mail address.
+func (q *Queue) Down() error {
+	if answer, down := q.window.relayDown(); down {
+		return fmt.Errorf("the relay takes no messages: %s", answer)
+	}
+	return nil
 }

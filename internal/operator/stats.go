@@ -28,7 +28,7 @@ type Funnel struct {
 }
 
 // MailBacklog counts the messages of all servers that were not sent yet, and those that failed. It is empty where no
-// server has a relay.
+// server has a relay. Of one tenant, it counts only those among the oldest 10,000 of all tenants.
 type MailBacklog struct {
 	Waiting, Deferred, Failed stats.Bounded
 	// Oldest is when the oldest of those that are waiting or deferred began to wait, or zero.
@@ -47,6 +47,9 @@ type HookBacklog struct {
 	LastError   string
 	// GivenUp counts the notifications that were abandoned.
 	GivenUp int64
+	// Shared means that the hook is for other tenants too. Then the numbers are those of all its tenants, and a
+	// caller of one tenant does not get LastError, which may name their servers.
+	Shared bool
 }
 
 // StatsStore is what Stats reads.
@@ -89,5 +92,10 @@ func (s *Service) Stats(ctx context.Context, c Caller, t *tenant.Tenant, days in
 		return Stats{}, err
 	}
 	r.Hooks, err = s.deps.Store.HookBacklogs(ctx, id)
+	for i := range r.Hooks {
+		if h := &r.Hooks[i]; h.Shared && c.Tenant != 0 {
+			h.LastError = ""
+		}
+	}
 	return r, err
 }

@@ -10,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"dialtone/internal/audit"
 	"dialtone/internal/session"
+	"dialtone/internal/stats"
+	"dialtone/internal/tenant"
 	"dialtone/internal/test/world"
 	"dialtone/internal/throttle"
 )
@@ -74,4 +77,47 @@ func distance(a, b []float64) float64 {
 		most = max(most, math.Abs(float64(i)/float64(len(a))-share))
 	}
 	return most / (1.63 * math.Sqrt(2/float64(len(a))))
+}
+
+// BenchmarkCountedSignIn compares sign-ins that are counted with others. Both take turns. The metric is the rate with
+// counting divided by the rate without, the median of all pairs.
+func BenchmarkCountedSignIn(b *testing.B) {
+	const batch = 50
+	var sides [2]*fixture
+	for i := range sides {
+		h := newFixture(b)
+		h.member("ann")
+		h.deps.Audit = audit.Log{}
+		if i == 1 {
+			c := stats.NewCounter(h.Store, func(host string) (*tenant.Tenant, bool) {
+				return h.Tenant, host == h.Tenant.Host
+			}, h.Now)
+			h.deps.Audit, h.deps.Counts = audit.Log{Observers: []func(audit.Event){c.Observe}}, c
+		}
+		h.restart()
+		sides[i] = h
+	}
+	run := func(h *fixture) time.Duration {
+		from := world.NewOrigin()
+		var took time.Duration
+		for range batch {
+			header := h.answer("ann", password).header()
+			start := time.Now()
+			if _, err := h.send(header, "", from); err != nil {
+				b.Fatal(err)
+			}
+			took += time.Since(start)
+		}
+		return took
+	}
+	var ratios []float64
+	for b.Loop() {
+		var took [2]time.Duration
+		first := len(ratios) % 2
+		took[first] = run(sides[first])
+		took[1-first] = run(sides[1-first])
+		ratios = append(ratios, float64(took[0])/float64(took[1]))
+	}
+	slices.Sort(ratios)
+	b.ReportMetric(ratios[len(ratios)/2], "ratio-median")
 }

@@ -131,7 +131,7 @@ func signupKind(outcome string) Kind {
 		return SignupLimit
 	case "invalid_request":
 		return SignupInvalid
-	case "closed":
+	case "signups_closed":
 		return SignupClosed
 	default:
 		return SignupFailed

@@ -66,7 +66,7 @@ func TestObserve(t *testing.T) {
 		{audit.Signup, "conflict", "", []stats.Kind{stats.SignupTaken}},
 		{audit.Signup, "rate_limited", "address", []stats.Kind{stats.SignupLimit}},
 		{audit.Signup, "invalid_request", "user", []stats.Kind{stats.SignupInvalid}},
-		{audit.Signup, "closed", "", []stats.Kind{stats.SignupClosed}},
+		{audit.Signup, "signups_closed", "", []stats.Kind{stats.SignupClosed}},
 		{audit.Signup, "overloaded", "", []stats.Kind{stats.SignupFailed}},
 		{audit.Signup, "server_error", "", []stats.Kind{stats.SignupFailed}},
 		{audit.Activate, "ok", "", []stats.Kind{stats.Activation}},

@@ -8,6 +8,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/hook"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
@@ -20,6 +21,7 @@ import (
 func (s *Store) AddAccount(ctx context.Context, n account.Addition, now time.Time) (a account.Account, err error) {
 	e := entry(ctx, audit.AccountAdd, now)
 	c := n.Account
+	defer s.signalAdded()
 	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
 		// A signup with the name waits for this.
 		if err := tx.Lock(admission.Key("name", c.Tenant, []byte(c.User))); err != nil {
@@ -52,6 +54,16 @@ func (s *Store) AddAccount(ctx context.Context, n account.Addition, now time.Tim
 			return nil, err
 		}
 		if err := s.addMessage(tx, a, n.Notice); err != nil {
+			return nil, err
+		}
+		var changes []hook.EventType
+		if n.Notice.Kind != mailmsg.Activation || n.Notice.Message == (mailmsg.ID{}) {
+			changes = append(changes, hook.AccountCreated) // otherwise the acknowledgement of the message adds it
+		}
+		if !a.Pending() {
+			changes = append(changes, hook.AccountActivated)
+		}
+		if err := insertAccountNotifications(tx, c.UID, c.UID[:], now, changes...); err != nil {
 			return nil, err
 		}
 		return subjects, e.of(a).about(string(a.Role)).values("", stateOf(a)).add(tx)
@@ -94,7 +106,8 @@ func (s *Store) addMessage(tx engine.Tx, a account.Account, n account.Notice) er
 
 // SendAgain implements account.AdminStore.
 func (s *Store) SendAgain(ctx context.Context, r account.Resending, now time.Time) (a account.Account, err error) {
-	e := entry(ctx, audit.AccountResend, now)
+	event, e := account.NewUID(now), entry(ctx, audit.AccountResend, now)
+	defer s.signalAdded()
 	found, err := s.Find(ctx, r.Tenant, r.User, now)
 	if err != nil {
 		return a, err
@@ -139,6 +152,9 @@ func (s *Store) SendAgain(ctx context.Context, r account.Resending, now time.Tim
 			err = s.replacePasswordLink(tx, a, r.SetPassword, now)
 		} else {
 			err = s.replaceActivationLink(tx, was, a, r.Activation, now)
+		}
+		if err == nil {
+			err = insertAccountNotifications(tx, event, a.UID[:], now, changesOf(was, a)...)
 		}
 		if err != nil {
 			return err

@@ -45,6 +45,7 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 				return nil, err
 			}
 		}
+		was := a
 		if err := tx.Lock(append(placeKeys(c.Allowances), addressKey(a))...); err != nil {
 			return nil, err
 		}
@@ -103,7 +104,8 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 				return nil, err
 			}
 		}
-		if err := insertAccountNotifications(tx, hook.AccountPassword, event, a.UID[:], now); err != nil {
+		changes := append(changesOf(was, a), hook.AccountPassword)
+		if err := insertAccountNotifications(tx, event, a.UID[:], now, changes...); err != nil {
 			return nil, err
 		}
 		if before == account.Leaving {

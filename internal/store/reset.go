@@ -236,7 +236,8 @@ func findResetLink(
 // NotMe implements account.ResetStore.
 func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
 	limits ...throttle.Allowance) (after account.Account, err error) {
-	e := entry(ctx, audit.PasswordNotMe, now)
+	event, e := account.NewUID(now), entry(ctx, audit.PasswordNotMe, now)
+	defer s.signalAdded()
 	// A bad link is refused by a read, without a write.
 	found, err := s.ofNotMeLink(ctx, tenant, token, now)
 	if err != nil {
@@ -323,6 +324,9 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 				return nil, err
 			}
 			subjects = []phonetables.Subject{phonetables.Account(a.UID)}
+		}
+		if err := insertAccountNotifications(tx, event, a.UID[:], now, changesOf(was, a)...); err != nil {
+			return nil, err
 		}
 		after = a
 		return subjects, e.of(a).undone(was, a, removed).add(tx)

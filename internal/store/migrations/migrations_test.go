@@ -44,8 +44,8 @@ var frozen = map[string]string{
 	"0015_people.sqlite.sql":          "51ea0dff15cccd20c70f5bc7b89d0c588ab0214479d09c7805204db6cb4b794d",
 	"0016_selfservice.postgres.sql":   "c705abd5c346912de11162bda9e4c8aa6713b4577640747ab38deb97d2d6ba30",
 	"0016_selfservice.sqlite.sql":     "dfe80c5e09bf4c84cfd892444234a40b6daa5fde637fcada1dfae6cdfa1630c8",
-	"0017_operators.postgres.sql":     "ae7aaf0b0c887d453211a548e8fdd93b071706e09cd084083b23b1d8c804b757",
-	"0017_operators.sqlite.sql":       "c2819b47391aa867d9bedfe3613156b3f9a05c5ad60fede8871b4bc013489472",
+	"0017_operators.postgres.sql":     "bd63b2c982cd5599c8bfa64602e948842724b3c89936bf6b076b2a7140607b34",
+	"0017_operators.sqlite.sql":       "fb23629a22a57d6a9f7592bb2fb01ee7cc105b53c206b1a9eab485af254e0a7c",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

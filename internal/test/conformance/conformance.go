@@ -2,8 +2,8 @@
 //
 // They are written in terms of the interfaces that the program uses: account.Store, outbox.Store,
 // tenant.Store, session.Store, sipserver.AdminStore, sipserver.Store, hook.Store, hook.Queue,
-// delivery.Store, delivery.KeyStore, delivery.OrphanStore, audit.CheckpointStore, operator.BulkStore and others
-// of that package. No test knows the engine, and a store that passes all tests can replace any other.
+// delivery.Store, delivery.KeyStore, delivery.OrphanStore, audit.CheckpointStore, stats.Store, operator.BulkStore
+// and others of that package. No test knows the engine, and a store that passes all tests can replace any other.
 //
 // Run and RunExport run the tests, each on an empty store. Linearizable checks the answers of a
 // store to concurrent calls. Every call takes the time as an argument, so no test waits.
@@ -48,6 +48,7 @@ type Store interface {
 	delivery.KeyStore
 	delivery.OrphanStore
 	audit.CheckpointStore
+	statsStore
 	operators.BulkStore
 	operators.DetailStore
 	operators.SignupsStore
@@ -82,6 +83,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Messages about wrong codes", wrongCodeTests}, {"A message about data", dataTests},
 		{"Changes of an account", dataChangeTests},
 		{"Pages of accounts", pageTests}, {"Bulk changes", bulkTests},
+		{"Counts", countTests}, {"Backlogs", backlogTests}, {"Events of accounts", eventTests},
 		{"Added accounts", addedTests}, {"Messages sent again", sentAgainTests},
 		{"Names and sessions by an operator", renameTests}, {"What an operator sees", detailTests},
 		{"Who can sign up", signupModeTests},

@@ -724,7 +724,7 @@ func checkPromise(f *crashfs.FS, tr *transcript) error {
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	err = errors.Join(flushErr, h.promise(tr, false))
+	err = errors.Join(flushErr, h.promise(tr, false), h.promiseCreated())
 	if err == nil {
 		err = h.use(tr)
 	}
