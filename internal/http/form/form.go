@@ -56,6 +56,10 @@ func Body(w http.ResponseWriter, r *http.Request, limit int64) (string, error) {
 		w.Header().Set("Connection", "close")
 		return "", errTooLong(limit)
 	}
+	// The reader tells net/http's own writer to close the connection, which another one would not know.
+	if inner, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
+		w = inner.Unwrap()
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
 		return "", errTooLong(limit)

@@ -5,17 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
+	"dialtone/internal/http/server"
 	"dialtone/internal/i18n"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
@@ -59,6 +63,8 @@ type Site struct {
 	cache      pageCache
 	brands     brandCache
 	table      map[string]route
+	requests   *server.Requests
+	questions  atomic.Int64
 	warnings   warnings
 }
 
@@ -78,8 +84,25 @@ func New(d Deps) (*Site, error) {
 	}
 	s := &Site{deps: d, assets: a, pages: p, negotiator: newNegotiator()}
 	s.table = s.routes()
+	s.requests = server.NewRequests(append(slices.Collect(maps.Keys(s.table)), staticRoute, brandRoute)...)
+	for path, rt := range s.table {
+		rt.number = s.requests.Route(path)
+		s.table[path] = rt
+	}
 	return s, nil
 }
+
+// The routes of files, in metrics.
+const (
+	staticRoute = staticRoot + "*"
+	brandRoute  = brandRoot + "*"
+)
+
+// Requests returns the measures of the requests.
+func (s *Site) Requests() *server.Requests { return s.requests }
+
+// Questions returns how many captcha questions were asked since the start.
+func (s *Site) Questions() int64 { return s.questions.Load() }
 
 // request is a request to a tenant.
 type request struct {
@@ -99,6 +122,8 @@ type route struct {
 	// api answers errors in JSON even to browsers, and may be called from the tenant's listed
 	// origins.
 	api bool
+	// number is that of the route in the measures.
+	number int
 }
 
 // routes returns every path of the site except the files below staticRoot and brandRoot.
@@ -218,7 +243,8 @@ func (rt route) methods() string {
 }
 
 // ServeHTTP answers a request.
-func (s *Site) ServeHTTP(w http.ResponseWriter, received *http.Request) {
+func (s *Site) ServeHTTP(writer http.ResponseWriter, received *http.Request) {
+	w := s.requests.Begin(writer)
 	r := &request{
 		Request: received,
 		from: account.Origin{
@@ -232,7 +258,8 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, received *http.Request) {
 		// request. What follows is not read as a request (RFC 9112 section 6.1).
 		w.Header().Set("Connection", "close")
 	}
-	var rt route
+	rt := route{number: s.requests.Route(server.OtherRoute)}
+	defer func() { s.requests.End(w, rt.number, r.Method) }() // also if a panic goes on to net/http
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked(w, r, rt, p)
@@ -261,9 +288,11 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
 	}
 	if strings.HasPrefix(r.URL.Path, staticRoot) {
+		rt.number = s.requests.Route(staticRoute)
 		return s.static(w, r)
 	}
 	if strings.HasPrefix(r.URL.Path, brandRoot) {
+		rt.number = s.requests.Route(brandRoute)
 		return s.brandFile(w, r)
 	}
 	found, ok := s.table[r.URL.Path]
