@@ -53,9 +53,12 @@ type server struct {
 	metrics       *prometheus.Registry
 	outages       outages
 	events        audit.Log
+	counts        *audit.Counts
 	lastChange    int64 // the ID of the last change of the audit trail that was logged
 	orphans       bool  // messages of deleted accounts may be in the directories
 	missing       missing
+
+	publicConnections, opsConnections httpserver.Connections
 
 	// These send messages. They are nil if no relay is configured.
 	queue *delivery.Queue
@@ -100,7 +103,8 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	if err != nil {
 		return nil, err
 	}
-	events := audit.Log{Logger: log}
+	s.counts = audit.NewCounts(s.isTenant)
+	events := audit.Log{Logger: log, Observers: []func(audit.Event){s.counts.Observe}}
 	s.events = events
 	s.outbox = outbox.New(outbox.Deps{
 		Store:     in.store,
@@ -256,5 +260,6 @@ func (s *server) limits() httpserver.Limits {
 		Connections:           s.HTTP.MaxConnections,
 		ConnectionsPerAddress: s.HTTP.MaxPerAddress,
 		TrustedProxies:        s.HTTP.TrustedProxies,
+		Counts:                &s.publicConnections,
 	}
 }

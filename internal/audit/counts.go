@@ -123,9 +123,14 @@ type Count struct {
 	N       int64
 }
 
-// Each calls each for every tenant, action and outcome that was counted, and for the success of every counted
-// action of the tenants that had any event or are in hosts, also where that is 0. The counts of tenants that were
-// removed are dropped.
+// basic and basicOutcomes are the counts that are there from the start, so that the first event shows as an increase.
+var (
+	basic         = []Action{Signup, Activate, Confirm, SignIn}
+	basicOutcomes = []string{OK, "rate_limited", "server_error"}
+)
+
+// Each calls each for every tenant, action and outcome that was counted. For the most important ones of the tenants
+// in hosts it does so, too, where the count is 0. The counts of tenants that were removed are dropped.
 func (c *Counts) Each(hosts []string, each func(Count)) {
 	for _, host := range hosts {
 		c.table(host)
@@ -134,7 +139,8 @@ func (c *Counts) Each(hosts []string, each func(Count)) {
 	for host, t := range *c.tenants.Load() {
 		for i, action := range counted {
 			for k, outcome := range outcomes {
-				if n := (*t)[i][k].Load(); n > 0 || k == 0 && host != "" {
+				n := (*t)[i][k].Load()
+				if n > 0 || host != "" && slices.Contains(basic, action) && slices.Contains(basicOutcomes, outcome) {
 					each(Count{host, action, outcome, n})
 				}
 			}

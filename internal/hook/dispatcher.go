@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dialtone/internal/account"
@@ -57,6 +58,16 @@ type Dispatcher struct {
 	mu      sync.Mutex
 	active  map[ID]bool // hooks that are being worked on
 	failing map[ID]bool // hooks whose last attempt failed
+
+	attempts struct{ delivered, deferred, abandoned atomic.Int64 }
+}
+
+// Counts are the outcomes of attempts to deliver notifications since the start.
+type Counts struct{ Delivered, Deferred, Abandoned int64 }
+
+// Counts returns them. It may be called at any time.
+func (d *Dispatcher) Counts() Counts {
+	return Counts{d.attempts.delivered.Load(), d.attempts.deferred.Load(), d.attempts.abandoned.Load()}
 }
 
 // Deps are the dependencies of a Dispatcher. All but Forget are required.
@@ -275,12 +286,16 @@ func (d *Dispatcher) logResults(ctx context.Context, h Hook, results []Result) {
 		switch done := r.RetryAt.IsZero(); {
 		case r.Failure != "":
 			failure = r.Failure
-			if done {
+			if !done {
+				d.attempts.deferred.Add(1)
+			} else {
+				d.attempts.abandoned.Add(1)
 				d.deps.Log.ErrorContext(ctx, "hook notification abandoned", "hook", h.Name,
 					"type", r.Type, "tenant", r.Host, "user", r.User, "since", r.At, "err", r.Failure)
 			}
 		case done:
 			delivered = true
+			d.attempts.delivered.Add(1)
 		}
 	}
 	if (failure == "" && !delivered) || ctx.Err() != nil {

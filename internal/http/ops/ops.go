@@ -46,8 +46,9 @@ type Check struct {
 const (
 	// cacheTime is how long the results of the checks are used.
 	cacheTime = time.Second
-	// probeTimeout is how long a check or a metric may take.
+	// probeTimeout is how long a check or a scrape may take, and readTimeout how long the values of a metric.
 	probeTimeout = 3 * time.Second
+	readTimeout  = 2 * time.Second
 )
 
 // Site is the handler of the listener.
