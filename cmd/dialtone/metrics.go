@@ -90,7 +90,8 @@ func (s *server) decisionMetrics() prometheus.Collector {
 			Counter: true, Labels: outcome,
 		},
 		{
-			Name: "dialtone_confirmations_total", Help: "Confirmations by link and password since the start, by outcome.",
+			Name:    "dialtone_confirmations_total",
+			Help:    "Confirmations by link and password since the start, by outcome.",
 			Counter: true, Labels: outcome,
 		},
 		{Name: "dialtone_signins_total", Help: "Sign-ins since the start, by outcome.", Counter: true, Labels: outcome},

@@ -188,7 +188,8 @@ func TestLimits(t *testing.T) {
 		want   bool
 	}{
 		{"within the limits", Limits{4, 2, nil, nil}, []string{"192.0.2.1", "192.0.2.2"}, "192.0.2.1", true},
-		{"not over the limit of an address", Limits{9, 2, nil, nil}, []string{"192.0.2.1", "192.0.2.1"}, "192.0.2.1", false},
+		{"not over the limit of an address", Limits{9, 2, nil, nil},
+			[]string{"192.0.2.1", "192.0.2.1"}, "192.0.2.1", false},
 		{"from another address", Limits{9, 2, nil, nil}, []string{"192.0.2.1", "192.0.2.1"}, "192.0.2.2", true},
 		{"not as IPv4-mapped IPv6", Limits{9, 2, nil, nil},
 			[]string{"192.0.2.1", "192.0.2.1"}, "::ffff:192.0.2.1", false},
