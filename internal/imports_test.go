@@ -25,7 +25,7 @@ import (
 //  6. Only cmd and bench import packages of several groups. Nothing imports cmd or bench.
 var (
 	vocabulary = []string{
-		"digest", "fault", "i18n", "metric", "outage", "recorder", "redact", "secret", "totp", "weakpass",
+		"digest", "fault", "i18n", "metric", "outage", "recorder", "redact", "secret", "totp", "trace", "weakpass",
 	}
 
 	domain = []string{

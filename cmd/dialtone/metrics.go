@@ -37,6 +37,9 @@ func (s *server) registerMetrics(lookups *lookup.Handler) {
 		connectionMetrics(map[string]*httpserver.Connections{
 			"public": &s.publicConnections, "ops": &s.opsConnections,
 		}))
+	if s.exporter != nil {
+		s.metrics.MustRegister(s.traceMetrics())
+	}
 	if s.queue != nil {
 		s.metrics.MustRegister(s.relayMetrics())
 	}

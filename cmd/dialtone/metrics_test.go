@@ -119,7 +119,7 @@ func TestDocumentedMetrics(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	lite := start(t, launch{
 		data:  data,
-		flags: []string{"--dev", "--mail-relay=smtp://" + process.Address(t)},
+		flags: []string{"--dev", "--mail-relay=smtp://" + process.Address(t), "--trace-endpoint=http://127.0.0.1:1"},
 	})
 	exercise(t, lite)
 	addHook(t, data)

@@ -90,6 +90,7 @@ func (s *server) openRelay(node string) error {
 		Relay:       r,
 		Signer:      dkim.NewSigner(dkim.NewKeys(s.store, s.seal), time.Now),
 		Node:        node,
+		Tracer:      s.tracer,
 		Connections: s.Mail.RelayConnections,
 		Log:         s.log,
 		Now:         time.Now,

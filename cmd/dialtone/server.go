@@ -21,6 +21,7 @@ import (
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
+	"dialtone/internal/otlp"
 	"dialtone/internal/outbox"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret/keyfile"
@@ -28,6 +29,7 @@ import (
 	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
+	"dialtone/internal/trace"
 	"dialtone/internal/turn"
 )
 
@@ -54,6 +56,8 @@ type server struct {
 	outages       outages
 	events        audit.Log
 	counts        *audit.Counts
+	tracer        *trace.Tracer // nil for no traces, and so is exporter
+	exporter      *otlp.Exporter
 	lastChange    int64 // the ID of the last change of the audit trail that was logged
 	orphans       bool  // messages of deleted accounts may be in the directories
 	missing       missing
@@ -95,6 +99,9 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	}
 	if !in.shared() {
 		node = ""
+	}
+	if err := s.openTracer(node); err != nil {
+		return nil, err
 	}
 	if err := s.openRelay(node); err != nil {
 		return nil, err
@@ -152,6 +159,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Queue:      in.store,
 		Transports: transports(httpclient.New()),
 		Forget:     s.registry.Forget,
+		Tracer:     s.tracer,
 		SealRing:   in.seal,
 		Log:        log,
 		Now:        time.Now,
@@ -224,6 +232,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 			Audit:    events,
 			Now:      time.Now,
 		}),
+		Tracer:         s.tracer,
 		ChangeDays:     s.Log.AuditDays,
 		TrustedProxies: s.HTTP.TrustedProxies,
 		Log:            s.log,

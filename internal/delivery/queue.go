@@ -14,6 +14,7 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/outage"
+	"dialtone/internal/trace"
 )
 
 // Queue sends the messages that are due. Its methods other than Run may be called at any time.
@@ -25,7 +26,7 @@ type Queue struct {
 	reading *outage.Log
 }
 
-// Deps are the dependencies of a Queue. All fields but Signer and Node are required.
+// Deps are the dependencies of a Queue. All fields but Signer, Node and Tracer are required.
 type Deps struct {
 	Store  Store
 	Files  Files
@@ -35,8 +36,10 @@ type Deps struct {
 	Node string
 	// Connections is how many messages are sent at a time.
 	Connections int
-	Log         *slog.Logger
-	Now         func() time.Time
+	// Tracer is nil for no traces.
+	Tracer *trace.Tracer
+	Log    *slog.Logger
+	Now    func() time.Time
 }
 
 // NewQueue returns a Queue.
@@ -235,7 +238,10 @@ func (q *Queue) try(ctx context.Context, d Delivery) attempt {
 		return a
 	}
 	a.Attempts++
-	answer, err := q.send(ctx, d)
+	sending, span := q.deps.Tracer.Begin(ctx, "message.send", trace.Client, trace.Parent{})
+	answer, err := q.send(sending, d)
+	span.SetInt("dialtone.attempt", int64(a.Attempts))
+	span.Finish(err != nil)
 	switch {
 	case err == nil:
 		a.State, a.Due, a.Answer = Sent, time.Time{}, oneLine(answer)

@@ -13,6 +13,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/outage"
 	"dialtone/internal/secret"
+	"dialtone/internal/trace"
 )
 
 // Transport calls phone servers by one protocol. Its errors never contain the secret.
@@ -70,7 +71,7 @@ func (d *Dispatcher) Counts() Counts {
 	return Counts{d.attempts.delivered.Load(), d.attempts.deferred.Load(), d.attempts.abandoned.Load()}
 }
 
-// Deps are the dependencies of a Dispatcher. All but Forget are required.
+// Deps are the dependencies of a Dispatcher. All but Forget and Tracer are required.
 type Deps struct {
 	Queue      Queue
 	Transports map[Kind]Transport
@@ -79,8 +80,10 @@ type Deps struct {
 	// phone server may look the account up during the call.
 	Forget   func(uid account.UID)
 	SealRing *secret.Ring
-	Log      *slog.Logger
-	Now      func() time.Time
+	// Tracer is nil for no traces.
+	Tracer *trace.Tracer
+	Log    *slog.Logger
+	Now    func() time.Time
 }
 
 // NewDispatcher returns a Dispatcher.
@@ -181,7 +184,14 @@ func (d *Dispatcher) sender(ctx context.Context, h Hook) func(Notification) erro
 		}
 		ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 		defer cancel()
-		return transport.Send(ctx, h, s, n)
+		ctx, span := d.deps.Tracer.Begin(ctx, "notification.send", trace.Client, trace.Parent{})
+		err := transport.Send(ctx, h, s, n)
+		span.Set("dialtone.hook", h.Name)
+		span.Set("dialtone.notification", string(n.Type))
+		span.SetInt("dialtone.attempt", int64(n.Attempts))
+		span.Set("dialtone.tenant", n.Host)
+		span.Finish(err != nil)
+		return err
 	}
 }
 

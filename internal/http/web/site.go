@@ -25,6 +25,7 @@ import (
 	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
+	"dialtone/internal/trace"
 	"dialtone/internal/turn"
 )
 
@@ -52,6 +53,8 @@ type Deps struct {
 	SecurityTxt func() ([]byte, error)
 	// DevMail returns the messages of a development server, and is nil otherwise.
 	DevMail func() ([]DevMessage, error)
+	// Tracer is nil for no traces.
+	Tracer *trace.Tracer
 }
 
 // Site is an http.Handler for the public site.
@@ -245,6 +248,10 @@ func (rt route) methods() string {
 // ServeHTTP answers a request.
 func (s *Site) ServeHTTP(writer http.ResponseWriter, received *http.Request) {
 	w := s.requests.Begin(writer)
+	span := (*trace.Span)(nil)
+	if s.deps.Tracer != nil {
+		received, span = s.traced(received)
+	}
 	r := &request{
 		Request: received,
 		from: account.Origin{
@@ -259,7 +266,12 @@ func (s *Site) ServeHTTP(writer http.ResponseWriter, received *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	rt := route{number: s.requests.Route(server.OtherRoute)}
-	defer func() { s.requests.End(w, rt.number, r.Method) }() // also if a panic goes on to net/http
+	defer func() { // also if a panic goes on to net/http
+		if span != nil {
+			s.finish(span, r, rt, w.Status())
+		}
+		s.requests.End(w, rt.number, r.Method)
+	}()
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked(w, r, rt, p)
