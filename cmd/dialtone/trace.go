@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -51,7 +50,8 @@ func readHeader(file string) (name, value string, err error) {
 	name, value, ok := strings.Cut(strings.TrimSpace(string(text)), ":")
 	value = strings.TrimSpace(value)
 	if !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) || value == "" {
-		return "", "", errors.New(`trace.header_file: the file does not have one line such as "Authorization: Bearer TOKEN"`)
+		return "", "", fmt.Errorf("trace.header_file: %s does not have one line such as "+
+			`"Authorization: Bearer TOKEN"`, file)
 	}
 	return name, value, nil
 }

@@ -124,7 +124,8 @@ func TestTraces(t *testing.T) {
 			for _, from := range []string{trusted, stranger} {
 				v := newVisitor(p.address, from)
 				v.http.Transport = withHeaders{
-					v.http.Transport.(*http.Transport), []string{"Traceparent", "00-" + proxyTrace + "-" + proxySpan + "-01"},
+					v.http.Transport.(*http.Transport),
+					[]string{"Traceparent", "00-" + proxyTrace + "-" + proxySpan + "-01"},
 				}
 				if a, err := v.signup("visitor" + strings.ReplaceAll(from, ".", "x")); err != nil || !a.OK {
 					t.Fatal(a, err)
@@ -145,8 +146,10 @@ func TestTraces(t *testing.T) {
 
 			signup, ok := c.find("/signup.ashx", func(s tracedSpan) bool { return s.TraceID == proxyTrace })
 			if !ok || signup.ParentSpanID != proxySpan || signup.Kind != 2 ||
-				signup.attribute("http.response.status_code") != "200" || signup.attribute("http.route") != "/signup.ashx" ||
-				signup.attribute("dialtone.tenant") != "localhost" || signup.attribute("http.request.method") != "POST" {
+				signup.attribute("http.response.status_code") != "200" ||
+				signup.attribute("http.route") != "/signup.ashx" ||
+				signup.attribute("dialtone.tenant") != "localhost" ||
+				signup.attribute("http.request.method") != "POST" {
 				t.Errorf("the sign-up behind the proxy: %v, %+v", ok, signup)
 			}
 			own, ok := c.find("/signup.ashx", func(s tracedSpan) bool { return s.TraceID != proxyTrace })
@@ -186,7 +189,8 @@ func TestCollectorThatHangs(t *testing.T) {
 		"--trace-endpoint=" + c.URL, "--trace-sample=1",
 	}})
 	send(t, p.address, 6000, func(int) string { return "GET /captcha.ashx HTTP/1.1\r\nHost: localhost\r\n\r\n" })
-	if n, ok := sample(p.scrape(t)["dialtone_trace_spans_total"], map[string]string{"outcome": "dropped"}); !ok || n < 1000 {
+	dropped := map[string]string{"outcome": "dropped"}
+	if n, ok := sample(p.scrape(t)["dialtone_trace_spans_total"], dropped); !ok || n < 1000 {
 		t.Errorf("%v spans were dropped", n)
 	}
 	p.mustStop(t)
