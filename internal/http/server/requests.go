@@ -52,8 +52,11 @@ func (q *Requests) Route(name string) int {
 type Recorder struct {
 	http.ResponseWriter
 	status int
-	start  time.Time
+	start  time.Duration // since epoch
 }
+
+// epoch is a moment to count from: only the monotonic clock has to be read then, which takes half of the time.
+var epoch = time.Now()
 
 // WriteHeader implements http.ResponseWriter.
 func (r *Recorder) WriteHeader(status int) {
@@ -83,7 +86,7 @@ var recorders = sync.Pool{New: func() any { return new(Recorder) }}
 func (q *Requests) Begin(w http.ResponseWriter) *Recorder {
 	q.inFlight.Add(1)
 	r := recorders.Get().(*Recorder)
-	*r = Recorder{ResponseWriter: w, start: time.Now()}
+	*r = Recorder{ResponseWriter: w, start: time.Since(epoch)}
 	return r
 }
 
@@ -95,7 +98,7 @@ func (q *Requests) End(r *Recorder, route int, method string) {
 	recorders.Put(r)
 }
 
-func (q *Requests) observe(route int, method string, status int, start time.Time) {
+func (q *Requests) observe(route int, method string, status int, start time.Duration) {
 	m, s := 2, 3
 	switch method {
 	case http.MethodGet, http.MethodHead:
@@ -112,7 +115,7 @@ func (q *Requests) observe(route int, method string, status int, start time.Time
 		at.CompareAndSwap(nil, metric.NewHistogram(metric.Latencies))
 		h = at.Load()
 	}
-	h.Since(start)
+	h.Observe((time.Since(epoch) - start).Seconds())
 }
 
 // InFlight returns how many requests have begun and not ended.
