@@ -63,7 +63,7 @@ var dataTables = map[string]struct{ in, out, row string }{
 	"audit": {
 		in: "account username at action outcome before after reason actor_kind",
 		// These name operators, except for the subject, which is empty in a change of an account.
-		out: "id event tenant subject actor actor_id sudo_user",
+		out: "id event tenant subject actor actor_id sudo_user net request",
 		row: `(event, at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor,
 				actor_id, sudo_user, reason)
 			VALUES (x'09', 1, 'marker action', 'marker outcome', 'phone.test', lower(hex($1)), 'ann', '',
