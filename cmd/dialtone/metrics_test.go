@@ -215,7 +215,7 @@ func TestLabelsAfterHostileRequests(t *testing.T) {
 		"method": {"read", "write", "other"}, "status": {"2xx", "3xx", "4xx", "5xx"}, "site": {"public", "lookup"},
 		"listener": {"public", "ops"}, "why": {"refused", "displaced"}, "cached": {"true", "false"},
 		"format": {"credential", "freeswitch", "asterisk"}, "directory": {"data", "pickup"},
-		"check": {"store", "export", "keys", "pickup"},
+		"check": {"store", "export", "keys", "pickup", "hooks", "clock", "relay", "data disk", "pickup disk"},
 	}
 	allowed["outcome"] = append(allowed["outcome"],
 		"found", "not_found", "refused", "limited", "invalid", "unavailable", "error",
