@@ -142,6 +142,17 @@ func TestTraces(t *testing.T) {
 				}
 				return nil
 			})
+			for name, labels := range map[string]map[string]string{
+				"dialtone_hook_attempts_total": {"outcome": "delivered"},
+				"dialtone_mail_tries_total":    {"outcome": "sent"},
+			} {
+				eventually(t, func() error {
+					if n, _ := sample(p.scrape(t)[name], labels); n < 1 {
+						return fmt.Errorf("%s is %v", name, n)
+					}
+					return nil
+				})
+			}
 			p.mustStop(t)
 
 			signup, ok := c.find("/signup.ashx", func(s tracedSpan) bool { return s.TraceID == proxyTrace })

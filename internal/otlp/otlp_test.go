@@ -21,12 +21,13 @@ import (
 // collector is a receiver of OTLP over HTTP.
 type collector struct {
 	*httptest.Server
-	mu       sync.Mutex
-	status   int
-	spans    []span
-	requests int
-	header   http.Header
-	resource []attribute
+	mu        sync.Mutex
+	status    int
+	elsewhere string // where redirects lead
+	spans     []span
+	requests  int
+	header    http.Header
+	resource  []attribute
 }
 
 func newCollector(t *testing.T) *collector {
@@ -36,6 +37,7 @@ func newCollector(t *testing.T) *collector {
 		defer c.mu.Unlock()
 		c.requests++
 		if c.status != http.StatusOK {
+			w.Header().Set("Location", c.elsewhere)
 			w.WriteHeader(c.status)
 			return
 		}
@@ -139,6 +141,11 @@ func TestRetry(t *testing.T) {
 // What the collector refuses is dropped at once.
 func TestRefused(t *testing.T) {
 	c := newCollector(t)
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("a redirect was followed")
+	}))
+	defer elsewhere.Close()
+	c.elsewhere = elsewhere.URL
 	for _, status := range []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusFound} {
 		c.set(status)
 		e, err := New(Config{Endpoint: c.URL, Log: slog.New(slog.DiscardHandler), Now: time.Now})
