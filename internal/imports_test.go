@@ -30,7 +30,7 @@ var (
 
 	domain = []string{
 		"account", "audit", "captcha", "delivery", "export", "hook", "mailmsg", "operator", "outbox",
-		"passkey", "provision", "session", "sipserver", "tenant", "throttle", "turn",
+		"passkey", "provision", "session", "sipserver", "stats", "tenant", "throttle", "turn",
 	}
 
 	// shared are adapters that all others may use.

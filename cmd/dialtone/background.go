@@ -25,7 +25,7 @@ const (
 )
 
 // outages log the failures of the background tasks.
-type outages struct{ refresh, keys, heartbeat, flush, forgotten, sweep, export, trail *outage.Log }
+type outages struct{ refresh, keys, heartbeat, flush, forgotten, sweep, export, trail, counts *outage.Log }
 
 func newOutages(log *slog.Logger) outages {
 	of := func(failed, recovered string) *outage.Log { return outage.New(log, failed, recovered, time.Now) }
@@ -39,6 +39,7 @@ func newOutages(log *slog.Logger) outages {
 		sweep:     of("sweep failed", "sweep works again"),
 		export:    of("export update failed", "export update works again"),
 		trail:     of("audit trail not read", "audit trail read again"),
+		counts:    of("counts not written", "counts written again"),
 	}
 }
 
@@ -52,9 +53,11 @@ func (s *server) tasks() []func(context.Context) {
 		every(sweepInterval, s.sweep),
 		every(flushInterval, s.catchUpExport),
 		s.followTrail,
+		s.writeCounts,
 		s.dispatcher.Run,
 		s.authenticator.Run,
 		s.registry.Run,
+		s.health.Run,
 	}
 	if len(s.Export.Htdigest) > 0 {
 		tasks = append(tasks, every(refreshInterval, s.newHtdigestFollower().Update))
@@ -180,7 +183,7 @@ func (s *server) serveForgotten(ctx context.Context) {
 func (s *server) sweep(ctx context.Context) {
 	err := s.accounts.Sweep(ctx)
 	if err == nil { // otherwise the clock may be wrong
-		err = errors.Join(s.eraseOverdue(ctx), s.removeOldChanges(ctx))
+		err = errors.Join(s.eraseOverdue(ctx), s.removeOldChanges(ctx), s.daily.Sweep(ctx))
 	}
 	s.outages.sweep.Report(ctx, err, "retry_in", sweepInterval.String())
 }
@@ -205,6 +208,16 @@ func (s *server) removeOldChanges(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// writeCounts writes what was counted, about once a second.
+func (s *server) writeCounts(ctx context.Context) {
+	write := func(ctx context.Context) {
+		ctx = context.WithoutCancel(ctx)
+		s.outages.counts.Report(ctx, s.daily.Flush(ctx), "retry_in", flushInterval.String())
+	}
+	every(flushInterval, write)(ctx)
+	write(ctx) // the counts of the last second
 }
 
 // startTrail finds the last change of the audit trail, and whether accounts were deleted while this

@@ -17,6 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"dialtone/internal/config"
+	"dialtone/internal/hook"
 )
 
 // commands returns all commands by name, without the subcommands that only group others.
@@ -72,6 +73,7 @@ func TestHelpNamesKeys(t *testing.T) {
 			switch {
 			case slices.Contains(keys, word):
 				named++
+			case slices.Contains(hook.Events, hook.EventType(word)):
 			case slices.Contains([]string{".key", ".min", ".txt"}, filepath.Ext(word)): // files
 			default:
 				t.Errorf("the help of %s names %s, which is not a key of the configuration", where, word)
@@ -125,10 +127,11 @@ var jsonMembers = map[string]string{
 		"mail_from origins privacy_url product support terms_url welcome " +
 		"public_url realm reply_to require_factor reserved signups_per_hour sip_server sip_transport sip_websocket " +
 		"turn_seconds turn_uris",
+	"stats":                   "days frozen funnel hook_backlogs mail signups tenant total",
 	"tenant reserved":         "[built_in name",
 	"directory token list":    "[created name tenants",
 	"directory export status": "blocked domains enabled entries group missing places whole",
-	"directory hook list": "[all_tenants created error failed given_up kind name oldest plain_http tenants " +
+	"directory hook list": "[all_tenants created error events failed given_up kind name oldest plain_http tenants " +
 		"url waiting",
 	"mail list": "[" + messageMembers, "mail show": messageMembers + " header",
 	"mail retry": messageMembers + " header", "mail discard": messageMembers + " header",

@@ -31,12 +31,27 @@ type hookAdd struct {
 	Tenant    []string `placeholder:"HOST" help:"Only changes of this tenant. Can be repeated (all tenants)."`
 	Bearer    string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's bearer token; - for stdin."`
 	Basic     string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's user:password; - for stdin."`
+	Events    []string `placeholder:"EVENT" help:"Only these events, and more than phone servers need; all for all."`
 	PlainHTTP bool     `name:"plain-http" help:"Allow http to addresses that are not private."`
 }
 
 // Help is what "dialtone directory hook add --help" adds.
 func (hookAdd) Help() string {
-	return "The secret of a webhook is made by the command and printed once."
+	return "The secret of a webhook is made by the command and printed once. Without --events, it is notified of the " +
+		"changes that phone servers need. The events are: " + hook.JoinEvents(hook.Events, ", ") + "."
+}
+
+// events returns the events that were given, each once.
+func (c *hookAdd) events() (list []hook.EventType) {
+	if slices.Contains(c.Events, "all") {
+		return hook.Events
+	}
+	for _, e := range c.Events {
+		if e := hook.EventType(e); !slices.Contains(list, e) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 func (c *hookAdd) Run(p *program) error {
@@ -50,6 +65,7 @@ func (c *hookAdd) Run(p *program) error {
 		URL:        c.Kamailio,
 		PlainHTTP:  c.PlainHTTP,
 		AllTenants: c.Tenant == nil,
+		Events:     c.events(),
 		// The precision of the store.
 		Created: time.Now().UTC().Truncate(time.Microsecond),
 	}
@@ -206,18 +222,20 @@ type hookList struct {
 
 // hookView is a hook as commands print it, without its secret.
 type hookView struct {
-	Name        string     `json:"name"`
-	Kind        hook.Kind  `json:"kind"`
-	URL         string     `json:"url"`
-	PlainHTTP   bool       `json:"plain_http"`
-	AllTenants  bool       `json:"all_tenants"`
-	Tenants     []string   `json:"tenants"`
-	Created     time.Time  `json:"created"`
-	Waiting     int64      `json:"waiting"`
-	Oldest      *time.Time `json:"oldest"`
-	GivenUp     int64      `json:"given_up"`
-	LastFailure *time.Time `json:"failed"`
-	LastError   string     `json:"error"`
+	Name       string    `json:"name"`
+	Kind       hook.Kind `json:"kind"`
+	URL        string    `json:"url"`
+	PlainHTTP  bool      `json:"plain_http"`
+	AllTenants bool      `json:"all_tenants"`
+	Tenants    []string  `json:"tenants"`
+	// Events is empty for those that phone servers need.
+	Events      []hook.EventType `json:"events"`
+	Created     time.Time        `json:"created"`
+	Waiting     int64            `json:"waiting"`
+	Oldest      *time.Time       `json:"oldest"`
+	GivenUp     int64            `json:"given_up"`
+	LastFailure *time.Time       `json:"failed"`
+	LastError   string           `json:"error"`
 }
 
 func (c *hookList) Run(p *program) error {
@@ -230,7 +248,7 @@ func (c *hookList) Run(p *program) error {
 			return indented(p.stdout, list)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "NAME\tKIND\tTENANTS\tWAITING\tOLDEST\tGIVEN UP\tLAST ERROR\tURL")
+		fmt.Fprintln(out, "NAME\tKIND\tTENANTS\tWAITING\tOLDEST\tGIVEN UP\tLAST ERROR\tEVENTS\tURL")
 		for _, h := range list {
 			tenants := strings.Join(h.Tenants, ",")
 			if h.AllTenants {
@@ -245,8 +263,12 @@ func (c *hookList) Run(p *program) error {
 			if h.LastFailure != nil {
 				failure = h.LastFailure.Format(time.RFC3339) + " " + h.LastError
 			}
-			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s\n",
-				h.Name, h.Kind, tenants, h.Waiting, oldest, h.GivenUp, printable(failure), h.URL)
+			events := "phone servers"
+			if len(h.Events) > 0 {
+				events = hook.JoinEvents(h.Events, ",")
+			}
+			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\n",
+				h.Name, h.Kind, tenants, h.Waiting, oldest, h.GivenUp, printable(failure), events, h.URL)
 		}
 		return out.Flush()
 	})
@@ -281,6 +303,7 @@ func (in *installation) listHooks(ctx context.Context) ([]hookView, error) {
 			PlainHTTP:  h.PlainHTTP,
 			AllTenants: h.AllTenants,
 			Tenants:    hostsOf(tenants, h.Tenants),
+			Events:     append([]hook.EventType{}, h.Events...),
 			Created:    h.Created,
 			Waiting:    h.Waiting,
 			GivenUp:    h.GivenUp,

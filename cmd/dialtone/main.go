@@ -50,6 +50,7 @@ type commandLine struct {
 	Help      helpCommand      `cmd:"" group:"Run" help:"Show the help of a command."`
 	Account   accountCommand   `cmd:"" group:"Accounts" help:"Manage accounts."`
 	Audit     auditCommand     `cmd:"" group:"Accounts" help:"List what operators changed."`
+	Stats     statsCommand     `cmd:"" group:"Accounts" help:"Show what happened by day, and backlogs."`
 	Provision provisionCommand `cmd:"" group:"Accounts" help:"Print the phone settings of an account."`
 	Tenant    tenantCommand    `cmd:"" group:"Tenants" help:"Manage tenants."`
 	Directory directoryCommand `cmd:"" group:"Phone servers" help:"Manage look-up tokens, exported tables, and hooks."`

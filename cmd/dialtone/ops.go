@@ -16,7 +16,6 @@ import (
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/http/ops"
 	httpserver "dialtone/internal/http/server"
-	"dialtone/internal/outage"
 )
 
 // opsListener listens for monitoring and for phone servers. If the default address is in use, it
@@ -34,22 +33,6 @@ func (s *server) opsListener() (net.Listener, error) {
 	return l, nil
 }
 
-// readiness returns a check of /readyz that also logs when it begins to fail, and when it succeeds
-// again.
-func (s *server) readiness(name string, probe func(context.Context) error) ops.Check {
-	changes := outage.New(s.log, "not ready", "ready again", time.Now)
-	return ops.Check{Name: name, Probe: func(ctx context.Context) error {
-		err := probe(ctx)
-		failure := err
-		if _, ok := errors.AsType[ops.Warning](err); ok {
-			failure = nil
-		}
-		// A probe that ended because it took too long has failed, too.
-		changes.Report(context.WithoutCancel(ctx), failure, "check", name)
-		return err
-	}}
-}
-
 // defaultOf returns the default of a key of the configuration.
 func defaultOf(key string) string {
 	for _, k := range config.Keys() {
@@ -62,12 +45,7 @@ func defaultOf(key string) string {
 
 // serveOps returns a function that serves a listener until its ctx is done.
 func (s *server) serveOps(l net.Listener) func(context.Context) {
-	site := ops.New([]ops.Check{
-		s.readiness("store", s.store.Ready),
-		s.readiness("export", s.exportReady),
-		s.readiness("keys", s.keysReady),
-		s.readiness("pickup", func(context.Context) error { return s.pickup.Ready() }),
-	}, s.metrics, time.Now)
+	site := s.health
 	lookups := lookup.New(lookup.Deps{Registry: s.registry, Log: s.log, Now: time.Now})
 	s.registerMetrics(lookups)
 	s.metrics.MustRegister(site.Checks())

@@ -72,10 +72,13 @@ func TestOutageOfDatabaseIsLoggedOnce(t *testing.T) {
 
 	eventually("ready", ready(200))
 	allow(false)
+	// Nobody asks /readyz until then.
+	eventuallyLogged(t, p, `"msg":"not ready","check":"store"`, 1)
 	eventually("not ready", ready(503))
 	// A heartbeat comes every ten seconds, and thirty refreshes in the same time.
 	eventually("a heartbeat has failed", func() bool { return logged("heartbeat failed") > 0 })
 	allow(true)
+	eventuallyLogged(t, p, `"msg":"ready again","check":"store"`, 1)
 	eventually("ready again", ready(200))
 	eventually("the end is logged", func() bool {
 		return logged(refresh+"works again") > 0 && logged("heartbeat works again") > 0

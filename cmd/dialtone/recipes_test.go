@@ -340,6 +340,7 @@ func TestRecipes(t *testing.T) {
 		if err != nil || !regexp.MustCompile(`^static-auth-secret=\S{20,}\n$`).Match(turn) {
 			s.Errorf("turnserver.conf: %q, %v", turn, err)
 		}
+		s.run("docs/operating.md", "dialtone stats")
 		s.run("docs/operating.md", "dialtone tenant reserved")
 		if out := s.dialtone("tenant reserved phone.example.org"); !strings.Contains(out, "canteen ") ||
 			strings.Contains(out, "workshop ") {

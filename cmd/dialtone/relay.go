@@ -92,6 +92,7 @@ func (s *server) openRelay(node string) error {
 		Node:        node,
 		Tracer:      s.tracer,
 		Connections: s.Mail.RelayConnections,
+		Counts:      s.daily,
 		Log:         s.log,
 		Now:         time.Now,
 	})

@@ -27,6 +27,7 @@ import (
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
+	"dialtone/internal/stats"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 	"dialtone/internal/trace"
@@ -58,6 +59,8 @@ type server struct {
 	counts        *audit.Counts
 	tracer        *trace.Tracer // nil for no traces, and so is exporter
 	exporter      *otlp.Exporter
+	daily         *stats.Counter
+	health        *ops.Site
 	lastChange    int64 // the ID of the last change of the audit trail that was logged
 	orphans       bool  // messages of deleted accounts may be in the directories
 	missing       missing
@@ -81,6 +84,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		outages:      newOutages(log),
 		nameTaken:    make(chan struct{}),
 	}
+	s.daily = stats.NewCounter(in.store, s.tenants.ByHost, time.Now)
 	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
 		return nil, err
 	}
@@ -111,7 +115,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		return nil, err
 	}
 	s.counts = audit.NewCounts(s.isTenant)
-	events := audit.Log{Logger: log, Observers: []func(audit.Event){s.counts.Observe}}
+	events := audit.Log{Logger: log, Observers: []func(audit.Event){s.counts.Observe, s.daily.Observe}}
 	s.events = events
 	s.outbox = outbox.New(outbox.Deps{
 		Store:     in.store,
@@ -145,6 +149,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Accounts: s.accounts,
 		SealRing: in.seal,
 		Audit:    events,
+		Counts:   s.daily,
 		Log:      log,
 		Now:      time.Now,
 		NoCache:  in.shared(),
@@ -169,6 +174,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 			return nil, fmt.Errorf("http.security_txt: %w", err)
 		}
 	}
+	s.health = s.newHealth()
 	s.authenticator = s.newAuthenticator(events)
 	s.site, err = web.New(s.webDeps(events))
 	return s, err
@@ -212,6 +218,7 @@ func (s *server) newAuthenticator(events audit.Log) *session.Authenticator {
 		Nodes:      s.shared(),
 		Notices:    s.accounts,
 		Audit:      events,
+		Counts:     s.daily,
 		Log:        s.log,
 		Now:        time.Now,
 	})

@@ -53,6 +53,8 @@ type tenantOptions struct {
 	SignupsPerHour *int      `name:"signups-per-hour" placeholder:"N" help:"Limit for the tenant; 0 for none (0)."`
 	Activation     *string   `placeholder:"MODE" help:"link, or confirm for link and password (link)."`
 	RequireFactor  *string   `name:"require-second-factor" placeholder:"WHO" help:"admin or none (none)."`
+	Signups        *string   `placeholder:"MODE" help:"open, or closed if nobody can sign up (open)."`
+	SignupsNote    *string   `name:"signups-note" placeholder:"TEXT" help:"What visitors read while closed (none)."`
 }
 
 // Help is what --help adds for the commands that have these options.
@@ -104,6 +106,10 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	if o.RequireFactor != nil {
 		t.RequireFactor = tenant.RequireFactor(*o.RequireFactor)
 	}
+	if o.Signups != nil {
+		t.Signups = tenant.Signups(*o.Signups)
+	}
+	set(&t.SignupsNote, o.SignupsNote)
 	if _, err := account.NewReserved(t.Reserved); err != nil {
 		return t, fault.Field("reserve", "%v", err)
 	}
@@ -322,6 +328,8 @@ type settingsView struct {
 	SignupsPerHour int                  `json:"signups_per_hour"`
 	Activation     tenant.Activation    `json:"activation"`
 	RequireFactor  tenant.RequireFactor `json:"require_factor"`
+	Signups        tenant.Signups       `json:"signups"`
+	SignupsNote    string               `json:"signups_note"`
 }
 
 func viewSettings(s tenant.Settings) settingsView {

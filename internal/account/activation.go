@@ -3,10 +3,12 @@ package account
 import (
 	"context"
 	"errors"
+	"time"
 
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
+	"dialtone/internal/stats"
 	"dialtone/internal/tenant"
 )
 
@@ -49,19 +51,23 @@ var ErrLink = fault.Field("token", "this is not the link of that account, or a n
 func (s *Service) Confirm(
 	ctx context.Context, t *tenant.Tenant, a Account, text string, from Origin,
 ) (Account, error) {
-	err := error(ErrLink)
+	err, detail := error(ErrLink), ""
 	if token, ok := secret.ParseToken(text); ok {
+		now := s.deps.Now().UTC().Truncate(time.Microsecond) // the precision of the store
 		var confirmed Account
-		confirmed, err = s.deps.Store.Confirm(
-			context.WithoutCancel(ctx), t.ID, token.Hash(), a.UID, s.deps.Now())
+		confirmed, err = s.deps.Store.Confirm(context.WithoutCancel(ctx), t.ID, token.Hash(), a.UID, now)
 		switch {
+		case err == nil && (!a.Confirmed.IsZero() || !confirmed.Confirmed.Equal(now)):
+			a, detail = confirmed, stats.Repeated
+		case err == nil && confirmed.Activated.Equal(now):
+			a, detail = confirmed, stats.Activated
 		case err == nil:
 			a = confirmed
 		case fault.Is(err, fault.NotFound) && !errors.Is(err, ErrExpired):
 			err = ErrLink
 		}
 	}
-	s.record(ctx, audit.Confirm, t, a, from, err)
+	s.recordDetail(ctx, audit.Confirm, t, a, from, err, detail)
 	return a, err
 }
 

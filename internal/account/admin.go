@@ -2,7 +2,9 @@ package account
 
 import (
 	"context"
+	"time"
 
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/tenant"
 )
 
@@ -39,6 +41,46 @@ func (s *Service) ReplaceEmail(ctx context.Context, t *tenant.Tenant, user, raw 
 // SetRole changes the role of an account.
 func (s *Service) SetRole(ctx context.Context, t *tenant.Tenant, user string, role Role) (Account, error) {
 	return s.deps.Store.SetRole(ctx, t.ID, user, role, s.deps.Now())
+}
+
+// Rename sets the display name of an account in any state. It also fails with fault.Invalid for the name.
+func (s *Service) Rename(ctx context.Context, t *tenant.Tenant, user, name string) (Account, error) {
+	name, err := CleanName(name)
+	if err != nil {
+		return Account{}, err
+	}
+	return s.deps.Store.Rename(ctx, t.ID, user, name, s.deps.Now())
+}
+
+// EndSessions ends all sessions of an account.
+func (s *Service) EndSessions(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
+	return s.deps.Store.EndSessions(ctx, t.ID, user, s.deps.Now())
+}
+
+// SendAgain sends a waiting account another message with a new link. If email is not empty, it becomes the address of
+// the account. No limit counts. A server writes the message within seconds. SendAgain also fails with fault.Invalid
+// for the address, ErrActive and ErrHeld.
+func (s *Service) SendAgain(ctx context.Context, t *tenant.Tenant, user, email string) (Account, error) {
+	r := Resending{Tenant: t.ID, User: user}
+	if email != "" {
+		var err error
+		if r.Email, err = CleanEmail(email); err != nil {
+			return Account{}, err
+		}
+	}
+	r.Activation = s.newNotice(Account{Tenant: t.ID}, mailmsg.Activation, PendingLife, "")
+	r.SetPassword = s.newNotice(Account{Tenant: t.ID}, mailmsg.SetPassword, PendingLife, "")
+	return s.deps.Store.SendAgain(ctx, r, s.deps.Now())
+}
+
+// MailResetLink sends a message with a reset link to the address of an account, and returns the account and when the
+// link expires. No limit counts. A server writes the message within seconds. MailResetLink fails as MakeResetLink
+// does.
+func (s *Service) MailResetLink(ctx context.Context, t *tenant.Tenant, user string) (Account, time.Time, error) {
+	n := s.newNotice(Account{Tenant: t.ID}, mailmsg.Reset, ResetLife, "")
+	a, err := s.deps.Store.AddResetLink(ctx, NewResetLink{Tenant: t.ID, User: user, Notice: n, TakenOver: true},
+		s.deps.Now())
+	return a, n.Until, err
 }
 
 // Delete removes an account. The name of one that was active stays taken.

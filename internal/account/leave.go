@@ -117,7 +117,7 @@ func (s *Service) EraseOverdue(
 	ctx context.Context, tenantOf func(int64) (*tenant.Tenant, bool),
 ) (n int, err error) {
 	now := s.deps.Now()
-	if err := s.checkClock(now); err != nil {
+	if err := s.CheckClock(); err != nil {
 		return 0, err
 	}
 	by := now.Add(-linkMemory)

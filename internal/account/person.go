@@ -34,6 +34,9 @@ type PasswordChange struct {
 	// Allowances are those of a change by proof, or by a link in a message. Without a place, the change is refused
 	// with fault.Limited. A link without a message takes none: it is an operator's, or was counted when it was made.
 	Allowances []throttle.Allowance
+	// First is for the link of mailmsg.SetPassword: the account may wait, and is active and confirmed afterwards. No
+	// message says that the password was changed.
+	First bool
 	Notice
 }
 

@@ -14,9 +14,15 @@ import (
 func (s *Service) record(
 	ctx context.Context, action audit.Action, t *tenant.Tenant, a Account, from Origin, err error,
 ) {
+	s.recordDetail(ctx, action, t, a, from, err, "")
+}
+
+// recordDetail is record with a detail for the case that err has none.
+func (s *Service) recordDetail(ctx context.Context, action audit.Action, t *tenant.Tenant, a Account, from Origin,
+	err error, detail string) {
 	e := audit.Event{
 		Action: action, Outcome: auditReason(err), Tenant: t.Host, User: a.User,
-		Peer: from.Addr, Request: from.Request,
+		Peer: from.Addr, Request: from.Request, Detail: detail,
 	}
 	if a.Email != "" {
 		e.Email = audit.MaskEmail(a.Email)

@@ -52,13 +52,18 @@ type ResetStore interface {
 	// that is zero. The link replaces the reset links that went to the account's address. With a message it is for all
 	// such accounts of the address. Without one it is for this account only, and also replaces those of the
 	// account without a message, which nothing else does but a reset and NotMe. It first removes the row
-	// r.Forgotten, if there is one, and takes a place under each limit. It fails with ErrHandled if the row
-	// is gone. It also fails with fault.NotFound for an account that is not there or not activated, with
+	// r.Forgotten, if there is one, and takes a place under each limit. With the kind mailmsg.SetPassword it replaces
+	// the link of that kind of an account that waits, for as long as that one would have worked, and finds no account
+	// without one. It fails with ErrHandled if the row is gone. It also fails with fault.NotFound for an account that is not there or not activated, with
 	// ErrHeld if an operator has disabled it, and with fault.Limited; then only the row is removed.
 	AddResetLink(ctx context.Context, r NewResetLink, now time.Time) (Account, error)
 
+	// HasPasswordLink reports whether an account that waits was added without a password (mailmsg.SetPassword).
+	HasPasswordLink(ctx context.Context, uid UID) (bool, error)
+
 	// ResetLink returns the accounts that a reset link is for, which are active or whose owners have left, ordered by
-	// user, and when it expires. It changes nothing. It fails with ErrLinkUsed.
+	// user, and when it expires. For the link of mailmsg.SetPassword that is its account, which may wait. ResetLink
+	// changes nothing. It fails with ErrLinkUsed.
 	ResetLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) ([]Account, time.Time, error)
 
 	// NotMe uses up the link of a message about a change (mailmsg.NotMe), ends all sessions of its
@@ -119,6 +124,8 @@ type NewResetLink struct {
 	Forgotten ForgottenID
 	// Allowances are those of the account and of the recipient.
 	Allowances []throttle.Allowance
+	// TakenOver says that this process does not write the message: a server takes it over.
+	TakenOver bool
 }
 
 // ErrHandled means that another server has handled a row of somebody who forgot a password.
@@ -221,8 +228,13 @@ func (s *Service) serveForgotten(ctx context.Context, t *tenant.Tenant, f Forgot
 	}
 	switch {
 	case err == nil && (a.State() == Active || a.State() == Leaving):
-		return s.sendResetLink(ctx, t, a, f.ID, from)
+		return s.sendLink(ctx, t, a, mailmsg.Reset, f.ID, from)
 	case err == nil && a.State() == Waiting:
+		if invited, err := s.deps.Store.HasPasswordLink(ctx, a.UID); err != nil {
+			return err
+		} else if invited {
+			return s.sendLink(ctx, t, a, mailmsg.SetPassword, f.ID, from)
+		}
 		r := LinkReplacement{Account: a, Was: a.Email, Forgotten: f.ID, Net: audit.Network(from.Addr)}
 		return s.handled(ctx, audit.Resend, t, a, f.ID, from, s.resend(ctx, t, r, s.deps.Now()))
 	case err == nil:
@@ -274,13 +286,17 @@ func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (
 	return s.Find(ctx, t.ID, user)
 }
 
-// sendResetLink sends an account that is active, or whose owner has left, a message with a reset link.
-func (s *Service) sendResetLink(
-	ctx context.Context, t *tenant.Tenant, a Account, id ForgottenID, from Origin,
+// sendLink sends an account that is active, or whose owner has left, a message with a reset link, or one that waits
+// for its first password a message with another link to choose it.
+func (s *Service) sendLink(
+	ctx context.Context, t *tenant.Tenant, a Account, kind mailmsg.Kind, id ForgottenID, from Origin,
 ) error {
 	r := NewResetLink{
-		Tenant: t.ID, User: a.User, Notice: s.newNotice(a, mailmsg.Reset, ResetLife, ""), Forgotten: id,
+		Tenant: t.ID, User: a.User, Notice: s.newNotice(a, kind, ResetLife, ""), Forgotten: id,
 		Allowances: s.resetAllowances(t, a, audit.Network(from.Addr)),
+	}
+	if kind == mailmsg.SetPassword {
+		r.Until = a.Expires
 	}
 	changed, err := s.deps.Store.AddResetLink(ctx, r, s.deps.Now())
 	if err == nil {
@@ -413,17 +429,20 @@ func (s *Service) reset(
 			Rule:   throttle.ResetUsesPerAccount,
 			Limit:  throttle.LimitPassword,
 		}},
+		First:  list[i].Pending(),
 		Notice: s.newNotice(a, mailmsg.PasswordChanged, NoticeLife, audit.Network(from.Addr)),
 	}
 	now := s.deps.Now()
 	changed, err := s.deps.Store.SetPassword(byOwner(ctx), c, now)
 	if err != nil {
 		changed = list[i]
-	} else if changed.Set.State == Active && changed.Set.At.Equal(now.Truncate(time.Microsecond)) {
+	} else if !c.First && changed.Set.State == Active && changed.Set.At.Equal(now.Truncate(time.Microsecond)) {
 		c.Detail = mailmsg.Stays // as the store has written into the entry
 		s.record(ctx, audit.AccountStay, t, changed, from, nil)
 	}
-	s.writeAfter(changed, c.Notice, err)
+	if !c.First {
+		s.writeAfter(changed, c.Notice, err)
+	}
 	return changed, err
 }
 

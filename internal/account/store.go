@@ -121,6 +121,18 @@ type AdminStore interface {
 	SetRole(ctx context.Context, tenant int64, user string, role Role, now time.Time) (Account, error)
 	// Delete removes all that is known of the account. The name of one that was active stays taken.
 	Delete(ctx context.Context, tenant int64, user string, now time.Time) error
+	// Rename sets the display name of an account in any state.
+	Rename(ctx context.Context, tenant int64, user, name string, now time.Time) (Account, error)
+	// EndSessions ends all sessions of the account.
+	EndSessions(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
+	// AddAccount adds an account, with its message unless it has none. A server that takes the message over writes
+	// it. AddAccount fails with ErrTaken.
+	AddAccount(ctx context.Context, n Addition, now time.Time) (Account, error)
+	// SendAgain gives a waiting account another link and another message, and another address unless that is empty. It
+	// ends the links before. An account that was added without a password gets r.SetPassword, another one
+	// r.Activation; their Until does not count. A server that takes the message over writes it. SendAgain fails with
+	// ErrActive, and with ErrHeld for an account that is disabled.
+	SendAgain(ctx context.Context, r Resending, now time.Time) (Account, error)
 	// ClosedNames calls each for every user name of the tenant that a deleted account keeps from
 	// others, in order, until each fails, and returns that failure.
 	ClosedNames(ctx context.Context, tenant int64, each func(ClosedName) error) error
@@ -171,6 +183,26 @@ type Signup struct {
 
 func (s Signup) ref() outbox.Ref {
 	return outbox.Ref{Tenant: s.Account.Tenant, Account: s.Account.UID, Message: s.Message}
+}
+
+// Addition is an account that an operator adds.
+type Addition struct {
+	// Account is what it is to be, also its state.
+	Account Account
+	// Token is the hash of the activation token. If nobody is to have one, it is random.
+	Token [32]byte
+	// Notice is the message, of the kind mailmsg.Activation with the activation token, or mailmsg.SetPassword. If it
+	// is zero, there is no message.
+	Notice Notice
+}
+
+// Resending is what SendAgain needs.
+type Resending struct {
+	Tenant      int64
+	User        string
+	Email       string
+	Activation  Notice
+	SetPassword Notice
 }
 
 // LinkReplacement is a new link for a pending account, with everything that its transaction checks

@@ -31,7 +31,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 	case corrected > 0:
 		s.deps.Log.WarnContext(ctx, "times in the future corrected; the clock was ahead", "rows", corrected)
 	}
-	if err := s.checkClock(now); err != nil {
+	if err := s.CheckClock(); err != nil {
 		return err
 	}
 	for ctx.Err() == nil {
@@ -49,8 +49,9 @@ func (s *Service) Sweep(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// checkClock returns an error if the clock was set forward since the start.
-func (s *Service) checkClock(now time.Time) error {
+// CheckClock returns an error if the clock was set forward since the start.
+func (s *Service) CheckClock() error {
+	now := s.deps.Now()
 	drift := now.Round(0).Sub(s.started.Round(0)) - now.Sub(s.started)
 	if drift > maxDrift {
 		return fmt.Errorf("the clock was set forward by %v since the start; "+

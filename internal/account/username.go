@@ -25,24 +25,32 @@ const maxUser = 64
 // does not check whether the name is taken, and old accounts are not held to it. It fails with
 // fault.Field("user", …).
 func CheckUser(user string, reserved Reserved) error {
-	if user == "" || len(user) > maxUser {
-		return fault.Rule("user", "length", "must be 1 to 64 characters long")
+	seen, err := checkForm(user)
+	if err != nil {
+		return err
 	}
-	var seen class
+	return reserved.check(user, seen)
+}
+
+// checkForm is CheckUser without the reserved names. It returns which kinds of bytes the name has.
+func checkForm(user string) (seen class, err error) {
+	if user == "" || len(user) > maxUser {
+		return seen, fault.Rule("user", "length", "must be 1 to 64 characters long")
+	}
 	for i := range len(user) {
 		seen |= classes[user[i]]
 	}
 	switch {
 	case seen&foreign != 0:
-		return fault.Rule("user", "shape",
+		return seen, fault.Rule("user", "shape",
 			"may contain only the letters a to z, digits, dot, underscore and hyphen; leave out everything else")
 	case seen&capital != 0:
-		return fault.Rule("user", "upper",
+		return seen, fault.Rule("user", "upper",
 			"must be in lower case; type it again without capitals")
 	case seen&(alpha|digit) == 0:
-		return fault.Rule("user", "marks", "needs at least one letter or digit; add one")
+		return seen, fault.Rule("user", "marks", "needs at least one letter or digit; add one")
 	}
-	return reserved.check(user, seen)
+	return seen, nil
 }
 
 // class is a set of kinds of bytes in a user name.

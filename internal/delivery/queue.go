@@ -14,6 +14,7 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/outage"
+	"dialtone/internal/stats"
 	"dialtone/internal/trace"
 )
 
@@ -22,11 +23,11 @@ type Queue struct {
 	deps   Deps
 	window window
 	counts struct{ sent, deferred, failed atomic.Int64 }
-	// reading logs that due messages cannot be read.
-	reading *outage.Log
+	// These log that due messages cannot be read, and that states cannot be written.
+	reading, recording *outage.Log
 }
 
-// Deps are the dependencies of a Queue. All fields but Signer, Node and Tracer are required.
+// Deps are the dependencies of a Queue. All fields but Signer, Node, Counts and Tracer are required.
 type Deps struct {
 	Store  Store
 	Files  Files
@@ -36,6 +37,8 @@ type Deps struct {
 	Node string
 	// Connections is how many messages are sent at a time.
 	Connections int
+	// Counts counts the messages that were sent and those that failed.
+	Counts *stats.Counter
 	// Tracer is nil for no traces.
 	Tracer *trace.Tracer
 	Log    *slog.Logger
@@ -45,8 +48,9 @@ type Deps struct {
 // NewQueue returns a Queue.
 func NewQueue(d Deps) *Queue {
 	q := &Queue{
-		deps:    d,
-		reading: outage.New(d.Log, "due messages not read", "due messages read again", d.Now),
+		deps:      d,
+		reading:   outage.New(d.Log, "due messages not read", "due messages read again", d.Now),
+		recording: outage.New(d.Log, "message states not recorded", "message states recorded again", d.Now),
 	}
 	q.window.init(d.Connections, d.Now)
 	return q
@@ -197,9 +201,7 @@ func (q *Queue) recordAll(ctx context.Context, list []attempt) bool {
 		}
 	}
 	err := q.deps.Store.Record(ctx, rows)
-	if err != nil {
-		q.logError(ctx, "message states not recorded", err, "count", len(rows))
-	}
+	q.recording.Report(ctx, err, "count", len(rows))
 	return err == nil
 }
 
@@ -324,6 +326,7 @@ func (q *Queue) finishFile(ctx context.Context, a attempt) {
 	switch a.State {
 	case Sent:
 		q.counts.sent.Add(1)
+		q.deps.Counts.Add(a.Tenant, stats.MailSent)
 		log.InfoContext(ctx, "message.sent", "answer", answer)
 		err = q.deps.Files.Remove(a.Message)
 	case Discarded:
@@ -331,6 +334,7 @@ func (q *Queue) finishFile(ctx context.Context, a attempt) {
 		err = q.deps.Files.Remove(a.Message)
 	case Failed:
 		q.counts.failed.Add(1)
+		q.deps.Counts.Add(a.Tenant, stats.MailFailed)
 		log.WarnContext(ctx, "message.failed", "answer", answer)
 		err = q.deps.Files.MoveToBadmail(a.Message, a.Answer)
 	case Deferred:
@@ -361,4 +365,12 @@ func (q *Queue) Counts() Counts {
 	return Counts{
 		q.counts.sent.Load(), q.counts.deferred.Load(), q.counts.failed.Load(), q.window.pauseLeft(),
 	}
+}
+
+// Down returns an error while the relay cannot be used. The error has no e-mail address.
+func (q *Queue) Down() error {
+	if answer, down := q.window.relayDown(); down {
+		return fmt.Errorf("the relay takes no messages: %s", answer)
+	}
+	return nil
 }

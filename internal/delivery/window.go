@@ -35,6 +35,7 @@ type window struct {
 	// how many messages in a row were deferred.
 	relayFailures, consecutiveFailures int
 	pausedUntil                        time.Time
+	down                               string // what the relay last answered when it could not be used
 	// generation increases with every pause. An attempt that began before a pause does not extend
 	// it.
 	generation int
@@ -96,6 +97,7 @@ func (w *window) done(a *attempt, generation int) {
 			w.generation++
 			w.relayFailures++
 			w.pausedUntil = w.now().Add(relayPause(w.relayFailures))
+			w.down = withoutAddresses(a.Answer)
 		}
 		if a.failure == relayFailure && a.State == Deferred {
 			a.Due = w.pausedUntil
@@ -176,4 +178,11 @@ func (w *window) pauseLeft() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return max(w.pausedUntil.Sub(w.now()), 0)
+}
+
+// relayDown returns what the relay last answered, and whether it could not be used since.
+func (w *window) relayDown() (answer string, down bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.down, w.relayFailures > 0
 }

@@ -55,10 +55,12 @@ const (
 // Dispatcher delivers notifications. Run must not be called twice at the same time.
 type Dispatcher struct {
 	deps Deps
+	// These log failures of the store.
+	claiming, saving *outage.Log
 
 	mu      sync.Mutex
 	active  map[ID]bool // hooks that are being worked on
-	failing map[ID]bool // hooks whose last attempt failed
+	outages map[ID]*outage.Log
 
 	attempts struct{ delivered, deferred, abandoned atomic.Int64 }
 }
@@ -88,7 +90,12 @@ type Deps struct {
 
 // NewDispatcher returns a Dispatcher.
 func NewDispatcher(d Deps) *Dispatcher {
-	return &Dispatcher{deps: d, active: make(map[ID]bool), failing: make(map[ID]bool)}
+	return &Dispatcher{
+		deps: d, active: make(map[ID]bool), outages: make(map[ID]*outage.Log),
+		claiming: outage.New(d.Log, "hook claim failed", "hook claims work again", d.Now),
+		saving: outage.New(d.Log, "hook results not saved; their notifications are sent again",
+			"hook results saved again", d.Now),
+	}
 }
 
 // Run delivers notifications until ctx is done. It cancels the calls that are running then, and
@@ -147,18 +154,16 @@ func (d *Dispatcher) deliver(ctx context.Context, h Hook) {
 		now := d.deps.Now()
 		b := &batch{send: send, now: d.deps.Now, claimEnds: now.Add(claimTime)}
 		notifications, err := d.deps.Queue.Claim(ctx, h.ID, now, b.claimEnds, batchSize)
-		if err != nil && ctx.Err() == nil {
-			d.deps.Log.ErrorContext(ctx, "hook claim failed", "hook", h.Name, "err", err)
-		}
+		d.claiming.Report(ctx, err, "hook", h.Name)
 		if len(notifications) == 0 {
 			return
 		}
 		b.run(ctx, notifications)
 		// Without the cancellation of ctx: notifications that were not sent become due at once, and
 		// do not wait for the end of the claim.
-		if err := d.deps.Queue.Report(context.WithoutCancel(ctx), b.results, d.deps.Now()); err != nil {
-			d.deps.Log.ErrorContext(ctx, "hook results not saved; their notifications are sent again",
-				"hook", h.Name, "err", err)
+		err = d.deps.Queue.Report(context.WithoutCancel(ctx), b.results, d.deps.Now())
+		d.saving.Report(context.WithoutCancel(ctx), err, "hook", h.Name)
+		if err != nil {
 			return
 		}
 		d.logResults(ctx, h, b.results)
@@ -288,7 +293,7 @@ func backoff(attempts int) time.Duration {
 	return d/2 + rand.N(d/2)
 }
 
-// logResults logs each notification that was abandoned, and when a hook begins or ceases to fail.
+// logResults logs each notification that was abandoned, and the failures of a hook as package outage does.
 func (d *Dispatcher) logResults(ctx context.Context, h Hook, results []Result) {
 	failure := ""
 	delivered := false
@@ -311,15 +316,22 @@ func (d *Dispatcher) logResults(ctx context.Context, h Hook, results []Result) {
 	if (failure == "" && !delivered) || ctx.Err() != nil {
 		return
 	}
-	d.mu.Lock()
-	failedBefore := d.failing[h.ID]
-	d.failing[h.ID] = failure != ""
-	d.mu.Unlock()
-	switch {
-	case failure != "" && !failedBefore:
-		d.deps.Log.WarnContext(ctx, "hook failing; notifications are retried with back-off",
-			"hook", h.Name, "err", failure)
-	case failure == "" && failedBefore:
-		d.deps.Log.InfoContext(ctx, "hook recovered", "hook", h.Name)
+	var err error
+	if failure != "" {
+		err = errors.New(failure)
 	}
+	d.outageOf(h.ID).Report(ctx, err, "hook", h.Name)
+}
+
+// outageOf returns the log of the failures of a hook.
+func (d *Dispatcher) outageOf(id ID) *outage.Log {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	o, ok := d.outages[id]
+	if !ok {
+		o = outage.NewWarning(d.deps.Log, "hook failing; notifications are retried with back-off", "hook recovered",
+			d.deps.Now)
+		d.outages[id] = o
+	}
+	return o
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,6 +40,8 @@ type Hook struct {
 	// for Tenants alone, and for none once these are removed.
 	AllTenants bool
 	Tenants    []int64
+	// Events are those that the hook is notified of. Nil means PhoneEvents, about accounts that were activated.
+	Events []EventType
 	// Sealed is the Secret, sealed for the ID. It is empty if the hook has none.
 	Sealed  []byte
 	Created time.Time
@@ -97,8 +100,33 @@ func New(h Hook) (Hook, error) {
 	if err := checkURL(h); err != nil {
 		return h, err
 	}
+	if err := checkEvents(h); err != nil {
+		return h, err
+	}
 	rand.Read(h.ID[:])
 	return h, nil
+}
+
+func checkEvents(h Hook) error {
+	if h.Kind != Webhook && h.Events != nil {
+		return fault.Field("events", "events can be chosen for a webhook only; "+
+			"a Kamailio is notified of those that phone servers need")
+	}
+	for _, e := range h.Events {
+		if !slices.Contains(Events, e) {
+			return fault.Field("events", "%q is not an event; choose from %s", string(e), JoinEvents(Events, ", "))
+		}
+	}
+	return nil
+}
+
+// JoinEvents joins events to a text.
+func JoinEvents(list []EventType, sep string) string {
+	words := make([]string, len(list))
+	for i, e := range list {
+		words[i] = string(e)
+	}
+	return strings.Join(words, sep)
 }
 
 func checkURL(h Hook) error {

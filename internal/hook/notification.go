@@ -20,7 +20,24 @@ const (
 	TenantAdded     EventType = "tenant.added"
 	TenantChanged   EventType = "tenant.changed"
 	TenantRemoved   EventType = "tenant.removed"
+
+	AccountCreated   EventType = "account.created"
+	AccountActivated EventType = "account.activated"
+	AccountConfirmed EventType = "account.confirmed"
+	AccountEnabled   EventType = "account.enabled"
+	AccountEmail     EventType = "account.email"
+	AccountProfile   EventType = "account.profile"
 )
+
+// PhoneEvents are the events that phone servers need. A hook without Events is notified of these.
+var PhoneEvents = []EventType{
+	AccountDisabled, AccountDeleted, AccountRole, AccountPassword, TenantAdded, TenantChanged, TenantRemoved,
+}
+
+// Events are all events, in the order in which they are shown and stored.
+var Events = append([]EventType{
+	AccountCreated, AccountActivated, AccountConfirmed, AccountEnabled, AccountEmail, AccountProfile,
+}, PhoneEvents...)
 
 // EndsRegistrations reports whether the phone server has to end the registrations of the account's
 // phones, because their credentials are no longer accepted.
@@ -68,10 +85,11 @@ type Result struct {
 // Queue keeps notifications. Every method is one transaction. Package conformance tests these
 // rules.
 //
-// The stores of accounts and tenants add notifications in the transactions of their changes:
-// Disable, SetRole, SetPassword and Delete for an account that was activated once, AddTenant, SetTenant and
-// RemoveTenant for a tenant, the last one also for every account of the tenant. Each change adds
-// one for every hook that is for the tenant.
+// The stores of accounts and tenants add notifications in the transactions of their changes: those of an account,
+// AddTenant, SetTenant and RemoveTenant for a tenant, the last one also for every account of the tenant. Each change
+// adds one for every hook that is for the tenant and is notified of such events. AccountCreated is added by the
+// transaction that removes the outbox entry of the first message, so that a signup does not wait for it. A hook
+// without Events is notified of accounts only that were activated once.
 type Queue interface {
 	// Due returns the hooks that have a notification due.
 	Due(ctx context.Context, now time.Time) ([]Hook, error)

@@ -44,6 +44,9 @@ const (
 	DataTaken Kind = "data_taken"
 	// Leaving says that the account will be erased. Its link is for a person who stays.
 	Leaving Kind = "leaving"
+	// SetPassword says that an operator has added an account. Its link is for choosing the password, which activates
+	// the account.
+	SetPassword Kind = "set_password"
 )
 
 // NotMe lists the kinds of messages whose link is for somebody who did not make the change. It ends all
@@ -76,6 +79,7 @@ var FactorDetails = []string{
 var linkPaths = map[Kind]string{
 	Activation:      "/activate.ashx?token=",
 	Reset:           "/reset.html?token=",
+	SetPassword:     "/reset.html?token=",
 	ConfirmEmail:    "/confirm-email.html?token=",
 	PasswordChanged: notMePath,
 	EmailChanged:    notMePath,

@@ -6,9 +6,6 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
-	"dialtone/internal/delivery"
-	"dialtone/internal/session"
-	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
 )
 
@@ -17,12 +14,9 @@ type Store interface {
 	account.PageStore
 	account.Finder
 	audit.Trail
-	// Sessions returns the sessions of an account, as session.Store says.
-	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]session.Record, error)
-	// LastLookups returns when phone servers asked for an account.
-	LastLookups(ctx context.Context, uid account.UID, now time.Time) ([]sipserver.Lookup, error)
-	// OfAccount returns the newest message to an account. It fails with fault.NotFound.
-	OfAccount(ctx context.Context, tenant int64, uid account.UID) (delivery.Delivery, error)
+	StatsStore
+	DetailStore
+	SignupsStore
 	// SetTenant replaces the settings of a tenant, as tenant.Store says.
 	SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error
 }
@@ -35,10 +29,15 @@ type Deps struct {
 }
 
 // Service is what operators do with accounts and tenants. It is safe for concurrent use.
-type Service struct{ deps Deps }
+type Service struct {
+	deps  Deps
+	views views
+}
 
 // NewService returns a Service.
-func NewService(d Deps) *Service { return &Service{d} }
+func NewService(d Deps) *Service {
+	return &Service{deps: d, views: views{slots: make(chan struct{}, maxViewWriters)}}
+}
 
 // List returns a page of accounts, as account.PageStore says.
 func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q account.Query, next string,

@@ -19,6 +19,7 @@ const reminderInterval = time.Minute
 type Log struct {
 	log               *slog.Logger
 	failed, recovered string
+	level             slog.Level // of the lines while the work fails
 	now               func() time.Time
 
 	mu       sync.Mutex
@@ -29,7 +30,12 @@ type Log struct {
 
 // New returns a Log. The events are logged when the work fails, and when it succeeds after that.
 func New(log *slog.Logger, failed, recovered string, now func() time.Time) *Log {
-	return &Log{log: log, failed: failed, recovered: recovered, now: now}
+	return &Log{log: log, failed: failed, recovered: recovered, level: slog.LevelError, now: now}
+}
+
+// NewWarning is New for work whose failures keep the server from nothing. Their lines have the level WARN.
+func NewWarning(log *slog.Logger, failed, recovered string, now func() time.Time) *Log {
+	return &Log{log: log, failed: failed, recovered: recovered, level: slog.LevelWarn, now: now}
 }
 
 // Report is called with the outcome of each attempt. The attributes are added to each line. An
@@ -49,13 +55,13 @@ func (l *Log) Report(ctx context.Context, err error, attrs ...any) {
 		l.since, l.failures = time.Time{}, 0
 	case l.since.IsZero():
 		l.since, l.logged, l.failures = now, now, 1
-		l.log.ErrorContext(ctx, l.failed, append(attrs, "err", err)...)
+		l.log.Log(ctx, l.level, l.failed, append(attrs, "err", err)...)
 	default:
 		l.failures++
 		// A clock that was set back must not silence the log.
 		if wait := now.Sub(l.logged); wait >= reminderInterval || wait < 0 {
 			l.logged = now
-			l.log.ErrorContext(ctx, l.failed, append(attrs,
+			l.log.Log(ctx, l.level, l.failed, append(attrs,
 				"since", l.since.UTC().Format(time.RFC3339), "failures", l.failures, "err", err)...)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/outage"
 	"dialtone/internal/recorder"
+	"dialtone/internal/stats"
 	"dialtone/internal/tenant"
 )
 
@@ -80,6 +81,9 @@ type uses struct {
 
 	// browsers has for which accounts, browsers and networks a sign-in without a device token was recorded.
 	browsers *recorder.Recent
+	// firsts has the accounts whose first sign-in was counted.
+	firsts *recorder.Recent
+	counts *stats.Counter
 	// recent has the sessions whose use was recorded.
 	recent *recorder.Recent
 }
@@ -87,6 +91,7 @@ type uses struct {
 func newUses(d Deps) *uses {
 	u := &uses{
 		browsers: recorder.NewRecent(newInterval), recent: recorder.NewRecent(seenInterval),
+		firsts: recorder.NewRecent(newInterval), counts: d.Counts,
 		store: d.Store, notices: d.Notices, audit: d.Audit, now: d.Now,
 	}
 	u.records = recorder.New(recorder.Deps[[16]byte, Record]{
@@ -106,6 +111,14 @@ func newUses(d Deps) *uses {
 		Waiting: maxNewBrowsers,
 	})
 	return u
+}
+
+// countFirst counts a first sign-in, once although others may begin before the first one is written.
+func (u *uses) countFirst(t *tenant.Tenant, r Record) {
+	if key := u.firsts.Key(r.Account); !u.firsts.Has(key, r.Seen) {
+		u.firsts.Add(key, r.Seen)
+		u.counts.Add(t.ID, stats.FirstSignIn)
+	}
 }
 
 func failed(d Deps) *outage.Log {

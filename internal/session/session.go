@@ -124,6 +124,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/passkey"
 	"dialtone/internal/secret"
+	"dialtone/internal/stats"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -233,6 +234,8 @@ type Deps struct {
 	// Notices makes and writes messages about sign-ins with a new browser. Without it there are none.
 	Notices Notices
 	Audit   audit.Log
+	// Counts counts who signs in for the first time. It may be nil.
+	Counts *stats.Counter
 	// Log gets the failures of writing the list of sessions. It may be nil.
 	Log *slog.Logger
 	Now func() time.Time
@@ -313,6 +316,9 @@ func (a *Authenticator) grant(
 	mayBeNew bool,
 ) Grant {
 	token, r := a.issue(t, owner, a.deps.Now(), from)
+	if r.First {
+		a.uses.countFirst(t, r)
+	}
 	if r.How = how; mayBeNew {
 		a.uses.addSignIn(ctx, t, owner, from, r)
 	} else {

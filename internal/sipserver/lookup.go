@@ -11,6 +11,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/outage"
 	"dialtone/internal/recorder"
+	"dialtone/internal/stats"
 )
 
 // Lookup is when a phone server last got the credential of an account, roughly.
@@ -85,10 +86,11 @@ func newLookups(d Deps) *lookups {
 	}
 }
 
-// Found has it recorded soon that a server got the credential of an account. It waits for nothing, and
+// Found counts that a server got the credential of an account, and has it recorded soon. It waits for nothing, and
 // nearly always finds that this was recorded within LookupInterval, which takes no lock and allocates
 // nothing.
 func (r *Registry) Found(ctx context.Context, c *Caller, e Entry, how How) {
+	r.deps.Counts.Add(e.Tenant.ID, stats.Lookup)
 	now := r.deps.Now()
 	key := r.lookups.recent.Key(e.Account, c.Name, string(how))
 	if !r.lookups.recent.Has(key, now) &&

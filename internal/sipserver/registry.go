@@ -10,6 +10,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
+	"dialtone/internal/stats"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -24,13 +25,15 @@ type Registry struct {
 	lookups     *lookups
 }
 
-// Deps are the dependencies of a Registry. All but Log and NoCache are required.
+// Deps are the dependencies of a Registry. All but Counts, Log and NoCache are required.
 type Deps struct {
 	Store    Store
 	Tenants  *tenant.Table
 	Accounts *account.Service
 	SealRing *secret.Ring
 	Audit    audit.Log
+	// Counts counts the look-ups that succeed. It may be nil.
+	Counts *stats.Counter
 	// Log gets the failures of recording look-ups.
 	Log *slog.Logger
 	Now func() time.Time

@@ -121,6 +121,8 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 	if err != nil {
 		return a, err
 	}
+	event := account.NewUID(now)
+	defer s.signalAdded()
 	err = s.writeTables(ctx, func(tx engine.Tx) ([]phonetables.Subject, error) {
 		for range changeAttempts {
 			n, err := tx.Exec(`UPDATE account SET activated = $1 WHERE token = $2 AND tenant = $3 AND closed IS NULL
@@ -132,7 +134,8 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 				return nil, err
 			}
 			if n > 0 || tx.Repeated() && a.Activated.Equal(engine.FromMicros(engine.Micros(now))) {
-				return []phonetables.Subject{phonetables.Account(a.UID)}, nil
+				err := insertAccountNotifications(tx, event, a.UID[:], now, hook.AccountActivated)
+				return []phonetables.Subject{phonetables.Account(a.UID)}, err
 			}
 			if err := refusal(a, now); err != nil {
 				return nil, err
@@ -164,6 +167,8 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 	case !a.Confirmed.IsZero():
 		return a, nil
 	}
+	event := account.NewUID(now)
+	defer s.signalAdded()
 	err = s.writeTables(ctx, func(tx engine.Tx) ([]phonetables.Subject, error) {
 		for range changeAttempts {
 			// Since the read the account may have been deleted or disabled, or got another link. It
@@ -179,7 +184,14 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 				return nil, err
 			}
 			if n > 0 {
-				return []phonetables.Subject{phonetables.Account(a.UID)}, nil
+				var changes []hook.EventType
+				if at := engine.FromMicros(engine.Micros(now)); a.Confirmed.Equal(at) {
+					if changes = append(changes, hook.AccountConfirmed); a.Activated.Equal(at) {
+						changes = append(changes, hook.AccountActivated)
+					}
+				}
+				err := insertAccountNotifications(tx, event, a.UID[:], now, changes...)
+				return []phonetables.Subject{phonetables.Account(a.UID)}, err
 			}
 			if a.Held {
 				return nil, account.ErrHeld
@@ -193,7 +205,7 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 // Find implements account.Store.
 func (s *Store) Find(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
 	// At sign-in, user may be any bytes. PostgreSQL fails for bytes that are not text.
-	if !utf8.ValidString(user) || strings.Contains(user, "\x00") {
+	if !isText(user) {
 		return account.Account{}, errNoAccount
 	}
 	// The statement always reads one row, so that an unknown name takes as long as a known one: the row
@@ -210,6 +222,9 @@ func (s *Store) Find(ctx context.Context, tenant int64, user string, now time.Ti
 	}
 	return a, err
 }
+
+// isText reports whether PostgreSQL stores a string as text.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
 // FindUID implements account.Store.
 func (s *Store) FindUID(ctx context.Context, tenant int64, uid account.UID, now time.Time) (account.Account, error) {
@@ -262,8 +277,8 @@ type update struct {
 
 // change changes one live account and returns it as it is after the change. decide gets the account
 // before the change, which no other transaction changes meanwhile. If what it returns is empty, the
-// account stays as it is. value is the value that changes, for the audit trail. Phone servers are
-// notified of what, unless it is empty.
+// account stays as it is. value is the value that changes, for the audit trail. Hooks are
+// notified of what, unless it is empty, and of changesOf.
 func (s *Store) change(ctx context.Context, action audit.Action, what hook.EventType, tenant int64, user string,
 	now time.Time, value func(account.Account) string,
 	decide func(engine.Tx, *trailEntry, account.Account) (update, error)) (a account.Account, err error) {
@@ -273,15 +288,19 @@ func (s *Store) change(ctx context.Context, action audit.Action, what hook.Event
 		if a, err = lockAccount(tx, tenant, user, now); err != nil {
 			return nil, err
 		}
-		before := value(a)
+		was, before := a, value(a)
 		u, err := decide(tx, e, a)
 		if err != nil || u.set == "" {
 			return nil, err
 		}
 		a, err = scanAccount(tx.Row(`UPDATE account SET `+u.set+` WHERE uid = $1 RETURNING `+accountColumns,
 			append([]any{a.UID[:]}, u.args...)...))
-		if err == nil && what != "" {
-			err = insertAccountNotifications(tx, what, event, a.UID[:], now)
+		if err == nil {
+			changes := changesOf(was, a)
+			if what != "" {
+				changes = append(changes, what)
+			}
+			err = insertAccountNotifications(tx, event, a.UID[:], now, changes...)
 		}
 		if err == nil {
 			err = e.of(a).values(before, value(a)).add(tx)
@@ -444,6 +463,9 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *trailEntry,
 	now time.Time) ([]phonetables.Subject, error) {
 	if a.Pending() {
+		if err := insertAccountNotifications(tx, event, a.UID[:], now, hook.AccountDeleted); err != nil {
+			return nil, err
+		}
 		if _, err := tx.Exec(`DELETE FROM account WHERE uid = $1`, a.UID[:]); err != nil {
 			return nil, err
 		}
@@ -456,7 +478,7 @@ func (s *Store) erase(tx engine.Tx, a account.Account, event account.UID, e *tra
 		engine.Micros(now), a.UID[:], []byte{}); err != nil {
 		return nil, err
 	}
-	if err := insertAccountNotifications(tx, hook.AccountDeleted, event, a.UID[:], now); err != nil {
+	if err := insertAccountNotifications(tx, event, a.UID[:], now, hook.AccountDeleted); err != nil {
 		return nil, err
 	}
 	for _, table := range []string{"outbox", "replaced", "delivery", "link", "session", "totp", "recovery_code",

@@ -118,18 +118,25 @@ func (s *Store) Changes(ctx context.Context, f audit.Filter, each func(audit.Cha
 		also(`username = $%d`, f.User)
 	}
 	return s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
-		var c audit.Change
-		var at int64
-		var action, kind string
-		err := row.Scan(&c.ID, &at, &action, &c.Outcome, &c.Tenant, &c.Account, &c.User, &c.Subject, &c.Before,
-			&c.After, &kind, &c.Actor.Name, &c.Actor.ID, &c.Actor.Sudo, &c.Reason, &c.Net, &c.Request)
+		c, err := scanChange(row)
 		if err != nil {
 			return err
 		}
-		c.At, c.Action, c.Actor.Kind = engine.FromMicros(at), audit.Action(action), audit.ActorKind(kind)
 		return each(c)
-	}, `SELECT id, at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor, actor_id,
-		sudo_user, reason, net, request FROM audit WHERE `+strings.Join(where, ` AND `)+` ORDER BY id`, args...)
+	}, `SELECT `+changeColumns+` FROM audit WHERE `+strings.Join(where, ` AND `)+` ORDER BY id`, args...)
+}
+
+const changeColumns = `id, at, action, outcome, tenant, account, username, subject, before, after, actor_kind, actor,
+	actor_id, sudo_user, reason, net, request`
+
+// scanChange reads changeColumns.
+func scanChange(row engine.Scanner) (c audit.Change, err error) {
+	var at int64
+	var action, kind string
+	err = row.Scan(&c.ID, &at, &action, &c.Outcome, &c.Tenant, &c.Account, &c.User, &c.Subject, &c.Before,
+		&c.After, &kind, &c.Actor.Name, &c.Actor.ID, &c.Actor.Sudo, &c.Reason, &c.Net, &c.Request)
+	c.At, c.Action, c.Actor.Kind = engine.FromMicros(at), audit.Action(action), audit.ActorKind(kind)
+	return c, err
 }
 
 // recentChanges is how many changes LastChange looks at: all may be many.

@@ -17,6 +17,16 @@ import (
 // in the future than its rule allows, and this much more, was written while a clock was ahead.
 const maxSkew = time.Minute
 
+// Clock returns the present time of the database, or the zero time if it has no clock but that of this machine.
+func (s *Store) Clock(ctx context.Context) (time.Time, error) {
+	if s.node == nil {
+		return time.Time{}, nil
+	}
+	var us int64
+	err := s.engine.Reads(ctx).Row(`SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)`).Scan(&us)
+	return engine.FromMicros(us), err
+}
+
 // CorrectFuture implements account.Sweeper.
 //
 // The clock that is wrong may be the present one, if it is behind, so no time is corrected that

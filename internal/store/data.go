@@ -160,34 +160,36 @@ func (s *Store) OlderChanges(ctx context.Context, a account.Account, host string
 // long ago. Those to other addresses are left out: nobody may learn from them whether a request to use another
 // address sent a message (account.Service.RequestEmail).
 func messagesOf(q engine.Querier, a account.Account) ([]account.DataMessage, error) {
-	list, err := listOf(q, func(row engine.Scanner, x *account.DataMessage) error {
-		var id []byte
-		var kind string
-		var made, until int64
-		err := row.Scan(&id, &kind, &made, &until, &x.To, &x.Net, &x.Detail)
-		x.ID, x.Kind, x.State = hex.EncodeToString(id), account.KindName(mailmsg.Kind(kind)), "writing"
-		x.Since, x.Expires = a.Created, &a.Expires
-		if made > 0 {
-			x.Since = engine.FromMicros(made)
-		}
-		if until > 0 {
-			x.Expires = timeOf(sql.NullInt64{Int64: until, Valid: true})
-		}
-		return err
-	}, `SELECT o.message, o.kind, o.made, o.until, COALESCE(NULLIF(o.address, ''), a.email), o.net,
-			o.detail
-		FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1
-			AND o.address IN ('', a.email) ORDER BY o.made, o.message`, a.UID[:])
+	list, err := listOf(q, scanOutboxMessage, outboxMessages+` AND o.address IN ('', a.email)
+		ORDER BY o.made, o.message`, a.UID[:])
 	if err != nil {
 		return nil, err
 	}
-	sent, err := listOf(q, func(row engine.Scanner, x *account.DataMessage) error {
-		d, err := scanDelivery(row)
-		x.ID, x.To, x.State = hex.EncodeToString(d.Message[:]), d.Email, string(d.State)
-		x.Since, x.Expires, x.Attempts, x.Answer = d.Since, &d.Expires, d.Attempts, d.Answer
-		return err
-	}, deliveryQuery+`WHERE d.account = $1 AND `+recipient+` = $2 ORDER BY d.since, d.message`, a.UID[:], a.Email)
+	sent, err := listOf(q, scanDeliveryMessage,
+		deliveryQuery+`WHERE d.account = $1 AND `+recipient+` = $2 ORDER BY d.since, d.message`, a.UID[:], a.Email)
 	return append(list, sent...), err
+}
+
+// outboxMessages selects the outbox rows of an account for scanOutboxMessage.
+const outboxMessages = `SELECT o.message, o.kind, o.made, o.until, COALESCE(NULLIF(o.address, ''), a.email), o.net,
+		o.detail, a.created, a.expires
+	FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1`
+
+func scanOutboxMessage(row engine.Scanner, x *account.DataMessage) error {
+	var id []byte
+	var kind string
+	var made, until, created, expires int64
+	err := row.Scan(&id, &kind, &made, &until, &x.To, &x.Net, &x.Detail, &created, &expires)
+	x.ID, x.Kind, x.State = hex.EncodeToString(id), account.KindName(mailmsg.Kind(kind)), "writing"
+	if made == 0 {
+		made = created
+	}
+	if until == 0 {
+		until = expires
+	}
+	ends := engine.FromMicros(until)
+	x.Since, x.Expires = engine.FromMicros(made), &ends
+	return err
 }
 
 // linksOf returns the links of an account, but not its activation link, nor one that sets another address.

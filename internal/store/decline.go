@@ -7,6 +7,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/hook"
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
 )
@@ -60,7 +61,8 @@ func keepOlder(tx engine.Tx, a account.Account, token []byte, r account.LinkRepl
 
 // Decline implements account.DeclineStore.
 func (s *Store) Decline(ctx context.Context, d account.Decline, now time.Time) error {
-	e := entry(ctx, audit.AccountDecline, now)
+	event, e := account.NewUID(now), entry(ctx, audit.AccountDecline, now)
+	defer s.signalAdded()
 	return s.engine.Write(func(tx engine.Tx) error {
 		// A new link for the account, and a signup with its address, wait for these.
 		err := tx.Lock(append(placeKeys(d.Recipient), admission.Key("link", d.Account.Tenant, d.Account.UID[:]))...)
@@ -85,6 +87,9 @@ func (s *Store) Decline(ctx context.Context, d account.Decline, now time.Time) e
 			if err := takePlaces(tx, d.Recipient, place, now); err != nil {
 				return err
 			}
+		}
+		if err := insertAccountNotifications(tx, event, a.UID[:], now, hook.AccountDeleted); err != nil {
+			return err
 		}
 		// The rows of its links and messages go with it.
 		if _, err := tx.Exec(`DELETE FROM account WHERE uid = $1`, a.UID[:]); err != nil {

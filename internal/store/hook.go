@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"dialtone/internal/audit"
@@ -19,13 +20,16 @@ var (
 	_ hook.Queue = (*Store)(nil)
 )
 
-const hookColumns = `h.id, h.name, h.kind, h.url, h.plain, h.everyone, h.secret, h.created`
+const hookColumns = `h.id, h.name, h.kind, h.url, h.plain, h.everyone, h.secret, h.created, h.events`
 
 func scanHook(row engine.Scanner) (h hook.Hook, err error) {
 	var id []byte
-	var kind string
+	var kind, events string
 	var created int64
-	err = row.Scan(&id, &h.Name, &kind, &h.URL, &h.PlainHTTP, &h.AllTenants, &h.Sealed, &created)
+	err = row.Scan(&id, &h.Name, &kind, &h.URL, &h.PlainHTTP, &h.AllTenants, &h.Sealed, &created, &events)
+	for _, word := range strings.Fields(events) {
+		h.Events = append(h.Events, hook.EventType(word))
+	}
 	copy(h.ID[:], id)
 	h.Kind, h.Created = hook.Kind(kind), engine.FromMicros(created)
 	return h, err
@@ -57,9 +61,11 @@ func addHook(tx engine.Tx, h hook.Hook) error {
 	if sealed == nil {
 		sealed = []byte{}
 	}
-	_, err := tx.Exec(`INSERT INTO hook (id, name, kind, url, plain, everyone, secret, created, given_up, failed, why)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, '')`,
-		h.ID[:], h.Name, string(h.Kind), h.URL, h.PlainHTTP, h.AllTenants, sealed, engine.Micros(h.Created))
+	_, err := tx.Exec(`INSERT INTO hook (id, name, kind, url, plain, everyone, secret, created, given_up, failed, why,
+			events)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, '', $9)`,
+		h.ID[:], h.Name, string(h.Kind), h.URL, h.PlainHTTP, h.AllTenants, sealed, engine.Micros(h.Created),
+		hook.JoinEvents(h.Events, " "))
 	for _, id := range h.Tenants {
 		if err == nil {
 			_, err = tx.Exec(`INSERT INTO hook_tenant (hook, tenant) VALUES ($1, $2) ON CONFLICT DO NOTHING`,

@@ -48,25 +48,32 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 			}
 			return err
 		}
-		if _, err := tx.Exec(`INSERT INTO replaced (token, account, message, email, until)
-			VALUES ($1, $2, $3, $4, $5)`,
-			token, r.Account.UID[:], r.Message[:], r.Was, engine.Micros(a.Expires)); err != nil {
-			return err
-		}
-		if err := keepOlder(tx, a, token, r, now); err != nil {
-			return err
-		}
 		for _, al := range r.Allowances {
 			if _, err := tx.Exec(`INSERT INTO taken (bucket, at, account, until) VALUES ($1, $2, $3, $4)`,
 				al.Bucket[:], engine.Micros(now), r.Message[:], engine.Micros(now.Add(al.Rule.Per))); err != nil {
 				return err
 			}
 		}
-		_, err = tx.Exec(`INSERT INTO outbox (account, message, token, node, made, turn)
-			SELECT $1, $2, $3, $4, $5, COALESCE(max(turn), 0) + 1 FROM outbox WHERE account = $1`,
-			r.Account.UID[:], r.Message[:], r.SealedToken, s.nodeName(), engine.Micros(r.Made))
-		return err
+		return addReplacement(tx, a, token, r, s.nodeName(), now)
 	})
+}
+
+// addReplacement remembers the link that r replaces, by its hash, and adds the outbox row of the new message for a
+// node. a is the account as it was.
+func addReplacement(tx engine.Tx, a account.Account, token []byte, r account.LinkReplacement, node string,
+	now time.Time) error {
+	if _, err := tx.Exec(`INSERT INTO replaced (token, account, message, email, until)
+		VALUES ($1, $2, $3, $4, $5)`,
+		token, r.Account.UID[:], r.Message[:], r.Was, engine.Micros(a.Expires)); err != nil {
+		return err
+	}
+	if err := keepOlder(tx, a, token, r, now); err != nil {
+		return err
+	}
+	_, err := tx.Exec(`INSERT INTO outbox (account, message, token, node, made, turn)
+		SELECT $1, $2, $3, $4, $5, COALESCE(max(turn), 0) + 1 FROM outbox WHERE account = $1`,
+		r.Account.UID[:], r.Message[:], r.SealedToken, node, engine.Micros(r.Made))
+	return err
 }
 
 // linkOf returns the account and the hash of its newest link.

@@ -127,9 +127,18 @@ func (s *Store) signalAdded() {
 // inserts nothing new.
 const (
 	notificationColumns = `hook, event, account, what, tenant, host, realm, username, at, due, tries`
-	ofTenantHooks       = ` WHERE (h.everyone OR EXISTS
+	ofTenantHooks       = ` (h.everyone OR EXISTS
 		(SELECT 1 FROM hook_tenant ht WHERE ht.hook = h.id AND ht.tenant = t.id))`
 )
+
+// wants returns the condition that the hook h is notified of an event.
+func wants(what hook.EventType) string {
+	condition := `' ' || h.events || ' ' LIKE '% ` + string(what) + ` %'`
+	if slices.Contains(hook.PhoneEvents, what) {
+		condition = `(h.events = '' OR ` + condition + `)`
+	}
+	return condition
+}
 
 // insertTenantNotifications inserts the notifications of a change of a tenant.
 func insertTenantNotifications(
@@ -137,34 +146,82 @@ func insertTenantNotifications(
 ) error {
 	_, err := tx.Exec(`INSERT INTO notice (`+notificationColumns+`)
 		SELECT h.id, $1, $2, $3, t.id, t.host, t.realm, '', $4, 0, 0
-		FROM hook h JOIN tenant t ON t.id = $5`+ofTenantHooks+` ON CONFLICT DO NOTHING`,
+		FROM hook h JOIN tenant t ON t.id = $5
+		WHERE `+wants(what)+` AND`+ofTenantHooks+` ON CONFLICT DO NOTHING`,
 		event[:], []byte{}, string(what), engine.Micros(now), tenant)
 	return err
 }
 
-// insertAccountNotifications inserts the notifications of a change of an account, if it was
-// activated. Phone servers know no other accounts.
+// insertAccountNotifications inserts the notifications of changes of an account. event is the id of the first one.
 func insertAccountNotifications(
-	tx engine.Tx, what hook.EventType, event account.UID, uid []byte, now time.Time,
+	tx engine.Tx, event account.UID, uid []byte, now time.Time, changes ...hook.EventType,
 ) error {
-	return insertNotifications(tx, ` AND a.uid = $4`, what, event, now, uid)
+	for i, what := range changes {
+		id := event
+		id[len(id)-1] ^= byte(i)
+		if err := insertNotifications(tx, `a.uid = $4`, what, id, now, uid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changesOf returns the events that two states of an account make.
+func changesOf(was, a account.Account) (list []hook.EventType) {
+	if was.Pending() && !a.Pending() {
+		list = append(list, hook.AccountActivated)
+	}
+	if was.Confirmed.IsZero() && !a.Confirmed.IsZero() {
+		list = append(list, hook.AccountConfirmed)
+	}
+	if was.Held && !a.Held {
+		list = append(list, hook.AccountEnabled)
+	}
+	if was.Email != a.Email {
+		list = append(list, hook.AccountEmail)
+	}
+	if was.Name != a.Name || was.Lang != a.Lang {
+		list = append(list, hook.AccountProfile)
+	}
+	return list
 }
 
 // insertRemovalNotifications inserts the notifications that the accounts of a tenant are deleted.
 func insertRemovalNotifications(tx engine.Tx, event account.UID, tenant int64, now time.Time) error {
-	return insertNotifications(tx, ` AND a.tenant = $4 AND a.closed IS NULL`, hook.AccountDeleted, event, now,
+	return insertNotifications(tx, `a.tenant = $4 AND a.closed IS NULL`, hook.AccountDeleted, event, now,
 		tenant)
 }
 
 // insertNotifications inserts the notifications of the accounts that meet a condition on the account
-// a. $4 in the condition is arg.
+// a. $4 in the condition is arg. Phone servers know no accounts that were not activated.
 func insertNotifications(
 	tx engine.Tx, condition string, what hook.EventType, event account.UID, now time.Time, arg any,
 ) error {
 	_, err := tx.Exec(`INSERT INTO notice (`+notificationColumns+`)
 		SELECT h.id, $1, a.uid, $2, t.id, t.host, t.realm, a.username, $3, 0, 0
-		FROM hook h JOIN account a ON a.activated IS NOT NULL`+condition+`
-		JOIN tenant t ON t.id = a.tenant`+ofTenantHooks+` ON CONFLICT DO NOTHING`,
+		FROM account a JOIN tenant t ON t.id = a.tenant
+		JOIN hook h ON (a.activated IS NOT NULL OR h.events <> '') AND `+wants(what)+` AND`+ofTenantHooks+`
+		WHERE `+condition+` ON CONFLICT DO NOTHING`,
 		event[:], string(what), engine.Micros(now), arg)
+	return err
+}
+
+// hasCreatedHooks reports whether a hook is notified of new accounts.
+func (s *Store) hasCreatedHooks(ctx context.Context) (bool, error) {
+	n, err := engine.Count(s.engine.Reads(ctx),
+		`SELECT count(*) FROM (SELECT 1 FROM hook h WHERE `+wants(hook.AccountCreated)+` LIMIT 1) x`)
+	return n > 0, err
+}
+
+// insertCreated inserts the notifications that an account was created, if the condition selects the entry o of its
+// first message. $1 in the condition is the UID, and args are those from $2 on. The UID is also the id of the event,
+// so that another attempt is the same message.
+func insertCreated(tx engine.Tx, uid account.UID, condition string, args ...any) error {
+	_, err := tx.Exec(`INSERT INTO notice (`+notificationColumns+`)
+		SELECT h.id, a.uid, a.uid, '`+string(hook.AccountCreated)+`', t.id, t.host, t.realm, a.username, a.created, 0, 0
+		FROM outbox o JOIN account a ON a.uid = o.account JOIN tenant t ON t.id = a.tenant
+		JOIN hook h ON `+wants(hook.AccountCreated)+` AND`+ofTenantHooks+`
+		WHERE o.account = $1 AND o.kind = '' AND o.made = 0`+condition+` ON CONFLICT DO NOTHING`,
+		append([]any{uid[:]}, args...)...)
 	return err
 }

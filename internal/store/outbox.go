@@ -57,17 +57,27 @@ func pendingEntries(q engine.Querier, condition string, args ...any) (list []out
 
 // Ack implements outbox.Store.
 func (s *Store) Ack(ctx context.Context, messages []outbox.Ref) (left []outbox.Ref, err error) {
-	return inChunks(s.engine, messages, ack)
+	created, err := s.hasCreatedHooks(ctx)
+	if err != nil {
+		return messages, err
+	}
+	defer s.signalAdded()
+	return inChunks(s.engine, messages, func(tx engine.Tx, m outbox.Ref) error { return ack(tx, m, created) })
 }
 
-// ack removes the row of a message whose file is durable.
-func ack(tx engine.Tx, m outbox.Ref) error {
+// ack removes the row of a message whose file is durable. With created it notifies hooks of a new account.
+func ack(tx engine.Tx, m outbox.Ref, created bool) error {
 	// One sync of the directory makes durable all older activation messages that this node wrote, so
 	// their rows go too.
-	_, err := tx.Exec(`DELETE FROM outbox WHERE account = $1 AND (message = $2 OR EXISTS (SELECT 1 FROM outbox n
-		WHERE n.account = $1 AND n.message = $2 AND n.turn > outbox.turn AND n.node = outbox.node
-			AND n.kind = '' AND outbox.kind = ''))`,
-		m.Account[:], m.Message[:])
+	const rows = ` AND (o.message = $2 OR EXISTS (SELECT 1 FROM outbox n
+		WHERE n.account = $1 AND n.message = $2 AND n.turn > o.turn AND n.node = o.node
+			AND n.kind = '' AND o.kind = ''))`
+	if created {
+		if err := insertCreated(tx, m.Account, rows, m.Message[:]); err != nil {
+			return err
+		}
+	}
+	_, err := tx.Exec(`DELETE FROM outbox AS o WHERE o.account = $1`+rows, m.Account[:], m.Message[:])
 	if err != nil {
 		return err
 	}
@@ -77,8 +87,13 @@ func ack(tx engine.Tx, m outbox.Ref) error {
 }
 
 // Enqueue implements outbox.Store.
-func (s *Store) Enqueue(_ context.Context, messages []outbox.Ref,
+func (s *Store) Enqueue(ctx context.Context, messages []outbox.Ref,
 	now time.Time) (left []outbox.Ref, err error) {
+	created, err := s.hasCreatedHooks(ctx)
+	if err != nil {
+		return messages, err
+	}
+	defer s.signalAdded()
 	return inChunks(s.engine, messages, func(tx engine.Tx, m outbox.Ref) error {
 		// The account may have another address by now. Then the next link remembers the one before.
 		_, err := tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer,
@@ -106,7 +121,7 @@ func (s *Store) Enqueue(_ context.Context, messages []outbox.Ref,
 		if err != nil {
 			return err
 		}
-		return ack(tx, m)
+		return ack(tx, m, created)
 	})
 }
 

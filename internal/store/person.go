@@ -37,7 +37,7 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 			return nil, nil
 		case a.Held && (c.Link == nil || a.State() == account.Disabled):
 			return nil, account.ErrHeld
-		case a.Pending():
+		case a.Pending() && !c.First:
 			return nil, errNoAccount
 		}
 		if c.Link == nil {
@@ -45,6 +45,7 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 				return nil, err
 			}
 		}
+		was := a
 		if err := tx.Lock(append(placeKeys(c.Allowances), addressKey(a))...); err != nil {
 			return nil, err
 		}
@@ -57,6 +58,9 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 				return nil, err
 			case mailed:
 				confirmed, unsent = `confirmed = COALESCE(confirmed, $4), `, a.Emails
+				if a.Pending() {
+					confirmed += `activated = $4, `
+				}
 			default:
 				limits, unsent = nil, emails
 			}
@@ -95,10 +99,13 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 			}
 			c.Detail = mailmsg.Stays
 		}
-		if err := s.addNotice(tx, a, c.Notice); err != nil {
-			return nil, err
+		if !c.First {
+			if err := s.addNotice(tx, a, c.Notice); err != nil {
+				return nil, err
+			}
 		}
-		if err := insertAccountNotifications(tx, hook.AccountPassword, event, a.UID[:], now); err != nil {
+		changes := append(changesOf(was, a), hook.AccountPassword)
+		if err := insertAccountNotifications(tx, event, a.UID[:], now, changes...); err != nil {
 			return nil, err
 		}
 		if before == account.Leaving {
@@ -122,8 +129,12 @@ const noUnsent int64 = math.MaxInt64
 // removeResetLinks removes the reset links that went to the account's address. It also removes those of the account
 // without a message that were made when its address had been changed unsent times or more often. Somebody who knows
 // the password, or who asks for another link, cannot remove these, nor can somebody who has moved the account to
-// another mailbox since.
+// another mailbox since. It removes the link of mailmsg.SetPassword of the account too.
 func removeResetLinks(tx engine.Tx, a account.Account, unsent int64) error {
+	if _, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND account = $2`,
+		string(mailmsg.SetPassword), a.UID[:]); err != nil {
+		return err
+	}
 	if _, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND email <> '' AND account IN
 		(SELECT uid FROM account WHERE tenant = $2 AND lower(email) = lower($3) AND closed IS NULL)`,
 		string(mailmsg.Reset), a.Tenant, a.Email); err != nil || unsent == noUnsent {

@@ -11,6 +11,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/hook"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
@@ -83,7 +84,8 @@ func (s *Store) EmailLink(ctx context.Context, tenant int64, token [32]byte,
 // SetEmail implements account.ProfileStore.
 func (s *Store) SetEmail(ctx context.Context, tenant int64, token [32]byte, n account.Notice,
 	now time.Time) (a account.Account, err error) {
-	e := entry(ctx, audit.EmailChange, now)
+	event, e := account.NewUID(now), entry(ctx, audit.EmailChange, now)
+	defer s.signalAdded()
 	// A bad link is refused by a read, without a write.
 	found, _, err := s.EmailLink(ctx, tenant, token, now)
 	if err != nil {
@@ -124,9 +126,13 @@ func (s *Store) SetEmail(ctx context.Context, tenant int64, token [32]byte, n ac
 		if err := s.addNotice(tx, a, n); err != nil {
 			return err
 		}
+		was := a
 		if a, err = scanAccount(tx.Row(`UPDATE account SET email = $2, email_n = email_n + 1,
 			confirmed = COALESCE(confirmed, $3)
 			WHERE uid = $1 RETURNING `+accountColumns, a.UID[:], email, engine.Micros(now))); err != nil {
+			return err
+		}
+		if err := insertAccountNotifications(tx, event, a.UID[:], now, changesOf(was, a)...); err != nil {
 			return err
 		}
 		return e.of(a).add(tx)
@@ -137,7 +143,8 @@ func (s *Store) SetEmail(ctx context.Context, tenant int64, token [32]byte, n ac
 // ReplaceEmail implements account.ProfileStore.
 func (s *Store) ReplaceEmail(ctx context.Context, tenant int64, user, email string,
 	now time.Time) (a account.Account, err error) {
-	e := entry(ctx, audit.EmailChange, now)
+	event, e := account.NewUID(now), entry(ctx, audit.EmailChange, now)
+	defer s.signalAdded()
 	found, err := s.Find(ctx, tenant, user, now)
 	if err != nil {
 		return a, err
@@ -166,6 +173,9 @@ func (s *Store) ReplaceEmail(ctx context.Context, tenant int64, user, email stri
 		if err := removeResetLinks(tx, a, 0); err != nil {
 			return err
 		}
+		if err := insertCreated(tx, a.UID, ``); err != nil { // nobody else removes the entry of a new account
+			return err
+		}
 		// A message that is being written would have a link that has ended. That of an activation would go to
 		// the new address.
 		for _, table := range []string{"link", "replaced", "outbox", "session"} {
@@ -182,6 +192,9 @@ func (s *Store) ReplaceEmail(ctx context.Context, tenant int64, user, email stri
 			return err
 		}
 		if err := removeResetLinks(tx, a, noUnsent); err != nil {
+			return err
+		}
+		if err := insertAccountNotifications(tx, event, a.UID[:], now, hook.AccountEmail); err != nil {
 			return err
 		}
 		return e.of(a).add(tx)

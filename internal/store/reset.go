@@ -118,8 +118,14 @@ func (s *Store) AddResetLink(ctx context.Context, r account.NewResetLink,
 		switch {
 		case a.State() == account.Disabled:
 			return account.ErrHeld
-		case a.Pending():
+		case a.Pending() != (r.Kind == mailmsg.SetPassword):
 			return errNoAccount
+		case a.Pending():
+			if n, err := passwordLinks(tx, a.UID); err != nil {
+				return err
+			} else if n == 0 {
+				return errNoAccount
+			}
 		}
 		if err := tx.Lock(append(placeKeys(r.Allowances), addressKey(a))...); err != nil {
 			return err
@@ -137,9 +143,34 @@ func (s *Store) AddResetLink(ctx context.Context, r account.NewResetLink,
 		if err := s.addNotice(tx, a, r.Notice); err != nil {
 			return err
 		}
+		if r.TakenOver {
+			if err := s.leaveToServer(tx, a, r.Message); err != nil {
+				return err
+			}
+			e.about("message")
+		}
 		return e.of(a).add(tx)
 	})
 	return a, err
+}
+
+// passwordLinks returns how many links of mailmsg.SetPassword an account has, whether or not they still work.
+func passwordLinks(q engine.Querier, uid account.UID) (int64, error) {
+	return engine.Count(q, `SELECT count(*) FROM link WHERE account = $1 AND kind = $2`,
+		uid[:], string(mailmsg.SetPassword))
+}
+
+// HasPasswordLink implements account.ResetStore.
+func (s *Store) HasPasswordLink(ctx context.Context, uid account.UID) (bool, error) {
+	n, err := passwordLinks(s.engine.Reads(ctx), uid)
+	return n > 0, err
+}
+
+// leaveToServer gives a message to the next server that looks for messages of commands, which write none.
+func (s *Store) leaveToServer(tx engine.Tx, a account.Account, message mailmsg.ID) error {
+	_, err := tx.Exec(`UPDATE outbox SET node = $1 WHERE account = $2 AND message = $3`,
+		s.unowned(), a.UID[:], message[:])
+	return err
 }
 
 // linkExists reports whether there is a link with the hash of a token.
@@ -153,18 +184,22 @@ func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
 	now time.Time) (list []account.Account, until time.Time, err error) {
 	q := s.engine.Reads(ctx)
 	var uid []byte
-	var email string
+	var kind, email string
 	var us int64
-	err = q.Row(`SELECT l.account, l.email, l.until FROM link l JOIN account a ON a.uid = l.account
-		WHERE l.token = $1 AND l.kind = $2 AND l.until > $3 AND a.tenant = $4`,
-		token[:], string(mailmsg.Reset), engine.Micros(now), tenant).Scan(&uid, &email, &us)
+	err = q.Row(`SELECT l.account, l.kind, l.email, l.until FROM link l JOIN account a ON a.uid = l.account
+		WHERE l.token = $1 AND l.kind IN ($2, $5) AND l.until > $3 AND a.tenant = $4`,
+		token[:], string(mailmsg.Reset), engine.Micros(now), tenant, string(mailmsg.SetPassword)).
+		Scan(&uid, &kind, &email, &us)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, until, account.ErrLinkUsed
 	} else if err != nil {
 		return nil, until, err
 	}
 	const usable = ` AND activated IS NOT NULL AND (NOT held OR ` + isLeaving + `) AND ` + live + ` ORDER BY username`
-	if email == "" {
+	if kind == string(mailmsg.SetPassword) {
+		list, err = accountsOf(q, `uid = $3 AND email = $4 AND (NOT held OR `+isLeaving+`) AND `+live,
+			engine.Micros(now), tenant, uid, email)
+	} else if email == "" {
 		list, err = accountsOf(q, `uid = $3`+usable, engine.Micros(now), tenant, uid)
 	} else {
 		// The index is without case, but only the mail server of the address knows whether case matters.
@@ -177,15 +212,18 @@ func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
 }
 
 // findResetLink finds a reset link that went to the account's address, or was made for the account without a message.
+// For an account that waits it finds only a link of mailmsg.SetPassword.
 // It reports whether there was a message, and how often the address had been changed when the link was made.
 func findResetLink(
 	tx engine.Tx, a account.Account, token [32]byte, now time.Time,
 ) (mailed bool, emails int64, err error) {
 	var email string
-	err = tx.Row(`SELECT email, email_n FROM link WHERE token = $1 AND kind = $2 AND until > $3
-		AND (email = $4 OR email = '' AND account = $6)
-		AND account IN (SELECT uid FROM account WHERE tenant = $5)`,
-		token[:], string(mailmsg.Reset), engine.Micros(now), a.Email, a.Tenant, a.UID[:]).Scan(&email, &emails)
+	err = tx.Row(`SELECT email, email_n FROM link WHERE token = $1 AND until > $3
+		AND (kind = $2 AND (email = $4 OR email = '' AND account = $6) OR kind = $7 AND email = $4 AND account = $6)
+		AND account IN (SELECT uid FROM account WHERE tenant = $5)
+		AND ($8 OR kind = $7)`,
+		token[:], string(mailmsg.Reset), engine.Micros(now), a.Email, a.Tenant, a.UID[:], string(mailmsg.SetPassword),
+		!a.Pending()).Scan(&email, &emails)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = account.ErrLinkUsed
 	}
@@ -195,7 +233,8 @@ func findResetLink(
 // NotMe implements account.ResetStore.
 func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n account.Notice, now time.Time,
 	limits ...throttle.Allowance) (after account.Account, err error) {
-	e := entry(ctx, audit.PasswordNotMe, now)
+	event, e := account.NewUID(now), entry(ctx, audit.PasswordNotMe, now)
+	defer s.signalAdded()
 	// A bad link is refused by a read, without a write.
 	found, err := s.ofNotMeLink(ctx, tenant, token, now)
 	if err != nil {
@@ -282,6 +321,9 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 				return nil, err
 			}
 			subjects = []phonetables.Subject{phonetables.Account(a.UID)}
+		}
+		if err := insertAccountNotifications(tx, event, a.UID[:], now, changesOf(was, a)...); err != nil {
+			return nil, err
 		}
 		after = a
 		return subjects, e.of(a).undone(was, a, removed).add(tx)

@@ -186,12 +186,16 @@ func setTenant(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry) 
 	if err != nil {
 		return err
 	}
-	if err := insertTenantNotifications(tx, hook.TenantChanged, event, t.ID, now); err != nil {
+	return tenantSet(tx, t, event, e, tenantValues{realm, url, describeLogo(oldLogo), json.RawMessage(oldSettings)},
+		tenantValues{t.Realm, t.PublicURL, describeLogo(t.Logo), settings})
+}
+
+// tenantSet adds what follows from a change of a tenant.
+func tenantSet(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry, was, is tenantValues) error {
+	if err := insertTenantNotifications(tx, hook.TenantChanged, event, t.ID, e.At); err != nil {
 		return err
 	}
-	before, after, err := changedSettings(
-		tenantValues{realm, url, describeLogo(oldLogo), json.RawMessage(oldSettings)},
-		tenantValues{t.Realm, t.PublicURL, describeLogo(t.Logo), settings})
+	before, after, err := changedSettings(was, is)
 	if err != nil {
 		return err
 	}
@@ -321,6 +325,10 @@ func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	freeze, err := s.Freeze(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
 	var list []tenant.Tenant
 	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
 		var t tenant.Tenant
@@ -336,7 +344,7 @@ func (s *Store) Tenants(ctx context.Context) ([]tenant.Tenant, int64, error) {
 		if len(t.Logo.Data) == 0 {
 			t.Logo = tenant.Logo{}
 		}
-		t.Created = engine.FromMicros(created)
+		t.Created, t.Freeze = engine.FromMicros(created), freeze
 		list = append(list, t)
 		return nil
 	}, `SELECT id, host, realm, public_url, settings, created, logo_type, logo FROM tenant ORDER BY host`)

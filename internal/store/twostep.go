@@ -212,9 +212,7 @@ func (s *Store) RemoveFactors(ctx context.Context, tenant int64, user string, n 
 			if err := s.addNotice(tx, a, n); err != nil {
 				return err
 			}
-			// A command does not write messages. A server takes this one over.
-			if _, err := tx.Exec(`UPDATE outbox SET node = $1 WHERE account = $2 AND message = $3`,
-				s.unowned(), a.UID[:], n.Message[:]); err != nil {
+			if err := s.leaveToServer(tx, a, n.Message); err != nil {
 				return err
 			}
 		}

@@ -46,14 +46,17 @@ func (s Settings) checkBrand() (_ Settings, err error) {
 }
 
 // checkProse returns a text without white space around it, and with \n between its lines.
-func checkProse(field, text string) (string, error) {
+func checkProse(field, text string) (string, error) { return checkText(field, text, maxProse) }
+
+// checkText is checkProse with another length.
+func checkText(field, text string, limit int) (string, error) {
 	text = strings.TrimSpace(strings.ReplaceAll(text, "\r\n", "\n"))
 	control := func(r rune) bool { return unicode.IsControl(r) && r != '\n' }
-	if utf8.RuneCountInString(text) > maxProse || !utf8.ValidString(text) ||
+	if utf8.RuneCountInString(text) > limit || !utf8.ValidString(text) ||
 		strings.ContainsFunc(text, control) {
 		return "", fault.Field(field,
 			"%s is longer than %d characters or contains a control character other than a line break",
-			field, maxProse)
+			field, limit)
 	}
 	return text, nil
 }

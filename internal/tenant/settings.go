@@ -51,11 +51,28 @@ func (s Settings) check() (Settings, error) {
 		return s, fault.Field("require-second-factor", "%q does not say who needs a second factor; use admin or none",
 			string(s.RequireFactor))
 	}
+	if s.Signups, s.SignupsNote, err = CheckSignups(s.Signups, s.SignupsNote); err != nil {
+		return s, err
+	}
 	if s.SignupsPerHour < 0 {
 		return s, fault.Field("signups-per-hour",
 			"the limit cannot be negative; use 0 for no limit")
 	}
 	return s, nil
+}
+
+// maxNote is the length of the longest note about closed signups, in characters.
+const maxNote = 300
+
+// CheckSignups returns who can sign up, and a note about it, in canonical form. It fails with fault.Invalid.
+func CheckSignups(mode Signups, note string) (Signups, string, error) {
+	switch mode {
+	case "", SignupsOpen, SignupsClosed:
+	default:
+		return mode, note, fault.Field("signups", "%q does not say who can sign up; use open or closed", string(mode))
+	}
+	note, err := checkText("signups-note", note, maxNote)
+	return mode, note, err
 }
 
 // checkTexts checks the texts of messages.

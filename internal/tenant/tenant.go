@@ -42,6 +42,8 @@ type Tenant struct {
 	// empty if it was not set; a Table fills in the default.
 	PublicURL string
 	Settings
+	// Freeze is not nil while the signups of all tenants are closed. It is not a setting of the tenant.
+	Freeze *Freeze
 }
 
 // Settings are what an operator can choose for a tenant. The zero value is valid.
@@ -95,6 +97,27 @@ type Settings struct {
 	Activation Activation `json:"activation,omitempty"`
 	// RequireFactor says who needs a second factor for the website. The default is nobody.
 	RequireFactor RequireFactor `json:"require_factor,omitempty"`
+	// Signups says who can sign up. The default is SignupsOpen. SignupsNote is what the operator says to visitors
+	// while nobody can, in a sentence or two of plain text, or empty.
+	Signups     Signups `json:"signups,omitempty"`
+	SignupsNote string  `json:"signups_note,omitempty"`
+}
+
+// Signups says who can sign up.
+type Signups string
+
+// Who can sign up. Others may follow.
+const (
+	// SignupsOpen is for platforms where everybody can.
+	SignupsOpen Signups = "open"
+	// SignupsClosed is for platforms where nobody can. Accounts that wait can still be activated.
+	SignupsClosed Signups = "closed"
+)
+
+// Freeze closes the signups of all tenants, whatever their settings are.
+type Freeze struct {
+	// Note is what visitors read in place of a tenant's note, or empty.
+	Note string `json:"note,omitempty"`
 }
 
 // RequireFactor says which accounts need a second factor for the website.
@@ -156,6 +179,21 @@ func (t Tenant) Challenge() digest.Algorithm { return cmp.Or(t.Algorithm, digest
 
 // Confirms reports whether activation requires the account's password.
 func (t Tenant) Confirms() bool { return t.Activation == ActivationConfirm }
+
+// SignupMode returns who can sign up, by the tenant's own setting.
+func (t Tenant) SignupMode() Signups { return cmp.Or(t.Signups, SignupsOpen) }
+
+// Closed reports whether nobody can sign up, and returns what the operator says about it to visitors, or an empty
+// string.
+func (t Tenant) Closed() (note string, closed bool) {
+	switch {
+	case t.Freeze != nil:
+		return cmp.Or(t.Freeze.Note, t.SignupsNote), true
+	case t.SignupMode() != SignupsOpen:
+		return t.SignupsNote, true
+	}
+	return "", false
+}
 
 // Secure reports whether people reach the tenant over TLS.
 func (t Tenant) Secure() bool { return strings.HasPrefix(t.PublicURL, "https://") }
@@ -373,6 +411,12 @@ func (tt *Table) Refresh(ctx context.Context) error {
 // changed.
 func (tt *Table) Lookup(host string) (*Tenant, bool) {
 	t, ok := tt.current.Load().hosts[CanonicalHost(host)]
+	return t, ok
+}
+
+// ByHost returns the tenant with exactly this host.
+func (tt *Table) ByHost(host string) (*Tenant, bool) {
+	t, ok := tt.current.Load().hosts[host]
 	return t, ok
 }
 

@@ -15,14 +15,14 @@ func TestChecksAsMetrics(t *testing.T) {
 		release := make(chan struct{})
 		hangs := false
 		s := New([]Check{
-			{"disk", func(context.Context) error {
+			{Name: "disk", Probe: func(context.Context) error {
 				if hangs {
 					<-release
 				}
 				return nil
 			}},
-			{"keys", func(context.Context) error { return errors.New("no key") }},
-			{"export", func(context.Context) error { return Warning("an account is missing") }},
+			{Name: "keys", Probe: func(context.Context) error { return errors.New("no key") }},
+			{Name: "export", Probe: func(context.Context) error { return Warning("an account is missing") }},
 		}, nil, time.Now)
 		r := NewRegistry()
 		r.MustRegister(s.Checks())

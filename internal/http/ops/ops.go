@@ -10,8 +10,9 @@
 // the listener's address (DNS rebinding).
 //
 // A check does what requests do: the store commits a transaction, a file is created in and removed
-// from the pickup directory. Results are cached for a second, so frequent requests cost nothing. A
-// check that hangs counts as failed, and is not started again while it runs.
+// from the pickup directory. Run runs the checks all the time, and a change shows within five seconds. Results are
+// cached for a second, so frequent requests cost nothing. A check that hangs counts as failed, and is not started
+// again while it runs.
 package ops
 
 import (
@@ -41,11 +42,17 @@ func (w Warning) Error() string { return string(w) }
 type Check struct {
 	Name  string
 	Probe func(context.Context) error
+	// Report is called with the outcome of each run: nil, a Warning, or another error, also that the probe takes too
+	// long. It may be nil.
+	Report func(error)
 }
 
 const (
 	// cacheTime is how long the results of the checks are used.
 	cacheTime = time.Second
+	// runInterval is the time between two runs of the checks in the background. With probeTimeout it is less than
+	// the five seconds within which a change shows.
+	runInterval = 1500 * time.Millisecond
 	// probeTimeout is how long a check or a scrape may take, and readTimeout how long the values of a metric.
 	probeTimeout = 3 * time.Second
 	readTimeout  = 2 * time.Second
@@ -112,6 +119,20 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// Run runs the checks at an interval until ctx ends, so that a change is reported though nobody asks.
+func (s *Site) Run(ctx context.Context) {
+	ticker := time.NewTicker(runInterval)
+	defer ticker.Stop()
+	for {
+		s.probe()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
 // RestrictHosts returns a handler that passes on the requests that name a host from the list,
 // localhost, or an IP address, and those without a Host, which no browser sends. It refuses others
 // with 421.
@@ -161,10 +182,25 @@ func (s *Site) probe() ([]result, bool) {
 
 var errHangs = errors.New("the previous check has not finished yet")
 
-// run runs the probe. It returns after probeTimeout, even if the probe ignores its context.
+// run runs the probe, and reports the outcome.
 func (c *check) run() result {
+	err := c.try()
+	if c.Report != nil {
+		c.Report(err)
+	}
+	if warning, ok := errors.AsType[Warning](err); ok {
+		return result{Name: c.Name, OK: true, Warning: string(warning)}
+	}
+	if err != nil {
+		return result{Name: c.Name, Error: err.Error()}
+	}
+	return result{Name: c.Name, OK: true}
+}
+
+// try runs the probe. It returns after probeTimeout, even if the probe ignores its context.
+func (c *check) try() error {
 	if !c.running.CompareAndSwap(false, true) {
-		return result{Name: c.Name, Error: errHangs.Error()}
+		return errHangs
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
@@ -174,17 +210,10 @@ func (c *check) run() result {
 		c.running.Store(false)
 		done <- err
 	}()
-	var err error
 	select {
-	case err = <-done:
+	case err := <-done:
+		return err
 	case <-ctx.Done():
-		err = errHangs
+		return errHangs
 	}
-	if warning, ok := errors.AsType[Warning](err); ok {
-		return result{Name: c.Name, OK: true, Warning: string(warning)}
-	}
-	if err != nil {
-		return result{Name: c.Name, Error: err.Error()}
-	}
-	return result{Name: c.Name, OK: true}
 }

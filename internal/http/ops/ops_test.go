@@ -33,8 +33,8 @@ func TestReadiness(t *testing.T) {
 		var probeErr error
 		probes := 0
 		s := New([]Check{
-			{"store", func(context.Context) error { probes++; return probeErr }},
-			{"pickup", func(context.Context) error { return nil }},
+			{Name: "store", Probe: func(context.Context) error { probes++; return probeErr }},
+			{Name: "pickup", Probe: func(context.Context) error { return nil }},
 		}, NewRegistry(), time.Now)
 		want := func(status int) {
 			t.Helper()
@@ -107,7 +107,7 @@ func TestReadinessWithHangingProbe(t *testing.T) {
 		release := make(chan struct{})
 		var started atomic.Int32
 		probe := func(context.Context) error { started.Add(1); <-release; return nil }
-		s := New([]Check{{"disk", probe}}, NewRegistry(), time.Now)
+		s := New([]Check{{Name: "disk", Probe: probe}}, NewRegistry(), time.Now)
 		for range 5 {
 			if status, _ := ask(t, s, "GET", "/readyz"); status != 503 {
 				t.Errorf("status %d while the disk hangs", status)
@@ -139,5 +139,96 @@ func TestOtherPathsAndMethods(t *testing.T) {
 		if status, _ := ask(t, s, "POST", path); status != 405 {
 			t.Errorf("POST %s: status %d", path, status)
 		}
+	}
+}
+
+// Changes are reported within five seconds though nobody asks, and a probe that hangs is a change.
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const within = 5 * time.Second
+		var probeErr atomic.Pointer[error]
+		release := make(chan struct{})
+		var hangs atomic.Bool
+		reported := make(chan error, 1000)
+		probe := func(context.Context) error {
+			if hangs.Load() {
+				<-release
+			}
+			if err := probeErr.Load(); err != nil {
+				return *err
+			}
+			return nil
+		}
+		last := error(nil)
+		s := New([]Check{{Name: "disk", Probe: probe, Report: func(err error) { reported <- err }}}, NewRegistry(),
+			time.Now)
+		ctx, end := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { s.Run(ctx); close(done) }()
+		// changed waits for a report of another kind, and returns how long it took.
+		changed := func(ok bool) time.Duration {
+			t.Helper()
+			start := time.Now()
+			for {
+				select {
+				case last = <-reported:
+					if (last == nil) == ok {
+						return time.Since(start)
+					}
+				case <-time.After(within):
+					t.Fatalf("no change within %v; the last report is %v", within, last)
+				}
+			}
+		}
+		changed(true)
+		time.Sleep(10 * time.Millisecond)
+		full := errors.New("the disk is full")
+		for range 3 {
+			probeErr.Store(&full)
+			if took := changed(false); took > within || last != full {
+				t.Errorf("%v after %v", last, took)
+			}
+			probeErr.Store(nil)
+			if took := changed(true); took > within {
+				t.Errorf("succeeds after %v", took)
+			}
+		}
+		hangs.Store(true)
+		if took := changed(false); took > within || !errors.Is(last, errHangs) {
+			t.Errorf("%v after %v", last, took)
+		}
+		hangs.Store(false)
+		close(release)
+		if took := changed(true); took > within {
+			t.Errorf("succeeds after %v", took)
+		}
+		end()
+		<-done
+	})
+}
+
+func TestDisk(t *testing.T) {
+	const gib = 1024 * mib
+	for _, c := range []struct {
+		claim                          string
+		size, free, inodes, freeInodes uint64
+		warns                          bool
+	}{
+		{"a large disk with 2 GiB left", 10_000 * gib, 2 * gib, 1e6, 1e6, false},
+		{"a large disk with 900 MiB left", 10_000 * gib, 900 * mib, 1e6, 1e6, true},
+		{"10 GiB with 600 MiB left", 10 * gib, 600 * mib, 1e6, 1e6, false},
+		{"10 GiB with 500 MiB left", 10 * gib, 500 * mib, 1e6, 1e6, true},
+		{"1 GiB with 101 MiB left", gib, 101 * mib, 1e6, 1e6, false},
+		{"1 GiB with 99 MiB left", gib, 99 * mib, 1e6, 1e6, true},
+		{"few inodes", 10 * gib, 5 * gib, 1e6, 999, true},
+		{"no number of inodes", 10 * gib, 5 * gib, 0, 0, false},
+	} {
+		err := diskWarning("/data", c.size, c.free, c.inodes, c.freeInodes)
+		if _, warning := errors.AsType[Warning](err); warning != c.warns {
+			t.Errorf("%s: %v", c.claim, err)
+		}
+	}
+	if _, warning := errors.AsType[Warning](Disk("/nonexistent")(t.Context())); !warning {
+		t.Error("a directory that is missing does not warn")
 	}
 }

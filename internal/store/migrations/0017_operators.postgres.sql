@@ -93,3 +93,6 @@ CREATE TABLE daily (
 
 -- Which events a hook is notified of: words with spaces between them, or '' for those that phone servers need.
 ALTER TABLE hook ADD COLUMN events TEXT COLLATE "C" NOT NULL DEFAULT '';
+
+-- The messages that were not sent, which are few among those that were.
+CREATE INDEX delivery_unsent ON delivery (state, since) WHERE state IN ('waiting', 'deferred', 'failed');

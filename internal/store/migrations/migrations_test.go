@@ -44,8 +44,8 @@ var frozen = map[string]string{
 	"0015_people.sqlite.sql":          "51ea0dff15cccd20c70f5bc7b89d0c588ab0214479d09c7805204db6cb4b794d",
 	"0016_selfservice.postgres.sql":   "c705abd5c346912de11162bda9e4c8aa6713b4577640747ab38deb97d2d6ba30",
 	"0016_selfservice.sqlite.sql":     "dfe80c5e09bf4c84cfd892444234a40b6daa5fde637fcada1dfae6cdfa1630c8",
-	"0017_operators.postgres.sql":     "16c04c26133060358a169d628d92fc5f036a7cb0e9a5c6153ada78de0f4d5df1",
-	"0017_operators.sqlite.sql":       "9bc4ed7ab059483707f3f33369e01b8031debff257b41cd71e4f48a014d09a89",
+	"0017_operators.postgres.sql":     "ef1c3c1deda610554a102418f9258781cd5ea32b6a8e24cceab07495538f542a",
+	"0017_operators.sqlite.sql":       "fceb937c59d9bece826b5e2c173f53eba18e444f16bc5d610c03bb579f730049",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

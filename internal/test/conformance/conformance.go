@@ -2,8 +2,8 @@
 //
 // They are written in terms of the interfaces that the program uses: account.Store, outbox.Store,
 // tenant.Store, session.Store, sipserver.AdminStore, sipserver.Store, hook.Store, hook.Queue,
-// delivery.Store, delivery.KeyStore, delivery.OrphanStore and audit.Trail. No test knows the engine,
-// and a store that passes all tests can replace any other.
+// delivery.Store, delivery.KeyStore, delivery.OrphanStore, audit.Trail, stats.Store and operator.StatsStore. No
+// test knows the engine, and a store that passes all tests can replace any other.
 //
 // Run and RunExport run the tests, each on an empty store. Linearizable checks the answers of a
 // store to concurrent calls. Every call takes the time as an argument, so no test waits.
@@ -47,6 +47,7 @@ type Store interface {
 	delivery.KeyStore
 	delivery.OrphanStore
 	audit.Trail
+	statsStore
 }
 
 // Run tests a store. open returns a new, empty store and closes it at the end of the test t.
@@ -74,6 +75,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Replaced addresses", replacedEmailTests}, {"Limits of an owner", ownerLimitTests},
 		{"Messages about wrong codes", wrongCodeTests}, {"A message about data", dataTests},
 		{"Changes of an account", dataChangeTests},
+		{"Counts", countTests}, {"Backlogs", backlogTests}, {"Events of accounts", eventTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {

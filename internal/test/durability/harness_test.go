@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math"
 	"net/mail"
 	"net/netip"
 	"path"
@@ -22,6 +23,7 @@ import (
 	"dialtone/internal/captcha"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/hook"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
@@ -208,12 +210,39 @@ func openWith(
 	return h, flushErr, nil
 }
 
+// newAccounts is a hook that is notified of new accounts.
+var newAccounts = hook.Hook{
+	ID: hook.ID{1}, Name: "new-accounts", Kind: hook.Webhook, URL: "https://hooks.test/", AllTenants: true,
+	Events: []hook.EventType{hook.AccountCreated},
+}
+
+// promiseCreated checks that a notification says of each account that it was created, once.
+func (h *harness) promiseCreated(f *found, wrong func(string, ...any)) error {
+	list, err := h.store.Claim(ctx, newAccounts.ID, h.now(), h.now(), math.MaxInt32)
+	if err != nil {
+		return err
+	}
+	created := make(map[account.UID]int)
+	for _, n := range list {
+		created[n.Account]++
+	}
+	for _, a := range f.accounts {
+		if n := created[a.UID]; n != 1 {
+			wrong("%d notifications say that the account of %s was created", n, a.User)
+		}
+	}
+	return nil
+}
+
 func (h *harness) start(relayed bool) (flushErr, err error) {
 	t, err := tenant.New(tenant.Tenant{Host: realm, PublicURL: "https://" + realm})
 	if err != nil {
 		return nil, err
 	}
 	if err := h.store.AddFirstTenant(ctx, t); err != nil {
+		return nil, err
+	}
+	if err := h.store.AddHook(ctx, newAccounts); err != nil && !fault.Is(err, fault.Conflict) {
 		return nil, err
 	}
 	tenants := tenant.NewTable(h.store, func(host string) string { return "https://" + host })
@@ -811,6 +840,9 @@ func (h *harness) promiseWith(t *transcript, running bool, delivered mailbox) er
 		return err
 	} else if len(rows) > 0 {
 		wrong("%d outbox entries are left", len(rows))
+	}
+	if err := h.promiseCreated(f, wrong); err != nil {
+		return err
 	}
 	emails := make(map[string]bool)
 	changes := maps.Clone(t.sent)

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"dialtone/internal/http/ops"
+	"dialtone/internal/operator"
+	"dialtone/internal/outage"
+	"dialtone/internal/stats"
+)
+
+// newHealth returns the checks of /readyz. They run whether or not there is a listener for it.
+func (s *server) newHealth() *ops.Site {
+	checks := []ops.Check{
+		s.readiness("store", s.store.Ready),
+		s.readiness("export", s.exportReady),
+		s.readiness("keys", s.keysReady),
+		s.readiness("pickup", func(context.Context) error { return s.pickup.Ready() }),
+		s.readiness("hooks", s.hooksReady),
+		s.readiness("clock", s.clockReady),
+		s.readiness("data disk", ops.Disk(s.Data)),
+		s.readiness("pickup disk", ops.Disk(s.pickup.Path())),
+	}
+	if s.queue != nil {
+		checks = append(checks, s.readiness("relay", s.relayReady))
+	}
+	return ops.New(checks, s.metrics, time.Now)
+}
+
+// readiness returns a check of /readyz whose failures and warnings are logged as package outage does.
+func (s *server) readiness(name string, probe func(context.Context) error) ops.Check {
+	failures := outage.New(s.log, "not ready", "ready again", time.Now)
+	warnings := outage.NewWarning(s.log, "check warns", "check no longer warns", time.Now)
+	return ops.Check{Name: name, Probe: probe, Report: func(err error) {
+		ctx := context.Background()
+		warning, ok := errors.AsType[ops.Warning](err)
+		switch {
+		case ok:
+			warnings.Report(ctx, warning, "check", name)
+			err = nil
+		case err == nil: // a failure says nothing about what the warning was about
+			warnings.Report(ctx, nil, "check", name)
+		}
+		failures.Report(ctx, err, "check", name)
+	}}
+}
+
+// relayReady warns while the relay cannot be used. People can sign in, and messages are kept.
+func (s *server) relayReady(context.Context) error {
+	if err := s.queue.Down(); err != nil {
+		return ops.Warning(err.Error())
+	}
+	return nil
+}
+
+// maxHookDelay is the age of the oldest notification from which on a hook has a backlog.
+const maxHookDelay = time.Minute
+
+// hooksReady warns about hooks with a backlog.
+func (s *server) hooksReady(ctx context.Context) error {
+	list, err := s.store.HookBacklogs(ctx, 0)
+	if err != nil {
+		return ops.Warning("the hooks cannot be read: " + err.Error())
+	}
+	return hooksWarning(list, time.Now())
+}
+
+func hooksWarning(list []operator.HookBacklog, now time.Time) error {
+	var late []string
+	for _, h := range list {
+		if h.Waiting > stats.MaxCounted || h.Waiting > 0 && now.Sub(h.Oldest) > maxHookDelay {
+			late = append(late, fmt.Sprintf("%s: %s, the oldest from %s", h.Name, h.Waiting,
+				h.Oldest.UTC().Format(time.RFC3339)))
+		}
+	}
+	if late != nil {
+		return ops.Warning("notifications wait for hooks: " + strings.Join(late, "; "))
+	}
+	return nil
+}
+
+// maxClockDifference is how much the clocks of this machine and of the database may differ.
+const maxClockDifference = 2 * time.Second
+
+// clockReady warns if the clock was set forward, or is not that of the database.
+func (s *server) clockReady(ctx context.Context) error {
+	if err := s.accounts.CheckClock(); err != nil {
+		return ops.Warning(err.Error())
+	}
+	before := time.Now()
+	theirs, err := s.store.Clock(ctx)
+	if err != nil || theirs.IsZero() { // a failure of the store has its own check
+		return nil
+	}
+	return clockWarning(before, theirs, time.Now())
+}
+
+// clockWarning compares the time of the database, which was read between before and after.
+func clockWarning(before, theirs, after time.Time) error {
+	const text = "the clock is %s that of the database by %v; correct one of them"
+	if ahead := before.Round(0).Sub(theirs); ahead > maxClockDifference {
+		return ops.Warning(fmt.Sprintf(text, "ahead of", ahead.Round(time.Millisecond)))
+	}
+	if behind := theirs.Sub(after.Round(0)); behind > maxClockDifference {
+		return ops.Warning(fmt.Sprintf(text, "behind", behind.Round(time.Millisecond)))
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/http/ops"
+	"dialtone/internal/operator"
+	"dialtone/internal/stats"
+	"dialtone/internal/test/process"
+)
+
+// changeWithin is how soon a change of readiness shows and is logged, as docs/operating.md promises.
+const changeWithin = 5 * time.Second
+
+// eventuallyLogged waits for changeWithin until the log has had n lines with a text.
+func eventuallyLogged(t *testing.T, p *serverProcess, text string, n int) {
+	t.Helper()
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), changeWithin)
+	defer cancel()
+	err := process.Poll(ctx, func() error {
+		if got := p.stderr.Count(text); got != n {
+			return fmt.Errorf("%d lines with %s, want %d", got, text, n)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("not within %v: %v\n%s", changeWithin, err, p.stderr)
+	}
+	t.Logf("%s after %v", text, time.Since(start).Round(time.Millisecond))
+}
+
+// A pickup directory that becomes read-only is logged once, and so is its repair, though nobody asks /readyz.
+func TestReadOnlyPickupDirectory(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	p := s.start()
+	dir := filepath.Join(s.dir, "pickup")
+	const failed, recovered = `"msg":"not ready","check":"pickup"`, `"msg":"ready again","check":"pickup"`
+	for i := range 2 {
+		s.must(os.Chmod(dir, 0o500))
+		eventuallyLogged(t, p, failed, i+1)
+		p.readiness(t, 503, `{"name":"pickup","ok":false`)
+		s.must(os.Chmod(dir, 0o750))
+		eventuallyLogged(t, p, recovered, i+1)
+		p.readiness(t, 200, `{"name":"pickup","ok":true}`)
+	}
+	p.mustStop(t)
+	if a, b := p.stderr.Count(failed), p.stderr.Count(recovered); a != 2 || b != 2 {
+		t.Errorf("two faults: %d and %d lines", a, b)
+	}
+}
+
+// A relay that cannot be reached is a warning. It does not make the server unready.
+func TestUnreachableRelayWarns(t *testing.T) {
+	t.Parallel()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	p := start(t, launch{data: t.TempDir(), flags: []string{"--mail-relay=smtp://" + closed.Addr().String()}})
+	p.readiness(t, 200, `{"name":"relay","ok":true}`)
+	v := newVisitor(p.address, "")
+	defer v.leave()
+	if a, err := v.signup("ann"); err != nil || !a.OK {
+		t.Fatalf("%v, %v", a, err)
+	}
+	p.readiness(t, 200, `{"name":"relay","ok":true,"warning":"the relay takes no messages: connecting`)
+	eventuallyLogged(t, p, `"level":"WARN","msg":"check warns","check":"relay"`, 1)
+	if text := p.stderr.String(); strings.Contains(text, email("ann")) {
+		t.Error("the log has the address")
+	}
+}
+
+func TestHooksWarning(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		h     operator.HookBacklog
+		warns bool
+	}{
+		"nothing waits": {operator.HookBacklog{}, false},
+		"young":         {operator.HookBacklog{Waiting: 1000, Oldest: now.Add(-time.Minute)}, false},
+		"old":           {operator.HookBacklog{Waiting: 1, Oldest: now.Add(-61 * time.Second)}, true},
+		"many":          {operator.HookBacklog{Waiting: stats.MaxCounted + 1, Oldest: now}, true},
+	} {
+		err := hooksWarning([]operator.HookBacklog{c.h}, now)
+		if _, warns := err.(ops.Warning); warns != c.warns {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestClockWarning(t *testing.T) {
+	before := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	after := before.Add(3 * time.Second) // a slow query
+	for theirs, says := range map[time.Time]string{
+		before: "", after: "", before.Add(-2 * time.Second): "", after.Add(2 * time.Second): "",
+		before.Add(-2001 * time.Millisecond): "is ahead of that of the database by 2.001s;",
+		after.Add(time.Hour):                 "is behind that of the database by 1h0m0s;",
+	} {
+		got := ""
+		if err := clockWarning(before, theirs, after); err != nil {
+			got = err.Error()
+		}
+		if (got == "") != (says == "") || !strings.Contains(got, says) {
+			t.Errorf("%v: %q", theirs, got)
+		}
+	}
+}

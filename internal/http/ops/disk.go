@@ -1,0 +1,40 @@
+package ops
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	mib = 1 << 20
+	// A disk is nearly full when it has less than a twentieth of its space left, but never with maxReserve left, and
+	// always with less than minReserve. So are its inodes with less than minInodes.
+	minReserve = 100 * mib
+	maxReserve = 1024 * mib
+	minInodes  = 1000
+)
+
+// Disk returns a probe with a Warning while the disk of a directory is nearly full.
+func Disk(dir string) func(context.Context) error {
+	return func(context.Context) error {
+		var s unix.Statfs_t
+		if err := unix.Statfs(dir, &s); err != nil {
+			return Warning(fmt.Sprintf("the free space of %s is not known: %v", dir, err))
+		}
+		return diskWarning(dir, s.Blocks*uint64(s.Bsize), s.Bavail*uint64(s.Bsize), s.Files, s.Ffree)
+	}
+}
+
+// diskWarning returns a Warning if there is not enough free space, in bytes, or if there are not enough inodes. Some
+// file systems have no number of inodes.
+func diskWarning(dir string, size, free, inodes, freeInodes uint64) error {
+	if free < min(max(size/20, minReserve), maxReserve) {
+		return Warning(fmt.Sprintf("the disk of %s has only %d MiB left; free some space", dir, free/mib))
+	}
+	if inodes > 0 && freeInodes < minInodes {
+		return Warning(fmt.Sprintf("the disk of %s has only %d inodes left; remove some files", dir, freeInodes))
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package operator
+
+import (
+	"context"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+	"dialtone/internal/tenant"
+)
+
+// Add is account.Service.Add.
+func (s *Service) Add(ctx context.Context, c Caller, t *tenant.Tenant, n account.NewAccount,
+	reason string) (account.Account, error) {
+	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+		return s.deps.Accounts.Add(ctx, t, n)
+	})
+}
+
+// Resend is account.Service.SendAgain.
+func (s *Service) Resend(ctx context.Context, c Caller, t *tenant.Tenant, user, reason,
+	email string) (account.Account, error) {
+	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+		return s.deps.Accounts.SendAgain(ctx, t, user, email)
+	})
+}
+
+// SetEmail is account.Service.ReplaceEmail.
+func (s *Service) SetEmail(ctx context.Context, c Caller, t *tenant.Tenant, user, reason,
+	email string) (account.Account, error) {
+	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+		return s.deps.Accounts.ReplaceEmail(ctx, t, user, email)
+	})
+}
+
+// Rename is account.Service.Rename.
+func (s *Service) Rename(ctx context.Context, c Caller, t *tenant.Tenant, user, reason,
+	name string) (account.Account, error) {
+	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+		return s.deps.Accounts.Rename(ctx, t, user, name)
+	})
+}
+
+// ResetLink is account.Service.MakeResetLink. The link is a secret. It fails with fault.Conflict for an account that
+// is not active, and with fault.Invalid for a life that is not from a minute to account.MaxResetLife.
+func (s *Service) ResetLink(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
+	life time.Duration) (link string, until time.Time, err error) {
+	if life < time.Minute || life > account.MaxResetLife {
+		return "", time.Time{}, fault.Field("valid", "a link can work for 1 minute to 7 days, not for %v", life)
+	}
+	_, err = s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+		a, err := s.findActive(ctx, t, user)
+		if err == nil {
+			link, until, err = s.deps.Accounts.MakeResetLink(ctx, t, user, life)
+		}
+		return a, err
+	})
+	return link, until, err
+}
+
+// MailResetLink is account.Service.MailResetLink. It fails with fault.Conflict for an account that is not active.
+func (s *Service) MailResetLink(ctx context.Context, c Caller, t *tenant.Tenant, user,
+	reason string) (a account.Account, until time.Time, err error) {
+	a, err = s.change(ctx, c, t, reason, func(ctx context.Context) (a account.Account, err error) {
+		if a, err = s.findActive(ctx, t, user); err == nil {
+			a, until, err = s.deps.Accounts.MailResetLink(ctx, t, user)
+		}
+		return a, err
+	})
+	return a, until, err
+}
+
+// findActive returns an account, and fails with fault.Conflict if it is not active.
+func (s *Service) findActive(ctx context.Context, t *tenant.Tenant, user string) (account.Account, error) {
+	a, err := s.deps.Accounts.Find(ctx, t.ID, user)
+	if err != nil {
+		return a, err
+	}
+	switch a.State() {
+	case account.Active:
+		return a, nil
+	case account.Waiting:
+		return a, fault.New(fault.Conflict, "the account %s waits for its activation; activate it first", user)
+	case account.Leaving:
+		return a, fault.New(fault.Conflict, "the owner of the account %s has left; enable it first", user)
+	}
+	return a, fault.New(fault.Conflict, "the account %s is disabled; enable it first", user)
+}
+
+// SignOut is account.Service.EndSessions.
+func (s *Service) SignOut(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (account.Account,
+	error) {
+	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+		return s.deps.Accounts.EndSessions(ctx, t, user)
+	})
+}
+
+// RemoveFactors is account.Service.RemoveFactors.
+func (s *Service) RemoveFactors(ctx context.Context, c Caller, t *tenant.Tenant, user,
+	reason string) (account.Account, error) {
+	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+		return s.deps.Accounts.RemoveFactors(ctx, t, user)
+	})
+}
+
+// FreeName is account.Service.FreeName.
+func (s *Service) FreeName(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) error {
+	_, err := s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+		return account.Account{}, s.deps.Accounts.FreeName(ctx, t, user)
+	})
+	return err
+}

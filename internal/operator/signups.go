@@ -1,0 +1,94 @@
+package operator
+
+import (
+	"context"
+	"time"
+
+	"dialtone/internal/fault"
+	"dialtone/internal/tenant"
+)
+
+// SignupsStore opens and closes signups.
+type SignupsStore interface {
+	// SetSignups sets who can sign up at a tenant, and the note, unless it is nil. It adds the change to the trail and
+	// returns the host and the settings of the tenant. It fails with fault.NotFound.
+	SetSignups(ctx context.Context, tenant int64, mode tenant.Signups, note *string, now time.Time) (tenant.Tenant,
+		error)
+	// Freeze returns the freeze of the signups of all tenants, or nil if there is none.
+	Freeze(ctx context.Context) (*tenant.Freeze, error)
+	// SetFreeze closes the signups of all tenants, or lifts that with nil. It adds the change to the trail.
+	SetFreeze(ctx context.Context, f *tenant.Freeze, now time.Time) error
+}
+
+// Signups says whether people can sign up.
+type Signups struct {
+	// Mode and Note are the tenant's own settings.
+	Mode tenant.Signups
+	Note string
+	// Freeze is nil unless the signups of all tenants are closed, which overrides Mode.
+	Freeze *tenant.Freeze
+}
+
+// Signups returns whether people can sign up at a tenant. For no tenant it has the freeze only.
+func (s *Service) Signups(ctx context.Context, c Caller, t *tenant.Tenant) (Signups, error) {
+	if err := c.Check(TenantRead, t); err != nil {
+		return Signups{}, err
+	}
+	freeze, err := s.deps.Store.Freeze(ctx)
+	if err != nil || t == nil {
+		return Signups{Freeze: freeze}, err
+	}
+	return Signups{t.SignupMode(), t.SignupsNote, freeze}, nil
+}
+
+// SetSignups opens or closes the signups of a tenant. A note that is nil stays. It fails with fault.Invalid.
+// Servers follow within a second.
+func (s *Service) SetSignups(ctx context.Context, c Caller, t *tenant.Tenant, mode tenant.Signups, note *string,
+	reason string) (Signups, error) {
+	if err := c.Check(TenantWrite, t); err != nil {
+		return Signups{}, err
+	}
+	if mode == "" {
+		return Signups{}, fault.Field("signups", "say who can sign up: open or closed")
+	}
+	given := ""
+	if note != nil {
+		given = *note
+	}
+	mode, clean, err := tenant.CheckSignups(mode, given)
+	if err != nil {
+		return Signups{}, err
+	}
+	if note != nil {
+		note = &clean
+	}
+	if ctx, err = c.With(ctx, reason); err != nil {
+		return Signups{}, err
+	}
+	changed, err := s.deps.Store.SetSignups(ctx, t.ID, mode, note, s.deps.Now())
+	if err != nil {
+		return Signups{}, err
+	}
+	freeze, err := s.deps.Store.Freeze(ctx)
+	return Signups{changed.SignupMode(), changed.SignupsNote, freeze}, err
+}
+
+// SetFreeze closes the signups of all tenants, or lifts that with nil. It fails with fault.Invalid for the note.
+// Servers follow within a second.
+func (s *Service) SetFreeze(ctx context.Context, c Caller, freeze *tenant.Freeze, reason string) error {
+	if err := c.Check(TenantWrite, nil); err != nil {
+		return err
+	}
+	if freeze != nil {
+		_, note, err := tenant.CheckSignups(tenant.SignupsClosed, freeze.Note)
+		if err != nil {
+			return err
+		}
+		freeze = &tenant.Freeze{Note: note}
+	}
+	ctx, err := c.With(ctx, reason)
+	if err != nil {
+		return err
+	}
+	return s.deps.Store.SetFreeze(ctx, freeze, s.deps.Now())
+}

@@ -1,0 +1,105 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/operator"
+	"dialtone/internal/store/engine"
+)
+
+var _ operator.Store = (*Store)(nil)
+
+// FactorsOf implements operator.DetailStore.
+func (s *Store) FactorsOf(ctx context.Context, uid account.UID) (account.DataFactors, error) {
+	return factorsOf(s.engine.Reads(ctx), account.Account{UID: uid})
+}
+
+// MessagesOf implements operator.DetailStore.
+func (s *Store) MessagesOf(ctx context.Context, uid account.UID, limit int) ([]account.DataMessage, error) {
+	// The outbox is read first: a message moves from there to the deliveries, and so is seen in one of them.
+	q := s.engine.Reads(ctx)
+	list, err := listOf(q, scanOutboxMessage, outboxMessages+` ORDER BY o.turn DESC, o.message LIMIT $2`, uid[:], limit)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]bool)
+	for _, m := range list {
+		known[m.ID] = true
+	}
+	sent, err := listOf(q, scanDeliveryMessage,
+		deliveryQuery+`WHERE d.account = $1 ORDER BY d.since DESC, d.message LIMIT $2`, uid[:], limit)
+	for _, m := range sent {
+		if !known[m.ID] {
+			list = append(list, m)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b account.DataMessage) int { return b.Since.Compare(a.Since) })
+	return list[:min(len(list), limit)], err
+}
+
+// NewestChanges implements operator.DetailStore.
+func (s *Store) NewestChanges(ctx context.Context, host, user string, limit int) ([]audit.Change, error) {
+	return listOf(s.engine.Reads(ctx), func(row engine.Scanner, c *audit.Change) (err error) {
+		*c, err = scanChange(row)
+		return err
+	}, `SELECT `+changeColumns+` FROM audit WHERE tenant = $1 AND username = $2 ORDER BY id DESC LIMIT $3`,
+		host, user, limit)
+}
+
+// ClosedName implements operator.DetailStore.
+func (s *Store) ClosedName(ctx context.Context, tenant int64, user string) (n account.ClosedName, err error) {
+	if !isText(user) {
+		return n, errNoAccount
+	}
+	var at int64
+	err = s.engine.Reads(ctx).Row(`SELECT username, closed FROM account WHERE tenant = $1 AND username = $2
+		AND closed IS NOT NULL`, tenant, user).Scan(&n.User, &at)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = errNoAccount
+	}
+	n.Closed = engine.FromMicros(at)
+	return n, err
+}
+
+// AddView implements operator.DetailStore.
+func (s *Store) AddView(ctx context.Context, c audit.Change, since time.Time) error {
+	e := entry(ctx, c.Action, c.At)
+	c.Cause = e.Cause
+	e.Change = c
+	if known, err := viewSince(s.engine.Reads(ctx), c, since); err != nil || known {
+		return err
+	}
+	return s.engine.Write(func(tx engine.Tx) error {
+		if err := tx.Lock(trailLock); err != nil {
+			return err
+		}
+		if known, err := viewSince(tx, c, since); err != nil || known {
+			return err
+		}
+		return e.add(tx)
+	})
+}
+
+// viewSince reports whether the trail has a change like c that is not older than since.
+func viewSince(q engine.Querier, c audit.Change, since time.Time) (known bool, err error) {
+	err = q.Row(`SELECT EXISTS (SELECT 1 FROM audit WHERE tenant = $1 AND username = $2 AND account = $3
+		AND action = $4 AND actor_kind = $5 AND actor = $6 AND actor_id = $7 AND sudo_user = $8 AND at >= $9)`,
+		c.Tenant, c.User, c.Account, string(c.Action), string(c.Actor.Kind), c.Actor.Name, c.Actor.ID, c.Actor.Sudo,
+		engine.Micros(since)).Scan(&known)
+	return known, err
+}
+
+// scanDeliveryMessage reads deliveryQuery.
+func scanDeliveryMessage(row engine.Scanner, x *account.DataMessage) error {
+	d, err := scanDelivery(row)
+	x.ID, x.To, x.State = hex.EncodeToString(d.Message[:]), d.Email, string(d.State)
+	x.Since, x.Expires, x.Attempts, x.Answer = d.Since, &d.Expires, d.Attempts, d.Answer
+	return err
+}
