@@ -60,6 +60,8 @@ func recipes(t *testing.T) (list []recipe) {
 var elsewhere = map[string]string{
 	"CONTRIBUTING.md: make test every test":                       "a list of targets, with what each does",
 	"README.md: $ go run ./cmd/dialtone serve --dev":              "TestReadmeSession",
+	"deploy/prometheus/README.md: apt install prometheus":         "TestPrometheus uses the files where they are",
+	"deploy/prometheus/README.md: promtool check rules":           "TestPrometheus",
 	"README.md: $ curl -s http://localhost:8080/captcha.ashx":     "TestReadmeSession",
 	"deploy/postgresql/README.md: people":                         "a drawing; TestThreeServers builds it",
 	"docs/architecture.md: data/":                                 "a list of files",
