@@ -71,7 +71,7 @@ build:
 # and the servers that they talk to, mail tools, Python, whose parser reads messages, and packages from
 # npm.
 tools:
-	@tools/need chromium chromium-headless-shell firefox-esr curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify fail2ban-regex
+	@tools/need chromium chromium-headless-shell firefox-esr curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify fail2ban-regex prometheus
 	@tools/npm
 
 FUZZTIME = 60s

@@ -24,7 +24,9 @@ import (
 //  5. Test support, internal/test, is imported only by tests, by itself and by bench.
 //  6. Only cmd and bench import packages of several groups. Nothing imports cmd or bench.
 var (
-	vocabulary = []string{"digest", "fault", "i18n", "outage", "recorder", "redact", "secret", "totp", "weakpass"}
+	vocabulary = []string{
+		"digest", "fault", "i18n", "metric", "outage", "recorder", "redact", "secret", "totp", "trace", "weakpass",
+	}
 
 	domain = []string{
 		"account", "audit", "captcha", "delivery", "export", "hook", "mailmsg", "operator", "outbox",

@@ -73,6 +73,9 @@ func (s *server) tasks() []func(context.Context) {
 	if len(s.Export.Htdigest) > 0 {
 		tasks = append(tasks, every(refreshInterval, s.newHtdigestFollower().Update))
 	}
+	if s.exporter != nil {
+		tasks = append(tasks, s.exporter.Run)
+	}
 	if s.queue != nil {
 		tasks = append(tasks, s.sendMessages)
 	}

@@ -46,12 +46,10 @@ func defaultOf(key string) string {
 
 // serveOps returns a function that serves a listener until its ctx is done.
 func (s *server) serveOps(l net.Listener) func(context.Context) {
-	s.metrics.MustRegister(s.pickupMetrics())
-	if s.queue != nil {
-		s.metrics.MustRegister(s.relayMetrics())
-	}
 	site := s.health
 	lookups := lookup.New(lookup.Deps{Registry: s.registry, Log: s.log, Now: time.Now})
+	s.registerMetrics(lookups)
+	s.metrics.MustRegister(site.Checks())
 	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if admin.Serves(r.URL.Path) {
 			s.admin.ServeHTTP(w, r)
@@ -70,7 +68,7 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 	}
 	handler := ops.RestrictHosts(hosts, both)
 	return func(ctx context.Context) {
-		limits := httpserver.Limits{Connections: 1024, ConnectionsPerAddress: 512}
+		limits := httpserver.Limits{Connections: 1024, ConnectionsPerAddress: 512, Counts: &s.opsConnections}
 		err := httpserver.Serve(ctx, l, handler, limits, s.log)
 		if err != nil && !errors.Is(err, net.ErrClosed) {
 			s.log.Error("ops listener failed", "err", err)

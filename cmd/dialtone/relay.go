@@ -90,6 +90,7 @@ func (s *server) openRelay(node string) error {
 		Relay:       r,
 		Signer:      dkim.NewSigner(dkim.NewKeys(s.store, s.seal), time.Now),
 		Node:        node,
+		Tracer:      s.tracer,
 		Connections: s.Mail.RelayConnections,
 		Counts:      s.daily,
 		Log:         s.log,
@@ -112,11 +113,11 @@ func (s *server) pickupMetrics() prometheus.Collector {
 			Name: "dialtone_mail_pickup_oldest_age_seconds",
 			Help: "Age of the oldest message in the pickup directory; 0 if there is none.",
 		},
-	}, func(_ context.Context, set func(int, string, float64)) error {
+	}, func(_ context.Context, to *ops.Values) error {
 		files, oldest, err := s.pickup.Load()
 		if err == nil {
-			set(0, "", float64(files))
-			set(1, "", age(oldest).Seconds())
+			to.Set(0, float64(files))
+			to.Set(1, age(oldest).Seconds())
 		}
 		return err
 	})
@@ -126,9 +127,9 @@ func (s *server) pickupMetrics() prometheus.Collector {
 func (s *server) relayMetrics() prometheus.Collector {
 	return ops.NewCollector([]ops.Metric{
 		{
-			Name:  "dialtone_mail_queue_messages",
-			Help:  "Messages that this server has to send, by state.",
-			Label: "state",
+			Name:   "dialtone_mail_queue_messages",
+			Help:   "Messages that this server has to send, by state.",
+			Labels: []string{"state"},
 		},
 		{
 			Name: "dialtone_mail_queue_oldest_age_seconds",
@@ -138,25 +139,25 @@ func (s *server) relayMetrics() prometheus.Collector {
 			Name:    "dialtone_mail_tries_total",
 			Help:    "Attempts to send a message since the start, by outcome.",
 			Counter: true,
-			Label:   "outcome",
+			Labels:  []string{"outcome"},
 		},
 		{
 			Name: "dialtone_mail_relay_pause_seconds",
 			Help: "Time until an unreachable relay is tried again; 0 if it is in use.",
 		},
-	}, func(ctx context.Context, set func(int, string, float64)) error {
+	}, func(ctx context.Context, to *ops.Values) error {
 		n := s.queue.Counts()
-		set(2, "sent", float64(n.Sent))
-		set(2, "deferred", float64(n.Deferred))
-		set(2, "failed", float64(n.Failed))
-		set(3, "", n.Pause.Seconds())
+		to.Set(2, float64(n.Sent), "sent")
+		to.Set(2, float64(n.Deferred), "deferred")
+		to.Set(2, float64(n.Failed), "failed")
+		to.Set(3, n.Pause.Seconds())
 		b, err := s.store.Backlog(ctx)
 		if err != nil {
 			return fmt.Errorf("count the queue: %w", err)
 		}
-		set(0, string(delivery.Waiting), float64(b.Waiting))
-		set(0, string(delivery.Deferred), float64(b.Deferred))
-		set(1, "", age(b.Oldest).Seconds())
+		to.Set(0, float64(b.Waiting), string(delivery.Waiting))
+		to.Set(0, float64(b.Deferred), string(delivery.Deferred))
+		to.Set(1, age(b.Oldest).Seconds())
 		return nil
 	})
 }

@@ -23,6 +23,7 @@ import (
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
 	"dialtone/internal/operator"
+	"dialtone/internal/otlp"
 	"dialtone/internal/outbox"
 	"dialtone/internal/provision"
 	"dialtone/internal/secret/keyfile"
@@ -31,6 +32,7 @@ import (
 	"dialtone/internal/stats"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
+	"dialtone/internal/trace"
 	"dialtone/internal/turn"
 )
 
@@ -60,12 +62,17 @@ type server struct {
 	metrics       *prometheus.Registry
 	outages       outages
 	events        audit.Log
+	counts        *audit.Counts
+	tracer        *trace.Tracer // nil for no traces, and so is exporter
+	exporter      *otlp.Exporter
 	daily         *stats.Counter
 	health        *ops.Site
 	keeper        *audit.Keeper
 	lastChange    int64 // the ID of the last change of the audit trail that was logged
 	orphans       bool  // messages of deleted accounts may be in the directories
 	missing       missing
+
+	publicConnections, opsConnections httpserver.Connections
 
 	// These send messages. They are nil if no relay is configured.
 	queue *delivery.Queue
@@ -104,6 +111,9 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	if !in.shared() {
 		node = ""
 	}
+	if err := s.openTracer(node); err != nil {
+		return nil, err
+	}
 	if err := s.openRelay(node); err != nil {
 		return nil, err
 	}
@@ -111,7 +121,8 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	if err != nil {
 		return nil, err
 	}
-	events := audit.Log{Logger: log, Observers: []func(audit.Event){s.daily.Observe}}
+	s.counts = audit.NewCounts(s.isTenant)
+	events := audit.Log{Logger: log, Observers: []func(audit.Event){s.counts.Observe, s.daily.Observe}}
 	s.events = events
 	s.keeper = in.keeper(node, log)
 	if err := s.keeper.Start(ctx); err != nil {
@@ -164,6 +175,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Queue:      in.store,
 		Transports: transports(httpclient.New()),
 		Forget:     s.registry.Forget,
+		Tracer:     s.tracer,
 		SealRing:   in.seal,
 		Log:        log,
 		Now:        time.Now,
@@ -252,6 +264,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 			Audit:    events,
 			Now:      time.Now,
 		}),
+		Tracer:         s.tracer,
 		ChangeDays:     s.Log.AuditDays,
 		TrustedProxies: s.HTTP.TrustedProxies,
 		Log:            s.log,
@@ -288,5 +301,6 @@ func (s *server) limits() httpserver.Limits {
 		Connections:           s.HTTP.MaxConnections,
 		ConnectionsPerAddress: s.HTTP.MaxPerAddress,
 		TrustedProxies:        s.HTTP.TrustedProxies,
+		Counts:                &s.publicConnections,
 	}
 }

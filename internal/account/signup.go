@@ -15,6 +15,7 @@ import (
 	"dialtone/internal/outbox"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
+	"dialtone/internal/trace"
 	"dialtone/internal/weakpass"
 )
 
@@ -315,7 +316,9 @@ func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 	su.Account.UID, su.Account.Net = p.account.UID, p.account.Net
 	s.seal(&su.Account, p.credential)
 	su.Token, su.Message, su.SealedToken = link.Token.Hash(), link.Message, link.Sealed
+	_, staging := trace.Start(ctx, "pickup.stage")
 	staged, err := s.stage(t, su.Account, link, su.Account.Created, false)
+	staging.Finish(err != nil)
 	if err != nil {
 		su.CheckOnly = true
 		return errors.Join(s.deps.Store.Create(ctx, su, p.now), err)
@@ -328,7 +331,10 @@ func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 		}
 		return err
 	}
-	if err := staged.Publish(); err != nil {
+	_, publishing := trace.Start(ctx, "pickup.publish")
+	err = staged.Publish()
+	publishing.Finish(err != nil)
+	if err != nil {
 		return errors.Join(err, inDoubt(s.deps.Outbox.Undo(ctx, undo)))
 	}
 	s.deps.Outbox.Published(su.ref())

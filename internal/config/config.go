@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -61,6 +62,7 @@ type Config struct {
 	Ops    Ops      `toml:"ops"`
 	Export Export   `toml:"directory"`
 	Log    Log      `toml:"log"`
+	Trace  Trace    `toml:"trace"`
 	Limits Limits   `toml:"limits"`
 }
 
@@ -170,6 +172,18 @@ const (
 	LogJSON LogFormat = "json"
 	LogText LogFormat = "text"
 )
+
+// Trace says where traces are sent.
+type Trace struct {
+	// Endpoint is the URL of a collector of OpenTelemetry, or empty for no traces.
+	Endpoint string `toml:"endpoint" is:"collector" unset:"no traces" placeholder:"URL"`
+
+	// Sample is the part of requests and background work that is recorded.
+	Sample float64 `toml:"sample" min:"0" max:"1" default:"0.01" placeholder:"PART"`
+
+	// HeaderFile has a header for the collector, or is empty.
+	HeaderFile string `toml:"header_file" is:"file" unset:"none" placeholder:"FILE"`
+}
 
 // Limits are the limits that an operator may choose. Those fixed by the published API are not here.
 type Limits struct {
@@ -356,6 +370,12 @@ func (l *loader) check() {
 		}
 		files[h.File] = true
 	}
+	if l.sound("trace.endpoint", "trace.header_file") && c.Trace.HeaderFile != "" {
+		if u, err := url.Parse(c.Trace.Endpoint); err == nil && u.Scheme == "http" && !isLoopbackHost(u.Hostname()) {
+			l.fault(l.set["trace.header_file"], "trace.header_file",
+				"expected nothing, since the connection to trace.endpoint is not encrypted", "use https://")
+		}
+	}
 	if !l.sound("mail.relay", "mail.relay_password", "mail.relay_password_file") {
 		return
 	}
@@ -382,9 +402,10 @@ func (o Ops) Remote() bool { return !isLoopback(o.Listen) }
 // isLoopback reports whether only this machine can reach the address.
 func isLoopback(listen string) bool {
 	host, _, err := net.SplitHostPort(listen)
-	if err != nil {
-		return false
-	}
+	return err == nil && isLoopbackHost(host)
+}
+
+func isLoopbackHost(host string) bool {
 	if host == "localhost" {
 		return true
 	}

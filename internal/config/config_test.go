@@ -42,6 +42,7 @@ func standard() Config {
 		HTTP:   HTTP{MaxConnections: 8192, MaxPerAddress: 512},
 		Ops:    Ops{Listen: "127.0.0.1:8081"},
 		Log:    Log{Level: slog.LevelInfo, Format: LogAuto, Addresses: LogNetworks, AuditDays: 400},
+		Trace:  Trace{Sample: 0.01},
 	}
 }
 

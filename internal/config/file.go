@@ -109,7 +109,7 @@ func (l *loader) setValue(at place, k Key, value any) {
 	var texts []string
 	for _, v := range values {
 		kind := reflect.TypeOf(v).Kind()
-		if kind == k.format.kind {
+		if kind == k.format.kind || kind == reflect.Int64 && k.format.kind == reflect.Float64 {
 			texts = append(texts, fmt.Sprint(v))
 			continue
 		}

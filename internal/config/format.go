@@ -52,6 +52,8 @@ func formatOf(field reflect.StructField) format {
 		}
 	case reflect.TypeFor[int]():
 		return integer(field.Tag)
+	case reflect.TypeFor[float64]():
+		return fraction(field.Tag)
 	case reflect.TypeFor[RelayURL]():
 		f = format{
 			name: "URL", hidden: true, parse: parseRelayURL,
@@ -79,6 +81,10 @@ var stringFormats = map[string]format{
 	"directory": {name: "directory", want: "a directory", parse: parsePath},
 	"file":      {name: "file", want: "the path of a file, or nothing", parse: parsePath},
 	"address":   {name: "host:port", want: "host:port, such as 127.0.0.1:8080", parse: parseAddress},
+	"collector": {
+		name: "URL", want: "https://host:4318 or http://host:4318, or nothing for no traces",
+		hidden: true, parse: parseCollectorURL,
+	},
 	"database": {
 		name: "URL", want: "postgres://user@host:5432/database, or nothing for SQLite",
 		hidden: true, parse: parseDatabaseURL,
@@ -119,6 +125,25 @@ func integer(tag reflect.StructTag) format {
 		parse: func(v reflect.Value, text string) (string, bool) {
 			n, err := strconv.ParseInt(text, 10, 64)
 			v.SetInt(n)
+			return "", err == nil && n >= least && n <= most
+		},
+	}
+}
+
+// fraction is the format of a number between the tags min and max that need not be whole. In the file, it may be
+// written with or without a point.
+func fraction(tag reflect.StructTag) format {
+	least, err1 := strconv.ParseFloat(tag.Get("min"), 64)
+	most, err2 := strconv.ParseFloat(tag.Get("max"), 64)
+	if err1 != nil || err2 != nil {
+		panic("config: a number needs the tags min and max")
+	}
+	return format{
+		name: fmt.Sprintf("number, %v to %v", least, most), kind: reflect.Float64,
+		want: fmt.Sprintf("a number from %v to %v", least, most),
+		parse: func(v reflect.Value, text string) (string, bool) {
+			n, err := strconv.ParseFloat(text, 64)
+			v.SetFloat(n)
 			return "", err == nil && n >= least && n <= most
 		},
 	}

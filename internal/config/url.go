@@ -61,6 +61,20 @@ func hasPassword(text string) bool {
 	})
 }
 
+// parseCollectorURL refuses a URL with a user, whose password belongs into a file.
+func parseCollectorURL(v reflect.Value, text string) (hint string, ok bool) {
+	v.SetString(text)
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return "", false
+	case u.User != nil:
+		return "leave the user out; a header with credentials goes into the file of trace.header_file", false
+	}
+	return "", (u.Scheme == "http" || u.Scheme == "https") && isHost(u.Hostname()) &&
+		(u.Port() == "" || isPort(u.Port())) && u.Fragment == ""
+}
+
 // RelayURL is the URL of an SMTP server, checked by Load; empty for none.
 type RelayURL string
 

@@ -15,6 +15,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/outage"
 	"dialtone/internal/stats"
+	"dialtone/internal/trace"
 )
 
 // Queue sends the messages that are due. Its methods other than Run may be called at any time.
@@ -26,7 +27,7 @@ type Queue struct {
 	reading, recording *outage.Log
 }
 
-// Deps are the dependencies of a Queue. All fields but Signer, Node and Counts are required.
+// Deps are the dependencies of a Queue. All fields but Signer, Node, Counts and Tracer are required.
 type Deps struct {
 	Store  Store
 	Files  Files
@@ -38,6 +39,8 @@ type Deps struct {
 	Connections int
 	// Counts counts the messages that were sent and those that failed.
 	Counts *stats.Counter
+	// Tracer is nil for no traces.
+	Tracer *trace.Tracer
 	Log    *slog.Logger
 	Now    func() time.Time
 }
@@ -237,7 +240,10 @@ func (q *Queue) try(ctx context.Context, d Delivery) attempt {
 		return a
 	}
 	a.Attempts++
-	answer, err := q.send(ctx, d)
+	sending, span := q.deps.Tracer.Begin(ctx, "message.send", trace.Client, trace.Parent{})
+	answer, err := q.send(sending, d)
+	span.SetInt("dialtone.attempt", int64(a.Attempts))
+	span.Finish(err != nil)
 	switch {
 	case err == nil:
 		a.State, a.Due, a.Answer = Sent, time.Time{}, oneLine(answer)

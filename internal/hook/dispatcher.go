@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/outage"
 	"dialtone/internal/secret"
+	"dialtone/internal/trace"
 )
 
 // Transport calls phone servers by one protocol. Its errors never contain the secret.
@@ -59,9 +61,19 @@ type Dispatcher struct {
 	mu      sync.Mutex
 	active  map[ID]bool // hooks that are being worked on
 	outages map[ID]*outage.Log
+
+	attempts struct{ delivered, deferred, abandoned atomic.Int64 }
 }
 
-// Deps are the dependencies of a Dispatcher. All but Forget are required.
+// Counts are the outcomes of attempts to deliver notifications since the start.
+type Counts struct{ Delivered, Deferred, Abandoned int64 }
+
+// Counts returns them. It may be called at any time.
+func (d *Dispatcher) Counts() Counts {
+	return Counts{d.attempts.delivered.Load(), d.attempts.deferred.Load(), d.attempts.abandoned.Load()}
+}
+
+// Deps are the dependencies of a Dispatcher. All but Forget and Tracer are required.
 type Deps struct {
 	Queue      Queue
 	Transports map[Kind]Transport
@@ -70,8 +82,10 @@ type Deps struct {
 	// phone server may look the account up during the call.
 	Forget   func(uid account.UID)
 	SealRing *secret.Ring
-	Log      *slog.Logger
-	Now      func() time.Time
+	// Tracer is nil for no traces.
+	Tracer *trace.Tracer
+	Log    *slog.Logger
+	Now    func() time.Time
 }
 
 // NewDispatcher returns a Dispatcher.
@@ -175,7 +189,14 @@ func (d *Dispatcher) sender(ctx context.Context, h Hook) func(Notification) erro
 		}
 		ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 		defer cancel()
-		return transport.Send(ctx, h, s, n)
+		ctx, span := d.deps.Tracer.Begin(ctx, "notification.send", trace.Client, trace.Parent{})
+		err := transport.Send(ctx, h, s, n)
+		span.Set("dialtone.hook", h.Name)
+		span.Set("dialtone.notification", string(n.Type))
+		span.SetInt("dialtone.attempt", int64(n.Attempts))
+		span.Set("dialtone.tenant", n.Host)
+		span.Finish(err != nil)
+		return err
 	}
 }
 
@@ -280,12 +301,16 @@ func (d *Dispatcher) logResults(ctx context.Context, h Hook, results []Result) {
 		switch done := r.RetryAt.IsZero(); {
 		case r.Failure != "":
 			failure = r.Failure
-			if done {
+			if !done {
+				d.attempts.deferred.Add(1)
+			} else {
+				d.attempts.abandoned.Add(1)
 				d.deps.Log.ErrorContext(ctx, "hook notification abandoned", "hook", h.Name,
 					"type", r.Type, "tenant", r.Host, "user", r.User, "since", r.At, "err", r.Failure)
 			}
 		case done:
 			delivered = true
+			d.attempts.delivered.Add(1)
 		}
 	}
 	if (failure == "" && !delivered) || ctx.Err() != nil {

@@ -108,19 +108,22 @@ func (c *cache) clear() {
 func (r *Registry) Forget(uid account.UID) { r.cache.forget(uid) }
 
 // sealed returns what Store.Sealed returns, from the cache if possible.
-func (r *Registry) sealed(ctx context.Context, tenant int64, user string) (account.Account, error) {
+func (r *Registry) sealed(
+	ctx context.Context, tenant int64, user string,
+) (a account.Account, cached bool, err error) {
 	now := r.deps.Now()
 	if r.deps.NoCache {
-		return r.deps.Store.Sealed(ctx, tenant, user, now)
+		a, err = r.deps.Store.Sealed(ctx, tenant, user, now)
+		return a, false, err
 	}
 	key := cacheKey{tenant, user}
 	a, ok, changes := r.cache.get(key, now)
 	if ok {
-		return a, nil
+		return a, true, nil
 	}
-	a, err := r.deps.Store.Sealed(ctx, tenant, user, now)
+	a, err = r.deps.Store.Sealed(ctx, tenant, user, now)
 	if err == nil && !a.Disabled {
 		r.cache.put(key, a, now, changes)
 	}
-	return a, err
+	return a, false, err
 }

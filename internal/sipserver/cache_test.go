@@ -60,7 +60,7 @@ func newCacheFixture(t testing.TB) *cacheFixture {
 func (s *cacheFixture) wantRole(role account.Role, reads int) {
 	s.Helper()
 	before := s.countingStore.reads
-	a, err := s.registry.sealed(s.Context(), 1, "ann")
+	a, _, err := s.registry.sealed(s.Context(), 1, "ann")
 	if err != nil || a.Role != role || a.UID != s.a.UID || a.Tenant != 1 || string(a.Sealed) != "sealed" {
 		s.Errorf("got %v, %v; want the role %s", a, err, role)
 	}
@@ -118,7 +118,7 @@ func TestCacheChangeDuringRead(t *testing.T) {
 		s.a.Role = account.User
 		s.changed(s.a.UID)
 	}
-	if a, err := s.registry.sealed(t.Context(), 1, "ann"); err != nil || a.Role != account.Guest {
+	if a, _, err := s.registry.sealed(t.Context(), 1, "ann"); err != nil || a.Role != account.Guest {
 		t.Errorf("the read returned %v, %v", a, err)
 	}
 	s.during = nil
@@ -139,7 +139,7 @@ func TestCacheActiveAccountsOnly(t *testing.T) {
 		s.err = err
 		for range 2 {
 			before := s.countingStore.reads
-			_, got := s.registry.sealed(t.Context(), 1, "ann")
+			_, _, got := s.registry.sealed(t.Context(), 1, "ann")
 			if !errors.Is(got, err) || s.countingStore.reads != before+1 {
 				t.Errorf("got %v after %d reads", got, s.countingStore.reads-before)
 			}
@@ -189,7 +189,7 @@ func BenchmarkCacheHit(b *testing.B) {
 	s := newCacheFixture(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.registry.sealed(b.Context(), 1, "ann"); err != nil {
+		if _, _, err := s.registry.sealed(b.Context(), 1, "ann"); err != nil {
 			b.Fatal(err)
 		}
 	}

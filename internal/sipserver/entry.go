@@ -25,6 +25,8 @@ type Entry struct {
 	HA1     digest.HA1
 	// SHA256 is nil if the account has no such hash.
 	SHA256 *digest.HA1SHA256
+	// Cached is set if the store was not read.
+	Cached bool
 }
 
 // ErrNoAccount is the error of every look-up that finds no active account.
@@ -42,7 +44,7 @@ func (r *Registry) Find(ctx context.Context, c *Caller, realm, username string) 
 	if !account.WellFormedUser(user) {
 		return Entry{}, ErrNoAccount
 	}
-	a, err := r.sealed(ctx, t.ID, user)
+	a, cached, err := r.sealed(ctx, t.ID, user)
 	if fault.Is(err, fault.NotFound) {
 		return Entry{}, ErrNoAccount
 	} else if err != nil {
@@ -59,6 +61,7 @@ func (r *Registry) Find(ctx context.Context, c *Caller, realm, username string) 
 	}
 	e := Entry{
 		Username: username, Tenant: t, Account: a.UID, Role: a.Role, HA1: hashes.HA1, SHA256: hashes.SHA256,
+		Cached: cached,
 	}
 	if withRealm {
 		if hashes.HA1B == nil {

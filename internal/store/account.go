@@ -122,7 +122,7 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 	}
 	event := account.NewUID(now)
 	defer s.signalAdded()
-	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
+	err = s.writeTables(ctx, func(tx engine.Tx) ([]phonetables.Subject, error) {
 		for range changeAttempts {
 			n, err := tx.Exec(`UPDATE account SET activated = $1 WHERE token = $2 AND tenant = $3 AND closed IS NULL
 				AND activated IS NULL AND NOT held AND expires > $1`, engine.Micros(now), token[:], tenant)
@@ -168,7 +168,7 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 	}
 	event := account.NewUID(now)
 	defer s.signalAdded()
-	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
+	err = s.writeTables(ctx, func(tx engine.Tx) ([]phonetables.Subject, error) {
 		for range changeAttempts {
 			// Since the read the account may have been deleted or disabled, or got another link. It
 			// may also have expired since then, which does not matter.
@@ -269,7 +269,7 @@ func (s *Store) change(ctx context.Context, action audit.Action, what hook.Event
 	now time.Time, value func(account.Account) string, decide decision) (a account.Account, err error) {
 	event, e := account.NewUID(now), entry(ctx, action, now)
 	defer s.signalAdded()
-	err = s.tables.Write(func(tx engine.Tx) (_ []phonetables.Subject, err error) {
+	err = s.writeTables(ctx, func(tx engine.Tx) (_ []phonetables.Subject, err error) {
 		if a, err = lockAccount(tx, tenant, user, now); err != nil {
 			return nil, err
 		}
@@ -463,7 +463,7 @@ func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role acc
 func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.Time) error {
 	event, e := account.NewUID(now), entry(ctx, audit.AccountDelete, now)
 	defer s.signalAdded()
-	return s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
+	return s.writeTables(ctx, func(tx engine.Tx) ([]phonetables.Subject, error) {
 		a, err := lockAccount(tx, tenant, user, now)
 		if errors.Is(err, errNoAccount) && tx.Repeated() {
 			return nil, nil
@@ -534,7 +534,7 @@ func (s *Store) ClosedNames(ctx context.Context, tenant int64, each func(account
 // FreeName implements account.Store.
 func (s *Store) FreeName(ctx context.Context, tenant int64, user string, now time.Time) error {
 	e := entry(ctx, audit.AccountFreeName, now)
-	return s.engine.Write(func(tx engine.Tx) error {
+	return s.write(ctx, func(tx engine.Tx) error {
 		var uid []byte
 		err := tx.Row(`DELETE FROM account WHERE tenant = $1 AND username = $2 AND closed IS NOT NULL RETURNING uid`,
 			tenant, user).Scan(&uid)

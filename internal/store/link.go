@@ -12,7 +12,7 @@ import (
 
 // Resend implements account.Store.
 func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
-	return s.engine.Write(func(tx engine.Tx) error {
+	return s.write(ctx, func(tx engine.Tx) error {
 		if err := tx.Lock(admission.LinkKeys(r)...); err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func mayResend(q engine.Querier, a account.Account, r account.LinkReplacement, n
 
 // UndoResend implements account.Store.
 func (s *Store) UndoResend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
-	return s.engine.Write(func(tx engine.Tx) error {
+	return s.write(ctx, func(tx engine.Tx) error {
 		// With these locks held, a commit of the link that is under way has ended.
 		if err := tx.Lock(admission.LinkKeys(r)...); err != nil {
 			return err

@@ -33,7 +33,7 @@ func scanPasskey(row engine.Scanner) (k account.Passkey, err error) {
 func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 	now time.Time) (a account.Account, err error) {
 	k, e := n.Passkey, entry(ctx, audit.PasskeyAdd, now).about(n.Passkey.RP)
-	err = s.engine.Write(func(tx engine.Tx) error {
+	err = s.write(ctx, func(tx engine.Tx) error {
 		if a, err = lockActive(tx, n.Account, now); err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 func (s *Store) RenamePasskey(ctx context.Context, was account.Account, id []byte, name string,
 	now time.Time, limits ...throttle.Allowance) error {
 	e := entry(ctx, audit.PasskeyRename, now)
-	return s.engine.Write(func(tx engine.Tx) error {
+	return s.write(ctx, func(tx engine.Tx) error {
 		a, err := lockActive(tx, was, now)
 		if err != nil {
 			return err
@@ -122,7 +122,7 @@ func (s *Store) RenamePasskey(ctx context.Context, was account.Account, id []byt
 func (s *Store) RemovePasskey(ctx context.Context, n account.PasskeyRemoval,
 	now time.Time) (a account.Account, err error) {
 	e := entry(ctx, audit.PasskeyRemove, now)
-	err = s.engine.Write(func(tx engine.Tx) error {
+	err = s.write(ctx, func(tx engine.Tx) error {
 		if a, err = lockProved(tx, n.Account, now); err != nil {
 			return err
 		}

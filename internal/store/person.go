@@ -26,7 +26,7 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 	}
 	event, e, stays := account.NewUID(now), entry(ctx, action, now), entry(ctx, audit.AccountStay, now)
 	defer s.signalAdded()
-	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
+	err = s.writeTables(ctx, func(tx engine.Tx) ([]phonetables.Subject, error) {
 		if a, err = lockAccount(tx, c.Account.Tenant, c.Account.User, now); err != nil {
 			return nil, err
 		}

@@ -91,7 +91,7 @@ func (s *Store) SetEmail(ctx context.Context, tenant int64, token [32]byte, n ac
 	if err != nil {
 		return a, err
 	}
-	err = s.engine.Write(func(tx engine.Tx) error {
+	err = s.write(ctx, func(tx engine.Tx) error {
 		if a, err = lockAccount(tx, tenant, found.User, now); err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ func (s *Store) ReplaceEmail(ctx context.Context, tenant int64, user, email stri
 	}
 	var token [32]byte // of an activation link that nobody has
 	rand.Read(token[:])
-	err = s.engine.Write(func(tx engine.Tx) error {
+	err = s.write(ctx, func(tx engine.Tx) error {
 		// A new activation link, and a removal by one, wait for this.
 		if err := tx.Lock(admission.Key("link", tenant, found.UID[:])); err != nil {
 			return err

@@ -98,7 +98,7 @@ func accountsOf(q engine.Querier, condition string, args ...any) (list []account
 func (s *Store) AddResetLink(ctx context.Context, r account.NewResetLink,
 	now time.Time) (a account.Account, err error) {
 	e := entry(ctx, audit.PasswordLink, now)
-	err = s.engine.Write(func(tx engine.Tx) error {
+	err = s.write(ctx, func(tx engine.Tx) error {
 		if tx.Repeated() {
 			done, err := linkExists(tx, r.Token)
 			if err != nil {
@@ -243,7 +243,7 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 	if err != nil {
 		return after, err
 	}
-	err = s.tables.Write(func(tx engine.Tx) ([]phonetables.Subject, error) {
+	err = s.writeTables(ctx, func(tx engine.Tx) ([]phonetables.Subject, error) {
 		a, err := lockAccount(tx, tenant, found.account.User, now)
 		if after = a; err != nil {
 			return nil, err

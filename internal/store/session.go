@@ -126,7 +126,7 @@ func recordFirst(tx engine.Tx, list []session.Record) error {
 
 // RecordSessions implements session.Store.
 func (s *Store) RecordSessions(ctx context.Context, list []session.Record) (added []session.Noticed, err error) {
-	err = s.engine.Write(func(tx engine.Tx) (err error) {
+	err = s.write(ctx, func(tx engine.Tx) (err error) {
 		// These lock accounts. Changes of an account lock it before its sessions, and the trail last.
 		if err := recordFirst(tx, list); err != nil {
 			return err
@@ -231,7 +231,7 @@ func (s *Store) End(_ context.Context, uid account.UID, epoch int64, id [16]byte
 func (s *Store) EndOthers(ctx context.Context, own session.Record, now time.Time,
 	limits ...throttle.Allowance) error {
 	e, place := entry(ctx, audit.SessionsEnd, now), account.NewUID(now)
-	return s.engine.Write(func(tx engine.Tx) error {
+	return s.write(ctx, func(tx engine.Tx) error {
 		if err := tx.Lock(placeKeys(limits)...); err != nil {
 			return err
 		}

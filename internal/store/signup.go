@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/fault"
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/trace"
 )
 
 // Create implements account.Store.
@@ -22,9 +24,12 @@ func (s *Store) Create(ctx context.Context, a account.Signup, now time.Time) err
 		return admission.Facts{Address: wait, Used: true}.Decide(a).Refusal
 	}
 	if s.grouper != nil {
-		return s.grouper.Create(a, now)
+		_, span := trace.Start(ctx, "store.write")
+		err := s.grouper.Create(a, now)
+		span.Finish(err != nil && fault.KindOf(err) == fault.Internal)
+		return err
 	}
-	return s.engine.Write(func(tx engine.Tx) error {
+	return s.write(ctx, func(tx engine.Tx) error {
 		f, err := gatherFacts(tx, a, now)
 		if err != nil {
 			return err
@@ -92,7 +97,7 @@ func apply(tx engine.Tx, d admission.Decision, a account.Signup, now time.Time) 
 
 // Undo implements account.Store.
 func (s *Store) Undo(ctx context.Context, a account.Signup, now time.Time) error {
-	return s.engine.Write(func(tx engine.Tx) error {
+	return s.write(ctx, func(tx engine.Tx) error {
 		// With these locks held, a commit of the account that is under way has ended.
 		if err := tx.Lock(admission.Keys(a)...); err != nil {
 			return err
@@ -122,7 +127,7 @@ func (s *Store) Undo(ctx context.Context, a account.Signup, now time.Time) error
 func (s *Store) Acknowledge(
 	ctx context.Context, tenant int64, uid account.UID, now time.Time,
 ) error {
-	return s.engine.Write(func(tx engine.Tx) error {
+	return s.write(ctx, func(tx engine.Tx) error {
 		n, err := tx.Exec(`UPDATE account SET epoch = epoch + 1
 			WHERE uid = $1 AND tenant = $2 AND closed IS NULL AND activated IS NULL AND expires > $3`,
 			uid[:], tenant, engine.Micros(now))

@@ -96,6 +96,23 @@ func (s *Store) Watch(ctx context.Context, changed func()) {
 	}
 }
 
+// Measures returns what the engine measures of its writes. The histograms are nil for an engine that measures
+// nothing.
+func (s *Store) Measures() engine.Measures {
+	if e, ok := s.engine.(engine.Measurer); ok {
+		return e.Measures()
+	}
+	return engine.Measures{}
+}
+
+// Load returns what the engine holds at the moment.
+func (s *Store) Load(ctx context.Context) (engine.Load, error) {
+	if e, ok := s.engine.(engine.Measurer); ok {
+		return e.Load(ctx)
+	}
+	return engine.Load{WAL: -1}, nil
+}
+
 // Erase removes what is left of deleted rows outside the tables, as far as the engine can do that.
 func (s *Store) Erase(ctx context.Context) error {
 	if e, ok := s.engine.(engine.Eraser); ok {

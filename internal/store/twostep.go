@@ -68,7 +68,7 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 	if place == (mailmsg.ID{}) {
 		place = mailmsg.ID(account.NewUID(now))
 	}
-	err = s.engine.Write(func(tx engine.Tx) (err error) {
+	err = s.write(ctx, func(tx engine.Tx) (err error) {
 		if a, err = lockActive(tx, c.Account, now); err != nil {
 			return err
 		}
@@ -185,7 +185,7 @@ func (s *Store) RemoveApp(ctx context.Context, c account.AppChange, now time.Tim
 func (s *Store) RemoveFactors(ctx context.Context, tenant int64, user string, n account.Notice,
 	now time.Time) (a account.Account, err error) {
 	e := entry(ctx, audit.AccountFactors, now)
-	err = s.engine.Write(func(tx engine.Tx) (err error) {
+	err = s.write(ctx, func(tx engine.Tx) (err error) {
 		if a, err = lockAccount(tx, tenant, user, now); err != nil {
 			return err
 		}
@@ -227,7 +227,7 @@ func (s *Store) RemoveFactors(ctx context.Context, tenant int64, user string, n 
 // UseCode implements account.TwoStepStore.
 func (s *Store) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (left int, err error) {
 	e := entry(ctx, audit.TwoStepRecovery, now)
-	err = s.engine.Write(func(tx engine.Tx) error {
+	err = s.write(ctx, func(tx engine.Tx) error {
 		a, err := lockProved(tx, u.Account, now)
 		if err != nil {
 			return err

@@ -63,6 +63,10 @@ func BodyFile(w http.ResponseWriter, r *http.Request, limit int64, field string)
 		w.Header().Set("Connection", "close")
 		return "", nil, errTooLong(limit)
 	}
+	// The reader tells net/http's own writer to close the connection, which another one would not know.
+	if inner, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
+		w = inner.Unwrap()
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
 		return "", nil, errTooLong(limit)

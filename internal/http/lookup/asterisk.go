@@ -37,11 +37,11 @@ func (h *Handler) addAsterisk() {
 		path := "/v1/asterisk/" + table + "/"
 		secret := table == "ps_auths"
 		serve := func(b []byte, r *request) ([]byte, error) { return h.asterisk(b, r, row, secret) }
-		h.routes[path+"single"] = route{http.MethodPost, serve, failEmpty}
-		h.routes[path+"multi"] = route{http.MethodPost, serve, failEmpty}
-		h.routes[path+"static"] = route{http.MethodGet, constant(""), failEmpty}
+		h.routes[path+"single"] = route{method: http.MethodPost, serve: serve, fail: failEmpty, format: asteriskFormat}
+		h.routes[path+"multi"] = route{method: http.MethodPost, serve: serve, fail: failEmpty, format: asteriskFormat}
+		h.routes[path+"static"] = route{method: http.MethodGet, serve: constant(""), fail: failEmpty}
 		for _, verb := range []string{"require", "update", "store", "destroy"} {
-			h.routes[path+verb] = route{http.MethodPost, constant("0\n"), failNumber}
+			h.routes[path+verb] = route{method: http.MethodPost, serve: constant("0\n"), fail: failNumber}
 		}
 	}
 }
@@ -79,11 +79,12 @@ func (h *Handler) asterisk(b []byte, r *request, row appendRow, secret bool) ([]
 	if !withRealm {
 		t, ok := h.deps.Registry.OnlyTenant(r.caller)
 		if !ok {
+			r.outcome = notFound
 			return b, nil
 		}
 		realm = t.Realm
 	}
-	e, err := h.deps.Registry.Find(r.Context(), r.caller, realm, user)
+	e, err := h.find(r, realm, user)
 	if fault.Is(err, fault.NotFound) {
 		return b, nil
 	} else if err != nil {

@@ -32,7 +32,7 @@ func (h *Handler) credential(b []byte, r *request) ([]byte, error) {
 	case algorithm != digest.MD5 && algorithm != digest.SHA256:
 		return nil, fault.Field("algorithm", "use MD5 or SHA-256")
 	}
-	e, err := h.deps.Registry.Find(r.Context(), r.caller, realm.Value, username.Value)
+	e, err := h.find(r, realm.Value, username.Value)
 	if err != nil {
 		return nil, err
 	}

@@ -44,9 +44,9 @@ func (h *Handler) freeswitch(b []byte, r *request) ([]byte, error) {
 		username.Value == "" || user.Value != username.Value {
 		return append(b, freeswitchNotFound...), nil
 	}
-	e, err := h.deps.Registry.Find(r.Context(), r.caller, realm.Value, username.Value)
+	e, err := h.find(r, realm.Value, username.Value)
 	if err == nil && (!e.Tenant.HasDomain(domain.Value) || otherDomain(e.Tenant, key.Value, domain.Value)) {
-		err = sipserver.ErrNoAccount
+		err, r.outcome = sipserver.ErrNoAccount, notFound
 	}
 	if fault.Is(err, fault.NotFound) {
 		return append(b, freeswitchNotFound...), nil

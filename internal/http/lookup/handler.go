@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/http/answer"
+	"dialtone/internal/http/server"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/throttle"
 )
@@ -27,6 +30,9 @@ const Root = "/v1/"
 type Handler struct {
 	deps   Deps
 	routes map[string]route // by path
+	// requests measures the requests, and counts has the look-ups.
+	requests *server.Requests
+	counts   counts
 	// storeErrors limits how often an unavailable store is logged.
 	storeErrors *throttle.Rate
 }
@@ -42,12 +48,24 @@ type Deps struct {
 func New(d Deps) *Handler {
 	h := &Handler{deps: d, storeErrors: throttle.NewRate(1)}
 	h.routes = map[string]route{
-		"/v1/sip/credential":       {method: http.MethodGet, serve: h.credential, fail: appendJSONError},
-		"/v1/freeswitch/directory": {method: http.MethodPost, serve: h.freeswitch, fail: appendJSONError},
+		"/v1/sip/credential": {
+			method: http.MethodGet, serve: h.credential, fail: appendJSONError, format: credentialFormat,
+		},
+		"/v1/freeswitch/directory": {
+			method: http.MethodPost, serve: h.freeswitch, fail: appendJSONError, format: freeswitchFormat,
+		},
 	}
 	h.addAsterisk()
+	h.requests = server.NewRequests(slices.Collect(maps.Keys(h.routes))...)
+	for path, rt := range h.routes {
+		rt.number = h.requests.Route(path)
+		h.routes[path] = rt
+	}
 	return h
 }
+
+// Requests returns the measures of the requests.
+func (h *Handler) Requests() *server.Requests { return h.requests }
 
 // route is what one path does.
 type route struct {
@@ -56,6 +74,10 @@ type route struct {
 	serve func(b []byte, r *request) ([]byte, error)
 	// fail appends the answer for an error to b and sets its Content-Type.
 	fail func(b []byte, header http.Header, err error) []byte
+	// format is that of the look-ups at the path, or noLookup.
+	format format
+	// number is that of the route in the measures.
+	number int
 }
 
 // request is an authenticated request.
@@ -63,6 +85,22 @@ type request struct {
 	*http.Request
 	w      http.ResponseWriter
 	caller *sipserver.Caller
+	// outcome is set by find.
+	outcome outcome
+}
+
+// find looks an account up for the caller, and notes what became of it.
+func (h *Handler) find(r *request, realm, username string) (sipserver.Entry, error) {
+	e, err := h.deps.Registry.Find(r.Context(), r.caller, realm, username)
+	switch {
+	case err != nil:
+		r.outcome = outcomeOf(err)
+	case e.Cached:
+		r.outcome = foundCached
+	default:
+		r.outcome = found
+	}
+	return e, err
 }
 
 // setType sets the Content-Type of the answer.
@@ -72,10 +110,16 @@ func (r *request) setType(mediaType []string) { r.w.Header()["Content-Type"] = m
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // ServeHTTP implements http.Handler.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(writer http.ResponseWriter, r *http.Request) {
+	rt, ok := h.routes[r.URL.Path]
+	if !ok {
+		rt.fail, rt.number = appendJSONError, h.requests.Route(server.OtherRoute)
+	}
+	w := h.requests.Begin(writer)
+	defer func() { h.requests.End(w, rt.number, r.Method) }()
 	answer.SetHeaders(w.Header())
 	buffer := buffers.Get().(*[]byte)
-	status, b := h.answer((*buffer)[:0], w, r)
+	status, b := h.answer((*buffer)[:0], w, r, rt)
 	w.WriteHeader(status)
 	w.Write(b)
 	*buffer = b
@@ -83,11 +127,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer appends the answer to b and returns it with its status.
-func (h *Handler) answer(b []byte, w http.ResponseWriter, r *http.Request) (status int, out []byte) {
-	rt, ok := h.routes[r.URL.Path]
-	if !ok {
-		rt.fail = appendJSONError
-	}
+func (h *Handler) answer(b []byte, w http.ResponseWriter, r *http.Request, rt route) (status int, out []byte) {
 	defer func() {
 		if p := recover(); p != nil {
 			err := fmt.Errorf("panic: %v\n%s", p, debug.Stack())
@@ -105,6 +145,9 @@ func (h *Handler) answer(b []byte, w http.ResponseWriter, r *http.Request) (stat
 // where an error becomes an answer.
 func (h *Handler) fail(b []byte, w http.ResponseWriter, r *http.Request, rt route, err error) (int, []byte) {
 	h.log(r, err)
+	if rt.format != noLookup {
+		h.counts[rt.format][outcomeOf(err)].Add(1)
+	}
 	answer.SetRetryAfter(w.Header(), err)
 	if fault.Is(err, fault.Unauthorized) {
 		w.Header()["Www-Authenticate"] = challenges
@@ -133,7 +176,12 @@ func (h *Handler) serve(b []byte, w http.ResponseWriter, r *http.Request, rt rou
 	if len(r.URL.RawQuery) > maxQuery {
 		return nil, fault.New(fault.Invalid, "the query is longer than %d bytes; shorten it", maxQuery)
 	}
-	return rt.serve(b, &request{r, w, c})
+	request := &request{Request: r, w: w, caller: c}
+	b, err = rt.serve(b, request)
+	if err == nil && rt.format != noLookup {
+		h.counts[rt.format][request.outcome].Add(1)
+	}
+	return b, err
 }
 
 var (

@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"dialtone/internal/metric"
 )
 
 // NewRegistry returns a registry with the metrics of the process and of the Go runtime. Other
@@ -33,40 +35,50 @@ func exposition(metrics prometheus.Gatherer) http.Handler {
 // Metric describes a metric.
 type Metric struct {
 	Name, Help string
-	// Counter is set for a counter. Otherwise the metric is a gauge.
+	// Counter is set for a counter. Otherwise the metric is a gauge, or a histogram if that is what is set.
 	Counter bool
-	// Label is the name of its label, or empty.
-	Label string
+	// Labels are the names of its labels.
+	Labels []string
 }
 
-// Reader reads the current values. It calls set for each, with the index of the metric and the
-// value of its label. It leaves out values that it cannot read, and returns the error.
-type Reader func(ctx context.Context, set func(metric int, label string, value float64)) error
+// Reader reads the current values and sets them. It leaves out values that it cannot read, and returns the error.
+type Reader func(ctx context.Context, to *Values) error
+
+// Values takes the values of one scrape. A metric is named by its index, and the values of its labels follow.
+type Values struct {
+	collector *collector
+	to        chan<- prometheus.Metric
+}
+
+// Set sets a counter or a gauge.
+func (v *Values) Set(i int, value float64, labels ...string) {
+	c := v.collector
+	v.to <- prometheus.MustNewConstMetric(c.descs[i], c.kinds[i], value, labels...)
+}
+
+// Histogram sets a histogram.
+func (v *Values) Histogram(i int, s metric.Snapshot, labels ...string) {
+	v.to <- prometheus.MustNewConstHistogram(v.collector.descs[i], s.Count, s.Sum, s.Buckets, labels...)
+}
 
 // NewCollector returns a collector that calls read for every scrape.
 func NewCollector(metrics []Metric, read Reader) prometheus.Collector {
 	c := &collector{read: read}
 	for _, m := range metrics {
-		var labels []string
-		if m.Label != "" {
-			labels = []string{m.Label}
-		}
 		kind := prometheus.GaugeValue
 		if m.Counter {
 			kind = prometheus.CounterValue
 		}
 		c.kinds = append(c.kinds, kind)
-		c.labelled = append(c.labelled, m.Label != "")
-		c.descs = append(c.descs, prometheus.NewDesc(m.Name, m.Help, labels, nil))
+		c.descs = append(c.descs, prometheus.NewDesc(m.Name, m.Help, m.Labels, nil))
 	}
 	return c
 }
 
 type collector struct {
-	descs    []*prometheus.Desc
-	kinds    []prometheus.ValueType
-	labelled []bool
-	read     Reader
+	descs []*prometheus.Desc
+	kinds []prometheus.ValueType
+	read  Reader
 }
 
 func (c *collector) Describe(to chan<- *prometheus.Desc) {
@@ -76,16 +88,9 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 }
 
 func (c *collector) Collect(to chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 	defer cancel()
-	err := c.read(ctx, func(i int, label string, value float64) {
-		var labels []string
-		if c.labelled[i] {
-			labels = []string{label}
-		}
-		to <- prometheus.MustNewConstMetric(c.descs[i], c.kinds[i], value, labels...)
-	})
-	if err != nil {
+	if err := c.read(ctx, &Values{c, to}); err != nil {
 		to <- prometheus.NewInvalidMetric(c.descs[0], err)
 	}
 }

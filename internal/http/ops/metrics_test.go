@@ -29,15 +29,15 @@ func TestMetrics(t *testing.T) {
 	var readErr error
 	r := NewRegistry()
 	r.MustRegister(NewCollector([]Metric{
-		{Name: "x_queue_messages", Help: "Messages.", Label: "state"},
+		{Name: "x_queue_messages", Help: "Messages.", Labels: []string{"state"}},
 		{Name: "x_tries_total", Help: "Tries.", Counter: true},
 		{Name: "x_age_seconds", Help: "Age."},
-	}, func(_ context.Context, set func(int, string, float64)) error {
-		set(0, "waiting", 3)
-		set(0, "deferred", 0)
-		set(1, "", 17)
+	}, func(_ context.Context, to *Values) error {
+		to.Set(0, 3, "waiting")
+		to.Set(0, 0, "deferred")
+		to.Set(1, 17)
 		if readErr == nil {
-			set(2, "", 1.5)
+			to.Set(2, 1.5)
 		}
 		return readErr
 	}))

@@ -53,8 +53,9 @@ const (
 	// runInterval is the time between two runs of the checks in the background. With probeTimeout it is less than
 	// the five seconds within which a change shows.
 	runInterval = 1500 * time.Millisecond
-	// probeTimeout is how long a check or a metric may take.
+	// probeTimeout is how long a check or a scrape may take, and readTimeout how long the values of a metric.
 	probeTimeout = 3 * time.Second
+	readTimeout  = 2 * time.Second
 )
 
 // Site is the handler of the listener.

@@ -33,6 +33,8 @@ type Limits struct {
 	// many. Trusted proxies are exempt.
 	ConnectionsPerAddress int
 	TrustedProxies        []netip.Prefix
+	// Counts counts the connections, unless it is nil.
+	Counts *Connections
 }
 
 // DrainTime is how long Serve waits for requests in progress before it closes their connections.
@@ -77,6 +79,9 @@ func Serve(
 // limit returns a listener that closes connections over the limits as soon as they are accepted. A
 // refused client notices at once, and file descriptors remain for the store.
 func limit(l net.Listener, limits Limits, log *slog.Logger) *limitedListener {
+	if limits.Counts == nil {
+		limits.Counts = new(Connections)
+	}
 	return &limitedListener{
 		Listener: l, limits: limits, open: make(map[netip.Prefix]int), losses: losses{log: log},
 	}
@@ -123,10 +128,12 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if displaced != nil {
 			displaced.Conn.Close()
 			l.losses.displaced++
+			l.limits.Counts.displaced.Add(1)
 		}
 		if !ok {
 			c.Close()
 			l.losses.refused++
+			l.limits.Counts.refused.Add(1)
 		}
 		l.losses.report()
 		if ok {
@@ -166,6 +173,8 @@ func (l *limitedListener) acquire(c *limitedConn) (displaced *limitedConn, ok bo
 		l.remove(displaced)
 	}
 	l.total++
+	l.limits.Counts.open.Add(1)
+	l.limits.Counts.accepted.Add(1)
 	for _, network := range networks(c.addr) {
 		l.open[network]++
 	}
@@ -189,6 +198,7 @@ func (l *limitedListener) remove(c *limitedConn) {
 		c.place = nil
 	}
 	l.total--
+	l.limits.Counts.open.Add(-1)
 	for _, network := range networks(c.addr) {
 		if l.open[network]--; l.open[network] == 0 {
 			delete(l.open, network)

@@ -187,26 +187,27 @@ func TestLimits(t *testing.T) {
 		next   string
 		want   bool
 	}{
-		{"within the limits", Limits{4, 2, nil}, []string{"192.0.2.1", "192.0.2.2"}, "192.0.2.1", true},
-		{"not over the limit of an address", Limits{9, 2, nil}, []string{"192.0.2.1", "192.0.2.1"}, "192.0.2.1", false},
-		{"from another address", Limits{9, 2, nil}, []string{"192.0.2.1", "192.0.2.1"}, "192.0.2.2", true},
-		{"not as IPv4-mapped IPv6", Limits{9, 2, nil},
+		{"within the limits", Limits{4, 2, nil, nil}, []string{"192.0.2.1", "192.0.2.2"}, "192.0.2.1", true},
+		{"not over the limit of an address", Limits{9, 2, nil, nil},
+			[]string{"192.0.2.1", "192.0.2.1"}, "192.0.2.1", false},
+		{"from another address", Limits{9, 2, nil, nil}, []string{"192.0.2.1", "192.0.2.1"}, "192.0.2.2", true},
+		{"not as IPv4-mapped IPv6", Limits{9, 2, nil, nil},
 			[]string{"192.0.2.1", "192.0.2.1"}, "::ffff:192.0.2.1", false},
-		{"not over the limit of a /64", Limits{9, 2, nil},
+		{"not over the limit of a /64", Limits{9, 2, nil, nil},
 			[]string{"2001:db8::1", "2001:db8::2"}, "2001:db8::ffff:3", false},
-		{"from another /64", Limits{9, 2, nil},
+		{"from another /64", Limits{9, 2, nil, nil},
 			[]string{"2001:db8::1", "2001:db8::2"}, "2001:db8:0:1::1", true},
-		{"from a proxy over the limit of an address", Limits{9, 2, proxies},
+		{"from a proxy over the limit of an address", Limits{9, 2, proxies, nil},
 			[]string{"10.0.0.1", "10.0.0.1", "10.0.0.1"}, "10.0.0.1", true},
-		{"from another /64 within the limit of a /48", Limits{9, 2, nil},
+		{"from another /64 within the limit of a /48", Limits{9, 2, nil, nil},
 			[]string{"2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:2::1"}, "2001:db8:0:3::1", true},
-		{"not over the limit of a /48", Limits{9, 2, nil},
+		{"not over the limit of a /48", Limits{9, 2, nil, nil},
 			[]string{"2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1"},
 			"2001:db8:0:4::1", false},
-		{"from another /48", Limits{9, 2, nil},
+		{"from another /48", Limits{9, 2, nil, nil},
 			[]string{"2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1"},
 			"2001:db8:1::1", true},
-		{"not over the total from a proxy", Limits{3, 2, proxies},
+		{"not over the total from a proxy", Limits{3, 2, proxies, nil},
 			[]string{"10.0.0.1", "10.0.0.1", "10.0.0.1"}, "10.0.0.1", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -252,7 +253,7 @@ func TestDisplacement(t *testing.T) {
 		chunked = "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n"
 		unread  = "GET /unread HTTP/1.1\r\nHost: a.test\r\n\r\n"
 	)
-	limits := Limits{3, 3, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	limits := Limits{3, 3, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, nil}
 	// Each of the three open connections sends its text, a second after the one before.
 	for _, row := range []struct {
 		name   string
@@ -338,7 +339,7 @@ func TestDisplacement(t *testing.T) {
 // TestDisplacementOfSlowBodies opens more connections than the limit allows. Each sends its body byte by
 // byte. Meanwhile, another client must get its page.
 func TestDisplacementOfSlowBodies(t *testing.T) {
-	withServer(t, readBody, Limits{20, 10, nil}, func(t *testing.T, l *pipes, _ func() error) {
+	withServer(t, readBody, Limits{20, 10, nil, nil}, func(t *testing.T, l *pipes, _ func() error) {
 		var sending sync.WaitGroup
 		for i := range 30 {
 			c := l.dial("192.0.2." + string('1'+rune(i/10)))
@@ -376,7 +377,7 @@ func TestLog(t *testing.T) {
 		var lines bytes.Buffer
 		pipes := newPipes()
 		defer pipes.Close()
-		l := limit(pipes, Limits{2, 1, nil}, slog.New(slog.NewTextHandler(&lines, nil)))
+		l := limit(pipes, Limits{2, 1, nil, nil}, slog.New(slog.NewTextHandler(&lines, nil)))
 		go func() {
 			for {
 				if _, err := l.Accept(); err != nil {

@@ -16,6 +16,7 @@ import (
 
 func (s *Site) captcha(w http.ResponseWriter, r *request) error {
 	q := s.deps.Captcha().Ask(r.tenant.ID)
+	s.questions.Add(1)
 	return answer.JSON(w, http.StatusOK, struct {
 		Question string `json:"question"`
 		Token    string `json:"token"`

@@ -10,19 +10,23 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
+	"dialtone/internal/http/server"
 	"dialtone/internal/i18n"
 	"dialtone/internal/operator"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
+	"dialtone/internal/trace"
 	"dialtone/internal/turn"
 )
 
@@ -52,6 +56,8 @@ type Deps struct {
 	SecurityTxt func() ([]byte, error)
 	// DevMail returns the messages of a development server, and is nil otherwise.
 	DevMail func() ([]DevMessage, error)
+	// Tracer is nil for no traces.
+	Tracer *trace.Tracer
 }
 
 // Site is an http.Handler for the public site.
@@ -63,6 +69,8 @@ type Site struct {
 	cache      pageCache
 	brands     brandCache
 	table      map[string]route
+	requests   *server.Requests
+	questions  atomic.Int64
 	warnings   warnings
 }
 
@@ -82,8 +90,25 @@ func New(d Deps) (*Site, error) {
 	}
 	s := &Site{deps: d, assets: a, pages: p, negotiator: newNegotiator()}
 	s.table = s.routes()
+	s.requests = server.NewRequests(append(slices.Collect(maps.Keys(s.table)), staticRoute, brandRoute)...)
+	for path, rt := range s.table {
+		rt.number = s.requests.Route(path)
+		s.table[path] = rt
+	}
 	return s, nil
 }
+
+// The routes of files, in metrics.
+const (
+	staticRoute = staticRoot + "*"
+	brandRoute  = brandRoot + "*"
+)
+
+// Requests returns the measures of the requests.
+func (s *Site) Requests() *server.Requests { return s.requests }
+
+// Questions returns how many captcha questions were asked since the start.
+func (s *Site) Questions() int64 { return s.questions.Load() }
 
 // request is a request to a tenant.
 type request struct {
@@ -103,6 +128,8 @@ type route struct {
 	// api answers errors in JSON even to browsers, and may be called from the tenant's listed
 	// origins.
 	api bool
+	// number is that of the route in the measures.
+	number int
 }
 
 // routes returns every path of the site except the files below staticRoot and brandRoot.
@@ -223,7 +250,12 @@ func (rt route) methods() string {
 }
 
 // ServeHTTP answers a request.
-func (s *Site) ServeHTTP(w http.ResponseWriter, received *http.Request) {
+func (s *Site) ServeHTTP(writer http.ResponseWriter, received *http.Request) {
+	w := s.requests.Begin(writer)
+	span := (*trace.Span)(nil)
+	if s.deps.Tracer != nil {
+		received, span = s.traced(received)
+	}
 	r := &request{
 		Request: received,
 		from: account.Origin{
@@ -237,7 +269,13 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, received *http.Request) {
 		// request. What follows is not read as a request (RFC 9112 section 6.1).
 		w.Header().Set("Connection", "close")
 	}
-	var rt route
+	rt := route{number: s.requests.Route(server.OtherRoute)}
+	defer func() { // also if a panic goes on to net/http
+		if span != nil {
+			s.finish(span, r, rt, w.Status())
+		}
+		s.requests.End(w, rt.number, r.Method)
+	}()
 	defer func() {
 		if p := recover(); p != nil {
 			s.panicked(w, r, rt, p)
@@ -266,9 +304,11 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
 	}
 	if strings.HasPrefix(r.URL.Path, staticRoot) {
+		rt.number = s.requests.Route(staticRoute)
 		return s.static(w, r)
 	}
 	if strings.HasPrefix(r.URL.Path, brandRoot) {
+		rt.number = s.requests.Route(brandRoute)
 		return s.brandFile(w, r)
 	}
 	found, ok := s.table[r.URL.Path]

@@ -35,6 +35,7 @@ type Queue[T any] struct {
 	commit      func(group []*Job[T])
 	concurrency int
 	limit       int // of jobs in a group
+	measures    Measures
 
 	mu      sync.Mutex // guards the fields below
 	closed  bool
@@ -52,13 +53,14 @@ type Job[T any] struct {
 	Err error
 	// turn receives true when a waiting job is to lead, and false when another job's group
 	// committed it. It is nil for a job that did not wait.
-	turn chan bool
+	turn   chan bool
+	queued time.Time // when it began to wait
 }
 
 // NewQueue returns a queue that commits up to concurrency groups at a time, each of up to limit
 // jobs. commit sets the Err of each job in the group.
 func NewQueue[T any](concurrency, limit int, commit func([]*Job[T])) *Queue[T] {
-	q := &Queue[T]{commit: commit, concurrency: concurrency, limit: limit}
+	q := &Queue[T]{commit: commit, concurrency: concurrency, limit: limit, measures: NewMeasures()}
 	q.idle = sync.NewCond(&q.mu)
 	return q
 }
@@ -91,6 +93,7 @@ func (q *Queue[T]) enter(j *Job[T]) (leads bool, err error) {
 		return false, errOverloaded
 	}
 	j.turn = make(chan bool, 1)
+	j.queued = time.Now()
 	q.waiting = append(q.waiting, j)
 	return false, nil
 }
@@ -108,6 +111,7 @@ func (q *Queue[T]) wait(j *Job[T]) error {
 		leads = <-j.turn // it has been started
 	}
 	if leads {
+		q.measures.Wait.Since(j.queued)
 		q.lead(j)
 	}
 	return j.Err
@@ -138,7 +142,13 @@ func (q *Queue[T]) lead(j *Job[T]) {
 	}()
 	runtime.Gosched()
 	group := q.gather(j)
+	start := time.Now()
+	for _, j := range group[1:] {
+		q.measures.Wait.Observe(start.Sub(j.queued).Seconds())
+	}
 	q.commit(group)
+	q.measures.Commit.Since(start)
+	q.measures.Group.Observe(float64(len(group)))
 	q.next()
 	for _, j := range group[1:] {
 		j.turn <- false
@@ -189,6 +199,9 @@ func (q *Queue[T]) next() {
 	q.waiting = slices.Delete(q.waiting, 0, 1)
 	first.turn <- true
 }
+
+// Measures returns what the queue measures.
+func (q *Queue[T]) Measures() Measures { return q.measures }
 
 // Waiting returns the number of jobs that wait to be started.
 func (q *Queue[T]) Waiting() int {

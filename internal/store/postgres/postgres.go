@@ -111,6 +111,7 @@ var (
 	_ engine.Node       = (*Engine)(nil)
 	_ engine.Notifier   = (*Engine)(nil)
 	_ admission.Grouper = (*Engine)(nil)
+	_ engine.Measurer   = (*Engine)(nil)
 )
 
 // Open opens the PostgreSQL database at url and brings its schema up to date. Then it runs check in

@@ -14,6 +14,7 @@ import (
 
 // Write implements engine.Engine.
 func (e *Engine) Write(do func(engine.Tx) error) error {
+	defer e.queue.Measures().Commit.Since(time.Now())
 	ctx, cancel := context.WithTimeout(context.Background(), operationTimeout)
 	defer cancel()
 	doubtful := false

@@ -45,6 +45,7 @@ var (
 	_ engine.Checker  = (*Engine)(nil)
 	_ engine.Failer   = (*Engine)(nil)
 	_ engine.Eraser   = (*Engine)(nil)
+	_ engine.Measurer = (*Engine)(nil)
 )
 
 // Open opens the database at path, creates it if it is missing, and brings its schema up to date.

@@ -1,0 +1,43 @@
+package web
+
+import (
+	"net/http"
+	"net/netip"
+
+	"dialtone/internal/trace"
+)
+
+// traced begins the span of a request, if it is recorded. It continues the trace of a trusted proxy. A client could
+// otherwise have all of its requests recorded, or put them into the traces of others.
+func (s *Site) traced(r *http.Request) (*http.Request, *trace.Span) {
+	var parent trace.Parent
+	if header := r.Header["Traceparent"]; len(header) == 1 {
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err == nil && trusts(s.deps.TrustedProxies, peer.Addr().Unmap().WithZone("")) {
+			parent, _ = trace.ParseParent(header[0])
+		}
+	}
+	ctx, span := s.deps.Tracer.Begin(r.Context(), "request", trace.Server, parent)
+	if span == nil {
+		return r, nil
+	}
+	return r.WithContext(ctx), span
+}
+
+// finish ends the span of a request. The route is that of the table, and never the path that the client sent.
+func (s *Site) finish(span *trace.Span, r *request, rt route, status int) {
+	span.Name = s.requests.Routes()[rt.number]
+	span.Set("http.route", span.Name)
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+		span.Set("http.request.method", r.Method)
+	default:
+		span.Set("http.request.method", "_OTHER")
+	}
+	span.SetInt("http.response.status_code", int64(status))
+	if r.tenant != nil {
+		span.Set("dialtone.tenant", r.tenant.Host)
+	}
+	span.Set("dialtone.request", r.from.Request)
+	span.Finish(status >= http.StatusInternalServerError || status == 0)
+}
