@@ -23,7 +23,8 @@ func TestBrowserOperators(t *testing.T) {
 	b.until(`document.querySelector("h1").textContent === "Account activated"`)
 	command(t, "account", "role", "alex", "admin", "--tenant", "localhost", "--data", data)
 	for i := range 3 {
-		command(t, "account", "add", fmt.Sprintf("bot-%d", i), "--email", fmt.Sprintf("bot-%d@example.org", i), "--name",
+		command(t, "account", "add", fmt.Sprintf("bot-%d", i), "--email", fmt.Sprintf("bot-%d@example.org", i),
+			"--name",
 			"Bot", "--tenant", "localhost", "--data", data)
 	}
 	press := func(keys string) {
@@ -46,7 +47,8 @@ func TestBrowserOperators(t *testing.T) {
 		b.until(`document.getElementById("submit")?.disabled === false && location.pathname === "/login.html"`)
 		b.fill("user", "alex", "password", secretWords)
 		b.click("#submit")
-		b.until(`location.pathname + location.search === "/admin/account?user=bot-1" && document.readyState === "complete"`)
+		b.until(`location.pathname + location.search === "/admin/account?user=bot-1" &&
+			document.readyState === "complete"`)
 		b.check("admin-account")
 	})
 	b.step("One account is disabled by keyboard", func() {

@@ -32,7 +32,7 @@ func (s *server) registerMetrics(lookups *lookup.Handler) {
 	s.metrics.MustRegister(s.programMetrics(), s.decisionMetrics(), s.storeMetrics(), s.hookMetrics(),
 		s.pickupMetrics(), s.exportMetrics(), s.directoryMetrics(), lookupMetrics(lookups),
 		requestMetrics(map[string]*httpserver.Requests{
-			"public": s.site.Requests(), "lookup": lookups.Requests(),
+			"public": s.site.Requests(), "lookup": lookups.Requests(), "admin": s.admin.Requests(),
 		}),
 		connectionMetrics(map[string]*httpserver.Connections{
 			"public": &s.publicConnections, "ops": &s.opsConnections,

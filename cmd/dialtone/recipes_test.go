@@ -550,7 +550,8 @@ func testAdminRecipes(s *sandbox) {
 	s.serve()
 	s.activate(s.signup("alice"))
 	s.configure()
-	s.replace = append([]string{"http://127.0.0.1:8081", s.server.operators, "phone.example.org", "localhost"}, s.replace...)
+	s.replace = append(
+		[]string{"http://127.0.0.1:8081", s.server.operators, "phone.example.org", "localhost"}, s.replace...)
 	if out := s.run(document, "token add crm"); !strings.Contains(out, "crm") || strings.Contains(out, "dta_") {
 		s.Errorf("the commands print %s", out)
 	}

@@ -129,7 +129,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 		return errors.Join(engine.ErrNodeAlive, err) // the messages belong to the other server
 	}
 	// All acknowledged messages are durable already. This saves the next start the work.
-	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(p.ctx)))
+	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(p.ctx)), s.operator.Flush())
 }
 
 // ignoreSignals logs the signals that other programs take as "reload" or "reopen the log", until the

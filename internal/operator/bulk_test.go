@@ -114,7 +114,8 @@ func TestBulkRefusals(t *testing.T) {
 		"a query without sense": {operator.BulkDisable, account.Query{States: []account.State{"gone"}}, ""},
 		"a reason of two lines": {operator.BulkDisable, bots, "a\nb"},
 	} {
-		if _, err := w.StartBulk(ctx, w.caller, w.World.Tenant, c.action, c.query, c.reason); !fault.Is(err, fault.Invalid) {
+		_, err := w.StartBulk(ctx, w.caller, w.World.Tenant, c.action, c.query, c.reason)
+		if !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/http/answer"
+	"dialtone/internal/http/server"
 	"dialtone/internal/operator"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -47,6 +48,7 @@ type Handler struct {
 	deps       Deps
 	operations []operation
 	document   []byte
+	requests   *server.Requests
 	// storeErrors limits how often an unavailable store is logged.
 	storeErrors *throttle.Rate
 }
@@ -56,8 +58,16 @@ func New(d Deps) *Handler {
 	h := &Handler{deps: d, storeErrors: throttle.NewRate(1)}
 	h.operations = h.routes()
 	h.document = document(h.operations)
+	paths := []string{DocumentPath}
+	for _, op := range h.operations {
+		paths = append(paths, op.path)
+	}
+	h.requests = server.NewRequests(paths...)
 	return h
 }
+
+// Requests returns the measures of the requests.
+func (h *Handler) Requests() *server.Requests { return h.requests }
 
 // Serves reports whether a path belongs to the Handler.
 func Serves(path string) bool { return path == DocumentPath || strings.HasPrefix(path, Root) }
@@ -79,11 +89,21 @@ type request struct {
 }
 
 // ServeHTTP implements http.Handler.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(writer http.ResponseWriter, r *http.Request) {
+	w := h.requests.Begin(writer)
 	answer.SetHeaders(w.Header())
 	req := &request{
 		Request: r, ctx: r.Context(), header: w.Header(), id: strconv.FormatUint(rand.Uint64()|1<<63, 36),
 	}
+	defer func() {
+		route := server.OtherRoute
+		if req.op != nil {
+			route = req.op.path
+		} else if r.URL.Path == DocumentPath {
+			route = DocumentPath
+		}
+		h.requests.End(w, h.requests.Route(route), r.Method)
+	}()
 	defer func() {
 		if p := recover(); p != nil {
 			h.fail(w, req, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
