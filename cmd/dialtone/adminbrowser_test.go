@@ -24,8 +24,7 @@ func TestBrowserOperators(t *testing.T) {
 	command(t, "account", "role", "alex", "admin", "--tenant", "localhost", "--data", data)
 	for i := range 3 {
 		command(t, "account", "add", fmt.Sprintf("bot-%d", i), "--email", fmt.Sprintf("bot-%d@example.org", i),
-			"--name",
-			"Bot", "--tenant", "localhost", "--data", data)
+			"--name", "Bot", "--tenant", "localhost", "--data", data)
 	}
 	press := func(keys string) {
 		t.Helper()
