@@ -213,7 +213,7 @@ func TestLabelsAfterHostileRequests(t *testing.T) {
 	allowed := map[string][]string{
 		"tenant": {"", "localhost"}, "outcome": audit.Outcomes(), "cause": audit.Outcomes(), "action": actions,
 		"method": {"read", "write", "other"}, "status": {"2xx", "3xx", "4xx", "5xx"},
-		"site": {"public", "lookup", "admin"},
+		"site":     {"public", "lookup", "admin"},
 		"listener": {"public", "ops"}, "why": {"refused", "displaced"}, "cached": {"true", "false"},
 		"format": {"credential", "freeswitch", "asterisk"}, "directory": {"data", "pickup"},
 		"check": {"store", "export", "keys", "pickup", "hooks", "clock", "relay", "data disk", "pickup disk"},
