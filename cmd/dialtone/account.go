@@ -17,9 +17,8 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
-	"dialtone/internal/i18n"
 	"dialtone/internal/mail/pickup"
-	"dialtone/internal/sipserver"
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/tenant"
 )
 
@@ -60,68 +59,8 @@ type accountArg struct {
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
-// accountView is an account as commands print it, without secrets.
-type accountView struct {
-	User     string       `json:"user"`
-	Name     string       `json:"name"`
-	Email    string       `json:"email"`
-	Role     account.Role `json:"role"`
-	Disabled bool         `json:"disabled"`
-
-	// The state, since when, and by which operator and why. StateSince is nil if it is not known.
-	State       account.State `json:"state"`
-	StateSince  *time.Time    `json:"state_since"`
-	StateBy     string        `json:"state_by"`
-	StateReason string        `json:"state_reason"`
-
-	Created   time.Time  `json:"created"`
-	Activated *time.Time `json:"activated"`
-	Confirmed *time.Time `json:"confirmed"`
-	// Network is where the signup came from, or empty. FirstSignIn is nil if it is not known.
-	Network     string     `json:"signup_network"`
-	FirstSignIn *time.Time `json:"first_signin"`
-	// Erased is when an account is to be erased whose owner has left.
-	Erased *time.Time `json:"erased"`
-	Lang   i18n.Tag   `json:"lang"`
-
-	// Factors are the second factors: app, passkey.
-	Factors []string `json:"second_factors"`
-}
-
-func viewAccount(a account.Account) accountView {
-	v := accountView{
-		User:     a.User,
-		Name:     a.Name,
-		Email:    a.Email,
-		Role:     a.Role,
-		Disabled: a.Disabled,
-		State:    a.State(),
-		Created:  a.Created,
-		Lang:     a.Lang,
-		Network:  a.Net,
-		Factors:  a.Factors.Words(),
-	}
-	since, by, reason := a.Since()
-	if v.StateBy, v.StateReason = by, reason; !since.IsZero() {
-		v.StateSince = &since
-	}
-	if !a.Pending() {
-		v.Activated = &a.Activated
-	}
-	if !a.Confirmed.IsZero() {
-		v.Confirmed = &a.Confirmed
-	}
-	if !a.FirstSignIn.IsZero() {
-		v.FirstSignIn = &a.FirstSignIn
-	}
-	if !a.Leaving.IsZero() {
-		v.Erased = &a.Leaving
-	}
-	return v
-}
-
 // stateText returns the state with what is known about it.
-func (v accountView) stateText() string {
+func stateText(v opjson.Account) string {
 	text := string(v.State)
 	if v.StateSince != nil {
 		text += " since " + v.StateSince.Format(time.RFC3339)
@@ -162,22 +101,22 @@ func (c accountArg) print(p *program, a account.Account, err error) error {
 	if err != nil {
 		return err
 	}
-	v := viewAccount(a)
+	v := opjson.OfAccount(a)
 	if c.JSON {
 		return json.NewEncoder(p.stdout).Encode(v)
 	}
-	return p.printLines(v.lines())
+	return p.printLines(accountLines(v))
 }
 
 // lines returns the lines that commands print about an account.
-func (v accountView) lines() [][2]string {
+func accountLines(v opjson.Account) [][2]string {
 	lines := [][2]string{
 		{"user", v.User},
 		{"name", v.Name},
 		{"email", v.Email},
 		{"role", string(v.Role)},
 		{"disabled", strconv.FormatBool(v.Disabled)},
-		{"state", v.stateText()},
+		{"state", stateText(v)},
 		{"created", v.Created.Format(time.RFC3339)},
 		{"activated", formatTime(v.Activated)},
 		{"confirmed", formatTime(v.Confirmed)},
@@ -281,7 +220,7 @@ func (c *accountList) Run(p *program) error {
 	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return c.each(p, in, t, q, func(a account.Account) error { return each(viewAccount(a)) })
+				return c.each(p, in, t, q, func(a account.Account) error { return each(opjson.OfAccount(a)) })
 			})
 		}
 		return p.printAccounts(func(each func(account.Account) error) error { return c.each(p, in, t, q, each) })
@@ -341,7 +280,7 @@ func (p *program) printAccounts(all func(each func(account.Account) error) error
 	out, n := p.table(), 0
 	fmt.Fprintln(out, "USER\tROLE\tSTATE\tCREATED\tACTIVATED\tEMAIL\tNAME")
 	err := all(func(a account.Account) error {
-		v := viewAccount(a)
+		v := opjson.OfAccount(a)
 		_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
 			v.User, v.Role, v.State, v.Created.Format(time.RFC3339), formatTime(v.Activated),
 			v.Email, v.Name)
@@ -435,13 +374,6 @@ func (c *accountData) Run(p *program) error {
 		}
 		return d.Write(ctx, p.stdout)
 	})
-}
-
-// lookupView is the last look-up of an account by one phone server in one form.
-type lookupView struct {
-	Server string        `json:"server"`
-	How    sipserver.How `json:"how"`
-	At     time.Time     `json:"at"`
 }
 
 // reasonFlag says why something is changed.

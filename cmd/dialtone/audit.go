@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/operator"
+	"dialtone/internal/operator/opjson"
 )
 
 // commandActor returns the user of the operating system who runs this process.
@@ -155,36 +156,6 @@ const timeHelp = "TIME is 2026-03-01, 2026-03-01T12:00:00Z, or a duration before
 // Help is what "dialtone audit list --help" adds.
 func (auditList) Help() string { return timeHelp }
 
-// changeView is a change as commands print it.
-type changeView struct {
-	Change    int64           `json:"change"`
-	Time      time.Time       `json:"time"`
-	Action    audit.Action    `json:"action"`
-	Outcome   string          `json:"outcome"`
-	Tenant    string          `json:"tenant"`
-	User      string          `json:"user"`
-	Account   string          `json:"account"` // the UID
-	Subject   string          `json:"subject"`
-	Before    string          `json:"before"`
-	After     string          `json:"after"`
-	Actor     string          `json:"actor"`
-	ActorKind audit.ActorKind `json:"actor_kind"`
-	ActorID   string          `json:"actor_id"`
-	SudoUser  string          `json:"sudo_user"`
-	Reason    string          `json:"reason"`
-	Network   string          `json:"network"`
-	Request   string          `json:"request"`
-}
-
-func viewChange(c audit.Change) changeView {
-	return changeView{
-		Change: c.ID, Time: c.At, Action: c.Action, Outcome: c.Outcome, Tenant: c.Tenant, User: c.User,
-		Account: c.Account, Subject: c.Subject, Before: c.Before, After: c.After,
-		Actor: c.Actor.Name, ActorKind: c.Actor.Kind, ActorID: c.Actor.ID, SudoUser: c.Actor.Sudo, Reason: c.Reason,
-		Network: c.Net, Request: c.Request,
-	}
-}
-
 func (c *auditList) Run(p *program) error {
 	filter, err := c.filter(time.Now())
 	if err != nil {
@@ -197,7 +168,7 @@ func (c *auditList) Run(p *program) error {
 	return p.with(func(in *installation) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return c.each(p, in, filter, func(c audit.Change) error { return each(viewChange(c)) })
+				return c.each(p, in, filter, func(c audit.Change) error { return each(opjson.OfChange(c)) })
 			})
 		}
 		out := p.table()
@@ -265,7 +236,7 @@ func (c *auditExport) Run(p *program) error {
 		out := json.NewEncoder(buffered)
 		out.SetEscapeHTML(false)
 		err := s.ExportChanges(p.ctx, caller, nil, filter, c.Reason, func(c audit.Change) error {
-			return out.Encode(viewChange(c))
+			return out.Encode(opjson.OfChange(c))
 		})
 		return errors.Join(err, buffered.Flush())
 	})

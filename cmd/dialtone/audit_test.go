@@ -21,6 +21,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
 	"dialtone/internal/delivery"
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/test/postgrestest"
@@ -31,7 +32,7 @@ import (
 var readers = []string{
 	"account list", "account names", "audit list", "config check", "directory export status",
 	"directory hook list", "directory token list", "help", "mail dkim list", "mail doctor", "mail list", "mail show",
-	"provision", "signups show", "tenant list", "tenant reserved", "verify", "version",
+	"provision", "signups show", "stats", "tenant list", "tenant reserved", "token list", "verify", "version",
 	// These write another database or file, which has a trail of its own.
 	"backup", "store copy",
 	// The schema has a table of its own of what was applied when.
@@ -61,7 +62,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		}
 		return out.String(), err.String()
 	}
-	trail := func() (list []changeView) {
+	trail := func() (list []opjson.Change) {
 		t.Helper()
 		out, _ := execute("audit list --json")
 		if err := json.Unmarshal([]byte(out), &list); err != nil {
@@ -89,6 +90,8 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"signups open --freeze --reason asked", audit.SignupsUnfreeze},
 		{"signups open --reason asked", audit.TenantSet},
 		{"account bulk disable --text ann --yes --reason asked", audit.AccountBulk},
+		{"token add crm --scope accounts:read", audit.TokenAdd},
+		{"token remove crm", audit.TokenRemove},
 		{"account delete ann", audit.AccountDelete},
 		{"account free-name ann", audit.AccountFreeName},
 		{"directory token add sbc --tenant phone.test", audit.DirectoryTokenAdd},

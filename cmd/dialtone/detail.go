@@ -8,66 +8,37 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/operator"
+	"dialtone/internal/operator/opjson"
 )
 
 // shownAccount is what account show prints.
 type shownAccount struct {
-	accountView
-	Sessions []sessionView `json:"sessions"`
-	// RecoveryCodes is how many are left. Passkeys and the time of the app are those of the second factors.
-	App           *time.Time            `json:"app"`
-	RecoveryCodes int64                 `json:"recovery_codes"`
-	Passkeys      []account.DataPasskey `json:"passkeys"`
-	Lookups       []lookupView          `json:"lookups"`
-	Messages      []account.DataMessage `json:"mail"`
-	Changes       []changeView          `json:"changes"`
+	opjson.Account
+	Sessions []opjson.Session `json:"sessions"`
+	opjson.Factors
+	Lookups  []opjson.Lookup  `json:"lookups"`
+	Messages []opjson.Message `json:"mail"`
+	Changes  []opjson.Change  `json:"changes"`
 }
 
 // closedAccount is what account show prints for the name of a deleted account.
 type closedAccount struct {
-	User       string        `json:"user"`
-	State      account.State `json:"state"`
-	StateSince time.Time     `json:"state_since"`
-	Changes    []changeView  `json:"changes"`
-}
-
-// sessionView is a session as commands print it.
-type sessionView struct {
-	Began   time.Time `json:"began"`
-	Seen    time.Time `json:"seen"`
-	Net     string    `json:"net"`
-	Browser string    `json:"browser"`
-	How     string    `json:"how"`
+	User       string          `json:"user"`
+	State      account.State   `json:"state"`
+	StateSince time.Time       `json:"state_since"`
+	Changes    []opjson.Change `json:"changes"`
 }
 
 // viewDetail returns what account show prints as JSON.
 func viewDetail(d operator.Detail) any {
-	changes := make([]changeView, len(d.Changes))
-	for i, c := range d.Changes {
-		changes[i] = viewChange(c)
-	}
+	changes := opjson.All(d.Changes, opjson.OfChange)
 	if d.Account == nil {
 		return closedAccount{d.Closed.User, account.Closed, d.Closed.Closed, changes}
 	}
-	v := shownAccount{
-		accountView: viewAccount(*d.Account), RecoveryCodes: d.Factors.RecoveryCodes, Passkeys: d.Factors.Passkeys,
-		Sessions: make([]sessionView, len(d.Sessions)), Lookups: make([]lookupView, len(d.Lookups)),
-		Messages: d.Messages, Changes: changes,
+	return shownAccount{
+		opjson.OfAccount(*d.Account), opjson.All(d.Sessions, opjson.OfSession), opjson.OfFactors(d.Factors),
+		opjson.All(d.Lookups, opjson.OfLookup), opjson.All(d.Messages, opjson.OfMessage), changes,
 	}
-	if d.Factors.App != nil {
-		v.App = d.Factors.App.Since
-	}
-	for i, r := range d.Sessions {
-		how := string(r.How)
-		if how == "" {
-			how = "password"
-		}
-		v.Sessions[i] = sessionView{r.Began, r.Seen, r.Net, r.Browser, how}
-	}
-	for i, l := range d.Lookups {
-		v.Lookups[i] = lookupView{l.Server, l.How, l.At}
-	}
-	return v
 }
 
 // detailLines returns the lines that account show prints.
@@ -82,7 +53,7 @@ func detailLines(d operator.Detail) (lines [][2]string) {
 			account.Closed, at(d.Closed.Closed))
 	} else {
 		v := viewDetail(d).(shownAccount)
-		lines = v.lines()
+		lines = accountLines(v.Account)
 		for _, k := range v.Passkeys {
 			add("passkey", "%s, added %s, last used %s", k.Name, at(k.Made), formatTime(k.Used))
 		}
@@ -91,7 +62,7 @@ func detailLines(d operator.Detail) (lines [][2]string) {
 		}
 		for _, s := range v.Sessions {
 			add("session", "since %s, last used %s, by %s, from %s, %s",
-				at(s.Began), at(s.Seen), s.How, s.Net, s.Browser)
+				at(s.Began), at(s.Seen), s.How, s.Network, s.Browser)
 		}
 		for _, l := range v.Lookups {
 			add("look-up", "%s by %s (%s)", at(l.At), l.Server, l.How)
@@ -99,7 +70,7 @@ func detailLines(d operator.Detail) (lines [][2]string) {
 		if len(v.Lookups) == 0 {
 			add("look-up", "none known")
 		}
-		for _, m := range v.Messages {
+		for _, m := range d.Messages {
 			add("message", "%s", messageText(m))
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/test/process"
 )
 
@@ -189,7 +190,7 @@ func (p *serverProcess) checkLog() error {
 }
 
 // shownAccounts returns what dialtone account list --json prints.
-func shownAccounts(t testing.TB, data string) []accountView {
+func shownAccounts(t testing.TB, data string) []opjson.Account {
 	t.Helper()
 	cmd := exec.Command(binary(t), "account", "list", "--tenant", "localhost", "--json", "--data", data)
 	cmd.Env = []string{}
@@ -197,7 +198,7 @@ func shownAccounts(t testing.TB, data string) []accountView {
 	if err != nil {
 		t.Fatalf("account list: %v\n%s", err, out)
 	}
-	var list []accountView
+	var list []opjson.Account
 	if err := json.Unmarshal(out, &list); err != nil {
 		t.Fatalf("account list: %v\n%s", err, out)
 	}

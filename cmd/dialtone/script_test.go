@@ -392,6 +392,11 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"account/activate", "account/valid", "account/remove", "account/yes", "account/address",
 		"account/text", "account/net", "account/since", "account/before", "account/confirmed",
 		"account/unconfirmed", "account/limit", "account/action", "account/count",
+		"account/name", "account/email", "account/lang", "account/active", "account/reserved", "account/mail",
+		"account/ha1-stdin", // a switch: HA1 is read from standard input
+		"signups/tenant", "signups/json", "signups/freeze", "signups/note", "signups/reason",
+		"stats/tenant", "stats/days", "stats/json",
+		"token/name", "token/tenant", "token/scope", "token/expires", "token/json",
 		"audit/since", "audit/before", "audit/tenant", "audit/account", "audit/action", "audit/actor", "audit/net",
 		"audit/newest", "audit/limit", "audit/after", "audit/reason", "audit/json",
 		"tenant/host", "tenant/json", "tenant/realm", "tenant/public-url", "tenant/product",
@@ -401,7 +406,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/sip-transport", "tenant/sip-websocket", "tenant/turn-uri", "tenant/turn-life",
 		"tenant/acrobits-cloud-id", "tenant/origin", "tenant/reserve", "tenant/reserve-add", "tenant/reserve-remove",
 		"tenant/algorithm",
-		"tenant/signups-per-hour", "tenant/activation", "tenant/require-second-factor",
+		"tenant/signups-per-hour", "tenant/signups", "tenant/signups-note", "tenant/activation", "tenant/require-second-factor",
 		"tenant/with-accounts", "tenant/yes", "/data",
 		"/config", "/help", "/version",
 		"help/command",
@@ -411,7 +416,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"directory/login", // a file with the password
 		// The secret of a hook is in a file.
 		"directory/kamailio", "directory/webhook", "directory/bearer", "directory/basic", "directory/plain-http",
-		"directory/yes",
+		"directory/yes", "directory/events",
 		"turn/rotate", "provision/tenant", "provision/user", "provision/format", "turn/revoke",
 		"mail/algorithm", "mail/all", "mail/host", "mail/id", "mail/json", "mail/resolver",
 		"mail/selector", "mail/tenant", "mail/yes",
@@ -426,8 +431,9 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		if !slices.Contains(harmless, where+"/"+name) {
 			t.Errorf("dialtone %s takes %s (%s), which is not in the list above", where, name, help)
 		}
-		// These name a directory and a file that contain secrets.
-		if secret.MatchString(name) && name != "keys-dir" && name != "mail-relay-password-file" {
+		// These name a directory and a file that contain secrets, and a switch.
+		if secret.MatchString(name) && name != "keys-dir" && name != "mail-relay-password-file" &&
+			name != "ha1-stdin" {
 			t.Errorf("dialtone %s takes %s (%s), which sounds like a secret", where, name, help)
 		}
 	}

@@ -25,7 +25,8 @@ const OtherOutcome = "other"
 var outcomes = []string{
 	OK, "already_active", "captcha_failed", "code_needed", "code_wrong", "conflict", "denied", "expired",
 	"factor_needed", "held", "invalid_request", "leaving", "malformed", "not_activated", "not_found", "opened",
-	"other_uri", "overloaded", "passkey_needed", "rate_limited", "repeated", "replaced", "server_error", OtherOutcome,
+	"other_uri", "overloaded", "passkey_needed", "rate_limited", "repeated", "replaced", "server_error",
+	"signups_closed", OtherOutcome,
 }
 
 var outcomeNumbers = func() map[string]int {

@@ -406,7 +406,7 @@ func TestConcurrentFirstStart(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range stores {
 		all.Go(func() {
-			s, err := teststore.Open(t.Context(), filepath.Join(dir, "dialtone.db"), ring)
+			s, err := teststore.OpenWithMigrations(t.Context(), filepath.Join(dir, "dialtone.db"), ring)
 			if err != nil {
 				t.Error(err)
 				return

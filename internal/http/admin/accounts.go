@@ -6,97 +6,26 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
-	"dialtone/internal/sipserver"
+	"dialtone/internal/operator/opjson"
 )
-
-// Account is an account in an answer.
-type Account struct {
-	User        string        `json:"user"`
-	Name        string        `json:"name" doc:"The display name."`
-	Email       string        `json:"email"`
-	Role        account.Role  `json:"role"`
-	Disabled    bool          `json:"disabled" doc:"Whether the owner cannot sign in: true until the activation, too."`
-	State       account.State `json:"state"`
-	StateSince  *time.Time    `json:"state_since"`
-	StateBy     string        `json:"state_by" doc:"Who set the state, or empty."`
-	StateReason string        `json:"state_reason"`
-	Created     time.Time     `json:"created"`
-	Activated   *time.Time    `json:"activated"`
-	Confirmed   *time.Time    `json:"confirmed"`
-	Network     string        `json:"signup_network" doc:"The network of the signup: /24 or /48, or empty."`
-	FirstSignIn *time.Time    `json:"first_signin"`
-	Erased      *time.Time    `json:"erased" doc:"When an account is to be erased whose owner has left."`
-	Lang        i18n.Tag      `json:"lang"`
-	Factors     []string      `json:"second_factors"`
-}
 
 // AccountPage is a page of accounts.
 type AccountPage struct {
-	Items []Account `json:"items" doc:"May be empty though there is a next page."`
-	Next  *string   `json:"next" doc:"The cursor of the next page, or null at the end."`
+	Items []opjson.Account `json:"items" doc:"May be empty though there is a next page."`
+	Next  *string          `json:"next" doc:"The cursor of the next page, or null at the end."`
 }
 
 // AccountDetail is all that operators see of one user name.
 type AccountDetail struct {
-	User     string        `json:"user"`
-	State    account.State `json:"state"`
-	Closed   *time.Time    `json:"closed" doc:"When the account was deleted that keeps the name. Then account is null."`
-	Account  *Account      `json:"account"`
-	Sessions []Session     `json:"sessions"`
-	Factors  Factors       `json:"factors"`
-	Lookups  []Lookup      `json:"lookups" doc:"When phone servers last asked for the account."`
-	Messages []Message     `json:"messages" doc:"The newest 50 messages, newest first."`
-	Changes  []Change      `json:"changes" doc:"The newest 50 changes in the audit trail, newest first."`
-}
-
-// Session is a session of an account.
-type Session struct {
-	Began   time.Time `json:"began"`
-	Seen    time.Time `json:"seen"`
-	Network string    `json:"network"`
-	Browser string    `json:"browser"`
-	How     string    `json:"how" doc:"password, code or passkey."`
-}
-
-// Factors are the second factors of an account.
-type Factors struct {
-	App           *time.Time `json:"app" doc:"When an authenticator app was added, or null."`
-	RecoveryCodes int64      `json:"recovery_codes"`
-	Passkeys      []Passkey  `json:"passkeys"`
-}
-
-// Passkey is a passkey of an account.
-type Passkey struct {
-	Name string     `json:"name"`
-	Made time.Time  `json:"made"`
-	Used *time.Time `json:"used"`
-}
-
-// Lookup is when a phone server last asked for an account.
-type Lookup struct {
-	Server string        `json:"server"`
-	How    sipserver.How `json:"how"`
-	At     time.Time     `json:"at"`
-}
-
-// Message is a message to the owner of an account.
-type Message struct {
-	ID       string     `json:"id"`
-	Kind     string     `json:"kind"`
-	To       string     `json:"to"`
-	State    string     `json:"state"`
-	Since    time.Time  `json:"since"`
-	Expires  *time.Time `json:"expires"`
-	Attempts int        `json:"attempts"`
-	Answer   string     `json:"answer" doc:"That of the mail server to the last attempt."`
-}
-
-// timeOrNil returns nil for the zero time.
-func timeOrNil(at time.Time) *time.Time {
-	if at.IsZero() {
-		return nil
-	}
-	return &at
+	User     string           `json:"user"`
+	State    account.State    `json:"state"`
+	Closed   *time.Time       `json:"closed" doc:"When it was deleted. Then account is null, and the name taken."`
+	Account  *opjson.Account  `json:"account"`
+	Sessions []opjson.Session `json:"sessions"`
+	Factors  opjson.Factors   `json:"factors"`
+	Lookups  []opjson.Lookup  `json:"lookups" doc:"When phone servers last asked for the account."`
+	Messages []opjson.Message `json:"messages" doc:"The newest 50 messages, newest first."`
+	Changes  []opjson.Change  `json:"changes" doc:"The newest 50 changes in the audit trail, newest first."`
 }
 
 // textOrNil returns nil for an empty text.
@@ -107,30 +36,13 @@ func textOrNil(text string) *string {
 	return &text
 }
 
-func viewAccount(a account.Account) Account {
-	since, by, reason := a.Since()
-	v := Account{
-		User: a.User, Name: a.Name, Email: a.Email, Role: a.Role, Disabled: a.Disabled, State: a.State(),
-		StateSince: timeOrNil(since), StateBy: by, StateReason: reason, Created: a.Created,
-		Activated: timeOrNil(a.Activated), Confirmed: timeOrNil(a.Confirmed), Network: a.Net,
-		FirstSignIn: timeOrNil(a.FirstSignIn), Erased: timeOrNil(a.Leaving), Lang: a.Lang, Factors: a.Factors.Words(),
-	}
-	if v.Lang == "" {
-		v.Lang = i18n.English
-	}
-	if v.Factors == nil {
-		v.Factors = []string{}
-	}
-	return v
-}
-
 // account returns the answer with an account, whose version is the ETag.
 func (r *request) account(a account.Account, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}
 	r.setTag(a.Version())
-	return viewAccount(a), nil
+	return opjson.OfAccount(a), nil
 }
 
 func (h *Handler) listAccounts(r *request) (any, error) {
@@ -154,10 +66,7 @@ func (h *Handler) listAccounts(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := AccountPage{Items: []Account{}, Next: textOrNil(page.Next)}
-	for _, a := range page.Accounts {
-		v.Items = append(v.Items, viewAccount(a))
-	}
+	v := AccountPage{Items: opjson.All(page.Accounts, opjson.OfAccount), Next: textOrNil(page.Next)}
 	return v, nil
 }
 
@@ -167,36 +76,18 @@ func (h *Handler) getAccount(r *request) (any, error) {
 		return nil, err
 	}
 	v := AccountDetail{
-		User: d.User, State: account.Closed, Sessions: []Session{}, Lookups: []Lookup{}, Messages: []Message{},
-		Changes: viewChanges(d.Changes),
-		Factors: Factors{RecoveryCodes: d.Factors.RecoveryCodes, Passkeys: []Passkey{}},
+		User: d.User, State: account.Closed,
+		Sessions: opjson.All(d.Sessions, opjson.OfSession), Factors: opjson.OfFactors(d.Factors),
+		Lookups: opjson.All(d.Lookups, opjson.OfLookup), Messages: opjson.All(d.Messages, opjson.OfMessage),
+		Changes: opjson.All(d.Changes, opjson.OfChange),
 	}
 	if d.Closed != nil {
 		v.Closed = &d.Closed.Closed
 	}
 	if d.Account != nil {
-		a := viewAccount(*d.Account)
+		a := opjson.OfAccount(*d.Account)
 		v.Account, v.State = &a, a.State
 		r.setTag(d.Account.Version())
-	}
-	for _, s := range d.Sessions {
-		how := string(s.How)
-		if how == "" {
-			how = "password"
-		}
-		v.Sessions = append(v.Sessions, Session{s.Began, s.Seen, s.Net, s.Browser, how})
-	}
-	if app := d.Factors.App; app != nil {
-		v.Factors.App = &app.Made
-	}
-	for _, p := range d.Factors.Passkeys {
-		v.Factors.Passkeys = append(v.Factors.Passkeys, Passkey{p.Name, p.Made, p.Used})
-	}
-	for _, l := range d.Lookups {
-		v.Lookups = append(v.Lookups, Lookup{l.Server, l.How, l.At})
-	}
-	for _, m := range d.Messages {
-		v.Messages = append(v.Messages, Message{m.ID, m.Kind, m.To, m.State, m.Since, m.Expires, m.Attempts, m.Answer})
 	}
 	return v, nil
 }
@@ -221,7 +112,7 @@ func (h *Handler) createAccount(r *request) (any, error) {
 		User: b.User, Name: b.Name, Email: b.Email, Role: b.Role, Lang: b.Lang, HA1: b.HA1, HA1SHA256: b.HA1SHA256,
 		Active: b.Active, Reserved: b.Reserved,
 	}, r.reason)
-	return viewAccount(a), err
+	return opjson.OfAccount(a), err
 }
 
 // AccountPatch is the body of updateAccount.

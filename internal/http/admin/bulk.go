@@ -6,6 +6,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/operator"
+	"dialtone/internal/operator/opjson"
 )
 
 // AccountQuery selects accounts, by the parameters of listAccounts.
@@ -46,7 +47,8 @@ func (q AccountQuery) query() (account.Query, error) {
 
 func viewQuery(q account.Query) AccountQuery {
 	v := AccountQuery{
-		States: q.States, Roles: q.Roles, Text: q.Text, Since: timeOrNil(q.Since), Before: timeOrNil(q.Before),
+		States: q.States, Roles: q.Roles, Text: q.Text,
+		Since: opjson.TimeOrNil(q.Since), Before: opjson.TimeOrNil(q.Before),
 		Confirmed: q.Confirmed,
 	}
 	if q.Net.IsValid() {
@@ -136,9 +138,9 @@ func (h *Handler) previewBulk(r *request) (any, error) {
 		return nil, err
 	}
 	list, err := h.deps.Operator.PreviewBulk(r.ctx, r.caller, r.tenant, id, r.integer("limit", defaultLimit))
-	v := AccountPage{Items: []Account{}}
+	v := AccountPage{Items: []opjson.Account{}}
 	for _, a := range list {
-		v.Items = append(v.Items, viewAccount(a))
+		v.Items = append(v.Items, opjson.OfAccount(a))
 	}
 	return v, err
 }

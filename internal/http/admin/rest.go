@@ -11,45 +11,14 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
 	"dialtone/internal/operator"
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/stats"
 )
 
-// Change is a change in the audit trail.
-type Change struct {
-	ID        int64           `json:"change"`
-	At        time.Time       `json:"time"`
-	Action    audit.Action    `json:"action"`
-	Outcome   string          `json:"outcome"`
-	Tenant    string          `json:"tenant"`
-	User      string          `json:"user"`
-	Account   string          `json:"account" doc:"The UID of the account, or empty."`
-	Subject   string          `json:"subject"`
-	Before    string          `json:"before"`
-	After     string          `json:"after"`
-	Actor     string          `json:"actor"`
-	ActorKind audit.ActorKind `json:"actor_kind"`
-	ActorID   string          `json:"actor_id"`
-	SudoUser  string          `json:"sudo_user"`
-	Reason    string          `json:"reason"`
-	Network   string          `json:"network"`
-	Request   string          `json:"request"`
-}
-
 // ChangePage is a page of the audit trail.
 type ChangePage struct {
-	Items []Change `json:"items" doc:"May be empty though there is a next page."`
-	Next  *string  `json:"next" doc:"The cursor of the next page, or null at the end."`
-}
-
-func viewChanges(list []audit.Change) []Change {
-	out := make([]Change, len(list))
-	for i, c := range list {
-		out[i] = Change{
-			c.ID, c.At, c.Action, c.Outcome, c.Tenant, c.User, c.Account, c.Subject, c.Before, c.After, c.Actor.Name,
-			c.Actor.Kind, c.Actor.ID, c.Actor.Sudo, c.Reason, c.Net, c.Request,
-		}
-	}
-	return out
+	Items []opjson.Change `json:"items" doc:"May be empty though there is a next page."`
+	Next  *string         `json:"next" doc:"The cursor of the next page, or null at the end."`
 }
 
 // linesType is JSON lines.
@@ -78,7 +47,7 @@ func (h *Handler) listChanges(r *request) (any, error) {
 	limit := r.integer("limit", defaultLimit)
 	if !r.wantsLines() {
 		p, err := h.deps.Operator.Changes(r.ctx, r.caller, r.tenant, f, r.query["cursor"], limit)
-		return ChangePage{viewChanges(p.Changes), textOrNil(p.Next)}, err
+		return ChangePage{opjson.All(p.Changes, opjson.OfChange), textOrNil(p.Next)}, err
 	}
 	return h.changeLines(r, f)
 }
@@ -101,7 +70,7 @@ func (h *Handler) changeLines(r *request, f audit.Filter) (any, error) {
 		if n++; n > maxLines {
 			return errManyLines
 		}
-		return out.Encode(viewChanges([]audit.Change{c})[0])
+		return out.Encode(opjson.OfChange(c))
 	})
 	return append([]byte{}, b.Bytes()...), err
 }
@@ -171,13 +140,14 @@ func (h *Handler) getStats(r *request) (any, error) {
 }
 
 func viewMail(m operator.MailBacklog) MailBacklog {
-	return MailBacklog{int64(m.Waiting), int64(m.Deferred), int64(m.Failed), timeOrNil(m.Oldest)}
+	return MailBacklog{int64(m.Waiting), int64(m.Deferred), int64(m.Failed), opjson.TimeOrNil(m.Oldest)}
 }
 
 func viewHooks(list []operator.HookBacklog) []Hook {
 	out := []Hook{}
 	for _, k := range list {
-		out = append(out, Hook{k.Name, k.Kind, int64(k.Waiting), timeOrNil(k.Oldest), timeOrNil(k.LastFailure),
+		out = append(out, Hook{k.Name, k.Kind, int64(k.Waiting),
+			opjson.TimeOrNil(k.Oldest), opjson.TimeOrNil(k.LastFailure),
 			k.LastError, k.GivenUp})
 	}
 	return out
@@ -227,8 +197,9 @@ type NewToken struct {
 
 func (h *Handler) viewToken(t operator.Token) Token {
 	v := Token{
-		ID: t.ID, Name: t.Name, Scopes: listOf(t.Scopes), Created: t.Made, By: t.MadeBy, Expires: timeOrNil(t.Expires),
-		Used: timeOrNil(t.Used),
+		ID: t.ID, Name: t.Name, Scopes: listOf(t.Scopes), Created: t.Made, By: t.MadeBy,
+		Expires: opjson.TimeOrNil(t.Expires),
+		Used:    opjson.TimeOrNil(t.Used),
 	}
 	if t.Tenant != 0 {
 		host := ""

@@ -8,6 +8,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/http/answer"
 	"dialtone/internal/operator"
+	"dialtone/internal/operator/opjson"
 )
 
 // operation is something that the API can do.
@@ -132,14 +133,15 @@ func (h *Handler) routes() []operation {
 			scope: operator.AccountsRead, query: paging(accountFilter...), answer: AccountPage{},
 			serve: h.listAccounts},
 		{id: "createAccount", method: post, path: accounts, summary: "Create an account.",
-			scope: operator.AccountsWrite, body: NewAccount{}, key: true, status: made, answer: Account{},
+			scope: operator.AccountsWrite, body: NewAccount{}, key: true, status: made, answer: opjson.Account{},
 			serve: h.createAccount},
 		{id: "getAccount", method: get, path: oneAccount,
 			summary: "Show an account with its sessions, messages, look-ups and changes. That is in the audit trail.",
 			scope:   operator.AccountsRead, answer: AccountDetail{}, tagged: true, serve: h.getAccount},
 		{id: "updateAccount", method: http.MethodPatch, path: oneAccount,
 			summary: "Change one of the members role, name and email of an account.",
-			scope:   operator.AccountsWrite, body: AccountPatch{}, answer: Account{}, tagged: true, conditional: true,
+			scope:   operator.AccountsWrite, body: AccountPatch{}, answer: opjson.Account{},
+			tagged: true, conditional: true,
 			serve: h.updateAccount},
 		{id: "deleteAccount", method: http.MethodDelete, path: oneAccount,
 			summary: "Delete an account. The name of one that was active stays taken.",
@@ -235,7 +237,7 @@ func (h *Handler) action(verb, summary string, body any, serve func(*request) (a
 	return operation{
 		id: strings.ToLower(id[:1]) + id[1:] + "Account", method: http.MethodPost,
 		path: Root + "tenants/{host}/accounts/{user}/" + verb, summary: summary, scope: operator.AccountsWrite,
-		body: body, emptyBody: true, conditional: true, tagged: true, answer: Account{},
+		body: body, emptyBody: true, conditional: true, tagged: true, answer: opjson.Account{},
 		serve: func(r *request) (any, error) { return r.account(serve(r)) },
 	}
 }

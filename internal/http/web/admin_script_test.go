@@ -38,7 +38,6 @@ func adminPaths() (paths []string) {
 // on light and dark screens.
 func TestAdminPagesLayout(t *testing.T) {
 	s := newPageServer(t)
-	s.handle("/admin/preview", reply(200, `{}`))
 	rules := accessibilityRules(t)
 	p := openTab(t, s, "/error", chromedp.EmulateViewport(320, 640))
 	languages := []string{"en", "de", "fr", "es", "ar"}

@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"dialtone/internal/audit"
+	"dialtone/internal/operator/opjson"
 )
 
 // changeFilter is the filter of the audit trail as it is in the address, for the fields of the form.
@@ -102,27 +102,6 @@ func (s *Site) listChanges(w http.ResponseWriter, r *adminRequest, v changesView
 	return s.adminShow(w, r, "admin-changes", v.Problem, v)
 }
 
-// exportedChange is a change in the export.
-type exportedChange struct {
-	Change    int64           `json:"change"`
-	Time      time.Time       `json:"time"`
-	Action    audit.Action    `json:"action"`
-	Outcome   string          `json:"outcome"`
-	Tenant    string          `json:"tenant"`
-	User      string          `json:"user"`
-	Account   string          `json:"account"`
-	Subject   string          `json:"subject"`
-	Before    string          `json:"before"`
-	After     string          `json:"after"`
-	Actor     string          `json:"actor"`
-	ActorKind audit.ActorKind `json:"actor_kind"`
-	ActorID   string          `json:"actor_id"`
-	SudoUser  string          `json:"sudo_user"`
-	Reason    string          `json:"reason"`
-	Net       string          `json:"net"`
-	Request   string          `json:"request"`
-}
-
 var exportType = []string{"application/jsonl; charset=utf-8"}
 
 // exportChanges answers with the changes that a filter selects, as lines of JSON.
@@ -151,10 +130,7 @@ func (s *Site) exportChanges(w http.ResponseWriter, r *adminRequest, f adminFiel
 	err := s.deps.Operators.ExportChanges(r.Context(), r.caller, r.tenant, filter, f["reason"],
 		func(c audit.Change) error {
 			begin()
-			return out.Encode(exportedChange{
-				c.ID, c.At.UTC(), c.Action, c.Outcome, c.Tenant, c.User, c.Account, c.Subject, c.Before, c.After,
-				c.Actor.Name, c.Actor.Kind, c.Actor.ID, c.Actor.Sudo, c.Reason, c.Net, c.Request,
-			})
+			return out.Encode(opjson.OfChange(c))
 		})
 	problem, ok := problemOf(err)
 	switch {

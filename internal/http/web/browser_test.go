@@ -288,6 +288,11 @@ func (s *pageServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		handler(w, r)
 		return
 	}
+	if r.URL.Path == adminPreview { // the frame in the page of the settings
+		w.Header()["Content-Security-Policy"] = previewPolicy
+		writePage(w, http.StatusOK, []byte("<!doctype html><title>Preview</title>"))
+		return
+	}
 	v, ok := site.views[r.URL.Path]
 	if asks(&request{Request: r}, passwordChanged) {
 		v, ok = site.views["/account/changed"]

@@ -636,7 +636,7 @@ func TestUnknownPaths(t *testing.T) {
 	who := s.active(t, "a.test")
 	cookies := s.visitor("a.test").signIn(t, who.user, who.password).cookies()
 	for _, path := range []string{
-		"/admin", "/admin/", "/metrics", "/debug/pprof/", "/debug/vars", "/healthz", "/livez",
+		"/admin", "/metrics", "/debug/pprof/", "/debug/vars", "/healthz", "/livez",
 		"/readyz", "/status", "/api", "/api/users",
 		"/users", "/account.ashx", "/login.ashx", "/login", "/signin", "/signup", "/register",
 		"/register.ashx", "/token", "/oauth/token",

@@ -708,9 +708,11 @@ type Account struct {
 	Lang        AccountLang `json:"lang"`
 
 	// Name The display name.
-	Name          string      `json:"name"`
-	Role          AccountRole `json:"role"`
-	SecondFactors []string    `json:"second_factors"`
+	Name string      `json:"name"`
+	Role AccountRole `json:"role"`
+
+	// SecondFactors app, passkey, both or none.
+	SecondFactors []string `json:"second_factors"`
 
 	// SignupNetwork The network of the signup: /24 or /48, or empty.
 	SignupNetwork string       `json:"signup_network"`
@@ -899,7 +901,7 @@ type Error struct {
 
 // Factors defines model for Factors.
 type Factors struct {
-	// App When an authenticator app was added, or null.
+	// App Since when there is an authenticator app, or null.
 	App           *time.Time `json:"app"`
 	Passkeys      []Passkey  `json:"passkeys"`
 	RecoveryCodes int64      `json:"recovery_codes"`

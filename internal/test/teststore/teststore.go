@@ -34,6 +34,12 @@ func Open(ctx context.Context, path string, ring *secret.Ring) (*store.Store, er
 			return nil, err
 		}
 	}
+	return OpenWithMigrations(ctx, path, ring)
+}
+
+// OpenWithMigrations is Open without the copy: a new database is made by the migrations, as by a server. Only then
+// may several open it at once.
+func OpenWithMigrations(ctx context.Context, path string, ring *secret.Ring) (*store.Store, error) {
 	e, err := sqlite.Open(ctx, path, check(ring))
 	if err != nil {
 		return nil, err
