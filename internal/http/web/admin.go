@@ -257,6 +257,8 @@ func problemOf(err error) (string, bool) {
 		return "conflict", true
 	case fault.Is(err, fault.Limited):
 		return "limited", true
+	case errors.Is(err, errNotTyped):
+		return "user", true
 	case fault.Is(err, fault.Invalid) && fe != nil:
 		switch fe.Field {
 		case "reason", "email", "name", "role", "user":

@@ -282,7 +282,7 @@ var accountActions = map[string]accountAction{
 }
 
 // errNotTyped means that the person did not type the name of the account that is to be deleted.
-var errNotTyped = fault.Rule("user", "typed", "type the user name to confirm")
+var errNotTyped = fault.New(fault.Invalid, "type the user name to confirm")
 
 const (
 	doResetLink = "reset-link"

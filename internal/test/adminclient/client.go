@@ -741,7 +741,7 @@ type AccountDetail struct {
 	// Changes The newest 50 changes in the audit trail, newest first.
 	Changes []Change `json:"changes"`
 
-	// Closed When the account was deleted that keeps the name. Then account is null.
+	// Closed When it was deleted. Then account is null, and the name taken.
 	Closed  *time.Time `json:"closed"`
 	Factors Factors    `json:"factors"`
 

@@ -5,7 +5,7 @@ package adminclient
 import _ "embed"
 
 //go:generate go test dialtone/internal/http/admin -run TestClientIsCurrent -update
-//go:generate go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2 -config oapi-codegen.yaml openapi.json
+//go:generate go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2 -config config.yaml openapi.json
 
 // Document is the OpenAPI document that the client was made from.
 //
