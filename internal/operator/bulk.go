@@ -224,7 +224,7 @@ func (s *Service) PreviewBulk(ctx context.Context, c Caller, t *tenant.Tenant, i
 			break
 		}
 	}
-	s.listed(ctx, c, t)
+	s.Listed(ctx, c, t)
 	return list[:min(len(list), limit)], nil
 }
 
@@ -274,7 +274,7 @@ const (
 // WorkBulk counts or changes the accounts of one bulk change, until there are no more, or ctx ends, or somebody
 // cancels it. It returns the bulk change as it was left. It fails with ErrNoBulk if there is nothing to do. Any number
 // of processes may call it at once. After a failure, it can be called again.
-// When it leaves a bulk change, checkpoints cover what the trail has of it.
+// Once the bulk change is done, checkpoints cover what the trail has of it.
 func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 	now := s.deps.Now()
 	b, err := s.deps.Store.ClaimBulk(ctx, now, now.Add(bulkLease))
@@ -283,9 +283,6 @@ func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 	}
 	defer func() { // also if ctx has ended
 		_ = s.deps.Store.ReleaseBulk(context.WithoutCancel(ctx), b) // otherwise the lease ends later
-		if b.State != BulkCounting {
-			s.coverTrail(ctx)
-		}
 	}()
 	limit := 10
 	for ctx.Err() == nil {
@@ -301,6 +298,7 @@ func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 		if next.State != b.State || !next.Lease.Equal(until) { // it has ended, or others work on it
 			if next.State.Ended() {
 				err = s.eraseBulk(ctx, next)
+				s.coverTrail(ctx)
 			}
 			return next, err
 		}
@@ -320,6 +318,7 @@ func (s *Service) endBulk(ctx context.Context, b Bulk) (Bulk, error) {
 	if err := s.eraseBulk(ctx, b); err != nil {
 		return b, err
 	}
+	s.coverTrail(ctx)
 	if err := s.deps.Store.EndBulk(ctx, b, s.deps.Now()); err != nil {
 		return b, err
 	}

@@ -137,9 +137,9 @@ type view struct {
 	tenant, account string
 }
 
-// listed adds to the trail in the background that a caller has seen a list of the accounts of a tenant, at most once
-// an hour.
-func (s *Service) listed(ctx context.Context, c Caller, t *tenant.Tenant) {
+// Listed adds to the trail in the background (Flush) that a caller has seen a list of the accounts of a tenant, at most
+// once an hour. Methods that return such a list call it.
+func (s *Service) Listed(ctx context.Context, c Caller, t *tenant.Tenant) {
 	s.viewed(ctx, c, audit.Change{Action: audit.AccountList, Tenant: t.Host})
 }
 

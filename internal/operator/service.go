@@ -53,7 +53,7 @@ func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q accoun
 	}
 	p, err := s.deps.Store.Page(ctx, t.ID, q, next, limit, s.deps.Now())
 	if err == nil {
-		s.listed(ctx, c, t)
+		s.Listed(ctx, c, t)
 	}
 	return p, err
 }
