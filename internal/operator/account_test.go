@@ -311,8 +311,11 @@ func TestListed(t *testing.T) {
 	w.Advance(time.Hour)
 	s = operator.NewService(operator.Deps{Accounts: w.Accounts, Store: w.Store, Now: w.Now})
 	list(root)
+	s.Listed(w.Context(), root, &tenant.Tenant{Host: "other.test"})
+	w.Must(s.Flush())
 	at := " at " + w.Tenant.Host + ", "
-	want := []string{"previewing" + at, root.Actor.Name + at, root.Actor.Name + at}
+	name := root.Actor.Name
+	want := []string{"previewing" + at, name + at, name + at, name + " at other.test, "}
 	if got := seen(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

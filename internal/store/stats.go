@@ -100,8 +100,8 @@ func (s *Store) MailBacklog(ctx context.Context, tenant int64) (b operator.MailB
 	return b, err
 }
 
-// Unwritten returns how many messages of a tenant, or of all tenants for 0, are in the outbox, and since when the oldest
-// of them is.
+// Unwritten returns how many messages of a tenant, or of all tenants for 0, are in the outbox, and since when the
+// oldest of them is.
 func (s *Store) Unwritten(ctx context.Context, tenant int64) (n stats.Bounded, oldest time.Time, err error) {
 	args := []any{stats.MaxCounted + 1, maxOfTenants}
 	of := ``

@@ -397,8 +397,9 @@ func TestCheckpointWithinAMinute(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := v.Changes - v.Proved; n >= 6 {
-			t.Errorf("at %s: the last %d changes of one every ten seconds are not covered", now, n)
+		// The oldest of them may have been made right after the look before. So it is n+1 looks old at the next look.
+		if n := v.Changes - v.Proved; n+1 >= 6 {
+			t.Errorf("at %s: %d changes are not covered", now, n)
 		}
 		checkpoints = int(v.Checkpoints)
 	}
