@@ -13,8 +13,8 @@ import (
 	"dialtone/internal/operator/opjson"
 )
 
-// changeFilter is the filter of the audit trail as it is in the address, for the fields of the form. Bulk is allBulk, or
-// empty to leave out the accounts of changes of many, which have a row for all of them.
+// changeFilter is the filter of the audit trail as it is in the address, for the fields of the form. Bulk is allBulk,
+// or empty to leave out the accounts of changes of many, which have a row for all of them.
 type changeFilter struct{ User, Action, Actor, Net, Since, Until, Bulk string }
 
 const allBulk = "all"

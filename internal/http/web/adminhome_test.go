@@ -14,7 +14,11 @@ import (
 
 // firstButton returns the value of the first button of the switch for sign-ups, which the Enter key presses.
 func firstButton(page string) string {
-	return regexp.MustCompile(`name="signups" value="(\w+)"`).FindStringSubmatch(page + `name="signups" value="none"`)[1]
+	m := regexp.MustCompile(`name="signups" value="(\w+)"`).FindStringSubmatch(page)
+	if m == nil {
+		return "missing"
+	}
+	return m[1]
 }
 
 // TestAdminSignupsPage checks that the overview has the state at once, by whom and why, and that Enter keeps it.
@@ -95,8 +99,9 @@ func TestAdminChanges(t *testing.T) {
 	admin.act(t, who, "role", "role", "user").wantStatus(t, 303)
 	version := regexp.MustCompile(`name="version" value="(\w+)"`).FindStringSubmatch(
 		admin.open(t, "/admin/settings").body)[1]
-	admin.send(t, "/admin/settings", url.Values{"version": {version}, "product": {"Phones"}, "signups_per_hour": {"7"}}).
-		wantStatus(t, 303)
+	admin.send(t, "/admin/settings", url.Values{
+		"version": {version}, "product": {"Phones"}, "signups_per_hour": {"7"},
+	}).wantStatus(t, 303)
 	for range 60 {
 		s.At("a.test").Member("bot-" + s.newPerson("a.test").user)
 	}
@@ -108,10 +113,12 @@ func TestAdminChanges(t *testing.T) {
 
 	page := strings.ReplaceAll(admin.open(t, "/admin/changes").body, "<wbr>", "")
 	for _, part := range []string{
-		">Account disabled", "from “Active” to “Disabled”", ">Role changed", "from “Guest” to “User”", ">Settings changed",
+		">Account disabled", "from “Active” to “Disabled”", ">Role changed", "from “Guest” to “User”",
+		">Settings changed",
 		"<p>Name of the platform: from “not set” to “<bdi>Phones</bdi>”</p>",
 		"<p>Sign-ups per hour: from “not set” to “<bdi>7</bdi>”</p>", ">Delete accounts",
-		`<a href="/admin/bulk?id=` + id + `">Accounts: 60</a>`, "by operator <bdi>" + admin.who.user, "[Show", "reason: ",
+		`<a href="/admin/bulk?id=` + id + `">Accounts: 60</a>`, "by operator <bdi>" + admin.who.user,
+		"[Show", "reason: ",
 	} {
 		if strings.Contains(page, part) == (part == "[Show") {
 			t.Errorf("the page has no %s, or should not", part)
@@ -190,7 +197,8 @@ func TestAdminSettingsConflict(t *testing.T) {
 	a := admin.send(t, "/admin/settings", mine)
 	a.wantStatus(t, http.StatusConflict)
 	for _, part := range []string{
-		"\nMine</textarea>", "\nA long text</textarea>", `name="product" type="text" dir="auto" maxlength="200" autocomplete="off" value="Phones"`,
+		"\nMine</textarea>", "\nA long text</textarea>",
+		`name="product" type="text" dir="auto" maxlength="200" autocomplete="off" value="Phones"`,
 		"Somebody else has set: <bdi>Theirs</bdi>", `<a href="#s-about">`,
 	} {
 		if !strings.Contains(a.body, part) {
@@ -230,7 +238,8 @@ func TestAdminAddress(t *testing.T) {
 	check("a reset link", admin.act(t, who, "reset-link"), account)
 	check("a wrong name", admin.act(t, who, "delete", "confirm", "x"), account)
 	check("a note", admin.send(t, "/admin/", url.Values{"signups": {"half"}}), "/admin/")
-	check("no filter", admin.send(t, "/admin/bulk", url.Values{"do": {"start"}, "action": {"delete"}}), "/admin/accounts")
+	check("no filter", admin.send(t, "/admin/bulk", url.Values{"do": {"start"}, "action": {"delete"}}),
+		"/admin/accounts")
 	check("settings", admin.send(t, "/admin/settings", url.Values{"accent": {"red"}}), "/admin/settings")
 	check("an export", admin.send(t, "/admin/changes", url.Values{"net": {"x"}}), "/admin/changes?net=x")
 	s.Advance(time.Hour)

@@ -32,7 +32,8 @@ func adminViews(in frame, text string) map[string]view {
 		},
 		{At: at, Action: text, User: text, Failed: true, By: listedActor{audit.Command, text}},
 		{
-			At: at, Text: "admin.bulk.delete", Bulk: "/admin/bulk?id=1", Count: "300", By: listedActor{Kind: audit.System},
+			At: at, Text: "admin.bulk.delete", Bulk: "/admin/bulk?id=1", Count: "300",
+			By: listedActor{Kind: audit.System},
 		},
 		{
 			At: at, Text: "admin.act.account.delete", User: text, Bulk: "/admin/bulk?id=1",
@@ -120,8 +121,9 @@ func adminViews(in frame, text string) map[string]view {
 			Closed: true, Frozen: true, FrozenNote: text, Own: tenant.SignupsOpen, Note: text, Reason: text,
 		}},
 		"admin home closed": {"admin-home", homeView{
-			adminFrame: f(adminHome), Days: 90, Chart: newChart(days, 200, stats.Signup, stats.Activation, stats.FirstSignIn),
-			SignIns: newChart(days, 100, stats.SignIn), Rows: newChartRows(days), Closed: true, Own: tenant.SignupsClosed,
+			adminFrame: f(adminHome), Days: 90, Rows: newChartRows(days), SignIns: newChart(days, 100, stats.SignIn),
+			Chart:  newChart(days, 200, stats.Signup, stats.Activation, stats.FirstSignIn),
+			Closed: true, Own: tenant.SignupsClosed,
 			Since: at, By: listedActor{audit.Admin, text}, Why: text,
 		}},
 		"admin home empty": {"admin-home", homeView{
