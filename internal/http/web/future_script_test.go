@@ -26,7 +26,8 @@ func TestTimesInWords(t *testing.T) {
 	posts := 0
 	s.handle("/admin/account", func(w http.ResponseWriter, r *http.Request) {
 		v := accountView{
-			User: "ann", State: account.Waiting, Role: account.Guest, Since: now.Add(-3 * time.Hour), Until: now.Add(7 * 24 * time.Hour),
+			User: "ann", State: account.Waiting, Role: account.Guest,
+			Since: now.Add(-3 * time.Hour), Until: now.Add(7 * 24 * time.Hour),
 			Created: now.Add(-50 * time.Hour), Activated: now.Add(24*time.Hour + time.Minute),
 			Confirmed: now.Add(40 * time.Minute),
 		}
