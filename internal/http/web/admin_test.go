@@ -366,7 +366,7 @@ func TestAdminActions(t *testing.T) {
 		t.Errorf("for an earlier account: %d", a.status)
 	}
 	admin.act(t, who, "delete", "confirm", who.user, "reason", "asked").wantRedirect(t, "/admin/accounts#deleted")
-	shown("Closed", "account.delete")
+	shown("Closed", "Account deleted")
 	admin.send(t, "/admin/account", url.Values{"user": {who.user}, "do": {"free-name"}, "confirm": {who.user}}).
 		wantRedirect(t, "/admin/accounts#name-freed")
 	admin.open(t, page).wantStatus(t, 404)
@@ -654,7 +654,7 @@ func TestAdminExport(t *testing.T) {
 		`"actor":"`+admin.who.user+`"`) {
 		t.Errorf("%v %s", a.header, a.body)
 	}
-	if page := admin.open(t, "/admin/changes?action=audit.").body; !strings.Contains(page, "audit.export") {
+	if page := admin.open(t, "/admin/changes?action=audit.").body; !strings.Contains(page, "Changes exported") {
 		t.Error("the export is not in the trail")
 	}
 }

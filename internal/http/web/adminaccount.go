@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/operator"
 )
@@ -188,29 +187,6 @@ func (s *Site) newAccountView(r *adminRequest, d operator.Detail) accountView {
 	}
 	v.Own = r.caller.Others(a.User) != nil
 	return v
-}
-
-// listedChange is a change of the audit trail in a list.
-type listedChange struct {
-	At            time.Time
-	Action        string
-	Failed        bool
-	User, UserURL string
-	Subject       string
-	Before, After string
-	Actor, Reason string
-	Net, Request  string
-}
-
-func newListedChange(f adminFrame, c audit.Change) listedChange {
-	l := listedChange{
-		At: c.At, Action: string(c.Action), Failed: c.Outcome != audit.OK, User: c.User, Subject: c.Subject,
-		Before: c.Before, After: c.After, Actor: c.Actor.String(), Reason: c.Reason, Net: c.Net, Request: c.Request,
-	}
-	if account.WellFormedUser(c.User) {
-		l.UserURL = f.Link(adminAccount, "user", c.User)
-	}
-	return l
 }
 
 // accountFields are the fields of the forms of /admin/account.

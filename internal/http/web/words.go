@@ -36,6 +36,9 @@ func (w wording) functions() template.FuncMap {
 		"reason":    newReasonField,
 		"counted":   w.counted,
 		"browser":   w.browser,
+		"value":     w.value,
+		"actor":     w.actor,
+		"changed":   w.changed,
 	}
 }
 
