@@ -42,6 +42,9 @@ func NewService(d Deps) *Service {
 	return &Service{deps: d, views: views{slots: make(chan struct{}, maxViewWriters)}}
 }
 
+// Now returns the present time.
+func (s *Service) Now() time.Time { return s.deps.Now() }
+
 // List returns a page of accounts, as account.PageStore says.
 func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q account.Query, next string,
 	limit int) (account.Page, error) {

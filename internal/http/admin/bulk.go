@@ -13,7 +13,7 @@ import (
 type AccountQuery struct {
 	States    []account.State `json:"state,omitempty"`
 	Roles     []account.Role  `json:"role,omitempty"`
-	Text      string          `json:"text,omitempty" doc:"The beginning of user name, address, display name or a later word of it."`
+	Text      string          `json:"text,omitempty" doc:"The beginning of user name, address or display name."`
 	Network   string          `json:"net,omitempty" doc:"Only signups from this network."`
 	Since     *time.Time      `json:"since,omitempty" doc:"Only signups from this time on."`
 	Before    *time.Time      `json:"before,omitempty" doc:"Only signups before this time."`

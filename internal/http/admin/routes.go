@@ -74,7 +74,7 @@ var (
 	accountFilter = []parameter{
 		{name: "state", kind: "words", words: texts(states), doc: "Only accounts in one of these states."},
 		{name: "role", kind: "words", words: texts(account.Roles), doc: "Only accounts with one of these roles."},
-		{name: "text", kind: "string", doc: "The beginning of the user name, the address, the display name or a later word of it, " +
+		{name: "text", kind: "string", doc: "The beginning of the user name, the address or the display name, " +
 			"without regard to case."},
 		{name: "net", kind: "network", doc: "Only signups from this network."},
 		{name: "since", kind: "time", doc: "Only signups from this time on."},

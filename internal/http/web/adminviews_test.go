@@ -58,10 +58,17 @@ func adminViews(in frame, text string) map[string]view {
 		Lookups: []askedServer{{text, at}}, Changes: changes, MoreChanges: "/admin/changes?user=x",
 		Form: "delete", Fields: adminFields{"reason": text}, ResetLink: text, LinkUntil: at,
 	}
-	detail.Says, detail.Problem = accountDone, "user"
+	detail.Says, detail.Problem, detail.ProblemAt = accountDone, "user", "delete-confirm"
+	detail.Wrong, detail.Error = "confirm", "admin.bad.confirm"
 	waiting := detail
 	waiting.State, waiting.Form, waiting.ResetLink, waiting.Problem = account.Waiting, "resend", "", "own"
 	waiting.Fields = adminFields{"reason": text, "email": text}
+	waiting.Wrong, waiting.Error, waiting.ChangedBy, waiting.ChangedAt = "email", "admin.bad.email", text, at
+	added := addView{adminFrame: f(adminAccounts), Roles: account.Roles, Fields: adminFields{}, Errors: map[string]string{}}
+	for _, name := range addFields {
+		added.Fields[name], added.Errors[name] = text, "admin.bad."+name
+	}
+	added.Errors["active"], added.Problem, added.ProblemAt = "", "fields", "add-user"
 	own := accountView{
 		adminFrame: f(adminAccounts), User: text, Role: account.Admin, Roles: account.Roles, State: account.Disabled,
 		Own: true,
@@ -107,6 +114,8 @@ func adminViews(in frame, text string) map[string]view {
 		"admin waiting":    {"admin-account", waiting},
 		"admin own":        {"admin-account", own},
 		"admin closed":     {"admin-account", accountView{adminFrame: f(adminAccounts), User: text, Closed: at}},
+		"admin gone":       {"admin-account", accountView{adminFrame: f(adminAccounts), User: text, Gone: true}},
+		"admin add":        {"admin-add", added},
 		"admin counting":   {"admin-bulk", bulk(operator.BulkCounting, true)},
 		"admin ready":      {"admin-bulk", bulk(operator.BulkReady, true)},
 		"admin other's":    {"admin-bulk", bulk(operator.BulkReady, false)},

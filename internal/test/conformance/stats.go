@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/hook"
 	operators "dialtone/internal/operator"

@@ -1,6 +1,7 @@
 // The pages for operators. They work without this script.
 
 import "./ago.js";
+import "./copy.js";
 import { announce, byId } from "./page.js";
 import { notice } from "./notice.js";
 
