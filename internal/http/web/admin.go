@@ -184,8 +184,8 @@ type adminFrame struct {
 	Again string
 	// Says are the names of the texts that a fragment of the address may name.
 	Says []string
-	// Problem names the text about what was not done, or is empty. ProblemAt is the ID of the field that it is about, if
-	// there is one.
+	// Problem names the text about what was not done, or is empty. ProblemAt is the ID of the field that it is about,
+	// or empty.
 	Problem, ProblemAt string
 }
 

@@ -191,6 +191,11 @@ type listedAccount struct {
 	Confirmed         bool
 }
 
+// MoreFiltered reports whether the filter has more than a text and a state.
+func (v accountsView) MoreFiltered() bool {
+	return v.Filter != accountFilter{Text: v.Filter.Text, State: v.Filter.State}
+}
+
 // Times are suggestions for a time in the filter.
 func (v accountsView) Times() []string { return []string{"15m", "1h", "2h", "24h"} }
 

@@ -11,6 +11,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/session"
 )
 
 // TestAdminConflict checks that a form for an account that somebody else has changed since changes nothing, shows the
@@ -261,4 +262,26 @@ func TestAdminBulkOfOthers(t *testing.T) {
 		!strings.Contains(problem(a.body), "not waiting for a confirmation") {
 		t.Errorf("%d %s", a.status, problem(a.body))
 	}
+}
+
+// TestSignInAgainEndsTheSession checks that a browser that signs in again does not leave a session behind.
+func TestSignInAgainEndsTheSession(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	v := s.signedIn(t, s.active(t, "a.test"))
+	sessions := func() int {
+		a := s.find(t, v.who)
+		return len(must[[]session.Record](t)(s.Store.Sessions(t.Context(), a.UID, a.Epoch, s.Now())))
+	}
+	if n := sessions(); n != 1 {
+		t.Fatalf("%d sessions", n)
+	}
+	first := v.cookies
+	again := v.signIn(t, v.who.user, v.who.password, "Cookie", first)
+	if n := sessions(); n != 1 {
+		t.Errorf("%d sessions after signing in again", n)
+	}
+	v.open(t, "/account.html").wantStatus(t, http.StatusSeeOther) // with the first cookie
+	v.cookies = again.cookies()
+	v.open(t, "/account.html").wantStatus(t, http.StatusOK)
 }

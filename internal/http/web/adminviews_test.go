@@ -64,7 +64,8 @@ func adminViews(in frame, text string) map[string]view {
 	waiting.State, waiting.Form, waiting.ResetLink, waiting.Problem = account.Waiting, "resend", "", "own"
 	waiting.Fields = adminFields{"reason": text, "email": text}
 	waiting.Wrong, waiting.Error, waiting.ChangedBy, waiting.ChangedAt = "email", "admin.bad.email", text, at
-	added := addView{adminFrame: f(adminAccounts), Roles: account.Roles, Fields: adminFields{}, Errors: map[string]string{}}
+	added := addView{adminFrame: f(adminAccounts), Roles: account.Roles, Fields: adminFields{}}
+	added.Errors = map[string]string{}
 	for _, name := range addFields {
 		added.Fields[name], added.Errors[name] = text, "admin.bad."+name
 	}
