@@ -341,7 +341,7 @@ func TestAdminActions(t *testing.T) {
 	admin.act(t, who, "mail-link").wantRedirect(t, page+"#mailed")
 	link := admin.act(t, who, "reset-link", "reason", "no mail")
 	link.wantStatus(t, 200)
-	m := regexp.MustCompile(`v-reset-link">(https://a.test/reset.html\?token=[\w-]+)<`).FindStringSubmatch(link.body)
+	m := regexp.MustCompile(`reset-link">(https://a.test/reset.html\?token=[\w-]+)<`).FindStringSubmatch(link.body)
 	if m == nil {
 		t.Fatalf("no link: %s", link.body)
 	}
@@ -376,7 +376,7 @@ func TestAdminActions(t *testing.T) {
 		t.Errorf("for an earlier account: %d", a.status)
 	}
 	admin.act(t, who, "delete", "confirm", who.user, "reason", "asked").wantRedirect(t, "/admin/accounts#deleted")
-	shown("Closed", "account.delete")
+	shown("Closed", "Account deleted")
 	admin.send(t, "/admin/account", url.Values{"user": {who.user}, "do": {"free-name"}, "confirm": {who.user}}).
 		wantRedirect(t, "/admin/accounts#name-freed")
 	admin.open(t, page).wantStatus(t, 404)
@@ -664,7 +664,7 @@ func TestAdminExport(t *testing.T) {
 		`"actor":"`+admin.who.user+`"`) {
 		t.Errorf("%v %s", a.header, a.body)
 	}
-	if page := admin.open(t, "/admin/changes?action=audit.").body; !strings.Contains(page, "audit.export") {
+	if page := admin.open(t, "/admin/changes?action=audit.").body; !strings.Contains(page, "Changes exported") {
 		t.Error("the export is not in the trail")
 	}
 }

@@ -22,8 +22,6 @@ type accountView struct {
 	User string
 	// Closed is when the account was deleted that keeps the name. Then there is nothing else but Changes.
 	Closed time.Time
-	// Gone says that no account has the name. Then there is nothing else but Changes.
-	Gone bool
 	// Version is that of the account. A form changes it only if it still has this one.
 	Version string
 
@@ -60,7 +58,7 @@ type accountView struct {
 	// Error is the text beside the field of Form that is wrong, whose name is Wrong. Both may be empty.
 	Wrong, Error string
 	// ChangedBy is who changed the account last, at ChangedAt, if a form was for an earlier version.
-	ChangedBy string
+	ChangedBy listedActor
 	ChangedAt time.Time
 	// ResetLink is a link for a new password, until LinkUntil. It is shown once.
 	ResetLink string
@@ -100,9 +98,6 @@ func (v accountView) Forms() (list []accountForm) {
 			f.Wrong, f.Error = v.Wrong, v.Error
 		}
 		list = append(list, f)
-	}
-	if v.Gone {
-		return nil
 	}
 	if !v.Closed.IsZero() {
 		add(doFreeName, "confirm", "")
@@ -161,37 +156,15 @@ func (s *Site) showAccount(w http.ResponseWriter, r *adminRequest) error {
 // writeAccount answers with the page of an account as it is now, after a change of the view.
 func (s *Site) writeAccount(w http.ResponseWriter, r *adminRequest, user string, change func(*accountView)) error {
 	if !account.WellFormedUser(user) {
-		return s.writeNoAccount(w, r, user)
+		return errNoPage
 	}
 	d, err := s.deps.Operators.Show(r.Context(), r.caller, r.tenant, user)
-	if fault.Is(err, fault.NotFound) && r.Method != http.MethodPost {
-		return s.writeNoAccount(w, r, user)
-	} else if err != nil {
+	if err != nil {
 		return err
 	}
 	v := s.newAccountView(r, d)
 	change(&v)
 	return s.adminShow(w, r, "admin-account", v.Problem, v)
-}
-
-// writeNoAccount answers that no account has the name, with what the trail has about those that had it.
-func (s *Site) writeNoAccount(w http.ResponseWriter, r *adminRequest, user string) error {
-	d := operator.Detail{User: user}
-	if account.WellFormedUser(user) {
-		page, err := s.deps.Operators.Changes(r.Context(), r.caller, r.tenant,
-			audit.Filter{User: user, Newest: true}, "", operator.MaxChanges)
-		if err != nil {
-			return err
-		}
-		d.Changes = page.Changes
-	}
-	v := s.newAccountView(r, d)
-	v.Gone = true
-	page, err := s.pages.render(r.page.tag, "admin-account", v)
-	if err == nil {
-		writePage(w, http.StatusNotFound, page)
-	}
-	return err
 }
 
 func (s *Site) newAccountView(r *adminRequest, d operator.Detail) accountView {
@@ -239,29 +212,6 @@ func (s *Site) newAccountView(r *adminRequest, d operator.Detail) accountView {
 	}
 	v.Own = r.caller.Others(a.User) != nil
 	return v
-}
-
-// listedChange is a change of the audit trail in a list.
-type listedChange struct {
-	At            time.Time
-	Action        string
-	Failed        bool
-	User, UserURL string
-	Subject       string
-	Before, After string
-	Actor, Reason string
-	Net, Request  string
-}
-
-func newListedChange(f adminFrame, c audit.Change) listedChange {
-	l := listedChange{
-		At: c.At, Action: string(c.Action), Failed: c.Outcome != audit.OK, User: c.User, Subject: c.Subject,
-		Before: c.Before, After: c.After, Actor: c.Actor.String(), Reason: c.Reason, Net: c.Net, Request: c.Request,
-	}
-	if account.WellFormedUser(c.User) {
-		l.UserURL = f.Link(adminAccount, "user", c.User)
-	}
-	return l
 }
 
 // accountFields are the fields of the forms of /admin/account.
@@ -378,7 +328,7 @@ func (s *Site) changeAccount(w http.ResponseWriter, r *adminRequest, f adminFiel
 	default:
 		conditional := *r.request
 		conditional.Request = r.WithContext(ctx)
-		done, err = act(s, &adminRequest{&conditional, r.caller, r.page}, f)
+		done, err = act(s, &adminRequest{request: &conditional, caller: r.caller, page: r.page, sent: r.sent}, f)
 	}
 	if errors.Is(err, operator.ErrSignInAgain) {
 		return s.showAgain(w, r, f, "")
@@ -399,14 +349,14 @@ func (s *Site) changeAccount(w http.ResponseWriter, r *adminRequest, f adminFiel
 		v.Problem, v.Form, v.Fields = problem, do, f
 		v.Wrong, v.Error = fieldError(err)
 		if v.Wrong != "" {
-			v.ProblemAt = do + "-" + v.Wrong
+			v.Fixes = []adminField{{do + "-" + v.Wrong, fieldLabels[v.Wrong]}}
 		}
 		if problem != "changed" {
 			return
 		}
 		for _, c := range v.Changes {
 			if c.Action != string(audit.AccountView) {
-				v.ChangedBy, v.ChangedAt = c.Actor, c.At
+				v.ChangedBy, v.ChangedAt = c.By, c.At
 				break
 			}
 		}
@@ -417,6 +367,12 @@ func (s *Site) changeAccount(w http.ResponseWriter, r *adminRequest, f adminFiel
 		return s.listAccounts(w, r, v, "")
 	}
 	return shown
+}
+
+// fieldLabels are the keys of the labels of fields.
+var fieldLabels = map[string]string{
+	"user": "form.user", "name": "account.name", "email": "account.email", "role": "admin.role", "lang": "admin.lang",
+	"reason": "admin.reason", "confirm": "admin.bad.confirm",
 }
 
 // fieldError returns the name of the field that an error is about, and the name of the text beside it, or nothing.

@@ -40,8 +40,8 @@ func (s *Site) writeAdd(w http.ResponseWriter, r *adminRequest, f adminFields, p
 	for _, name := range addFields {
 		if _, ok := v.Errors[name]; !ok {
 			v.Errors[name] = ""
-		} else if v.ProblemAt == "" {
-			v.ProblemAt = "add-" + name
+		} else {
+			v.Fixes = append(v.Fixes, adminField{"add-" + name, fieldLabels[name]})
 		}
 	}
 	return s.adminShow(w, r, "admin-add", v.Problem, v)

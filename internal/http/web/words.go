@@ -38,6 +38,9 @@ func (w wording) functions() template.FuncMap {
 		"brief":     w.brief,
 		"counted":   w.counted,
 		"browser":   w.browser,
+		"value":     w.value,
+		"actor":     w.actor,
+		"changed":   w.changed,
 	}
 }
 

@@ -1,9 +1,13 @@
 // The pages for operators. They work without this script.
 
-import "./ago.js";
 import "./copy.js";
+import "./ago.js";
 import { announce, byId } from "./page.js";
 import { notice } from "./notice.js";
+
+// The answer to a form would be requested again with the form, after a question to the person.
+const { address } = document.querySelector(".parts")?.dataset ?? {};
+if (address) history.replaceState(null, "", address);
 
 if (notice) announce(notice.textContent);
 byId("problem")?.focus();
@@ -25,8 +29,11 @@ if (waiting) {
 const preview = byId("preview-do");
 if (preview) {
   let timer;
+  const show = () => preview.form.requestSubmit(preview);
   preview.form.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => preview.form.requestSubmit(preview), 400);
+    timer = setTimeout(show, 400);
   });
+  byId("preview-of").addEventListener("input", show);
+  if (byId("problem")) show();
 }
