@@ -22,6 +22,7 @@ const (
 	adminHome     = "/admin/"
 	adminAccounts = "/admin/accounts"
 	adminAccount  = "/admin/account"
+	adminAdd      = "/admin/add"
 	adminBulk     = "/admin/bulk"
 	adminChanges  = "/admin/changes"
 	adminMessages = "/admin/messages"
@@ -32,7 +33,7 @@ const (
 
 // adminPages are the pages that a person returns to after signing in.
 var adminPages = []string{
-	adminHome, adminAccounts, adminAccount, adminBulk, adminChanges, adminMessages, adminSettings,
+	adminHome, adminAccounts, adminAccount, adminAdd, adminBulk, adminChanges, adminMessages, adminSettings,
 }
 
 // adminRoutes returns the pages for operators.
@@ -46,6 +47,7 @@ func (s *Site) adminRoutes() map[string]route {
 				s.exportChanges),
 		},
 		adminAccount:  {get: s.admin(s.showAccount), post: s.adminForm(accountFields, s.changeAccount)},
+		adminAdd:      {get: s.admin(s.showAdd), post: s.adminForm(addFields, s.addAccount)},
 		adminMessages: {get: s.admin(s.showMessages), post: s.adminForm(messageFields, s.changeMessage)},
 		adminSettings: {get: s.admin(s.showSettings), post: s.settingsForm(s.changeSettings)},
 		adminPreview:  {get: s.admin(s.showPreview), post: s.settingsForm(s.preview)},
@@ -319,6 +321,8 @@ func problemOf(err error) (string, bool) {
 		return "own", true
 	case fault.Is(err, fault.NotFound):
 		return "gone", true
+	case errors.Is(err, account.ErrChanged):
+		return "changed", true
 	case fault.Is(err, fault.Conflict), fault.Is(err, fault.Changed):
 		return "conflict", true
 	case fault.Is(err, fault.Limited):
@@ -338,7 +342,7 @@ func problemOf(err error) (string, bool) {
 // problemStatus is the status of a page with a problem.
 func problemStatus(problem string) int {
 	switch problem {
-	case "own", "conflict", "gone", "count", "message", "settings_conflict":
+	case "own", "conflict", "changed", "bulk_other", "bulk_state", "gone", "count", "message", "settings_conflict":
 		return http.StatusConflict
 	case "limited":
 		return http.StatusTooManyRequests

@@ -75,9 +75,20 @@ func adminViews(in frame, text string) map[string]view {
 		Form: "delete", Fields: adminFields{"reason": text}, ResetLink: text, LinkUntil: at,
 	}
 	detail.Says, detail.Problem = accountDone, "user"
+	detail.Fixes = []adminField{{"delete-confirm", fieldLabels["confirm"]}}
+	detail.Wrong, detail.Error = "confirm", "admin.bad.confirm"
 	waiting := detail
 	waiting.State, waiting.Form, waiting.ResetLink, waiting.Problem = account.Waiting, "resend", "", "own"
 	waiting.Fields = adminFields{"reason": text, "email": text}
+	waiting.Wrong, waiting.Error, waiting.ChangedAt = "email", "admin.bad.email", at
+	waiting.ChangedBy = listedActor{audit.Admin, text}
+	added := addView{adminFrame: f(adminAccounts), Roles: account.Roles, Fields: adminFields{}}
+	added.Errors = map[string]string{}
+	for _, name := range addFields {
+		added.Fields[name], added.Errors[name] = text, "admin.bad."+name
+	}
+	added.Errors["active"], added.Problem = "", "fields"
+	added.Fixes = []adminField{{"add-user", fieldLabels["user"]}}
 	own := accountView{
 		adminFrame: f(adminAccounts), User: text, Role: account.Admin, Roles: account.Roles, State: account.Disabled,
 		Own: true,
@@ -142,6 +153,7 @@ func adminViews(in frame, text string) map[string]view {
 		"admin waiting":   {"admin-account", waiting},
 		"admin own":       {"admin-account", own},
 		"admin closed":    {"admin-account", accountView{adminFrame: f(adminAccounts), User: text, Closed: at}},
+		"admin add":       {"admin-add", added},
 		"admin counting":  {"admin-bulk", bulk(operator.BulkCounting, true)},
 		"admin ready":     {"admin-bulk", bulk(operator.BulkReady, true)},
 		"admin other's":   {"admin-bulk", bulk(operator.BulkReady, false)},

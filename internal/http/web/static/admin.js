@@ -12,6 +12,10 @@ if (address) history.replaceState(null, "", address);
 if (notice) announce(notice.textContent);
 byId("problem")?.focus();
 
+// On a small screen, the list comes before filters that are not in use.
+const filters = byId("more-filters");
+if (filters && !("used" in filters.dataset) && matchMedia("(max-width: 40rem)").matches) filters.open = false;
+
 // A bulk change that is not ready yet is looked at again, unless the person is about to do something.
 const waiting = document.querySelector("[data-again]");
 if (waiting) {
