@@ -103,6 +103,28 @@ func (s *Service) RemoveFactors(ctx context.Context, c Caller, t *tenant.Tenant,
 	})
 }
 
+// Data is account.Service.DataByLetter. It is in the audit trail.
+func (s *Service) Data(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (*account.DataFile,
+	error) {
+	if err := c.Check(AccountsRead, t); err != nil {
+		return nil, err
+	}
+	ctx, err := c.With(ctx, reason)
+	if err != nil {
+		return nil, err
+	}
+	return s.deps.Accounts.DataByLetter(ctx, t, s.deps.Store, user)
+}
+
+// ClosedNames returns up to limit user names that deleted accounts keep, in their order, from the one after a name.
+func (s *Service) ClosedNames(ctx context.Context, c Caller, t *tenant.Tenant, after string,
+	limit int) ([]account.ClosedName, error) {
+	if err := c.Check(AccountsRead, t); err != nil {
+		return nil, err
+	}
+	return s.deps.Store.ClosedNamesAfter(ctx, t.ID, after, limit)
+}
+
 // FreeName is account.Service.FreeName.
 func (s *Service) FreeName(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) error {
 	_, err := s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {

@@ -287,8 +287,6 @@ var errNotTyped = fault.New(fault.Invalid, "type the user name to confirm")
 const (
 	doResetLink = "reset-link"
 	doFreeName  = "free-name"
-	// resetLinkLife is how long a reset link works that an operator makes here.
-	resetLinkLife = 24 * time.Hour
 )
 
 // changeAccount does what a form of /admin/account is for.
@@ -302,7 +300,8 @@ func (s *Site) changeAccount(w http.ResponseWriter, r *adminRequest, f adminFiel
 	switch {
 	case err != nil:
 	case do == doResetLink:
-		link, until, err = s.deps.Operators.ResetLink(r.Context(), r.caller, r.tenant, user, f["reason"], resetLinkLife)
+		link, until, err = s.deps.Operators.ResetLink(r.Context(), r.caller, r.tenant, user, f["reason"],
+			account.ResetLife)
 	default:
 		done, err = act(s, r, f)
 	}
