@@ -466,6 +466,13 @@ func TestOthers(t *testing.T) {
 			t.Errorf("%v", v)
 		}
 	}
+	for _, v := range []any{f.want(f.send("GET", atA, "", all), 200),
+		f.want(f.send("GET", "/v1/admin/tenants", "", all), 200)["items"].([]any)[0]} {
+		v := v.(map[string]any)
+		if v["turn_seconds"] != 3600.0 || v["signups"] != "open" || v["algorithm"] != "MD5" {
+			t.Errorf("%v", v)
+		}
+	}
 	f.want(f.send("POST", atA+"/accounts/ann/resend", `{"email":"ann3@mail.test"}`, all), 200)
 	f.wantError(f.send("POST", atA+"/bulk", `{"action":"disable","query":{}}`, all), 400, "invalid_request")
 	v := f.want(f.send("POST", atA+"/bulk", `{"action":"disable","query":{"text":"ann"},"reason":"bots"}`, all), 201)
