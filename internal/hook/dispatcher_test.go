@@ -36,7 +36,8 @@ func TestWebhookDelivery(t *testing.T) {
 	}
 	got := list[0]
 	want := fmt.Sprintf(`{"type":"account.disabled","timestamp":%q,`+
-		`"data":{"tenant":"phone.test","realm":"Phone.Test","user":"ann","id":%q}}`, at.Format(time.RFC3339Nano), ann.UID.String())
+		`"data":{"tenant":"phone.test","realm":"Phone.Test","user":"ann","id":%q}}`,
+		at.Format(time.RFC3339Nano), ann.UID.String())
 	if string(got.body) != want {
 		t.Errorf("got  %s\nwant %s", got.body, want)
 	}
