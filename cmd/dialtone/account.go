@@ -7,23 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/mail/pickup"
+	"dialtone/internal/operator"
 	"dialtone/internal/operator/opjson"
 	"dialtone/internal/tenant"
 )
 
 type accountCommand struct {
-	List    accountList    `cmd:"" help:"List all accounts of a tenant."`
+	List    accountList    `cmd:"" help:"List accounts of a tenant, all or some."`
 	Show    accountShow    `cmd:"" help:"Show all about one account."`
 	Add     accountAdd     `cmd:"" help:"Add an account."`
 	Resend  accountResend  `cmd:"" help:"Send the activation message again."`
@@ -115,7 +113,6 @@ func accountLines(v opjson.Account) [][2]string {
 		{"name", v.Name},
 		{"email", v.Email},
 		{"role", string(v.Role)},
-		{"disabled", strconv.FormatBool(v.Disabled)},
 		{"state", stateText(v)},
 		{"created", v.Created.Format(time.RFC3339)},
 		{"activated", formatTime(v.Activated)},
@@ -154,7 +151,7 @@ type accountFilter struct {
 	State []string `enum:"waiting,active,disabled,leaving" placeholder:"STATE" help:"${enum} (all)."`
 	Role  []string `enum:"guest,user,siponly,admin" placeholder:"ROLE" help:"${enum} (all)."`
 	Text  string   `placeholder:"TEXT" help:"Only if the user name, address, name or a word of it begins with this."`
-	Net   string   `placeholder:"NETWORK" help:"Only signups from this network, such as 192.0.2.0/24."`
+	Net   string   `placeholder:"NETWORK" help:"Only signups from this network, or that of this address."`
 
 	Since  string `placeholder:"TIME" help:"Only signups since a time, or since a duration before now."`
 	Before string `placeholder:"TIME" help:"Only signups before a time, or before a duration before now."`
@@ -164,33 +161,19 @@ type accountFilter struct {
 }
 
 // query returns the query of the flags.
-func (f accountFilter) query(now time.Time) (q account.Query, err error) {
-	q.Text = f.Text
+func (f accountFilter) query(now time.Time) (account.Query, error) {
+	filter := operator.AccountFilter{Text: f.Text, Network: f.Net, Since: f.Since, Before: f.Before}
 	for _, state := range f.State {
-		q.States = append(q.States, account.State(state))
+		filter.States = append(filter.States, account.State(state))
 	}
 	for _, role := range f.Role {
-		q.Roles = append(q.Roles, account.Role(role))
-	}
-	if f.Net != "" {
-		text := f.Net
-		if a, err := netip.ParseAddr(text); err == nil { // only its network is kept of a signup
-			text = audit.Network(a)
-		}
-		if q.Net, err = parseNetwork(text); err != nil {
-			return q, usageError{err}
-		}
-	}
-	if q.Since, err = parseTime("since", f.Since, now); err != nil {
-		return q, usageError{err}
-	}
-	if q.Before, err = parseTime("before", f.Before, now); err != nil {
-		return q, usageError{err}
+		filter.Roles = append(filter.Roles, account.Role(role))
 	}
 	if f.Confirmed || f.Unconfirmed {
-		q.Confirmed = &f.Confirmed
+		filter.Confirmed = &f.Confirmed
 	}
-	if err := q.Check(); err != nil {
+	q, err := filter.Query(now)
+	if err != nil {
 		return q, usageError{err}
 	}
 	return q, nil
@@ -345,7 +328,7 @@ func (c *accountShow) Run(p *program) error {
 			return c.print(p, account.Account{}, err)
 		}
 		if c.JSON {
-			return json.NewEncoder(p.stdout).Encode(viewDetail(d))
+			return json.NewEncoder(p.stdout).Encode(opjson.OfDetail(d))
 		}
 		return p.printLines(detailLines(d))
 	})
@@ -364,29 +347,30 @@ func (accountData) Help() string {
 }
 
 func (c *accountData) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
-	if err != nil {
-		return err
-	}
-	return p.at(c.Tenant, func(in *installation, accounts *account.Service, t *tenant.Tenant) error {
-		d, err := accounts.DataByLetter(ctx, t, in.store, c.User)
+	return p.operate(c.Tenant, c.Reason, func(o operation) error {
+		d, err := o.Data(p.ctx, o.caller, o.tenant, c.User, c.Reason)
 		if fault.Is(err, fault.NotFound) {
 			return noAccount(c.User, c.Tenant)
 		} else if err != nil {
 			return err
 		}
-		return d.Write(ctx, p.stdout)
+		return d.Write(p.ctx, p.stdout)
 	})
 }
 
-// reasonFlag says why something is changed.
+// reasonFlag says why something is done.
 type reasonFlag struct {
+	Reason string `placeholder:"TEXT" help:"Why, for the audit trail (none)."`
+}
+
+// stateReasonFlag says why the state of an account is changed.
+type stateReasonFlag struct {
 	Reason string `placeholder:"TEXT" help:"Why, for the audit trail and the account's state (none)."`
 }
 
 type accountEnable struct {
 	accountArg
-	reasonFlag
+	stateReasonFlag
 	Activate bool `help:"Activate an account that was never active, without its link."`
 }
 
@@ -409,7 +393,7 @@ func (c *accountEnable) Run(p *program) error {
 
 type accountDisable struct {
 	accountArg
-	reasonFlag
+	stateReasonFlag
 }
 
 func (c *accountDisable) Run(p *program) error {
@@ -453,11 +437,10 @@ func (c *accountDelete) Run(p *program) error {
 			return c.print(p, a, err)
 		}
 		p.eraseDeleted(o.in)
-		if err := c.print(p, a, nil); err != nil || c.JSON {
-			return err
+		if c.JSON {
+			return c.print(p, a, nil)
 		}
-		_, err = fmt.Fprintln(p.stdout, "deleted")
-		return err
+		return p.say("deleted the account %s at %s", a.User, o.tenant.Host)
 	})
 }
 
@@ -519,18 +502,12 @@ type accountNames struct {
 	JSON bool `name:"json" help:"Print one JSON array."`
 }
 
-// closedNameView is the user name of a deleted account as commands print it.
-type closedNameView struct {
-	User   string    `json:"user"`
-	Closed time.Time `json:"closed"`
-}
-
 func (c *accountNames) Run(p *program) error {
 	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
 				return in.store.ClosedNames(p.ctx, t.ID, func(n account.ClosedName) error {
-					return each(closedNameView(n))
+					return each(opjson.OfClosedName(n))
 				})
 			})
 		}

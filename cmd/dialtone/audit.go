@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/user"
 	"strconv"
@@ -109,33 +108,19 @@ type auditFilter struct {
 // filter returns the filter of the flags.
 func (c *auditFilter) filter(now time.Time) (f audit.Filter, err error) {
 	f = audit.Filter{Tenant: c.Tenant, User: c.Account, Action: c.Action, Actor: c.Actor}
-	if f.Since, err = parseTime("since", c.Since, now); err != nil {
+	if f.Since, err = operator.ParseTime("since", c.Since, now); err != nil {
 		return f, usageError{err}
 	}
-	if f.Before, err = parseTime("before", c.Before, now); err != nil {
+	if f.Before, err = operator.ParseTime("before", c.Before, now); err != nil {
 		return f, usageError{err}
 	}
-	if c.Net != "" {
-		if f.Net, err = parseNetwork(c.Net); err != nil {
-			return f, usageError{err}
-		}
+	if f.Net, err = operator.ParseNetwork("net", c.Net); err != nil {
+		return f, usageError{err}
 	}
 	if c.Tenant != "" { // which may have been removed
 		f.Tenant, err = typedHost(c.Tenant)
 	}
 	return f, err
-}
-
-// parseNetwork parses an address or a network.
-func parseNetwork(text string) (netip.Prefix, error) {
-	if p, err := netip.ParsePrefix(text); err == nil {
-		return p.Masked(), nil
-	}
-	a, err := netip.ParseAddr(text)
-	if err != nil {
-		return netip.Prefix{}, fault.Field("net", "%q is neither an address nor a network", text)
-	}
-	return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
 }
 
 // auditTrail returns what commands read the trail with.
@@ -151,7 +136,7 @@ type auditList struct {
 	JSON   bool `name:"json" help:"Print one JSON array."`
 }
 
-const timeHelp = "TIME is 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h."
+const timeHelp = "TIME is 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d."
 
 // Help is what "dialtone audit list --help" adds.
 func (auditList) Help() string { return timeHelp }
@@ -175,12 +160,8 @@ func (c *auditList) Run(p *program) error {
 		fmt.Fprintln(out, "CHANGE\tTIME\tACTION\tOUTCOME\tTENANT\tUSER\tSUBJECT\tBEFORE -> AFTER\tACTOR\tNETWORK\t"+
 			"REASON")
 		err := c.each(p, in, filter, func(c audit.Change) error {
-			change := c.Before + " -> " + c.After
-			if c.Before == "" && c.After == "" {
-				change = ""
-			}
 			_, err := fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.At.Format(time.RFC3339),
-				c.Action, c.Outcome, c.Tenant, c.User, printable(c.Subject), change, c.Actor, c.Net, c.Reason)
+				c.Action, c.Outcome, c.Tenant, c.User, printable(c.Subject), beforeAfter(c), c.Actor, c.Net, c.Reason)
 			return err
 		})
 		return errors.Join(err, out.Flush())
@@ -240,21 +221,4 @@ func (c *auditExport) Run(p *program) error {
 		})
 		return errors.Join(err, buffered.Flush())
 	})
-}
-
-// parseTime parses a time, or a duration before now. An empty text is the zero time.
-func parseTime(flag, text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if at, err := time.Parse(layout, text); err == nil {
-			return at, nil
-		}
-	}
-	return time.Time{}, fault.Field(flag,
-		"%q is not a time; use 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h", text)
 }

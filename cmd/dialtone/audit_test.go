@@ -263,25 +263,6 @@ func addApp(t *testing.T, environ []string, user string) {
 	}
 }
 
-func TestParseTime(t *testing.T) {
-	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	for text, want := range map[string]time.Time{
-		"":                     {},
-		"24h":                  now.Add(-24 * time.Hour),
-		"2026-02-01":           time.Date(2026, time.February, 1, 0, 0, 0, 0, time.UTC),
-		"2026-02-01T03:04:05Z": time.Date(2026, time.February, 1, 3, 4, 5, 0, time.UTC),
-	} {
-		if got, err := parseTime("since", text, now); err != nil || !got.Equal(want) {
-			t.Errorf("%q is %v, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{"yesterday", "-1h", "2026-02-30"} {
-		if got, err := parseTime("since", text, now); err == nil {
-			t.Errorf("%q is %v", text, got)
-		}
-	}
-}
-
 func TestReasons(t *testing.T) {
 	olga := audit.Cause{Actor: audit.Actor{Kind: audit.Command, Name: "olga"}}
 	p := &program{ctx: audit.With(t.Context(), olga)}

@@ -12,6 +12,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/operator"
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/tenant"
 )
 
@@ -19,7 +20,7 @@ type accountBulk struct {
 	tenantFlag
 	Action string `arg:"" enum:"disable,enable,delete" help:"disable, enable or delete."`
 	accountFilter
-	reasonFlag
+	stateReasonFlag
 	Count *int64 `placeholder:"N" help:"Do not ask, and do it only if this many accounts are found."`
 	Yes   bool   `help:"Do not ask, however many accounts are found."`
 	JSON  bool   `name:"json" help:"Print JSON."`
@@ -31,19 +32,6 @@ func (accountBulk) Help() string {
 		"number has to be typed; elsewhere it has to be given with --count. Accounts that sign up meanwhile are left " +
 		"out, and so are those with the role admin unless --role names it. Running servers help with the work and " +
 		"continue it if this command is killed; if it is interrupted, it cancels the rest. " + timeHelp
-}
-
-// bulkView is a bulk change as commands print it.
-type bulkView struct {
-	ID      string              `json:"bulk"`
-	Action  operator.BulkAction `json:"action"`
-	Tenant  string              `json:"tenant"`
-	State   operator.BulkState  `json:"state"`
-	Found   int64               `json:"found"`
-	Changed int64               `json:"changed"`
-	Failure string              `json:"failure"`
-	Reason  string              `json:"reason"`
-	Started time.Time           `json:"started"`
 }
 
 // bulk is a bulk change that a command makes.
@@ -140,22 +128,23 @@ func (b *bulk) work(state operator.BulkState) error {
 // preview prints how many accounts were found, and the newest.
 func (b *bulk) preview() error {
 	const newest = 10
-	list, err := b.service.PreviewBulk(b.p.ctx, b.caller, b.tenant, b.ID, newest)
+	page, err := b.service.PreviewBulk(b.p.ctx, b.caller, b.tenant, b.ID, "", newest)
 	if err != nil {
 		return err
 	}
-	if err := b.p.say("%s found at %s", counted(b.Found, "account"), b.tenant.Host); err != nil || len(list) == 0 {
+	err = b.p.say("%s found at %s", counted(b.Found, "account"), b.tenant.Host)
+	if err != nil || len(page.Accounts) == 0 {
 		return err
 	}
 	err = b.p.printAccounts(func(each func(account.Account) error) error {
-		for _, a := range list {
+		for _, a := range page.Accounts {
 			if err := each(a); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if more := b.Found - int64(len(list)); err == nil && more > 0 {
+	if more := b.Found - int64(len(page.Accounts)); err == nil && more > 0 {
 		err = b.p.say("and %d more", more)
 	}
 	return err
@@ -181,9 +170,7 @@ func (b *bulk) print(c *accountBulk) error {
 	}
 	var err error
 	if c.JSON {
-		err = json.NewEncoder(b.p.stdout).Encode(bulkView{
-			b.ID.String(), b.Action, b.tenant.Host, b.State, b.Found, b.Done, b.Failure, b.Cause.Reason, b.Made,
-		})
+		err = json.NewEncoder(b.p.stdout).Encode(opjson.OfBulk(b.Bulk, b.tenant.Host))
 	} else {
 		err = b.p.say("%sd %s", c.Action, counted(b.Done, "account"))
 	}

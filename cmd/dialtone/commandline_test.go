@@ -18,6 +18,8 @@ import (
 
 	"dialtone/internal/config"
 	"dialtone/internal/hook"
+	"dialtone/internal/operator/opjson"
+	"dialtone/internal/test/adminclient"
 )
 
 // commands returns all commands by name, without the subcommands that only group others.
@@ -124,8 +126,8 @@ var jsonMembers = map[string]string{
 	"account sign-out": accountMembers, "account enable": accountMembers,
 	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
 	"account second-factor": accountMembers, "account email": accountMembers,
-	"account bulk":  "action bulk changed failure found reason started state tenant",
-	"account names": "[closed user", "account reset-link": "link until user",
+	"account bulk":  "action by changed done failure found id made query reason state tenant",
+	"account names": "[closed user", "account reset-link": "link to until user",
 	"audit list": "[account action actor actor_id actor_kind after before change network outcome reason request " +
 		"subject sudo_user tenant time user",
 	"tenant list": "[about accent acrobits_cloud activation algorithm created host imprint_url logo mail_footer " +
@@ -133,9 +135,10 @@ var jsonMembers = map[string]string{
 		"public_url realm reply_to require_factor reserved signups signups_note signups_per_hour sip_server " +
 		"sip_transport sip_websocket " +
 		"turn_seconds turn_uris",
-	"stats":        "days frozen funnel hook_backlogs mail_backlog signups tenant total",
+	"stats":        "days frozen funnel hook_backlogs mail_backlog open tenant total",
 	"signups show": "[" + signupsMembers, "signups open": signupsMembers, "signups close": signupsMembers,
-	"token list":              "[created created_by expires id name scopes tenant used",
+	"token add":               tokenMembers + " secret",
+	"token list":              "[" + tokenMembers,
 	"tenant reserved":         "[built_in name",
 	"directory token list":    "[created name tenants",
 	"directory export status": "blocked domains enabled entries group missing places whole",
@@ -150,12 +153,45 @@ var jsonMembers = map[string]string{
 }
 
 const (
-	accountMembers = "activated confirmed created disabled email erased first_signin lang name role second_factors " +
-		"signup_network state state_by state_reason state_since user"
+	accountMembers = "activated confirmed created disabled email erased first_signin id lang name role " +
+		"second_factors signup_network state state_by state_reason state_since user"
 	messageMembers = "answer attempts email expires id next server since state tenant user"
 	signupsMembers = "frozen host open shown_note signups signups_note"
+	tokenMembers   = "created created_by expired expires id name scopes tenant used"
 	dkimMembers    = "algorithm created name record selector"
 )
+
+// What a command prints as JSON has the members that the API has for the same thing.
+func TestCommandsAndAPIHaveOneJSON(t *testing.T) {
+	var document struct {
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]any `json:"properties"`
+			} `json:"schemas"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal(adminclient.Document, &document); err != nil {
+		t.Fatal(err)
+	}
+	for command, schema := range map[string]string{
+		"account list": "Account", "account show": "AccountDetail", "account bulk": "Bulk",
+		"account names": "ClosedName", "account reset-link": "ResetLink", "audit list": "Change",
+		"tenant list": "Tenant", "stats": "Stats", "signups show": "Signups", "token list": "Token",
+		"token add": "MadeToken", "mail list": "Delivery",
+	} {
+		want := strings.Fields(strings.TrimPrefix(jsonMembers[command], "["))
+		slices.Sort(want)
+		got := slices.Sorted(maps.Keys(document.Components.Schemas[schema].Properties))
+		if !slices.Equal(got, want) {
+			t.Errorf("%s prints %v, and %s of the API has %v", command, want, schema, got)
+		}
+	}
+	for member := range document.Components.Schemas["Hook"].Properties {
+		if !slices.Contains(strings.Fields(jsonMembers["directory hook list"]), member) {
+			t.Errorf("the API has %s of a hook, and the command has not", member)
+		}
+	}
+}
 
 // Every command with --json prints an array for a list, and the same members for each element. Members
 // of one name have one type in all commands.
@@ -209,11 +245,11 @@ func TestJSON(t *testing.T) {
 	command("directory hook add", "one", "--kamailio", "http://127.0.0.1:1/rpc")
 	command("directory hook add", "two", "--webhook", "http://127.0.0.1:1", "--tenant", "localhost")
 	command("mail dkim add", "--selector", "one", "--algorithm", "ed25519")
-	var messages []messageView
+	var messages []opjson.Delivery
 	if err := json.Unmarshal(command("mail list", "--json"), &messages); err != nil || len(messages) != 2 {
 		t.Fatalf("%v, %v", messages, err)
 	}
-	ofAnn := slices.IndexFunc(messages, func(m messageView) bool { return m.User == "ann" })
+	ofAnn := slices.IndexFunc(messages, func(m opjson.Delivery) bool { return m.User == "ann" })
 	id := messages[max(0, ofAnn)].ID // the other is deleted with its account
 
 	types := make(map[string]string)
@@ -252,7 +288,7 @@ func TestJSON(t *testing.T) {
 	args := map[string][]string{
 		"account show": {"ann"}, "account enable": {"ben"}, "account disable": {"ben"},
 		"account role": {"ann", "user"}, "account delete": {"ben"}, "account reset-link": {"ann"},
-		"account bulk":   {"enable", "--state", "disabled", "--yes"},
+		"token add": {"three", "--scope", "stats:read"}, "account bulk": {"enable", "--state", "disabled", "--yes"},
 		"account add":    {"dan", "--name", "Dan", "--email", "dan@other.test"},
 		"account resend": {"dan"}, "account rename": {"ann", "Ann Other"}, "account sign-out": {"ann"},
 		"account second-factor": {"ann"}, "account email": {"ann", "ann@other.test"},
@@ -279,6 +315,8 @@ func TestJSON(t *testing.T) {
 	}
 	// Only a time, a logo, and the header of a message whose file is elsewhere may be null.
 	delete(types, "logo")
+	delete(types, "to")   // of a message
+	delete(types, "open") // of all tenants
 	for _, member := range []string{"state_since", "activated", "confirmed", "erased", "first_signin", "failed",
 		"oldest", "next", "used", "expires", "app"} {
 		if kind := types[member]; kind != "null" && kind != "time" {

@@ -12,36 +12,6 @@ import (
 	"dialtone/internal/operator/opjson"
 )
 
-// shownAccount is what account show prints.
-type shownAccount struct {
-	opjson.Account
-	Sessions []opjson.Session `json:"sessions"`
-	opjson.Factors
-	Lookups  []opjson.Lookup  `json:"lookups"`
-	Messages []opjson.Message `json:"mail"`
-	Changes  []opjson.Change  `json:"changes"`
-}
-
-// closedAccount is what account show prints for the name of a deleted account.
-type closedAccount struct {
-	User       string          `json:"user"`
-	State      account.State   `json:"state"`
-	StateSince time.Time       `json:"state_since"`
-	Changes    []opjson.Change `json:"changes"`
-}
-
-// viewDetail returns what account show prints as JSON.
-func viewDetail(d operator.Detail) any {
-	changes := opjson.All(d.Changes, opjson.OfChange)
-	if d.Account == nil {
-		return closedAccount{d.Closed.User, account.Closed, d.Closed.Closed, changes}
-	}
-	return shownAccount{
-		opjson.OfAccount(*d.Account), opjson.All(d.Sessions, opjson.OfSession), opjson.OfFactors(d.Factors),
-		opjson.All(d.Lookups, opjson.OfLookup), opjson.All(d.Messages, opjson.OfMessage), changes,
-	}
-}
-
 // detailLines returns the lines that account show prints.
 func detailLines(d operator.Detail) (lines [][2]string) {
 	add := func(name, format string, args ...any) {
@@ -53,7 +23,7 @@ func detailLines(d operator.Detail) (lines [][2]string) {
 		add("state", "%s since %s: the account was deleted, and its name is reserved",
 			account.Closed, at(d.Closed.Closed))
 	} else {
-		v := viewDetail(d).(shownAccount)
+		v := opjson.OfDetail(d)
 		lines = accountLines(v.Account)
 		for _, k := range v.Passkeys {
 			add("passkey", "%s, added %s, last used %s", k.Name, at(k.Made), formatTime(k.Used))
@@ -104,12 +74,23 @@ func changeText(c audit.Change) string {
 	if c.Subject != "" {
 		text += " " + c.Subject
 	}
-	if c.Before != "" || c.After != "" {
-		text += " " + c.Before + " -> " + c.After
+	if change := beforeAfter(c); change != "" {
+		text += " " + change
 	}
 	text += " by " + c.Actor.String()
 	if c.Reason != "" {
 		text += ": " + c.Reason
 	}
 	return text
+}
+
+// beforeAfter returns what a change of the trail has changed, in words.
+func beforeAfter(c audit.Change) string {
+	switch {
+	case c.Before == "":
+		return c.After
+	case c.After == "":
+		return c.Before + " -> nothing"
+	}
+	return c.Before + " -> " + c.After
 }

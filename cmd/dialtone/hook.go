@@ -261,14 +261,14 @@ func (c *hookList) Run(p *program) error {
 				oldest = age(*h.Oldest).Round(time.Second).String()
 			}
 			if h.LastFailure != nil {
-				failure = h.LastFailure.Format(time.RFC3339) + " " + h.LastError
+				failure = failureText(*h.LastFailure, h.LastError, h.Waiting > 0)
 			}
 			events := "phone servers"
 			if len(h.Events) > 0 {
 				events = hook.JoinEvents(h.Events, ",")
 			}
 			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\n",
-				h.Name, h.Kind, tenants, h.Waiting, oldest, h.GivenUp, printable(failure), events, h.URL)
+				h.Name, h.Kind, tenants, h.Waiting, oldest, h.GivenUp, failure, events, h.URL)
 		}
 		return out.Flush()
 	})

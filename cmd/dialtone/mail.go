@@ -20,6 +20,7 @@ import (
 	"dialtone/internal/mail/maildns"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/tenant"
 )
 
@@ -32,44 +33,13 @@ type mailCommand struct {
 	Doctor  mailDoctor  `cmd:"" help:"Check the relay, and the sender's DNS records."`
 }
 
-// messageView is a message as commands print it, without its link.
-type messageView struct {
-	ID       string         `json:"id"`
-	Tenant   string         `json:"tenant"`
-	User     string         `json:"user"`
-	Email    string         `json:"email"`
-	State    delivery.State `json:"state"`
-	Since    time.Time      `json:"since"`
-	Attempts int            `json:"attempts"`
-	Next     *time.Time     `json:"next"`
-	Expires  time.Time      `json:"expires"`
-	Answer   string         `json:"answer"`
-	Server   string         `json:"server"`
+// viewMessage returns the view of a message.
+func viewMessage(d delivery.Delivery, hosts map[int64]string) opjson.Delivery {
+	return opjson.OfDelivery(d, hosts[d.Tenant])
 }
 
-func viewMessage(d delivery.Delivery, hosts map[int64]string) messageView {
-	m := messageView{
-		ID:       d.Message.String(),
-		Tenant:   hosts[d.Tenant],
-		User:     d.User,
-		Email:    d.Email,
-		State:    d.State,
-		Since:    d.Since,
-		Attempts: d.Attempts,
-		Expires:  d.Expires,
-		Answer:   d.Answer,
-		Server:   d.Node,
-	}
-	if d.Replaced() {
-		m.State = "replaced"
-	}
-	if d.State.Open() {
-		m.Next = &d.Due
-	}
-	return m
-}
-
-func (m messageView) next() string {
+// nextAttempt returns when the next attempt to send a message is.
+func nextAttempt(m opjson.Delivery) string {
 	if m.Next == nil {
 		return "-"
 	}
@@ -113,7 +83,7 @@ func (c *mailList) Run(p *program) error {
 		err = in.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
 			m := viewMessage(d, hosts)
 			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
-				m.ID, m.State, m.Since.Format(time.RFC3339), m.Attempts, m.next(), m.Email, m.Answer)
+				m.ID, m.State, m.Since.Format(time.RFC3339), m.Attempts, nextAttempt(m), m.Email, m.Answer)
 			return err
 		})
 		return errors.Join(err, out.Flush())
@@ -147,7 +117,7 @@ func (c messageArg) print(p *program, in *installation, d delivery.Delivery) err
 	header := in.headerOf(d.Message)
 	if c.JSON {
 		return json.NewEncoder(p.stdout).Encode(struct {
-			messageView
+			opjson.Delivery
 			Header map[string]string `json:"header"`
 		}{m, header})
 	}
@@ -157,7 +127,7 @@ func (c messageArg) print(p *program, in *installation, d delivery.Delivery) err
 		{"state", string(m.State)},
 		{"answer", m.Answer},
 		{"attempts", strconv.Itoa(m.Attempts)},
-		{"next", m.next()},
+		{"next", nextAttempt(m)},
 		{"since", m.Since.Format(time.RFC3339)},
 		{"expires", m.Expires.Format(time.RFC3339)},
 		{"tenant", m.Tenant},

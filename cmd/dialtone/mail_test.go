@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/test/process"
 	"dialtone/internal/test/smtptest"
 )
@@ -75,13 +76,13 @@ func (o *relayFixture) must(args ...string) string {
 }
 
 // list returns all messages by user.
-func (o *relayFixture) list() map[string]messageView {
+func (o *relayFixture) list() map[string]opjson.Delivery {
 	o.t.Helper()
-	var list []messageView
+	var list []opjson.Delivery
 	if err := json.Unmarshal([]byte(o.must("mail", "list", "--all", "--json")), &list); err != nil {
 		o.t.Fatal(err)
 	}
-	by := make(map[string]messageView)
+	by := make(map[string]opjson.Delivery)
 	for _, m := range list {
 		by[m.User] = m
 	}
@@ -98,7 +99,7 @@ func (o *relayFixture) until(what string, is func() bool) {
 }
 
 // becomes waits until the message to a user has a state, and returns it.
-func (o *relayFixture) becomes(user, state string) messageView {
+func (o *relayFixture) becomes(user, state string) opjson.Delivery {
 	o.t.Helper()
 	o.until(user+"'s message is "+state, func() bool { return string(o.list()[user].State) == state })
 	return o.list()[user]

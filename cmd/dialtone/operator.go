@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
 	"dialtone/internal/operator"
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/tenant"
 )
 
@@ -218,23 +219,6 @@ type signupsCommand struct {
 	Close signupsClose `cmd:"" help:"Let nobody sign up."`
 }
 
-// signupsView is who can sign up at a tenant, as commands print it.
-type signupsView struct {
-	Host    string         `json:"host"`
-	Signups tenant.Signups `json:"signups"`
-	Note    string         `json:"signups_note"`
-	Frozen  bool           `json:"frozen"`
-	// Open is whether people can sign up, and Shown what visitors read if they cannot, or empty for the text of the
-	// program.
-	Open  bool   `json:"open"`
-	Shown string `json:"shown_note"`
-}
-
-func viewSignups(t tenant.Tenant) signupsView {
-	shown, closed := t.Closed()
-	return signupsView{t.Host, t.SignupMode(), t.SignupsNote, t.Freeze != nil, !closed, shown}
-}
-
 type signupsShow struct {
 	Tenant string `placeholder:"HOST" help:"Only this tenant (all)."`
 	JSON   bool   `name:"json" help:"Print one JSON array."`
@@ -253,17 +237,20 @@ func (c *signupsShow) Run(p *program) error {
 			}
 			list = []tenant.Tenant{*t}
 		}
-		views := make([]signupsView, len(list))
-		for i, t := range list {
-			views[i] = viewSignups(t)
-		}
+		views := opjson.All(list, func(t tenant.Tenant) opjson.Signups {
+			return opjson.OfSignups(t.Host, operator.Signups{Mode: t.Signups, Note: t.SignupsNote, Freeze: t.Freeze})
+		})
 		if c.JSON {
 			return indented(p.stdout, views)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "HOST\tSIGNUPS\tFROZEN\tNOTE")
+		fmt.Fprintln(out, "HOST\tSIGNUPS\tNOTE")
 		for _, v := range views {
-			fmt.Fprintf(out, "%s\t%s\t%t\t%s\n", v.Host, v.Signups, v.Frozen, printable(v.Shown))
+			state := string(v.Signups)
+			if v.Frozen {
+				state = "closed (frozen)"
+			}
+			fmt.Fprintf(out, "%s\t%s\t%s\n", v.Host, state, printable(v.Shown))
 		}
 		return out.Flush()
 	})
@@ -271,30 +258,28 @@ func (c *signupsShow) Run(p *program) error {
 
 // signupsOptions are the options of the commands that open and close signups.
 type signupsOptions struct {
-	Tenant string  `xor:"where" placeholder:"HOST" help:"The tenant's host name (the only tenant)."`
-	Freeze bool    `xor:"where" help:"All tenants at once, whatever their own settings are."`
-	Note   *string `placeholder:"TEXT" help:"What visitors read while it is closed (as it is)."`
-	JSON   bool    `name:"json" help:"Print JSON."`
+	Tenant string `xor:"where" placeholder:"HOST" help:"The tenant's host name (the only tenant)."`
+	Freeze bool   `xor:"where" help:"All tenants at once, whatever their own settings are."`
+	JSON   bool   `name:"json" help:"Print JSON."`
 	reasonFlag
 }
 
-// signupsHelp is what --help adds for these commands.
-const signupsHelp = "Servers follow within a second. Accounts that exist work as before, and those that wait for " +
-	"their activation can still be activated. TEXT is plain text of up to 300 characters. With --freeze, signups are " +
-	"closed at all tenants until signups open --freeze; the tenants' own settings stay, and then count again."
-
-func (c signupsOptions) run(p *program, mode tenant.Signups) error {
+// run opens or closes signups. A note is for closed ones.
+func (c signupsOptions) run(p *program, mode tenant.Signups, note *string) error {
+	if note != nil {
+		if _, _, err := tenant.CheckSignups(mode, *note); err != nil {
+			return usageError{noteError(err)}
+		}
+	}
 	if c.Freeze {
-		return c.runFreeze(p, mode)
+		return c.runFreeze(p, mode, note)
 	}
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
-		s, err := o.SetSignups(p.ctx, o.caller, o.tenant, mode, c.Note, c.Reason)
+		s, err := o.SetSignups(p.ctx, o.caller, o.tenant, mode, note, c.Reason)
 		if err != nil {
 			return err
 		}
-		t := tenant.Tenant{Host: o.tenant.Host, Freeze: s.Freeze}
-		t.Signups, t.SignupsNote = s.Mode, s.Note
-		v := viewSignups(t)
+		v := opjson.OfSignups(o.tenant.Host, s)
 		if c.JSON {
 			return json.NewEncoder(p.stdout).Encode(v)
 		}
@@ -309,10 +294,15 @@ func (c signupsOptions) run(p *program, mode tenant.Signups) error {
 	})
 }
 
-func (c signupsOptions) runFreeze(p *program, mode tenant.Signups) error {
-	if c.JSON {
-		return usageError{fault.New(fault.Invalid, "--freeze has no JSON; see: dialtone signups show --json")}
+// noteError names the option of a note as the commands that open and close signups do.
+func noteError(err error) error {
+	if fe, ok := errors.AsType[*fault.Error](err); ok && fe.Field == "signups-note" {
+		return fault.Field("note", "%s", strings.Replace(fe.Message, fe.Field, "--note", 1))
 	}
+	return err
+}
+
+func (c signupsOptions) runFreeze(p *program, mode tenant.Signups, note *string) error {
 	if err := audit.CheckReason(c.Reason); err != nil {
 		return usageError{err}
 	}
@@ -320,13 +310,17 @@ func (c signupsOptions) runFreeze(p *program, mode tenant.Signups) error {
 	said := "the signups of all tenants are frozen"
 	if mode == tenant.SignupsClosed {
 		freeze = &tenant.Freeze{}
-		set(&freeze.Note, c.Note)
+		set(&freeze.Note, note)
 	} else {
 		said = "the signups of all tenants are no longer frozen, and their own settings count"
 	}
 	return p.with(func(in *installation) error {
-		if err := p.operators(in).SetFreeze(p.ctx, p.caller(), freeze, c.Reason); err != nil {
+		freeze, err := p.operators(in).SetFreeze(p.ctx, p.caller(), freeze, c.Reason)
+		switch {
+		case err != nil:
 			return err
+		case c.JSON:
+			return json.NewEncoder(p.stdout).Encode(opjson.OfFreeze(freeze))
 		}
 		return p.say("%s", said)
 	})
@@ -335,13 +329,25 @@ func (c signupsOptions) runFreeze(p *program, mode tenant.Signups) error {
 type signupsOpen struct{ signupsOptions }
 
 // Help is what "dialtone signups open --help" adds.
-func (signupsOpen) Help() string { return signupsHelp }
+func (signupsOpen) Help() string {
+	return "Servers follow within a second. A note about closed signups is dropped. --freeze lifts the freeze of all " +
+		"tenants; their own settings count again. It prints frozen and note as JSON."
+}
 
-func (c *signupsOpen) Run(p *program) error { return c.run(p, tenant.SignupsOpen) }
+func (c *signupsOpen) Run(p *program) error { return c.run(p, tenant.SignupsOpen, nil) }
 
-type signupsClose struct{ signupsOptions }
+type signupsClose struct {
+	signupsOptions
+	Note *string `placeholder:"TEXT" help:"What visitors read while it is closed (as it is)."`
+}
 
 // Help is what "dialtone signups close --help" adds.
-func (signupsClose) Help() string { return signupsHelp }
+func (signupsClose) Help() string {
+	return "Servers follow within a second. Accounts that exist work as before, and those that wait for their " +
+		"activation can still be activated. TEXT is plain text of up to 300 characters. With --freeze, signups are " +
+		"closed at all tenants until signups open --freeze; the tenants' own settings stay, and then count again. " +
+		"Visitors read the note of the freeze, or a text of the program, and not those of the tenants. It prints " +
+		"frozen and note as JSON."
+}
 
-func (c *signupsClose) Run(p *program) error { return c.run(p, tenant.SignupsClosed) }
+func (c *signupsClose) Run(p *program) error { return c.run(p, tenant.SignupsClosed, c.Note) }

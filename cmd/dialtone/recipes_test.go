@@ -582,6 +582,28 @@ func testAdminRecipes(s *sandbox) {
 		answers[2]["user"] != "bob" {
 		s.Errorf("%v", answers)
 	}
+	for _, user := range []string{"ann", "ben"} { // from a loopback address
+		s.signup(user)
+	}
+	s.replace = append([]string{"198.51.100.7", "127.0.0.0/8"}, s.replace...)
+	done := func() bool { return len(shownAccounts(s.T, s.data)) == 2 } // alice and bob
+	if out := s.run(document, `"action":"delete"`); !strings.Contains(out, `"found":2,`) ||
+		!strings.Contains(out, `"items":[{`) {
+		s.Fatalf("the commands print %s", out)
+	}
+	waitUntil(s.T, done)
+	out := s.run(document, `"signups":"closed"`)
+	for _, want := range []string{
+		`"signups":"closed","signups_note":"We are back on Monday.","frozen":false,"open":false`,
+		`{"frozen":true,"note":""}`, `{"frozen":false,"note":""}`, `"name":"billing","tenant":"localhost"`,
+	} {
+		if !strings.Contains(out, want) {
+			s.Errorf("there is no %s in %s", want, out)
+		}
+	}
+	if out := s.dialtone("token list"); strings.Contains(out, "billing") || !strings.Contains(out, "ops") {
+		s.Errorf("the tokens are %s", out)
+	}
 }
 
 func testTokensAndHooks(s *sandbox) {

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
+	"dialtone/internal/operator"
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/tenant"
 )
 
@@ -15,8 +18,8 @@ import (
 type accountResetLink struct {
 	accountArg
 	reasonFlag
-	Valid time.Duration `default:"1h" placeholder:"TIME" help:"How long the link works, at most 168h (1h)."`
-	Mail  bool          `help:"Mail a link that works for 1h, and print none."`
+	Valid string `placeholder:"TIME" help:"How long the link works, at most 7d (1h)."`
+	Mail  bool   `help:"Mail a link that works for 1h, and print none."`
 }
 
 // Help is what "dialtone account reset-link --help" adds.
@@ -26,19 +29,17 @@ func (accountResetLink) Help() string {
 		"With --mail the link goes to the address of the account, and a running server writes it within seconds."
 }
 
-// resetLinkView is a reset link as the command prints it.
-type resetLinkView struct {
-	User  string    `json:"user"`
-	Link  string    `json:"link"`
-	Until time.Time `json:"until"`
-}
-
 func (c *accountResetLink) Run(p *program) error {
-	if c.Mail && c.Valid != account.ResetLife {
+	life, err := operator.ParsePeriod("valid", c.Valid)
+	if err != nil {
+		return usageError{err}
+	}
+	life = cmp.Or(life, account.ResetLife)
+	if c.Mail && life != account.ResetLife {
 		return usageError{fault.New(fault.Invalid, "a link in a message works for 1h; leave out --valid or --mail")}
 	}
-	if c.Valid < time.Minute || c.Valid > account.MaxResetLife {
-		return usageError{fault.Field("valid", "--valid must be from 1m to %s", "168h")}
+	if life < time.Minute || life > account.MaxResetLife {
+		return usageError{fault.Field("valid", "a link can work for 1 minute to 7 days, not for %v", life)}
 	}
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
 		in, t := o.in, o.tenant
@@ -58,7 +59,10 @@ func (c *accountResetLink) Run(p *program) error {
 		}
 		if c.Mail {
 			a, until, err := o.MailResetLink(p.ctx, o.caller, t, c.User, c.Reason)
-			if err := c.print(p, a, err); err != nil || c.JSON {
+			if err == nil && c.JSON {
+				return json.NewEncoder(p.stdout).Encode(opjson.ResetLink{User: a.User, To: &a.Email, Until: until})
+			}
+			if err := c.print(p, a, err); err != nil {
 				return err
 			}
 			return p.say("a message with a link to choose another password goes to %s; the link works once, until %s",
@@ -68,7 +72,7 @@ func (c *accountResetLink) Run(p *program) error {
 		if !own {
 			t.PublicURL = in.defaultURL(t.Host)
 		}
-		link, until, err := o.ResetLink(p.ctx, o.caller, t, c.User, c.Reason, c.Valid)
+		link, until, err := o.ResetLink(p.ctx, o.caller, t, c.User, c.Reason, life)
 		if err != nil {
 			return c.print(p, a, err)
 		}
@@ -78,7 +82,7 @@ func (c *accountResetLink) Run(p *program) error {
 				"dialtone tenant set %s --public-url URL\n", t.PublicURL, t.Host)
 		}
 		if c.JSON {
-			return json.NewEncoder(p.stdout).Encode(resetLinkView{c.User, link, until})
+			return json.NewEncoder(p.stdout).Encode(opjson.ResetLink{User: c.User, Link: &link, Until: until})
 		}
 		return p.say("%s\nworks once, until %s", link, until.Format(time.RFC3339))
 	})

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -9,6 +8,7 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/operator"
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/stats"
 	"dialtone/internal/tenant"
 )
@@ -36,10 +36,15 @@ func (c *statsCommand) Run(p *program) error {
 		}
 		service := operator.NewService(operator.Deps{Store: in.store, Now: time.Now})
 		caller := operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes}
-		v, err := viewStats(p.ctx, service, caller, t, c.Days)
+		counts, err := service.Stats(p.ctx, caller, t, c.Days)
 		if err != nil {
 			return err
 		}
+		signups, err := service.SignupsOf(p.ctx, caller, t)
+		if err != nil {
+			return err
+		}
+		v := opjson.OfStats(t, counts, signups)
 		if c.JSON {
 			return json.NewEncoder(p.stdout).Encode(v)
 		}
@@ -47,80 +52,8 @@ func (c *statsCommand) Run(p *program) error {
 	})
 }
 
-// statsView are counts and backlogs as the command prints them.
-type statsView struct {
-	Tenant string            `json:"tenant"` // empty for all tenants
-	Days   []stats.DayCounts `json:"days"`
-	Total  stats.Counts      `json:"total"`
-	Funnel funnelView        `json:"funnel"`
-	Mail   mailBacklogView   `json:"mail_backlog"`
-	Hooks  []hookBacklogView `json:"hook_backlogs"`
-	// Signups is open or closed. It is closed at all tenants with Frozen, and empty for all tenants without it.
-	Signups string `json:"signups"`
-	Frozen  bool   `json:"frozen"`
-}
-
-type funnelView struct {
-	Signups      int64 `json:"signups"`
-	Activations  int64 `json:"activations"`
-	FirstSignIns int64 `json:"first_signins"`
-}
-
-type mailBacklogView struct {
-	Waiting  stats.Bounded `json:"waiting"`
-	Deferred stats.Bounded `json:"deferred"`
-	Failed   stats.Bounded `json:"failed"`
-	Oldest   *time.Time    `json:"oldest"`
-}
-
-type hookBacklogView struct {
-	Name        string        `json:"name"`
-	Waiting     stats.Bounded `json:"waiting"`
-	Oldest      *time.Time    `json:"oldest"`
-	LastFailure *time.Time    `json:"failed"`
-	LastError   string        `json:"error"`
-	GivenUp     int64         `json:"given_up"`
-}
-
-func viewStats(ctx context.Context, s *operator.Service, c operator.Caller, t *tenant.Tenant,
-	days int) (v statsView, err error) {
-	r, err := s.Stats(ctx, c, t, days)
-	if err != nil {
-		return v, err
-	}
-	v = statsView{
-		Days: r.Days, Total: r.Total, Funnel: funnelView(r.Funnel),
-		Mail:  mailBacklogView{r.Mail.Waiting, r.Mail.Deferred, r.Mail.Failed, orNil(r.Mail.Oldest)},
-		Hooks: []hookBacklogView{},
-	}
-	for _, h := range r.Hooks {
-		v.Hooks = append(v.Hooks, hookBacklogView{
-			h.Name, h.Waiting, orNil(h.Oldest), orNil(h.LastFailure), h.LastError, h.GivenUp,
-		})
-	}
-	signups, err := s.Signups(ctx, c, t)
-	if err != nil {
-		return v, err
-	}
-	if t != nil {
-		v.Tenant, v.Signups = t.Host, string(signups.Mode)
-	}
-	if v.Frozen = signups.Freeze != nil; v.Frozen {
-		v.Signups = string(tenant.SignupsClosed)
-	}
-	return v, nil
-}
-
-// orNil returns a pointer to a time, or nil for the zero time.
-func orNil(at time.Time) *time.Time {
-	if at.IsZero() {
-		return nil
-	}
-	return &at
-}
-
 // printStats prints a table with a row for each day, and then the rest.
-func (p *program) printStats(v statsView) error {
+func (p *program) printStats(v opjson.Stats) error {
 	out := p.table()
 	fmt.Fprintln(out, "DAY (UTC)\tSIGNUPS\tREFUSED\tACTIVATIONS\tCONFIRMATIONS\tFIRST SIGN-INS\tSIGN-INS\tREFUSED\t"+
 		"LOOK-UPS\tMAIL SENT\tFAILED")
@@ -130,7 +63,7 @@ func (p *program) printStats(v statsView) error {
 			c[stats.Lookup], c[stats.MailSent], c[stats.MailFailed])
 	}
 	for _, d := range v.Days {
-		row(d.Day.String(), d.Counts)
+		row(d.Day, d.Counts)
 	}
 	row("total", v.Total)
 	if err := out.Flush(); err != nil {
@@ -146,7 +79,7 @@ func (p *program) printStats(v statsView) error {
 	fmt.Fprintf(out, "refused signups\t%d captcha, %d name taken, %d limits, %d invalid, %d closed, %d failures\n",
 		v.Total[stats.SignupCaptcha], v.Total[stats.SignupTaken], v.Total[stats.SignupLimit],
 		v.Total[stats.SignupInvalid], v.Total[stats.SignupClosed], v.Total[stats.SignupFailed])
-	fmt.Fprintf(out, "signups\t%s\n", v.signupsText())
+	fmt.Fprintf(out, "signups\t%s\n", signupsText(v))
 	fmt.Fprintf(out, "mail\t%s waiting, %s deferred, %s failed%s\n",
 		v.Mail.Waiting, v.Mail.Deferred, v.Mail.Failed, since(v.Mail.Oldest))
 	for _, h := range v.Hooks {
@@ -155,11 +88,20 @@ func (p *program) printStats(v statsView) error {
 			text += fmt.Sprintf(", %d given up", h.GivenUp)
 		}
 		if h.LastFailure != nil {
-			text += ", last failure " + h.LastFailure.Format(time.RFC3339) + " " + printable(h.LastError)
+			text += ", " + failureText(*h.LastFailure, h.LastError, h.Waiting > 0)
 		}
 		fmt.Fprintf(out, "hook %s\t%s\n", h.Name, text)
 	}
 	return out.Flush()
+}
+
+// failureText says when a hook last failed, and whether that is over: nothing waits for it.
+func failureText(at time.Time, why string, waits bool) string {
+	text := "last failure " + at.Format(time.RFC3339) + " " + printable(why)
+	if !waits {
+		text = "nothing fails now; " + text
+	}
+	return text
 }
 
 func refusedSignups(c stats.Counts) int64 {
@@ -167,15 +109,16 @@ func refusedSignups(c stats.Counts) int64 {
 		c[stats.SignupClosed] + c[stats.SignupFailed]
 }
 
-func (v statsView) signupsText() string {
+func signupsText(v opjson.Stats) string {
 	switch {
 	case v.Frozen:
 		return "closed at all tenants (frozen)"
-	case v.Signups == "":
+	case v.Open == nil:
 		return "not frozen; each tenant is open or closed by itself"
-	default:
-		return v.Signups
+	case *v.Open:
+		return string(tenant.SignupsOpen)
 	}
+	return string(tenant.SignupsClosed)
 }
 
 // since says how long the oldest of a backlog has waited.

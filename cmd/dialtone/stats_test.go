@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/stats"
 	"dialtone/internal/test/process"
 )
@@ -72,7 +73,7 @@ func TestStats(t *testing.T) {
 	for _, k := range stats.Kinds {
 		want[k] += 0
 	}
-	var got statsView
+	var got opjson.Stats
 	process.Eventually(t, "the counts", func() error {
 		text := command(t, "stats", "--json", "--days", "3", "--data", data)
 		if err := json.Unmarshal([]byte(text), &got); err != nil {
@@ -86,7 +87,7 @@ func TestStats(t *testing.T) {
 		}
 		return nil
 	})
-	if len(got.Days) != 3 || got.Funnel != (funnelView{2, 1, 1}) {
+	if len(got.Days) != 3 || got.Funnel != (opjson.Funnel{Signups: 2, Activations: 1, FirstSignIns: 1}) {
 		t.Errorf("got %+v", got)
 	}
 	p.mustStop(t)

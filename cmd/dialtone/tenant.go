@@ -14,6 +14,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/tenant"
 )
 
@@ -108,6 +109,9 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	}
 	if o.Signups != nil {
 		t.Signups = tenant.Signups(*o.Signups)
+		if t.SignupMode() == tenant.SignupsOpen { // no later close shows an old note
+			t.SignupsNote = ""
+		}
 	}
 	set(&t.SignupsNote, o.SignupsNote)
 	if _, err := account.NewReserved(t.Reserved); err != nil {
@@ -200,10 +204,15 @@ func (c *tenantAdd) Run(p *program) error {
 type tenantSet struct {
 	Host string `arg:"" help:"The host name."`
 	tenantOptions
+	reasonFlag
 	ReservedChanges reservedChanges `embed:""`
 }
 
 func (c *tenantSet) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
 	return p.with(func(in *installation) error {
 		old, err := in.tenantOf(p.ctx, c.Host)
 		if err != nil {
@@ -222,7 +231,7 @@ func (c *tenantSet) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		if err := in.store.SetTenant(p.ctx, t, time.Now()); err != nil {
+		if err := in.store.SetTenant(ctx, t, time.Now()); err != nil {
 			return err
 		}
 		p.sayReplaced(c.tenantOptions, old.Settings, t.Settings)
@@ -234,9 +243,14 @@ type tenantRemove struct {
 	Host         string `arg:"" help:"The host name."`
 	WithAccounts bool   `name:"with-accounts" help:"Also remove its accounts. This cannot be undone."`
 	Yes          bool   `help:"Do not ask for confirmation on a terminal."`
+	reasonFlag
 }
 
 func (c *tenantRemove) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
 	host, err := typedHost(c.Host)
 	if err != nil {
 		return err
@@ -263,7 +277,7 @@ func (c *tenantRemove) Run(p *program) error {
 				return err
 			}
 		}
-		if err := in.store.RemoveTenant(p.ctx, host, c.WithAccounts, time.Now()); err != nil {
+		if err := in.store.RemoveTenant(ctx, host, c.WithAccounts, time.Now()); err != nil {
 			return err
 		}
 		p.eraseDeleted(in)
@@ -275,86 +289,15 @@ type tenantList struct {
 	JSON bool `name:"json" help:"Print one JSON array."`
 }
 
-// tenantView is a tenant as commands print it.
-type tenantView struct {
-	Host      string `json:"host"`
-	Realm     string `json:"realm"`
-	PublicURL string `json:"public_url"`
-	settingsView
-	Logo    *logoView `json:"logo"`
-	Created time.Time `json:"created"`
-}
-
-// logoView is what commands print of a logo.
-type logoView struct {
-	Type  string `json:"type"`
-	Bytes int    `json:"bytes"`
-}
-
-func newTenantView(t tenant.Tenant) tenantView {
-	v := tenantView{
-		Host: t.Host, Realm: t.Realm, PublicURL: t.PublicURL, settingsView: viewSettings(t.Settings),
-		Created: t.Created,
-	}
-	if len(t.Logo.Data) > 0 {
-		v.Logo = &logoView{t.Logo.Type, len(t.Logo.Data)}
-	}
-	return v
-}
-
-// settingsView is tenant.Settings with all members in JSON, also those that are not set.
-type settingsView struct {
-	Product        string               `json:"product"`
-	MailFrom       string               `json:"mail_from"`
-	ReplyTo        string               `json:"reply_to"`
-	MailFooter     string               `json:"mail_footer"`
-	About          string               `json:"about"`
-	Welcome        string               `json:"welcome"`
-	TermsURL       string               `json:"terms_url"`
-	PrivacyURL     string               `json:"privacy_url"`
-	ImprintURL     string               `json:"imprint_url"`
-	Support        string               `json:"support"`
-	Accent         string               `json:"accent"`
-	Logo           tenant.Logo          `json:"-"`
-	SIPServer      string               `json:"sip_server"`
-	SIPTransport   string               `json:"sip_transport"`
-	SIPWebSocket   string               `json:"sip_websocket"`
-	TURNURIs       []string             `json:"turn_uris"`
-	TURNSeconds    int                  `json:"turn_seconds"`
-	AcrobitsCloud  string               `json:"acrobits_cloud"`
-	Origins        []string             `json:"origins"`
-	Reserved       []string             `json:"reserved"`
-	Algorithm      digest.Algorithm     `json:"algorithm"`
-	SignupsPerHour int                  `json:"signups_per_hour"`
-	Activation     tenant.Activation    `json:"activation"`
-	RequireFactor  tenant.RequireFactor `json:"require_factor"`
-	Signups        tenant.Signups       `json:"signups"`
-	SignupsNote    string               `json:"signups_note"`
-}
-
-func viewSettings(s tenant.Settings) settingsView {
-	v := settingsView(s)
-	for _, list := range []*[]string{&v.TURNURIs, &v.Origins, &v.Reserved} {
-		if *list == nil {
-			*list = []string{} // not null in JSON
-		}
-	}
-	return v
-}
-
 func (c *tenantList) Run(p *program) error {
 	return p.with(func(in *installation) error {
 		list, _, err := in.store.Tenants(p.ctx)
 		if err != nil {
 			return err
 		}
-		views := make([]tenantView, len(list))
-		for i, t := range list {
-			if t.PublicURL == "" {
-				t.PublicURL = in.defaultURL(t.Host)
-			}
-			views[i] = newTenantView(t)
-		}
+		views := opjson.All(list, func(t tenant.Tenant) opjson.Tenant {
+			return opjson.OfTenant(t, in.defaultURL(t.Host))
+		})
 		if c.JSON {
 			return indented(p.stdout, views)
 		}

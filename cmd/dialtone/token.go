@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
 	"dialtone/internal/audit"
 	"dialtone/internal/operator"
+	"dialtone/internal/operator/opjson"
 )
 
 type tokenCommand struct {
@@ -25,10 +27,12 @@ func (p *program) operatorTokens(in *installation) (*operator.Tokens, operator.C
 }
 
 type apiTokenAdd struct {
-	Name    string         `arg:"" help:"A name for the token: letters, digits, hyphens, dots and underscores."`
-	Tenant  string         `placeholder:"HOST" help:"The only tenant at which it may act (all tenants)."`
-	Scope   []string       `required:"" placeholder:"SCOPE" help:"What it may do. Can be repeated."`
-	Expires operatorPeriod `placeholder:"TIME" help:"When it ends, such as 90d or 12h (never)."`
+	Name    string   `arg:"" help:"A name for the token: letters, digits, hyphens, dots and underscores."`
+	Tenant  string   `placeholder:"HOST" help:"The only tenant at which it may act (all tenants)."`
+	Scope   []string `required:"" placeholder:"SCOPE" help:"What it may do. Can be repeated."`
+	Expires string   `placeholder:"TIME" help:"When it ends: 90d, 12h, a date or a time (never)."`
+	JSON    bool     `name:"json" help:"Print JSON."`
+	reasonFlag
 }
 
 // Help is what "dialtone token add --help" adds.
@@ -38,29 +42,16 @@ func (apiTokenAdd) Help() string {
 		"only, so it cannot be shown again. The audit trail has the name of the token with all that it changes."
 }
 
-// operatorPeriod is a duration that may be in days.
-type operatorPeriod time.Duration
-
-// UnmarshalText implements encoding.TextUnmarshaler, for kong.
-func (d *operatorPeriod) UnmarshalText(text []byte) error {
-	var days int
-	var rest string
-	n, _ := fmt.Sscanf(string(text), "%dd%s", &days, &rest)
-	if n == 1 && string(text) == fmt.Sprintf("%dd", days) && days > 0 && days <= 36500 {
-		*d = operatorPeriod(time.Duration(days) * 24 * time.Hour)
-		return nil
-	}
-	period, err := time.ParseDuration(string(text))
-	if err != nil || period <= 0 {
-		return fmt.Errorf("%q is not a time such as 90d or 12h", text)
-	}
-	*d = operatorPeriod(period)
-	return nil
-}
-
 func (c *apiTokenAdd) Run(p *program) error {
+	expires, err := operator.ParseEnd("expires", c.Expires, time.Now())
+	if err != nil {
+		return usageError{err}
+	}
+	if err := audit.CheckReason(c.Reason); err != nil {
+		return usageError{err}
+	}
 	return p.with(func(in *installation) error {
-		n := operator.NewToken{Name: c.Name}
+		n := operator.NewToken{Name: c.Name, Expires: expires, Reason: c.Reason}
 		if c.Tenant != "" {
 			t, err := in.tenantOf(p.ctx, c.Tenant)
 			if err != nil {
@@ -71,13 +62,17 @@ func (c *apiTokenAdd) Run(p *program) error {
 		for _, s := range c.Scope {
 			n.Scopes = append(n.Scopes, operator.Scope(s))
 		}
-		if c.Expires > 0 {
-			n.Expires = time.Now().Add(time.Duration(c.Expires))
-		}
 		tokens, caller := p.operatorTokens(in)
-		_, text, err := tokens.Add(p.ctx, caller, time.Time{}, n)
+		made, text, err := tokens.Add(p.ctx, caller, time.Time{}, n)
 		if err != nil {
 			return err
+		}
+		if c.JSON {
+			hosts, err := in.hosts(p.ctx)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(p.stdout).Encode(opjson.MadeToken{Token: viewToken(made, hosts), Secret: text})
 		}
 		_, err = fmt.Fprintln(p.stdout, text)
 		return err
@@ -86,12 +81,16 @@ func (c *apiTokenAdd) Run(p *program) error {
 
 type apiTokenRemove struct {
 	Name string `arg:"" help:"The name of the token."`
+	reasonFlag
 }
 
 func (c *apiTokenRemove) Run(p *program) error {
+	if err := audit.CheckReason(c.Reason); err != nil {
+		return usageError{err}
+	}
 	return p.with(func(in *installation) error {
 		tokens, caller := p.operatorTokens(in)
-		if err := tokens.Remove(p.ctx, caller, c.Name); err != nil {
+		if err := tokens.Remove(p.ctx, caller, c.Name, c.Reason); err != nil {
 			return err
 		}
 		return p.say("removed the token %s", c.Name)
@@ -102,45 +101,19 @@ type apiTokenList struct {
 	JSON bool `name:"json" help:"Print one JSON array."`
 }
 
-// apiTokenView is a token as commands print it.
-type apiTokenView struct {
-	ID      string           `json:"id"`
-	Name    string           `json:"name"`
-	Tenant  *string          `json:"tenant"` // nil for all
-	Scopes  []operator.Scope `json:"scopes"`
-	Created time.Time        `json:"created"`
-	By      string           `json:"created_by"`
-	Expires *time.Time       `json:"expires"`
-	Used    *time.Time       `json:"used"`
+// viewToken returns the view of a token. hosts has the hosts of the tenants.
+func viewToken(t operator.Token, hosts map[int64]string) opjson.Token {
+	return opjson.OfToken(t, time.Now(), func(id int64) string { return hosts[id] })
 }
 
-func (p *program) apiTokens(ctx context.Context, in *installation) ([]apiTokenView, error) {
+func (p *program) apiTokens(ctx context.Context, in *installation) ([]opjson.Token, error) {
 	tokens, caller := p.operatorTokens(in)
 	list, err := tokens.List(ctx, caller)
 	if err != nil {
 		return nil, err
 	}
-	tenants, _, err := in.store.Tenants(ctx)
-	if err != nil {
-		return nil, err
-	}
-	views := make([]apiTokenView, len(list))
-	for i, t := range list {
-		v := apiTokenView{ID: t.ID, Name: t.Name, Scopes: t.Scopes, Created: t.Made, By: t.MadeBy}
-		if t.Tenant != 0 {
-			for _, host := range hostsOf(tenants, []int64{t.Tenant}) {
-				v.Tenant = &host
-			}
-		}
-		if !t.Expires.IsZero() {
-			v.Expires = &t.Expires
-		}
-		if !t.Used.IsZero() {
-			v.Used = &t.Used
-		}
-		views[i] = v
-	}
-	return views, nil
+	hosts, err := in.hosts(ctx)
+	return opjson.All(list, func(t operator.Token) opjson.Token { return viewToken(t, hosts) }), err
 }
 
 func (c *apiTokenList) Run(p *program) error {
@@ -161,6 +134,9 @@ func (c *apiTokenList) Run(p *program) error {
 			}
 			if t.Expires != nil {
 				expires = t.Expires.Format(time.RFC3339)
+			}
+			if t.Expired {
+				expires += " (expired)"
 			}
 			fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, tenant, operator.Words(t.Scopes),
 				t.Created.Format(time.RFC3339), expires, formatTime(t.Used))

@@ -27,7 +27,7 @@ func TestWebhookDelivery(t *testing.T) {
 	f.addActive("ann")
 	f.start()
 	at := f.Now().UTC().Truncate(time.Microsecond)
-	_, err := f.Store.Disable(t.Context(), f.Tenant.ID, "ann", at)
+	ann, err := f.Store.Disable(t.Context(), f.Tenant.ID, "ann", at)
 	f.Must(err)
 	f.delivered("a")
 	list := r.requests()
@@ -36,7 +36,8 @@ func TestWebhookDelivery(t *testing.T) {
 	}
 	got := list[0]
 	want := fmt.Sprintf(`{"type":"account.disabled","timestamp":%q,`+
-		`"data":{"tenant":"phone.test","realm":"Phone.Test","user":"ann"}}`, at.Format(time.RFC3339Nano))
+		`"data":{"tenant":"phone.test","realm":"Phone.Test","user":"ann","id":%q}}`,
+		at.Format(time.RFC3339Nano), ann.UID.String())
 	if string(got.body) != want {
 		t.Errorf("got  %s\nwant %s", got.body, want)
 	}

@@ -103,6 +103,15 @@ func (s *Service) RemoveFactors(ctx context.Context, c Caller, t *tenant.Tenant,
 	})
 }
 
+// ClosedNames returns up to limit user names that deleted accounts keep, in their order, from the one after a name.
+func (s *Service) ClosedNames(ctx context.Context, c Caller, t *tenant.Tenant, after string,
+	limit int) ([]account.ClosedName, error) {
+	if err := c.Check(AccountsRead, t); err != nil {
+		return nil, err
+	}
+	return s.deps.Store.ClosedNamesAfter(ctx, t.ID, after, limit)
+}
+
 // FreeName is account.Service.FreeName.
 func (s *Service) FreeName(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) error {
 	_, err := s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {

@@ -114,7 +114,7 @@ func TestPermissions(t *testing.T) {
 	}
 	w.Must(s.Flush())
 	caller := operator.Caller{Tenant: own.ID, Scopes: operator.Scopes}
-	if err := s.SetFreeze(ctx, caller, &tenant.Freeze{}, ""); !fault.Is(err, fault.Forbidden) {
+	if _, err := s.SetFreeze(ctx, caller, &tenant.Freeze{}, ""); !fault.Is(err, fault.Forbidden) {
 		t.Errorf("a tenant freezes all: %v", err)
 	}
 	if _, err := s.Signups(ctx, caller, nil); !fault.Is(err, fault.Forbidden) {
@@ -248,17 +248,19 @@ func TestSignups(t *testing.T) {
 	_, err := s.SetSignups(ctx, root, w.Tenant, tenant.SignupsClosed, &note, "flood")
 	w.Must(err)
 	want(tenant.SignupsClosed, "Back on Monday.", false)
-	w.Must(s.SetFreeze(ctx, root, &tenant.Freeze{Note: "All."}, "flood"))
+	_, err = s.SetFreeze(ctx, root, &tenant.Freeze{Note: "All."}, "flood")
+	w.Must(err)
 	want(tenant.SignupsClosed, "Back on Monday.", true)
-	w.Must(s.SetFreeze(ctx, root, nil, "over"))
+	_, err = s.SetFreeze(ctx, root, nil, "over")
+	w.Must(err)
 	_, err = s.SetSignups(ctx, root, w.Tenant, tenant.SignupsOpen, nil, "over")
 	w.Must(err)
-	want(tenant.SignupsOpen, "Back on Monday.", false)
+	want(tenant.SignupsOpen, "", false) // and no later close shows the old note
 	for _, bad := range []string{strings.Repeat("é", 301), "\x07"} {
-		if _, err := s.SetSignups(ctx, root, w.Tenant, tenant.SignupsOpen, &bad, ""); !fault.Is(err, fault.Invalid) {
+		if _, err := s.SetSignups(ctx, root, w.Tenant, tenant.SignupsClosed, &bad, ""); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%.10q: %v", bad, err)
 		}
-		if err := s.SetFreeze(ctx, root, &tenant.Freeze{Note: bad}, ""); !fault.Is(err, fault.Invalid) {
+		if _, err := s.SetFreeze(ctx, root, &tenant.Freeze{Note: bad}, ""); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%.10q: %v", bad, err)
 		}
 	}
@@ -304,7 +306,7 @@ func TestListed(t *testing.T) {
 	}
 	previewing := root
 	previewing.Actor.Name = "previewing"
-	_, err = s.PreviewBulk(w.Context(), previewing, w.Tenant, b.ID, 10)
+	_, err = s.PreviewBulk(w.Context(), previewing, w.Tenant, b.ID, "", 10)
 	w.Must(err)
 	w.Must(s.Flush())
 	list(root)

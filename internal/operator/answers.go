@@ -125,16 +125,17 @@ func (s *Answers) earlier(a StoredAnswer, place []byte, now time.Time, token str
 		e.RetryAfter = time.Second
 		return 0, nil, e
 	case a.Status == 0:
-		return 0, nil, errUnknownOutcome
+		return 0, nil, ErrUnknownOutcome
 	}
 	body, err := s.vault.Open(0, place, a.Body)
 	if err != nil { // the seal key was replaced
-		return 0, nil, errUnknownOutcome
+		return 0, nil, ErrUnknownOutcome
 	}
 	return a.Status, body, nil
 }
 
-var errUnknownOutcome = fault.New(fault.Conflict, "the server does not know how the first request with this "+
+// ErrUnknownOutcome means that nobody knows whether the first request with a key was carried out.
+var ErrUnknownOutcome = fault.New(fault.Conflict, "the server does not know how the first request with this "+
 	"Idempotency-Key ended, and does not carry it out again; look whether it was carried out, and if not, send it "+
 	"with a new key")
 

@@ -175,7 +175,7 @@ func (s *Service) StartBulk(ctx context.Context, c Caller, t *tenant.Tenant, act
 	if q.Empty() {
 		return Bulk{}, fault.New(fault.Invalid, "this would change all accounts; choose some by at least one filter")
 	}
-	now := s.deps.Now()
+	now := s.deps.Now().UTC().Truncate(time.Microsecond) // the precision of the store
 	b := Bulk{
 		ID: BulkID(account.NewUID(now)), Tenant: t.ID, Action: action, Query: q, Through: account.LastUID(now),
 		State: BulkCounting, Made: now, Changed: now, Cause: audit.CauseOf(ctx),
@@ -199,33 +199,33 @@ func (s *Service) Bulks(ctx context.Context, c Caller, t *tenant.Tenant, limit i
 	return s.deps.Store.Bulks(ctx, t.ID, limit)
 }
 
-// PreviewBulk returns up to limit of the accounts that belong to a bulk change, in the order of List. It looks at a
-// limited number of accounts, and may return fewer than there are. It is in the trail as List is. It fails with
-// ErrNoBulk.
-func (s *Service) PreviewBulk(ctx context.Context, c Caller, t *tenant.Tenant, id BulkID,
-	limit int) (list []account.Account, err error) {
+// PreviewBulk returns a page of the accounts that belong to a bulk change, in the order of List. It looks at a limited
+// number of accounts, so a page may have fewer than limit, or none, although there is a next one. It is in the trail as
+// List is. It fails with ErrNoBulk.
+func (s *Service) PreviewBulk(ctx context.Context, c Caller, t *tenant.Tenant, id BulkID, next string,
+	limit int) (page account.Page, err error) {
 	b, err := s.Bulk(ctx, c, t, id)
 	if err != nil {
-		return nil, err
+		return account.Page{}, err
 	}
 	const pages = 20 // of about 10 ms
-	next := ""
+	page.Next = next
 	for range pages {
-		p, err := s.deps.Store.Page(ctx, t.ID, b.Query, next, limit, s.deps.Now())
+		p, err := s.deps.Store.Page(ctx, t.ID, b.Query, page.Next, limit-len(page.Accounts), s.deps.Now())
 		if err != nil {
-			return nil, err
+			return account.Page{}, err
 		}
 		for _, a := range p.Accounts {
 			if b.Includes(a) {
-				list = append(list, a)
+				page.Accounts = append(page.Accounts, a)
 			}
 		}
-		if next = p.Next; next == "" || len(list) >= limit {
+		if page.Next = p.Next; page.Next == "" || len(page.Accounts) >= limit {
 			break
 		}
 	}
 	s.Listed(ctx, c, t)
-	return list[:min(len(list), limit)], nil
+	return page, nil
 }
 
 // RunBulk starts the change of the accounts that were counted. The caller repeats how many they are. It fails with

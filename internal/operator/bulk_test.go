@@ -157,7 +157,7 @@ func TestBulkRefusals(t *testing.T) {
 			return err
 		}, fault.Forbidden},
 		"preview, at another tenant": {elsewhere, func(c operator.Caller, t *tenant.Tenant) error {
-			_, err := w.PreviewBulk(ctx, c, t, b.ID, 10)
+			_, err := w.PreviewBulk(ctx, c, t, b.ID, "", 10)
 			return err
 		}, fault.Forbidden},
 		"run, by somebody else": {other, func(c operator.Caller, t *tenant.Tenant) error {
@@ -196,10 +196,14 @@ func TestPreviewBulk(t *testing.T) {
 	w.Must(err)
 	w.World.Disable("bot2")
 	b := w.start(operator.BulkDisable, account.Query{States: account.States})
-	list, err := w.PreviewBulk(t.Context(), w.caller, w.World.Tenant, b.ID, 2)
+	page, err := w.PreviewBulk(t.Context(), w.caller, w.World.Tenant, b.ID, "", 2)
 	w.Must(err)
-	if b.Found != 3 || len(list) != 2 || list[0].User != "bot3" || list[1].User != "bot1" {
+	if list := page.Accounts; b.Found != 3 || len(list) != 2 || list[0].User != "bot3" || list[1].User != "bot1" {
 		t.Errorf("found %d: %+v", b.Found, list)
+	}
+	page, err = w.PreviewBulk(t.Context(), w.caller, w.World.Tenant, b.ID, page.Next, 2)
+	if w.Must(err); len(page.Accounts) != 1 || page.Accounts[0].User != "bot0" || page.Next != "" {
+		t.Errorf("the next page has %+v", page)
 	}
 }
 

@@ -56,6 +56,8 @@ type DetailStore interface {
 	NewestChanges(ctx context.Context, host, user string, limit int) ([]audit.Change, error)
 	// ClosedName returns the name of a deleted account. It fails with fault.NotFound.
 	ClosedName(ctx context.Context, tenant int64, user string) (account.ClosedName, error)
+	// ClosedNamesAfter returns up to limit names of deleted accounts of a tenant, in their order, after a name.
+	ClosedNamesAfter(ctx context.Context, tenant int64, after string, limit int) ([]account.ClosedName, error)
 	// AddView adds a change to the trail that says who has looked at an account, or listed them, with the cause in the
 	// context, unless the newest such one of the same actor is not older than since. Of concurrent calls one adds it.
 	AddView(ctx context.Context, c audit.Change, since time.Time) error

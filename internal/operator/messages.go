@@ -39,36 +39,36 @@ func (s *Service) Unsent(ctx context.Context, c Caller, t *tenant.Tenant, limit 
 }
 
 // RetryMessage is delivery.Store.Retry for a message of a tenant.
-func (s *Service) RetryMessage(ctx context.Context, c Caller, t *tenant.Tenant, id mailmsg.ID, reason string) error {
-	return s.changeMessage(ctx, c, t, id, reason, func(ctx context.Context) error {
-		_, err := s.deps.Store.Retry(ctx, id, s.deps.Now())
-		return err
+func (s *Service) RetryMessage(ctx context.Context, c Caller, t *tenant.Tenant, id mailmsg.ID,
+	reason string) (delivery.Delivery, error) {
+	return s.changeMessage(ctx, c, t, id, reason, func(ctx context.Context) (delivery.Delivery, error) {
+		return s.deps.Store.Retry(ctx, id, s.deps.Now())
 	})
 }
 
 // DiscardMessage is delivery.Store.Discard for a message of a tenant.
-func (s *Service) DiscardMessage(ctx context.Context, c Caller, t *tenant.Tenant, id mailmsg.ID, reason string) error {
-	return s.changeMessage(ctx, c, t, id, reason, func(ctx context.Context) error {
-		_, err := s.deps.Store.Discard(ctx, id, "discarded by an operator", s.deps.Now())
-		return err
+func (s *Service) DiscardMessage(ctx context.Context, c Caller, t *tenant.Tenant, id mailmsg.ID,
+	reason string) (delivery.Delivery, error) {
+	return s.changeMessage(ctx, c, t, id, reason, func(ctx context.Context) (delivery.Delivery, error) {
+		return s.deps.Store.Discard(ctx, id, "discarded by an operator", s.deps.Now())
 	})
 }
 
 func (s *Service) changeMessage(ctx context.Context, c Caller, t *tenant.Tenant, id mailmsg.ID, reason string,
-	do func(context.Context) error) error {
+	do func(context.Context) (delivery.Delivery, error)) (delivery.Delivery, error) {
 	if err := c.Check(AccountsWrite, t); err != nil {
-		return err
+		return delivery.Delivery{}, err
 	}
 	ctx, err := c.With(ctx, reason)
 	if err != nil {
-		return err
+		return delivery.Delivery{}, err
 	}
 	d, err := s.deps.Store.Delivery(ctx, id)
 	if err != nil {
-		return err
+		return delivery.Delivery{}, err
 	}
 	if d.Tenant != t.ID {
-		return fault.New(fault.NotFound, "there is no such message")
+		return delivery.Delivery{}, fault.New(fault.NotFound, "there is no such message")
 	}
 	return do(ctx)
 }

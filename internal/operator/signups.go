@@ -38,6 +38,18 @@ func (s *Service) Signups(ctx context.Context, c Caller, t *tenant.Tenant) (Sign
 	if err := c.Check(TenantRead, t); err != nil {
 		return Signups{}, err
 	}
+	return s.signups(ctx, t)
+}
+
+// SignupsOf is Signups for who may read counts.
+func (s *Service) SignupsOf(ctx context.Context, c Caller, t *tenant.Tenant) (Signups, error) {
+	if err := c.Check(StatsRead, t); err != nil {
+		return Signups{}, err
+	}
+	return s.signups(ctx, t)
+}
+
+func (s *Service) signups(ctx context.Context, t *tenant.Tenant) (Signups, error) {
 	freeze, err := s.deps.Store.Freeze(ctx)
 	if err != nil || t == nil {
 		return Signups{Freeze: freeze}, err
@@ -46,8 +58,8 @@ func (s *Service) Signups(ctx context.Context, c Caller, t *tenant.Tenant) (Sign
 	return Signups{stored.SignupMode(), stored.SignupsNote, freeze}, err
 }
 
-// SetSignups opens or closes the signups of a tenant. A note that is nil stays. It fails with fault.Invalid.
-// Servers follow within a second.
+// SetSignups opens or closes the signups of a tenant. A note that is nil stays while they are closed. Opening drops the
+// note, so that no later close shows an old one. It fails with fault.Invalid. Servers follow within a second.
 func (s *Service) SetSignups(ctx context.Context, c Caller, t *tenant.Tenant, mode tenant.Signups, note *string,
 	reason string) (Signups, error) {
 	if err := c.Check(TenantWrite, t); err != nil {
@@ -57,7 +69,9 @@ func (s *Service) SetSignups(ctx context.Context, c Caller, t *tenant.Tenant, mo
 		return Signups{}, fault.Field("signups", "say who can sign up: open or closed")
 	}
 	given := ""
-	if note != nil {
+	if mode == tenant.SignupsOpen {
+		note = &given
+	} else if note != nil {
 		given = *note
 	}
 	mode, clean, err := tenant.CheckSignups(mode, given)
@@ -110,22 +124,23 @@ func (s *Service) SignupsChange(ctx context.Context, c Caller, t *tenant.Tenant,
 	return audit.Change{}, false, nil
 }
 
-// SetFreeze closes the signups of all tenants, or lifts that with nil. It fails with fault.Invalid for the note.
-// Servers follow within a second.
-func (s *Service) SetFreeze(ctx context.Context, c Caller, freeze *tenant.Freeze, reason string) error {
+// SetFreeze closes the signups of all tenants, or lifts that with nil. It returns the freeze as it is then. Visitors
+// read its note, and never that of a tenant. It fails with fault.Invalid for the note. Servers follow within a second.
+func (s *Service) SetFreeze(ctx context.Context, c Caller, freeze *tenant.Freeze,
+	reason string) (*tenant.Freeze, error) {
 	if err := c.Check(TenantWrite, nil); err != nil {
-		return err
+		return nil, err
 	}
 	if freeze != nil {
 		_, note, err := tenant.CheckSignups(tenant.SignupsClosed, freeze.Note)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		freeze = &tenant.Freeze{Note: note}
 	}
 	ctx, err := c.With(ctx, reason)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.deps.Store.SetFreeze(ctx, freeze, s.deps.Now())
+	return freeze, s.deps.Store.SetFreeze(ctx, freeze, s.deps.Now())
 }

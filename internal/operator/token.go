@@ -135,6 +135,7 @@ type NewToken struct {
 	Tenant  int64 // 0 for all
 	Scopes  []Scope
 	Expires time.Time // zero for never
+	Reason  string    // why, for the audit trail
 }
 
 // TokensDeps are the dependencies of Tokens. All are required.
@@ -260,7 +261,7 @@ func (k *Tokens) Add(ctx context.Context, c Caller, until time.Time, n NewToken)
 		return t, "", fault.New(fault.Forbidden, "a token cannot live longer than yours, which ends at %s",
 			until.UTC().Format(time.RFC3339))
 	}
-	ctx, err = c.With(ctx, "")
+	ctx, err = c.With(ctx, n.Reason)
 	if err != nil {
 		return t, "", err
 	}
@@ -278,11 +279,11 @@ func (k *Tokens) Add(ctx context.Context, c Caller, until time.Time, n NewToken)
 }
 
 // Remove removes a token. It fails with fault.NotFound, also for a token that the caller may not see.
-func (k *Tokens) Remove(ctx context.Context, c Caller, name string) error {
+func (k *Tokens) Remove(ctx context.Context, c Caller, name, reason string) error {
 	if !slices.Contains(c.Scopes, TokensWrite) {
 		return missingScope(TokensWrite)
 	}
-	ctx, err := c.With(ctx, "")
+	ctx, err := c.With(ctx, reason)
 	if err != nil {
 		return err
 	}

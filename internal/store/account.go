@@ -532,6 +532,21 @@ func (s *Store) ClosedNames(ctx context.Context, tenant int64, each func(account
 	}, `SELECT username, closed FROM account WHERE tenant = $1 AND closed IS NOT NULL ORDER BY username`, tenant)
 }
 
+// ClosedNamesAfter implements operator.DetailStore.
+func (s *Store) ClosedNamesAfter(ctx context.Context, tenant int64, after string,
+	limit int) (list []account.ClosedName, err error) {
+	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		var n account.ClosedName
+		var closed int64
+		err := row.Scan(&n.User, &closed)
+		n.Closed = engine.FromMicros(closed)
+		list = append(list, n)
+		return err
+	}, `SELECT username, closed FROM account WHERE tenant = $1 AND closed IS NOT NULL AND username > $2
+		ORDER BY username LIMIT $3`, tenant, after, limit)
+	return list, err
+}
+
 // FreeName implements account.Store.
 func (s *Store) FreeName(ctx context.Context, tenant int64, user string, now time.Time) error {
 	e := entry(ctx, audit.AccountFreeName, now)

@@ -188,7 +188,7 @@ func (t Tenant) SignupMode() Signups { return cmp.Or(t.Signups, SignupsOpen) }
 func (t Tenant) Closed() (note string, closed bool) {
 	switch {
 	case t.Freeze != nil:
-		return cmp.Or(t.Freeze.Note, t.SignupsNote), true
+		return t.Freeze.Note, true
 	case t.SignupMode() != SignupsOpen:
 		return t.SignupsNote, true
 	}

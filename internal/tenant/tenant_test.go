@@ -73,6 +73,29 @@ func FuzzCanonicalHost(f *testing.F) {
 	})
 }
 
+// A freeze shows its own note only: that of a tenant may be an old one.
+func TestClosed(t *testing.T) {
+	const own = "Own note."
+	for _, c := range []struct {
+		mode   tenant.Signups
+		freeze *tenant.Freeze
+		note   string
+		closed bool
+	}{
+		{tenant.SignupsOpen, nil, "", false},
+		{tenant.SignupsClosed, nil, own, true},
+		{tenant.SignupsOpen, &tenant.Freeze{}, "", true},
+		{tenant.SignupsClosed, &tenant.Freeze{}, "", true},
+		{tenant.SignupsClosed, &tenant.Freeze{Note: "All."}, "All.", true},
+	} {
+		tn := tenant.Tenant{Freeze: c.freeze}
+		tn.Signups, tn.SignupsNote = c.mode, own
+		if note, closed := tn.Closed(); note != c.note || closed != c.closed {
+			t.Errorf("%+v: %q, %t", c, note, closed)
+		}
+	}
+}
+
 func TestNewDefaults(t *testing.T) {
 	long := strings.Repeat("a", 63) + ".test"
 	for host, want := range map[string]string{

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/hook"
 	"dialtone/internal/hook/httpclient"
 	"dialtone/internal/redact"
@@ -71,16 +72,17 @@ type data struct {
 	Tenant string `json:"tenant,omitempty"`
 	Realm  string `json:"realm,omitempty"`
 	User   string `json:"user,omitempty"`
+	ID     string `json:"id,omitempty"` // the UID of the account
 	Hook   string `json:"hook,omitempty"`
 }
 
 // Send implements hook.Transport.
 func (t *Transport) Send(ctx context.Context, h hook.Hook, s hook.Secret, n hook.Notification) error {
-	return t.post(ctx, h, s, n.ID(), message{
-		Type:      string(n.Type),
-		Timestamp: n.At.UTC(),
-		Data:      data{Tenant: n.Host, Realm: n.Realm, User: n.User},
-	})
+	d := data{Tenant: n.Host, Realm: n.Realm, User: n.User}
+	if n.Account != (account.UID{}) {
+		d.ID = n.Account.String()
+	}
+	return t.post(ctx, h, s, n.ID(), message{Type: string(n.Type), Timestamp: n.At.UTC(), Data: d})
 }
 
 // Test implements hook.Transport with a message of the type "hook.test".

@@ -1,11 +1,13 @@
 package admin
 
 import (
-	"time"
+	"bytes"
+	"cmp"
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
+	"dialtone/internal/operator"
 	"dialtone/internal/operator/opjson"
 )
 
@@ -13,19 +15,6 @@ import (
 type AccountPage struct {
 	Items []opjson.Account `json:"items" doc:"May be empty though there is a next page."`
 	Next  *string          `json:"next" doc:"The cursor of the next page, or null at the end."`
-}
-
-// AccountDetail is all that operators see of one user name.
-type AccountDetail struct {
-	User     string           `json:"user"`
-	State    account.State    `json:"state"`
-	Closed   *time.Time       `json:"closed" doc:"When it was deleted. Then account is null, and the name taken."`
-	Account  *opjson.Account  `json:"account"`
-	Sessions []opjson.Session `json:"sessions"`
-	Factors  opjson.Factors   `json:"factors"`
-	Lookups  []opjson.Lookup  `json:"lookups" doc:"When phone servers last asked for the account."`
-	Messages []opjson.Message `json:"messages" doc:"The newest 50 messages, newest first."`
-	Changes  []opjson.Change  `json:"changes" doc:"The newest 50 changes in the audit trail, newest first."`
 }
 
 // textOrNil returns nil for an empty text.
@@ -46,28 +35,25 @@ func (r *request) account(a account.Account, err error) (any, error) {
 }
 
 func (h *Handler) listAccounts(r *request) (any, error) {
-	q := account.Query{
+	f := operator.AccountFilter{
 		States: words[account.State](r, "state"), Roles: words[account.Role](r, "role"), Text: r.query["text"],
-		Since: r.time("since"), Before: r.time("before"),
-	}
-	if text, ok := r.query["net"]; ok {
-		q.Net, _ = parseNetwork(text)
-		if q.Net.Addr().Is4() && q.Net.Bits() > 24 || q.Net.Addr().Is6() && q.Net.Bits() > 48 {
-			return nil, fault.Field("net", "the store has the networks of signups only: "+
-				"use at most 24 bits for IPv4 and 48 for IPv6")
-		}
+		Network: r.query["net"], Since: r.query["since"], Before: r.query["before"],
 	}
 	if text, ok := r.query["confirmed"]; ok {
 		confirmed := text == "true"
-		q.Confirmed = &confirmed
+		f.Confirmed = &confirmed
 	}
-	page, err := h.deps.Operator.List(r.ctx, r.caller, r.tenant, q, r.query["cursor"],
-		r.integer("limit", defaultLimit))
+	q, err := f.Query(h.deps.Now())
 	if err != nil {
 		return nil, err
 	}
-	v := AccountPage{Items: opjson.All(page.Accounts, opjson.OfAccount), Next: textOrNil(page.Next)}
-	return v, nil
+	page, err := h.deps.Operator.List(r.ctx, r.caller, r.tenant, q, r.query["cursor"],
+		r.integer("limit", defaultLimit))
+	return viewPage(page), err
+}
+
+func viewPage(p account.Page) AccountPage {
+	return AccountPage{Items: opjson.All(p.Accounts, opjson.OfAccount), Next: textOrNil(p.Next)}
 }
 
 func (h *Handler) getAccount(r *request) (any, error) {
@@ -75,21 +61,44 @@ func (h *Handler) getAccount(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := AccountDetail{
-		User: d.User, State: account.Closed,
-		Sessions: opjson.All(d.Sessions, opjson.OfSession), Factors: opjson.OfFactors(d.Factors),
-		Lookups: opjson.All(d.Lookups, opjson.OfLookup), Messages: opjson.All(d.Messages, opjson.OfMessage),
-		Changes: opjson.All(d.Changes, opjson.OfChange),
-	}
-	if d.Closed != nil {
-		v.Closed = &d.Closed.Closed
-	}
 	if d.Account != nil {
-		a := opjson.OfAccount(*d.Account)
-		v.Account, v.State = &a, a.State
 		r.setTag(d.Account.Version())
 	}
-	return v, nil
+	return opjson.OfDetail(d), nil
+}
+
+func (h *Handler) getAccountData(r *request) (any, error) {
+	d, err := h.deps.Operator.Data(r.ctx, r.caller, r.tenant, r.args["user"], r.reason)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer // it has account.MaxDataChanges changes at most
+	err = d.Write(r.ctx, &b)
+	return b.Bytes(), err
+}
+
+// NamePage is a page of names.
+type NamePage struct {
+	Items []opjson.ClosedName `json:"items"`
+	Next  *string             `json:"next" doc:"The cursor of the next page, or null at the end."`
+}
+
+func (h *Handler) listNames(r *request) (any, error) {
+	after, err := r.cursor()
+	if err != nil {
+		return nil, err
+	}
+	limit := r.integer("limit", defaultLimit)
+	list, err := h.deps.Operator.ClosedNames(r.ctx, r.caller, r.tenant, after, limit)
+	v := NamePage{Items: opjson.All(list, opjson.OfClosedName)}
+	if len(list) == limit {
+		v.Next = cursorAfter(list[limit-1].User)
+	}
+	return v, err
+}
+
+func (h *Handler) freeName(r *request) (any, error) {
+	return nil, h.deps.Operator.FreeName(r.ctx, r.caller, r.tenant, r.args["user"], r.reason)
 }
 
 // NewAccount is the body of createAccount.
@@ -112,7 +121,7 @@ func (h *Handler) createAccount(r *request) (any, error) {
 		User: b.User, Name: b.Name, Email: b.Email, Role: b.Role, Lang: b.Lang, HA1: b.HA1, HA1SHA256: b.HA1SHA256,
 		Active: b.Active, Reserved: b.Reserved,
 	}, r.reason)
-	return opjson.OfAccount(a), err
+	return r.account(a, err)
 }
 
 // AccountPatch is the body of updateAccount.
@@ -184,27 +193,24 @@ func (h *Handler) resendAccount(r *request) (account.Account, error) {
 	return h.deps.Operator.Resend(r.ctx, r.caller, r.tenant, r.args["user"], r.reason, r.body.(*ResendBody).Email)
 }
 
-// MailedLink says until when a link works that was sent in a message.
-type MailedLink struct {
-	Expires time.Time `json:"expires"`
-}
-
 func (h *Handler) mailResetLink(r *request) (any, error) {
-	_, until, err := h.deps.Operator.MailResetLink(r.ctx, r.caller, r.tenant, r.args["user"], r.reason)
-	return MailedLink{until}, err
+	a, until, err := h.deps.Operator.MailResetLink(r.ctx, r.caller, r.tenant, r.args["user"], r.reason)
+	return opjson.ResetLink{User: a.User, To: &a.Email, Until: until}, err
 }
 
-// ResetLink is a link to choose a new password.
-type ResetLink struct {
-	Link    string    `json:"link"`
-	Expires time.Time `json:"expires"`
+// ResetLinkBody is the body of createResetLink.
+type ResetLinkBody struct {
+	Valid  string `json:"valid,omitempty" doc:"How long the link works, such as 30m, 12h or 7d. Without it, 1h."`
+	Reason string `json:"reason,omitempty" doc:"Why, for the audit trail."`
 }
 
 func (h *Handler) createResetLink(r *request) (any, error) {
-	link, until, err := h.deps.Operator.ResetLink(r.ctx, r.caller, r.tenant, r.args["user"], r.reason,
-		resetLinkLife)
-	return ResetLink{link, until}, err
+	life, err := operator.ParsePeriod("valid", r.body.(*ResetLinkBody).Valid)
+	if err != nil {
+		return nil, err
+	}
+	user := r.args["user"]
+	link, until, err := h.deps.Operator.ResetLink(r.ctx, r.caller, r.tenant, user, r.reason,
+		cmp.Or(life, account.ResetLife))
+	return opjson.ResetLink{User: user, Link: &link, Until: until}, err
 }
-
-// resetLinkLife is how long a link works that createResetLink makes.
-const resetLinkLife = 24 * time.Hour

@@ -3,6 +3,7 @@ package admin_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -20,16 +21,23 @@ const atA = "/v1/admin/tenants/a.test"
 func TestAccounts(t *testing.T) {
 	f := newFixture(t)
 	all := f.token("all", "", operator.Scopes...)
-	made := f.send("POST", atA+"/accounts",
+	created := f.send("POST", atA+"/accounts",
 		`{"user":"ann","name":"Ann","email":"ann@mail.test","ha1":"0123456789abcdef0123456789abcdef","active":true}`,
 		all)
-	if v := f.want(made, 201); v["state"] != "active" || v["email"] != "ann@mail.test" {
-		t.Errorf("%v", v)
+	v := f.want(created, 201)
+	if v["state"] != "active" || v["email"] != "ann@mail.test" || len(v["id"].(string)) != 32 ||
+		created.header.Get("Location") != atA+"/accounts/ann" {
+		t.Errorf("%v %v", v, created.header)
 	}
+	made := v
 	shown := f.send("GET", atA+"/accounts/ann", "", all)
-	if v := f.want(shown, 200); v["state"] != "active" || v["account"].(map[string]any)["user"] != "ann" {
+	if created.header.Get("Etag") == "" || created.header.Get("Etag") != shown.header.Get("Etag") {
+		t.Errorf("made with %v, shown with %v", created.header, shown.header)
+	}
+	if v := f.want(shown, 200); v["state"] != "active" || v["user"] != "ann" || v["id"] != made["id"] {
 		t.Errorf("%v", v)
 	}
+	in := func(d time.Duration) string { return f.Now().UTC().Add(d).Format(time.RFC3339Nano) }
 	for _, c := range []struct {
 		method, path, body string
 		status             int
@@ -46,8 +54,12 @@ func TestAccounts(t *testing.T) {
 		{"PATCH", "", `{"role":"king"}`, 400, "field", "role"},
 		{"PATCH", "", `{}`, 400, "error", "invalid_request"},
 		{"POST", "/resend", ``, 409, "error", "conflict"},
-		{"POST", "/mail-reset-link", ``, 200, "", ""},
-		{"POST", "/reset-link", ``, 201, "", ""},
+		{"POST", "/mail-reset-link", ``, 200, "to", "ann2@mail.test"},
+		{"POST", "/reset-link", ``, 201, "until", in(time.Hour)},
+		{"POST", "/reset-link", `{"valid":"2d"}`, 201, "until", in(48 * time.Hour)},
+		{"POST", "/reset-link", `{"valid":"8d"}`, 400, "field", "valid"},
+		{"POST", "/reset-link", `{"valid":"long"}`, 400, "field", "valid"},
+		{"GET", "/data?reason=by+letter", ``, 200, "", ""},
 		{"DELETE", "?reason=asked", ``, 204, "", ""},
 		{"DELETE", "", ``, 404, "error", "not_found"},
 		{"POST", "/disable", ``, 404, "error", "not_found"},
@@ -58,13 +70,17 @@ func TestAccounts(t *testing.T) {
 			t.Errorf("%s %s: %s", c.method, c.path, r.body)
 		}
 	}
-	if v := f.want(f.send("GET", atA+"/accounts/ann", "", all), 200); v["state"] != "closed" || v["account"] != nil {
+	if v := f.want(f.send("GET", atA+"/accounts/ann", "", all), 200); v["state"] != "closed" || v["role"] != nil ||
+		v["state_since"] == nil {
 		t.Errorf("%v", v)
+	}
+	if c := f.change(audit.AccountData); c.User != "ann" || c.Reason != "by letter" || c.Actor.Name != "all" {
+		t.Errorf("%+v", c)
 	}
 	f.wantError(f.send("GET", atA+"/accounts/nobody", "", all), 404, "not_found")
 
-	disabled := slices.IndexFunc(f.changes(), func(c audit.Change) bool { return c.Action == audit.AccountDisable })
-	if c := f.changes()[disabled]; c.Actor.Kind != audit.Token || c.Actor.Name != "all" || c.Reason != "spam" ||
+	c := f.change(audit.AccountDisable)
+	if c.Actor.Kind != audit.Token || c.Actor.Name != "all" || c.Reason != "spam" ||
 		c.Net != "127.0.0.0/24" || c.Request == "" {
 		t.Errorf("%+v", c)
 	}
@@ -103,6 +119,10 @@ func TestList(t *testing.T) {
 		"&confirmed=true":              "",
 		"&since=2027-01-01T00:00:00Z":  "",
 		"&before=2025-01-01T00:00:00Z": "",
+		"&before=2025-01-01":           "",
+		"&since=2h&text=be":            "ben",
+		"&before=1h":                   "",
+		"&since=2d&net=198.51.3.77":    "",
 	} {
 		if got := strings.Join(list(query), " "); got != want {
 			t.Errorf("%q: %q, want %q", query, got, want)
@@ -111,7 +131,8 @@ func TestList(t *testing.T) {
 	for _, query := range []string{
 		"?limit=0", "?limit=501", "?limit=x", "?limit=1&limit=2", "?state=closed", "?state=", "?cursor=!",
 		"?since=today",
-		"?x=1", "?confirmed=1", "?net=192.0.2.1/32", "?net=::ffff:192.0.2.0/120", "?text=%00", "?text=%ff", "?text=%zz",
+		"?x=1", "?confirmed=1", "?net=192.0.2.1/32",
+		"?net=192.0.2.256", "?since=-1h", "?net=::ffff:192.0.2.0/120", "?text=%00", "?text=%ff", "?text=%zz",
 		"?since=0001-01-01T00:00:00Z",
 	} {
 		f.wantError(f.send("GET", atA+"/accounts"+query, "", token), 400, "invalid_request")
@@ -230,7 +251,7 @@ func TestIdempotency(t *testing.T) {
 	f.want(first, 201)
 	again := create("ann", all, "k1")
 	if f.want(again, 201); again.body != first.body || again.header.Get("Idempotency-Replayed") != "true" ||
-		first.header.Get("Idempotency-Replayed") != "" {
+		first.header.Get("Idempotency-Replayed") != "" || again.header.Get("Location") != atA+"/accounts/ann" {
 		t.Errorf("%s %v\n%s %v", first.body, first.header, again.body, again.header)
 	}
 	f.wantError(create("ben", all, "k1"), 422, "idempotency_mismatch")
@@ -304,7 +325,7 @@ func TestCrashBeforeAnswer(t *testing.T) {
 	}
 	f.Advance(time.Hour)
 	r = create()
-	f.wantError(r, 409, "conflict")
+	f.wantError(r, 409, "outcome_unknown")
 	if r.header.Get("Retry-After") != "" || !strings.Contains(r.body, "look whether it was carried out") {
 		t.Errorf("%s %v", r.body, r.header)
 	}
@@ -341,6 +362,8 @@ func TestTokens(t *testing.T) {
 		{"the same life", short, `{"name":"t7","scopes":["tokens:write"]}`, 201},
 		{"a name that is taken", all, `{"name":"t1","scopes":["accounts:read"]}`, 409},
 		{"a time in the past", all, `{"name":"t8","scopes":["accounts:read"],"expires":"2020-01-01T00:00:00Z"}`, 400},
+		{"a duration", all, `{"name":"t8","scopes":["accounts:read"],"expires":"90d"}`, 201},
+		{"no time", all, `{"name":"t9","scopes":["accounts:read"],"expires":"soon"}`, 400},
 		{"no scope", all, `{"name":"t9","scopes":[]}`, 400},
 		{"an unknown scope", all, `{"name":"t9","scopes":["root"]}`, 400},
 		{"a bad name", all, `{"name":"a b","scopes":["accounts:read"]}`, 400},
@@ -358,7 +381,7 @@ func TestTokens(t *testing.T) {
 	if got := strings.Join(names(atATest), " "); got != "a t5" {
 		t.Errorf("a token of a tenant sees the tokens %s", got)
 	}
-	if got := strings.Join(names(all), " "); got != "a all short t1 t2 t5 t7" {
+	if got := strings.Join(names(all), " "); got != "a all short t1 t2 t5 t7 t8" {
 		t.Errorf("%s", got)
 	}
 	f.wantError(f.send("DELETE", "/v1/admin/tokens/all", "", atATest), 404, "not_found")
@@ -397,7 +420,7 @@ func TestWrongTokens(t *testing.T) {
 	f.wantError(f.send("GET", "/v1/admin/no-such-path", "", ""), 401, "unauthorized")
 	f.wantError(f.send("GET", "/v1/admin/no-such-path", "", all), 404, "not_found")
 	if r := f.send("PUT", "/v1/admin/tenants/a.test", "{}", all); r.status != 405 ||
-		r.header.Get("Allow") != "GET, PATCH" {
+		r.header.Get("Allow") != "GET, HEAD, PATCH" {
 		t.Errorf("%d %v", r.status, r.header)
 	}
 }
@@ -410,19 +433,46 @@ func TestOthers(t *testing.T) {
 	for _, target := range []string{
 		"/v1/admin/tenants", atA, atA + "/signups", "/v1/admin/freeze", atA + "/changes", "/v1/admin/changes", atA +
 			"/stats",
-		"/v1/admin/stats?days=3", atA + "/hooks", "/v1/admin/hooks", atA + "/messages", "/v1/admin/messages",
-		"/v1/admin/tokens", atA + "/bulk",
+		"/v1/admin/stats?days=3", atA + "/hooks", "/v1/admin/hooks", atA + "/messages",
+		"/v1/admin/tokens", atA + "/bulk", atA + "/names", atA + "/changes?since=2h&net=192.0.2.1",
 	} {
 		f.want(f.send("GET", target, "", all), 200)
 	}
-	if v := f.want(f.send("PUT", atA+"/signups", `{"mode":"closed","note":"Soon."}`, all), 200); v["mode"] != "closed" {
+	r := f.send("PUT", atA+"/signups", `{"signups":"closed","signups_note":"Soon."}`, all)
+	if v := f.want(r, 200); v["signups"] != "closed" ||
+		v["shown_note"] != "Soon." {
 		t.Errorf("%v", v)
 	}
 	if v := f.want(f.send("PUT", "/v1/admin/freeze", `{"frozen":true,"note":"Later."}`, all),
 		200); v["frozen"] != true {
 		t.Errorf("%v", v)
 	}
+	if v := f.want(f.send("GET", atA+"/signups", "", all), 200); v["shown_note"] != "Later." || v["open"] != false {
+		t.Errorf("%v", v)
+	}
+	if v := f.want(f.send("GET", atA+"/stats", "", all), 200); v["open"] != false || v["tenant"] != "a.test" {
+		t.Errorf("%v", v)
+	}
 	f.want(f.send("PUT", "/v1/admin/freeze", `{"frozen":false}`, all), 200)
+	if v := f.want(f.send("PUT", atA+"/signups", `{"signups":"open"}`, all), 200); v["signups_note"] != "" {
+		t.Errorf("%v", v)
+	}
+	for path, body := range map[string]string{
+		atA + "/signups": `{"signups":"open","signups_note":"x"}`, "/v1/admin/freeze": `{"frozen":true,"note":"\n` +
+			strings.Repeat("x", 301) + `"}`,
+	} {
+		want := map[bool]string{true: "signups_note", false: "note"}[path == atA+"/signups"]
+		if v := f.want(f.send("PUT", path, body, all), 400); v["field"] != want {
+			t.Errorf("%v", v)
+		}
+	}
+	for _, v := range []any{f.want(f.send("GET", atA, "", all), 200),
+		f.want(f.send("GET", "/v1/admin/tenants", "", all), 200)["items"].([]any)[0]} {
+		v := v.(map[string]any)
+		if v["turn_seconds"] != 3600.0 || v["signups"] != "open" || v["algorithm"] != "MD5" {
+			t.Errorf("%v", v)
+		}
+	}
 	f.want(f.send("POST", atA+"/accounts/ann/resend", `{"email":"ann3@mail.test"}`, all), 200)
 	f.wantError(f.send("POST", atA+"/bulk", `{"action":"disable","query":{}}`, all), 400, "invalid_request")
 	v := f.want(f.send("POST", atA+"/bulk", `{"action":"disable","query":{"text":"ann"},"reason":"bots"}`, all), 201)
@@ -448,5 +498,106 @@ func TestOthers(t *testing.T) {
 	}
 	if n := strings.Count(lines.body, "\n"); n < 3 {
 		t.Errorf("%d lines: %s", n, lines.body)
+	}
+}
+
+// TestNames checks the names of deleted accounts.
+func TestNames(t *testing.T) {
+	f := newFixture(t)
+	all := f.token("all", "", operator.Scopes...)
+	for _, user := range []string{"cid", "ann", "ben"} {
+		f.At("a.test").Member(user)
+		f.want(f.send("DELETE", atA+"/accounts/"+user, "", all), 204)
+	}
+	var names []string
+	for next := ""; ; {
+		v := f.want(f.send("GET", atA+"/names?limit=1"+next, "", all), 200)
+		for _, n := range v["items"].([]any) {
+			names = append(names, n.(map[string]any)["user"].(string))
+		}
+		cursor, more := v["next"].(string)
+		if !more {
+			break
+		}
+		next = "&cursor=" + cursor
+	}
+	if got := strings.Join(names, " "); got != "ann ben cid" {
+		t.Errorf("the names are %s", got)
+	}
+	f.want(f.send("DELETE", atA+"/names/ben?reason=asked", "", all), 204)
+	f.wantError(f.send("DELETE", atA+"/names/ben", "", all), 404, "not_found")
+	f.wantError(f.send("GET", atA+"/accounts/ben", "", all), 404, "not_found")
+	if c := f.change(audit.AccountFreeName); c.User != "ben" || c.Reason != "asked" {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestMessages retries and discards messages.
+func TestMessages(t *testing.T) {
+	f := newFixture(t)
+	all := f.token("all", "", operator.Scopes...)
+	id := f.failedMessage("a.test", "ann")
+	other := f.failedMessage("b.test", "bob")
+	list := f.want(f.send("GET", atA+"/messages", "", all), 200)["items"].([]any)
+	if m := list[0].(map[string]any); len(list) != 1 || m["id"] != id || m["state"] != "failed" ||
+		m["answer"] != "550 no such user" || m["tenant"] != "a.test" {
+		t.Fatalf("%v", list)
+	}
+	if v := f.want(f.send("POST", atA+"/messages/"+id+"/retry", `{"reason":"asked"}`, all), 200); v["next"] == nil ||
+		v["state"] == "failed" {
+		t.Errorf("%v", v)
+	}
+	v := f.want(f.send("POST", atA+"/messages/"+id+"/discard", "", all), 200)
+	if v["state"] != "discarded" || v["next"] != nil {
+		t.Errorf("%v", v)
+	}
+	for _, wrong := range []string{other, "xyz", strings.Repeat("0", 32)} {
+		f.wantError(f.send("POST", atA+"/messages/"+wrong+"/retry", "", all), 404, "not_found")
+	}
+	if c := f.change(audit.MessageRetry); c.Reason != "asked" || c.Actor.Name != "all" {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestPreviewPages reads the accounts of a bulk change one by one.
+func TestPreviewPages(t *testing.T) {
+	f := newFixture(t)
+	all := f.token("all", "", operator.Scopes...)
+	for i := range 5 {
+		f.At("a.test").Member(fmt.Sprint("bot", i))
+	}
+	v := f.want(f.send("POST", atA+"/bulk", `{"action":"disable","query":{"since":"2h","text":"bot"}}`, all), 201)
+	users := make(map[string]bool)
+	for next := ""; ; {
+		p := f.want(f.send("GET", atA+"/bulk/"+v["id"].(string)+"/accounts?limit=1"+next, "", all), 200)
+		for _, a := range p["items"].([]any) {
+			users[a.(map[string]any)["user"].(string)] = true
+		}
+		cursor, more := p["next"].(string)
+		if !more {
+			break
+		}
+		next = "&cursor=" + cursor
+	}
+	if len(users) != 5 {
+		t.Errorf("%v", users)
+	}
+}
+
+// TestHead asks for the headers only.
+func TestHead(t *testing.T) {
+	f := newFixture(t)
+	all := f.token("all", "", operator.Scopes...)
+	f.At("a.test").Member("ann")
+	for _, path := range []string{"/openapi.json", atA + "/accounts", atA + "/accounts/ann"} {
+		r, err := http.NewRequest("HEAD", f.url+path, nil)
+		f.Must(err)
+		r.Header.Set("Authorization", "Bearer "+all)
+		resp, err := http.DefaultClient.Do(r)
+		f.Must(err)
+		resp.Body.Close()
+		if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "application/json; charset=utf-8" {
+			t.Errorf("%s: %d %v", path, resp.StatusCode, resp.Header)
+		}
 	}
 }

@@ -130,9 +130,10 @@ func (h *Handler) ServeHTTP(writer http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) serveDocument(w http.ResponseWriter, r *request) {
-	if r.Method != http.MethodGet {
-		r.header["Allow"] = []string{http.MethodGet}
-		h.fail(w, r, errMethod(http.MethodGet))
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		const allowed = "GET, HEAD"
+		r.header["Allow"] = []string{allowed}
+		h.fail(w, r, errMethod(allowed))
 		return
 	}
 	answer.Bytes(w, http.StatusOK, answer.JSONType, h.document)
@@ -151,6 +152,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *request, err error) {
 		"operator of the server if it keeps happening (request "+r.id+")")}
 	if fe, ok := errors.AsType[*fault.Error](err); ok && fe.Kind != fault.Internal {
 		body.Field, body.Description = fe.Field, fe.Message
+	}
+	if errors.Is(err, operator.ErrUnknownOutcome) {
+		body.Code = "outcome_unknown"
 	}
 	if err := answer.JSON(w, answer.KindOf(err).Status, body); err != nil {
 		h.deps.Log.ErrorContext(r.ctx, "admin request failed", "request", r.id, "err", err)
@@ -221,7 +225,21 @@ func (h *Handler) serve(w http.ResponseWriter, r *request) (status int, body []b
 	if err := r.readCondition(); err != nil {
 		return 0, nil, err
 	}
-	return h.carryOut(r, raw)
+	if status, body, err = h.carryOut(r, raw); err == nil && r.op.names != "" {
+		r.setLocation(body)
+	}
+	return status, body, err
+}
+
+// setLocation sets the address of what was made, which a member of the answer names. The answer may be an earlier one.
+func (r *request) setLocation(body []byte) {
+	var made map[string]any
+	if json.Unmarshal(body, &made) != nil {
+		return
+	}
+	if name, ok := made[r.op.names].(string); ok {
+		r.header["Location"] = []string{r.URL.EscapedPath() + "/" + url.PathEscape(name)}
+	}
 }
 
 // carryOut calls the function of the operation, once for each idempotency key.
@@ -291,11 +309,14 @@ func (h *Handler) route(r *request) error {
 		args, ok := op.match(segments)
 		switch {
 		case !ok:
-		case op.method == r.Method:
+		case op.method == r.Method, op.method == http.MethodGet && r.Method == http.MethodHead:
 			r.op, r.args = op, args
 			return nil
 		default:
 			allowed = append(allowed, op.method)
+			if op.method == http.MethodGet {
+				allowed = append(allowed, http.MethodHead)
+			}
 		}
 	}
 	if allowed == nil {

@@ -146,8 +146,15 @@ func (o operation) describe(s schemas) object {
 		}
 		success["content"] = content
 	}
+	headers := object{}
 	if o.tagged {
-		success["headers"] = object{"ETag": object{"schema": object{"type": "string"}}}
+		headers["ETag"] = object{"schema": object{"type": "string"}}
+	}
+	if o.names != "" {
+		headers["Location"] = object{"schema": object{"type": "string"}}
+	}
+	if len(headers) > 0 {
+		success["headers"] = headers
 	}
 	responses := object{strconv.Itoa(o.status): success}
 	for _, status := range o.failures() {
@@ -166,8 +173,6 @@ func (p parameter) schema() object {
 		return object{"type": "integer", "minimum": p.min, "maximum": p.max}
 	case "boolean":
 		return object{"type": "boolean"}
-	case "time":
-		return object{"type": "string", "format": "date-time"}
 	case "words":
 		return object{"type": "array", "items": object{"type": "string", "enum": p.words}}
 	}

@@ -51,6 +51,11 @@ func (f *fixture) sample(o documented, host string, n int) (target, body string)
 		w.Join(user)
 	case strings.Contains(o.path, "{user}"):
 		w.Member(user)
+		if o.id == "freeName" {
+			f.Must(w.Accounts.Delete(f.Context(), w.Tenant, user))
+		}
+	case strings.Contains(o.path, "/messages/{id}"):
+		return strings.NewReplacer("{host}", host, "{id}", f.failedMessage(host, user)).Replace(o.path), ""
 	case o.id == "deleteToken":
 		f.token(name, host, operator.StatsRead)
 	case strings.Contains(o.path, "{id}"):
@@ -63,7 +68,7 @@ func (f *fixture) sample(o documented, host string, n int) (target, body string)
 	target = strings.NewReplacer("{host}", host, "{user}", user, "{name}", name, "{id}",
 		bulk.ID.String()).Replace(o.path)
 	body = map[string]string{
-		"updateTenant": `{"product":"X"}`, "setSignups": `{"mode":"open"}`, "setFreeze": `{"frozen":false}`,
+		"updateTenant": `{"product":"X"}`, "setSignups": `{"signups":"open"}`, "setFreeze": `{"frozen":false}`,
 		"createAccount": fmt.Sprintf(`{"user":"made%d","name":"X","email":"x@mail.test",`+
 			`"ha1":"0123456789abcdef0123456789abcdef","active":true}`, n),
 		"updateAccount": `{"name":"X"}`, "createBulk": `{"action":"disable","query":{"text":"nobody"}}`,
@@ -86,7 +91,7 @@ func TestPermissions(t *testing.T) {
 		Name: "expired", Scopes: operator.Scopes, Expires: f.Now().Add(time.Second)})
 	f.Must(err)
 	removed := f.token("removed", "", operator.Scopes...)
-	f.Must(f.tokens.Remove(t.Context(), root, "removed"))
+	f.Must(f.tokens.Remove(t.Context(), root, "removed", ""))
 	f.Advance(time.Second)
 	f.Log.Hide(expired)
 

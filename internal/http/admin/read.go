@@ -8,7 +8,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"reflect"
 	"slices"
@@ -90,14 +89,6 @@ func (p parameter) check(value string) error {
 		if value != "true" && value != "false" {
 			return fault.Field(p.name, "use true or false")
 		}
-	case "time":
-		if _, err := parseTime(value); err != nil {
-			return fault.Field(p.name, "this is not a time; use 2026-03-01T12:00:00Z")
-		}
-	case "network":
-		if _, err := parseNetwork(value); err != nil {
-			return fault.Field(p.name, "this is not a network; use 192.0.2.0/24 or 2001:db8::/48")
-		}
 	case "words":
 		for word := range strings.SplitSeq(value, ",") {
 			if !slices.Contains(p.words, word) {
@@ -109,45 +100,12 @@ func (p parameter) check(value string) error {
 	return nil
 }
 
-// parseTime reads a time of RFC 3339 that the store can hold.
-func parseTime(text string) (time.Time, error) {
-	t, err := time.Parse(time.RFC3339, text)
-	if err == nil && (t.Year() < 1970 || t.Year() > 9999) {
-		err = errors.New("out of range")
-	}
-	return t.UTC().Truncate(time.Microsecond), err
-}
-
-func parseNetwork(text string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		a, addrErr := netip.ParseAddr(text)
-		if addrErr != nil || a.Zone() != "" {
-			return netip.Prefix{}, err
-		}
-		p = netip.PrefixFrom(a, a.BitLen())
-	}
-	if p.Addr().Is4In6() {
-		return p, errors.New("write an IPv4 network as such")
-	}
-	return p.Masked(), nil
-}
-
 // integer returns the value of a parameter, or another one if it was not sent.
 func (r *request) integer(name string, without int) int {
 	if n, err := strconv.Atoi(r.query[name]); err == nil {
 		return n
 	}
 	return without
-}
-
-// time returns the value of a parameter, or the zero time.
-func (r *request) time(name string) time.Time {
-	t, err := parseTime(r.query[name])
-	if err != nil {
-		return time.Time{}
-	}
-	return t
 }
 
 // words returns the values of a parameter.
@@ -353,19 +311,26 @@ type member struct {
 	required  bool // without omitempty or omitzero
 }
 
-// membersOf returns the members of a struct in JSON, those of embedded structs too.
+// membersOf returns the members of a struct in JSON, those of embedded structs too, unless the struct has a member with
+// the same name itself.
 func membersOf(t reflect.Type) (list []member) {
+	var embedded []member
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Anonymous && name == "":
-			list = append(list, membersOf(f.Type)...)
+			embedded = append(embedded, membersOf(f.Type)...)
 		case f.IsExported() && name != "-":
 			if name == "" {
 				name = f.Name
 			}
 			list = append(list, member{name, f.Tag.Get("doc"), f.Type, !strings.Contains(options, "omit")})
+		}
+	}
+	for _, e := range embedded {
+		if !slices.ContainsFunc(list, func(m member) bool { return m.name == e.name }) {
+			list = append(list, e)
 		}
 	}
 	return list

@@ -2,17 +2,19 @@ package admin
 
 import (
 	"bytes"
+	"context"
+	"encoding/hex"
 	"encoding/json"
 	"slices"
 	"strings"
-	"time"
 
 	"dialtone/internal/audit"
+	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
-	"dialtone/internal/hook"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/operator"
 	"dialtone/internal/operator/opjson"
-	"dialtone/internal/stats"
+	"dialtone/internal/tenant"
 )
 
 // ChangePage is a page of the audit trail.
@@ -31,8 +33,18 @@ func (r *request) wantsLines() bool {
 
 func (h *Handler) listChanges(r *request) (any, error) {
 	f := audit.Filter{
-		Since: r.time("since"), Before: r.time("before"), User: r.query["user"], Action: r.query["action"],
-		Actor: r.query["actor"], Newest: r.query["newest"] == "true",
+		User: r.query["user"], Action: r.query["action"], Actor: r.query["actor"], Newest: r.query["newest"] == "true",
+	}
+	now := h.deps.Now()
+	var err error
+	if f.Since, err = operator.ParseTime("since", r.query["since"], now); err != nil {
+		return nil, err
+	}
+	if f.Before, err = operator.ParseTime("before", r.query["before"], now); err != nil {
+		return nil, err
+	}
+	if f.Net, err = operator.ParseNetwork("net", r.query["net"]); err != nil {
+		return nil, err
 	}
 	switch kinds := words[audit.ActorKind](r, "actor_kind"); len(kinds) {
 	case 0:
@@ -40,9 +52,6 @@ func (h *Handler) listChanges(r *request) (any, error) {
 		f.ActorKind = kinds[0]
 	default:
 		return nil, fault.Field("actor_kind", "use one kind")
-	}
-	if text, ok := r.query["net"]; ok {
-		f.Net, _ = parseNetwork(text)
 	}
 	limit := r.integer("limit", defaultLimit)
 	if !r.wantsLines() {
@@ -75,51 +84,10 @@ func (h *Handler) changeLines(r *request, f audit.Filter) (any, error) {
 	return append([]byte{}, b.Bytes()...), err
 }
 
-// Stats are counts of some days, and the present backlogs.
-type Stats struct {
-	Days   []Day        `json:"days" doc:"The oldest first. The last one is today, UTC."`
-	Total  stats.Counts `json:"total"`
-	Funnel Funnel       `json:"funnel"`
-	Mail   MailBacklog  `json:"mail"`
-	Hooks  []Hook       `json:"hooks"`
-}
-
-// Day are the counts of a day.
-type Day struct {
-	Day    string       `json:"day" doc:"A date, UTC."`
-	Counts stats.Counts `json:"counts"`
-}
-
-// Funnel is how far people got.
-type Funnel struct {
-	Signups      int64 `json:"signups"`
-	Activations  int64 `json:"activations"`
-	FirstSignIns int64 `json:"first_signins"`
-}
-
-// MailBacklog counts messages, each up to 1001: more are not counted.
-type MailBacklog struct {
-	Waiting  int64      `json:"waiting"`
-	Deferred int64      `json:"deferred"`
-	Failed   int64      `json:"failed"`
-	Oldest   *time.Time `json:"oldest" doc:"When the oldest that waits began to."`
-}
-
 // HookPage has all hooks.
 type HookPage struct {
-	Items []Hook  `json:"items"`
-	Next  *string `json:"next" doc:"Always null at present."`
-}
-
-// Hook is a hook and its backlog.
-type Hook struct {
-	Name        string     `json:"name"`
-	Kind        hook.Kind  `json:"kind"`
-	Waiting     int64      `json:"waiting" doc:"Notifications that wait, up to 1001: more are not counted."`
-	Oldest      *time.Time `json:"oldest"`
-	LastFailure *time.Time `json:"last_failure"`
-	LastError   string     `json:"last_error"`
-	GivenUp     int64      `json:"given_up"`
+	Items []opjson.Hook `json:"items"`
+	Next  *string       `json:"next" doc:"Always null at present."`
 }
 
 func (h *Handler) stats(r *request, without int) (operator.Stats, error) {
@@ -131,60 +99,47 @@ func (h *Handler) getStats(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := Stats{Days: []Day{}, Total: s.Total, Funnel: Funnel(s.Funnel), Mail: viewMail(s.Mail),
-		Hooks: viewHooks(s.Hooks)}
-	for _, d := range s.Days {
-		v.Days = append(v.Days, Day{d.Day.String(), d.Counts})
-	}
-	return v, nil
-}
-
-func viewMail(m operator.MailBacklog) MailBacklog {
-	return MailBacklog{int64(m.Waiting), int64(m.Deferred), int64(m.Failed), opjson.TimeOrNil(m.Oldest)}
-}
-
-func viewHooks(list []operator.HookBacklog) []Hook {
-	out := []Hook{}
-	for _, k := range list {
-		out = append(out, Hook{k.Name, k.Kind, int64(k.Waiting),
-			opjson.TimeOrNil(k.Oldest), opjson.TimeOrNil(k.LastFailure),
-			k.LastError, k.GivenUp})
-	}
-	return out
-}
-
-func (h *Handler) getMessages(r *request) (any, error) {
-	s, err := h.stats(r, 1)
-	return viewMail(s.Mail), err
+	signups, err := h.deps.Operator.SignupsOf(r.ctx, r.caller, r.tenant)
+	return opjson.OfStats(r.tenant, s, signups), err
 }
 
 func (h *Handler) listHooks(r *request) (any, error) {
 	s, err := h.stats(r, 1)
-	return HookPage{Items: viewHooks(s.Hooks)}, err
+	return HookPage{Items: opjson.All(s.Hooks, opjson.OfHook)}, err
 }
 
-// Token is a token in an answer, without its secret.
-type Token struct {
-	ID      string           `json:"id"`
-	Name    string           `json:"name"`
-	Tenant  *string          `json:"tenant" doc:"The host of the only tenant at which it may act, or null for all."`
-	Scopes  []operator.Scope `json:"scopes"`
-	Created time.Time        `json:"created"`
-	By      string           `json:"created_by"`
-	Expires *time.Time       `json:"expires"`
-	Used    *time.Time       `json:"used" doc:"When it was last used, up to a minute too early."`
+// MessagePage has messages that were not sent.
+type MessagePage struct {
+	Items []opjson.Delivery `json:"items"`
+	Next  *string           `json:"next" doc:"Always null at present."`
+}
+
+func (h *Handler) listMessages(r *request) (any, error) {
+	list, err := h.deps.Operator.Unsent(r.ctx, r.caller, r.tenant, maxLimit)
+	return MessagePage{Items: opjson.All(list, r.message)}, err
+}
+
+func (r *request) message(d delivery.Delivery) opjson.Delivery {
+	return opjson.OfDelivery(d, r.tenant.Host)
+}
+
+// messageAction returns the operation that does something to a message, and answers with the message as it is then.
+func messageAction(do func(context.Context, operator.Caller, *tenant.Tenant, mailmsg.ID, string) (delivery.Delivery,
+	error)) func(*request) (any, error) {
+	return func(r *request) (any, error) {
+		b, err := hex.DecodeString(r.args["id"])
+		if err != nil || len(b) != len(mailmsg.ID{}) {
+			return nil, fault.New(fault.NotFound, "there is no such message")
+		}
+		d, err := do(r.ctx, r.caller, r.tenant, mailmsg.ID(b), r.reason)
+		return r.message(d), err
+	}
 }
 
 // TokenPage is a page of tokens.
 type TokenPage struct {
-	Items []Token `json:"items"`
-	Next  *string `json:"next" doc:"The cursor of the next page, or null at the end."`
-}
-
-// MadeToken is a new token.
-type MadeToken struct {
-	Token
-	Secret string `json:"secret" doc:"The token itself. It cannot be shown again."`
+	Items []opjson.Token `json:"items"`
+	Next  *string        `json:"next" doc:"The cursor of the next page, or null at the end."`
 }
 
 // NewToken is the body of createToken.
@@ -192,23 +147,17 @@ type NewToken struct {
 	Name    string           `json:"name"`
 	Tenant  *string          `json:"tenant,omitempty" doc:"A host. Without it, the tenants of this token."`
 	Scopes  []operator.Scope `json:"scopes"`
-	Expires *time.Time       `json:"expires,omitempty" doc:"Without it, when this token does."`
+	Expires string           `json:"expires,omitempty" doc:"A time, or a duration such as 90d. Without it, as yours."`
+	Reason  string           `json:"reason,omitempty" doc:"Why, for the audit trail."`
 }
 
-func (h *Handler) viewToken(t operator.Token) Token {
-	v := Token{
-		ID: t.ID, Name: t.Name, Scopes: listOf(t.Scopes), Created: t.Made, By: t.MadeBy,
-		Expires: opjson.TimeOrNil(t.Expires),
-		Used:    opjson.TimeOrNil(t.Used),
-	}
-	if t.Tenant != 0 {
-		host := ""
-		if at, ok := h.deps.Tenants.ByID(t.Tenant); ok {
-			host = at.Host
+func (h *Handler) viewToken(t operator.Token) opjson.Token {
+	return opjson.OfToken(t, h.deps.Now(), func(id int64) string {
+		if at, ok := h.deps.Tenants.ByID(id); ok {
+			return at.Host
 		}
-		v.Tenant = &host
-	}
-	return v
+		return ""
+	})
 }
 
 func (h *Handler) listTokens(r *request) (any, error) {
@@ -218,7 +167,7 @@ func (h *Handler) listTokens(r *request) (any, error) {
 	}
 	slices.SortFunc(list, func(a, b operator.Token) int { return strings.Compare(a.Name, b.Name) })
 	list, next, err := page(r, list, func(t operator.Token) string { return t.Name })
-	v := TokenPage{Items: []Token{}, Next: next}
+	v := TokenPage{Items: []opjson.Token{}, Next: next}
 	for _, t := range list {
 		v.Items = append(v.Items, h.viewToken(t))
 	}
@@ -227,7 +176,8 @@ func (h *Handler) listTokens(r *request) (any, error) {
 
 func (h *Handler) createToken(r *request) (any, error) {
 	b := r.body.(*NewToken)
-	n := operator.NewToken{Name: b.Name, Tenant: r.caller.Tenant, Scopes: b.Scopes, Expires: r.token.Expires}
+	n := operator.NewToken{Name: b.Name, Tenant: r.caller.Tenant, Scopes: b.Scopes, Expires: r.token.Expires,
+		Reason: b.Reason}
 	if b.Tenant != nil {
 		t, ok := h.deps.Tenants.Lookup(*b.Tenant)
 		if !ok || r.caller.Tenant != 0 && r.caller.Tenant != t.ID {
@@ -235,16 +185,19 @@ func (h *Handler) createToken(r *request) (any, error) {
 		}
 		n.Tenant = t.ID
 	}
-	if b.Expires != nil {
-		n.Expires = *b.Expires
+	if b.Expires != "" {
+		var err error
+		if n.Expires, err = operator.ParseEnd("expires", b.Expires, h.deps.Now()); err != nil {
+			return nil, err
+		}
 	}
 	t, secret, err := h.deps.Tokens.Add(r.ctx, r.caller, r.token.Expires, n)
 	if err != nil {
 		return nil, err
 	}
-	return MadeToken{h.viewToken(t), secret}, nil
+	return opjson.MadeToken{Token: h.viewToken(t), Secret: secret}, nil
 }
 
 func (h *Handler) deleteToken(r *request) (any, error) {
-	return nil, h.deps.Tokens.Remove(r.ctx, r.caller, r.args["name"])
+	return nil, h.deps.Tokens.Remove(r.ctx, r.caller, r.args["name"], r.reason)
 }

@@ -25,7 +25,9 @@ type operation struct {
 	// conditional operations take If-Match. tagged ones answer with an ETag.
 	conditional, tagged bool
 	// key operations take an Idempotency-Key.
-	key    bool
+	key bool
+	// names is the member of the answer that names what was made, in the path below that of the operation, or empty.
+	names  string
 	status int
 	// answer is a value of the type of the answer, or nil.
 	answer any
@@ -39,7 +41,7 @@ type operation struct {
 // parameter is a parameter of a query.
 type parameter struct {
 	name, doc string
-	// kind is string, integer, boolean, time, network or words.
+	// kind is string, integer, boolean or words.
 	kind     string
 	min, max int      // of an integer
 	words    []string // of words
@@ -49,6 +51,9 @@ const (
 	defaultLimit = 50
 	maxLimit     = 500
 )
+
+// timeDoc describes a time in a query.
+const timeDoc = "2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d."
 
 // paging are the parameters of every list.
 func paging(others ...parameter) []parameter {
@@ -76,21 +81,21 @@ var (
 		{name: "role", kind: "words", words: texts(account.Roles), doc: "Only accounts with one of these roles."},
 		{name: "text", kind: "string", doc: "The beginning of the user name, the address or the display name, " +
 			"without regard to case."},
-		{name: "net", kind: "network", doc: "Only signups from this network."},
-		{name: "since", kind: "time", doc: "Only signups from this time on."},
-		{name: "before", kind: "time", doc: "Only signups before this time."},
+		{name: "net", kind: "string", doc: "Only signups from this network, or from that of this address."},
+		{name: "since", kind: "string", doc: "Only signups from this time on: " + timeDoc},
+		{name: "before", kind: "string", doc: "Only signups before this time: " + timeDoc},
 		{name: "confirmed", kind: "boolean", doc: "Only accounts that are confirmed, or only those that are not."},
 	}
 	changeFilter = []parameter{
-		{name: "since", kind: "time", doc: "Only changes from this time on."},
-		{name: "before", kind: "time", doc: "Only changes before this time."},
+		{name: "since", kind: "string", doc: "Only changes from this time on: " + timeDoc},
+		{name: "before", kind: "string", doc: "Only changes before this time: " + timeDoc},
 		{name: "user", kind: "string", doc: "Only changes of accounts with this user name."},
 		{name: "action", kind: "string", doc: "Only this action, or those that begin with it, if it ends with a dot."},
 		{name: "actor", kind: "string", doc: "Only changes by actors with this name."},
 		{name: "actor_kind", kind: "words", words: texts([]audit.ActorKind{
 			audit.System, audit.Command, audit.Person, audit.Admin, audit.Token}),
 			doc: "Only changes by this kind of actor."},
-		{name: "net", kind: "network", doc: "Only changes from this network."},
+		{name: "net", kind: "string", doc: "Only changes that may have come from this address or network."},
 		{name: "newest", kind: "boolean", doc: "Whether the newest change is first. Without it, the oldest is."},
 	}
 )
@@ -111,33 +116,35 @@ func (h *Handler) routes() []operation {
 		{id: "listTenants", method: get, path: Root + "tenants", summary: "List the tenants of the token.",
 			scope: operator.TenantRead, query: paging(), answer: TenantPage{}, serve: h.listTenants},
 		{id: "getTenant", method: get, path: oneTenant, summary: "Show a tenant and its settings.",
-			scope: operator.TenantRead, answer: Tenant{}, tagged: true, serve: h.getTenant},
+			scope: operator.TenantRead, answer: opjson.Tenant{}, tagged: true, serve: h.getTenant},
 		{id: "updateTenant", method: http.MethodPatch, path: oneTenant,
 			summary: "Change settings of a tenant. Members that are missing stay; null restores a default.",
-			scope:   operator.TenantWrite, body: TenantPatch{}, answer: Tenant{}, tagged: true, conditional: true,
-			serve: h.updateTenant},
+			scope:   operator.TenantWrite, body: TenantPatch{}, answer: opjson.Tenant{}, tagged: true,
+			conditional: true,
+			serve:       h.updateTenant},
 		{id: "getSignups", method: get, path: oneTenant + "/signups", summary: "Show whether people can sign up.",
-			scope: operator.TenantRead, answer: Signups{}, serve: h.getSignups},
+			scope: operator.TenantRead, answer: opjson.Signups{}, serve: h.getSignups},
 		{id: "setSignups", method: http.MethodPut, path: oneTenant + "/signups",
 			summary: "Open or close the signups of a tenant.", scope: operator.TenantWrite, body: SignupsChange{},
-			answer: Signups{}, serve: h.setSignups},
+			answer: opjson.Signups{}, serve: h.setSignups},
 		{id: "getFreeze", method: get, path: Root + "freeze", installation: true,
 			summary: "Show whether the signups of all tenants are closed.", scope: operator.TenantRead,
-			answer: Freeze{},
+			answer: opjson.Freeze{},
 			serve:  h.getFreeze},
 		{id: "setFreeze", method: http.MethodPut, path: Root + "freeze", installation: true,
 			summary: "Close the signups of all tenants at once, or lift that.", scope: operator.TenantWrite,
-			body: FreezeChange{}, answer: Freeze{}, serve: h.setFreeze},
+			body: FreezeChange{}, answer: opjson.Freeze{}, serve: h.setFreeze},
 
 		{id: "listAccounts", method: get, path: accounts, summary: "List accounts, the newest first.",
 			scope: operator.AccountsRead, query: paging(accountFilter...), answer: AccountPage{},
 			serve: h.listAccounts},
 		{id: "createAccount", method: post, path: accounts, summary: "Create an account.",
 			scope: operator.AccountsWrite, body: NewAccount{}, key: true, status: made, answer: opjson.Account{},
+			tagged: true, names: "user",
 			serve: h.createAccount},
 		{id: "getAccount", method: get, path: oneAccount,
 			summary: "Show an account with its sessions, messages, look-ups and changes. That is in the audit trail.",
-			scope:   operator.AccountsRead, answer: AccountDetail{}, tagged: true, serve: h.getAccount},
+			scope:   operator.AccountsRead, answer: opjson.AccountDetail{}, tagged: true, serve: h.getAccount},
 		{id: "updateAccount", method: http.MethodPatch, path: oneAccount,
 			summary: "Change one of the members role, name and email of an account.",
 			scope:   operator.AccountsWrite, body: AccountPatch{}, answer: opjson.Account{},
@@ -147,6 +154,17 @@ func (h *Handler) routes() []operation {
 			summary: "Delete an account. The name of one that was active stays taken.",
 			scope:   operator.AccountsWrite, query: []parameter{reasonParameter}, conditional: true,
 			status: http.StatusNoContent, serve: h.deleteAccount},
+		{id: "getAccountData", method: get, path: oneAccount + "/data",
+			summary: "Show all data about the owner of an account, as the owner can. That is in the audit trail.",
+			scope:   operator.AccountsRead, query: []parameter{reasonParameter}, answer: account.Data{},
+			serve: h.getAccountData},
+		{id: "listNames", method: get, path: oneTenant + "/names",
+			summary: "List the user names that deleted accounts keep from others.",
+			scope:   operator.AccountsRead, query: paging(), answer: NamePage{}, serve: h.listNames},
+		{id: "freeName", method: http.MethodDelete, path: oneTenant + "/names/{user}",
+			summary: "Free the name of a deleted account. Who takes it next gets calls for the person who had it.",
+			scope:   operator.AccountsWrite, query: []parameter{reasonParameter},
+			status: http.StatusNoContent, serve: h.freeName},
 		h.action("enable", "Undo a disable. With activate, also activate an account that waits.", EnableBody{},
 			h.enableAccount),
 		h.action("disable", "Block an account at once.", ReasonBody{}, h.disableAccount),
@@ -156,30 +174,29 @@ func (h *Handler) routes() []operation {
 			h.resendAccount),
 		{id: "mailResetLink", method: post, path: oneAccount + "/mail-reset-link", conditional: true,
 			summary: "Send a message with a link to choose a new password to the address of an account.",
-			scope:   operator.AccountsWrite, body: ReasonBody{}, emptyBody: true, answer: MailedLink{},
+			scope:   operator.AccountsWrite, body: ReasonBody{}, emptyBody: true, answer: opjson.ResetLink{},
 			serve: h.mailResetLink},
 		{id: "createResetLink", method: post, path: oneAccount + "/reset-link", conditional: true, key: true,
 			summary: "Make a link to choose a new password. It is a secret.", status: made,
-			scope: operator.AccountsWrite, body: ReasonBody{}, emptyBody: true, answer: ResetLink{},
+			scope: operator.AccountsWrite, body: ResetLinkBody{}, emptyBody: true, answer: opjson.ResetLink{},
 			serve: h.createResetLink},
 
 		{id: "listBulks", method: get, path: bulks, summary: "List the newest bulk changes of accounts.",
 			scope: operator.AccountsRead, answer: BulkPage{}, serve: h.listBulks},
 		{id: "createBulk", method: post, path: bulks, key: true, status: made,
 			summary: "Count the accounts that a bulk change would change. It changes none yet.",
-			scope:   operator.AccountsWrite, body: NewBulk{}, answer: Bulk{}, serve: h.createBulk},
+			scope:   operator.AccountsWrite, body: NewBulk{}, answer: opjson.Bulk{}, names: "id", serve: h.createBulk},
 		{id: "getBulk", method: get, path: bulks + "/{id}", summary: "Show how far a bulk change is.",
-			scope: operator.AccountsRead, answer: Bulk{}, serve: h.getBulk},
+			scope: operator.AccountsRead, answer: opjson.Bulk{}, serve: h.getBulk},
 		{id: "previewBulk", method: get, path: bulks + "/{id}/accounts",
-			summary: "Show some accounts of a bulk change.",
-			scope:   operator.AccountsRead, answer: AccountPage{}, serve: h.previewBulk, query: []parameter{
-				{name: "limit", kind: "integer", min: 1, max: maxLimit, doc: "How many at most. Without it, 50."}}},
+			summary: "List the accounts of a bulk change.",
+			scope:   operator.AccountsRead, answer: AccountPage{}, serve: h.previewBulk, query: paging()},
 		{id: "runBulk", method: post, path: bulks + "/{id}/run",
 			summary: "Start the change of the accounts that were counted.",
-			scope:   operator.AccountsWrite, body: RunBulk{}, answer: Bulk{}, serve: h.runBulk},
+			scope:   operator.AccountsWrite, body: RunBulk{}, answer: opjson.Bulk{}, serve: h.runBulk},
 		{id: "cancelBulk", method: post, path: bulks + "/{id}/cancel",
 			summary: "End a bulk change. Accounts that it has changed stay so.", scope: operator.AccountsWrite,
-			answer: Bulk{},
+			answer: opjson.Bulk{},
 			serve:  h.cancelBulk},
 
 		{id: "listChanges", method: get, path: oneTenant + "/changes", lines: true,
@@ -192,31 +209,36 @@ func (h *Handler) routes() []operation {
 
 		{id: "getTenantStats", method: get, path: oneTenant + "/stats",
 			summary: "Show counts and backlogs of a tenant.",
-			scope:   operator.StatsRead, query: days, answer: Stats{}, serve: h.getStats},
+			scope:   operator.StatsRead, query: days, answer: opjson.Stats{}, serve: h.getStats},
 		{id: "getStats", method: get, path: Root + "stats", installation: true,
 			summary: "Show counts and backlogs of all tenants.", scope: operator.StatsRead, query: days,
-			answer: Stats{},
+			answer: opjson.Stats{},
 			serve:  h.getStats},
 		{id: "listTenantHooks", method: get, path: oneTenant + "/hooks", summary: "List the hooks for a tenant.",
 			scope: operator.StatsRead, answer: HookPage{}, serve: h.listHooks},
 		{id: "listHooks", method: get, path: Root + "hooks", installation: true,
 			summary: "List all hooks and their backlogs.", scope: operator.StatsRead, answer: HookPage{},
 			serve: h.listHooks},
-		{id: "getTenantMessages", method: get, path: oneTenant + "/messages",
-			summary: "Show how many messages of a tenant wait or have failed.", scope: operator.StatsRead,
-			answer: MailBacklog{}, serve: h.getMessages},
-		{id: "getMessages", method: get, path: Root + "messages", installation: true,
-			summary: "Show how many messages wait or have failed.", scope: operator.StatsRead, answer: MailBacklog{},
-			serve: h.getMessages},
+		{id: "listMessages", method: get, path: oneTenant + "/messages",
+			summary: "List the newest messages that have failed, that were deferred, and that wait.",
+			scope:   operator.AccountsRead, answer: MessagePage{}, serve: h.listMessages},
+		{id: "retryMessage", method: post, path: oneTenant + "/messages/{id}/retry",
+			summary: "Try to send a message now, even if it has failed.", scope: operator.AccountsWrite,
+			body: ReasonBody{}, emptyBody: true, answer: opjson.Delivery{},
+			serve: messageAction(h.deps.Operator.RetryMessage)},
+		{id: "discardMessage", method: post, path: oneTenant + "/messages/{id}/discard",
+			summary: "Do not send a message.", scope: operator.AccountsWrite,
+			body: ReasonBody{}, emptyBody: true, answer: opjson.Delivery{},
+			serve: messageAction(h.deps.Operator.DiscardMessage)},
 
 		{id: "listTokens", method: get, path: Root + "tokens", summary: "List tokens, without the secrets themselves.",
 			scope: operator.TokensWrite, query: paging(), answer: TokenPage{}, serve: h.listTokens},
 		{id: "createToken", method: post, path: Root + "tokens", key: true, status: made,
 			summary: "Make a token that may do no more than this one. The answer has it, once.",
-			scope:   operator.TokensWrite, body: NewToken{}, answer: MadeToken{}, serve: h.createToken},
+			scope:   operator.TokensWrite, body: NewToken{}, answer: opjson.MadeToken{}, serve: h.createToken},
 		{id: "deleteToken", method: http.MethodDelete, path: Root + "tokens/{name}",
 			summary: "Remove a token. All servers refuse it at once.", scope: operator.TokensWrite,
-			status: http.StatusNoContent, serve: h.deleteToken},
+			query: []parameter{reasonParameter}, status: http.StatusNoContent, serve: h.deleteToken},
 	}
 	for i := range list {
 		o := &list[i]

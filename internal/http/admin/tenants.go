@@ -6,65 +6,17 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/tenant"
 )
 
-// Tenant is a tenant in an answer. A setting that was not set is empty, or has its default.
-type Tenant struct {
-	Host           string               `json:"host"`
-	Realm          string               `json:"realm"`
-	PublicURL      string               `json:"public_url"`
-	Created        time.Time            `json:"created"`
-	Logo           *Logo                `json:"logo"`
-	Product        string               `json:"product" doc:"The name of the platform for people."`
-	About          string               `json:"about"`
-	Welcome        string               `json:"welcome"`
-	TermsURL       string               `json:"terms_url"`
-	PrivacyURL     string               `json:"privacy_url"`
-	ImprintURL     string               `json:"imprint_url"`
-	Support        string               `json:"support"`
-	Accent         string               `json:"accent" doc:"A colour: #rrggbb."`
-	MailFrom       string               `json:"mail_from"`
-	ReplyTo        string               `json:"reply_to"`
-	MailFooter     string               `json:"mail_footer"`
-	SIPServer      string               `json:"sip_server"`
-	SIPTransport   string               `json:"sip_transport"`
-	SIPWebSocket   string               `json:"sip_websocket"`
-	TURNURIs       []string             `json:"turn_uris"`
-	TURNSeconds    int                  `json:"turn_seconds" doc:"The life of a TURN credential."`
-	AcrobitsCloud  string               `json:"acrobits_cloud"`
-	Origins        []string             `json:"origins"`
-	Reserved       []string             `json:"reserved" doc:"User names that nobody can sign up with."`
-	Algorithm      digest.Algorithm     `json:"algorithm"`
-	SignupsPerHour int                  `json:"signups_per_hour" doc:"0 for no limit."`
-	Activation     tenant.Activation    `json:"activation"`
-	RequireFactor  tenant.RequireFactor `json:"require_factor"`
-	Signups        tenant.Signups       `json:"signups"`
-	SignupsNote    string               `json:"signups_note"`
-}
-
-// Logo describes the logo of a tenant.
-type Logo struct {
-	Type  string `json:"type"`
-	Bytes int    `json:"bytes"`
-}
-
 // TenantPage is a page of tenants.
 type TenantPage struct {
-	Items []TenantName `json:"items"`
-	Next  *string      `json:"next" doc:"The cursor of the next page, or null at the end."`
-}
-
-// TenantName names a tenant in a list.
-type TenantName struct {
-	Host      string    `json:"host"`
-	Realm     string    `json:"realm"`
-	PublicURL string    `json:"public_url"`
-	Created   time.Time `json:"created"`
+	Items []opjson.Tenant `json:"items"`
+	Next  *string         `json:"next" doc:"The cursor of the next page, or null at the end."`
 }
 
 // TenantPatch is the body of updateTenant.
@@ -145,29 +97,12 @@ func settingError(err error) error {
 	}
 	renamed := *e
 	renamed.Field = cmp.Or(members[e.Field], strings.ReplaceAll(e.Field, "-", "_"))
+	renamed.Message = strings.ReplaceAll(e.Message, e.Field, renamed.Field)
 	return &renamed
 }
 
 // listOf returns a list that is not null in JSON.
 func listOf[T any](list []T) []T { return append([]T{}, list...) }
-
-// viewTenant returns a tenant as it is in the store, with the address that it has if none was set.
-func viewTenant(t tenant.Tenant, address string) Tenant {
-	v := Tenant{
-		Host: t.Host, Realm: t.Realm, PublicURL: cmp.Or(t.PublicURL, address), Created: t.Created, Product: t.Product,
-		About: t.About, Welcome: t.Welcome, TermsURL: t.TermsURL, PrivacyURL: t.PrivacyURL, ImprintURL: t.ImprintURL,
-		Support: t.Support, Accent: t.Accent, MailFrom: t.MailFrom, ReplyTo: t.ReplyTo, MailFooter: t.MailFooter,
-		SIPServer: t.SIPServer, SIPTransport: t.SIPTransport, SIPWebSocket: t.SIPWebSocket,
-		TURNURIs: listOf(t.TURNURIs), TURNSeconds: int(t.TURNLife() / time.Second), AcrobitsCloud: t.AcrobitsCloud,
-		Origins: listOf(t.Origins), Reserved: listOf(t.Reserved), Algorithm: t.Challenge(),
-		SignupsPerHour: t.SignupsPerHour, Activation: cmp.Or(t.Activation, tenant.ActivationLink),
-		RequireFactor: cmp.Or(t.RequireFactor, tenant.RequireNone), Signups: t.SignupMode(), SignupsNote: t.SignupsNote,
-	}
-	if len(t.Logo.Data) > 0 {
-		v.Logo = &Logo{t.Logo.Type, len(t.Logo.Data)}
-	}
-	return v
-}
 
 func (h *Handler) listTenants(r *request) (any, error) {
 	var list []*tenant.Tenant
@@ -178,9 +113,9 @@ func (h *Handler) listTenants(r *request) (any, error) {
 	}
 	slices.SortFunc(list, func(a, b *tenant.Tenant) int { return cmp.Compare(a.Host, b.Host) })
 	list, next, err := page(r, list, func(t *tenant.Tenant) string { return t.Host })
-	v := TenantPage{Items: []TenantName{}, Next: next}
+	v := TenantPage{Items: []opjson.Tenant{}, Next: next}
 	for _, t := range list {
-		v.Items = append(v.Items, TenantName{t.Host, t.Realm, t.PublicURL, t.Created})
+		v.Items = append(v.Items, opjson.OfTenant(*t, h.deps.Tenants.Address(t.Host)))
 	}
 	return v, err
 }
@@ -188,19 +123,33 @@ func (h *Handler) listTenants(r *request) (any, error) {
 // page returns the part of a list that the request asks for, and the cursor of the next one. The list is in the order
 // of its keys.
 func page[T any](r *request, list []T, key func(T) string) ([]T, *string, error) {
-	if cursor := r.query["cursor"]; cursor != "" {
-		after, err := base64.RawURLEncoding.DecodeString(cursor)
-		if err != nil || !printable(string(after)) {
-			return nil, nil, fault.Field("cursor", "this is not a cursor of this list; begin with the first page")
-		}
-		list = slices.DeleteFunc(list, func(v T) bool { return key(v) <= string(after) })
+	after, err := r.cursor()
+	if err != nil {
+		return nil, nil, err
+	}
+	if after != "" {
+		list = slices.DeleteFunc(list, func(v T) bool { return key(v) <= after })
 	}
 	limit := r.integer("limit", defaultLimit)
 	if len(list) <= limit {
 		return list, nil, nil
 	}
-	next := base64.RawURLEncoding.EncodeToString([]byte(key(list[limit-1])))
-	return list[:limit], &next, nil
+	return list[:limit], cursorAfter(key(list[limit-1])), nil
+}
+
+// cursor returns the key after which the request asks for more, or an empty text.
+func (r *request) cursor() (string, error) {
+	after, err := base64.RawURLEncoding.DecodeString(r.query["cursor"])
+	if err != nil || !printable(string(after)) {
+		return "", fault.Field("cursor", "this is not a cursor of this list; begin with the first page")
+	}
+	return string(after), nil
+}
+
+// cursorAfter returns the cursor of what follows a key.
+func cursorAfter(key string) *string {
+	cursor := base64.RawURLEncoding.EncodeToString([]byte(key))
+	return &cursor
 }
 
 func (h *Handler) getTenant(r *request) (any, error) {
@@ -213,7 +162,7 @@ func (h *Handler) answerTenant(r *request, t tenant.Tenant, err error) (any, err
 		return nil, settingError(err)
 	}
 	r.setTag(t.Version())
-	return viewTenant(t, h.deps.Tenants.Address(t.Host)), nil
+	return opjson.OfTenant(t, h.deps.Tenants.Address(t.Host)), nil
 }
 
 func (h *Handler) updateTenant(r *request) (any, error) {
@@ -223,50 +172,37 @@ func (h *Handler) updateTenant(r *request) (any, error) {
 	return h.answerTenant(r, t, err)
 }
 
-// Signups says whether people can sign up at a tenant.
-type Signups struct {
-	Mode   tenant.Signups `json:"mode" doc:"The tenant's own setting."`
-	Note   string         `json:"note" doc:"What visitors read while signups are closed, or empty."`
-	Frozen bool           `json:"frozen" doc:"Whether the signups of all tenants are closed, whatever mode is."`
-}
-
 // SignupsChange is the body of setSignups.
 type SignupsChange struct {
-	Mode   tenant.Signups `json:"mode"`
-	Note   *string        `json:"note,omitempty" doc:"Without it, the note stays."`
-	Reason string         `json:"reason,omitempty" doc:"Why, for the audit trail."`
+	Signups tenant.Signups `json:"signups"`
+	Note    *string        `json:"signups_note,omitempty" doc:"Without it, the note stays. Opening drops it."`
+	Reason  string         `json:"reason,omitempty" doc:"Why, for the audit trail."`
 }
 
 func (h *Handler) getSignups(r *request) (any, error) {
 	s, err := h.deps.Operator.Signups(r.ctx, r.caller, r.tenant)
-	return Signups{s.Mode, s.Note, s.Freeze != nil}, err
+	return opjson.OfSignups(r.tenant.Host, s), err
 }
 
 func (h *Handler) setSignups(r *request) (any, error) {
 	b := r.body.(*SignupsChange)
-	s, err := h.deps.Operator.SetSignups(r.ctx, r.caller, r.tenant, b.Mode, b.Note, r.reason)
-	return Signups{s.Mode, s.Note, s.Freeze != nil}, settingError(err)
-}
-
-// Freeze says whether the signups of all tenants are closed.
-type Freeze struct {
-	Frozen bool   `json:"frozen"`
-	Note   string `json:"note" doc:"What visitors read in place of a tenant's note, or empty."`
+	if b.Signups == tenant.SignupsOpen && b.Note != nil && *b.Note != "" {
+		return nil, fault.Field("signups_note", "there is a note only while signups are closed")
+	}
+	s, err := h.deps.Operator.SetSignups(r.ctx, r.caller, r.tenant, b.Signups, b.Note, r.reason)
+	return opjson.OfSignups(r.tenant.Host, s), settingError(err)
 }
 
 // FreezeChange is the body of setFreeze.
 type FreezeChange struct {
 	Frozen bool   `json:"frozen"`
-	Note   string `json:"note,omitempty" doc:"What visitors read in place of a tenant's note."`
+	Note   string `json:"note,omitempty" doc:"What visitors of all tenants read."`
 	Reason string `json:"reason,omitempty" doc:"Why, for the audit trail."`
 }
 
 func (h *Handler) getFreeze(r *request) (any, error) {
 	s, err := h.deps.Operator.Signups(r.ctx, r.caller, nil)
-	if err != nil || s.Freeze == nil {
-		return Freeze{}, err
-	}
-	return Freeze{true, s.Freeze.Note}, nil
+	return opjson.OfFreeze(s.Freeze), err
 }
 
 func (h *Handler) setFreeze(r *request) (any, error) {
@@ -277,8 +213,9 @@ func (h *Handler) setFreeze(r *request) (any, error) {
 	} else if b.Note != "" {
 		return nil, fault.Field("note", "there is a note only while signups are frozen")
 	}
-	if err := h.deps.Operator.SetFreeze(r.ctx, r.caller, freeze, r.reason); err != nil {
-		return nil, settingError(err)
+	freeze, err := h.deps.Operator.SetFreeze(r.ctx, r.caller, freeze, r.reason)
+	if e, ok := errors.AsType[*fault.Error](err); ok && e.Field == "signups-note" {
+		return nil, fault.Field("note", "%s", strings.ReplaceAll(e.Message, e.Field, "note"))
 	}
-	return Freeze{b.Frozen, b.Note}, nil
+	return opjson.OfFreeze(freeze), err
 }

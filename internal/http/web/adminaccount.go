@@ -302,8 +302,6 @@ const (
 	doResetLink = "reset-link"
 	doFreeName  = "free-name"
 	doData      = "data"
-	// resetLinkLife is how long a reset link works that an operator makes here.
-	resetLinkLife = 24 * time.Hour
 )
 
 // changeAccount does what a form of /admin/account is for.
@@ -318,7 +316,7 @@ func (s *Site) changeAccount(w http.ResponseWriter, r *adminRequest, f adminFiel
 	switch {
 	case err != nil:
 	case do == doResetLink:
-		link, until, err = s.deps.Operators.ResetLink(ctx, r.caller, r.tenant, user, f["reason"], resetLinkLife)
+		link, until, err = s.deps.Operators.ResetLink(ctx, r.caller, r.tenant, user, f["reason"], account.ResetLife)
 	case do == doData:
 		var file *account.DataFile
 		if file, err = s.deps.Operators.Data(ctx, r.caller, r.tenant, user, f["reason"]); err == nil {

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"dialtone/internal/account"
+	"dialtone/internal/operator"
 )
 
 // adminPageSize is how many accounts or changes a page of a list has.
@@ -105,20 +106,9 @@ func (f accountFilter) query(host string, now time.Time) (q account.Query, probl
 // parseNetwork returns the network of a text: a network, or that of an address. It has no more bits than the store
 // has of an address. An empty text is the zero network.
 func parseNetwork(text string) (netip.Prefix, bool) {
-	if text == "" {
-		return netip.Prefix{}, true
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		a, err := netip.ParseAddr(text)
-		if err != nil || a.Zone() != "" {
-			return netip.Prefix{}, false
-		}
-		a = a.Unmap()
-		p = netip.PrefixFrom(a, a.BitLen())
-	}
-	if p.Addr().Is4In6() {
-		return netip.Prefix{}, false
+	p, err := operator.ParseNetwork("net", text)
+	if err != nil || !p.IsValid() {
+		return p, err == nil
 	}
 	bits := 48
 	if p.Addr().Is4() {

@@ -113,11 +113,11 @@ func (s *Site) writeBulk(w http.ResponseWriter, r *adminRequest, text string, ch
 		add("confirmed", map[bool]string{true: "yes", false: "no"}[*q.Confirmed])
 	}
 	if b.State == operator.BulkReady {
-		list, err := s.deps.Operators.PreviewBulk(r.Context(), r.caller, r.tenant, id, previewSize)
+		page, err := s.deps.Operators.PreviewBulk(r.Context(), r.caller, r.tenant, id, "", previewSize)
 		if err != nil {
 			return err
 		}
-		v.Accounts = v.listed(list)
+		v.Accounts = v.listed(page.Accounts)
 	}
 	change(&v)
 	return s.adminShow(w, r, "admin-bulk", v.Problem, v)

@@ -69,10 +69,10 @@ func (s *Site) changeMessage(w http.ResponseWriter, r *adminRequest, f adminFiel
 	done := "retried"
 	switch f["do"] {
 	case "retry":
-		err = s.deps.Operators.RetryMessage(r.Context(), r.caller, r.tenant, id, f["reason"])
+		_, err = s.deps.Operators.RetryMessage(r.Context(), r.caller, r.tenant, id, f["reason"])
 	case "discard":
 		done = "discarded"
-		err = s.deps.Operators.DiscardMessage(r.Context(), r.caller, r.tenant, id, f["reason"])
+		_, err = s.deps.Operators.DiscardMessage(r.Context(), r.caller, r.tenant, id, f["reason"])
 	default:
 		return fault.New(fault.Invalid, "the form is not one of this page; load the page again")
 	}

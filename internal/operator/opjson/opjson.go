@@ -8,12 +8,14 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/i18n"
+	"dialtone/internal/operator"
 	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
 )
 
 // Account is an account without secrets. Times that are not known, or have not come, are null.
 type Account struct {
+	ID          string        `json:"id" doc:"The UID. Empty for a deleted account."`
 	User        string        `json:"user"`
 	Name        string        `json:"name" doc:"The display name."`
 	Email       string        `json:"email"`
@@ -37,7 +39,8 @@ type Account struct {
 func OfAccount(a account.Account) Account {
 	since, by, reason := a.Since()
 	v := Account{
-		User: a.User, Name: a.Name, Email: a.Email, Role: a.Role, Disabled: a.Disabled, State: a.State(),
+		ID: a.UID.String(), User: a.User, Name: a.Name, Email: a.Email, Role: a.Role, Disabled: a.Disabled,
+		State:      a.State(),
 		StateSince: TimeOrNil(since), StateBy: by, StateReason: reason, Created: a.Created,
 		Activated: TimeOrNil(a.Activated), Confirmed: TimeOrNil(a.Confirmed), Network: a.Net,
 		FirstSignIn: TimeOrNil(a.FirstSignIn), Erased: TimeOrNil(a.Leaving), Lang: a.Lang, Factors: a.Factors.Words(),
@@ -46,6 +49,55 @@ func OfAccount(a account.Account) Account {
 		v.Lang = i18n.English
 	}
 	return v
+}
+
+// AccountDetail is all that operators see of one user name. If a deleted account keeps the name, the state is closed,
+// and nothing else is known but when that was, and the changes.
+type AccountDetail struct {
+	Account
+	Role     *account.Role `json:"role" doc:"Null for a deleted account."`
+	Created  *time.Time    `json:"created" doc:"Null for a deleted account."`
+	Lang     *i18n.Tag     `json:"lang" doc:"Null for a deleted account."`
+	Sessions []Session     `json:"sessions"`
+	Factors
+	Lookups  []Lookup  `json:"lookups" doc:"When phone servers last asked for the account."`
+	Messages []Message `json:"mail" doc:"The newest 50 messages, newest first."`
+	Changes  []Change  `json:"changes" doc:"The newest 50 changes in the audit trail, newest first."`
+}
+
+// OfDetail returns the view of all that is known of a user name.
+func OfDetail(d operator.Detail) AccountDetail {
+	v := AccountDetail{
+		Sessions: All(d.Sessions, OfSession), Factors: OfFactors(d.Factors), Lookups: All(d.Lookups, OfLookup),
+		Messages: All(d.Messages, OfMessage), Changes: All(d.Changes, OfChange),
+	}
+	if d.Account == nil {
+		v.Account = Account{User: d.User, State: account.Closed, Disabled: true, Factors: []string{}}
+		if d.Closed != nil {
+			v.StateSince = &d.Closed.Closed
+		}
+		return v
+	}
+	v.Account = OfAccount(*d.Account)
+	v.Role, v.Created, v.Lang = &v.Account.Role, &v.Account.Created, &v.Account.Lang
+	return v
+}
+
+// ClosedName is the user name of a deleted account, which nobody else can take.
+type ClosedName struct {
+	User   string    `json:"user"`
+	Closed time.Time `json:"closed" doc:"When the account was deleted."`
+}
+
+// OfClosedName returns the view of the name of a deleted account.
+func OfClosedName(n account.ClosedName) ClosedName { return ClosedName(n) }
+
+// ResetLink is a link to choose a new password, or what is said of one that was sent in a message.
+type ResetLink struct {
+	User  string    `json:"user"`
+	Link  *string   `json:"link" doc:"A secret. It works once. Null if it was sent in a message."`
+	To    *string   `json:"to" doc:"The address that it was sent to, or null."`
+	Until time.Time `json:"until" doc:"When it ends."`
 }
 
 // Session is a session of an account.

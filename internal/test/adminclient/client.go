@@ -95,6 +95,63 @@ func (e AccountState) Valid() bool {
 	}
 }
 
+// Defines values for AccountDetailLang.
+const (
+	AccountDetailLangAr          AccountDetailLang = "ar"
+	AccountDetailLangDe          AccountDetailLang = "de"
+	AccountDetailLangEn          AccountDetailLang = "en"
+	AccountDetailLangEs          AccountDetailLang = "es"
+	AccountDetailLangFr          AccountDetailLang = "fr"
+	AccountDetailLangLessThannil AccountDetailLang = "<nil>"
+)
+
+// Valid indicates whether the value is a known member of the AccountDetailLang enum.
+func (e AccountDetailLang) Valid() bool {
+	switch e {
+	case AccountDetailLangAr:
+		return true
+	case AccountDetailLangDe:
+		return true
+	case AccountDetailLangEn:
+		return true
+	case AccountDetailLangEs:
+		return true
+	case AccountDetailLangFr:
+		return true
+	case AccountDetailLangLessThannil:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AccountDetailRole.
+const (
+	AccountDetailRoleAdmin       AccountDetailRole = "admin"
+	AccountDetailRoleGuest       AccountDetailRole = "guest"
+	AccountDetailRoleLessThannil AccountDetailRole = "<nil>"
+	AccountDetailRoleSiponly     AccountDetailRole = "siponly"
+	AccountDetailRoleUser        AccountDetailRole = "user"
+)
+
+// Valid indicates whether the value is a known member of the AccountDetailRole enum.
+func (e AccountDetailRole) Valid() bool {
+	switch e {
+	case AccountDetailRoleAdmin:
+		return true
+	case AccountDetailRoleGuest:
+		return true
+	case AccountDetailRoleLessThannil:
+		return true
+	case AccountDetailRoleSiponly:
+		return true
+	case AccountDetailRoleUser:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AccountDetailState.
 const (
 	AccountDetailStateActive   AccountDetailState = "active"
@@ -248,6 +305,57 @@ func (e BulkState) Valid() bool {
 	}
 }
 
+// Defines values for DataAccountRole.
+const (
+	DataAccountRoleAdmin   DataAccountRole = "admin"
+	DataAccountRoleGuest   DataAccountRole = "guest"
+	DataAccountRoleSiponly DataAccountRole = "siponly"
+	DataAccountRoleUser    DataAccountRole = "user"
+)
+
+// Valid indicates whether the value is a known member of the DataAccountRole enum.
+func (e DataAccountRole) Valid() bool {
+	switch e {
+	case DataAccountRoleAdmin:
+		return true
+	case DataAccountRoleGuest:
+		return true
+	case DataAccountRoleSiponly:
+		return true
+	case DataAccountRoleUser:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DataAccountState.
+const (
+	DataAccountStateActive   DataAccountState = "active"
+	DataAccountStateClosed   DataAccountState = "closed"
+	DataAccountStateDisabled DataAccountState = "disabled"
+	DataAccountStateLeaving  DataAccountState = "leaving"
+	DataAccountStateWaiting  DataAccountState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the DataAccountState enum.
+func (e DataAccountState) Valid() bool {
+	switch e {
+	case DataAccountStateActive:
+		return true
+	case DataAccountStateClosed:
+		return true
+	case DataAccountStateDisabled:
+		return true
+	case DataAccountStateLeaving:
+		return true
+	case DataAccountStateWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for MadeTokenScopes.
 const (
 	MadeTokenScopesAccountsRead  MadeTokenScopes = "accounts:read"
@@ -386,36 +494,87 @@ func (e NewTokenScopes) Valid() bool {
 	}
 }
 
-// Defines values for SignupsMode.
+// Defines values for QueryRole.
 const (
-	SignupsModeClosed SignupsMode = "closed"
-	SignupsModeOpen   SignupsMode = "open"
+	QueryRoleAdmin   QueryRole = "admin"
+	QueryRoleGuest   QueryRole = "guest"
+	QueryRoleSiponly QueryRole = "siponly"
+	QueryRoleUser    QueryRole = "user"
 )
 
-// Valid indicates whether the value is a known member of the SignupsMode enum.
-func (e SignupsMode) Valid() bool {
+// Valid indicates whether the value is a known member of the QueryRole enum.
+func (e QueryRole) Valid() bool {
 	switch e {
-	case SignupsModeClosed:
+	case QueryRoleAdmin:
 		return true
-	case SignupsModeOpen:
+	case QueryRoleGuest:
+		return true
+	case QueryRoleSiponly:
+		return true
+	case QueryRoleUser:
 		return true
 	default:
 		return false
 	}
 }
 
-// Defines values for SignupsChangeMode.
+// Defines values for QueryState.
 const (
-	SignupsChangeModeClosed SignupsChangeMode = "closed"
-	SignupsChangeModeOpen   SignupsChangeMode = "open"
+	QueryStateActive   QueryState = "active"
+	QueryStateClosed   QueryState = "closed"
+	QueryStateDisabled QueryState = "disabled"
+	QueryStateLeaving  QueryState = "leaving"
+	QueryStateWaiting  QueryState = "waiting"
 )
 
-// Valid indicates whether the value is a known member of the SignupsChangeMode enum.
-func (e SignupsChangeMode) Valid() bool {
+// Valid indicates whether the value is a known member of the QueryState enum.
+func (e QueryState) Valid() bool {
 	switch e {
-	case SignupsChangeModeClosed:
+	case QueryStateActive:
 		return true
-	case SignupsChangeModeOpen:
+	case QueryStateClosed:
+		return true
+	case QueryStateDisabled:
+		return true
+	case QueryStateLeaving:
+		return true
+	case QueryStateWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SignupsSignups.
+const (
+	SignupsSignupsClosed SignupsSignups = "closed"
+	SignupsSignupsOpen   SignupsSignups = "open"
+)
+
+// Valid indicates whether the value is a known member of the SignupsSignups enum.
+func (e SignupsSignups) Valid() bool {
+	switch e {
+	case SignupsSignupsClosed:
+		return true
+	case SignupsSignupsOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SignupsChangeSignups.
+const (
+	SignupsChangeSignupsClosed SignupsChangeSignups = "closed"
+	SignupsChangeSignupsOpen   SignupsChangeSignups = "open"
+)
+
+// Valid indicates whether the value is a known member of the SignupsChangeSignups enum.
+func (e SignupsChangeSignups) Valid() bool {
+	switch e {
+	case SignupsChangeSignupsClosed:
+		return true
+	case SignupsChangeSignupsOpen:
 		return true
 	default:
 		return false
@@ -703,9 +862,12 @@ type Account struct {
 	Email    string `json:"email"`
 
 	// Erased When an account is to be erased whose owner has left.
-	Erased      *time.Time  `json:"erased"`
-	FirstSignin *time.Time  `json:"first_signin"`
-	Lang        AccountLang `json:"lang"`
+	Erased      *time.Time `json:"erased"`
+	FirstSignin *time.Time `json:"first_signin"`
+
+	// Id The UID. Empty for a deleted account.
+	Id   string      `json:"id"`
+	Lang AccountLang `json:"lang"`
 
 	// Name The display name.
 	Name string      `json:"name"`
@@ -736,24 +898,66 @@ type AccountState string
 
 // AccountDetail defines model for AccountDetail.
 type AccountDetail struct {
-	Account *Account `json:"account"`
+	Activated *time.Time `json:"activated"`
+
+	// App Since when there is an authenticator app, or null.
+	App *time.Time `json:"app"`
 
 	// Changes The newest 50 changes in the audit trail, newest first.
-	Changes []Change `json:"changes"`
+	Changes   []Change   `json:"changes"`
+	Confirmed *time.Time `json:"confirmed"`
 
-	// Closed When it was deleted. Then account is null, and the name taken.
-	Closed  *time.Time `json:"closed"`
-	Factors Factors    `json:"factors"`
+	// Created Null for a deleted account.
+	Created *time.Time `json:"created"`
+
+	// Disabled Whether the owner cannot sign in: true until the activation, too.
+	Disabled bool   `json:"disabled"`
+	Email    string `json:"email"`
+
+	// Erased When an account is to be erased whose owner has left.
+	Erased      *time.Time `json:"erased"`
+	FirstSignin *time.Time `json:"first_signin"`
+
+	// Id The UID. Empty for a deleted account.
+	Id string `json:"id"`
+
+	// Lang Null for a deleted account.
+	Lang *AccountDetailLang `json:"lang"`
 
 	// Lookups When phone servers last asked for the account.
 	Lookups []Lookup `json:"lookups"`
 
-	// Messages The newest 50 messages, newest first.
-	Messages []Message          `json:"messages"`
-	Sessions []Session          `json:"sessions"`
-	State    AccountDetailState `json:"state"`
-	User     string             `json:"user"`
+	// Mail The newest 50 messages, newest first.
+	Mail []Message `json:"mail"`
+
+	// Name The display name.
+	Name          string    `json:"name"`
+	Passkeys      []Passkey `json:"passkeys"`
+	RecoveryCodes int64     `json:"recovery_codes"`
+
+	// Role Null for a deleted account.
+	Role *AccountDetailRole `json:"role"`
+
+	// SecondFactors app, passkey, both or none.
+	SecondFactors []string  `json:"second_factors"`
+	Sessions      []Session `json:"sessions"`
+
+	// SignupNetwork The network of the signup: /24 or /48, or empty.
+	SignupNetwork string             `json:"signup_network"`
+	State         AccountDetailState `json:"state"`
+
+	// StateBy Who set the state, or empty.
+	StateBy     string     `json:"state_by"`
+	StateReason string     `json:"state_reason"`
+	StateSince  *time.Time `json:"state_since"`
+	User        string     `json:"user"`
 }
+
+// AccountDetailLang Null for a deleted account.
+type AccountDetailLang string
+
+// AccountDetailRole Null for a deleted account.
+type AccountDetailRole string
 
 // AccountDetailState defines model for AccountDetail.State.
 type AccountDetailState string
@@ -786,15 +990,15 @@ type AccountPatchRole string
 // AccountQuery defines model for AccountQuery.
 type AccountQuery struct {
 	// Before Only signups before this time.
-	Before    *time.Time `json:"before,omitempty"`
-	Confirmed *bool      `json:"confirmed,omitempty"`
+	Before    *string `json:"before,omitempty"`
+	Confirmed *bool   `json:"confirmed,omitempty"`
 
-	// Net Only signups from this network.
+	// Net Only signups from this address or network.
 	Net  *string             `json:"net,omitempty"`
 	Role *[]AccountQueryRole `json:"role,omitempty"`
 
-	// Since Only signups from this time on.
-	Since *time.Time           `json:"since,omitempty"`
+	// Since Only signups from this time on: as the parameter since.
+	Since *string              `json:"since,omitempty"`
 	State *[]AccountQueryState `json:"state,omitempty"`
 
 	// Text The beginning of user name, address or display name.
@@ -809,9 +1013,11 @@ type AccountQueryState string
 
 // Bulk defines model for Bulk.
 type Bulk struct {
-	Action  BulkAction `json:"action"`
-	By      string     `json:"by"`
-	Changed time.Time  `json:"changed"`
+	Action BulkAction `json:"action"`
+	By     string     `json:"by"`
+
+	// Changed When state, found or done last changed.
+	Changed time.Time `json:"changed"`
 
 	// Done How many accounts were changed so far.
 	Done int64 `json:"done"`
@@ -820,12 +1026,15 @@ type Bulk struct {
 	Failure string `json:"failure"`
 
 	// Found How many accounts were counted so far.
-	Found  int64        `json:"found"`
-	Id     string       `json:"id"`
-	Made   time.Time    `json:"made"`
-	Query  AccountQuery `json:"query"`
-	Reason string       `json:"reason"`
-	State  BulkState    `json:"state"`
+	Found  int64     `json:"found"`
+	Id     string    `json:"id"`
+	Made   time.Time `json:"made"`
+	Query  Query     `json:"query"`
+	Reason string    `json:"reason"`
+	State  BulkState `json:"state"`
+
+	// Tenant The host.
+	Tenant string `json:"tenant"`
 }
 
 // BulkAction defines model for Bulk.Action.
@@ -873,12 +1082,177 @@ type ChangePage struct {
 	Next *string `json:"next"`
 }
 
+// ClosedName defines model for ClosedName.
+type ClosedName struct {
+	// Closed When the account was deleted.
+	Closed time.Time `json:"closed"`
+	User   string    `json:"user"`
+}
+
+// Data defines model for Data.
+type Data struct {
+	Account        DataAccount    `json:"account"`
+	Changes        []DataChange   `json:"changes"`
+	ChangesLeftOut bool           `json:"changes_left_out"`
+	Credential     DataCredential `json:"credential"`
+	Format         int64          `json:"format"`
+	KnownBrowsers  []DataBrowser  `json:"known_browsers"`
+	Links          []DataLink     `json:"links"`
+	LookUps        []DataLookUp   `json:"look_ups"`
+	Made           time.Time      `json:"made"`
+	Messages       []DataMessage  `json:"messages"`
+	SecondFactors  DataFactors    `json:"second_factors"`
+	Sessions       []DataSession  `json:"sessions"`
+	Tenant         DataTenant     `json:"tenant"`
+}
+
+// DataAccount defines model for DataAccount.
+type DataAccount struct {
+	Activated       *time.Time       `json:"activated"`
+	Confirmed       *time.Time       `json:"confirmed"`
+	Created         time.Time        `json:"created"`
+	Email           string           `json:"email"`
+	Erased          *time.Time       `json:"erased"`
+	Expires         *time.Time       `json:"expires"`
+	FirstSignin     *time.Time       `json:"first_signin"`
+	Id              string           `json:"id"`
+	Language        string           `json:"language"`
+	Name            string           `json:"name"`
+	PasswordChanged *time.Time       `json:"password_changed"`
+	Role            DataAccountRole  `json:"role"`
+	SignupNetwork   string           `json:"signup_network"`
+	State           DataAccountState `json:"state"`
+	StateReason     string           `json:"state_reason"`
+	StateSince      *time.Time       `json:"state_since"`
+	User            string           `json:"user"`
+}
+
+// DataAccountRole defines model for DataAccount.Role.
+type DataAccountRole string
+
+// DataAccountState defines model for DataAccount.State.
+type DataAccountState string
+
+// DataApp defines model for DataApp.
+type DataApp struct {
+	Made  time.Time  `json:"made"`
+	Since *time.Time `json:"since"`
+}
+
+// DataBrowser defines model for DataBrowser.
+type DataBrowser struct {
+	Browser string    `json:"browser"`
+	Net     string    `json:"net"`
+	Until   time.Time `json:"until"`
+}
+
+// DataChange defines model for DataChange.
+type DataChange struct {
+	Action  string    `json:"action"`
+	After   string    `json:"after"`
+	At      time.Time `json:"at"`
+	Before  string    `json:"before"`
+	By      string    `json:"by"`
+	Network string    `json:"network"`
+	Outcome string    `json:"outcome"`
+	Reason  string    `json:"reason"`
+}
+
+// DataCredential defines model for DataCredential.
+type DataCredential struct {
+	Held     bool   `json:"held"`
+	Included bool   `json:"included"`
+	Sha256   bool   `json:"sha256"`
+	Why      string `json:"why"`
+}
+
+// DataFactors defines model for DataFactors.
+type DataFactors struct {
+	App           *DataApp      `json:"app"`
+	Passkeys      []DataPasskey `json:"passkeys"`
+	RecoveryCodes int64         `json:"recovery_codes"`
+}
+
+// DataLink defines model for DataLink.
+type DataLink struct {
+	Kind  string     `json:"kind"`
+	Made  *time.Time `json:"made"`
+	To    string     `json:"to"`
+	Until time.Time  `json:"until"`
+}
+
+// DataLookUp defines model for DataLookUp.
+type DataLookUp struct {
+	At     time.Time `json:"at"`
+	How    string    `json:"how"`
+	Server string    `json:"server"`
+}
+
+// DataMessage defines model for DataMessage.
+type DataMessage struct {
+	Answer   string     `json:"answer"`
+	Attempts int64      `json:"attempts"`
+	Detail   *string    `json:"detail,omitempty"`
+	Expires  *time.Time `json:"expires"`
+	Id       string     `json:"id"`
+	Kind     *string    `json:"kind,omitempty"`
+	Net      string     `json:"net"`
+	Since    time.Time  `json:"since"`
+	State    string     `json:"state"`
+	To       string     `json:"to"`
+}
+
+// DataPasskey defines model for DataPasskey.
+type DataPasskey struct {
+	Made time.Time  `json:"made"`
+	Name string     `json:"name"`
+	Site string     `json:"site"`
+	Used *time.Time `json:"used"`
+}
+
+// DataSession defines model for DataSession.
+type DataSession struct {
+	Began   time.Time `json:"began"`
+	Browser string    `json:"browser"`
+	How     string    `json:"how"`
+	Net     string    `json:"net"`
+	Seen    time.Time `json:"seen"`
+	Until   time.Time `json:"until"`
+}
+
+// DataTenant defines model for DataTenant.
+type DataTenant struct {
+	Host    string `json:"host"`
+	Product string `json:"product"`
+	Realm   string `json:"realm"`
+}
+
 // Day defines model for Day.
 type Day struct {
 	Counts map[string]int64 `json:"counts"`
 
 	// Day A date, UTC.
 	Day string `json:"day"`
+}
+
+// Delivery defines model for Delivery.
+type Delivery struct {
+	// Answer That of the mail server to the last attempt.
+	Answer   string    `json:"answer"`
+	Attempts int64     `json:"attempts"`
+	Email    string    `json:"email"`
+	Expires  time.Time `json:"expires"`
+	Id       string    `json:"id"`
+
+	// Next When the next attempt is, or null.
+	Next *time.Time `json:"next"`
+
+	// Server Which server has it, or empty if there is only one.
+	Server string    `json:"server"`
+	Since  time.Time `json:"since"`
+	State  string    `json:"state"`
+	Tenant string    `json:"tenant"`
+	User   string    `json:"user"`
 }
 
 // EnableBody defines model for EnableBody.
@@ -899,19 +1273,11 @@ type Error struct {
 	Field *string `json:"field,omitempty"`
 }
 
-// Factors defines model for Factors.
-type Factors struct {
-	// App Since when there is an authenticator app, or null.
-	App           *time.Time `json:"app"`
-	Passkeys      []Passkey  `json:"passkeys"`
-	RecoveryCodes int64      `json:"recovery_codes"`
-}
-
 // Freeze defines model for Freeze.
 type Freeze struct {
 	Frozen bool `json:"frozen"`
 
-	// Note What visitors read in place of a tenant's note, or empty.
+	// Note What visitors of all tenants read, or empty for a text of the program.
 	Note string `json:"note"`
 }
 
@@ -919,7 +1285,7 @@ type Freeze struct {
 type FreezeChange struct {
 	Frozen bool `json:"frozen"`
 
-	// Note What visitors read in place of a tenant's note.
+	// Note What visitors of all tenants read.
 	Note *string `json:"note,omitempty"`
 
 	// Reason Why, for the audit trail.
@@ -935,12 +1301,15 @@ type Funnel struct {
 
 // Hook defines model for Hook.
 type Hook struct {
-	GivenUp     int64      `json:"given_up"`
-	Kind        string     `json:"kind"`
-	LastError   string     `json:"last_error"`
-	LastFailure *time.Time `json:"last_failure"`
-	Name        string     `json:"name"`
-	Oldest      *time.Time `json:"oldest"`
+	// Error Why it failed then.
+	Error string `json:"error"`
+
+	// Failed When an attempt last failed. It may have succeeded since.
+	Failed  *time.Time `json:"failed"`
+	GivenUp int64      `json:"given_up"`
+	Kind    string     `json:"kind"`
+	Name    string     `json:"name"`
+	Oldest  *time.Time `json:"oldest"`
 
 	// Waiting Notifications that wait, up to 1001: more are not counted.
 	Waiting int64 `json:"waiting"`
@@ -971,6 +1340,7 @@ type Lookup struct {
 type MadeToken struct {
 	Created   time.Time         `json:"created"`
 	CreatedBy string            `json:"created_by"`
+	Expired   bool              `json:"expired"`
 	Expires   *time.Time        `json:"expires"`
 	Id        string            `json:"id"`
 	Name      string            `json:"name"`
@@ -999,11 +1369,6 @@ type MailBacklog struct {
 	Waiting int64      `json:"waiting"`
 }
 
-// MailedLink defines model for MailedLink.
-type MailedLink struct {
-	Expires time.Time `json:"expires"`
-}
-
 // Message defines model for Message.
 type Message struct {
 	// Answer That of the mail server to the last attempt.
@@ -1015,6 +1380,22 @@ type Message struct {
 	Since    time.Time  `json:"since"`
 	State    string     `json:"state"`
 	To       string     `json:"to"`
+}
+
+// MessagePage defines model for MessagePage.
+type MessagePage struct {
+	Items []Delivery `json:"items"`
+
+	// Next Always null at present.
+	Next *string `json:"next"`
+}
+
+// NamePage defines model for NamePage.
+type NamePage struct {
+	Items []ClosedName `json:"items"`
+
+	// Next The cursor of the next page, or null at the end.
+	Next *string `json:"next"`
 }
 
 // NewAccount defines model for NewAccount.
@@ -1068,10 +1449,13 @@ type NewBulkAction string
 
 // NewToken defines model for NewToken.
 type NewToken struct {
-	// Expires Without it, when this token does.
-	Expires *time.Time       `json:"expires,omitempty"`
-	Name    string           `json:"name"`
-	Scopes  []NewTokenScopes `json:"scopes"`
+	// Expires A time, or a duration such as 90d. Without it, as yours.
+	Expires *string `json:"expires,omitempty"`
+	Name    string  `json:"name"`
+
+	// Reason Why, for the audit trail.
+	Reason *string          `json:"reason,omitempty"`
+	Scopes []NewTokenScopes `json:"scopes"`
 
 	// Tenant A host. Without it, the tenants of this token.
 	Tenant *string `json:"tenant,omitempty"`
@@ -1086,6 +1470,23 @@ type Passkey struct {
 	Name string     `json:"name"`
 	Used *time.Time `json:"used"`
 }
+
+// Query defines model for Query.
+type Query struct {
+	Before    *time.Time   `json:"before"`
+	Confirmed *bool        `json:"confirmed"`
+	Net       string       `json:"net"`
+	Role      []QueryRole  `json:"role"`
+	Since     *time.Time   `json:"since"`
+	State     []QueryState `json:"state"`
+	Text      string       `json:"text"`
+}
+
+// QueryRole defines model for Query.Role.
+type QueryRole string
+
+// QueryState defines model for Query.State.
+type QueryState string
 
 // ReasonBody defines model for ReasonBody.
 type ReasonBody struct {
@@ -1104,8 +1505,24 @@ type ResendBody struct {
 
 // ResetLink defines model for ResetLink.
 type ResetLink struct {
-	Expires time.Time `json:"expires"`
-	Link    string    `json:"link"`
+	// Link A secret. It works once. Null if it was sent in a message.
+	Link *string `json:"link"`
+
+	// To The address that it was sent to, or null.
+	To *string `json:"to"`
+
+	// Until When it ends.
+	Until time.Time `json:"until"`
+	User  string    `json:"user"`
+}
+
+// ResetLinkBody defines model for ResetLinkBody.
+type ResetLinkBody struct {
+	// Reason Why, for the audit trail.
+	Reason *string `json:"reason,omitempty"`
+
+	// Valid How long the link works, such as 30m, 12h or 7d. Without it, 1h.
+	Valid *string `json:"valid,omitempty"`
 }
 
 // RunBulk defines model for RunBulk.
@@ -1127,40 +1544,55 @@ type Session struct {
 
 // Signups defines model for Signups.
 type Signups struct {
-	// Frozen Whether the signups of all tenants are closed, whatever mode is.
-	Frozen bool `json:"frozen"`
+	// Frozen Whether the signups of all tenants are closed, whatever signups says.
+	Frozen bool   `json:"frozen"`
+	Host   string `json:"host"`
 
-	// Mode The tenant's own setting.
-	Mode SignupsMode `json:"mode"`
+	// Open Whether people can sign up.
+	Open bool `json:"open"`
 
-	// Note What visitors read while signups are closed, or empty.
-	Note string `json:"note"`
+	// ShownNote What visitors read now, or empty for a text of the program.
+	ShownNote string `json:"shown_note"`
+
+	// Signups The tenant's own setting.
+	Signups SignupsSignups `json:"signups"`
+
+	// SignupsNote The tenant's own note for visitors while signups are closed.
+	SignupsNote string `json:"signups_note"`
 }
 
-// SignupsMode The tenant's own setting.
-type SignupsMode string
+// SignupsSignups The tenant's own setting.
+type SignupsSignups string
 
 // SignupsChange defines model for SignupsChange.
 type SignupsChange struct {
-	Mode SignupsChangeMode `json:"mode"`
-
-	// Note Without it, the note stays.
-	Note *string `json:"note,omitempty"`
-
 	// Reason Why, for the audit trail.
-	Reason *string `json:"reason,omitempty"`
+	Reason  *string              `json:"reason,omitempty"`
+	Signups SignupsChangeSignups `json:"signups"`
+
+	// SignupsNote Without it, the note stays. Opening drops it.
+	SignupsNote *string `json:"signups_note,omitempty"`
 }
 
-// SignupsChangeMode defines model for SignupsChange.Mode.
-type SignupsChangeMode string
+// SignupsChangeSignups defines model for SignupsChange.Signups.
+type SignupsChangeSignups string
 
 // Stats defines model for Stats.
 type Stats struct {
 	// Days The oldest first. The last one is today, UTC.
-	Days   []Day            `json:"days"`
-	Funnel Funnel           `json:"funnel"`
-	Hooks  []Hook           `json:"hooks"`
-	Mail   MailBacklog      `json:"mail"`
+	Days []Day `json:"days"`
+
+	// Frozen Whether the signups of all tenants are closed.
+	Frozen       bool        `json:"frozen"`
+	Funnel       Funnel      `json:"funnel"`
+	HookBacklogs []Hook      `json:"hook_backlogs"`
+	MailBacklog  MailBacklog `json:"mail_backlog"`
+
+	// Open Whether people can sign up, or null if that depends on the tenant.
+	Open *bool `json:"open"`
+
+	// Tenant The host, or null for all tenants.
+	Tenant *string          `json:"tenant"`
 	Total  map[string]int64 `json:"total"`
 }
 
@@ -1220,17 +1652,9 @@ type TenantRequireFactor string
 // TenantSignups defines model for Tenant.Signups.
 type TenantSignups string
 
-// TenantName defines model for TenantName.
-type TenantName struct {
-	Created   time.Time `json:"created"`
-	Host      string    `json:"host"`
-	PublicUrl string    `json:"public_url"`
-	Realm     string    `json:"realm"`
-}
-
 // TenantPage defines model for TenantPage.
 type TenantPage struct {
-	Items []TenantName `json:"items"`
+	Items []Tenant `json:"items"`
 
 	// Next The cursor of the next page, or null at the end.
 	Next *string `json:"next"`
@@ -1284,6 +1708,7 @@ type TenantPatchRequireFactor string
 type Token struct {
 	Created   time.Time     `json:"created"`
 	CreatedBy string        `json:"created_by"`
+	Expired   bool          `json:"expired"`
 	Expires   *time.Time    `json:"expires"`
 	Id        string        `json:"id"`
 	Name      string        `json:"name"`
@@ -1309,11 +1734,11 @@ type TokenPage struct {
 
 // ListAllChangesParams defines parameters for ListAllChanges.
 type ListAllChangesParams struct {
-	// Since Only changes from this time on.
-	Since *time.Time `form:"since,omitempty" json:"since,omitempty"`
+	// Since Only changes from this time on: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
+	Since *string `form:"since,omitempty" json:"since,omitempty"`
 
-	// Before Only changes before this time.
-	Before *time.Time `form:"before,omitempty" json:"before,omitempty"`
+	// Before Only changes before this time: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
+	Before *string `form:"before,omitempty" json:"before,omitempty"`
 
 	// User Only changes of accounts with this user name.
 	User *string `form:"user,omitempty" json:"user,omitempty"`
@@ -1327,7 +1752,7 @@ type ListAllChangesParams struct {
 	// ActorKind Only changes by this kind of actor.
 	ActorKind *[]ListAllChangesParamsActorKind `form:"actor_kind,omitempty" json:"actor_kind,omitempty"`
 
-	// Net Only changes from this network.
+	// Net Only changes that may have come from this address or network.
 	Net *string `form:"net,omitempty" json:"net,omitempty"`
 
 	// Newest Whether the newest change is first. Without it, the oldest is.
@@ -1375,14 +1800,14 @@ type ListAccountsParams struct {
 	// Text The beginning of the user name, the address or the display name, without regard to case.
 	Text *string `form:"text,omitempty" json:"text,omitempty"`
 
-	// Net Only signups from this network.
+	// Net Only signups from this network, or from that of this address.
 	Net *string `form:"net,omitempty" json:"net,omitempty"`
 
-	// Since Only signups from this time on.
-	Since *time.Time `form:"since,omitempty" json:"since,omitempty"`
+	// Since Only signups from this time on: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
+	Since *string `form:"since,omitempty" json:"since,omitempty"`
 
-	// Before Only signups before this time.
-	Before *time.Time `form:"before,omitempty" json:"before,omitempty"`
+	// Before Only signups before this time: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
+	Before *string `form:"before,omitempty" json:"before,omitempty"`
 
 	// Confirmed Only accounts that are confirmed, or only those that are not.
 	Confirmed *bool `form:"confirmed,omitempty" json:"confirmed,omitempty"`
@@ -1419,6 +1844,12 @@ type DeleteAccountParams struct {
 type UpdateAccountParams struct {
 	// IfMatch An ETag: the change is made only if it still is that of the account or tenant.
 	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// GetAccountDataParams defines parameters for GetAccountData.
+type GetAccountDataParams struct {
+	// Reason Why, for the audit trail.
+	Reason *string `form:"reason,omitempty" json:"reason,omitempty"`
 }
 
 // DisableAccountParams defines parameters for DisableAccount.
@@ -1474,17 +1905,20 @@ type CreateBulkParams struct {
 
 // PreviewBulkParams defines parameters for PreviewBulk.
 type PreviewBulkParams struct {
-	// Limit How many at most. Without it, 50.
+	// Limit How many items to answer with at most. Without it, 50.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The member next of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // ListChangesParams defines parameters for ListChanges.
 type ListChangesParams struct {
-	// Since Only changes from this time on.
-	Since *time.Time `form:"since,omitempty" json:"since,omitempty"`
+	// Since Only changes from this time on: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
+	Since *string `form:"since,omitempty" json:"since,omitempty"`
 
-	// Before Only changes before this time.
-	Before *time.Time `form:"before,omitempty" json:"before,omitempty"`
+	// Before Only changes before this time: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
+	Before *string `form:"before,omitempty" json:"before,omitempty"`
 
 	// User Only changes of accounts with this user name.
 	User *string `form:"user,omitempty" json:"user,omitempty"`
@@ -1498,7 +1932,7 @@ type ListChangesParams struct {
 	// ActorKind Only changes by this kind of actor.
 	ActorKind *[]ListChangesParamsActorKind `form:"actor_kind,omitempty" json:"actor_kind,omitempty"`
 
-	// Net Only changes from this network.
+	// Net Only changes that may have come from this address or network.
 	Net *string `form:"net,omitempty" json:"net,omitempty"`
 
 	// Newest Whether the newest change is first. Without it, the oldest is.
@@ -1513,6 +1947,21 @@ type ListChangesParams struct {
 
 // ListChangesParamsActorKind defines parameters for ListChanges.
 type ListChangesParamsActorKind string
+
+// ListNamesParams defines parameters for ListNames.
+type ListNamesParams struct {
+	// Limit How many items to answer with at most. Without it, 50.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The member next of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// FreeNameParams defines parameters for FreeName.
+type FreeNameParams struct {
+	// Reason Why, for the audit trail.
+	Reason *string `form:"reason,omitempty" json:"reason,omitempty"`
+}
 
 // GetTenantStatsParams defines parameters for GetTenantStats.
 type GetTenantStatsParams struct {
@@ -1533,6 +1982,12 @@ type ListTokensParams struct {
 type CreateTokenParams struct {
 	// IdempotencyKey For 24 hours, the same request with the same key is carried out once.
 	IdempotencyKey *string `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteTokenParams defines parameters for DeleteToken.
+type DeleteTokenParams struct {
+	// Reason Why, for the audit trail.
+	Reason *string `form:"reason,omitempty" json:"reason,omitempty"`
 }
 
 // SetFreezeJSONRequestBody defines body for SetFreeze for application/json ContentType.
@@ -1563,7 +2018,7 @@ type RemoveSecondFactorsAccountJSONRequestBody = ReasonBody
 type ResendAccountJSONRequestBody = ResendBody
 
 // CreateResetLinkJSONRequestBody defines body for CreateResetLink for application/json ContentType.
-type CreateResetLinkJSONRequestBody = ReasonBody
+type CreateResetLinkJSONRequestBody = ResetLinkBody
 
 // SignOutAccountJSONRequestBody defines body for SignOutAccount for application/json ContentType.
 type SignOutAccountJSONRequestBody = ReasonBody
@@ -1573,6 +2028,12 @@ type CreateBulkJSONRequestBody = NewBulk
 
 // RunBulkJSONRequestBody defines body for RunBulk for application/json ContentType.
 type RunBulkJSONRequestBody = RunBulk
+
+// DiscardMessageJSONRequestBody defines body for DiscardMessage for application/json ContentType.
+type DiscardMessageJSONRequestBody = ReasonBody
+
+// RetryMessageJSONRequestBody defines body for RetryMessage for application/json ContentType.
+type RetryMessageJSONRequestBody = ReasonBody
 
 // SetSignupsJSONRequestBody defines body for SetSignups for application/json ContentType.
 type SetSignupsJSONRequestBody = SignupsChange
@@ -1693,13 +2154,6 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/admin/hooks (the `ListHooks` operationId).
 	ListHooks(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetMessages Show how many messages wait or have failed.
-	//
-	// Show how many messages wait or have failed. Needs the scope stats:read and a token for all tenants.
-	//
-	// Corresponds with GET /v1/admin/messages (the `GetMessages` operationId).
-	GetMessages(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
-
 	// GetStats Show counts and backlogs of all tenants.
 	//
 	// Show counts and backlogs of all tenants. Needs the scope stats:read and a token for all tenants.
@@ -1795,6 +2249,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with PATCH /v1/admin/tenants/{host}/accounts/{user} (the `UpdateAccount` operationId).
 	UpdateAccount(ctx context.Context, host string, user string, params *UpdateAccountParams, body UpdateAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAccountData Show all data about the owner of an account, as the owner can. That is in the audit trail.
+	//
+	// Show all data about the owner of an account, as the owner can. That is in the audit trail. Needs the scope accounts:read.
+	//
+	// Corresponds with GET /v1/admin/tenants/{host}/accounts/{user}/data (the `GetAccountData` operationId).
+	GetAccountData(ctx context.Context, host string, user string, params *GetAccountDataParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DisableAccountWithBody Block an account at once.
 	//
@@ -1954,9 +2415,9 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/admin/tenants/{host}/bulk/{id} (the `GetBulk` operationId).
 	GetBulk(ctx context.Context, host string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PreviewBulk Show some accounts of a bulk change.
+	// PreviewBulk List the accounts of a bulk change.
 	//
-	// Show some accounts of a bulk change. Needs the scope accounts:read.
+	// List the accounts of a bulk change. Needs the scope accounts:read.
 	//
 	// Corresponds with GET /v1/admin/tenants/{host}/bulk/{id}/accounts (the `PreviewBulk` operationId).
 	PreviewBulk(ctx context.Context, host string, id string, params *PreviewBulkParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2000,12 +2461,62 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/admin/tenants/{host}/hooks (the `ListTenantHooks` operationId).
 	ListTenantHooks(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetTenantMessages Show how many messages of a tenant wait or have failed.
+	// ListMessages List the newest messages that have failed, that were deferred, and that wait.
 	//
-	// Show how many messages of a tenant wait or have failed. Needs the scope stats:read.
+	// List the newest messages that have failed, that were deferred, and that wait. Needs the scope accounts:read.
 	//
-	// Corresponds with GET /v1/admin/tenants/{host}/messages (the `GetTenantMessages` operationId).
-	GetTenantMessages(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*http.Response, error)
+	// Corresponds with GET /v1/admin/tenants/{host}/messages (the `ListMessages` operationId).
+	ListMessages(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DiscardMessageWithBody Do not send a message.
+	//
+	// Do not send a message. Needs the scope accounts:write.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/discard (the `DiscardMessage` operationId).
+	DiscardMessageWithBody(ctx context.Context, host string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DiscardMessage Do not send a message.
+	//
+	// Do not send a message. Needs the scope accounts:write.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/discard (the `DiscardMessage` operationId).
+	DiscardMessage(ctx context.Context, host string, id string, body DiscardMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryMessageWithBody Try to send a message now, even if it has failed.
+	//
+	// Try to send a message now, even if it has failed. Needs the scope accounts:write.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/retry (the `RetryMessage` operationId).
+	RetryMessageWithBody(ctx context.Context, host string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryMessage Try to send a message now, even if it has failed.
+	//
+	// Try to send a message now, even if it has failed. Needs the scope accounts:write.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/retry (the `RetryMessage` operationId).
+	RetryMessage(ctx context.Context, host string, id string, body RetryMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListNames List the user names that deleted accounts keep from others.
+	//
+	// List the user names that deleted accounts keep from others. Needs the scope accounts:read.
+	//
+	// Corresponds with GET /v1/admin/tenants/{host}/names (the `ListNames` operationId).
+	ListNames(ctx context.Context, host string, params *ListNamesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// FreeName Free the name of a deleted account. Who takes it next gets calls for the person who had it.
+	//
+	// Free the name of a deleted account. Who takes it next gets calls for the person who had it. Needs the scope accounts:write.
+	//
+	// Corresponds with DELETE /v1/admin/tenants/{host}/names/{user} (the `FreeName` operationId).
+	FreeName(ctx context.Context, host string, user string, params *FreeNameParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetSignups Show whether people can sign up.
 	//
@@ -2069,7 +2580,7 @@ type ClientInterface interface {
 	// Remove a token. All servers refuse it at once. Needs the scope tokens:write.
 	//
 	// Corresponds with DELETE /v1/admin/tokens/{name} (the `DeleteToken` operationId).
-	DeleteToken(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error)
+	DeleteToken(ctx context.Context, name string, params *DeleteTokenParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListAllChanges List the audit trail of all tenants and of the installation.
@@ -2151,23 +2662,6 @@ func (c *Client) SetFreeze(ctx context.Context, body SetFreezeJSONRequestBody, r
 // Corresponds with GET /v1/admin/hooks (the `ListHooks` operationId).
 func (c *Client) ListHooks(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListHooksRequest(c.Server)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// GetMessages Show how many messages wait or have failed.
-//
-// Show how many messages wait or have failed. Needs the scope stats:read and a token for all tenants.
-//
-// Corresponds with GET /v1/admin/messages (the `GetMessages` operationId).
-func (c *Client) GetMessages(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetMessagesRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -2384,6 +2878,23 @@ func (c *Client) UpdateAccountWithBody(ctx context.Context, host string, user st
 // Corresponds with PATCH /v1/admin/tenants/{host}/accounts/{user} (the `UpdateAccount` operationId).
 func (c *Client) UpdateAccount(ctx context.Context, host string, user string, params *UpdateAccountParams, body UpdateAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateAccountRequest(c.Server, host, user, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAccountData Show all data about the owner of an account, as the owner can. That is in the audit trail.
+//
+// Show all data about the owner of an account, as the owner can. That is in the audit trail. Needs the scope accounts:read.
+//
+// Corresponds with GET /v1/admin/tenants/{host}/accounts/{user}/data (the `GetAccountData` operationId).
+func (c *Client) GetAccountData(ctx context.Context, host string, user string, params *GetAccountDataParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAccountDataRequest(c.Server, host, user, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2732,9 +3243,9 @@ func (c *Client) GetBulk(ctx context.Context, host string, id string, reqEditors
 	return c.Client.Do(req)
 }
 
-// PreviewBulk Show some accounts of a bulk change.
+// PreviewBulk List the accounts of a bulk change.
 //
-// Show some accounts of a bulk change. Needs the scope accounts:read.
+// List the accounts of a bulk change. Needs the scope accounts:read.
 //
 // Corresponds with GET /v1/admin/tenants/{host}/bulk/{id}/accounts (the `PreviewBulk` operationId).
 func (c *Client) PreviewBulk(ctx context.Context, host string, id string, params *PreviewBulkParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2838,13 +3349,123 @@ func (c *Client) ListTenantHooks(ctx context.Context, host string, reqEditors ..
 	return c.Client.Do(req)
 }
 
-// GetTenantMessages Show how many messages of a tenant wait or have failed.
+// ListMessages List the newest messages that have failed, that were deferred, and that wait.
 //
-// Show how many messages of a tenant wait or have failed. Needs the scope stats:read.
+// List the newest messages that have failed, that were deferred, and that wait. Needs the scope accounts:read.
 //
-// Corresponds with GET /v1/admin/tenants/{host}/messages (the `GetTenantMessages` operationId).
-func (c *Client) GetTenantMessages(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetTenantMessagesRequest(c.Server, host)
+// Corresponds with GET /v1/admin/tenants/{host}/messages (the `ListMessages` operationId).
+func (c *Client) ListMessages(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListMessagesRequest(c.Server, host)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DiscardMessageWithBody Do not send a message.
+//
+// Do not send a message. Needs the scope accounts:write.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/discard (the `DiscardMessage` operationId).
+func (c *Client) DiscardMessageWithBody(ctx context.Context, host string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDiscardMessageRequestWithBody(c.Server, host, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DiscardMessage Do not send a message.
+//
+// Do not send a message. Needs the scope accounts:write.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/discard (the `DiscardMessage` operationId).
+func (c *Client) DiscardMessage(ctx context.Context, host string, id string, body DiscardMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDiscardMessageRequest(c.Server, host, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryMessageWithBody Try to send a message now, even if it has failed.
+//
+// Try to send a message now, even if it has failed. Needs the scope accounts:write.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/retry (the `RetryMessage` operationId).
+func (c *Client) RetryMessageWithBody(ctx context.Context, host string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryMessageRequestWithBody(c.Server, host, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryMessage Try to send a message now, even if it has failed.
+//
+// Try to send a message now, even if it has failed. Needs the scope accounts:write.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/retry (the `RetryMessage` operationId).
+func (c *Client) RetryMessage(ctx context.Context, host string, id string, body RetryMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryMessageRequest(c.Server, host, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListNames List the user names that deleted accounts keep from others.
+//
+// List the user names that deleted accounts keep from others. Needs the scope accounts:read.
+//
+// Corresponds with GET /v1/admin/tenants/{host}/names (the `ListNames` operationId).
+func (c *Client) ListNames(ctx context.Context, host string, params *ListNamesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListNamesRequest(c.Server, host, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// FreeName Free the name of a deleted account. Who takes it next gets calls for the person who had it.
+//
+// Free the name of a deleted account. Who takes it next gets calls for the person who had it. Needs the scope accounts:write.
+//
+// Corresponds with DELETE /v1/admin/tenants/{host}/names/{user} (the `FreeName` operationId).
+func (c *Client) FreeName(ctx context.Context, host string, user string, params *FreeNameParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFreeNameRequest(c.Server, host, user, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2987,8 +3608,8 @@ func (c *Client) CreateToken(ctx context.Context, params *CreateTokenParams, bod
 // Remove a token. All servers refuse it at once. Needs the scope tokens:write.
 //
 // Corresponds with DELETE /v1/admin/tokens/{name} (the `DeleteToken` operationId).
-func (c *Client) DeleteToken(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewDeleteTokenRequest(c.Server, name)
+func (c *Client) DeleteToken(ctx context.Context, name string, params *DeleteTokenParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteTokenRequest(c.Server, name, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3029,7 +3650,7 @@ func NewListAllChangesRequest(server string, params *ListAllChangesParams) (*htt
 
 		if params.Since != nil {
 
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -3041,7 +3662,7 @@ func NewListAllChangesRequest(server string, params *ListAllChangesParams) (*htt
 
 		if params.Before != nil {
 
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -3238,33 +3859,6 @@ func NewListHooksRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/v1/admin/hooks")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewGetMessagesRequest constructs an http.Request for the GetMessages method
-func NewGetMessagesRequest(server string) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/v1/admin/messages")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -3583,7 +4177,7 @@ func NewListAccountsRequest(server string, host string, params *ListAccountsPara
 
 		if params.Since != nil {
 
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -3595,7 +4189,7 @@ func NewListAccountsRequest(server string, host string, params *ListAccountsPara
 
 		if params.Before != nil {
 
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -3905,6 +4499,74 @@ func NewUpdateAccountRequestWithBody(server string, host string, user string, pa
 			req.Header.Set("If-Match", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewGetAccountDataRequest constructs an http.Request for the GetAccountData method
+func NewGetAccountDataRequest(server string, host string, user string, params *GetAccountDataParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "host", host, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "user", user, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/tenants/%s/accounts/%s/data", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -4595,6 +5257,18 @@ func NewPreviewBulkRequest(server string, host string, id string, params *Previe
 
 		}
 
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if encoded := queryValues.Encode(); encoded != "" {
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
@@ -4741,7 +5415,7 @@ func NewListChangesRequest(server string, host string, params *ListChangesParams
 
 		if params.Since != nil {
 
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -4753,7 +5427,7 @@ func NewListChangesRequest(server string, host string, params *ListChangesParams
 
 		if params.Before != nil {
 
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -4907,8 +5581,8 @@ func NewListTenantHooksRequest(server string, host string) (*http.Request, error
 	return req, nil
 }
 
-// NewGetTenantMessagesRequest constructs an http.Request for the GetTenantMessages method
-func NewGetTenantMessagesRequest(server string, host string) (*http.Request, error) {
+// NewListMessagesRequest constructs an http.Request for the ListMessages method
+func NewListMessagesRequest(server string, host string) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4934,6 +5608,255 @@ func NewGetTenantMessagesRequest(server string, host string) (*http.Request, err
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDiscardMessageRequest calls the generic DiscardMessage builder with application/json body
+func NewDiscardMessageRequest(server string, host string, id string, body DiscardMessageJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDiscardMessageRequestWithBody(server, host, id, "application/json", bodyReader)
+}
+
+// NewDiscardMessageRequestWithBody constructs an http.Request for the DiscardMessage method, with any body, and a specified content type
+func NewDiscardMessageRequestWithBody(server string, host string, id string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "host", host, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/tenants/%s/messages/%s/discard", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRetryMessageRequest calls the generic RetryMessage builder with application/json body
+func NewRetryMessageRequest(server string, host string, id string, body RetryMessageJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRetryMessageRequestWithBody(server, host, id, "application/json", bodyReader)
+}
+
+// NewRetryMessageRequestWithBody constructs an http.Request for the RetryMessage method, with any body, and a specified content type
+func NewRetryMessageRequestWithBody(server string, host string, id string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "host", host, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/tenants/%s/messages/%s/retry", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListNamesRequest constructs an http.Request for the ListNames method
+func NewListNamesRequest(server string, host string, params *ListNamesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "host", host, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/tenants/%s/names", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewFreeNameRequest constructs an http.Request for the FreeName method
+func NewFreeNameRequest(server string, host string, user string, params *FreeNameParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "host", host, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "user", user, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/tenants/%s/names/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -5205,7 +6128,7 @@ func NewCreateTokenRequestWithBody(server string, params *CreateTokenParams, con
 }
 
 // NewDeleteTokenRequest constructs an http.Request for the DeleteToken method
-func NewDeleteTokenRequest(server string, name string) (*http.Request, error) {
+func NewDeleteTokenRequest(server string, name string, params *DeleteTokenParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -5228,6 +6151,33 @@ func NewDeleteTokenRequest(server string, name string) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
@@ -5326,15 +6276,6 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/admin/hooks (the `ListHooks` operationId).
 	ListHooksWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListHooksResponse, error)
-
-	// GetMessagesWithResponse Show how many messages wait or have failed.
-	//
-	// Show how many messages wait or have failed. Needs the scope stats:read and a token for all tenants.
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /v1/admin/messages (the `GetMessages` operationId).
-	GetMessagesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetMessagesResponse, error)
 
 	// GetStatsWithResponse Show counts and backlogs of all tenants.
 	//
@@ -5443,6 +6384,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PATCH /v1/admin/tenants/{host}/accounts/{user} (the `UpdateAccount` operationId).
 	UpdateAccountWithResponse(ctx context.Context, host string, user string, params *UpdateAccountParams, body UpdateAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAccountResponse, error)
+
+	// GetAccountDataWithResponse Show all data about the owner of an account, as the owner can. That is in the audit trail.
+	//
+	// Show all data about the owner of an account, as the owner can. That is in the audit trail. Needs the scope accounts:read.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/tenants/{host}/accounts/{user}/data (the `GetAccountData` operationId).
+	GetAccountDataWithResponse(ctx context.Context, host string, user string, params *GetAccountDataParams, reqEditors ...RequestEditorFn) (*GetAccountDataResponse, error)
 
 	// DisableAccountWithBodyWithResponse Block an account at once.
 	//
@@ -5606,9 +6556,9 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/admin/tenants/{host}/bulk/{id} (the `GetBulk` operationId).
 	GetBulkWithResponse(ctx context.Context, host string, id string, reqEditors ...RequestEditorFn) (*GetBulkResponse, error)
 
-	// PreviewBulkWithResponse Show some accounts of a bulk change.
+	// PreviewBulkWithResponse List the accounts of a bulk change.
 	//
-	// Show some accounts of a bulk change. Needs the scope accounts:read.
+	// List the accounts of a bulk change. Needs the scope accounts:read.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5660,14 +6610,68 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/admin/tenants/{host}/hooks (the `ListTenantHooks` operationId).
 	ListTenantHooksWithResponse(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*ListTenantHooksResponse, error)
 
-	// GetTenantMessagesWithResponse Show how many messages of a tenant wait or have failed.
+	// ListMessagesWithResponse List the newest messages that have failed, that were deferred, and that wait.
 	//
-	// Show how many messages of a tenant wait or have failed. Needs the scope stats:read.
+	// List the newest messages that have failed, that were deferred, and that wait. Needs the scope accounts:read.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
-	// Corresponds with GET /v1/admin/tenants/{host}/messages (the `GetTenantMessages` operationId).
-	GetTenantMessagesWithResponse(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*GetTenantMessagesResponse, error)
+	// Corresponds with GET /v1/admin/tenants/{host}/messages (the `ListMessages` operationId).
+	ListMessagesWithResponse(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*ListMessagesResponse, error)
+
+	// DiscardMessageWithBodyWithResponse Do not send a message.
+	//
+	// Do not send a message. Needs the scope accounts:write.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/discard (the `DiscardMessage` operationId).
+	DiscardMessageWithBodyWithResponse(ctx context.Context, host string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DiscardMessageResponse, error)
+
+	// DiscardMessageWithResponse Do not send a message.
+	//
+	// Do not send a message. Needs the scope accounts:write.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/discard (the `DiscardMessage` operationId).
+	DiscardMessageWithResponse(ctx context.Context, host string, id string, body DiscardMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*DiscardMessageResponse, error)
+
+	// RetryMessageWithBodyWithResponse Try to send a message now, even if it has failed.
+	//
+	// Try to send a message now, even if it has failed. Needs the scope accounts:write.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/retry (the `RetryMessage` operationId).
+	RetryMessageWithBodyWithResponse(ctx context.Context, host string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetryMessageResponse, error)
+
+	// RetryMessageWithResponse Try to send a message now, even if it has failed.
+	//
+	// Try to send a message now, even if it has failed. Needs the scope accounts:write.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/retry (the `RetryMessage` operationId).
+	RetryMessageWithResponse(ctx context.Context, host string, id string, body RetryMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*RetryMessageResponse, error)
+
+	// ListNamesWithResponse List the user names that deleted accounts keep from others.
+	//
+	// List the user names that deleted accounts keep from others. Needs the scope accounts:read.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/tenants/{host}/names (the `ListNames` operationId).
+	ListNamesWithResponse(ctx context.Context, host string, params *ListNamesParams, reqEditors ...RequestEditorFn) (*ListNamesResponse, error)
+
+	// FreeNameWithResponse Free the name of a deleted account. Who takes it next gets calls for the person who had it.
+	//
+	// Free the name of a deleted account. Who takes it next gets calls for the person who had it. Needs the scope accounts:write.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/admin/tenants/{host}/names/{user} (the `FreeName` operationId).
+	FreeNameWithResponse(ctx context.Context, host string, user string, params *FreeNameParams, reqEditors ...RequestEditorFn) (*FreeNameResponse, error)
 
 	// GetSignupsWithResponse Show whether people can sign up.
 	//
@@ -5739,7 +6743,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/tokens/{name} (the `DeleteToken` operationId).
-	DeleteTokenWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteTokenResponse, error)
+	DeleteTokenWithResponse(ctx context.Context, name string, params *DeleteTokenParams, reqEditors ...RequestEditorFn) (*DeleteTokenResponse, error)
 }
 
 type ListAllChangesResponse struct {
@@ -6103,96 +7107,6 @@ func (r ListHooksResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListHooksResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-type GetMessagesResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *MailBacklog
-	// JSON400 the response for an HTTP 400 `application/json` response
-	JSON400 *Error
-	// JSON401 the response for an HTTP 401 `application/json` response
-	JSON401 *Error
-	// JSON403 the response for an HTTP 403 `application/json` response
-	JSON403 *Error
-	// JSON404 the response for an HTTP 404 `application/json` response
-	JSON404 *Error
-	// JSON429 the response for an HTTP 429 `application/json` response
-	JSON429 *Error
-	// JSON500 the response for an HTTP 500 `application/json` response
-	JSON500 *Error
-	// JSON503 the response for an HTTP 503 `application/json` response
-	JSON503 *Error
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetMessagesResponse) GetJSON200() *MailBacklog {
-	return r.JSON200
-}
-
-// GetJSON400 returns the response for an HTTP 400 `application/json` response
-func (r GetMessagesResponse) GetJSON400() *Error {
-	return r.JSON400
-}
-
-// GetJSON401 returns the response for an HTTP 401 `application/json` response
-func (r GetMessagesResponse) GetJSON401() *Error {
-	return r.JSON401
-}
-
-// GetJSON403 returns the response for an HTTP 403 `application/json` response
-func (r GetMessagesResponse) GetJSON403() *Error {
-	return r.JSON403
-}
-
-// GetJSON404 returns the response for an HTTP 404 `application/json` response
-func (r GetMessagesResponse) GetJSON404() *Error {
-	return r.JSON404
-}
-
-// GetJSON429 returns the response for an HTTP 429 `application/json` response
-func (r GetMessagesResponse) GetJSON429() *Error {
-	return r.JSON429
-}
-
-// GetJSON500 returns the response for an HTTP 500 `application/json` response
-func (r GetMessagesResponse) GetJSON500() *Error {
-	return r.JSON500
-}
-
-// GetJSON503 returns the response for an HTTP 503 `application/json` response
-func (r GetMessagesResponse) GetJSON503() *Error {
-	return r.JSON503
-}
-
-// GetBody returns the raw response body bytes
-func (r GetMessagesResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r GetMessagesResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r GetMessagesResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetMessagesResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6677,6 +7591,12 @@ func (r ListAccountsResponse) ContentType() string {
 	return ""
 }
 
+// CreateAccountResponse201Headers the declared response headers of an HTTP 201 response for CreateAccount
+type CreateAccountResponse201Headers struct {
+	ETag     *string
+	Location *string
+}
+
 type CreateAccountResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6700,6 +7620,8 @@ type CreateAccountResponse struct {
 	JSON500 *Error
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Error
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateAccountResponse201Headers
 }
 
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
@@ -7086,6 +8008,96 @@ func (r UpdateAccountResponse) ContentType() string {
 	return ""
 }
 
+type GetAccountDataResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Data
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *Error
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Error
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Error
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *Error
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Error
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Error
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAccountDataResponse) GetJSON200() *Data {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r GetAccountDataResponse) GetJSON400() *Error {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r GetAccountDataResponse) GetJSON401() *Error {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r GetAccountDataResponse) GetJSON403() *Error {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r GetAccountDataResponse) GetJSON404() *Error {
+	return r.JSON404
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetAccountDataResponse) GetJSON429() *Error {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetAccountDataResponse) GetJSON500() *Error {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetAccountDataResponse) GetJSON503() *Error {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAccountDataResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAccountDataResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAccountDataResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAccountDataResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // DisableAccountResponse200Headers the declared response headers of an HTTP 200 response for DisableAccount
 type DisableAccountResponse200Headers struct {
 	ETag *string
@@ -7312,7 +8324,7 @@ type MailResetLinkResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *MailedLink
+	JSON200 *ResetLink
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *Error
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -7334,7 +8346,7 @@ type MailResetLinkResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r MailResetLinkResponse) GetJSON200() *MailedLink {
+func (r MailResetLinkResponse) GetJSON200() *ResetLink {
 	return r.JSON200
 }
 
@@ -7946,6 +8958,11 @@ func (r ListBulksResponse) ContentType() string {
 	return ""
 }
 
+// CreateBulkResponse201Headers the declared response headers of an HTTP 201 response for CreateBulk
+type CreateBulkResponse201Headers struct {
+	Location *string
+}
+
 type CreateBulkResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7969,6 +8986,8 @@ type CreateBulkResponse struct {
 	JSON500 *Error
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Error
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateBulkResponse201Headers
 }
 
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
@@ -8604,11 +9623,11 @@ func (r ListTenantHooksResponse) ContentType() string {
 	return ""
 }
 
-type GetTenantMessagesResponse struct {
+type ListMessagesResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *MailBacklog
+	JSON200 *MessagePage
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *Error
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -8626,52 +9645,52 @@ type GetTenantMessagesResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetTenantMessagesResponse) GetJSON200() *MailBacklog {
+func (r ListMessagesResponse) GetJSON200() *MessagePage {
 	return r.JSON200
 }
 
 // GetJSON400 returns the response for an HTTP 400 `application/json` response
-func (r GetTenantMessagesResponse) GetJSON400() *Error {
+func (r ListMessagesResponse) GetJSON400() *Error {
 	return r.JSON400
 }
 
 // GetJSON401 returns the response for an HTTP 401 `application/json` response
-func (r GetTenantMessagesResponse) GetJSON401() *Error {
+func (r ListMessagesResponse) GetJSON401() *Error {
 	return r.JSON401
 }
 
 // GetJSON403 returns the response for an HTTP 403 `application/json` response
-func (r GetTenantMessagesResponse) GetJSON403() *Error {
+func (r ListMessagesResponse) GetJSON403() *Error {
 	return r.JSON403
 }
 
 // GetJSON404 returns the response for an HTTP 404 `application/json` response
-func (r GetTenantMessagesResponse) GetJSON404() *Error {
+func (r ListMessagesResponse) GetJSON404() *Error {
 	return r.JSON404
 }
 
 // GetJSON429 returns the response for an HTTP 429 `application/json` response
-func (r GetTenantMessagesResponse) GetJSON429() *Error {
+func (r ListMessagesResponse) GetJSON429() *Error {
 	return r.JSON429
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
-func (r GetTenantMessagesResponse) GetJSON500() *Error {
+func (r ListMessagesResponse) GetJSON500() *Error {
 	return r.JSON500
 }
 
 // GetJSON503 returns the response for an HTTP 503 `application/json` response
-func (r GetTenantMessagesResponse) GetJSON503() *Error {
+func (r ListMessagesResponse) GetJSON503() *Error {
 	return r.JSON503
 }
 
 // GetBody returns the raw response body bytes
-func (r GetTenantMessagesResponse) GetBody() []byte {
+func (r ListMessagesResponse) GetBody() []byte {
 	return r.Body
 }
 
 // Status returns HTTPResponse.Status
-func (r GetTenantMessagesResponse) Status() string {
+func (r ListMessagesResponse) Status() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Status
 	}
@@ -8679,7 +9698,7 @@ func (r GetTenantMessagesResponse) Status() string {
 }
 
 // StatusCode returns HTTPResponse.StatusCode
-func (r GetTenantMessagesResponse) StatusCode() int {
+func (r ListMessagesResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -8687,7 +9706,381 @@ func (r GetTenantMessagesResponse) StatusCode() int {
 }
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetTenantMessagesResponse) ContentType() string {
+func (r ListMessagesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DiscardMessageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Delivery
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *Error
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Error
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Error
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *Error
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Error
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Error
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Error
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DiscardMessageResponse) GetJSON200() *Delivery {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r DiscardMessageResponse) GetJSON400() *Error {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r DiscardMessageResponse) GetJSON401() *Error {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r DiscardMessageResponse) GetJSON403() *Error {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r DiscardMessageResponse) GetJSON404() *Error {
+	return r.JSON404
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r DiscardMessageResponse) GetJSON409() *Error {
+	return r.JSON409
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r DiscardMessageResponse) GetJSON429() *Error {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r DiscardMessageResponse) GetJSON500() *Error {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r DiscardMessageResponse) GetJSON503() *Error {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r DiscardMessageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DiscardMessageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DiscardMessageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DiscardMessageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RetryMessageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Delivery
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *Error
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Error
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Error
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *Error
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Error
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Error
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Error
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RetryMessageResponse) GetJSON200() *Delivery {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r RetryMessageResponse) GetJSON400() *Error {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r RetryMessageResponse) GetJSON401() *Error {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r RetryMessageResponse) GetJSON403() *Error {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r RetryMessageResponse) GetJSON404() *Error {
+	return r.JSON404
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r RetryMessageResponse) GetJSON409() *Error {
+	return r.JSON409
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r RetryMessageResponse) GetJSON429() *Error {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r RetryMessageResponse) GetJSON500() *Error {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r RetryMessageResponse) GetJSON503() *Error {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r RetryMessageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RetryMessageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RetryMessageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RetryMessageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListNamesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *NamePage
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *Error
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Error
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Error
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *Error
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Error
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Error
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListNamesResponse) GetJSON200() *NamePage {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ListNamesResponse) GetJSON400() *Error {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListNamesResponse) GetJSON401() *Error {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListNamesResponse) GetJSON403() *Error {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r ListNamesResponse) GetJSON404() *Error {
+	return r.JSON404
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ListNamesResponse) GetJSON429() *Error {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListNamesResponse) GetJSON500() *Error {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListNamesResponse) GetJSON503() *Error {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListNamesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListNamesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListNamesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListNamesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type FreeNameResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *Error
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Error
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Error
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *Error
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Error
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *Error
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Error
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Error
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r FreeNameResponse) GetJSON400() *Error {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r FreeNameResponse) GetJSON401() *Error {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r FreeNameResponse) GetJSON403() *Error {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r FreeNameResponse) GetJSON404() *Error {
+	return r.JSON404
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r FreeNameResponse) GetJSON409() *Error {
+	return r.JSON409
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r FreeNameResponse) GetJSON429() *Error {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r FreeNameResponse) GetJSON500() *Error {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r FreeNameResponse) GetJSON503() *Error {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r FreeNameResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r FreeNameResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r FreeNameResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r FreeNameResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9330,21 +10723,6 @@ func (c *ClientWithResponses) ListHooksWithResponse(ctx context.Context, reqEdit
 	return ParseListHooksResponse(rsp)
 }
 
-// GetMessagesWithResponse Show how many messages wait or have failed.
-//
-// Show how many messages wait or have failed. Needs the scope stats:read and a token for all tenants.
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /v1/admin/messages (the `GetMessages` operationId).
-func (c *ClientWithResponses) GetMessagesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetMessagesResponse, error) {
-	rsp, err := c.GetMessages(ctx, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseGetMessagesResponse(rsp)
-}
-
 // GetStatsWithResponse Show counts and backlogs of all tenants.
 //
 // Show counts and backlogs of all tenants. Needs the scope stats:read and a token for all tenants.
@@ -9523,6 +10901,21 @@ func (c *ClientWithResponses) UpdateAccountWithResponse(ctx context.Context, hos
 		return nil, err
 	}
 	return ParseUpdateAccountResponse(rsp)
+}
+
+// GetAccountDataWithResponse Show all data about the owner of an account, as the owner can. That is in the audit trail.
+//
+// Show all data about the owner of an account, as the owner can. That is in the audit trail. Needs the scope accounts:read.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/tenants/{host}/accounts/{user}/data (the `GetAccountData` operationId).
+func (c *ClientWithResponses) GetAccountDataWithResponse(ctx context.Context, host string, user string, params *GetAccountDataParams, reqEditors ...RequestEditorFn) (*GetAccountDataResponse, error) {
+	rsp, err := c.GetAccountData(ctx, host, user, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAccountDataResponse(rsp)
 }
 
 // DisableAccountWithBodyWithResponse Block an account at once.
@@ -9795,9 +11188,9 @@ func (c *ClientWithResponses) GetBulkWithResponse(ctx context.Context, host stri
 	return ParseGetBulkResponse(rsp)
 }
 
-// PreviewBulkWithResponse Show some accounts of a bulk change.
+// PreviewBulkWithResponse List the accounts of a bulk change.
 //
-// Show some accounts of a bulk change. Needs the scope accounts:read.
+// List the accounts of a bulk change. Needs the scope accounts:read.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -9885,19 +11278,109 @@ func (c *ClientWithResponses) ListTenantHooksWithResponse(ctx context.Context, h
 	return ParseListTenantHooksResponse(rsp)
 }
 
-// GetTenantMessagesWithResponse Show how many messages of a tenant wait or have failed.
+// ListMessagesWithResponse List the newest messages that have failed, that were deferred, and that wait.
 //
-// Show how many messages of a tenant wait or have failed. Needs the scope stats:read.
+// List the newest messages that have failed, that were deferred, and that wait. Needs the scope accounts:read.
 //
 // Returns a wrapper object for the known response body format(s).
 //
-// Corresponds with GET /v1/admin/tenants/{host}/messages (the `GetTenantMessages` operationId).
-func (c *ClientWithResponses) GetTenantMessagesWithResponse(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*GetTenantMessagesResponse, error) {
-	rsp, err := c.GetTenantMessages(ctx, host, reqEditors...)
+// Corresponds with GET /v1/admin/tenants/{host}/messages (the `ListMessages` operationId).
+func (c *ClientWithResponses) ListMessagesWithResponse(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*ListMessagesResponse, error) {
+	rsp, err := c.ListMessages(ctx, host, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
-	return ParseGetTenantMessagesResponse(rsp)
+	return ParseListMessagesResponse(rsp)
+}
+
+// DiscardMessageWithBodyWithResponse Do not send a message.
+//
+// Do not send a message. Needs the scope accounts:write.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/discard (the `DiscardMessage` operationId).
+func (c *ClientWithResponses) DiscardMessageWithBodyWithResponse(ctx context.Context, host string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DiscardMessageResponse, error) {
+	rsp, err := c.DiscardMessageWithBody(ctx, host, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDiscardMessageResponse(rsp)
+}
+
+// DiscardMessageWithResponse Do not send a message.
+//
+// Do not send a message. Needs the scope accounts:write.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/discard (the `DiscardMessage` operationId).
+func (c *ClientWithResponses) DiscardMessageWithResponse(ctx context.Context, host string, id string, body DiscardMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*DiscardMessageResponse, error) {
+	rsp, err := c.DiscardMessage(ctx, host, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDiscardMessageResponse(rsp)
+}
+
+// RetryMessageWithBodyWithResponse Try to send a message now, even if it has failed.
+//
+// Try to send a message now, even if it has failed. Needs the scope accounts:write.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/retry (the `RetryMessage` operationId).
+func (c *ClientWithResponses) RetryMessageWithBodyWithResponse(ctx context.Context, host string, id string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetryMessageResponse, error) {
+	rsp, err := c.RetryMessageWithBody(ctx, host, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryMessageResponse(rsp)
+}
+
+// RetryMessageWithResponse Try to send a message now, even if it has failed.
+//
+// Try to send a message now, even if it has failed. Needs the scope accounts:write.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/retry (the `RetryMessage` operationId).
+func (c *ClientWithResponses) RetryMessageWithResponse(ctx context.Context, host string, id string, body RetryMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*RetryMessageResponse, error) {
+	rsp, err := c.RetryMessage(ctx, host, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryMessageResponse(rsp)
+}
+
+// ListNamesWithResponse List the user names that deleted accounts keep from others.
+//
+// List the user names that deleted accounts keep from others. Needs the scope accounts:read.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/tenants/{host}/names (the `ListNames` operationId).
+func (c *ClientWithResponses) ListNamesWithResponse(ctx context.Context, host string, params *ListNamesParams, reqEditors ...RequestEditorFn) (*ListNamesResponse, error) {
+	rsp, err := c.ListNames(ctx, host, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListNamesResponse(rsp)
+}
+
+// FreeNameWithResponse Free the name of a deleted account. Who takes it next gets calls for the person who had it.
+//
+// Free the name of a deleted account. Who takes it next gets calls for the person who had it. Needs the scope accounts:write.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/admin/tenants/{host}/names/{user} (the `FreeName` operationId).
+func (c *ClientWithResponses) FreeNameWithResponse(ctx context.Context, host string, user string, params *FreeNameParams, reqEditors ...RequestEditorFn) (*FreeNameResponse, error) {
+	rsp, err := c.FreeName(ctx, host, user, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFreeNameResponse(rsp)
 }
 
 // GetSignupsWithResponse Show whether people can sign up.
@@ -10012,8 +11495,8 @@ func (c *ClientWithResponses) CreateTokenWithResponse(ctx context.Context, param
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /v1/admin/tokens/{name} (the `DeleteToken` operationId).
-func (c *ClientWithResponses) DeleteTokenWithResponse(ctx context.Context, name string, reqEditors ...RequestEditorFn) (*DeleteTokenResponse, error) {
-	rsp, err := c.DeleteToken(ctx, name, reqEditors...)
+func (c *ClientWithResponses) DeleteTokenWithResponse(ctx context.Context, name string, params *DeleteTokenParams, reqEditors ...RequestEditorFn) (*DeleteTokenResponse, error) {
+	rsp, err := c.DeleteToken(ctx, name, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -10271,81 +11754,6 @@ func ParseListHooksResponse(rsp *http.Response) (*ListHooksResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest HookPage
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
-		var dest Error
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON400 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
-		var dest Error
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON401 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Error
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON403 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
-		var dest Error
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON404 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
-		var dest Error
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON429 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
-		var dest Error
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON500 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Error
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON503 = &dest
-
-	}
-
-	return response, nil
-}
-
-// ParseGetMessagesResponse parses an HTTP response from a GetMessagesWithResponse call
-func ParseGetMessagesResponse(rsp *http.Response) (*GetMessagesResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &GetMessagesResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest MailBacklog
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -10906,6 +12314,26 @@ func ParseCreateAccountResponse(rsp *http.Response) (*CreateAccountResponse, err
 
 	}
 
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateAccountResponse201Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers201 = &headers
+	}
+
 	return response, nil
 }
 
@@ -11184,6 +12612,81 @@ func ParseUpdateAccountResponse(rsp *http.Response) (*UpdateAccountResponse, err
 	return response, nil
 }
 
+// ParseGetAccountDataResponse parses an HTTP response from a GetAccountDataWithResponse call
+func ParseGetAccountDataResponse(rsp *http.Response) (*GetAccountDataResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAccountDataResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Data
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseDisableAccountResponse parses an HTTP response from a DisableAccountWithResponse call
 func ParseDisableAccountResponse(rsp *http.Response) (*DisableAccountResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11403,7 +12906,7 @@ func ParseMailResetLinkResponse(rsp *http.Response) (*MailResetLinkResponse, err
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest MailedLink
+		var dest ResetLink
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -12040,6 +13543,19 @@ func ParseCreateBulkResponse(rsp *http.Response) (*CreateBulkResponse, error) {
 
 	}
 
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateBulkResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		response.Headers201 = &headers
+	}
+
 	return response, nil
 }
 
@@ -12510,22 +14026,22 @@ func ParseListTenantHooksResponse(rsp *http.Response) (*ListTenantHooksResponse,
 	return response, nil
 }
 
-// ParseGetTenantMessagesResponse parses an HTTP response from a GetTenantMessagesWithResponse call
-func ParseGetTenantMessagesResponse(rsp *http.Response) (*GetTenantMessagesResponse, error) {
+// ParseListMessagesResponse parses an HTTP response from a ListMessagesWithResponse call
+func ParseListMessagesResponse(rsp *http.Response) (*ListMessagesResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
 	defer func() { _ = rsp.Body.Close() }()
 	if err != nil {
 		return nil, err
 	}
 
-	response := &GetTenantMessagesResponse{
+	response := &ListMessagesResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest MailBacklog
+		var dest MessagePage
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -12558,6 +14074,323 @@ func ParseGetTenantMessagesResponse(rsp *http.Response) (*GetTenantMessagesRespo
 			return nil, err
 		}
 		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDiscardMessageResponse parses an HTTP response from a DiscardMessageWithResponse call
+func ParseDiscardMessageResponse(rsp *http.Response) (*DiscardMessageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DiscardMessageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Delivery
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRetryMessageResponse parses an HTTP response from a RetryMessageWithResponse call
+func ParseRetryMessageResponse(rsp *http.Response) (*RetryMessageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RetryMessageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Delivery
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListNamesResponse parses an HTTP response from a ListNamesWithResponse call
+func ParseListNamesResponse(rsp *http.Response) (*ListNamesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListNamesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest NamePage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseFreeNameResponse parses an HTTP response from a FreeNameWithResponse call
+func ParseFreeNameResponse(rsp *http.Response) (*FreeNameResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &FreeNameResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest Error

@@ -211,6 +211,13 @@ var nameTests = []testCase{
 			t.Errorf("another tenant has %s", n.User)
 			return nil
 		}))
+		for after, want := range map[string]string{"": "bob", "bob": "cid", "cid": ""} {
+			list, err := t.ClosedNamesAfter(t.ctx, t.tenant, after, 1)
+			t.must(err)
+			if got := append(list, account.ClosedName{})[0]; got.User != want || len(list) > 1 {
+				t.Errorf("after %q: %v", after, list)
+			}
+		}
 		t.wantKind(t.FreeName(t.ctx, other, "bob", noon), fault.NotFound)
 	}},
 	{"can be freed, once, and then be taken", func(t *test) {
