@@ -175,6 +175,11 @@ func (s *Service) StartBulk(ctx context.Context, c Caller, t *tenant.Tenant, act
 	if q.Empty() {
 		return Bulk{}, fault.New(fault.Invalid, "this would change all accounts; choose some by at least one filter")
 	}
+	if slices.Contains(q.Roles, account.Admin) {
+		if err := s.signedInNow(ctx, c); err != nil {
+			return Bulk{}, err
+		}
+	}
 	now := s.deps.Now()
 	b := Bulk{
 		ID: BulkID(account.NewUID(now)), Tenant: t.ID, Action: action, Query: q, Through: account.LastUID(now),
@@ -240,6 +245,11 @@ func (s *Service) RunBulk(ctx context.Context, c Caller, t *tenant.Tenant, id Bu
 	if b.Cause.Actor != c.Actor {
 		return Bulk{}, fault.New(fault.Conflict, "this bulk change was started by %s; start one of your own",
 			b.Cause.Actor)
+	}
+	if slices.Contains(b.Query.Roles, account.Admin) {
+		if err := s.signedInNow(ctx, c); err != nil {
+			return Bulk{}, err
+		}
 	}
 	ctx, err = c.With(ctx, b.Cause.Reason)
 	if err != nil {

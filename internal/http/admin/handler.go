@@ -193,9 +193,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *request) (status int, body []b
 	if !ok {
 		return 0, nil, errNoToken
 	}
-	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
-	addr := peer.Addr().Unmap().WithZone("")
-	if r.caller, r.token, err = h.deps.Tokens.Authenticate(r.ctx, token, addr, r.id); err != nil {
+	if err := h.authenticate(r, token); err != nil {
 		return 0, nil, err
 	}
 	if err := h.route(r); err != nil {
@@ -218,10 +216,24 @@ func (h *Handler) serve(w http.ResponseWriter, r *request) (status int, body []b
 	if err != nil {
 		return 0, nil, err
 	}
+	if r.ContentLength != 0 {
+		// The token may have been removed while the body arrived, which takes as long as the sender likes. Its tenant
+		// and scopes never change.
+		if err := h.authenticate(r, token); err != nil {
+			return 0, nil, err
+		}
+	}
 	if err := r.readCondition(); err != nil {
 		return 0, nil, err
 	}
 	return h.carryOut(r, raw)
+}
+
+// authenticate sets the caller of a request with a token.
+func (h *Handler) authenticate(r *request, token string) (err error) {
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+	r.caller, r.token, err = h.deps.Tokens.Authenticate(r.ctx, token, peer.Addr().Unmap().WithZone(""), r.id)
+	return err
 }
 
 // carryOut calls the function of the operation, once for each idempotency key.

@@ -82,9 +82,12 @@ func (v accountView) Forms() (list []accountForm) {
 		f.Open, f.Reason = v.Form == do, v.Value(do, "reason", "")
 		list = append(list, f)
 	}
-	if !v.Closed.IsZero() {
+	switch {
+	case !v.Closed.IsZero():
 		add(doFreeName, "confirm", "")
 		return list
+	case v.Own: // operator.ErrOwnAccount
+		return nil
 	}
 	switch v.State {
 	case account.Waiting:
@@ -99,12 +102,10 @@ func (v accountView) Forms() (list []accountForm) {
 			add("activate", "", "")
 		}
 	}
-	if !v.Own && v.State != account.Disabled {
+	if v.State != account.Disabled {
 		add("disable", "", "")
 	}
-	if !v.Own {
-		add("role", "role", string(v.Role))
-	}
+	add("role", "role", string(v.Role))
 	add("rename", "name", v.Name)
 	if v.State != account.Waiting {
 		add("email", "email", v.Email)
@@ -115,9 +116,7 @@ func (v accountView) Forms() (list []accountForm) {
 	if v.App || len(v.Passkeys) > 0 {
 		add("remove-factors", "", "")
 	}
-	if !v.Own {
-		add("delete", "confirm", "")
-	}
+	add("delete", "confirm", "")
 	return list
 }
 
