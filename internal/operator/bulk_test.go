@@ -29,7 +29,7 @@ func newBulkWorld(t *testing.T) bulkWorld {
 	w := world.New(t, world.Options{})
 	return bulkWorld{
 		w, operator.NewService(operator.Deps{Accounts: w.Accounts, Store: w.Store, Now: w.Now}),
-		operator.Caller{Actor: audit.Actor{Kind: audit.Token, Name: "ci", ID: "1"}, Scopes: operator.Scopes},
+		operator.Caller{Actor: audit.Actor{Kind: audit.Command, Name: "ci", ID: "1"}, Scopes: operator.Scopes},
 	}
 }
 

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"dialtone/internal/account"
@@ -35,6 +36,8 @@ type Deps struct {
 type Service struct {
 	deps  Deps
 	views views
+	// bulkTenant is the tenant of the bulk change that this process worked on last.
+	bulkTenant atomic.Int64
 }
 
 // NewService returns a Service.
