@@ -180,7 +180,7 @@ func (c *auditList) Run(p *program) error {
 				change = ""
 			}
 			_, err := fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.At.Format(time.RFC3339),
-				c.Action, c.Outcome, c.Tenant, c.User, printable(c.Subject), change, c.Actor, c.Net, c.Reason)
+				c.Action, c.Outcome, c.Tenant, c.User, printable(c.Subject), cell(change), c.Actor, c.Net, c.Reason)
 			return err
 		})
 		return errors.Join(err, out.Flush())

@@ -28,8 +28,9 @@ const FactorFor = 12 * time.Hour
 var ofPeople = []Scope{AccountsRead, AccountsWrite, TenantRead, TenantWrite, AuditRead, StatsRead}
 
 // Admin returns the Caller for a person who is signed in. It acts at the person's own tenant. If the session is not
-// session.Current.Fresh, or older than FactorFor, changes fail with ErrSignInAgain. Admin fails with fault.NotFound for an account that is
-// not active or that does not have the role admin: to everybody else, there are no pages for operators.
+// session.Current.Fresh, or older than FactorFor, changes fail with ErrSignInAgain. Admin fails with fault.NotFound for
+// an account that is not active or that does not have the role admin: to everybody else, there are no pages for
+// operators.
 func (s *Service) Admin(c session.Current, from account.Origin) (Caller, error) {
 	if c.Owner.Role != account.Admin || c.Owner.State() != account.Active {
 		return Caller{}, fault.New(fault.NotFound, "there is nothing at this address; check the spelling")

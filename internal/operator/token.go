@@ -277,7 +277,9 @@ func (k *Tokens) Add(ctx context.Context, c Caller, until time.Time, n NewToken)
 	return t, TokenText(made), nil
 }
 
-// Remove removes a token. It fails with fault.NotFound, also for a token that the caller may not see.
+// Remove removes a token. It fails with fault.NotFound, also for a token that the caller may not see, and with
+// fault.Forbidden for one with scopes that the caller does not have. Tokens that were made with it stay: their names
+// and makers are in the list, and a program that replaces its own token must not end those of others.
 func (k *Tokens) Remove(ctx context.Context, c Caller, name string) error {
 	if !slices.Contains(c.Scopes, TokensWrite) {
 		return missingScope(TokensWrite)
@@ -285,6 +287,16 @@ func (k *Tokens) Remove(ctx context.Context, c Caller, name string) error {
 	ctx, err := c.With(ctx, "")
 	if err != nil {
 		return err
+	}
+	list, err := k.deps.Store.Tokens(ctx, c.Tenant)
+	if err != nil {
+		return err
+	}
+	for _, t := range list {
+		more := func(s Scope) bool { return !slices.Contains(c.Scopes, s) }
+		if t.Name == name && slices.ContainsFunc(t.Scopes, more) {
+			return fault.New(fault.Forbidden, "this token has scopes that you do not have: it has %s", Words(t.Scopes))
+		}
 	}
 	return k.deps.Store.RemoveToken(ctx, name, c.Tenant, k.deps.Now())
 }

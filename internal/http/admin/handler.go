@@ -49,13 +49,15 @@ type Handler struct {
 	operations []operation
 	document   []byte
 	requests   *server.Requests
+	// exports has a place for each export that is being made.
+	exports chan struct{}
 	// storeErrors limits how often an unavailable store is logged.
 	storeErrors *throttle.Rate
 }
 
 // New returns a Handler.
 func New(d Deps) *Handler {
-	h := &Handler{deps: d, storeErrors: throttle.NewRate(1)}
+	h := &Handler{deps: d, exports: make(chan struct{}, maxExports), storeErrors: throttle.NewRate(1)}
 	h.operations = h.routes()
 	h.document = document(h.operations)
 	paths := []string{DocumentPath}
