@@ -104,6 +104,12 @@ func TestTokenRemoval(t *testing.T) {
 	if err := tokens.Remove(w.Context(), c, "audit"); !fault.Is(err, fault.Forbidden) {
 		t.Errorf("a token with another scope: %v", err)
 	}
+	_, _, err := tokens.Add(w.Context(), c, time.Time{}, operator.NewToken{
+		Name: "audit", Tenant: w.Tenant.ID, Scopes: []operator.Scope{operator.TokensWrite},
+	})
+	if !fault.Is(err, fault.Conflict) || err.Error() != "this name cannot be used; choose another one" {
+		t.Errorf("a name that is taken: %v", err)
+	}
 	w.Must(tokens.Remove(w.Context(), c, "tokens"))
 	w.Must(tokens.Remove(w.Context(), root, "audit"))
 }

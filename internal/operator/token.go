@@ -271,7 +271,10 @@ func (k *Tokens) Add(ctx context.Context, c Caller, until time.Time, n NewToken)
 		ID: hex.EncodeToString(id[:]), Name: n.Name, Hash: made.Hash(), Tenant: n.Tenant, Scopes: scopes, Made: now,
 		MadeBy: c.Actor.String(), Expires: expires,
 	}
-	if err := k.deps.Store.AddToken(ctx, t); err != nil {
+	if err := k.deps.Store.AddToken(ctx, t); fault.Is(err, fault.Conflict) && c.Tenant != 0 {
+		// The token with the name may be one that the caller does not see.
+		return Token{}, "", fault.New(fault.Conflict, "this name cannot be used; choose another one")
+	} else if err != nil {
 		return Token{}, "", err
 	}
 	return t, TokenText(made), nil
