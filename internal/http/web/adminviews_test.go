@@ -50,6 +50,7 @@ func adminViews(in frame, text string) map[string]view {
 		Messages: []account.DataMessage{
 			{To: text, State: "sent", Since: at, Attempts: 2, Answer: text},
 			{To: text, State: "writing", Since: at},
+			{To: text, State: "written", Since: at},
 		},
 		Sessions: []listedSession{
 			{Browser: text, System: text, Net: text, Began: at, Seen: at, How: session.ByCode},
