@@ -212,6 +212,9 @@ func (s *server) workBulk(ctx context.Context) {
 		if err != nil {
 			return
 		}
+		if b.State == operator.BulkCounting || b.State == operator.BulkRunning {
+			continue // it goes on when it is its turn again
+		}
 		s.log.InfoContext(ctx, "bulk change", "bulk", b.ID.String(), "action", string(b.Action),
 			"state", string(b.State), "found", b.Found, "changed", b.Done)
 	}

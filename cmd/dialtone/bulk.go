@@ -18,7 +18,8 @@ import (
 
 type accountBulk struct {
 	tenantFlag
-	Action string `arg:"" enum:"disable,enable,delete" help:"disable, enable or delete."`
+	Action string `arg:"" enum:"disable,enable,delete,list,cancel" help:"disable, enable, delete, list or cancel."`
+	ID     string `arg:"" optional:"" help:"For cancel: which bulk change, as list prints it."`
 	accountFilter
 	stateReasonFlag
 	Count *int64 `placeholder:"N" help:"Do not ask, and do it only if this many accounts are found."`
@@ -31,7 +32,8 @@ func (accountBulk) Help() string {
 	return "The accounts that the filters select are counted first, and the newest are listed. On a terminal, their " +
 		"number has to be typed; elsewhere it has to be given with --count. Accounts that sign up meanwhile are left " +
 		"out, and so are those with the role admin unless --role names it. Running servers help with the work and " +
-		"continue it if this command is killed; if it is interrupted, it cancels the rest. " + timeHelp
+		"continue it if this command is killed; if it is interrupted, it cancels the rest. " + timeHelp +
+		" The action list prints the newest bulk changes, and cancel ID ends one; accounts that it has changed stay so."
 }
 
 // bulk is a bulk change that a command makes.
@@ -45,6 +47,14 @@ type bulk struct {
 }
 
 func (c *accountBulk) Run(p *program) error {
+	switch {
+	case (c.Action == "cancel") != (c.ID != ""):
+		return usageError{fault.New(fault.Invalid, "cancel takes the ID of a bulk change, and nothing else does")}
+	case c.Action == "list":
+		return c.list(p)
+	case c.Action == "cancel":
+		return c.cancel(p)
+	}
 	q, err := c.query(time.Now())
 	if err != nil {
 		return err
@@ -67,6 +77,52 @@ func (c *accountBulk) Run(p *program) error {
 			return b.cancel(err)
 		}
 		return b.print(c)
+	})
+}
+
+// newestBulks is how many bulk changes list prints.
+const newestBulks = 100
+
+func (c *accountBulk) list(p *program) error {
+	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+		list, err := p.operators(in).Bulks(p.ctx, p.caller(), t, newestBulks)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			views := []opjson.Bulk{}
+			for _, b := range list {
+				views = append(views, opjson.OfBulk(b, t.Host))
+			}
+			return json.NewEncoder(p.stdout).Encode(views)
+		}
+		out := p.table()
+		fmt.Fprintln(out, "BULK\tACTION\tSTATE\tFOUND\tCHANGED\tSTARTED\tBY\tREASON")
+		for _, b := range list {
+			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", b.ID, b.Action, b.State, b.Found, b.Done,
+				formatTime(&b.Made), b.Cause.Actor, b.Cause.Reason)
+		}
+		return out.Flush()
+	})
+}
+
+func (c *accountBulk) cancel(p *program) error {
+	id, err := operator.ParseBulkID(c.ID)
+	if err != nil {
+		return err
+	}
+	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+		b, err := p.operators(in).CancelBulk(p.ctx, p.caller(), t, id)
+		switch {
+		case err != nil:
+			return err
+		case b.Action == operator.BulkDelete && b.Done > 0:
+			p.eraseDeleted(in)
+		}
+		if c.JSON {
+			return json.NewEncoder(p.stdout).Encode(opjson.OfBulk(b, t.Host))
+		}
+		return p.say("the bulk change is %s, after %s", b.State, counted(b.Done, "account"))
 	})
 }
 

@@ -418,7 +418,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		// The secret of a hook is in a file.
 		"directory/kamailio", "directory/webhook", "directory/bearer", "directory/basic", "directory/plain-http",
 		"directory/yes", "directory/events",
-		"turn/rotate", "provision/tenant", "provision/user", "provision/format", "turn/revoke",
+		"turn/rotate", "account/id", "provision/tenant", "provision/user", "provision/format", "turn/revoke",
 		"mail/algorithm", "mail/all", "mail/host", "mail/id", "mail/json", "mail/resolver",
 		"mail/selector", "mail/tenant", "mail/yes",
 	}

@@ -61,3 +61,12 @@ func escape(text string) string {
 	}
 	return b.String()
 }
+
+// cell returns a text for a cell of a table, which would be too wide with a long one.
+func cell(text string) string {
+	const widest = 160
+	if utf8.RuneCountInString(text) <= widest {
+		return text
+	}
+	return string([]rune(text)[:widest-1]) + "…"
+}

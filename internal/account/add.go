@@ -31,10 +31,12 @@ type NewAccount struct {
 	Reserved bool
 }
 
-// Add adds an account for an operator, by the rules of a signup, but without a captcha and without limits. An account
+// Add adds an account for an operator, by the rules of a signup, but without a captcha and, except for
+// tokenPlaces, without limits. An account
 // with a password that waits gets the activation message. One without a password gets a message with a link to choose
 // it, which activates and confirms the account. It works for PendingLife. An active account with a password gets no
-// message. A server writes the message within seconds. Add fails with fault.Invalid and ErrTaken.
+// message. A server writes the message within seconds. Add fails with fault.Invalid, ErrTaken and
+// fault.Limited.
 func (s *Service) Add(ctx context.Context, t *tenant.Tenant, n NewAccount) (Account, error) {
 	a, c, err := s.checkNew(t, n)
 	if err != nil {
@@ -58,6 +60,9 @@ func (s *Service) Add(ctx context.Context, t *tenant.Tenant, n NewAccount) (Acco
 		add.Token = add.Notice.Token
 	default:
 		add.Token = secret.NewToken().Hash()
+	}
+	if add.Notice.Message != (mailmsg.ID{}) {
+		add.Allowances = s.tokenPlaces(ctx, t, a.Email)
 	}
 	return s.deps.Store.AddAccount(ctx, add, now)
 }

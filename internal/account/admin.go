@@ -1,11 +1,14 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"time"
 
+	"dialtone/internal/audit"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/tenant"
+	"dialtone/internal/throttle"
 )
 
 // The methods in this file are for operators. They fail with fault.NotFound. What they change is
@@ -58,29 +61,47 @@ func (s *Service) EndSessions(ctx context.Context, t *tenant.Tenant, user string
 }
 
 // SendAgain sends a waiting account another message with a new link. If email is not empty, it becomes the address of
-// the account. No limit counts. A server writes the message within seconds. SendAgain also fails with fault.Invalid
-// for the address, ErrActive and ErrHeld.
+// the account. The limits of tokenPlaces count. A server writes the message within seconds. SendAgain also fails with
+// fault.Invalid for the address, fault.Limited, ErrActive and ErrHeld.
 func (s *Service) SendAgain(ctx context.Context, t *tenant.Tenant, user, email string) (Account, error) {
 	r := Resending{Tenant: t.ID, User: user}
+	a, err := s.Find(ctx, t.ID, user)
+	if err != nil {
+		return a, err
+	}
 	if email != "" {
-		var err error
 		if r.Email, err = CleanEmail(email); err != nil {
 			return Account{}, err
 		}
 	}
+	r.Allowances = s.tokenPlaces(ctx, t, cmp.Or(r.Email, a.Email))
 	r.Activation = s.newNotice(Account{Tenant: t.ID}, mailmsg.Activation, PendingLife, "")
 	r.SetPassword = s.newNotice(Account{Tenant: t.ID}, mailmsg.SetPassword, PendingLife, "")
 	return s.deps.Store.SendAgain(ctx, r, s.deps.Now())
 }
 
 // MailResetLink sends a message with a reset link to the address of an account, and returns the account and when the
-// link expires. No limit counts. A server writes the message within seconds. MailResetLink fails as MakeResetLink
-// does.
+// link expires. The limits of tokenPlaces count. A server writes the message within seconds. MailResetLink fails as
+// MakeResetLink does, and with fault.Limited.
 func (s *Service) MailResetLink(ctx context.Context, t *tenant.Tenant, user string) (Account, time.Time, error) {
+	a, err := s.Find(ctx, t.ID, user)
+	if err != nil {
+		return a, time.Time{}, err
+	}
 	n := s.newNotice(Account{Tenant: t.ID}, mailmsg.Reset, ResetLife, "")
-	a, err := s.deps.Store.AddResetLink(ctx, NewResetLink{Tenant: t.ID, User: user, Notice: n, TakenOver: true},
-		s.deps.Now())
+	a, err = s.deps.Store.AddResetLink(ctx, NewResetLink{
+		Tenant: t.ID, User: user, Notice: n, TakenOver: true, Allowances: s.tokenPlaces(ctx, t, a.Email),
+	}, s.deps.Now())
 	return a, n.Until, err
+}
+
+// tokenPlaces are the places that a message takes for its recipient if a token asks for it: those of a message of a
+// signup. A program that was taken over cannot flood anybody. Messages that a person or a command asks for have none.
+func (s *Service) tokenPlaces(ctx context.Context, t *tenant.Tenant, email string) []throttle.Allowance {
+	if audit.CauseOf(ctx).Actor.Kind != audit.Token {
+		return nil
+	}
+	return s.recipient(t, email)
 }
 
 // Delete removes an account. The name of one that was active stays taken.

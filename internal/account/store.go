@@ -190,6 +190,8 @@ type Addition struct {
 	// Notice is the message, of the kind mailmsg.Activation with the activation token, or mailmsg.SetPassword. If it
 	// is zero, there is no message.
 	Notice Notice
+	// Allowances are those of the recipient.
+	Allowances []throttle.Allowance
 }
 
 // Resending is what SendAgain needs.
@@ -199,6 +201,8 @@ type Resending struct {
 	Email       string
 	Activation  Notice
 	SetPassword Notice
+	// Allowances are those of the recipient.
+	Allowances []throttle.Allowance
 }
 
 // LinkReplacement is a new link for a pending account, with everything that its transaction checks

@@ -2,13 +2,15 @@ package audit
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
 	"time"
-	"unicode"
 
 	"dialtone/internal/fault"
+	"dialtone/internal/i18n"
 )
 
 // Trail keeps changes that operators and the owners of accounts made. It only grows, except that old changes are
@@ -215,14 +217,29 @@ func NetworkOf(text string) string {
 	return text
 }
 
+// maxValue is how many bytes of a value a change in the trail has.
+const maxValue = 4 << 10
+
+// Cut returns a value as the trail has it. Of one that is longer than 4 KiB, it has the beginning, and a mark with the
+// length and the SHA-256 of the whole, by which it can be compared with what somebody says it was.
+func Cut(value string) string {
+	if len(value) <= maxValue {
+		return value
+	}
+	sum := sha256.Sum256([]byte(value))
+	mark := fmt.Sprintf("… [%d bytes, SHA-256 %x]", len(value), sum)
+	return strings.ToValidUTF8(value[:maxValue-len(mark)], "") + mark
+}
+
 // maxReason is how many bytes a reason may have.
 const maxReason = 500
 
-// CheckReason fails with fault.Invalid for a reason that is too long or that is not a line of text.
+// CheckReason fails with fault.Invalid for a reason that is too long, or that is not a line of text without characters
+// that are not shown (i18n.Hidden).
 func CheckReason(reason string) error {
-	if len(reason) > maxReason || strings.ToValidUTF8(reason, "") != reason ||
-		strings.ContainsFunc(reason, unicode.IsControl) {
-		return fault.Field("reason", "a reason is one line of text with at most %d bytes", maxReason)
+	if len(reason) > maxReason || i18n.Hidden(reason, false) {
+		return fault.Field("reason", "a reason is one line of text with at most %d bytes, without hidden characters",
+			maxReason)
 	}
 	return nil
 }

@@ -12,7 +12,15 @@ import (
 // Add is account.Service.Add.
 func (s *Service) Add(ctx context.Context, c Caller, t *tenant.Tenant, n account.NewAccount,
 	reason string) (account.Account, error) {
-	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+	if err := c.Check(AccountsWrite, t); err != nil {
+		return account.Account{}, err
+	}
+	if n.Role == account.Admin {
+		if err := s.signedInNow(ctx, c); err != nil {
+			return account.Account{}, err
+		}
+	}
+	return s.change(ctx, c, t, n.User, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.Add(ctx, t, n)
 	})
 }
@@ -20,7 +28,7 @@ func (s *Service) Add(ctx context.Context, c Caller, t *tenant.Tenant, n account
 // Resend is account.Service.SendAgain.
 func (s *Service) Resend(ctx context.Context, c Caller, t *tenant.Tenant, user, reason,
 	email string) (account.Account, error) {
-	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.SendAgain(ctx, t, user, email)
 	})
 }
@@ -28,7 +36,10 @@ func (s *Service) Resend(ctx context.Context, c Caller, t *tenant.Tenant, user, 
 // SetEmail is account.Service.ReplaceEmail.
 func (s *Service) SetEmail(ctx context.Context, c Caller, t *tenant.Tenant, user, reason,
 	email string) (account.Account, error) {
-	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+	if err := s.others(ctx, c, t, user); err != nil {
+		return account.Account{}, err
+	}
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.ReplaceEmail(ctx, t, user, email)
 	})
 }
@@ -36,7 +47,7 @@ func (s *Service) SetEmail(ctx context.Context, c Caller, t *tenant.Tenant, user
 // Rename is account.Service.Rename.
 func (s *Service) Rename(ctx context.Context, c Caller, t *tenant.Tenant, user, reason,
 	name string) (account.Account, error) {
-	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.Rename(ctx, t, user, name)
 	})
 }
@@ -48,7 +59,10 @@ func (s *Service) ResetLink(ctx context.Context, c Caller, t *tenant.Tenant, use
 	if life < time.Minute || life > account.MaxResetLife {
 		return "", time.Time{}, fault.Field("valid", "a link can work for 1 minute to 7 days, not for %v", life)
 	}
-	_, err = s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+	if err := s.others(ctx, c, t, user); err != nil {
+		return "", time.Time{}, err
+	}
+	_, err = s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		a, err := s.findActive(ctx, t, user)
 		if err == nil {
 			link, until, err = s.deps.Accounts.MakeResetLink(ctx, t, user, life)
@@ -61,7 +75,10 @@ func (s *Service) ResetLink(ctx context.Context, c Caller, t *tenant.Tenant, use
 // MailResetLink is account.Service.MailResetLink. It fails with fault.Conflict for an account that is not active.
 func (s *Service) MailResetLink(ctx context.Context, c Caller, t *tenant.Tenant, user,
 	reason string) (a account.Account, until time.Time, err error) {
-	a, err = s.change(ctx, c, t, reason, func(ctx context.Context) (a account.Account, err error) {
+	if err := s.others(ctx, c, t, user); err != nil {
+		return a, until, err
+	}
+	a, err = s.change(ctx, c, t, user, reason, func(ctx context.Context) (a account.Account, err error) {
 		if a, err = s.findActive(ctx, t, user); err == nil {
 			a, until, err = s.deps.Accounts.MailResetLink(ctx, t, user)
 		}
@@ -90,7 +107,7 @@ func (s *Service) findActive(ctx context.Context, t *tenant.Tenant, user string)
 // SignOut is account.Service.EndSessions.
 func (s *Service) SignOut(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (account.Account,
 	error) {
-	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.EndSessions(ctx, t, user)
 	})
 }
@@ -98,7 +115,10 @@ func (s *Service) SignOut(ctx context.Context, c Caller, t *tenant.Tenant, user,
 // RemoveFactors is account.Service.RemoveFactors.
 func (s *Service) RemoveFactors(ctx context.Context, c Caller, t *tenant.Tenant, user,
 	reason string) (account.Account, error) {
-	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+	if err := s.others(ctx, c, t, user); err != nil {
+		return account.Account{}, err
+	}
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.RemoveFactors(ctx, t, user)
 	})
 }
@@ -114,7 +134,7 @@ func (s *Service) ClosedNames(ctx context.Context, c Caller, t *tenant.Tenant, a
 
 // FreeName is account.Service.FreeName.
 func (s *Service) FreeName(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) error {
-	_, err := s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+	_, err := s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return account.Account{}, s.deps.Accounts.FreeName(ctx, t, user)
 	})
 	return err

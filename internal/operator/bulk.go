@@ -75,6 +75,17 @@ const BulkMaxAge = time.Hour
 // BulkMoreFound is why a bulk change failed that had more accounts to change than were counted.
 const BulkMoreFound = "more accounts match than were counted; those that were counted first are changed"
 
+// BulkNotAllowed is why a bulk change failed whose caller may no longer change accounts: the token was removed or has
+// expired, or the person is no longer an active admin.
+const BulkNotAllowed = "who started it may no longer change accounts; those that were changed stay so"
+
+// MaxOpenBulks is how many bulk changes of a tenant can count, run, or wait to be run.
+const MaxOpenBulks = 20
+
+// ErrTooManyBulks is returned for a tenant that has MaxOpenBulks.
+var ErrTooManyBulks = fault.New(fault.Conflict,
+	"there are %d open bulk changes already; wait until one of them ends, or cancel one", MaxOpenBulks)
+
 // ErrNoBulk is returned for a bulk change that does not exist, or is of another tenant.
 var ErrNoBulk = fault.New(fault.NotFound, "there is no such bulk change")
 
@@ -124,7 +135,7 @@ func (b Bulk) Includes(a account.Account) bool {
 
 // BulkStore keeps bulk changes.
 type BulkStore interface {
-	// AddBulk adds a bulk change.
+	// AddBulk adds a bulk change. It fails with ErrTooManyBulks.
 	AddBulk(ctx context.Context, b Bulk) error
 	// Bulk returns a bulk change of a tenant. It fails with ErrNoBulk.
 	Bulk(ctx context.Context, tenant int64, id BulkID) (Bulk, error)
@@ -135,15 +146,17 @@ type BulkStore interface {
 	// not its Found, or it was counted before since. One that is running already stays as it is.
 	RunBulk(ctx context.Context, tenant int64, id BulkID, found int64, since, now time.Time) (Bulk, error)
 	// CancelBulk ends a bulk change. Accounts that it has changed stay so. It changes nothing of one that has ended.
-	// It fails with ErrNoBulk.
+	// It adds to the audit trail that one that was running was stopped. It fails with ErrNoBulk.
 	CancelBulk(ctx context.Context, tenant int64, id BulkID, now time.Time) (Bulk, error)
 
-	// ClaimBulk claims the oldest bulk change that is counting or running and that nobody has claimed, until a time.
-	// Of concurrent calls one gets it. It fails with ErrNoBulk if there is none.
-	ClaimBulk(ctx context.Context, now, until time.Time) (Bulk, error)
+	// ClaimBulk claims a bulk change that is counting or running and that nobody has claimed, until a time: the oldest
+	// one of the next tenant after a tenant, in the order of their IDs, which begins again after the last. Of
+	// concurrent calls one gets it. It fails with ErrNoBulk if there is none.
+	ClaimBulk(ctx context.Context, after int64, now, until time.Time) (Bulk, error)
 	// WorkBulk counts or changes up to limit more accounts of a bulk change that was claimed, in one transaction, and
 	// extends the claim. It returns the bulk change as it is then. The last count makes it ready, and a change that
-	// was not counted makes it failed. It changes nothing if the bulk change is no longer as it is given.
+	// was not counted makes it failed. So does, with BulkNotAllowed, that who started it may no longer change accounts;
+	// the trail says then that it was stopped. It changes nothing if the bulk change is no longer as it is given.
 	WorkBulk(ctx context.Context, b Bulk, limit int, now, until time.Time) (Bulk, error)
 	// EndBulk makes a bulk change done of which WorkBulk has changed the last account.
 	EndBulk(ctx context.Context, b Bulk, now time.Time) error
@@ -174,6 +187,11 @@ func (s *Service) StartBulk(ctx context.Context, c Caller, t *tenant.Tenant, act
 	}
 	if q.Empty() {
 		return Bulk{}, fault.New(fault.Invalid, "this would change all accounts; choose some by at least one filter")
+	}
+	if slices.Contains(q.Roles, account.Admin) {
+		if err := s.signedInNow(ctx, c); err != nil {
+			return Bulk{}, err
+		}
 	}
 	now := s.deps.Now().UTC().Truncate(time.Microsecond) // the precision of the store
 	b := Bulk{
@@ -243,6 +261,11 @@ func (s *Service) RunBulk(ctx context.Context, c Caller, t *tenant.Tenant, id Bu
 		return Bulk{}, fault.New(fault.Conflict, "this bulk change was started by %s; start one of your own",
 			b.Cause.Actor)
 	}
+	if slices.Contains(b.Query.Roles, account.Admin) {
+		if err := s.signedInNow(ctx, c); err != nil {
+			return Bulk{}, err
+		}
+	}
 	ctx, err = c.With(ctx, b.Cause.Reason)
 	if err != nil {
 		return Bulk{}, err
@@ -257,6 +280,10 @@ func (s *Service) CancelBulk(ctx context.Context, c Caller, t *tenant.Tenant, id
 	if err := c.Check(AccountsWrite, t); err != nil {
 		return Bulk{}, err
 	}
+	ctx, err := c.With(ctx, "")
+	if err != nil {
+		return Bulk{}, err
+	}
 	return s.deps.Store.CancelBulk(ctx, t.ID, id, s.deps.Now())
 }
 
@@ -268,24 +295,28 @@ const (
 	// bulkTime: signups and other writes wait that long.
 	bulkLimit = 500
 	bulkTime  = 20 * time.Millisecond
-	bulkKept  = 30 * 24 * time.Hour
+	// bulkTurn is how long a process works on one bulk change before those of other tenants get their turn.
+	bulkTurn = time.Second
+	bulkKept = 30 * 24 * time.Hour
 )
 
 // WorkBulk counts or changes the accounts of one bulk change, until there are no more, or ctx ends, or somebody
-// cancels it. It returns the bulk change as it was left. It fails with ErrNoBulk if there is nothing to do. Any number
+// cancels it, or bulkTurn has passed. The next call works on a bulk change of another tenant, if there is one. It
+// returns the bulk change as it was left. It fails with ErrNoBulk if there is nothing to do. Any number
 // of processes may call it at once. After a failure, it can be called again.
 // Once the bulk change is done, checkpoints cover what the trail has of it.
 func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 	now := s.deps.Now()
-	b, err := s.deps.Store.ClaimBulk(ctx, now, now.Add(bulkLease))
+	b, err := s.deps.Store.ClaimBulk(ctx, s.bulkTenant.Load(), now, now.Add(bulkLease))
 	if err != nil {
 		return b, err
 	}
+	s.bulkTenant.Store(b.Tenant)
 	defer func() { // also if ctx has ended
 		_ = s.deps.Store.ReleaseBulk(context.WithoutCancel(ctx), b) // otherwise the lease ends later
 	}()
-	limit := 10
-	for ctx.Err() == nil {
+	limit, turn := 10, time.Now()
+	for ctx.Err() == nil && time.Since(turn) < bulkTurn {
 		if b.State == BulkRunning && b.Position == b.Through {
 			return s.endBulk(ctx, b)
 		}

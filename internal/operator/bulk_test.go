@@ -34,7 +34,7 @@ func newBulkWorld(t *testing.T) bulkWorld {
 		w, operator.NewService(operator.Deps{
 			Accounts: w.Accounts, Store: w.Store, Now: w.Now, CoverTrail: func(context.Context) { *covered++ },
 		}),
-		operator.Caller{Actor: audit.Actor{Kind: audit.Token, Name: "ci", ID: "1"}, Scopes: operator.Scopes}, covered,
+		operator.Caller{Actor: audit.Actor{Kind: audit.Command, Name: "ci", ID: "1"}, Scopes: operator.Scopes}, covered,
 	}
 }
 

@@ -38,7 +38,8 @@ type Detail struct {
 	// the pickup directory, and then those of their deliveries, which without a relay are "written". They are kept as
 	// long as their links would work. Of a waiting account that got one message, it may be known without its ID.
 	Messages []account.DataMessage
-	// Changes are the newest changes of accounts with the user name in the trail, newest first.
+	// Changes are the newest changes of accounts with the user name in the trail, newest first. Those of an earlier
+	// tenant with the same host are not among them.
 	Changes []audit.Change
 }
 
@@ -52,8 +53,9 @@ type DetailStore interface {
 	FactorsOf(ctx context.Context, uid account.UID) (account.DataFactors, error)
 	// MessagesOf returns up to limit messages of an account, the newest first.
 	MessagesOf(ctx context.Context, uid account.UID, limit int) ([]account.DataMessage, error)
-	// NewestChanges returns up to limit changes of accounts that have had a user name, the newest first.
-	NewestChanges(ctx context.Context, host, user string, limit int) ([]audit.Change, error)
+	// NewestChanges returns up to limit changes, not before since, of accounts that have had a user name, the newest
+	// first.
+	NewestChanges(ctx context.Context, host, user string, since time.Time, limit int) ([]audit.Change, error)
 	// ClosedName returns the name of a deleted account. It fails with fault.NotFound.
 	ClosedName(ctx context.Context, tenant int64, user string) (account.ClosedName, error)
 	// ClosedNamesAfter returns up to limit names of deleted accounts of a tenant, in their order, after a name.
@@ -101,7 +103,7 @@ func (s *Service) Show(ctx context.Context, c Caller, t *tenant.Tenant, user str
 			return d, err
 		}
 	}
-	if d.Changes, err = store.NewestChanges(ctx, t.Host, user, MaxChanges); err != nil {
+	if d.Changes, err = store.NewestChanges(ctx, t.Host, user, t.Created, MaxChanges); err != nil {
 		return d, err
 	}
 	if d.Account != nil {

@@ -7,6 +7,18 @@
 // changed is in the audit trail, in the transaction of the change, with the Caller as its actor. Looking at the data
 // of one person is in the trail too.
 //
+// A stolen session of a person with the role admin does not become more than that session:
+//
+//   - A person changes the own account on the pages that everybody has, which ask for the password and the second
+//     factor where that matters. Every change of it by the methods of this package fails with ErrOwnAccount, whatever
+//     it is: so no later method can be forgotten.
+//   - Changes need a sign-in that is less than session.FreshFor old, or FactorFor if it was with a second factor.
+//   - What would give somebody else's account with the role admin away needs a sign-in that is less than
+//     session.FreshFor old, with the second factor if the person has one: its address, a reset link, its factors, to
+//     delete it, to give or take that role, and a bulk change of such accounts.
+//
+// These rules are for people. A token or a command can change every account of its tenant.
+//
 // # What it is not
 //
 // It has no rules about accounts and tenants: those are in their packages. It knows neither forms nor JSON.
@@ -48,6 +60,9 @@ type Caller struct {
 	Scopes []Scope
 	// Stale means that changes fail with ErrSignInAgain.
 	Stale bool
+	// Recent means that a person signed in less than session.FreshFor ago, and Factor that this was with a second
+	// factor. They count for a person only.
+	Recent, Factor bool
 	// Addr and Request are those of the request. They are zero for a command.
 	Addr    netip.Addr
 	Request string

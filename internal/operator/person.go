@@ -1,37 +1,49 @@
 package operator
 
 import (
+	"context"
+	"encoding/hex"
 	"slices"
+	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/session"
+	"dialtone/internal/tenant"
 )
 
 // ErrSignInAgain means that a person has to sign in again before anything is changed.
 var ErrSignInAgain = fault.New(fault.Forbidden,
 	"sign in again to change anything; signing in with a second factor lasts longer")
 
-// ErrOwnAccount means that a person would lose the pages for operators by a change.
+// ErrOwnAccount means that a person would change the own account as an operator.
 var ErrOwnAccount = fault.New(fault.Conflict,
-	"this is your own account; ask another operator, or use the command line")
+	"this is your own account; change it on the page /account, ask another operator, or use the command line")
+
+// FactorFor is how long after a sign-in with a second factor a person may change anything without signing in again.
+const FactorFor = 12 * time.Hour
 
 // ofPeople are the scopes of a person. Tokens and what belongs to the whole installation are for commands.
 var ofPeople = []Scope{AccountsRead, AccountsWrite, TenantRead, TenantWrite, AuditRead, StatsRead}
 
 // Admin returns the Caller for a person who is signed in. It acts at the person's own tenant. If the session is not
-// session.Current.Fresh, changes fail with ErrSignInAgain. Admin fails with fault.NotFound for an account that is
-// not active or that does not have the role admin: to everybody else, there are no pages for operators.
+// session.Current.Fresh, or older than FactorFor, changes fail with ErrSignInAgain. Admin fails with fault.NotFound for
+// an account that is not active or that does not have the role admin: to everybody else, there are no pages for
+// operators.
 func (s *Service) Admin(c session.Current, from account.Origin) (Caller, error) {
 	if c.Owner.Role != account.Admin || c.Owner.State() != account.Active {
 		return Caller{}, fault.New(fault.NotFound, "there is nothing at this address; check the spelling")
 	}
+	now := s.deps.Now()
+	age := now.Sub(c.Began)
 	return Caller{
 		Actor:  audit.Actor{Kind: audit.Admin, Name: c.Owner.User, ID: c.Owner.UID.String()},
 		Tenant: c.Owner.Tenant,
 		Scopes: ofPeople,
-		Stale:  !c.Fresh(s.deps.Now()),
+		Stale:  !c.Fresh(now) || age >= FactorFor,
+		Recent: age < session.FreshFor,
+		Factor: c.How != session.ByPassword,
 		Addr:   from.Addr, Request: from.Request,
 	}, nil
 }
@@ -42,6 +54,44 @@ func (c Caller) Others(user string) error {
 		return ErrOwnAccount
 	}
 	return nil
+}
+
+// others fails as Others does, and with ErrSignInAgain for an account with the role admin unless the caller has
+// signedInNow.
+func (s *Service) others(ctx context.Context, c Caller, t *tenant.Tenant, user string) error {
+	if err := c.Check(AccountsWrite, t); err != nil {
+		return err
+	}
+	if err := c.Others(user); err != nil || c.Actor.Kind != audit.Admin {
+		return err
+	}
+	a, err := s.deps.Accounts.Find(ctx, t.ID, user)
+	if err != nil || a.Role != account.Admin {
+		return err
+	}
+	return s.signedInNow(ctx, c)
+}
+
+// signedInNow fails with ErrSignInAgain for a person unless the session began less than session.FreshFor ago, with a
+// second factor if the person has one.
+func (s *Service) signedInNow(ctx context.Context, c Caller) error {
+	switch {
+	case c.Actor.Kind != audit.Admin:
+		return nil
+	case !c.Recent:
+		return ErrSignInAgain
+	case c.Factor:
+		return nil
+	}
+	var uid account.UID
+	if b, err := hex.DecodeString(c.Actor.ID); err != nil || copy(uid[:], b) != len(uid) {
+		return ErrSignInAgain
+	}
+	f, err := s.deps.Store.FactorsOf(ctx, uid)
+	if err == nil && (f.App != nil || len(f.Passkeys) > 0) {
+		err = ErrSignInAgain
+	}
+	return err
 }
 
 // changes reports whether a scope is one for changes.

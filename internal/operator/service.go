@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"dialtone/internal/account"
@@ -37,6 +38,8 @@ type Deps struct {
 type Service struct {
 	deps  Deps
 	views views
+	// bulkTenant is the tenant of the bulk change that this process worked on last.
+	bulkTenant atomic.Int64
 }
 
 // NewService returns a Service.
@@ -68,10 +71,13 @@ func (s *Service) coverTrail(ctx context.Context) {
 	}
 }
 
-// change makes a change of an account, if the caller may.
-func (s *Service) change(ctx context.Context, c Caller, t *tenant.Tenant, reason string,
+// change makes a change of an account, if the caller may. It fails with ErrOwnAccount for the account of the caller.
+func (s *Service) change(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	do func(context.Context) (account.Account, error)) (account.Account, error) {
 	if err := c.Check(AccountsWrite, t); err != nil {
+		return account.Account{}, err
+	}
+	if err := c.Others(user); err != nil {
 		return account.Account{}, err
 	}
 	ctx, err := c.With(ctx, reason)
@@ -84,7 +90,7 @@ func (s *Service) change(ctx context.Context, c Caller, t *tenant.Tenant, reason
 // Enable is account.Service.Enable, or EnableNow with activate.
 func (s *Service) Enable(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	activate bool) (account.Account, error) {
-	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		if activate {
 			return s.deps.Accounts.EnableNow(ctx, t, user)
 		}
@@ -92,36 +98,36 @@ func (s *Service) Enable(ctx context.Context, c Caller, t *tenant.Tenant, user, 
 	})
 }
 
-// Disable is account.Service.Disable. It fails with ErrOwnAccount for the account of the caller.
+// Disable is account.Service.Disable.
 func (s *Service) Disable(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (account.Account,
 	error) {
-	if err := c.Others(user); err != nil {
-		return account.Account{}, err
-	}
-	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.Disable(ctx, t, user)
 	})
 }
 
-// SetRole is account.Service.SetRole. It fails with ErrOwnAccount for the account of the caller.
+// SetRole is account.Service.SetRole.
 func (s *Service) SetRole(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	role account.Role) (account.Account, error) {
-	if err := c.Others(user); err != nil {
+	err := s.others(ctx, c, t, user)
+	if err == nil && role == account.Admin {
+		err = s.signedInNow(ctx, c)
+	}
+	if err != nil {
 		return account.Account{}, err
 	}
-	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.SetRole(ctx, t, user, role)
 	})
 }
 
-// Delete is account.Service.Delete. It returns the account as it was. It fails with ErrOwnAccount for the account of
-// the caller.
+// Delete is account.Service.Delete. It returns the account as it was.
 func (s *Service) Delete(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (account.Account,
 	error) {
-	if err := c.Others(user); err != nil {
+	if err := s.others(ctx, c, t, user); err != nil {
 		return account.Account{}, err
 	}
-	return s.change(ctx, c, t, reason, func(ctx context.Context) (account.Account, error) {
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		a, err := s.deps.Accounts.Find(ctx, t.ID, user)
 		if err == nil {
 			err = s.deps.Accounts.Delete(ctx, t, user)

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
 )
@@ -28,7 +29,8 @@ func (s *Service) Tenant(ctx context.Context, c Caller, t *tenant.Tenant) (tenan
 const setAttempts = 10
 
 // SetTenant changes settings of a tenant, and returns it as it is then. edit gets the tenant as it is; it may be called
-// several times, since the tenant may change meanwhile: no change of others is lost. With a condition in ctx
+// several times, since the tenant may change meanwhile: no change of others is lost. Settings that
+// say where secrets go need the scope accounts:write too (maySet). With a condition in ctx
 // (tenant.OnlyIf), SetTenant fails with fault.Changed unless it holds. It also fails with fault.Invalid and
 // fault.Conflict.
 func (s *Service) SetTenant(ctx context.Context, c Caller, t *tenant.Tenant, reason string,
@@ -59,6 +61,9 @@ func (s *Service) SetTenant(ctx context.Context, c Caller, t *tenant.Tenant, rea
 		if next, err = tenant.New(next); err != nil {
 			return tenant.Tenant{}, err
 		}
+		if err := c.maySet(t, old, next); err != nil {
+			return tenant.Tenant{}, err
+		}
 		err = s.deps.Store.SetTenant(tenant.OnlyIf(ctx, old.Version()), next, s.deps.Now())
 		switch {
 		case err == nil:
@@ -80,6 +85,33 @@ func (s *Service) ReserveName(ctx context.Context, c Caller, t *tenant.Tenant, u
 		return x, nil
 	})
 	return err
+}
+
+// MaxReserved is how many names of its own a tenant may reserve. A list that is longer already may get shorter.
+const MaxReserved = 1000
+
+// maySet checks the rules for a change of settings by a caller.
+//
+// Some settings say where people and phones send secrets: the links of messages lead to the public URL, and phones sign
+// in at the SIP server. Somebody who changes them can take accounts over, so it needs the scope accounts:write too. A
+// person sets neither the public URL nor the sender of messages.
+func (c Caller) maySet(t *tenant.Tenant, old, next tenant.Tenant) error {
+	if len(next.Reserved) > max(MaxReserved, len(old.Reserved)) {
+		return fault.Field("reserved", "a tenant reserves at most %d names of its own", MaxReserved)
+	}
+	sender := old.PublicURL != next.PublicURL || old.MailFrom != next.MailFrom
+	if sender && c.Actor.Kind == audit.Admin {
+		return fault.New(fault.Forbidden, "the address of the platform and the sender of its messages are set on the "+
+			"command line or by a token")
+	}
+	redirects := sender || old.ReplyTo != next.ReplyTo || old.Support != next.Support ||
+		old.SIPServer != next.SIPServer || old.SIPTransport != next.SIPTransport ||
+		old.SIPWebSocket != next.SIPWebSocket || old.AcrobitsCloud != next.AcrobitsCloud ||
+		!slices.Equal(old.TURNURIs, next.TURNURIs) || !slices.Equal(old.Origins, next.Origins)
+	if redirects {
+		return c.Check(AccountsWrite, t)
+	}
+	return nil
 }
 
 var errTenantKeepsChanging = errors.New("the tenant was changed by others in each of the attempts to change it")

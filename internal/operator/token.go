@@ -272,13 +272,18 @@ func (k *Tokens) Add(ctx context.Context, c Caller, until time.Time, n NewToken)
 		ID: hex.EncodeToString(id[:]), Name: n.Name, Hash: made.Hash(), Tenant: n.Tenant, Scopes: scopes, Made: now,
 		MadeBy: c.Actor.String(), Expires: expires,
 	}
-	if err := k.deps.Store.AddToken(ctx, t); err != nil {
+	if err := k.deps.Store.AddToken(ctx, t); fault.Is(err, fault.Conflict) && c.Tenant != 0 {
+		// The token with the name may be one that the caller does not see.
+		return Token{}, "", fault.New(fault.Conflict, "this name cannot be used; choose another one")
+	} else if err != nil {
 		return Token{}, "", err
 	}
 	return t, TokenText(made), nil
 }
 
-// Remove removes a token. It fails with fault.NotFound, also for a token that the caller may not see.
+// Remove removes a token. It fails with fault.NotFound, also for a token that the caller may not see, and with
+// fault.Forbidden for one with scopes that the caller does not have. Tokens that were made with it stay: their names
+// and makers are in the list, and a program that replaces its own token must not end those of others.
 func (k *Tokens) Remove(ctx context.Context, c Caller, name, reason string) error {
 	if !slices.Contains(c.Scopes, TokensWrite) {
 		return missingScope(TokensWrite)
@@ -286,6 +291,16 @@ func (k *Tokens) Remove(ctx context.Context, c Caller, name, reason string) erro
 	ctx, err := c.With(ctx, reason)
 	if err != nil {
 		return err
+	}
+	list, err := k.deps.Store.Tokens(ctx, c.Tenant)
+	if err != nil {
+		return err
+	}
+	for _, t := range list {
+		more := func(s Scope) bool { return !slices.Contains(c.Scopes, s) }
+		if t.Name == name && slices.ContainsFunc(t.Scopes, more) {
+			return fault.New(fault.Forbidden, "this token has scopes that you do not have: it has %s", Words(t.Scopes))
+		}
 	}
 	return k.deps.Store.RemoveToken(ctx, name, c.Tenant, k.deps.Now())
 }

@@ -13,6 +13,7 @@ import (
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/phonetables"
+	"dialtone/internal/throttle"
 )
 
 // The changes in this file are made by operators. Their messages are left to a server.
@@ -35,6 +36,9 @@ func (s *Store) AddAccount(ctx context.Context, n account.Addition, now time.Tim
 			}
 		}
 		if err := freeExpiredName(tx, c, now); err != nil {
+			return nil, err
+		}
+		if err := takeRecipient(tx, n.Allowances, c.UID, now); err != nil {
 			return nil, err
 		}
 		var activated *int64
@@ -69,6 +73,17 @@ func (s *Store) AddAccount(ctx context.Context, n account.Addition, now time.Tim
 		return subjects, e.of(a).about(string(a.Role)).values("", stateOf(a)).add(tx)
 	})
 	return a, err
+}
+
+// takeRecipient takes places for a message to a recipient. It fails with account.RecipientRefusal.
+func takeRecipient(tx engine.Tx, limits []throttle.Allowance, id [16]byte, now time.Time) error {
+	if len(limits) == 0 {
+		return nil
+	}
+	if err := tx.Lock(placeKeys(limits)...); err != nil {
+		return err
+	}
+	return checkAndTake(tx, limits, id, now, account.RecipientRefusal)
 }
 
 // freeExpiredName removes an account with the name of c that expired before it was activated. It fails with
@@ -143,6 +158,9 @@ func (s *Store) SendAgain(ctx context.Context, r account.Resending, now time.Tim
 			}
 			a.Email = r.Email
 			e.about("email") // the trail has no addresses of people
+		}
+		if err := takeRecipient(tx, r.Allowances, event, now); err != nil {
+			return err
 		}
 		links, err := passwordLinks(tx, a.UID)
 		if err != nil {

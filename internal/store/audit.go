@@ -78,6 +78,7 @@ func (e *trailEntry) insert(tx engine.Tx) error {
 			return err
 		}
 	}
+	e.Subject, e.Before, e.After = audit.Cut(e.Subject), audit.Cut(e.Before), audit.Cut(e.After)
 	_, err := tx.Exec(`INSERT INTO audit (event, at, action, outcome, tenant, account, username, subject, before,
 			after, actor_kind, actor, actor_id, sudo_user, reason, net, request)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,7 +61,15 @@ func (s *Store) AddBulk(_ context.Context, b operator.Bulk) error {
 	}
 	actor := b.Cause.Actor
 	return s.engine.Write(func(tx engine.Tx) error {
-		_, err := tx.Exec(`INSERT INTO bulk (`+bulkColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+		n, err := engine.Count(tx, `SELECT count(*) FROM (SELECT id FROM bulk WHERE tenant = $1 AND id <> $2
+			AND (state IN ('counting', 'running') OR state = 'ready' AND changed >= $3) LIMIT $4) AS open`,
+			b.Tenant, b.ID[:], engine.Micros(b.Made.Add(-operator.BulkMaxAge)), operator.MaxOpenBulks)
+		if err != nil {
+			return err
+		} else if n >= operator.MaxOpenBulks {
+			return operator.ErrTooManyBulks
+		}
+		_, err = tx.Exec(`INSERT INTO bulk (`+bulkColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
 			$12, $13, $14, $15, $16, $17, $18, $19, $20) ON CONFLICT (id) DO NOTHING`,
 			b.ID[:], b.Tenant, string(b.Action), string(query), b.Through[:], string(b.State), b.Position[:], b.Found,
 			b.Done, engine.Micros(b.Made), engine.Micros(b.Changed), 0, string(actor.Kind), actor.Name, actor.ID,
@@ -120,26 +129,41 @@ func (s *Store) RunBulk(ctx context.Context, tenant int64, id operator.BulkID, f
 }
 
 // CancelBulk implements operator.BulkStore.
-func (s *Store) CancelBulk(_ context.Context, tenant int64, id operator.BulkID,
+func (s *Store) CancelBulk(ctx context.Context, tenant int64, id operator.BulkID,
 	now time.Time) (b operator.Bulk, err error) {
+	e := entry(ctx, audit.AccountBulk, now)
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
-		if _, err = tx.Exec(`UPDATE bulk SET state = 'cancelled', changed = $3 WHERE tenant = $1 AND id = $2
-			AND state IN ('counting', 'ready', 'running')`, tenant, id[:], engine.Micros(now)); err != nil {
+		const cancel = `UPDATE bulk SET state = 'cancelled', changed = $3 WHERE tenant = $1 AND id = $2 AND state `
+		n, err := tx.Exec(cancel+`= 'running'`, tenant, id[:], engine.Micros(now))
+		if err == nil && n == 0 {
+			_, err = tx.Exec(cancel+`IN ('counting', 'ready')`, tenant, id[:], engine.Micros(now))
+		}
+		if err != nil {
 			return err
 		}
-		b, err = bulkOf(tx, tenant, id)
-		return err
+		if b, err = bulkOf(tx, tenant, id); err != nil || n == 0 {
+			return err
+		}
+		return e.stopped(b).add(tx)
 	})
 	return b, err
 }
 
+// stopped says that a bulk change, which was running, has ended before its last account.
+func (e *trailEntry) stopped(b operator.Bulk) *trailEntry {
+	e.tenant = b.Tenant
+	return e.about(string(b.Action)+" "+b.ID.String()).values(strconv.FormatInt(b.Found, 10),
+		fmt.Sprintf("%s after %d", b.State, b.Done))
+}
+
 // ClaimBulk implements operator.BulkStore.
-func (s *Store) ClaimBulk(ctx context.Context, now, until time.Time) (b operator.Bulk, err error) {
+func (s *Store) ClaimBulk(ctx context.Context, after int64, now, until time.Time) (b operator.Bulk, err error) {
 	const due = `state IN ('counting', 'running') AND lease <= $1`
-	const oldest = `SELECT id FROM bulk WHERE ` + due + ` ORDER BY made LIMIT 1`
+	const oldest = `SELECT id FROM bulk WHERE ` + due + `
+		ORDER BY CASE WHEN tenant > $2 THEN 0 ELSE 1 END, tenant, made LIMIT 1`
 	// Mostly there is none, which takes no write.
 	var id []byte
-	if err := s.engine.Reads(ctx).Row(oldest, engine.Micros(now)).Scan(&id); errors.Is(err, sql.ErrNoRows) {
+	if err := s.engine.Reads(ctx).Row(oldest, engine.Micros(now), after).Scan(&id); errors.Is(err, sql.ErrNoRows) {
 		return b, operator.ErrNoBulk
 	} else if err != nil {
 		return b, err
@@ -199,7 +223,19 @@ func (s *Store) WorkBulk(ctx context.Context, b operator.Bulk, limit int, now, u
 		after = b
 		after.Position, after.Changed = position, now
 		var subjects []phonetables.Subject
-		if b.State == operator.BulkCounting {
+		may, err := mayGoOn(tx, b, now)
+		if err != nil {
+			return nil, err
+		}
+		if !may {
+			after.Position, after.State, after.Failure = b.Position, operator.BulkFailed, operator.BulkNotAllowed
+			if b.State == operator.BulkRunning {
+				err = entry(ctx, audit.AccountBulk, now).stopped(after).add(tx)
+			}
+			if err != nil {
+				return nil, err
+			}
+		} else if b.State == operator.BulkCounting {
 			after.Found += int64(len(list))
 			if position == b.Through {
 				after.State = operator.BulkReady
@@ -221,6 +257,30 @@ func (s *Store) WorkBulk(ctx context.Context, b operator.Bulk, limit int, now, u
 	}
 	defer s.signalAdded()
 	return after, s.tables.Write(work)
+}
+
+// mayGoOn reports whether who started a bulk change may still change accounts: a token that was neither removed nor has
+// expired, or a person who still has the role admin. The scopes of a token never change. A command stays what it was.
+func mayGoOn(tx engine.Tx, b operator.Bulk, now time.Time) (bool, error) {
+	actor := b.Cause.Actor
+	switch actor.Kind {
+	case audit.Token:
+		n, err := engine.Count(tx, `SELECT count(*) FROM api_token WHERE id = $1
+			AND (expires IS NULL OR expires > $2)`, actor.ID, engine.Micros(now))
+		return n > 0, err
+	case audit.Admin:
+		uid, err := hex.DecodeString(actor.ID)
+		if err != nil {
+			return false, nil
+		}
+		a, err := scanAccount(tx.Row(`SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND uid = $3 AND `+live,
+			engine.Micros(now), b.Tenant, uid))
+		if errors.Is(err, sql.ErrNoRows) || fault.Is(err, fault.NotFound) {
+			return false, nil
+		}
+		return a.State() == account.Active && a.Role == account.Admin, err
+	}
+	return true, nil
 }
 
 // changeBulk makes the changes of some accounts of a bulk change, and counts them in b. It leaves accounts alone that

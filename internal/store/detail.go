@@ -69,12 +69,13 @@ func firstMessage(q engine.Querier, uid account.UID, err error) ([]account.DataM
 }
 
 // NewestChanges implements operator.DetailStore.
-func (s *Store) NewestChanges(ctx context.Context, host, user string, limit int) ([]audit.Change, error) {
+func (s *Store) NewestChanges(ctx context.Context, host, user string, since time.Time, limit int) ([]audit.Change,
+	error) {
 	return listOf(s.engine.Reads(ctx), func(row engine.Scanner, c *audit.Change) (err error) {
 		*c, err = scanChange(row)
 		return err
-	}, `SELECT `+changeColumns+` FROM audit WHERE tenant = $1 AND username = $2 ORDER BY id DESC LIMIT $3`,
-		host, user, limit)
+	}, `SELECT `+changeColumns+` FROM audit WHERE tenant = $1 AND username = $2 AND at >= $3
+		ORDER BY id DESC LIMIT $4`, host, user, engine.Micros(since), limit)
 }
 
 // ClosedName implements operator.DetailStore.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"dialtone/internal/fault"
+	"dialtone/internal/i18n"
 )
 
 // maxProse is the maximum length of a text of several sentences, in characters.
@@ -51,12 +52,9 @@ func checkProse(field, text string) (string, error) { return checkText(field, te
 // checkText is checkProse with another length.
 func checkText(field, text string, limit int) (string, error) {
 	text = strings.TrimSpace(strings.ReplaceAll(text, "\r\n", "\n"))
-	control := func(r rune) bool { return unicode.IsControl(r) && r != '\n' }
-	if utf8.RuneCountInString(text) > limit || !utf8.ValidString(text) ||
-		strings.ContainsFunc(text, control) {
-		return "", fault.Field(field,
-			"%s is longer than %d characters or contains a control character other than a line break",
-			field, limit)
+	if utf8.RuneCountInString(text) > limit || i18n.Hidden(text, true) {
+		return "", fault.Field(field, "%s is longer than %d characters or contains a character that is not shown, "+
+			"such as a control character other than a line break", field, limit)
 	}
 	return text, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
+	"dialtone/internal/i18n"
 )
 
 // maxText is the maximum length of a text, in bytes.
@@ -82,7 +83,7 @@ func (s Settings) checkTexts() error {
 		{"mail-from", s.MailFrom}, {"reply-to", s.ReplyTo},
 	} {
 		control := func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }
-		if len(text.value) > maxText || strings.ContainsFunc(text.value, control) {
+		if len(text.value) > maxText || strings.ContainsFunc(text.value, control) || i18n.Hidden(text.value, true) {
 			return fault.Field(text.field, "%s is longer than %d bytes or contains a control character",
 				text.field, maxText)
 		}

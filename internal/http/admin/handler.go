@@ -49,13 +49,15 @@ type Handler struct {
 	operations []operation
 	document   []byte
 	requests   *server.Requests
+	// exports has a place for each export that is being made.
+	exports chan struct{}
 	// storeErrors limits how often an unavailable store is logged.
 	storeErrors *throttle.Rate
 }
 
 // New returns a Handler.
 func New(d Deps) *Handler {
-	h := &Handler{deps: d, storeErrors: throttle.NewRate(1)}
+	h := &Handler{deps: d, exports: make(chan struct{}, maxExports), storeErrors: throttle.NewRate(1)}
 	h.operations = h.routes()
 	h.document = document(h.operations)
 	paths := []string{DocumentPath}
@@ -197,9 +199,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *request) (status int, body []b
 	if !ok {
 		return 0, nil, errNoToken
 	}
-	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
-	addr := peer.Addr().Unmap().WithZone("")
-	if r.caller, r.token, err = h.deps.Tokens.Authenticate(r.ctx, token, addr, r.id); err != nil {
+	if err := h.authenticate(r, token); err != nil {
 		return 0, nil, err
 	}
 	if err := h.route(r); err != nil {
@@ -222,6 +222,13 @@ func (h *Handler) serve(w http.ResponseWriter, r *request) (status int, body []b
 	if err != nil {
 		return 0, nil, err
 	}
+	if r.ContentLength != 0 {
+		// The token may have been removed while the body arrived, which takes as long as the sender likes. Its tenant
+		// and scopes never change.
+		if err := h.authenticate(r, token); err != nil {
+			return 0, nil, err
+		}
+	}
 	if err := r.readCondition(); err != nil {
 		return 0, nil, err
 	}
@@ -240,6 +247,13 @@ func (r *request) setLocation(body []byte) {
 	if name, ok := made[r.op.names].(string); ok {
 		r.header["Location"] = []string{r.URL.EscapedPath() + "/" + url.PathEscape(name)}
 	}
+}
+
+// authenticate sets the caller of a request with a token.
+func (h *Handler) authenticate(r *request, token string) (err error) {
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+	r.caller, r.token, err = h.deps.Tokens.Authenticate(r.ctx, token, peer.Addr().Unmap().WithZone(""), r.id)
+	return err
 }
 
 // carryOut calls the function of the operation, once for each idempotency key.

@@ -9,7 +9,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/operator"
 )
 
@@ -189,4 +191,37 @@ func FuzzRequest(f *testing.F) {
 			t.Errorf("%s %q ?%q %q: %d %s", method, path, query, body, w.Code, w.Body)
 		}
 	})
+}
+
+// TestTokenRemovedDuringBody removes a token while the body of a request arrives slowly.
+func TestTokenRemovedDuringBody(t *testing.T) {
+	f := newFixture(t)
+	f.At("a.test").Member("ann")
+	token := f.token("leaked", "a.test", operator.AccountsWrite, operator.AccountsRead)
+	const body = `{"role":"admin"}`
+	read, write := io.Pipe()
+	go func() {
+		write.Write([]byte(body[:len(body)-1]))
+		time.Sleep(200 * time.Millisecond) // the server has checked the token by then
+		write.CloseWithError(func() error {
+			if err := f.tokens.Remove(f.Context(), root, "leaked"); err != nil {
+				return err
+			}
+			_, err := write.Write([]byte(body[len(body)-1:]))
+			return err
+		}())
+	}()
+	r, err := http.NewRequest("PATCH", f.url+"/v1/admin/tenants/a.test/accounts/ann", read)
+	f.Must(err)
+	r.ContentLength = int64(len(body))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(r)
+	f.Must(err)
+	resp.Body.Close()
+	a, err := f.Accounts.Find(f.Context(), f.At("a.test").Tenant.ID, "ann")
+	f.Must(err)
+	if resp.StatusCode != http.StatusUnauthorized || a.Role == account.Admin {
+		t.Errorf("%d, and the role is %s", resp.StatusCode, a.Role)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
@@ -61,11 +62,18 @@ func (h *Handler) listChanges(r *request) (any, error) {
 	return h.changeLines(r, f)
 }
 
-// maxLines bounds an export, which is held in memory.
-const maxLines = 100_000
+// maxLines and maxExport bound an export, which is held in memory, and maxExports how many there are at the same time.
+const (
+	maxLines   = 100_000
+	maxExport  = 64 << 20
+	maxExports = 2
+)
 
-var errManyLines = fault.New(fault.Invalid,
-	"these are more than %d changes; use since and before to get them in parts, or dialtone audit export", maxLines)
+var (
+	errManyLines = fault.New(fault.Invalid, "these are more than %d changes or %d MiB; use since and before to get "+
+		"them in parts, or dialtone audit export", maxLines, maxExport>>20)
+	errManyExports = fault.Limit(time.Second, "%d other exports are being made; ask again shortly", maxExports)
+)
 
 // changeLines returns all changes that a filter selects, one on each line.
 func (h *Handler) changeLines(r *request, f audit.Filter) (any, error) {
@@ -73,15 +81,24 @@ func (h *Handler) changeLines(r *request, f audit.Filter) (any, error) {
 		return nil, fault.New(fault.Invalid, "as application/jsonl the list is complete, so it takes no cursor and "+
 			"no limit")
 	}
+	select {
+	case h.exports <- struct{}{}:
+		defer func() { <-h.exports }()
+	default:
+		return nil, errManyExports
+	}
 	var b bytes.Buffer
 	out, n := json.NewEncoder(&b), 0
 	err := h.deps.Operator.ExportChanges(r.ctx, r.caller, r.tenant, f, "", func(c audit.Change) error {
-		if n++; n > maxLines {
+		if n++; n > maxLines || b.Len() > maxExport {
 			return errManyLines
 		}
 		return out.Encode(opjson.OfChange(c))
 	})
-	return append([]byte{}, b.Bytes()...), err
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte{}, b.Bytes()...), nil
 }
 
 // HookPage has all hooks.

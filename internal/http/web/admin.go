@@ -161,7 +161,8 @@ func parseFields(body string, fields []*form.Field) (adminFields, error) {
 }
 
 // adminForm returns a handler for a form of a page for operators. If the sign-in is too old for changes, the person
-// signs in again, and then the form is sent again.
+// signs in again, and then the form is sent again. Whether the person may use the page is asked again after the form
+// has arrived, which takes as long as the sender likes.
 func (s *Site) adminForm(
 	names []string, do func(http.ResponseWriter, *adminRequest, adminFields) error,
 ) handler {
@@ -174,11 +175,13 @@ func (s *Site) adminForm(
 			if err != nil {
 				return err
 			}
-			r.sent = fields
-			if r.caller.Stale {
-				return s.showAgain(w, r, fields, "")
-			}
-			return do(w, r, fields)
+			return s.admin(func(w http.ResponseWriter, r *adminRequest) error {
+				r.sent = fields
+				if r.caller.Stale {
+					return s.showAgain(w, r, fields, "")
+				}
+				return do(w, r, fields)
+			})(w, r.request)
 		})(w, r)
 	}
 }

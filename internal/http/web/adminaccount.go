@@ -99,9 +99,12 @@ func (v accountView) Forms() (list []accountForm) {
 		}
 		list = append(list, f)
 	}
-	if !v.Closed.IsZero() {
+	switch {
+	case !v.Closed.IsZero():
 		add(doFreeName, "confirm", "")
 		return list
+	case v.Own: // operator.ErrOwnAccount
+		return nil
 	}
 	switch v.State {
 	case account.Waiting:
@@ -116,12 +119,10 @@ func (v accountView) Forms() (list []accountForm) {
 			add("activate", "", "")
 		}
 	}
-	if !v.Own && v.State != account.Disabled {
+	if v.State != account.Disabled {
 		add("disable", "", "")
 	}
-	if !v.Own {
-		add("role", "role", string(v.Role))
-	}
+	add("role", "role", string(v.Role))
 	add("rename", "name", v.Name)
 	if v.State != account.Waiting {
 		add("email", "email", v.Email)
@@ -133,10 +134,8 @@ func (v accountView) Forms() (list []accountForm) {
 		add("remove-factors", "", "")
 	}
 	add(doData, "", "")
-	if !v.Own {
-		add("delete", "confirm", "")
-	}
-	if v.Form != "" && !slices.ContainsFunc(list, func(f accountForm) bool { return f.Do == v.Form }) && !v.Own {
+	add("delete", "confirm", "")
+	if v.Form != "" && !slices.ContainsFunc(list, func(f accountForm) bool { return f.Do == v.Form }) {
 		// It no longer fits the account, but keeps what was typed.
 		add(v.Form, "", "")
 	}

@@ -235,12 +235,15 @@ func (s *Site) settingsForm(
 		if err := ownPage(r); err != nil {
 			return err
 		}
+		// The person may have been disabled while the form arrived, as in adminForm.
 		return s.admin(func(w http.ResponseWriter, r *adminRequest) error {
 			f, logo, err := s.readSettings(w, r)
 			if err != nil {
 				return err
 			}
-			return do(w, r, f, logo)
+			return s.admin(func(w http.ResponseWriter, r *adminRequest) error {
+				return do(w, r, f, logo)
+			})(w, r.request)
 		})(w, r)
 	}
 }

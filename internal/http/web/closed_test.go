@@ -58,3 +58,14 @@ func TestClosedSignups(t *testing.T) {
 		t.Errorf("the page is\n%s", page)
 	}
 }
+
+// TestClosedDuringSignup closes signups while forms arrive slowly.
+func TestClosedDuringSignup(t *testing.T) {
+	s := startServer(t)
+	v := s.visitor("a.test")
+	closing := func() { s.set(t, func(tn *tenant.Tenant) { tn.Signups = tenant.SignupsClosed }) }
+	sent := s.form(t, s.newPerson("a.test"))
+	v.slowly(t, "/signup.ashx", sent.String(), closing, "Content-Type", formType).wantError(t, 403, "signups_closed")
+	opening := func() { s.set(t, func(tn *tenant.Tenant) { tn.Signups = tenant.SignupsOpen }) }
+	v.slowly(t, "/signup.ashx", sent.String(), opening, "Content-Type", formType).wantStatus(t, 200)
+}

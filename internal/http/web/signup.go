@@ -30,7 +30,12 @@ type okUser struct {
 }
 
 func (s *Site) signup(w http.ResponseWriter, r *request) error {
-	a, err := s.deps.Accounts.Signup(r.Context(), r.tenant, s.signupForm(w, r), r.from)
+	form := s.signupForm(w, r)
+	// Signups may have been closed while the form arrived, which takes as long as the sender likes.
+	if t, ok := s.deps.Tenants.ByID(r.tenant.ID); ok {
+		r.tenant = t
+	}
+	a, err := s.deps.Accounts.Signup(r.Context(), r.tenant, form, r.from)
 	if err != nil {
 		return err
 	}

@@ -465,6 +465,26 @@ func (v *visitor) do(t testing.TB, method, target, body string, headers ...strin
 	return answer{response.StatusCode, response.Header, string(text)}
 }
 
+// slowly posts a form, and calls between when the server waits for its last byte.
+func (v *visitor) slowly(t testing.TB, target, body string, between func(), headers ...string) answer {
+	t.Helper()
+	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nConnection: close\r\n", target, v.host,
+		len(body))
+	for i := 0; i < len(headers); i += 2 {
+		head += headers[i] + ": " + headers[i+1] + "\r\n"
+	}
+	conn := v.dial(t)
+	defer conn.Close()
+	last := len(body) - 1
+	must[int](t)(io.WriteString(conn, head+"\r\n"+body[:last]))
+	time.Sleep(200 * time.Millisecond) // the server has begun with the request by then
+	between()
+	must[int](t)(io.WriteString(conn, body[last:]))
+	response := must[*http.Response](t)(http.ReadResponse(bufio.NewReader(conn), nil))
+	defer response.Body.Close()
+	return answer{response.StatusCode, response.Header, string(must[[]byte](t)(io.ReadAll(response.Body)))}
+}
+
 func (v *visitor) get(t testing.TB, target string, headers ...string) answer {
 	t.Helper()
 	return v.do(t, "GET", target, "", headers...)

@@ -391,10 +391,14 @@ var detailTests = []testCase{
 		_, err = t.SetRole(t.ctx, t.tenant, "ann", account.User, noon)
 		t.must(err)
 		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
-		list, err := t.NewestChanges(t.ctx, "phone.test", "ann", 2)
+		list, err := t.NewestChanges(t.ctx, "phone.test", "ann", noon, 2)
 		t.must(err)
 		if len(list) != 2 || list[0].Action != audit.AccountDelete || list[1].Action != audit.AccountRole {
 			t.Errorf("got %+v", list)
+		}
+		later, err := t.NewestChanges(t.ctx, "phone.test", "ann", noon.Add(tick), 2)
+		if err != nil || len(later) > 0 {
+			t.Errorf("later: %+v, %v", later, err)
 		}
 		if n, err := t.ClosedName(t.ctx, t.tenant, "ann"); err != nil || n.User != "ann" || !n.Closed.Equal(noon) {
 			t.Errorf("got %+v, %v", n, err)

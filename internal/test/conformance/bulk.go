@@ -26,7 +26,7 @@ const bulkLease = time.Minute
 
 func (t *test) claimBulk(at time.Time) operators.Bulk {
 	t.Helper()
-	b, err := t.ClaimBulk(t.ctx, at, at.Add(bulkLease))
+	b, err := t.ClaimBulk(t.ctx, 0, at, at.Add(bulkLease))
 	t.must(err)
 	return b
 }
@@ -161,9 +161,11 @@ var bulkTests = []testCase{
 		for _, user := range []string{"ann", "boss", "held", "me"} {
 			t.addActive(user, noon)
 		}
-		_, err := t.SetRole(t.ctx, t.tenant, "boss", account.Admin, noon)
-		t.must(err)
-		_, err = t.Disable(t.ctx, t.tenant, "held", noon)
+		for _, user := range []string{"boss", "me"} {
+			_, err := t.SetRole(t.ctx, t.tenant, user, account.Admin, noon)
+			t.must(err)
+		}
+		_, err := t.Disable(t.ctx, t.tenant, "held", noon)
 		t.must(err)
 		own := t.tenant
 		t.tenant = t.addTenant("other.test")
@@ -176,12 +178,13 @@ var bulkTests = []testCase{
 			me     bool
 			found  int64
 		}{
-			{operators.BulkDisable, nil, false, 2},
+			{operators.BulkDisable, nil, false, 1},
 			{operators.BulkDisable, nil, true, 1},
 			{operators.BulkDisable, []account.Role{account.Admin}, true, 1},
+			{operators.BulkDisable, []account.Role{account.Admin}, false, 2},
 			{operators.BulkDisable, account.Roles, false, 3},
 			{operators.BulkEnable, nil, false, 1},
-			{operators.BulkDelete, nil, false, 3},
+			{operators.BulkDelete, nil, false, 2},
 		} {
 			b := t.bulkChange(c.action, account.Query{Roles: c.roles, Since: noon}, at)
 			if c.me {
@@ -251,11 +254,11 @@ var bulkTests = []testCase{
 			t.Errorf("the first part was done twice: %+v", again)
 		}
 		// The server that has it crashes, and two others want to continue when the claim ends.
-		_, err = t.ClaimBulk(t.ctx, at.Add(bulkLease-tick), at.Add(2*bulkLease))
+		_, err = t.ClaimBulk(t.ctx, 0, at.Add(bulkLease-tick), at.Add(2*bulkLease))
 		t.wantErr(err, operators.ErrNoBulk)
 		at = at.Add(bulkLease)
 		if got := t.concurrently(8, func(int) error {
-			_, err := t.ClaimBulk(t.ctx, at, at.Add(bulkLease))
+			_, err := t.ClaimBulk(t.ctx, 0, at, at.Add(bulkLease))
 			return err
 		}); got[succeeded] != 1 {
 			t.Errorf("%d have claimed it", got[succeeded])
@@ -286,14 +289,19 @@ var bulkTests = []testCase{
 		if got := t.endBulk(b, at); got.State != operators.BulkRunning {
 			t.Errorf("it ended early: %+v", got)
 		}
-		_, err = t.CancelBulk(t.ctx, t.tenant, b.ID, at)
-		t.must(err)
+		changes := t.newChanges(func() {
+			for range 2 {
+				_, err = t.CancelBulk(t.as("enough"), t.tenant, b.ID, at)
+				t.must(err)
+			}
+		})
+		t.wantEqual(changes, []string{fmt.Sprintf("account.bulk phone.test delete %s 10>cancelled after 3", b.ID)})
 		got, err := t.WorkBulk(t.ctx, b, 3, at, at.Add(bulkLease))
 		t.must(err)
 		if got.State != operators.BulkCancelled || got.Done != 3 {
 			t.Errorf("after it was cancelled: %+v", got)
 		}
-		_, err = t.ClaimBulk(t.ctx, at.Add(time.Hour), at.Add(2*time.Hour))
+		_, err = t.ClaimBulk(t.ctx, 0, at.Add(time.Hour), at.Add(2*time.Hour))
 		t.wantErr(err, operators.ErrNoBulk)
 		if n := len(t.inStates(at)); n != 8 {
 			t.Errorf("%d accounts are left, want 8", n)
@@ -330,6 +338,109 @@ var bulkTests = []testCase{
 			t.Errorf("%d accounts are left, want 5", n)
 		}
 	}},
+	{"stop when who started them may no longer change accounts", func(t *test) {
+		token, expiring := t.newToken("leaked", t.tenant), t.newToken("expiring", t.tenant)
+		at := noon.Add(time.Minute)
+		expiring.Expires = at.Add(time.Minute)
+		t.must(t.AddToken(t.ctx, token))
+		t.must(t.AddToken(t.ctx, expiring))
+		t.addFlood()
+		admin := func(user string) audit.Actor {
+			t.addActive(user, noon)
+			_, err := t.SetRole(t.ctx, t.tenant, user, account.Admin, noon)
+			t.must(err)
+			return audit.Actor{Kind: audit.Admin, Name: user, ID: t.find(user, noon).UID.String()}
+		}
+		ann, bob, cid := admin("ann"), admin("bob"), admin("cid")
+		for _, c := range []struct {
+			actor audit.Actor
+			end   func() error
+		}{
+			{audit.Actor{Kind: audit.Token, Name: "leaked", ID: token.ID}, func() error {
+				return t.RemoveToken(t.ctx, "leaked", 0, at)
+			}},
+			{audit.Actor{Kind: audit.Token, Name: "expiring", ID: expiring.ID}, func() error {
+				at = at.Add(time.Minute)
+				return nil
+			}},
+			{ann, func() error { return t.Delete(t.ctx, t.tenant, "ann", at) }},
+			{bob, func() error {
+				_, err := t.SetRole(t.ctx, t.tenant, "bob", account.User, at)
+				return err
+			}},
+			{cid, func() error {
+				_, err := t.Disable(t.ctx, t.tenant, "cid", at)
+				return err
+			}},
+		} {
+			at = at.Add(time.Second)
+			b := t.bulkChange(operators.BulkDisable, flood, at)
+			b.Cause.Actor = c.actor
+			t.must(t.AddBulk(t.ctx, b))
+			b = t.workBulk(t.claimBulk(at), 2, at)
+			b = t.runBulk(b, at)
+			b, err := t.WorkBulk(t.ctx, b, 1, at, at.Add(bulkLease))
+			t.must(err)
+			if b.Done != 1 || b.State != operators.BulkRunning {
+				t.Fatalf("%v: %+v", c.actor, b)
+			}
+			counting := t.bulkChange(operators.BulkDisable, flood, at)
+			counting.Cause.Actor = c.actor
+			t.must(t.AddBulk(t.ctx, counting))
+			t.must(c.end())
+			trail := t.newChanges(func() {
+				b, err = t.WorkBulk(t.ctx, b, 1, at, at.Add(bulkLease))
+				t.must(err)
+			})
+			if b.Done != 1 || b.State != operators.BulkFailed || b.Failure != operators.BulkNotAllowed {
+				t.Errorf("%v: %+v", c.actor, b)
+			}
+			t.wantEqual(trail, []string{
+				fmt.Sprintf("account.bulk phone.test disable %s %d>failed after 1", b.ID, b.Found),
+			})
+			counting = t.workBulk(t.claimBulk(at), 2, at)
+			if counting.State != operators.BulkFailed || counting.Failure != operators.BulkNotAllowed {
+				t.Errorf("%v, counting: %+v", c.actor, counting)
+			}
+		}
+	}},
+	{"have turns by tenant", func(t *test) {
+		at := noon.Add(time.Minute)
+		first := t.tenant
+		for range 3 {
+			t.must(t.AddBulk(t.ctx, t.bulkChange(operators.BulkDisable, flood, at)))
+			at = at.Add(time.Second)
+		}
+		second := t.addTenant("b.test")
+		t.tenant = second
+		t.must(t.AddBulk(t.ctx, t.bulkChange(operators.BulkDisable, flood, at)))
+		var got []int64
+		after := int64(0)
+		for range 4 {
+			b, err := t.ClaimBulk(t.ctx, after, at, at.Add(bulkLease))
+			t.must(err)
+			after, got = b.Tenant, append(got, b.Tenant)
+		}
+		if !slices.Equal(got, []int64{first, second, first, first}) {
+			t.Errorf("the turns are %v", got)
+		}
+	}},
+	{"are not more than some at a tenant", func(t *test) {
+		at := noon.Add(time.Minute)
+		var last operators.Bulk
+		for range operators.MaxOpenBulks {
+			last = t.bulkChange(operators.BulkDisable, flood, at)
+			t.must(t.AddBulk(t.ctx, last))
+		}
+		t.must(t.AddBulk(t.ctx, last)) // a repetition
+		more := t.bulkChange(operators.BulkDisable, flood, at)
+		t.wantErr(t.AddBulk(t.ctx, more), operators.ErrTooManyBulks)
+		_, err := t.CancelBulk(t.ctx, t.tenant, last.ID, at)
+		t.must(err)
+		t.must(t.AddBulk(t.ctx, more))
+		t.tenant = t.addTenant("other.test")
+		t.must(t.AddBulk(t.ctx, t.bulkChange(operators.BulkDisable, flood, at)))
+	}},
 	{"are removed when they are old, and with their tenant", func(t *test) {
 		t.addFlood()
 		at := noon.Add(time.Minute)
@@ -348,7 +459,7 @@ var bulkTests = []testCase{
 			}
 		}
 		t.must(t.RemoveTenant(t.ctx, "phone.test", true, at))
-		_, err := t.ClaimBulk(t.ctx, at, at.Add(time.Hour))
+		_, err := t.ClaimBulk(t.ctx, 0, at, at.Add(time.Hour))
 		t.wantErr(err, operators.ErrNoBulk)
 	}},
 	{"find the accounts of the query, whatever it is", func(t *test) {
@@ -369,6 +480,8 @@ var bulkTests = []testCase{
 			if b.Position != b.Through {
 				t.Fatalf("the position is not the end: %+v", b)
 			}
+			_, err := t.CancelBulk(t.ctx, t.tenant, b.ID, pageTime)
+			t.must(err)
 		}
 	}},
 }
