@@ -217,13 +217,16 @@ func (c *accountList) Run(p *program) error {
 	if c.Limit < 0 {
 		return usageError{fault.Field("limit", "the limit is a number from 1 on")}
 	}
-	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.operate(c.Tenant, "", func(o operation) error {
+		o.Listed(p.ctx, o.caller, o.tenant)
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return c.each(p, in, t, q, func(a account.Account) error { return each(opjson.OfAccount(a)) })
+				return c.each(p, o.in, o.tenant, q, func(a account.Account) error { return each(opjson.OfAccount(a)) })
 			})
 		}
-		return p.printAccounts(func(each func(account.Account) error) error { return c.each(p, in, t, q, each) })
+		return p.printAccounts(func(each func(account.Account) error) error {
+			return c.each(p, o.in, o.tenant, q, each)
+		})
 	})
 }
 

@@ -140,7 +140,7 @@ func parseNetwork(text string) (netip.Prefix, error) {
 
 // auditTrail returns what commands read the trail with.
 func (p *program) auditTrail(in *installation) (*operator.Service, operator.Caller) {
-	return operator.NewService(operator.Deps{Store: in.store, Now: time.Now}),
+	return operator.NewService(operator.Deps{Store: in.store, Now: time.Now, CoverTrail: p.coverTrail(in)}),
 		operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes}
 }
 

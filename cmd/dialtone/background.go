@@ -233,6 +233,11 @@ func (s *server) coverTrail(ctx context.Context) {
 	s.outages.checkpoint.Report(ctx, err, "retry_in", checkpointInterval.String())
 }
 
+// coverTrailNow is coverTrail without regard to the time.
+func (s *server) coverTrailNow(ctx context.Context) {
+	s.outages.checkpoint.Report(ctx, s.keeper.CoverNow(ctx), "retry_in", checkpointInterval.String())
+}
+
 // removeOldChanges removes changes from the audit trail that are older than the configuration says.
 func (s *server) removeOldChanges(ctx context.Context) error {
 	return s.keeper.Remove(ctx, time.Now().AddDate(0, 0, -s.Log.AuditDays))

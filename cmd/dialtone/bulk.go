@@ -75,7 +75,7 @@ func (c *accountBulk) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		if err := b.run(c); err != nil {
+		if err := errors.Join(b.run(c), b.service.Flush()); err != nil {
 			return b.cancel(err)
 		}
 		return b.print(c)

@@ -131,7 +131,7 @@ func addBots(t *testing.T, s *store.Store, tenant int64, n int) {
 				errs[w] = s.Create(t.Context(), a, at)
 				if errs[w] == nil {
 					message := outbox.Ref{Tenant: tenant, Account: a.Account.UID, Message: a.Message}
-					_, errs[w] = s.Ack(t.Context(), []outbox.Ref{message})
+					_, errs[w] = s.Ack(t.Context(), []outbox.Ref{message}, time.Now())
 				}
 				if i%2 == 0 && errs[w] == nil {
 					_, errs[w] = s.Activate(t.Context(), tenant, a.Token, at)

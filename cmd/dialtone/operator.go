@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -27,7 +29,19 @@ type operation struct {
 
 // operators returns what operators do. Its Flush is called before the store is closed.
 func (p *program) operators(in *installation) *operator.Service {
-	return operator.NewService(operator.Deps{Accounts: p.accounts(in), Store: in.store, Now: time.Now})
+	return operator.NewService(operator.Deps{
+		Accounts: p.accounts(in), Store: in.store, Now: time.Now, CoverTrail: p.coverTrail(in),
+	})
+}
+
+// coverTrail returns what writes checkpoints. A server writes them too, so that a failure is not one of the command.
+func (p *program) coverTrail(in *installation) func(context.Context) {
+	keeper := in.keeper("", slog.New(slog.DiscardHandler))
+	return func(ctx context.Context) {
+		if err := keeper.CoverNow(ctx); err != nil {
+			fmt.Fprintln(escaped{p.stderr}, "warning: no checkpoint of the audit trail written:", err)
+		}
+	}
 }
 
 // caller returns the user of the operating system who runs this process. A command may do everything.

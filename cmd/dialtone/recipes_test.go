@@ -396,6 +396,23 @@ func TestRecipes(t *testing.T) {
 			s.Errorf("the accounts are %v", list)
 		}
 	}, "phone.example.org", "localhost")
+	run("questions", func(s *sandbox) {
+		s.serve()
+		s.configure()
+		s.shell(`for name in berta bot-1 bot-2; do
+			dialtone account add $name --name Somebody --email $name@example.org
+		done
+		dialtone account add carl --name "Bad Words" --email carl@example.org --active`)
+		s.run("docs/operating.md", "# The message did not arrive")
+		list := shownAccounts(s.T, s.data)
+		if len(list) != 1 || list[0].User != "carl" || list[0].Name != "Carl C" {
+			s.Errorf("the accounts are %v", list)
+		}
+		if out := s.shell("cat carl.json; dialtone signups show; dialtone tenant reserved"); !strings.Contains(out,
+			`"carl@example.org"`) || !strings.Contains(out, "offensive") {
+			s.Errorf("the answers are %s", out)
+		}
+	}, "phone.example.org", "localhost")
 	run("message template", func(s *sandbox) {
 		s.must(os.Mkdir(filepath.Join(s.dir, "templates"), 0o700))
 		text := s.find("docs/operating.md", `{{define "subject"}}`)

@@ -194,7 +194,9 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 
 // openAdmin makes the API for operators.
 func (s *server) openAdmin(events audit.Log) {
-	s.operator = operator.NewService(operator.Deps{Accounts: s.accounts, Store: s.store, Now: time.Now})
+	s.operator = operator.NewService(operator.Deps{
+		Accounts: s.accounts, Store: s.store, Now: time.Now, CoverTrail: s.coverTrailNow,
+	})
 	s.tokens = operator.NewTokens(operator.TokensDeps{
 		Store: s.store, SealRing: s.seal, Audit: events, Log: s.log, Now: time.Now,
 	})

@@ -121,6 +121,7 @@ func (c *verifyCommand) text(p *program, r verifyReport) error {
 		fmt.Fprintf(p.stdout, "%s, %s not delivered yet\n", counted(r.Hooks, "hook"),
 			counted(r.Notifications, "notification"))
 	}
+	fmt.Fprintln(p.stdout, r.Verified.Summary())
 	for _, s := range r.Faults {
 		fmt.Fprintln(escaped{p.stdout}, "FAULT ", s)
 	}

@@ -72,7 +72,7 @@ func TestFactorMessagesInTheLog(t *testing.T) {
 	o := newFixture(t)
 	_, codes, _ := o.withFactors("ann")
 	for _, e := range o.Pending() { // that of the signup has no token
-		_, err := o.Store.Ack(o.Context(), []outbox.Ref{e.Ref})
+		_, err := o.Store.Ack(o.Context(), []outbox.Ref{e.Ref}, o.Now())
 		o.Must(err)
 	}
 	flush := func() {

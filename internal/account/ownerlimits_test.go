@@ -58,7 +58,7 @@ func (o *fixture) mailedLink(user string) string {
 	a, err := o.Store.AddResetLink(o.Context(), n, o.Now())
 	o.Must(err)
 	// Nothing writes the message: its sealed token does not open.
-	_, err = o.Store.Ack(o.Context(), []outbox.Ref{{Tenant: a.Tenant, Account: a.UID, Message: n.Message}})
+	_, err = o.Store.Ack(o.Context(), []outbox.Ref{{Tenant: a.Tenant, Account: a.UID, Message: n.Message}}, o.Now())
 	o.Must(err)
 	return token.Text()
 }

@@ -55,6 +55,7 @@ const (
 	AccountStay     Action = "account.stay"
 	AccountData     Action = "account.data"
 	AccountView     Action = "account.view"
+	AccountList     Action = "account.list"
 	AccountAdd      Action = "account.add"
 	AccountResend   Action = "account.resend"
 	AccountDelete   Action = "account.delete"

@@ -18,6 +18,38 @@ const maxFaults = 100
 type Verified struct {
 	Checkpoints int64 `json:"audit_checkpoints"`
 	Changes     int64 `json:"audit_changes"`
+	// Proved is how many of the changes are as their checkpoint says.
+	Proved int64 `json:"audit_proved"`
+	// Confirmed is when a server last wrote a checkpoint, or found that there was nothing to cover. It is nil if none
+	// has.
+	Confirmed *time.Time `json:"audit_confirmed"`
+	// newer are the IDs of the first and the last change that no checkpoint covers yet, or 0.
+	newer [2]int64
+}
+
+// Summary says in one line how much of the trail is proved.
+func (v Verified) Summary() string {
+	n := numbered(v.Changes, "change")
+	switch {
+	case v.Changes == 0 && v.Checkpoints == 0:
+		return "audit trail: no changes"
+	case v.Checkpoints == 0:
+		return "audit trail: " + n + ", none of them proved: there is no checkpoint"
+	}
+	text := fmt.Sprintf("audit trail: %s, %d of them proved by %s", n, v.Proved, numbered(v.Checkpoints, "checkpoint"))
+	if v.newer[0] == 0 {
+		return text + "; the last one covers all, " + stamp(*v.Confirmed)
+	}
+	return text + fmt.Sprintf("; from %d to %d they are newer than the last one, %s", v.newer[0], v.newer[1],
+		stamp(*v.Confirmed))
+}
+
+// numbered returns a number and what it counts, in the plural if needed.
+func numbered(n int64, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // Verify compares the audit trail with its checkpoints. It calls addFault with a sentence for each change and
@@ -88,6 +120,9 @@ func (v *verifier) run(ctx context.Context) error {
 			v.fault(0, "the signed state is missing, though there are checkpoints")
 			return err
 		}
+	}
+	if text != "" {
+		v.Confirmed = &st.At
 	}
 	v.last = st.First - 1
 	if err := v.checkpoints(ctx, st); err != nil {
@@ -186,7 +221,9 @@ func (v *verifier) covered(ctx context.Context, c Checkpoint, key signerKey, gap
 		case change.ID < id:
 			v.inserted(c, change)
 		default:
-			if !key.matches(tag, change) {
+			if key.matches(tag, change) {
+				v.Proved++
+			} else {
 				v.fault(c.ID, "change %d (%s of %s) was edited", id, change.Action, stamp(change.At))
 			}
 			v.take()
@@ -224,6 +261,7 @@ func (v *verifier) rest(ctx context.Context, st state, begun bool) error {
 		if n++; n == 1 {
 			first = c
 		}
+		v.newer = [2]int64{first.ID, c.ID}
 		// A server that made a change was running then. A command may run without one.
 		if c.Actor.Kind != Command && c.At.Sub(st.At) > lateCheckpoint && late.ID == 0 {
 			late = c

@@ -70,6 +70,9 @@ const (
 	Sent      State = "sent"
 	Failed    State = "failed"
 	Discarded State = "discarded"
+	// Written means that a server without a relay wrote the message to the pickup directory. The mail server there has
+	// it from then on, and nothing more is known of it.
+	Written State = "written"
 )
 
 // Open reports whether the message may still be sent.
@@ -120,7 +123,7 @@ type Store interface {
 	Classify(ctx context.Context, messages []mailmsg.ID) (list []Delivery, inOutbox []mailmsg.ID, err error)
 
 	// ClaimFiles makes messages wait whose files are in this node's directory. A message of another
-	// node becomes this node's. A message without a delivery gets one for the account whose
+	// node becomes this node's. One that is Written waits from then on. A message without a delivery gets one for the account whose
 	// activation token has the hash. It returns the ids that belong to no such account.
 	ClaimFiles(ctx context.Context, found []FoundFile, now time.Time) (unclaimed []mailmsg.ID, err error)
 
@@ -136,13 +139,13 @@ type Store interface {
 
 	// Retry makes a message due now that waits, was deferred or has failed, and resets its
 	// attempts. It fails with fault.NotFound, and with fault.Conflict if the message was sent,
-	// discarded, has expired, or was replaced by a newer one. RetryAll does this for every deferred
+	// written, discarded, has expired, or was replaced by a newer one. RetryAll does this for every deferred
 	// or failed message that can be retried, and returns their number.
 	Retry(ctx context.Context, message mailmsg.ID, now time.Time) (Delivery, error)
 	RetryAll(ctx context.Context, now time.Time) (int64, error)
 
 	// Discard ends a message that was not sent. Its node removes the file. It fails with
-	// fault.NotFound, and with fault.Conflict if the message was sent.
+	// fault.NotFound, and with fault.Conflict if the message was sent or written.
 	Discard(ctx context.Context, message mailmsg.ID, why string, now time.Time) (Delivery, error)
 
 	// Backlog returns how many of this node's messages are to be sent.

@@ -598,7 +598,7 @@ func TestTidy(t *testing.T) {
 	}
 	// A message from before a relay was configured: it has neither an outbox row nor a delivery row.
 	old := o.write("old@mail.test")
-	if _, err := o.Store.Ack(t.Context(), []outbox.Ref{old.ref()}); err != nil {
+	if _, err := o.Store.Ack(t.Context(), []outbox.Ref{old.ref()}, o.Now()); err != nil {
 		t.Fatal(err)
 	}
 	// The account of the first is deleted, the second has an outbox row, and the third is in the queue.
@@ -656,7 +656,7 @@ func TestRemoveOrphans(t *testing.T) {
 	o := newFixture(t)
 	// Without a relay, an acknowledged message has no row of its own.
 	kept, gone := o.write("kept@mail.test"), o.write("gone@mail.test")
-	if _, err := o.Store.Ack(t.Context(), []outbox.Ref{kept.ref(), gone.ref()}); err != nil {
+	if _, err := o.Store.Ack(t.Context(), []outbox.Ref{kept.ref(), gone.ref()}, o.Now()); err != nil {
 		t.Fatal(err)
 	}
 	inOutbox, waiting, discarded := o.write("outbox@mail.test"), o.post("waiting@mail.test"), o.post("off@mail.test")

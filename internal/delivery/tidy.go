@@ -49,7 +49,7 @@ func (q *Queue) tidyPickup(ctx context.Context, files []mailmsg.ID) error {
 	}
 	var errs []error
 	for _, d := range known {
-		unknown[d.Message] = d.State.Open() && d.Node != q.deps.Node
+		unknown[d.Message] = d.State == Written || d.State.Open() && d.Node != q.deps.Node
 		switch d.State {
 		case Sent, Discarded:
 			errs = append(errs, q.deps.Files.Remove(d.Message))

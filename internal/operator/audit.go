@@ -19,7 +19,7 @@ func (s *Service) Changes(ctx context.Context, c Caller, t *tenant.Tenant, f aud
 }
 
 // ExportChanges calls each for every change at a tenant that a filter selects, or for those of all tenants if t is nil,
-// until each fails, and returns that failure. The export is in the trail too.
+// until each fails, and returns that failure. The export is in the trail too, and checkpoints cover what it has.
 func (s *Service) ExportChanges(ctx context.Context, c Caller, t *tenant.Tenant, f audit.Filter, reason string,
 	each func(audit.Change) error) error {
 	f, err := c.mayRead(t, f)
@@ -34,6 +34,7 @@ func (s *Service) ExportChanges(ctx context.Context, c Caller, t *tenant.Tenant,
 	if err := s.deps.Store.AddChange(ctx, export); err != nil {
 		return err
 	}
+	s.coverTrail(ctx)
 	return s.deps.Store.Changes(ctx, f, each)
 }
 

@@ -200,7 +200,8 @@ func (s *Service) Bulks(ctx context.Context, c Caller, t *tenant.Tenant, limit i
 }
 
 // PreviewBulk returns up to limit of the accounts that belong to a bulk change, in the order of List. It looks at a
-// limited number of accounts, and may return fewer than there are. It fails with ErrNoBulk.
+// limited number of accounts, and may return fewer than there are. It is in the trail as List is. It fails with
+// ErrNoBulk.
 func (s *Service) PreviewBulk(ctx context.Context, c Caller, t *tenant.Tenant, id BulkID,
 	limit int) (list []account.Account, err error) {
 	b, err := s.Bulk(ctx, c, t, id)
@@ -223,6 +224,7 @@ func (s *Service) PreviewBulk(ctx context.Context, c Caller, t *tenant.Tenant, i
 			break
 		}
 	}
+	s.Listed(ctx, c, t)
 	return list[:min(len(list), limit)], nil
 }
 
@@ -272,6 +274,7 @@ const (
 // WorkBulk counts or changes the accounts of one bulk change, until there are no more, or ctx ends, or somebody
 // cancels it. It returns the bulk change as it was left. It fails with ErrNoBulk if there is nothing to do. Any number
 // of processes may call it at once. After a failure, it can be called again.
+// Once the bulk change is done, checkpoints cover what the trail has of it.
 func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 	now := s.deps.Now()
 	b, err := s.deps.Store.ClaimBulk(ctx, now, now.Add(bulkLease))
@@ -295,6 +298,7 @@ func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 		if next.State != b.State || !next.Lease.Equal(until) { // it has ended, or others work on it
 			if next.State.Ended() {
 				err = s.eraseBulk(ctx, next)
+				s.coverTrail(ctx)
 			}
 			return next, err
 		}
@@ -314,6 +318,7 @@ func (s *Service) endBulk(ctx context.Context, b Bulk) (Bulk, error) {
 	if err := s.eraseBulk(ctx, b); err != nil {
 		return b, err
 	}
+	s.coverTrail(ctx)
 	if err := s.deps.Store.EndBulk(ctx, b, s.deps.Now()); err != nil {
 		return b, err
 	}

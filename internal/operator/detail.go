@@ -35,7 +35,8 @@ type Detail struct {
 	// Lookups are when phone servers last asked for the account.
 	Lookups []sipserver.Lookup
 	// Messages are the newest messages, to any address, newest first. Their states are "writing" until they are in
-	// the pickup directory, and then those of their deliveries.
+	// the pickup directory, and then those of their deliveries, which without a relay are "written". They are kept as
+	// long as their links would work. Of a waiting account that got one message, it may be known without its ID.
 	Messages []account.DataMessage
 	// Changes are the newest changes of accounts with the user name in the trail, newest first.
 	Changes []audit.Change
@@ -55,8 +56,8 @@ type DetailStore interface {
 	NewestChanges(ctx context.Context, host, user string, limit int) ([]audit.Change, error)
 	// ClosedName returns the name of a deleted account. It fails with fault.NotFound.
 	ClosedName(ctx context.Context, tenant int64, user string) (account.ClosedName, error)
-	// AddView adds a change to the trail that says who has looked at an account, with the cause in the context, unless
-	// the trail has such a one of the same actor that is not older than since. Of concurrent calls one adds it.
+	// AddView adds a change to the trail that says who has looked at an account, or listed them, with the cause in the context, unless
+	// the newest such one of the same actor is not older than since. Of concurrent calls one adds it.
 	AddView(ctx context.Context, c audit.Change, since time.Time) error
 }
 
@@ -102,13 +103,15 @@ func (s *Service) Show(ctx context.Context, c Caller, t *tenant.Tenant, user str
 		return d, err
 	}
 	if d.Account != nil {
-		s.viewed(ctx, c, t, a)
+		s.viewed(ctx, c, audit.Change{
+			Action: audit.AccountView, Tenant: t.Host, Account: a.UID.String(), User: a.User,
+		})
 	}
 	return d, nil
 }
 
 const (
-	// viewEvery is how often the trail says that a caller has looked at an account.
+	// viewEvery is how often the trail says that a caller has looked at an account, or at a list of them.
 	viewEvery = time.Hour
 	// maxViews is how many views are remembered, so that they are not looked up in the trail again.
 	maxViews = 10_000
@@ -116,7 +119,7 @@ const (
 	maxViewWriters = 8
 )
 
-// views are the views of accounts that are in the trail, or that are being added.
+// views are the views of accounts and of lists that are in the trail, or that are being added.
 type views struct {
 	writers sync.WaitGroup
 	slots   chan struct{}
@@ -127,17 +130,25 @@ type views struct {
 	failed error
 }
 
-// view is a caller who has looked at an account.
+// view is a caller who has looked at an account, or has listed the accounts of a tenant.
 type view struct {
-	actor   audit.Actor
-	account account.UID
+	actor           audit.Actor
+	action          audit.Action
+	tenant, account string
 }
 
-// viewed adds to the trail in the background that a caller has looked at an account. While many such changes are being
-// written, it waits for its own.
-func (s *Service) viewed(ctx context.Context, c Caller, t *tenant.Tenant, a account.Account) {
+// Listed adds to the trail in the background (Flush) that a caller has seen a list of the accounts of a tenant, at most
+// once an hour. Methods that return such a list call it.
+func (s *Service) Listed(ctx context.Context, c Caller, t *tenant.Tenant) {
+	s.viewed(ctx, c, audit.Change{Action: audit.AccountList, Tenant: t.Host})
+}
+
+// viewed adds a change to the trail in the background that says what a caller has looked at, at most once an hour.
+// While many such changes are being written, it waits for its own.
+func (s *Service) viewed(ctx context.Context, c Caller, change audit.Change) {
 	now := s.deps.Now()
-	since, v := now.Truncate(viewEvery), view{c.Actor, a.UID}
+	since, v := now.Truncate(viewEvery), view{c.Actor, change.Action, change.Tenant, change.Account}
+	change.At, change.Outcome = now, audit.OK
 	if !s.views.begin(v, since) {
 		return
 	}
@@ -146,11 +157,7 @@ func (s *Service) viewed(ctx context.Context, c Caller, t *tenant.Tenant, a acco
 		return
 	}
 	write := func() {
-		err := s.deps.Store.AddView(ctx, audit.Change{
-			At: now, Action: audit.AccountView, Outcome: audit.OK, Tenant: t.Host,
-			Account: a.UID.String(), User: a.User,
-		}, since)
-		if err != nil {
+		if err := s.deps.Store.AddView(ctx, change, since); err != nil {
 			s.views.fail(v, err)
 		}
 	}
@@ -187,7 +194,7 @@ func (vs *views) fail(v view, err error) {
 	vs.failed = err
 }
 
-// Flush waits until the trail says which accounts were looked at before, and returns the last failure since the last
+// Flush waits until the trail says which accounts were looked at or listed before, and returns the last failure since the last
 // Flush. It is called before the store is closed.
 func (s *Service) Flush() error {
 	s.views.writers.Wait()

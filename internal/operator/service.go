@@ -29,6 +29,8 @@ type Deps struct {
 	Accounts *account.Service
 	Store    Store
 	Now      func() time.Time
+	// CoverTrail writes checkpoints for what the trail has, so that later edits show. It may be nil.
+	CoverTrail func(context.Context)
 }
 
 // Service is what operators do with accounts and tenants. It is safe for concurrent use.
@@ -42,13 +44,25 @@ func NewService(d Deps) *Service {
 	return &Service{deps: d, views: views{slots: make(chan struct{}, maxViewWriters)}}
 }
 
-// List returns a page of accounts, as account.PageStore says.
+// List returns a page of accounts, as account.PageStore says. The trail says that the caller has listed accounts of the
+// tenant, at most once an hour. That is added in the background (Flush).
 func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q account.Query, next string,
 	limit int) (account.Page, error) {
 	if err := c.Check(AccountsRead, t); err != nil {
 		return account.Page{}, err
 	}
-	return s.deps.Store.Page(ctx, t.ID, q, next, limit, s.deps.Now())
+	p, err := s.deps.Store.Page(ctx, t.ID, q, next, limit, s.deps.Now())
+	if err == nil {
+		s.Listed(ctx, c, t)
+	}
+	return p, err
+}
+
+// coverTrail writes checkpoints now.
+func (s *Service) coverTrail(ctx context.Context) {
+	if s.deps.CoverTrail != nil {
+		s.deps.CoverTrail(context.WithoutCancel(ctx))
+	}
 }
 
 // change makes a change of an account, if the caller may.

@@ -27,9 +27,11 @@ type Funnel struct {
 	Signups, Activations, FirstSignIns int64
 }
 
-// MailBacklog counts the messages of all servers that were not sent yet, and those that failed. It is empty where no
-// server has a relay. Of one tenant, it counts only those among the oldest 10,000 of all tenants.
+// MailBacklog counts the messages of all servers that were not sent yet, and those that failed. Without a relay, only
+// those wait that are not in the pickup directory yet: for about a second, or as long as the directory fails. Of one
+// tenant, it counts only those among the oldest 10,000 of all tenants.
 type MailBacklog struct {
+	// Waiting counts those that are not in the pickup directory yet too.
 	Waiting, Deferred, Failed stats.Bounded
 	// Oldest is when the oldest of those that are waiting or deferred began to wait, or zero.
 	Oldest time.Time

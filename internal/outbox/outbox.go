@@ -84,8 +84,10 @@ type Store interface {
 	Pending(ctx context.Context) ([]Entry, error)
 
 	// Ack removes entries, and those of older messages of the same account and node. Missing ones
-	// are ignored. With an error it returns the entries that may still be there.
-	Ack(ctx context.Context, sent []Ref) (left []Ref, err error)
+	// are ignored. With an error it returns the entries that may still be there. The transaction that removes an
+	// entry also records that its message is in the pickup directory since now (delivery.Written), except for the
+	// first message of an account that was made a moment ago: the account shows that by itself.
+	Ack(ctx context.Context, sent []Ref, now time.Time) (left []Ref, err error)
 
 	// Enqueue is Ack for a server that sends its messages through a relay. The transaction that
 	// removes an entry also makes its message due for sending (package delivery), and discards
@@ -424,7 +426,7 @@ func (o *Outbox) ack(ctx context.Context, sent []Ref) (left []Ref, err error) {
 	if o.deps.Relayed {
 		return o.deps.Store.Enqueue(ctx, sent, o.deps.Now())
 	}
-	return o.deps.Store.Ack(ctx, sent)
+	return o.deps.Store.Ack(ctx, sent, o.deps.Now())
 }
 
 // rewrite publishes the message of an entry again.

@@ -45,13 +45,13 @@ func (s *faultyStore) Pending(ctx context.Context) ([]outbox.Entry, error) {
 	return s.Store.Pending(ctx)
 }
 
-func (s *faultyStore) Ack(ctx context.Context, sent []outbox.Ref) ([]outbox.Ref, error) {
+func (s *faultyStore) Ack(ctx context.Context, sent []outbox.Ref, now time.Time) ([]outbox.Ref, error) {
 	if s.ack != nil {
 		half := len(sent) / 2
-		left, err := s.Store.Ack(ctx, sent[:half])
+		left, err := s.Store.Ack(ctx, sent[:half], now)
 		return append(left, sent[half:]...), errors.Join(err, s.ack)
 	}
-	return s.Store.Ack(ctx, sent)
+	return s.Store.Ack(ctx, sent, now)
 }
 
 func (s *faultyStore) TakeOver(context.Context) ([]outbox.Entry, error) {
@@ -237,7 +237,7 @@ func (f *fixture) changeWith(user string, kind mailmsg.Kind) outbox.Entry {
 	a := f.Member(user)
 	_, err := f.Store.Ack(f.Context(), []outbox.Ref{
 		{Tenant: a.Account.Tenant, Account: a.Account.UID, Message: a.Message},
-	})
+	}, f.Now())
 	f.Must(err)
 	link := f.Outbox.NewLink(f.Tenant.ID)
 	_, err = f.Store.SetPassword(f.Context(), account.PasswordChange{Account: a.Account, Notice: account.Notice{
@@ -371,7 +371,7 @@ func TestRecheck(t *testing.T) {
 		f := newFixture(t)
 		e, m := f.signup("ann")
 		m.Discard()
-		_, err := f.Store.Ack(t.Context(), []outbox.Ref{e.Ref})
+		_, err := f.Store.Ack(t.Context(), []outbox.Ref{e.Ref}, f.Now())
 		f.Must(err)
 		f.Outbox.Recheck(e.Ref)
 		f.flush(nil)

@@ -143,7 +143,9 @@ func (s *Store) ClaimFiles(_ context.Context, found []delivery.FoundFile,
 // claimFile makes the delivery of a file that was found this node's, and adds it for the current
 // link of a pending account. It reports whether the file belongs to a delivery.
 func claimFile(tx engine.Tx, f delivery.FoundFile, node string, now time.Time) (bool, error) {
-	n, err := tx.Exec(`UPDATE delivery SET node = $2 WHERE message = $1`, f.Message[:], node)
+	n, err := tx.Exec(`UPDATE delivery SET node = $2, due = CASE state WHEN 'written' THEN CAST($3 AS BIGINT) ELSE due END,
+			state = CASE state WHEN 'written' THEN 'waiting' ELSE state END
+		WHERE message = $1`, f.Message[:], node, engine.Micros(now))
 	if err != nil || n > 0 {
 		return n > 0, err
 	}
@@ -244,6 +246,8 @@ func whyNot(d delivery.Delivery, now time.Time) string {
 	switch {
 	case d.Replaced():
 		return "a newer message has replaced it"
+	case d.State == delivery.Written:
+		return "it was written to the pickup directory, and the mail server has it from there"
 	case d.State == delivery.Sent, d.State == delivery.Discarded:
 		return "it is " + string(d.State)
 	case !now.Before(d.Expires):
@@ -299,10 +303,10 @@ func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string,
 	now time.Time) (delivery.Delivery, error) {
 	return s.changeDelivery(ctx, audit.MessageDiscard, message, now, func(tx engine.Tx, d delivery.Delivery) error {
 		n, err := tx.Exec(`UPDATE delivery SET state = 'discarded', due = $2, answer = $3
-			WHERE message = $1 AND state <> 'sent'`,
+			WHERE message = $1 AND state NOT IN ('sent', 'written')`,
 			message[:], engine.Micros(now), why)
 		if err == nil && n == 0 {
-			err = fault.New(fault.Conflict, "the message was sent already and cannot be discarded")
+			err = fault.New(fault.Conflict, "the message was %s already and cannot be discarded", d.State)
 		}
 		return err
 	})

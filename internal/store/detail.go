@@ -10,6 +10,8 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/delivery"
+	"dialtone/internal/mailmsg"
 	"dialtone/internal/operator"
 	"dialtone/internal/store/engine"
 )
@@ -40,8 +42,30 @@ func (s *Store) MessagesOf(ctx context.Context, uid account.UID, limit int) ([]a
 			list = append(list, m)
 		}
 	}
+	if err != nil || len(list) == 0 {
+		return firstMessage(q, uid, err)
+	}
 	slices.SortStableFunc(list, func(a, b account.DataMessage) int { return b.Since.Compare(a.Since) })
-	return list[:min(len(list), limit)], err
+	return list[:min(len(list), limit)], nil
+}
+
+// firstMessage returns the activation message of a waiting account that has no message in the outbox and no delivery.
+// The message was written to the pickup directory when the account was made (see Ack). Its ID is not known. A relay's
+// delivery is kept for as long as the account waits.
+func firstMessage(q engine.Querier, uid account.UID, err error) ([]account.DataMessage, error) {
+	if err != nil {
+		return nil, err
+	}
+	x := account.DataMessage{Kind: account.KindName(mailmsg.Activation), State: string(delivery.Written)}
+	var created, expires int64
+	err = q.Row(`SELECT email, created, expires FROM account WHERE uid = $1 AND activated IS NULL AND closed IS NULL`,
+		uid[:]).Scan(&x.To, &created, &expires)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	ends := engine.FromMicros(expires)
+	x.Since, x.Expires = engine.FromMicros(created), &ends
+	return []account.DataMessage{x}, err
 }
 
 // NewestChanges implements operator.DetailStore.
@@ -89,11 +113,15 @@ func (s *Store) AddView(ctx context.Context, c audit.Change, since time.Time) er
 
 // viewSince reports whether the trail has a change like c that is not older than since.
 func viewSince(q engine.Querier, c audit.Change, since time.Time) (known bool, err error) {
-	err = q.Row(`SELECT EXISTS (SELECT 1 FROM audit WHERE tenant = $1 AND username = $2 AND account = $3
-		AND action = $4 AND actor_kind = $5 AND actor = $6 AND actor_id = $7 AND sudo_user = $8 AND at >= $9)`,
+	var at int64
+	err = q.Row(`SELECT at FROM audit WHERE tenant = $1 AND username = $2 AND account = $3 AND action = $4
+		AND actor_kind = $5 AND actor = $6 AND actor_id = $7 AND sudo_user = $8 ORDER BY id DESC LIMIT 1`,
 		c.Tenant, c.User, c.Account, string(c.Action), string(c.Actor.Kind), c.Actor.Name, c.Actor.ID, c.Actor.Sudo,
-		engine.Micros(since)).Scan(&known)
-	return known, err
+	).Scan(&at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return at >= engine.Micros(since), err
 }
 
 // scanDeliveryMessage reads deliveryQuery.

@@ -18,7 +18,9 @@ import (
 // removed as soon as the newer message is durable, with a relay and without one.
 func TestReplacedAddressIsRemoved(t *testing.T) {
 	for name, complete := range map[string]func(*store.Store, context.Context, []outbox.Ref) ([]outbox.Ref, error){
-		"by Ack": (*store.Store).Ack,
+		"by Ack": func(s *store.Store, ctx context.Context, sent []outbox.Ref) ([]outbox.Ref, error) {
+			return s.Ack(ctx, sent, noon)
+		},
 		"by Enqueue": func(s *store.Store, ctx context.Context, sent []outbox.Ref) ([]outbox.Ref, error) {
 			return s.Enqueue(ctx, sent, noon)
 		},

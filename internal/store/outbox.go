@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
@@ -57,13 +59,69 @@ func pendingEntries(q engine.Querier, condition string, args ...any) (list []out
 }
 
 // Ack implements outbox.Store.
-func (s *Store) Ack(ctx context.Context, messages []outbox.Ref) (left []outbox.Ref, err error) {
+func (s *Store) Ack(ctx context.Context, messages []outbox.Ref, now time.Time) (left []outbox.Ref, err error) {
 	created, err := s.hasCreatedHooks(ctx)
 	if err != nil {
 		return messages, err
 	}
+	later, err := s.laterMessages(ctx, messages)
+	if err != nil {
+		return messages, err
+	}
 	defer s.signalAdded()
-	return inChunks(s.engine, messages, func(tx engine.Tx, m outbox.Ref) error { return ack(tx, m, created) })
+	return inChunks(s.engine, messages, func(tx engine.Tx, m outbox.Ref) error {
+		if later[m.Message] || firstMessageLate(m.Account, now) {
+			if err := insertDelivery(tx, m, delivery.Written, now, nil); err != nil {
+				return err
+			}
+		}
+		return ack(tx, m, created)
+	})
+}
+
+// laterMessages returns those of the messages that are not the first of an account. Signups have none.
+func (s *Store) laterMessages(ctx context.Context, messages []outbox.Ref) (map[mailmsg.ID]bool, error) {
+	later := make(map[mailmsg.ID]bool)
+	for some := range slices.Chunk(messages, 256) {
+		args := make([]any, len(some))
+		for i := range some {
+			args[i] = some[i].Account[:]
+		}
+		err := s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+			var message []byte
+			err := row.Scan(&message)
+			later[mailmsg.ID(append(message, make([]byte, 16)...))] = true
+			return err
+		}, `SELECT message FROM outbox WHERE account IN (`+engine.Placeholders(1, len(args))+`)
+			AND (made > 0 OR kind <> '')`, args...)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return later, nil
+}
+
+// firstMessageLate reports whether the first message of an account is written noticeably later than the account was
+// made: it was made by a command, or the pickup directory failed.
+func firstMessageLate(uid account.UID, now time.Time) bool {
+	const noticeable = 10 * time.Second
+	bound := account.FirstUID(now.Add(-noticeable))
+	return bytes.Compare(uid[:], bound[:]) < 0
+}
+
+// insertDelivery adds the delivery of a message that is in the outbox.
+func insertDelivery(tx engine.Tx, m outbox.Ref, state delivery.State, now time.Time, due *int64) error {
+	// The account may have another address by now. Then the next link remembers the one before.
+	_, err := tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer,
+			email)
+		SELECT o.message, o.account, o.node, CAST($4 AS TEXT), CAST($3 AS BIGINT),
+			COALESCE(NULLIF(o.until, 0), a.expires), CAST($5 AS BIGINT), 0, '',
+			COALESCE(NULLIF(o.address, ''), (SELECT r.email FROM outbox n
+				JOIN replaced r ON r.account = n.account AND r.message = n.message
+				WHERE n.account = o.account AND n.turn > o.turn AND r.email <> '' ORDER BY n.turn LIMIT 1), a.email)
+		FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 AND o.message = $2
+		ON CONFLICT (message) DO NOTHING`, m.Account[:], m.Message[:], engine.Micros(now), string(state), due)
+	return err
 }
 
 // ack removes the row of a message whose file is durable. With created it notifies hooks of a new account.
@@ -96,23 +154,14 @@ func (s *Store) Enqueue(ctx context.Context, messages []outbox.Ref,
 	}
 	defer s.signalAdded()
 	return inChunks(s.engine, messages, func(tx engine.Tx, m outbox.Ref) error {
-		// The account may have another address by now. Then the next link remembers the one before.
-		_, err := tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer,
-				email)
-			SELECT o.message, o.account, o.node, 'waiting', CAST($3 AS BIGINT),
-				COALESCE(NULLIF(o.until, 0), a.expires), CAST($3 AS BIGINT), 0, '',
-				COALESCE(NULLIF(o.address, ''), (SELECT r.email FROM outbox n
-					JOIN replaced r ON r.account = n.account AND r.message = n.message
-					WHERE n.account = o.account AND n.turn > o.turn AND r.email <> '' ORDER BY n.turn LIMIT 1), a.email)
-			FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 AND o.message = $2
-			ON CONFLICT (message) DO NOTHING`, m.Account[:], m.Message[:], engine.Micros(now))
-		if err != nil {
+		due := engine.Micros(now)
+		if err := insertDelivery(tx, m, delivery.Waiting, now, &due); err != nil {
 			return err
 		}
 		// The newest activation link is on the disk, so no older one comes back. Messages that were queued
 		// before this one was made are older, on any node. For the first message of a signup, made
 		// is 0. One that was queued in the future was queued while a clock was ahead.
-		_, err = tx.Exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4
+		_, err := tx.Exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4
 			WHERE account = $1 AND message <> $2 AND state IN ('waiting', 'deferred', 'failed')
 				AND (since < (SELECT made FROM outbox WHERE account = $1 AND message = $2 AND kind = '')
 					OR since > $5 AND EXISTS (SELECT 1 FROM outbox

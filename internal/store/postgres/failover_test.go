@@ -234,7 +234,7 @@ func TestOpenBreakerCancelsCalls(t *testing.T) {
 		"find":     func() error { _, err := proxied.Find(ctx, tenantID, "ann", noon); return err },
 		"sign out": func() error { return proxied.SignOut(ctx, session.Record{ID: [16]byte{1}}, noon) },
 		"spend":    func() error { _, err := proxied.Spend(ctx, tenantID, [16]byte{2}, noon); return err },
-		"ack":      func() error { _, err := proxied.Ack(ctx, []outbox.Ref{{Tenant: tenantID}}); return err },
+		"ack":      func() error { _, err := proxied.Ack(ctx, []outbox.Ref{{Tenant: tenantID}}, noon); return err },
 		"tenants":  func() error { _, _, err := proxied.Tenants(ctx); return err },
 		"takeover": func() error { _, err := proxied.TakeOver(ctx); return err },
 		"disable":  func() error { _, err := proxied.Disable(ctx, tenantID, "ann", noon); return err },

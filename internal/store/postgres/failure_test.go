@@ -162,7 +162,7 @@ func TestWriteWithoutAnswer(t *testing.T) {
 				return proxied.Delete(ctx, tenantID, active.Account.User, noon)
 			}},
 			{"ack", func() error {
-				_, err := proxied.Ack(ctx, []outbox.Ref{{Account: sent.Account.UID, Message: sent.Message}})
+				_, err := proxied.Ack(ctx, []outbox.Ref{{Account: sent.Account.UID, Message: sent.Message}}, noon)
 				return err
 			}},
 			{"undo", func() error { return proxied.Undo(ctx, undone, noon) }},

@@ -179,7 +179,7 @@ func TestNoDeadlockBetweenNodes(t *testing.T) {
 		case n < 15:
 			return s.Undo(t.Context(), old, at)
 		case n < 16:
-			_, err := s.Ack(t.Context(), []outbox.Ref{{Account: old.Account.UID, Message: old.Message}})
+			_, err := s.Ack(t.Context(), []outbox.Ref{{Account: old.Account.UID, Message: old.Message}}, noon)
 			return err
 		case n < 17:
 			_, err := s.Sweep(t.Context(), at, at, 50)

@@ -108,7 +108,7 @@ func TestDatabaseOfFormerPlatform(t *testing.T) {
 			t.Errorf("Activate at %s: %v", host, err)
 		}
 		sent := []outbox.Ref{{Tenant: id, Account: a.Account.UID, Message: a.Message}}
-		if left, err := s.Ack(ctx, sent); err != nil || len(left) > 0 {
+		if left, err := s.Ack(ctx, sent, noon); err != nil || len(left) > 0 {
 			t.Errorf("Ack at %s: %v are left, %v", host, left, err)
 		}
 		if _, err := s.Disable(ctx, id, "ann", noon); err != nil {

@@ -135,7 +135,7 @@ func fillStore(t *testing.T, s *testStore, ring *secret.Ring) {
 	for _, e := range list[:100] {
 		sent = append(sent, outbox.Ref{Tenant: e.Tenant, Account: e.Account, Message: e.Message})
 	}
-	_, err = s.Ack(ctx, sent[:50])
+	_, err = s.Ack(ctx, sent[:50], noon)
 	must(err)
 	_, err = s.Enqueue(ctx, sent[50:], noon)
 	must(err)

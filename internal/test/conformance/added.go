@@ -337,6 +337,53 @@ var detailTests = []testCase{
 			t.Errorf("got %+v, %v", list, err)
 		}
 	}},
+	{"say that messages without a relay were written", func(t *test) {
+		want := func(user string, want ...account.DataMessage) {
+			t.Helper()
+			list, err := t.MessagesOf(t.ctx, t.find(user, noon).UID, 10)
+			t.must(err)
+			t.wantSame(len(list), len(want))
+			for i := range want {
+				if got := list[i]; got.ID != want[i].ID || got.To != user+"@mail.test" || got.State != "written" ||
+					!got.Since.Equal(want[i].Since) || !got.Expires.Equal(*want[i].Expires) {
+					t.Errorf("got %+v, want %+v", got, want[i])
+				}
+			}
+		}
+		written := func(id mailmsg.ID, since, expires time.Time) account.DataMessage {
+			return account.DataMessage{ID: id.String(), Since: since, Expires: &expires}
+		}
+		acknowledge := func(m outbox.Ref, at time.Time) {
+			t.Helper()
+			for range 2 { // the second time, it is missing
+				left, err := t.Ack(t.ctx, []outbox.Ref{m}, at)
+				t.must(err)
+				t.wantSame(len(left), 0)
+			}
+		}
+		end, at := noon.Add(account.PendingLife), noon.Add(time.Hour)
+
+		ann := t.addPending("ann", noon)
+		acknowledge(ref(ann), noon.Add(time.Second))
+		first := written(mailmsg.ID{}, noon, end)
+		first.ID = ""
+		want("ann", first)
+		t.wantNoDelivery(ann) // signups write nothing more
+		r := t.resend(ann.Account, "ann@mail.test", at)
+		acknowledge(newRef(r), at.Add(time.Minute))
+		want("ann", written(r.Message, at.Add(time.Minute), end))
+
+		bob := t.addPending("bob", noon)
+		acknowledge(ref(bob), at) // the pickup directory failed for an hour
+		want("bob", written(bob.Message, at, end))
+
+		eve := t.addActive("eve", noon)
+		acknowledge(ref(eve), noon)
+		want("eve")
+		n := t.resetLink("eve", noon)
+		acknowledge(outbox.Ref{Tenant: t.tenant, Account: eve.Account.UID, Message: n.Message}, noon.Add(time.Second))
+		want("eve", written(n.Message, noon.Add(time.Second), n.Until))
+	}},
 	{"have the newest changes, and the name of a deleted account", func(t *test) {
 		t.addActive("ann", noon)
 		_, err := t.ClosedName(t.ctx, t.tenant, "ann")
@@ -378,6 +425,31 @@ var detailTests = []testCase{
 		view("a", noon.Add(time.Hour), noon.Add(time.Hour))
 		t.wantEqual(t.changesOf("ann"), []string{
 			"account.view [>] token a ", "account.view [>] token b ", "account.view [>] token a ",
+		})
+	}},
+	{"add one list of an actor and a tenant to the trail since a time", func(t *test) {
+		list := func(actor, host string, at, since time.Time) {
+			t.Helper()
+			ctx := audit.With(t.ctx, audit.Cause{Actor: audit.Actor{Kind: audit.Token, Name: actor}})
+			kinds := t.concurrently(4, func(int) error {
+				return t.AddView(ctx, audit.Change{
+					At: at, Action: audit.AccountList, Outcome: audit.OK, Tenant: host,
+				}, since)
+			})
+			t.wantSame(kinds[succeeded], 4)
+		}
+		list("a", "phone.test", noon, noon)
+		list("b", "phone.test", noon, noon)
+		list("a", "phone.test", noon.Add(time.Minute), noon)
+		list("a", "other.test", noon.Add(time.Minute), noon)
+		list("a", "phone.test", noon.Add(time.Hour), noon.Add(time.Hour))
+		var got []string
+		t.must(t.Changes(t.ctx, audit.Filter{Action: "account.list"}, func(c audit.Change) error {
+			got = append(got, c.Actor.Name+" "+c.Tenant+c.At.UTC().Format(" 15:04"))
+			return nil
+		}))
+		t.wantEqual(got, []string{
+			"a phone.test 12:00", "b phone.test 12:00", "a other.test 12:01", "a phone.test 13:00",
 		})
 	}},
 }

@@ -262,7 +262,7 @@ func (t *test) wantNoAccount(user string, at time.Time) {
 // ack acknowledges messages, and expects that none is left.
 func (t *test) ack(sent []outbox.Ref) {
 	t.Helper()
-	left, err := t.Ack(t.ctx, sent)
+	left, err := t.Ack(t.ctx, sent, noon)
 	t.must(err)
 	if len(left) > 0 {
 		t.Fatalf("%d messages are left", len(left))

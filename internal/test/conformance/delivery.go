@@ -425,6 +425,26 @@ var deliveryTests = []testCase{
 		}
 		t.wantEqual(t.dueMessages(noon.Add(time.Hour)), []string{"ann"})
 	}},
+	{"a written message waits only once ClaimFiles has found its file", func(t *test) {
+		a := t.addPending("ann", noon)
+		at := noon.Add(time.Hour)
+		_, err := t.Ack(t.ctx, []outbox.Ref{ref(a)}, at) // late
+		t.must(err)
+		t.wantState(a, delivery.Written)
+		_, err = t.Retry(t.ctx, a.Message, at)
+		t.wantKind(err, fault.Conflict)
+		_, err = t.Discard(t.ctx, a.Message, "why", at)
+		t.wantKind(err, fault.Conflict)
+		if n, err := t.RetryAll(t.ctx, at); err != nil || n != 0 {
+			t.Errorf("RetryAll: got %d, %v", n, err)
+		}
+		t.wantEqual(t.dueMessages(at), nil)
+		unknown, err := t.ClaimFiles(t.ctx, []delivery.FoundFile{{Message: a.Message, Token: a.Token}}, at)
+		t.must(err)
+		t.wantSame(len(unknown), 0)
+		t.wantState(a, delivery.Waiting)
+		t.wantEqual(t.dueMessages(at), []string{"ann"})
+	}},
 	{"ClaimFiles assigns no file to an active or expired account", func(t *test) {
 		active, expired := t.addActive("ann", noon), t.addPending("bob", noon)
 		unknown, err := t.ClaimFiles(t.ctx, []delivery.FoundFile{

@@ -184,7 +184,7 @@ var eventTests = []testCase{
 		a := t.addPending("ann", noon)
 		got := t.concurrently(20, func(i int) error {
 			if i%2 == 0 {
-				_, err := t.Ack(t.ctx, []outbox.Ref{ref(a)})
+				_, err := t.Ack(t.ctx, []outbox.Ref{ref(a)}, noon)
 				return err
 			}
 			_, err := t.Activate(t.ctx, t.tenant, a.Token, noon.Add(time.Duration(i)*time.Second))

@@ -7,6 +7,7 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/hook"
 	operators "dialtone/internal/operator"
+	"dialtone/internal/outbox"
 	"dialtone/internal/stats"
 )
 
@@ -109,7 +110,16 @@ var backlogTests = []testCase{
 		want := operators.MailBacklog{Waiting: 2, Deferred: 1, Failed: 1, Oldest: noon.Add(time.Minute)}
 		t.wantSame(mail(0), want)
 		t.wantSame(mail(t.tenant), want)
-		t.wantSame(mail(t.addTenant("other.test")), operators.MailBacklog{})
+		other := t.addTenant("other.test")
+		t.wantSame(mail(other), operators.MailBacklog{})
+		s := t.addPending("unwritten", noon.Add(30*time.Second))
+		want.Waiting, want.Oldest = 3, noon.Add(30*time.Second)
+		t.wantSame(mail(0), want)
+		t.wantSame(mail(t.tenant), want)
+		t.wantSame(mail(other), operators.MailBacklog{})
+		t.ack([]outbox.Ref{ref(s)})
+		want.Waiting, want.Oldest = 2, noon.Add(time.Minute)
+		t.wantSame(mail(0), want)
 	}},
 	{"of hooks are those of a tenant", func(t *test) {
 		other := t.addTenant("other.test")
