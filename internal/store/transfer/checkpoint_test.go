@@ -38,7 +38,7 @@ func wrong(t *testing.T, s *testStore, ring *secret.Ring) (list []string) {
 
 func findings(t *testing.T, s *testStore, ring *secret.Ring, now time.Time) (faults, notes []string) {
 	t.Helper()
-	_, err := audit.Verify(t.Context(), s, ring, now, func(f string) { faults = append(faults, f) },
+	_, err := audit.Verify(t.Context(), audit.VerifyDeps{Store: s, Ring: ring, Now: now}, func(f string) { faults = append(faults, f) },
 		func(n string) { notes = append(notes, n) })
 	if err != nil {
 		t.Fatal(err)
@@ -242,7 +242,7 @@ func TestServerNoticesCutEnd(t *testing.T) {
 			len(notes) != 1 || !strings.Contains(notes[0], "a server found that changes after") {
 			t.Errorf("faults %q, notes %q, log %s", faults, notes, &log)
 		}
-		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "restored"}), t.testStore, t.ring, noon))
+		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "restored"}), t.testStore, t.ring, "", noon))
 		t.must(k.CoverNow(t.Context()))
 		if got := wrong(t.T, t.testStore, t.ring); len(got) > 0 {
 			t.Errorf("after a restart: %q", got)
@@ -260,7 +260,7 @@ func TestEditedStateStopsCheckpoints(t *testing.T) {
 			t.Error("an edited state is accepted")
 		}
 		t.must(k.Start(t.Context())) // the server serves people all the same
-		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "known"}), t.testStore, t.ring, noon))
+		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "known"}), t.testStore, t.ring, "", noon))
 		t.must(k.CoverNow(t.Context()))
 		faults, notes := findings(t.T, t.testStore, t.ring, noon)
 		if len(faults) > 0 || len(notes) != 1 || !strings.Contains(notes[0], "The reason: known") {
@@ -339,7 +339,7 @@ func TestCheckpointsOfTwoNodes(t *testing.T) {
 	if err := keeper(a, ring).CoverNow(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	v, err := audit.Verify(t.Context(), a, ring, noon, func(f string) { t.Error(f) }, func(n string) { t.Error(n) })
+	v, err := audit.Verify(t.Context(), audit.VerifyDeps{Store: a, Ring: ring, Now: noon}, func(f string) { t.Error(f) }, func(n string) { t.Error(n) })
 	if err != nil || v.Changes < 80 || v.Checkpoints < 2 {
 		t.Errorf("%+v, %v", v, err)
 	}
