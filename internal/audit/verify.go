@@ -104,9 +104,9 @@ type verifier struct {
 	// last of them. started is whether a change was there.
 	aged, agedTo int64
 	started      bool
-	found   []foundFault
-	more    int
-	oldest  int64 // the oldest checkpoint at the end
+	found        []foundFault
+	more         int
+	oldest       int64 // the oldest checkpoint at the end
 	// changes are read in pages.
 	page []Change
 	last int64

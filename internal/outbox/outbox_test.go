@@ -229,7 +229,9 @@ func TestFlush(t *testing.T) {
 }
 
 // change commits a new password for an active account, with the entry of its message.
-func (f *fixture) change(user string) outbox.Entry { return f.changeWith(user, mailmsg.PasswordChanged) }
+func (f *fixture) change(user string) outbox.Entry {
+	return f.changeWith(user, mailmsg.PasswordChanged)
+}
 
 // changeWith is change with a message of a kind.
 func (f *fixture) changeWith(user string, kind mailmsg.Kind) outbox.Entry {
