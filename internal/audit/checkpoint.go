@@ -286,6 +286,7 @@ func (k *Keeper) cover(ctx context.Context, now bool) error {
 			st.Newest, st.Through, st.Top = c.ID, c.Through, c.MAC
 		}
 		was := text
+		st.Seal = s.newest
 		text = s.text(st)
 		if added, err := k.deps.Store.AddCheckpoint(ctx, was, c, text); err != nil || !added {
 			return err // if it was not added, another server has added one
@@ -338,7 +339,7 @@ func (k *Keeper) recall(ctx context.Context, s *signer) {
 // remember sets the newest state that this server has seen.
 func (k *Keeper) remember(ctx context.Context, st state, text string) {
 	k.known = st
-	same := k.saved.Newest == st.Newest && bytes.Equal(k.saved.Top, st.Top)
+	same := k.saved.Newest == st.Newest && bytes.Equal(k.saved.Top, st.Top) && k.saved.Seal == st.Seal
 	if k.deps.Memory == nil || text == "" || same {
 		return
 	}
@@ -496,6 +497,7 @@ func (k *Keeper) Remove(ctx context.Context, before time.Time) error {
 		}
 		st.Oldest, st.First, st.Base = c.ID+1, c.Through+1, c.MAC
 		was := text
+		st.Seal = s.newest
 		text = s.text(st)
 		removed, err := k.deps.Store.RemoveChanges(ctx, was, c.Through, c.ID, text)
 		if err != nil || !removed {

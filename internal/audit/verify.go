@@ -181,8 +181,8 @@ func (v *verifier) compareSeen(st state, text string) {
 		v.fault(0, "there are no checkpoints, though a server here has seen checkpoint %d, of %s: somebody removed "+
 			"them, or a store without them was restored. Nothing proves the changes", seen.Newest, stamp(seen.At))
 	case st.Newest < seen.Newest, st.Newest == seen.Newest && !bytes.Equal(st.Top, seen.Top):
-		v.note("a server here has seen checkpoint %d, of %s, which is missing: an older store was restored, or somebody "+
-			"removed the end of the trail", seen.Newest, stamp(seen.At))
+		v.note("a server here has seen checkpoint %d, of %s, which is missing: an older store was restored, or "+
+			"somebody removed the end of the trail", seen.Newest, stamp(seen.At))
 	}
 }
 
@@ -252,11 +252,11 @@ func (v *verifier) take() {
 	switch {
 	case c.Action != TrailBroken:
 	case c.Subject == signedState:
-		v.note("between %s and %s, a server could not read the signed state, and wrote no checkpoints (change %d): what "+
-			"was added and removed between them is not known", c.Before, c.After, c.ID)
+		v.note("between %s and %s, a server could not read the signed state, and wrote no checkpoints (change %d): "+
+			"what was added and removed between them is not known", c.Before, c.After, c.ID)
 	case c.After == noCheckpoint:
-		v.reset = append(v.reset, fmt.Sprintf("at %s (change %d), a server found that all checkpoints were gone, up to "+
-			"%s, which it had seen: nothing proves earlier changes", stamp(c.At), c.ID, c.Before))
+		v.reset = append(v.reset, fmt.Sprintf("at %s (change %d), a server found that all checkpoints were gone, up "+
+			"to %s, which it had seen: nothing proves earlier changes", stamp(c.At), c.ID, c.Before))
 	default:
 		v.note("at %s (change %d), a server found that changes after %s were gone, up to %s, which it had seen: "+
 			"an older store was restored, or somebody removed them", stamp(c.At), c.ID, c.After, c.Before)

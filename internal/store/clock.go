@@ -93,7 +93,8 @@ func (s *Store) correctCounts(ctx context.Context, now time.Time) error {
 	return s.engine.Write(func(tx engine.Tx) error {
 		_, err := tx.Exec(`INSERT INTO daily (tenant, day, kind, n)
 			SELECT tenant, CAST($2 AS BIGINT), kind, CAST(sum(n) AS BIGINT) FROM daily WHERE day > $1
-			GROUP BY tenant, kind ON CONFLICT (tenant, day, kind) DO UPDATE SET n = daily.n + excluded.n`, latest, today)
+			GROUP BY tenant, kind ON CONFLICT (tenant, day, kind) DO UPDATE SET n = daily.n + excluded.n`,
+			latest, today)
 		if err != nil {
 			return err
 		}

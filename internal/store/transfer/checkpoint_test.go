@@ -38,7 +38,8 @@ func wrong(t *testing.T, s *testStore, ring *secret.Ring) (list []string) {
 
 func findings(t *testing.T, s *testStore, ring *secret.Ring, now time.Time) (faults, notes []string) {
 	t.Helper()
-	_, err := audit.Verify(t.Context(), audit.VerifyDeps{Store: s, Ring: ring, Now: now}, func(f string) { faults = append(faults, f) },
+	_, err := audit.Verify(t.Context(), audit.VerifyDeps{Store: s, Ring: ring, Now: now},
+		func(f string) { faults = append(faults, f) },
 		func(n string) { notes = append(notes, n) })
 	if err != nil {
 		t.Fatal(err)
@@ -339,7 +340,8 @@ func TestCheckpointsOfTwoNodes(t *testing.T) {
 	if err := keeper(a, ring).CoverNow(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	v, err := audit.Verify(t.Context(), audit.VerifyDeps{Store: a, Ring: ring, Now: noon}, func(f string) { t.Error(f) }, func(n string) { t.Error(n) })
+	v, err := audit.Verify(t.Context(), audit.VerifyDeps{Store: a, Ring: ring, Now: noon},
+		func(f string) { t.Error(f) }, func(n string) { t.Error(n) })
 	if err != nil || v.Changes < 80 || v.Checkpoints < 2 {
 		t.Errorf("%+v, %v", v, err)
 	}
@@ -383,7 +385,7 @@ func TestServerNoticesReset(t *testing.T) {
 		t.add(3)
 		t.must(t.server(m, &log, &now).CoverNow(t.Context()))
 		t.exec(`UPDATE audit SET actor = 'forged'; DELETE FROM audit_checkpoint; DELETE FROM platform`)
-		if faults, _ := t.verify(m.text, time.Time{}, now); !oneWith(faults, "though a server here has seen checkpoint 1") {
+		if faults, _ := t.verify(m.text, time.Time{}, now); !oneWith(faults, "has seen checkpoint 1, of") {
 			t.Errorf("while no server runs: %q", faults)
 		}
 		k := t.server(m, &log, &now)
@@ -392,12 +394,13 @@ func TestServerNoticesReset(t *testing.T) {
 		if !strings.Contains(log.String(), `"level":"ERROR","msg":"audit trail lacks what`) {
 			t.Errorf("log %s", &log)
 		}
-		if faults, _ := t.verify(m.text, time.Time{}, now); !oneWith(faults, "a server found that all checkpoints were") {
+		if faults, _ := t.verify(m.text, time.Time{}, now); !oneWith(faults, "found that all checkpoints were gone") {
 			t.Errorf("afterwards: %q", faults)
 		}
 		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "known"}), t.testStore, t.ring, m.text, now))
 		t.must(t.server(m, &log, &now).CoverNow(t.Context()))
-		if faults, notes := t.verify(m.text, time.Time{}, now); len(faults) > 0 || !oneWith(notes, "The reason: known") {
+		faults, notes := t.verify(m.text, time.Time{}, now)
+		if len(faults) > 0 || !oneWith(notes, "The reason: known") {
 			t.Errorf("after a restart: faults %q, notes %q", faults, notes)
 		}
 	})

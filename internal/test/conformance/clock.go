@@ -113,7 +113,8 @@ var clockTests = []testCase{
 		}
 		t.correctFuture(noon, 1)
 		a := operators.StoredAnswer{Request: []byte("y"), Until: noon.Add(2 * year)}
-		if got, ok := t.claimAnswer(k.ID, "a", a, noon.Add(operators.AnswerLife-tick)); ok || string(got.Request) != "x" {
+		got, ok := t.claimAnswer(k.ID, "a", a, noon.Add(operators.AnswerLife-tick))
+		if ok || string(got.Request) != "x" {
 			t.Errorf("claimed too early: %+v", got)
 		}
 		if _, ok := t.claimAnswer(k.ID, "a", a, noon.Add(operators.AnswerLife)); !ok {
