@@ -547,6 +547,9 @@ func TestRemovalWithFutureChange(t *testing.T) {
 		}
 		add(noon)
 		add(noon.AddDate(10, 0, 0)) // by a program whose clock is ahead
+		if c, err := t.Checkpoint(t.Context(), 2); err != nil || c.At.After(noon.Add(time.Hour)) {
+			t.Errorf("the checkpoint has the time %v, %v", c.At, err)
+		}
 		now = noon.Add(time.Hour)
 		add(now)
 		ahead := noon.AddDate(10, 0, 0) // of the server, for a while
