@@ -157,7 +157,7 @@ func noAccount(user, host string) error {
 type accountFilter struct {
 	State []string `enum:"waiting,active,disabled,leaving" placeholder:"STATE" help:"${enum} (all)."`
 	Role  []string `enum:"guest,user,siponly,admin" placeholder:"ROLE" help:"${enum} (all)."`
-	Text  string   `placeholder:"TEXT" help:"Only if the user name, address or name begins with this."`
+	Text  string   `placeholder:"TEXT" help:"Only if the user name, address, name or a word of it begins with this."`
 	Net   string   `placeholder:"NETWORK" help:"Only signups from this network, such as 192.0.2.0/24."`
 
 	Since  string `placeholder:"TIME" help:"Only signups since a time, or since a duration before now."`

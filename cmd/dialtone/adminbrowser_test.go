@@ -69,6 +69,8 @@ func TestBrowserOperators(t *testing.T) {
 		press("\r")
 		b.until(`location.search.includes("text=bot-") && document.querySelectorAll(".found .what a").length === 3`)
 		b.check("admin-found")
+		tabTo(`#bulk summary`)
+		press("\r")
 		tabTo(`#action`)
 		press("D") // to "Disable accounts" and then on
 		press("D")
@@ -81,7 +83,7 @@ func TestBrowserOperators(t *testing.T) {
 		tabTo(`#count`)
 		press("3")
 		press("\r")
-		b.until(`document.querySelector(".lead")?.innerText === "Done. Accounts changed: 3"`)
+		b.until(`document.querySelector(".lead")?.innerText === "Done. Accounts deleted: 3"`)
 		b.check("admin-done")
 		shown := command(t, "account", "list", "--tenant", "localhost", "--data", data)
 		if strings.Contains(shown, "bot-") || !strings.Contains(shown, "alex") {

@@ -145,7 +145,8 @@ var jsonMembers = map[string]string{
 	"mail retry": messageMembers + " header", "mail discard": messageMembers + " header",
 	"mail dkim list": "[" + dkimMembers, "mail dkim add": dkimMembers,
 	"mail doctor": "[add name ok says what",
-	"verify":      "accounts active audit_changes audit_checkpoints faults hooks messages notes notices waiting",
+	"verify": "accounts active audit_changes audit_checkpoints audit_confirmed audit_proved faults hooks messages " +
+		"notes notices waiting",
 }
 
 const (

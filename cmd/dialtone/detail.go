@@ -7,6 +7,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/delivery"
 	"dialtone/internal/operator"
 	"dialtone/internal/operator/opjson"
 )
@@ -82,7 +83,12 @@ func detailLines(d operator.Detail) (lines [][2]string) {
 
 // messageText returns a message and its fate in words.
 func messageText(m account.DataMessage) string {
-	text := strings.TrimSpace(m.Kind+" to "+m.To) + ": " + m.State + " since " + m.Since.Format(time.RFC3339)
+	text := strings.TrimSpace(m.Kind+" to "+m.To) + ": "
+	if m.State == string(delivery.Written) {
+		return text + "written to the pickup directory at " + m.Since.Format(time.RFC3339) +
+			"; the mail server has it from there"
+	}
+	text += m.State + " since " + m.Since.Format(time.RFC3339)
 	if m.Attempts > 0 {
 		text += fmt.Sprintf(", attempts: %d", m.Attempts)
 	}

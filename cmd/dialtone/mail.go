@@ -87,14 +87,14 @@ func (in *installation) hosts(ctx context.Context) (map[int64]string, error) {
 }
 
 type mailList struct {
-	All  bool `help:"Include messages that were sent or discarded."`
+	All  bool `help:"Include messages that were sent, written or discarded."`
 	JSON bool `name:"json" help:"Print one JSON array."`
 }
 
 func (c *mailList) Run(p *program) error {
 	states := []delivery.State{delivery.Waiting, delivery.Deferred, delivery.Failed}
 	if c.All {
-		states = append(states, delivery.Sent, delivery.Discarded)
+		states = append(states, delivery.Sent, delivery.Written, delivery.Discarded)
 	}
 	return p.with(func(in *installation) error {
 		hosts, err := in.hosts(p.ctx)

@@ -105,7 +105,7 @@ func (p *serverProcess) answers() error {
 	for _, line := range lines {
 		if address, ok := strings.CutPrefix(line, "Dialtone listens on "); ok {
 			p.address = address
-		} else if base, ok := strings.CutPrefix(line, "  operators  "); ok {
+		} else if base, ok := strings.CutPrefix(line, "  internal   "); ok {
 			p.operators = base
 		}
 	}

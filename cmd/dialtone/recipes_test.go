@@ -350,7 +350,7 @@ func TestRecipes(t *testing.T) {
 		if err != nil || !regexp.MustCompile(`^static-auth-secret=\S{20,}\n$`).Match(turn) {
 			s.Errorf("turnserver.conf: %q, %v", turn, err)
 		}
-		s.run("docs/operating.md", "dialtone stats")
+		s.run("docs/operating.md", "dialtone stats --tenant")
 		s.run("docs/operating.md", "dialtone tenant reserved")
 		if out := s.dialtone("tenant reserved phone.example.org"); !strings.Contains(out, "canteen ") ||
 			strings.Contains(out, "workshop ") {
@@ -374,13 +374,13 @@ func TestRecipes(t *testing.T) {
 		s.run("docs/operating.md", "dialtone account second-factor alex --tenant phone.example.org --remove")
 		s.run("docs/operating.md", "dialtone account disable alex --tenant phone.example.org --reason \"taken over")
 		s.run("docs/operating.md", "--require-second-factor")
-		if out := s.run("docs/operating.md", "dialtone account delete"); !strings.Contains(out, `"alex"`) {
+		if out := s.run("docs/operating.md", "dialtone account delete    alex"); !strings.Contains(out, `"alex"`) {
 			s.Errorf("the commands print %s", out)
 		}
 		if list := shownAccounts(s.T, s.data); len(list) != 0 {
 			s.Errorf("the accounts are %v", list)
 		}
-		if out := s.run("docs/operating.md", "dialtone audit list"); !strings.Contains(out, "asked for by phone") {
+		if out := s.run("docs/operating.md", "dialtone audit list [--json]"); !strings.Contains(out, "asked for by phone") {
 			s.Errorf("the audit trail is %s", out)
 		}
 	}, "phone.example.org", "localhost")
@@ -389,8 +389,8 @@ func TestRecipes(t *testing.T) {
 		s.configure()
 		s.write("carl.ha1", digestOf("carl", "localhost", "nine foxes behind the lighthouse")+"\n", 0o600)
 		s.run("docs/operating.md", "dialtone account add berta")
-		s.run("docs/operating.md", "dialtone account resend berta")
-		s.run("docs/operating.md", "dialtone signups close")
+		s.run("docs/operating.md", "account resend berta --email berta.b@example.org --tenant")
+		s.run("docs/operating.md", "dialtone signups close --tenant")
 		list := shownAccounts(s.T, s.data)
 		if len(list) != 2 || list[0].Email != "berta.b@example.org" || list[1].State != "active" {
 			s.Errorf("the accounts are %v", list)

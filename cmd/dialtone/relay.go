@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -113,13 +114,26 @@ func (s *server) pickupMetrics() prometheus.Collector {
 			Name: "dialtone_mail_pickup_oldest_age_seconds",
 			Help: "Age of the oldest message in the pickup directory; 0 if there is none.",
 		},
-	}, func(_ context.Context, to *ops.Values) error {
+		{
+			Name: "dialtone_mail_unwritten_messages",
+			Help: "Messages of all servers that are not in a pickup directory yet, up to 1001.",
+		},
+		{
+			Name: "dialtone_mail_unwritten_oldest_age_seconds",
+			Help: "Age of the oldest of these messages; 0 if there is none.",
+		},
+	}, func(ctx context.Context, to *ops.Values) error {
 		files, oldest, err := s.pickup.Load()
 		if err == nil {
 			to.Set(0, float64(files))
 			to.Set(1, age(oldest).Seconds())
 		}
-		return err
+		n, made, storeErr := s.store.Unwritten(ctx, 0)
+		if storeErr == nil {
+			to.Set(2, float64(n))
+			to.Set(3, age(made).Seconds())
+		}
+		return errors.Join(err, storeErr)
 	})
 }
 

@@ -244,10 +244,11 @@ func (s *server) printAddresses(to io.Writer, opsListener net.Listener) {
 		fmt.Fprintf(to, "  sign up    %s/signup.html\n", t.PublicURL)
 		if s.Dev && tenant.Loopback(t.Host) {
 			fmt.Fprintf(to, "  messages   %s%s\n", t.PublicURL, web.DevMailPath)
+			fmt.Fprintf(to, "  operators  %s/admin/ (after: dialtone account role NAME admin)\n", t.PublicURL)
 		}
 	}
 	if opsListener != nil {
-		fmt.Fprintf(to, "  operators  http://%s\n", opsListener.Addr())
+		fmt.Fprintf(to, "  internal   http://%s\n", opsListener.Addr())
 	}
 	if s.queue != nil {
 		fmt.Fprintf(to, "  relay      %s\n", s.Mail.Relay.Parts().Address)

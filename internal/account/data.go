@@ -106,7 +106,8 @@ type DataMessage struct {
 	ID   string `json:"id"`
 	Kind string `json:"kind,omitempty"`
 	To   string `json:"to"`
-	// State is "writing" until the message is in the pickup directory, and then that of its delivery.
+	// State is "writing" until the message is in the pickup directory, and then that of its delivery: without a relay,
+	// "written".
 	State    string     `json:"state"`
 	Since    time.Time  `json:"since"`
 	Expires  *time.Time `json:"expires"`

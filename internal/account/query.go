@@ -16,8 +16,9 @@ import (
 type Query struct {
 	States []State `json:"states,omitempty"`
 	Roles  []Role  `json:"roles,omitempty"`
-	// Text is the beginning of the user name, the address or the display name, without regard to case: user names are
-	// lower case, and addresses and names are compared in it. An address has its domain in A-labels.
+	// Text is the beginning of the user name, the address, or the display name or a later word of it, without regard to
+	// case: user names are lower case, and addresses and names are compared in it. An address has its domain in
+	// A-labels.
 	Text string `json:"text,omitempty"`
 	// Net has the networks that the signup came from, and is a network that contains them. It has at most 24 bits
 	// for IPv4 and 48 for IPv6: the store has no more of an address.
@@ -93,7 +94,7 @@ func (q Query) Matches(a Account) bool {
 	return (len(q.States) == 0 || slices.Contains(q.States, a.State())) &&
 		(len(q.Roles) == 0 || slices.Contains(q.Roles, a.Role)) &&
 		(q.Text == "" ||
-			hasPrefixFold(a.User, q.Text) || hasPrefixFold(a.Email, q.Text) || hasPrefixFold(a.Name, q.Text)) &&
+			hasPrefixFold(a.User, q.Text) || hasPrefixFold(a.Email, q.Text) || hasWordFold(a.Name, q.Text)) &&
 		(!q.Net.IsValid() || q.contains(a.Net)) &&
 		!a.Created.Before(q.Since) && (q.Before.IsZero() || a.Created.Before(q.Before)) &&
 		(q.Confirmed == nil || *q.Confirmed == !a.Confirmed.IsZero())
@@ -102,6 +103,13 @@ func (q Query) Matches(a Account) bool {
 // hasPrefixFold reports whether s begins with prefix, without regard to case.
 func hasPrefixFold(s, prefix string) bool {
 	return strings.HasPrefix(strings.ToLower(s), strings.ToLower(prefix))
+}
+
+// hasWordFold reports whether s, or what is from a later word on, begins with prefix, without regard to case. A word
+// begins after a space or a hyphen.
+func hasWordFold(s, prefix string) bool {
+	s, prefix = strings.ToLower(s), strings.ToLower(prefix)
+	return strings.HasPrefix(s, prefix) || strings.Contains(s, " "+prefix) || strings.Contains(s, "-"+prefix)
 }
 
 // contains reports whether the query's network contains another one, in the form of audit.Network.

@@ -115,13 +115,14 @@ type AdminStore interface {
 	// EnableNow is like Enable, and also activates an account that waits or was disabled while it
 	// waited.
 	EnableNow(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
-	// Disable holds the account and ends its sessions.
+	// Disable holds the account and ends its sessions and links. Of one that is disabled already, time, operator and
+	// reason are replaced together if the cause has a reason, and kept together otherwise. The trail has both changes.
 	Disable(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
-	// SetRole changes the role.
+	// SetRole changes the role. It changes nothing of an account that has it.
 	SetRole(ctx context.Context, tenant int64, user string, role Role, now time.Time) (Account, error)
 	// Delete removes all that is known of the account. The name of one that was active stays taken.
 	Delete(ctx context.Context, tenant int64, user string, now time.Time) error
-	// Rename sets the display name of an account in any state.
+	// Rename sets the display name of an account in any state. It changes nothing of an account that has it.
 	Rename(ctx context.Context, tenant int64, user, name string, now time.Time) (Account, error)
 	// EndSessions ends all sessions of the account.
 	EndSessions(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)

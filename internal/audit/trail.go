@@ -83,6 +83,8 @@ type Filter struct {
 	ActorKind ActorKind
 	// Net selects changes that may have been made from this network: those whose network or address overlaps it.
 	Net netip.Prefix
+	// NoBulk leaves out the changes of single accounts that belong to a change of many (BulkSubject).
+	NoBulk bool
 	// Newest has the newest change first. Otherwise the oldest is first.
 	Newest bool
 }
@@ -94,8 +96,11 @@ func (f Filter) Matches(c Change) bool {
 		(f.Actor == "" || c.Actor.Name == f.Actor) && (f.ActorKind == "" || c.Actor.Kind == f.ActorKind) &&
 		(f.Action == "" || string(c.Action) == f.Action ||
 			strings.HasSuffix(f.Action, ".") && strings.HasPrefix(string(c.Action), f.Action)) &&
-		(!f.Net.IsValid() || overlaps(c.Net, f.Net))
+		(!f.Net.IsValid() || overlaps(c.Net, f.Net)) && !(f.NoBulk && strings.HasPrefix(c.Subject, BulkSubject))
 }
+
+// BulkSubject begins the subject of each change of an account that belongs to a change of many. The ID of that follows.
+const BulkSubject = "bulk "
 
 // overlaps reports whether an address or a network, as a change has it, has addresses of a network.
 func overlaps(text string, net netip.Prefix) bool {

@@ -123,8 +123,9 @@ type Store interface {
 	Classify(ctx context.Context, messages []mailmsg.ID) (list []Delivery, inOutbox []mailmsg.ID, err error)
 
 	// ClaimFiles makes messages wait whose files are in this node's directory. A message of another
-	// node becomes this node's. One that is Written waits from then on. A message without a delivery gets one for the account whose
-	// activation token has the hash. It returns the ids that belong to no such account.
+	// node becomes this node's. One that is Written waits from then on. A message without a delivery
+	// gets one for the account whose activation token has the hash. It returns the ids that belong to
+	// no such account.
 	ClaimFiles(ctx context.Context, found []FoundFile, now time.Time) (unclaimed []mailmsg.ID, err error)
 
 	// EachDelivery calls f for every delivery of any node in one of the states, in order of Since,

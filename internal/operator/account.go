@@ -110,3 +110,17 @@ func (s *Service) FreeName(ctx context.Context, c Caller, t *tenant.Tenant, user
 	})
 	return err
 }
+
+// Data returns everything that is held about the owner of an account, as account.Service.DataByLetter does. The trail
+// says that the caller has it, and why.
+func (s *Service) Data(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (*account.DataFile,
+	error) {
+	if err := c.Check(AccountsRead, t); err != nil {
+		return nil, err
+	}
+	ctx, err := c.With(ctx, reason)
+	if err != nil {
+		return nil, err
+	}
+	return s.deps.Accounts.DataByLetter(ctx, t, s.deps.Store, user)
+}

@@ -268,3 +268,55 @@ func TestSignups(t *testing.T) {
 		}
 	}
 }
+
+// The trail says once an hour that a caller has listed the accounts of a tenant, in pages or as a preview.
+func TestListed(t *testing.T) {
+	w, s := newService(t)
+	w.Member("ann")
+	b, err := s.StartBulk(w.Context(), root, w.Tenant, operator.BulkDisable,
+		account.Query{States: []account.State{account.Active}}, "")
+	w.Must(err)
+	w.Must(s.Flush())
+	list := func(c operator.Caller) {
+		t.Helper()
+		for range 2 {
+			p, err := s.List(w.Context(), c, w.Tenant, account.Query{}, "", 10)
+			w.Must(err)
+			if len(p.Accounts) != 1 {
+				t.Errorf("got %+v", p)
+			}
+		}
+		w.Must(s.Flush())
+	}
+	seen := func() (lines []string) {
+		w.Must(w.Store.Changes(w.Context(), audit.Filter{Action: "account.list"}, func(c audit.Change) error {
+			lines = append(lines, c.Actor.Name+" at "+c.Tenant+", "+c.User+c.Account)
+			return nil
+		}))
+		return lines
+	}
+	if got := seen(); len(got) > 0 {
+		t.Errorf("before: %q", got)
+	}
+	refused := operator.Caller{Actor: root.Actor}
+	if _, err := s.List(w.Context(), refused, w.Tenant, account.Query{}, "", 10); !fault.Is(err, fault.Forbidden) {
+		t.Errorf("without a scope: %v", err)
+	}
+	previewing := root
+	previewing.Actor.Name = "previewing"
+	_, err = s.PreviewBulk(w.Context(), previewing, w.Tenant, b.ID, 10)
+	w.Must(err)
+	w.Must(s.Flush())
+	list(root)
+	w.Advance(time.Hour)
+	s = operator.NewService(operator.Deps{Accounts: w.Accounts, Store: w.Store, Now: w.Now})
+	list(root)
+	s.Listed(w.Context(), root, &tenant.Tenant{Host: "other.test"})
+	w.Must(s.Flush())
+	at := " at " + w.Tenant.Host + ", "
+	name := root.Actor.Name
+	want := []string{"previewing" + at, name + at, name + at, name + " at other.test, "}
+	if got := seen(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -82,7 +82,11 @@ func TestChanges(t *testing.T) {
 		},
 	} {
 		store := &trail{}
-		s := operator.NewService(operator.Deps{Store: store, Now: func() time.Time { return created }})
+		covered := -1 // how many changes there were when checkpoints were written
+		s := operator.NewService(operator.Deps{
+			Store: store, Now: func() time.Time { return created },
+			CoverTrail: func(context.Context) { covered = len(store.added) },
+		})
 		_, err := s.Changes(t.Context(), c.caller, c.at, c.asked, "", 10)
 		if err == nil != c.ok || err != nil && !fault.Is(err, fault.Forbidden) || store.filter != c.want {
 			t.Errorf("%s: %v, %+v, want %+v", name, err, store.filter, c.want)
@@ -95,6 +99,9 @@ func TestChanges(t *testing.T) {
 		if c.ok && (store.added[0].Action != audit.AuditExport || store.added[0].Tenant != c.want.Tenant ||
 			store.added[0].Actor != c.caller.Actor || store.added[0].Reason != "asked") {
 			t.Errorf("export of %s adds %+v", name, store.added)
+		}
+		if c.ok != (covered == 1) {
+			t.Errorf("export of %s: checkpoints were written after %d changes", name, covered)
 		}
 	}
 }

@@ -23,13 +23,18 @@ type bulkWorld struct {
 	*world.World
 	*operator.Service
 	caller operator.Caller
+	// covered counts how often checkpoints were written.
+	covered *int
 }
 
 func newBulkWorld(t *testing.T) bulkWorld {
 	w := world.New(t, world.Options{})
+	covered := new(int)
 	return bulkWorld{
-		w, operator.NewService(operator.Deps{Accounts: w.Accounts, Store: w.Store, Now: w.Now}),
-		operator.Caller{Actor: audit.Actor{Kind: audit.Token, Name: "ci", ID: "1"}, Scopes: operator.Scopes},
+		w, operator.NewService(operator.Deps{
+			Accounts: w.Accounts, Store: w.Store, Now: w.Now, CoverTrail: func(context.Context) { *covered++ },
+		}),
+		operator.Caller{Actor: audit.Actor{Kind: audit.Token, Name: "ci", ID: "1"}, Scopes: operator.Scopes}, covered,
 	}
 }
 
@@ -77,6 +82,9 @@ func TestBulk(t *testing.T) {
 	w.Must(err)
 	if b.State != operator.BulkDone || b.Done != 25 {
 		t.Errorf("at the end: %+v", b)
+	}
+	if n := *w.covered; n != 1 {
+		t.Errorf("checkpoints were written %d times", n)
 	}
 	if _, err := w.WorkBulk(t.Context()); !errors.Is(err, operator.ErrNoBulk) {
 		t.Errorf("more work: %v", err)

@@ -56,8 +56,8 @@ type DetailStore interface {
 	NewestChanges(ctx context.Context, host, user string, limit int) ([]audit.Change, error)
 	// ClosedName returns the name of a deleted account. It fails with fault.NotFound.
 	ClosedName(ctx context.Context, tenant int64, user string) (account.ClosedName, error)
-	// AddView adds a change to the trail that says who has looked at an account, or listed them, with the cause in the context, unless
-	// the newest such one of the same actor is not older than since. Of concurrent calls one adds it.
+	// AddView adds a change to the trail that says who has looked at an account, or listed them, with the cause in the
+	// context, unless the newest such one of the same actor is not older than since. Of concurrent calls one adds it.
 	AddView(ctx context.Context, c audit.Change, since time.Time) error
 }
 
@@ -194,8 +194,8 @@ func (vs *views) fail(v view, err error) {
 	vs.failed = err
 }
 
-// Flush waits until the trail says which accounts were looked at or listed before, and returns the last failure since the last
-// Flush. It is called before the store is closed.
+// Flush waits until the trail says which accounts were looked at or listed before, and returns the last failure since
+// the last Flush. It is called before the store is closed.
 func (s *Service) Flush() error {
 	s.views.writers.Wait()
 	s.views.mu.Lock()

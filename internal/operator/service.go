@@ -44,6 +44,9 @@ func NewService(d Deps) *Service {
 	return &Service{deps: d, views: views{slots: make(chan struct{}, maxViewWriters)}}
 }
 
+// Now returns the present time.
+func (s *Service) Now() time.Time { return s.deps.Now() }
+
 // List returns a page of accounts, as account.PageStore says. The trail says that the caller has listed accounts of the
 // tenant, at most once an hour. That is added in the background (Flush).
 func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q account.Query, next string,

@@ -1,9 +1,12 @@
 package operator
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"time"
 
+	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
 )
@@ -29,7 +32,8 @@ type Signups struct {
 	Freeze *tenant.Freeze
 }
 
-// Signups returns whether people can sign up at a tenant. For no tenant it has the freeze only.
+// Signups returns whether people can sign up at a tenant, as the store has it: a tenant.Table may be behind by a
+// second. For no tenant it has the freeze only.
 func (s *Service) Signups(ctx context.Context, c Caller, t *tenant.Tenant) (Signups, error) {
 	if err := c.Check(TenantRead, t); err != nil {
 		return Signups{}, err
@@ -38,7 +42,8 @@ func (s *Service) Signups(ctx context.Context, c Caller, t *tenant.Tenant) (Sign
 	if err != nil || t == nil {
 		return Signups{Freeze: freeze}, err
 	}
-	return Signups{t.SignupMode(), t.SignupsNote, freeze}, nil
+	stored, err := s.deps.Store.Tenant(ctx, t.ID)
+	return Signups{stored.SignupMode(), stored.SignupsNote, freeze}, err
 }
 
 // SetSignups opens or closes the signups of a tenant. A note that is nil stays. It fails with fault.Invalid.
@@ -71,6 +76,38 @@ func (s *Service) SetSignups(ctx context.Context, c Caller, t *tenant.Tenant, mo
 	}
 	freeze, err := s.deps.Store.Freeze(ctx)
 	return Signups{changed.SignupMode(), changed.SignupsNote, freeze}, err
+}
+
+// SetSignupsNote changes only the note about closed signups of a tenant. It fails with fault.Invalid.
+func (s *Service) SetSignupsNote(ctx context.Context, c Caller, t *tenant.Tenant, note, reason string) error {
+	_, err := s.SetTenant(ctx, c, t, reason, func(t tenant.Tenant) (tenant.Tenant, error) {
+		t.SignupsNote = note
+		return t, nil
+	})
+	return err
+}
+
+// SignupsChange returns the change that set who can sign up at a tenant, if it is among the newest changes of the
+// tenant and what it set is still so.
+func (s *Service) SignupsChange(ctx context.Context, c Caller, t *tenant.Tenant, mode tenant.Signups) (audit.Change,
+	bool, error) {
+	f := audit.Filter{Action: string(audit.TenantSet), Newest: true}
+	page, err := s.Changes(ctx, c, t, f, "", 100)
+	if err != nil {
+		return audit.Change{}, false, err
+	}
+	for _, change := range page.Changes {
+		var was, is struct {
+			Signups tenant.Signups `json:"signups"`
+		}
+		if json.Unmarshal([]byte(change.Before), &was) != nil || json.Unmarshal([]byte(change.After), &is) != nil ||
+			was == is {
+			continue
+		}
+		is.Signups = cmp.Or(is.Signups, tenant.SignupsOpen)
+		return change, is.Signups == mode, nil
+	}
+	return audit.Change{}, false, nil
 }
 
 // SetFreeze closes the signups of all tenants, or lifts that with nil. It fails with fault.Invalid for the note.

@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
@@ -67,6 +68,18 @@ func (s *Service) SetTenant(ctx context.Context, c Caller, t *tenant.Tenant, rea
 		}
 	}
 	return tenant.Tenant{}, errTenantKeepsChanging
+}
+
+// ReserveName adds a user name to those that nobody can sign up with. Accounts that have it, or one that looks like it,
+// stay. It fails as SetTenant does.
+func (s *Service) ReserveName(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) error {
+	_, err := s.SetTenant(ctx, c, t, reason, func(x tenant.Tenant) (tenant.Tenant, error) {
+		if !slices.Contains(x.Reserved, user) {
+			x.Reserved = append(slices.Clone(x.Reserved), user)
+		}
+		return x, nil
+	})
+	return err
 }
 
 var errTenantKeepsChanging = errors.New("the tenant was changed by others in each of the attempts to change it")

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -440,13 +439,12 @@ func disable(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
 	if _, err := tx.Exec(statement, a.UID[:], olderLink); err != nil {
 		return update{}, err
 	}
-	// Of an account that an older program disabled, nothing is known that could be kept. One that is leaving
-	// is erased all the same, and its owner can no longer stay.
-	if a.State() != account.Disabled || a.Set.State != account.Disabled && e.Reason != "" {
+	// Time, operator and reason change together, so that nobody is quoted with the reason of somebody else. An
+	// account that is leaving is erased all the same, and its owner can no longer stay.
+	if a.State() != account.Disabled || e.Reason != "" {
 		return setState(e, account.Disabled, more), nil
 	}
-	// It keeps the time, the operator, and the reason unless there is another one.
-	return update{`set_why = $2, ` + more, []any{cmp.Or(e.Reason, a.Set.Reason)}}, nil
+	return update{more, nil}, nil
 }
 
 // SetRole implements account.Store.
@@ -454,7 +452,10 @@ func (s *Store) SetRole(ctx context.Context, tenant int64, user string, role acc
 	now time.Time) (account.Account, error) {
 	return s.change(ctx, audit.AccountRole, hook.AccountRole, tenant, user, now,
 		func(a account.Account) string { return string(a.Role) },
-		func(engine.Tx, *trailEntry, account.Account) (update, error) {
+		func(_ engine.Tx, _ *trailEntry, a account.Account) (update, error) {
+			if a.Role == role {
+				return update{}, nil
+			}
 			return update{`role = $2`, []any{string(role)}}, nil
 		})
 }

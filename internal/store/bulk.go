@@ -247,7 +247,7 @@ func changeBulk(ctx context.Context, tx engine.Tx, b *operator.Bulk, list []acco
 			b.State, b.Failure = operator.BulkFailed, operator.BulkMoreFound
 			break
 		}
-		e := entry(ctx, bulkActions[b.Action], now)
+		e := entry(ctx, bulkActions[b.Action], now).about(audit.BulkSubject + b.ID.String())
 		subject := []phonetables.Subject{phonetables.Account(a.UID)}
 		switch was := stateOf(a); b.Action {
 		case operator.BulkDisable:

@@ -143,7 +143,8 @@ func (s *Store) ClaimFiles(_ context.Context, found []delivery.FoundFile,
 // claimFile makes the delivery of a file that was found this node's, and adds it for the current
 // link of a pending account. It reports whether the file belongs to a delivery.
 func claimFile(tx engine.Tx, f delivery.FoundFile, node string, now time.Time) (bool, error) {
-	n, err := tx.Exec(`UPDATE delivery SET node = $2, due = CASE state WHEN 'written' THEN CAST($3 AS BIGINT) ELSE due END,
+	n, err := tx.Exec(`UPDATE delivery SET node = $2,
+			due = CASE state WHEN 'written' THEN CAST($3 AS BIGINT) ELSE due END,
 			state = CASE state WHEN 'written' THEN 'waiting' ELSE state END
 		WHERE message = $1`, f.Message[:], node, engine.Micros(now))
 	if err != nil || n > 0 {

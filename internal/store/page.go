@@ -171,8 +171,9 @@ func (w *where) matching(q account.Query, now time.Time) {
 	}
 }
 
-// named adds the accounts whose name begins with a text, as far as the database can tell. It is a superset: the
-// database knows upper and lower case of ASCII only. The letters i and k are the lower case of others too.
+// named adds the accounts whose name, or a later word of it, begins with a text, as far as the database can tell. It is
+// a superset: the database knows upper and lower case of ASCII only. The letters i and k are the lower case of others
+// too.
 func (w *where) named(text string) {
 	var pattern strings.Builder
 	for _, r := range text {
@@ -186,7 +187,9 @@ func (w *where) named(text string) {
 			pattern.WriteRune(r)
 		}
 	}
-	w.and(`lower(name) LIKE %s ESCAPE '\'`, pattern.String()+"%")
+	p := pattern.String() + "%"
+	w.and(`(lower(name) LIKE %s ESCAPE '\' OR lower(name) LIKE %s ESCAPE '\' OR lower(name) LIKE %s ESCAPE '\')`,
+		p, "% "+p, "%-"+p)
 }
 
 // netPrefix returns how the networks within one begin, as audit.Network writes them. If whole is true, it is the only

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"dialtone/internal/delivery"
 	"dialtone/internal/hook"
@@ -91,30 +92,32 @@ func (s *Store) MailBacklog(ctx context.Context, tenant int64) (b operator.MailB
 			b.Oldest = at
 		}
 	}
-	return s.addOutbox(ctx, b, tenant)
+	n, oldest, err := s.Unwritten(ctx, tenant)
+	b.Waiting = min(b.Waiting+n, stats.MaxCounted+1)
+	if n > 0 && (b.Oldest.IsZero() || oldest.Before(b.Oldest)) {
+		b.Oldest = oldest
+	}
+	return b, err
 }
 
-// addOutbox adds the messages that are not in the pickup directory yet to those that wait.
-func (s *Store) addOutbox(ctx context.Context, b operator.MailBacklog, tenant int64) (operator.MailBacklog, error) {
+// Unwritten returns how many messages of a tenant, or of all tenants for 0, are in the outbox, and since when the
+// oldest of them is.
+func (s *Store) Unwritten(ctx context.Context, tenant int64) (n stats.Bounded, oldest time.Time, err error) {
 	args := []any{stats.MaxCounted + 1, maxOfTenants}
 	of := ``
 	if tenant != 0 {
 		args = append(args, tenant)
 		of = ` AND a.tenant = $3`
 	}
-	var n, oldest int64
-	err := s.engine.Reads(ctx).Row(`SELECT count(*), COALESCE(min(made), 0) FROM (
+	var count, made int64
+	err = s.engine.Reads(ctx).Row(`SELECT count(*), COALESCE(min(made), 0) FROM (
 			SELECT COALESCE(NULLIF(o.made, 0), a.created) AS made
 			FROM (SELECT account, made FROM outbox ORDER BY account LIMIT $2) o
-			JOIN account a ON a.uid = o.account`+of+` LIMIT $1) w`, args...).Scan(&n, &oldest)
-	if err != nil || n == 0 {
-		return b, err
+			JOIN account a ON a.uid = o.account`+of+` LIMIT $1) w`, args...).Scan(&count, &made)
+	if err != nil || count == 0 {
+		return 0, oldest, err
 	}
-	b.Waiting = min(b.Waiting+stats.Bounded(n), stats.MaxCounted+1)
-	if at := engine.FromMicros(oldest); b.Oldest.IsZero() || at.Before(b.Oldest) {
-		b.Oldest = at
-	}
-	return b, nil
+	return stats.Bounded(count), engine.FromMicros(made), nil
 }
 
 // HookBacklogs implements operator.StatsStore.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/http/form"
 	"dialtone/internal/operator"
@@ -21,6 +22,7 @@ const (
 	adminHome     = "/admin/"
 	adminAccounts = "/admin/accounts"
 	adminAccount  = "/admin/account"
+	adminAdd      = "/admin/add"
 	adminBulk     = "/admin/bulk"
 	adminChanges  = "/admin/changes"
 	adminMessages = "/admin/messages"
@@ -31,7 +33,7 @@ const (
 
 // adminPages are the pages that a person returns to after signing in.
 var adminPages = []string{
-	adminHome, adminAccounts, adminAccount, adminBulk, adminChanges, adminMessages, adminSettings,
+	adminHome, adminAccounts, adminAccount, adminAdd, adminBulk, adminChanges, adminMessages, adminSettings,
 }
 
 // adminRoutes returns the pages for operators.
@@ -45,6 +47,7 @@ func (s *Site) adminRoutes() map[string]route {
 				s.exportChanges),
 		},
 		adminAccount:  {get: s.admin(s.showAccount), post: s.adminForm(accountFields, s.changeAccount)},
+		adminAdd:      {get: s.admin(s.showAdd), post: s.adminForm(addFields, s.addAccount)},
 		adminMessages: {get: s.admin(s.showMessages), post: s.adminForm(messageFields, s.changeMessage)},
 		adminSettings: {get: s.admin(s.showSettings), post: s.settingsForm(s.changeSettings)},
 		adminPreview:  {get: s.admin(s.showPreview), post: s.settingsForm(s.preview)},
@@ -57,6 +60,8 @@ type adminRequest struct {
 	*request
 	caller operator.Caller
 	page   pageLanguage
+	// sent are the fields of the form that was sent, if any.
+	sent adminFields
 }
 
 type adminHandler func(http.ResponseWriter, *adminRequest) error
@@ -84,7 +89,12 @@ func (s *Site) admin(do adminHandler) handler {
 			return err
 		}
 		r.lang = current.Owner.Lang
-		return do(w, &adminRequest{r, caller, s.pageLanguage(r)})
+		ar := &adminRequest{request: r, caller: caller, page: s.pageLanguage(r)}
+		err = do(w, ar)
+		if r.Method != http.MethodPost && fault.Is(err, fault.NotFound) {
+			return s.showGone(w, ar)
+		}
+		return err
 	}
 }
 
@@ -164,6 +174,7 @@ func (s *Site) adminForm(
 			if err != nil {
 				return err
 			}
+			r.sent = fields
 			if r.caller.Stale {
 				return s.showAgain(w, r, fields, "")
 			}
@@ -182,8 +193,13 @@ type adminFrame struct {
 	Again string
 	// Says are the names of the texts that a fragment of the address may name.
 	Says []string
-	// Problem names the text about what was not done, or is empty.
+	// Problem names the text about what was not done, or is empty. Fixes are the fields that have one: the ID of each,
+	// and the key of its label.
 	Problem string
+	Fixes   []adminField
+	// Address is the address of this page for the browser, if it is the answer to a form: with that of the form, the
+	// browser would offer to send the form again.
+	Address string
 }
 
 // Link returns the address of another page for operators, in the language that was chosen. Pairs of name and value
@@ -221,7 +237,9 @@ func (s *Site) adminFrame(r *adminRequest, here string, done ...string) adminFra
 		frame: s.newFrame(r.tenant, r.page), Here: here, Stale: r.caller.Stale, Says: done,
 	}
 	f.SignedIn = r.caller.Actor.Name
-	if r.Method != http.MethodPost {
+	if r.Method == http.MethodPost {
+		f.Address = f.formAddress(r.URL.Path, r.sent)
+	} else {
 		q := adminQuery(r)
 		q.Del("lang")
 		if f.Switch = true; len(q) > 0 {
@@ -232,6 +250,56 @@ func (s *Site) adminFrame(r *adminRequest, here string, done ...string) adminFra
 		f.Again = f.Link(adminAgain, "next", r.URL.RequestURI())
 	}
 	return f
+}
+
+// formAddress returns the address of the page that a form was sent from.
+func (f adminFrame) formAddress(path string, sent adminFields) string {
+	switch {
+	case path == adminAccount:
+		return f.Link(path, "user", sent["user"])
+	case path == adminBulk && sent["id"] != "":
+		return f.Link(path, "id", sent["id"])
+	case path == adminBulk:
+		return f.Link(adminAccounts, newAccountFilter(func(name string) string { return sent[name] }).pairs()...)
+	case path == adminChanges:
+		return f.Link(path, newChangeFilter(func(name string) string { return sent[name] }).pairs()...)
+	}
+	return f.Link(path)
+}
+
+// goneView is the page for operators about something that does not exist: an account by its name, or something else.
+type goneView struct {
+	adminFrame
+	// User is the name of the account, or empty. Changes are those of accounts that had it.
+	User        string
+	Changes     []listedChange
+	MoreChanges string
+}
+
+// maxGoneChanges is how many changes the page about an account that does not exist shows.
+const maxGoneChanges = 20
+
+// showGone answers with a goneView.
+func (s *Site) showGone(w http.ResponseWriter, r *adminRequest) error {
+	v := goneView{adminFrame: s.adminFrame(r, "")}
+	user := strings.ToLower(strings.TrimSpace(adminQuery(r).Get("user")))
+	if r.URL.Path == adminAccount && account.WellFormedUser(user) {
+		v.Here, v.User = adminAccounts, user
+		v.MoreChanges = v.Link(adminChanges, "user", user)
+		filter := audit.Filter{User: user, Newest: true}
+		page, err := s.deps.Operators.Changes(r.Context(), r.caller, r.tenant, filter, "", maxGoneChanges)
+		if err != nil {
+			return err
+		}
+		for _, c := range page.Changes {
+			v.Changes = append(v.Changes, newListedChange(v.adminFrame, c))
+		}
+	}
+	page, err := s.pages.render(r.page.tag, "admin-gone", v)
+	if err == nil {
+		writePage(w, http.StatusNotFound, page)
+	}
+	return err
 }
 
 // toAdmin redirects to a page after a change. The fragment names the text about it.
@@ -253,6 +321,8 @@ func problemOf(err error) (string, bool) {
 		return "own", true
 	case fault.Is(err, fault.NotFound):
 		return "gone", true
+	case errors.Is(err, account.ErrChanged):
+		return "changed", true
 	case fault.Is(err, fault.Conflict), fault.Is(err, fault.Changed):
 		return "conflict", true
 	case fault.Is(err, fault.Limited):
@@ -272,7 +342,7 @@ func problemOf(err error) (string, bool) {
 // problemStatus is the status of a page with a problem.
 func problemStatus(problem string) int {
 	switch problem {
-	case "own", "conflict", "gone", "count", "message", "settings_conflict":
+	case "own", "conflict", "changed", "bulk_other", "bulk_state", "gone", "count", "message", "settings_conflict":
 		return http.StatusConflict
 	case "limited":
 		return http.StatusTooManyRequests

@@ -18,7 +18,7 @@ import (
 // adminGets are the pages for operators, for an account.
 func adminGets(user string) []string {
 	return []string{
-		"/admin/", "/admin/accounts", "/admin/account?user=" + user, "/admin/changes", "/admin/messages",
+		"/admin/", "/admin/accounts", "/admin/add", "/admin/account?user=" + user, "/admin/changes", "/admin/messages",
 		"/admin/settings", "/admin/preview", "/admin/again", "/admin/bulk?id=" + strings.Repeat("0", 32),
 	}
 }
@@ -71,12 +71,18 @@ func (v *adminVisitor) send(t testing.TB, path string, fields url.Values, header
 // act sends a form of the page of an account.
 func (v *adminVisitor) act(t testing.TB, who person, do string, more ...string) answer {
 	t.Helper()
-	f := url.Values{"user": {who.user}, "uid": {v.s.find(t, who).UID.String()}, "do": {do}}
+	f := url.Values{"user": {who.user}, "do": {do}}
+	now := v.s.find(t, who)
+	f.Set("uid", now.UID.String())
+	f.Set("version", versionText(now))
 	for i := 0; i < len(more); i += 2 {
 		f.Set(more[i], more[i+1])
 	}
 	return v.send(t, "/admin/account", f)
 }
+
+// versionText is the version of an account in a form.
+func versionText(a account.Account) string { return fmt.Sprintf("%x", a.Version()) }
 
 func (a answer) wantRedirect(t testing.TB, to string) {
 	t.Helper()
@@ -94,7 +100,8 @@ func adminPosts(s *testServer, t testing.TB, who person) map[string]struct {
 	path   string
 	fields url.Values
 } {
-	uid := s.find(t, who).UID.String()
+	a := s.find(t, who)
+	uid := a.UID.String()
 	posts := map[string]struct {
 		path   string
 		fields url.Values
@@ -104,18 +111,21 @@ func adminPosts(s *testServer, t testing.TB, who person) map[string]struct {
 		"preview":  {"/admin/preview", url.Values{"product": {"Taken over"}}},
 		"export":   {"/admin/changes", url.Values{"reason": {"x"}}},
 		"discard":  {"/admin/messages", url.Values{"do": {"discard"}, "id": {strings.Repeat("0", 32)}}},
-		"bulk":     {"/admin/bulk", url.Values{"do": {"start"}, "action": {"delete"}, "text": {"visitor"}}},
+		"add": {"/admin/add", url.Values{
+			"user": {"added"}, "name": {"Added"}, "email": {"added@mail.test"}, "role": {"admin"}, "lang": {"en"},
+		}},
+		"bulk": {"/admin/bulk", url.Values{"do": {"start"}, "action": {"delete"}, "text": {"visitor"}}},
 	}
 	for _, do := range []string{
 		"enable", "activate", "disable", "role", "email", "rename", "resend", "mail-link", "reset-link", "sign-out",
-		"remove-factors", "delete", "free-name",
+		"remove-factors", "delete", "free-name", "data",
 	} {
 		posts[do] = struct {
 			path   string
 			fields url.Values
 		}{"/admin/account", url.Values{
-			"user": {who.user}, "uid": {uid}, "do": {do}, "role": {"admin"}, "email": {"mallory@mail.test"},
-			"name": {"Mallory"}, "confirm": {who.user},
+			"user": {who.user}, "uid": {uid}, "version": {versionText(a)}, "do": {do}, "role": {"admin"},
+			"email": {"mallory@mail.test"}, "name": {"Mallory"}, "confirm": {who.user},
 		}}
 	}
 	return posts
@@ -331,7 +341,7 @@ func TestAdminActions(t *testing.T) {
 	admin.act(t, who, "mail-link").wantRedirect(t, page+"#mailed")
 	link := admin.act(t, who, "reset-link", "reason", "no mail")
 	link.wantStatus(t, 200)
-	m := regexp.MustCompile(`id="reset-link">(https://a.test/reset.html\?token=[\w-]+)<`).FindStringSubmatch(link.body)
+	m := regexp.MustCompile(`reset-link">(https://a.test/reset.html\?token=[\w-]+)<`).FindStringSubmatch(link.body)
 	if m == nil {
 		t.Fatalf("no link: %s", link.body)
 	}
@@ -366,7 +376,7 @@ func TestAdminActions(t *testing.T) {
 		t.Errorf("for an earlier account: %d", a.status)
 	}
 	admin.act(t, who, "delete", "confirm", who.user, "reason", "asked").wantRedirect(t, "/admin/accounts#deleted")
-	shown("Closed", "account.delete")
+	shown("Closed", "Account deleted")
 	admin.send(t, "/admin/account", url.Values{"user": {who.user}, "do": {"free-name"}, "confirm": {who.user}}).
 		wantRedirect(t, "/admin/accounts#name-freed")
 	admin.open(t, page).wantStatus(t, 404)
@@ -524,7 +534,7 @@ func TestAdminBulk(t *testing.T) {
 		admin.send(t, "/admin/bulk", url.Values{"do": {"run"}, "id": {id}, "count": {"25"}}).
 			wantRedirect(t, at+"#bulk-run")
 		s.workBulk(t)
-		if page := admin.open(t, at).body; !strings.Contains(page, "Accounts changed: 25") {
+		if page := admin.open(t, at).body; !strings.Contains(page, "Accounts "+action+"d: 25") {
 			t.Errorf("after the change: %s", page)
 		}
 	}
@@ -654,7 +664,7 @@ func TestAdminExport(t *testing.T) {
 		`"actor":"`+admin.who.user+`"`) {
 		t.Errorf("%v %s", a.header, a.body)
 	}
-	if page := admin.open(t, "/admin/changes?action=audit.").body; !strings.Contains(page, "audit.export") {
+	if page := admin.open(t, "/admin/changes?action=audit.").body; !strings.Contains(page, "Changes exported") {
 		t.Error("the export is not in the trail")
 	}
 }

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"context"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"slices"
@@ -10,6 +12,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
+	"dialtone/internal/i18n"
 	"dialtone/internal/operator"
 )
 
@@ -19,6 +22,8 @@ type accountView struct {
 	User string
 	// Closed is when the account was deleted that keeps the name. Then there is nothing else but Changes.
 	Closed time.Time
+	// Version is that of the account. A form changes it only if it still has this one.
+	Version string
 
 	UID, Name, Email string
 	Role             account.Role
@@ -50,6 +55,11 @@ type accountView struct {
 	// Form is the action whose form has a problem, with the values that were sent.
 	Form   string
 	Fields adminFields
+	// Error is the text beside the field of Form that is wrong, whose name is Wrong. Both may be empty.
+	Wrong, Error string
+	// ChangedBy is who changed the account last, at ChangedAt, if a form was for an earlier version.
+	ChangedBy listedActor
+	ChangedAt time.Time
 	// ResetLink is a link for a new password, until LinkUntil. It is shown once.
 	ResetLink string
 	LinkUntil time.Time
@@ -71,6 +81,10 @@ type accountForm struct {
 	// Input is the name of its further field, or empty, and Value is what that has.
 	Input, Value string
 	Reason       string
+	// Reserve says that the name is to be reserved too.
+	Reserve bool
+	// Wrong is the name of the field that is wrong, and Error the text about that.
+	Wrong, Error string
 	// Danger marks what cannot be undone.
 	Danger bool
 }
@@ -79,7 +93,10 @@ type accountForm struct {
 func (v accountView) Forms() (list []accountForm) {
 	add := func(do, input, value string) {
 		f := accountForm{Do: do, Input: input, Value: v.Value(do, input, value), Danger: do == "delete"}
-		f.Open, f.Reason = v.Form == do, v.Value(do, "reason", "")
+		f.Open, f.Reason, f.Reserve = v.Form == do, v.Value(do, "reason", ""), v.Value(do, "reserve", "") != ""
+		if f.Open {
+			f.Wrong, f.Error = v.Wrong, v.Error
+		}
 		list = append(list, f)
 	}
 	if !v.Closed.IsZero() {
@@ -115,8 +132,13 @@ func (v accountView) Forms() (list []accountForm) {
 	if v.App || len(v.Passkeys) > 0 {
 		add("remove-factors", "", "")
 	}
+	add(doData, "", "")
 	if !v.Own {
 		add("delete", "confirm", "")
+	}
+	if v.Form != "" && !slices.ContainsFunc(list, func(f accountForm) bool { return f.Do == v.Form }) && !v.Own {
+		// It no longer fits the account, but keeps what was typed.
+		add(v.Form, "", "")
 	}
 	return list
 }
@@ -124,7 +146,7 @@ func (v accountView) Forms() (list []accountForm) {
 // accountDone are the actions that an address may say were done.
 var accountDone = []string{
 	"enabled", "activated", "disabled", "role-set", "email-set", "renamed", "resent", "mailed", "signed-out",
-	"factors-removed", "deleted", "name-freed",
+	"factors-removed", "deleted", "name-freed", "added",
 }
 
 func (s *Site) showAccount(w http.ResponseWriter, r *adminRequest) error {
@@ -161,6 +183,8 @@ func (s *Site) newAccountView(r *adminRequest, d operator.Detail) accountView {
 		return v
 	}
 	a := *d.Account
+	version := a.Version()
+	v.Version = hex.EncodeToString(version[:])
 	v.UID, v.Name, v.Email, v.Role, v.Roles = a.UID.String(), a.Name, a.Email, a.Role, account.Roles
 	v.State = a.State()
 	v.Since, v.By, v.Why = a.Since()
@@ -190,31 +214,10 @@ func (s *Site) newAccountView(r *adminRequest, d operator.Detail) accountView {
 	return v
 }
 
-// listedChange is a change of the audit trail in a list.
-type listedChange struct {
-	At            time.Time
-	Action        string
-	Failed        bool
-	User, UserURL string
-	Subject       string
-	Before, After string
-	Actor, Reason string
-	Net, Request  string
-}
-
-func newListedChange(f adminFrame, c audit.Change) listedChange {
-	l := listedChange{
-		At: c.At, Action: string(c.Action), Failed: c.Outcome != audit.OK, User: c.User, Subject: c.Subject,
-		Before: c.Before, After: c.After, Actor: c.Actor.String(), Reason: c.Reason, Net: c.Net, Request: c.Request,
-	}
-	if account.WellFormedUser(c.User) {
-		l.UserURL = f.Link(adminAccount, "user", c.User)
-	}
-	return l
-}
-
 // accountFields are the fields of the forms of /admin/account.
-var accountFields = []string{"user", "uid", "do", "reason", "role", "email", "name", "confirm"}
+var accountFields = []string{
+	"user", "uid", "version", "do", "reason", "role", "email", "name", "confirm", "reserve",
+}
 
 // accountAction makes a change of an account. It returns the fragment that says so.
 type accountAction func(*Site, *adminRequest, adminFields) (done string, err error)
@@ -270,8 +273,19 @@ var accountActions = map[string]accountAction{
 		if f["confirm"] != f["user"] {
 			return "", errNotTyped
 		}
+		done := "deleted"
+		if f["reserve"] != "" { // first, so that nobody signs up with the name in between
+			err := r.caller.Others(f["user"])
+			if err == nil {
+				err = s.deps.Operators.ReserveName(r.Context(), r.caller, r.tenant, f["user"], f["reason"])
+			}
+			if err != nil {
+				return "", err
+			}
+			done = "reserved"
+		}
 		_, err := s.deps.Operators.Delete(r.Context(), r.caller, r.tenant, f["user"], f["reason"])
-		return "deleted", err
+		return done, err
 	},
 	"free-name": func(s *Site, r *adminRequest, f adminFields) (string, error) {
 		if f["confirm"] != f["user"] {
@@ -287,6 +301,7 @@ var errNotTyped = fault.New(fault.Invalid, "type the user name to confirm")
 const (
 	doResetLink = "reset-link"
 	doFreeName  = "free-name"
+	doData      = "data"
 	// resetLinkLife is how long a reset link works that an operator makes here.
 	resetLinkLife = 24 * time.Hour
 )
@@ -295,16 +310,25 @@ const (
 func (s *Site) changeAccount(w http.ResponseWriter, r *adminRequest, f adminFields) error {
 	user, do := f["user"], f["do"]
 	act := accountActions[do]
-	if !account.WellFormedUser(user) || act == nil && do != doResetLink {
+	if !account.WellFormedUser(user) || act == nil && do != doResetLink && do != doData {
 		return fault.New(fault.Invalid, "the form is not one of this page; load the page again")
 	}
-	done, link, until, err := "", "", time.Time{}, s.sameAccount(r, f)
+	done, link, until := "", "", time.Time{}
+	ctx, err := s.sameAccount(r, f)
 	switch {
 	case err != nil:
 	case do == doResetLink:
-		link, until, err = s.deps.Operators.ResetLink(r.Context(), r.caller, r.tenant, user, f["reason"], resetLinkLife)
+		link, until, err = s.deps.Operators.ResetLink(ctx, r.caller, r.tenant, user, f["reason"], resetLinkLife)
+	case do == doData:
+		var file *account.DataFile
+		if file, err = s.deps.Operators.Data(ctx, r.caller, r.tenant, user, f["reason"]); err == nil {
+			s.writeDataFile(w, r.request, user, file)
+			return nil
+		}
 	default:
-		done, err = act(s, r, f)
+		conditional := *r.request
+		conditional.Request = r.WithContext(ctx)
+		done, err = act(s, &adminRequest{request: &conditional, caller: r.caller, page: r.page, sent: r.sent}, f)
 	}
 	if errors.Is(err, operator.ErrSignInAgain) {
 		return s.showAgain(w, r, f, "")
@@ -313,7 +337,7 @@ func (s *Site) changeAccount(w http.ResponseWriter, r *adminRequest, f adminFiel
 	switch {
 	case err == nil && do == doResetLink:
 		return s.writeAccount(w, r, user, func(v *accountView) { v.ResetLink, v.LinkUntil = link, until })
-	case err == nil && (done == "deleted" || done == "name-freed"):
+	case err == nil && (done == "deleted" || done == "reserved" || done == "name-freed"):
 		// The name may be free now, and have no page.
 		return s.toAdmin(w, r, adminAccounts, done)
 	case err == nil:
@@ -321,7 +345,22 @@ func (s *Site) changeAccount(w http.ResponseWriter, r *adminRequest, f adminFiel
 	case !ok:
 		return err
 	}
-	shown := s.writeAccount(w, r, user, func(v *accountView) { v.Problem, v.Form, v.Fields = problem, do, f })
+	shown := s.writeAccount(w, r, user, func(v *accountView) {
+		v.Problem, v.Form, v.Fields = problem, do, f
+		v.Wrong, v.Error = fieldError(err)
+		if v.Wrong != "" {
+			v.Fixes = []adminField{{do + "-" + v.Wrong, fieldLabels[v.Wrong]}}
+		}
+		if problem != "changed" {
+			return
+		}
+		for _, c := range v.Changes {
+			if c.Action != string(audit.AccountView) {
+				v.ChangedBy, v.ChangedAt = c.By, c.At
+				break
+			}
+		}
+	})
 	if fault.Is(shown, fault.NotFound) { // it is gone
 		v := s.newAccountsView(r, accountFilter{})
 		v.Problem = "gone"
@@ -330,14 +369,62 @@ func (s *Site) changeAccount(w http.ResponseWriter, r *adminRequest, f adminFiel
 	return shown
 }
 
-// sameAccount fails with fault.NotFound if the form was made for an account that had the name before.
-func (s *Site) sameAccount(r *adminRequest, f adminFields) error {
+// fieldLabels are the keys of the labels of fields.
+var fieldLabels = map[string]string{
+	"user": "form.user", "name": "account.name", "email": "account.email", "role": "admin.role", "lang": "admin.lang",
+	"reason": "admin.reason", "confirm": "admin.bad.confirm",
+}
+
+// fieldError returns the name of the field that an error is about, and the name of the text beside it, or nothing.
+func fieldError(err error) (field, text string) {
+	fe, _ := errors.AsType[*fault.Error](err)
+	switch {
+	case errors.Is(err, errNotTyped):
+		return "confirm", "admin.bad.confirm"
+	case errors.Is(err, account.ErrTaken):
+		return "user", "signup.say.conflict"
+	case fe == nil || fe.Kind != fault.Invalid:
+		return "", ""
+	}
+	key := fe.Field + "_" + fe.Rule
+	for _, prefix := range []string{"signup.say.", "form.say."} {
+		if _, known := i18n.In(i18n.English).Find(prefix + key); !known {
+			continue
+		}
+		switch {
+		case fe.Field == "user", fe.Field == "email" && fe.Rule != "empty":
+			return fe.Field, prefix + key
+		}
+	}
+	switch fe.Field {
+	case "user", "email", "name", "reason", "role", "lang":
+		return fe.Field, "admin.bad." + fe.Field
+	}
+	return "", ""
+}
+
+// sameAccount returns a context for changes of the account as it was when the form was made: they fail with
+// account.ErrChanged if it is another one by now. sameAccount fails with fault.NotFound if the form was made for an
+// account that had the name before.
+func (s *Site) sameAccount(r *adminRequest, f adminFields) (context.Context, error) {
+	ctx := r.Context()
 	if f["do"] == doFreeName {
-		return nil
+		return ctx, nil
 	}
-	a, err := s.deps.Accounts.Find(r.Context(), r.tenant.ID, f["user"])
-	if err == nil && a.UID.String() != f["uid"] {
-		return fault.New(fault.NotFound, "the account of this form no longer exists; load the page again")
+	a, err := s.deps.Accounts.Find(ctx, r.tenant.ID, f["user"])
+	if err != nil {
+		return ctx, err
 	}
-	return err
+	if a.UID.String() != f["uid"] {
+		return ctx, fault.New(fault.NotFound, "the account of this form no longer exists; load the page again")
+	}
+	if f["do"] == doData {
+		return ctx, nil
+	}
+	b, err := hex.DecodeString(f["version"])
+	if err != nil || len(b) != len(account.Version{}) {
+		return ctx, account.ErrChanged
+	}
+	ctx = account.OnlyIf(ctx, account.Version(b))
+	return ctx, account.CheckVersion(ctx, a)
 }

@@ -34,19 +34,34 @@ var filterFields = []string{"text", "state", "role", "net", "since", "until", "c
 func newAccountFilter(get func(name string) string) accountFilter {
 	return accountFilter{
 		Text: strings.TrimSpace(get("text")), State: get("state"), Role: get("role"),
-		Net: strings.TrimSpace(get("net")), Since: get("since"), Until: get("until"), Confirmed: get("confirmed"),
+		Net: strings.TrimSpace(get("net")), Since: strings.TrimSpace(get("since")),
+		Until: strings.TrimSpace(get("until")), Confirmed: get("confirmed"),
 	}
+}
+
+// fixed returns the filter with times in place of durations before now, for a form that is sent later.
+func (f accountFilter) fixed(now time.Time) accountFilter {
+	for _, text := range []*string{&f.Since, &f.Until} {
+		if d, err := time.ParseDuration(*text); err == nil && d >= 0 {
+			*text = now.UTC().Add(-d).Truncate(time.Second).Format(time.RFC3339)
+		}
+	}
+	return f
 }
 
 // maxFilterText is how many bytes a text in a filter has at most: as many as an e-mail address.
 const maxFilterText = 254
 
-// query returns the query of the filter, or the name of the first field that has no meaning.
-func (f accountFilter) query() (q account.Query, problem string) {
+// query returns the query of the filter at a host, or the name of the first field that has no meaning. A phone address
+// at the host is a user name.
+func (f accountFilter) query(host string, now time.Time) (q account.Query, problem string) {
 	if len(f.Text) > maxFilterText || !utf8.ValidString(f.Text) || strings.ContainsFunc(f.Text, unicode.IsControl) {
 		return q, "text"
 	}
-	q.Text = f.Text
+	q.Text = strings.TrimPrefix(f.Text, "sip:")
+	if user, of, _ := strings.Cut(q.Text, "@"); user != "" && strings.EqualFold(of, host) {
+		q.Text = user
+	}
 	if f.State != "" {
 		if !slices.Contains(account.States, account.State(f.State)) {
 			return q, "state"
@@ -63,15 +78,18 @@ func (f accountFilter) query() (q account.Query, problem string) {
 	if q.Net, ok = parseNetwork(f.Net); !ok {
 		return q, "net"
 	}
-	if q.Since, ok = parseDay(f.Since); !ok {
-		return q, "since"
+	if q.Since, _, ok = parseTime(f.Since, now); !ok {
+		return q, "since_time"
 	}
-	until, ok := parseDay(f.Until)
+	before, isDay, ok := parseTime(f.Until, now)
 	if !ok {
-		return q, "until"
+		return q, "until_time"
 	}
-	if !until.IsZero() {
-		q.Before = until.AddDate(0, 0, 1)
+	if isDay {
+		before = before.AddDate(0, 0, 1)
+	}
+	if q.Before = before; !before.IsZero() && !q.Since.Before(before) {
+		return q, "order"
 	}
 	switch f.Confirmed {
 	case "":
@@ -119,6 +137,26 @@ func parseDay(text string) (time.Time, bool) {
 	return day, err == nil && day.Year() >= 1970
 }
 
+// parseTime returns the time of a text: a day, a time in UTC, or a duration before now, as commands take them. An empty
+// text is the zero time.
+func parseTime(text string, now time.Time) (at time.Time, isDay, ok bool) {
+	if text == "" {
+		return at, false, true
+	}
+	if day, ok := parseDay(text); ok {
+		return day, true, true
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), false, true
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02 15:04:05"} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at, false, at.Year() >= 1970
+		}
+	}
+	return at, false, false
+}
+
 // accountsView is /admin/accounts.
 type accountsView struct {
 	adminFrame
@@ -126,6 +164,8 @@ type accountsView struct {
 	// States and Roles are the choices of the filter.
 	States []account.State
 	Roles  []account.Role
+	// Fixed is Filter for the form for a bulk change.
+	Fixed accountFilter
 	// Filtered says that the filter selects some accounts only.
 	Filtered bool
 	Accounts []listedAccount
@@ -150,6 +190,17 @@ type listedAccount struct {
 	Net               string
 	Confirmed         bool
 }
+
+// MoreFiltered reports whether the filter has more than a text and a state.
+func (v accountsView) MoreFiltered() bool {
+	return v.Filter != accountFilter{Text: v.Filter.Text, State: v.Filter.State}
+}
+
+// Times are suggestions for a time in the filter.
+func (v accountsView) Times() []string { return []string{"15m", "1h", "2h", "24h"} }
+
+// Today is the present day, for an example.
+func (v accountsView) Today() string { return time.Now().UTC().Format(time.DateOnly) }
 
 func (f adminFrame) listed(list []account.Account) []listedAccount {
 	out := make([]listedAccount, len(list))
@@ -178,14 +229,16 @@ func (s *Site) showAccounts(w http.ResponseWriter, r *adminRequest) error {
 
 func (s *Site) newAccountsView(r *adminRequest, f accountFilter) accountsView {
 	return accountsView{
-		adminFrame: s.adminFrame(r, adminAccounts, "deleted", "name-freed"), Filter: f,
+		adminFrame: s.adminFrame(r, adminAccounts, "deleted", "reserved", "name-freed"), Filter: f,
 		States: account.States, Roles: account.Roles,
 	}
 }
 
 // listAccounts answers with the list. If the filter has a problem, it is empty.
 func (s *Site) listAccounts(w http.ResponseWriter, r *adminRequest, v accountsView, next string) error {
-	query, problem := v.Filter.query()
+	now := s.deps.Operators.Now()
+	query, problem := v.Filter.query(r.tenant.Host, now)
+	v.Fixed = v.Filter.fixed(now)
 	if problem != "" && v.Problem == "" {
 		v.Problem = "filter_" + problem
 	}
@@ -205,7 +258,7 @@ func (s *Site) listAccounts(w http.ResponseWriter, r *adminRequest, v accountsVi
 			v.First = v.Link(adminAccounts, v.Filter.pairs()...)
 		}
 	}
-	v.Filtered = v.Filter != accountFilter{}
+	v.Filtered = v.Filter != accountFilter{} && problem == ""
 	bulks, err := s.deps.Operators.Bulks(r.Context(), r.caller, r.tenant, maxBulks)
 	if err != nil {
 		return err

@@ -49,6 +49,15 @@ func newListedBulk(f adminFrame, b operator.Bulk) listedBulk {
 	}
 }
 
+// timeText returns a time in UTC as a filter takes it.
+func timeText(t time.Time) string {
+	t = t.UTC()
+	if t.Equal(t.Truncate(24 * time.Hour)) {
+		return t.Format(time.DateOnly)
+	}
+	return t.Truncate(time.Second).Format("2006-01-02 15:04:05")
+}
+
 // maxBulks is how many recent bulk changes the list of accounts shows.
 const maxBulks = 5
 
@@ -95,10 +104,10 @@ func (s *Site) writeBulk(w http.ResponseWriter, r *adminRequest, text string, ch
 		add("net", q.Net.String())
 	}
 	if !q.Since.IsZero() {
-		add("since", q.Since.UTC().Format(time.DateOnly))
+		add("since", timeText(q.Since))
 	}
 	if !q.Before.IsZero() {
-		add("until", q.Before.UTC().AddDate(0, 0, -1).Format(time.DateOnly))
+		add("before", timeText(q.Before))
 	}
 	if q.Confirmed != nil {
 		add("confirmed", map[bool]string{true: "yes", false: "no"}[*q.Confirmed])
@@ -150,16 +159,24 @@ func (s *Site) changeBulk(w http.ResponseWriter, r *adminRequest, f adminFields)
 		return s.toAdmin(w, r, adminBulk, "bulk-cancelled", "id", f["id"])
 	case !ok:
 		return err
-	case problem == "conflict":
-		problem = "count"
 	}
-	return s.writeBulk(w, r, f["id"], func(v *bulkView) { v.Problem = problem })
+	return s.writeBulk(w, r, f["id"], func(v *bulkView) {
+		switch v.Problem = problem; {
+		case problem != "conflict":
+		case !v.Mine:
+			v.Problem = "bulk_other"
+		case v.State != operator.BulkReady:
+			v.Problem = "bulk_state"
+		default:
+			v.Problem = "count"
+		}
+	})
 }
 
 // startBulk starts a bulk change of the accounts that a filter selects.
 func (s *Site) startBulk(w http.ResponseWriter, r *adminRequest, f adminFields) error {
 	filter := newAccountFilter(func(name string) string { return f[name] })
-	q, problem := filter.query()
+	q, problem := filter.query(r.tenant.Host, s.deps.Operators.Now())
 	if problem == "" {
 		b, err := s.deps.Operators.StartBulk(r.Context(), r.caller, r.tenant, operator.BulkAction(f["action"]), q,
 			f["reason"])

@@ -3,7 +3,9 @@ package web
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -11,24 +13,37 @@ import (
 	"dialtone/internal/operator/opjson"
 )
 
-// changeFilter is the filter of the audit trail as it is in the address, for the fields of the form.
-type changeFilter struct{ User, Action, Actor, Net, Since, Until string }
+// changeFilter is the filter of the audit trail as it is in the address, for the fields of the form. Bulk is allBulk,
+// or empty to leave out the accounts of changes of many, which have a row for all of them.
+type changeFilter struct{ User, Action, Actor, Net, Since, Until, Bulk string }
+
+const allBulk = "all"
 
 func (f changeFilter) pairs() []string {
 	return []string{
 		"user", f.User, "action", f.Action, "actor", f.Actor, "net", f.Net, "since", f.Since, "until", f.Until,
+		"bulk", f.Bulk,
 	}
 }
 
 // changeFields are the names of the fields of a changeFilter.
-var changeFields = []string{"user", "action", "actor", "net", "since", "until"}
+var changeFields = []string{"user", "action", "actor", "net", "since", "until", "bulk"}
 
 func newChangeFilter(get func(string) string) changeFilter {
 	return changeFilter{
 		User: strings.TrimSpace(get("user")), Action: strings.TrimSpace(get("action")),
 		Actor: strings.TrimSpace(get("actor")), Net: strings.TrimSpace(get("net")), Since: get("since"),
-		Until: get("until"),
+		Until: get("until"), Bulk: get("bulk"),
 	}
+}
+
+// LeavesOut reports whether the accounts of changes of many are left out. Those of one account never are.
+func (f changeFilter) LeavesOut() bool { return f.Bulk != allBulk && f.User == "" }
+
+// Any reports whether the filter selects only some changes, besides what LeavesOut says.
+func (f changeFilter) Any() bool {
+	f.Bulk = ""
+	return f != changeFilter{}
 }
 
 // filter returns the filter of the trail, or the name of the first field that has no meaning.
@@ -41,7 +56,7 @@ func (f changeFilter) filter() (a audit.Filter, problem string) {
 			return a, text.name
 		}
 	}
-	a.User, a.Action, a.Actor, a.Newest = f.User, f.Action, f.Actor, true
+	a.User, a.Action, a.Actor, a.Newest, a.NoBulk = f.User, f.Action, f.Actor, true, f.LeavesOut()
 	var ok bool
 	if a.Net, ok = parseNetwork(f.Net); !ok {
 		return a, "net"
@@ -55,6 +70,9 @@ func (f changeFilter) filter() (a audit.Filter, problem string) {
 	}
 	if !until.IsZero() {
 		a.Before = until.AddDate(0, 0, 1)
+		if !a.Before.After(a.Since) {
+			return a, "order"
+		}
 	}
 	return a, ""
 }
@@ -69,7 +87,25 @@ type changesView struct {
 	Partial bool
 	First   string
 	Reason  string
+	// All is the address with the accounts of changes of many, if they are left out.
+	All string
 }
+
+// Groups returns the actions to choose from.
+func (v changesView) Groups() []actionGroup { return actionGroups }
+
+// Other reports whether the filter has an action that is not one to choose from.
+func (v changesView) Other() bool {
+	return v.Filter.Action != "" && !slices.ContainsFunc(actionGroups, func(g actionGroup) bool {
+		return v.Filter.Action == g.Prefix || slices.Contains(g.Actions, audit.Action(v.Filter.Action))
+	})
+}
+
+// The limits of a page of the list: it looks at more of the trail until it is full, for about a time.
+const (
+	changeLooks = 50
+	changeTime  = 200 * time.Millisecond
+)
 
 func (s *Site) showChanges(w http.ResponseWriter, r *adminRequest) error {
 	q := adminQuery(r)
@@ -82,20 +118,34 @@ func (s *Site) listChanges(w http.ResponseWriter, r *adminRequest, v changesView
 	if problem != "" {
 		v.Problem = "filter_" + problem
 	} else {
-		page, err := s.deps.Operators.Changes(r.Context(), r.caller, r.tenant, filter, next, adminPageSize)
-		if p, ok := problemOf(err); ok && next != "" {
-			v.Problem = "list_" + p
-		} else if err != nil {
-			return err
-		}
-		for _, c := range page.Changes {
-			v.Changes = append(v.Changes, newListedChange(v.adminFrame, c))
-		}
-		if page.Next != "" {
-			v.Next = v.Link(adminChanges, append(v.Filter.pairs(), "next", page.Next)...)
-			v.Partial = len(page.Changes) < adminPageSize
+		first, began, looks := next, time.Now(), 0
+		for {
+			page, err := s.deps.Operators.Changes(r.Context(), r.caller, r.tenant, filter, next,
+				adminPageSize-len(v.Changes))
+			if p, ok := problemOf(err); ok && next != "" {
+				v.Problem = "list_" + p
+			} else if err != nil {
+				return err
+			}
+			for _, c := range page.Changes {
+				v.Changes = append(v.Changes, newListedChange(v.adminFrame, c))
+			}
+			next = page.Next
+			if looks++; next == "" || len(v.Changes) == adminPageSize || looks == changeLooks ||
+				time.Since(began) > changeTime {
+				break
+			}
 		}
 		if next != "" {
+			v.Next = v.Link(adminChanges, append(v.Filter.pairs(), "next", next)...)
+			v.Partial = len(v.Changes) < adminPageSize
+		}
+		if v.Filter.LeavesOut() {
+			all := v.Filter
+			all.Bulk = allBulk
+			v.All = v.Link(adminChanges, all.pairs()...)
+		}
+		if first != "" {
 			v.First = v.Link(adminChanges, v.Filter.pairs()...)
 		}
 	}

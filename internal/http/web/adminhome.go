@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,20 +15,42 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// chartDays is how many days the overview is about.
-const chartDays = 30
+// homeDays are the numbers of days that the overview can be about. The first one is the default.
+var homeDays = []int{30, 7, 90}
 
 // homeView is /admin/.
 type homeView struct {
 	adminFrame
-	Funnel []funnelStep
-	Chart  chart
-	Mail   operator.MailBacklog
-	Hooks  []operator.HookBacklog
-	// Closed is whether people cannot sign up, Frozen whether that is so at all tenants. Note is what visitors read.
+	// Days is how many days the counts are of, and Periods are the ones to choose from.
+	Days    int
+	Periods []homePeriod
+	Funnel  []funnelStep
+	Chart   chart
+	// SignIns is the chart of the sign-ins, which has a scale of its own.
+	SignIns chart
+	Rows    []chartRow
+	Mail    operator.MailBacklog
+	Hooks   []operator.HookBacklog
+	// Closed is whether people cannot sign up. Frozen says that this is so at all tenants, and FrozenNote is what
+	// visitors read then. Own is the tenant's own setting, which counts otherwise.
 	Closed, Frozen bool
-	Note           string
-	Reason         string
+	FrozenNote     string
+	Own            tenant.Signups
+	// Since is when somebody closed sign-ups, By and Why are by whom and why, if that is known.
+	Since  time.Time
+	By     listedActor
+	Why    string
+	Note   string
+	Reason string
+}
+
+// Open reports whether the tenant's own setting lets people sign up.
+func (v homeView) Open() bool { return v.Own == tenant.SignupsOpen }
+
+// homePeriod is a number of days to choose, with the address of the overview for it.
+type homePeriod struct {
+	Days int
+	URL  string
 }
 
 // funnelStep is a step of the funnel. Percent is its part of the first step, and Width that of the bar.
@@ -48,7 +72,7 @@ func newFunnel(f operator.Funnel) []funnelStep {
 	for i := range steps {
 		steps[i].Width = steps[i].Count * 100 / most
 		if f.Signups > 0 {
-			steps[i].Percent = steps[i].Count * 100 / f.Signups
+			steps[i].Percent = (steps[i].Count*100 + f.Signups/2) / f.Signups
 		}
 	}
 	return steps
@@ -58,7 +82,8 @@ func newFunnel(f operator.Funnel) []funnelStep {
 type chart struct {
 	Width, Height int
 	Bars          []chartBar
-	Rows          []chartRow
+	// First is the first day.
+	First time.Time
 	// Most is the largest count. Empty says that nothing was counted.
 	Most  int64
 	Empty bool
@@ -70,38 +95,54 @@ type chartBar struct {
 	Kind                string
 }
 
-// chartRow is a day of the chart in numbers.
+// chartRow is a day in numbers.
 type chartRow struct {
-	Day                                time.Time
-	Signups, Activations, FirstSignIns int64
+	Day                                         time.Time
+	Signups, Activations, FirstSignIns, SignIns int64
 }
 
-// chartKinds are what the chart shows.
-var chartKinds = []stats.Kind{stats.Signup, stats.Activation, stats.FirstSignIn}
+// newChartRows returns the days in numbers, the newest first.
+func newChartRows(days []stats.DayCounts) (rows []chartRow) {
+	for _, d := range slices.Backward(days) {
+		rows = append(rows, chartRow{
+			d.Day.Time(), d.Counts[stats.Signup], d.Counts[stats.Activation], d.Counts[stats.FirstSignIn],
+			d.Counts[stats.SignIn],
+		})
+	}
+	return rows
+}
 
-func newChart(days []stats.DayCounts) chart {
-	const day, bar, height = 24, 6, 200
-	c := chart{Width: day * len(days), Height: height}
+// newChart returns the chart of some kinds over the days, the oldest first.
+func newChart(days []stats.DayCounts, height int, kinds ...stats.Kind) chart {
+	if len(days) == 0 {
+		return chart{Empty: true}
+	}
+	day := max(720/len(days), len(kinds)+1)
+	bar := max(day/(len(kinds)+1), 1)
+	c := chart{Width: day * len(days), Height: height, First: days[0].Day.Time()}
 	for _, d := range days {
-		for _, kind := range chartKinds {
+		for _, kind := range kinds {
 			c.Most = max(c.Most, d.Counts[kind])
 		}
 	}
 	c.Empty = c.Most == 0
 	for i, d := range days {
-		c.Rows = append(c.Rows, chartRow{
-			d.Day.Time(), d.Counts[stats.Signup], d.Counts[stats.Activation], d.Counts[stats.FirstSignIn],
-		})
-		for k, kind := range chartKinds {
+		for k, kind := range kinds {
 			n := d.Counts[kind]
 			if n <= 0 {
 				continue
 			}
 			h := max(2, int(float64(height)*float64(n)/float64(c.Most)))
-			c.Bars = append(c.Bars, chartBar{i*day + 3 + k*bar, height - h, bar, h, string(kind)})
+			x := i*day + (day-bar*len(kinds))/2 + k*bar
+			c.Bars = append(c.Bars, chartBar{x, height - h, bar, h, string(kind)})
 		}
 	}
 	return c
+}
+
+// Lines returns the path of the lines at the top, in the middle and at the bottom.
+func (c chart) Lines() string {
+	return fmt.Sprintf("M0 .5h%dM0 %dh%dM0 %d.5h%[1]d", c.Width, c.Height/2, c.Width, c.Height-1)
 }
 
 // Box returns the value of the attribute viewBox.
@@ -111,19 +152,45 @@ func (s *Site) showAdminHome(w http.ResponseWriter, r *adminRequest) error {
 	return s.writeAdminHome(w, r, func(*homeView) {})
 }
 
+// homeDone are the changes that the overview says were made.
+var homeDone = []string{"signups-open", "signups-closed", "signups-frozen", "note-saved"}
+
 func (s *Site) writeAdminHome(w http.ResponseWriter, r *adminRequest, change func(*homeView)) error {
-	v := homeView{adminFrame: s.adminFrame(r, adminHome, "signups-open", "signups-closed")}
-	counts, err := s.deps.Operators.Stats(r.Context(), r.caller, r.tenant, chartDays)
+	v := homeView{adminFrame: s.adminFrame(r, adminHome, homeDone...), Days: homeDays[0]}
+	for _, days := range homeDays {
+		if adminQuery(r).Get("days") == strconv.Itoa(days) {
+			v.Days = days
+		}
+		v.Periods = append(v.Periods, homePeriod{days, v.Link(adminHome, "days", strconv.Itoa(days))})
+	}
+	slices.SortFunc(v.Periods, func(a, b homePeriod) int { return a.Days - b.Days })
+	counts, err := s.deps.Operators.Stats(r.Context(), r.caller, r.tenant, v.Days)
 	if err != nil {
 		return err
 	}
-	v.Funnel, v.Chart, v.Mail, v.Hooks = newFunnel(counts.Funnel), newChart(counts.Days), counts.Mail, counts.Hooks
+	v.Funnel, v.Mail, v.Hooks = newFunnel(counts.Funnel), counts.Mail, counts.Hooks
+	v.Chart = newChart(counts.Days, 200, stats.Signup, stats.Activation, stats.FirstSignIn)
+	v.SignIns = newChart(counts.Days, 100, stats.SignIn)
+	v.Rows = newChartRows(counts.Days)
+	// The stored state: this server's table may be behind by a second.
 	state, err := s.deps.Operators.Signups(r.Context(), r.caller, r.tenant)
 	if err != nil {
 		return err
 	}
-	v.Closed, v.Frozen, v.Note = state.Mode != tenant.SignupsOpen || state.Freeze != nil, state.Freeze != nil,
-		state.Note
+	v.Own, v.Note = state.Mode, state.Note
+	if v.Frozen = state.Freeze != nil; v.Frozen {
+		v.FrozenNote = state.Freeze.Note
+	}
+	v.Closed = v.Frozen || !v.Open()
+	if !v.Open() {
+		c, found, err := s.deps.Operators.SignupsChange(r.Context(), r.caller, r.tenant, state.Mode)
+		if err != nil {
+			return err
+		}
+		if found {
+			v.Since, v.By, v.Why = c.At, newListedActor(c.Actor), c.Reason
+		}
+	}
 	change(&v)
 	return s.adminShow(w, r, "admin-home", v.Problem, v)
 }
@@ -131,10 +198,24 @@ func (s *Site) writeAdminHome(w http.ResponseWriter, r *adminRequest, change fun
 // switchFields are the fields of the switch for sign-ups.
 var switchFields = []string{"signups", "note", "reason"}
 
-// switchSignups opens or closes sign-ups.
+// saveNote is the value of the button that changes only the note. It is the first one, which the Enter key presses.
+const saveNote = "note"
+
+// switchSignups opens or closes sign-ups, or changes the note.
 func (s *Site) switchSignups(w http.ResponseWriter, r *adminRequest, f adminFields) error {
 	mode, note := tenant.Signups(f["signups"]), strings.TrimSpace(f["note"])
-	_, err := s.deps.Operators.SetSignups(r.Context(), r.caller, r.tenant, mode, &note, f["reason"])
+	done := "signups-" + string(mode)
+	var err error
+	if mode == saveNote {
+		done = "note-saved"
+		err = s.deps.Operators.SetSignupsNote(r.Context(), r.caller, r.tenant, note, f["reason"])
+	} else {
+		var state operator.Signups
+		state, err = s.deps.Operators.SetSignups(r.Context(), r.caller, r.tenant, mode, &note, f["reason"])
+		if state.Freeze != nil && mode == tenant.SignupsOpen {
+			done = "signups-frozen" // nobody can sign up all the same
+		}
+	}
 	if errors.Is(err, operator.ErrSignInAgain) {
 		return s.showAgain(w, r, f, "")
 	}
@@ -144,7 +225,7 @@ func (s *Site) switchSignups(w http.ResponseWriter, r *adminRequest, f adminFiel
 	}
 	switch {
 	case err == nil:
-		return s.toAdmin(w, r, adminHome, "signups-"+string(mode))
+		return s.toAdmin(w, r, adminHome, done)
 	case !ok:
 		return err
 	}

@@ -24,7 +24,9 @@ type listedMessage struct {
 	ID, User, UserURL, To, Answer string
 	State                         delivery.State
 	Since                         time.Time
-	Attempts                      int
+	// Due is the time of the next attempt, or zero if there is none.
+	Due      time.Time
+	Attempts int
 	// Retry says that it can be sent again.
 	Retry bool
 }
@@ -48,7 +50,7 @@ func (s *Site) writeMessages(w http.ResponseWriter, r *adminRequest, problem str
 	for _, d := range list {
 		v.Messages = append(v.Messages, listedMessage{
 			d.Message.String(), d.User, v.Link(adminAccount, "user", d.User), d.Email, d.Answer, d.State, d.Since,
-			d.Attempts, d.State != delivery.Waiting,
+			d.Due, d.Attempts, d.State != delivery.Waiting,
 		})
 	}
 	return s.adminShow(w, r, "admin-messages", problem, v)

@@ -108,7 +108,21 @@ type shownSetting struct {
 	settingField
 	Value   string
 	Refused bool
+	// Was is the stored value that the form began with, to find out what the person changes.
+	Was string
+	// Changed says that somebody else has changed the setting since, which the person changes too: to Theirs.
+	Changed bool
+	Theirs  string
 }
+
+// wasPrefix begins the name of the field with the value that a setting had when its form was made.
+const wasPrefix = "was_"
+
+// The pages that the preview can show. The first one is the default.
+var previews = []string{"signup", "home", "account"}
+
+// Previews returns the pages that the preview can show.
+func (settingsView) Previews() []string { return previews }
 
 // applySettings applies the fields that were sent, one by one, and returns the names of those that are refused.
 func applySettings(t tenant.Tenant, f adminFields, logo []byte) (tenant.Tenant, map[string]bool) {
@@ -151,9 +165,11 @@ func (s *Site) readSettings(w http.ResponseWriter, r *adminRequest) (adminFields
 	if err != nil {
 		return nil, nil, err
 	}
-	fields := []*form.Field{{Name: "reason"}, {Name: "version"}, {Name: "logo_remove"}}
+	fields := []*form.Field{{Name: "reason"}, {Name: "version"}, {Name: "logo_remove"}, {Name: "preview"}}
 	for _, field := range settingFields {
-		fields = append(fields, &form.Field{Name: field.Name, Lines: field.Kind == "lines"})
+		for _, name := range []string{field.Name, wasPrefix + field.Name} {
+			fields = append(fields, &form.Field{Name: name, Lines: field.Kind == "lines"})
+		}
 	}
 	values, err := parseFields(body, fields)
 	return values, logo, err
@@ -176,7 +192,8 @@ func (s *Site) writeSettings(
 	}
 	now := stored.Version()
 	version := hex.EncodeToString(now[:])
-	if sent != nil {
+	conflict := problem == "settings_conflict"
+	if sent != nil && !conflict {
 		version = sent["version"]
 	}
 	v := settingsView{
@@ -185,11 +202,26 @@ func (s *Site) writeSettings(
 	}
 	v.Problem = problem
 	for _, field := range settingFields {
-		x := shownSetting{settingField: field, Value: field.get(stored.Settings), Refused: refused[field.Name]}
-		if value, ok := sent[field.Name]; ok {
-			x.Value = value
+		now := field.get(stored.Settings)
+		x := shownSetting{settingField: field, Value: now, Was: now, Refused: refused[field.Name]}
+		value, given := sent[field.Name]
+		was, known := sent[wasPrefix+field.Name]
+		switch {
+		case !given:
+		case !conflict:
+			if x.Value = value; known {
+				x.Was = was
+			}
+		case value != now && (!known || value != was): // the person changes it
+			x.Value, x.Theirs, x.Changed = value, now, !known || was != now
+		}
+		if x.Refused || x.Changed {
+			v.Fixes = append(v.Fixes, adminField{"s-" + field.Name, "admin.set." + field.Name})
 		}
 		v.Settings = append(v.Settings, x)
+	}
+	if v.LogoProblem {
+		v.Fixes = append(v.Fixes, adminField{"logo", "admin.logo"})
 	}
 	w.Header()["Content-Security-Policy"] = settingsPolicy
 	return s.adminShow(w, r, "admin-settings", v.Problem, v)
@@ -250,7 +282,7 @@ func (s *Site) changeSettings(w http.ResponseWriter, r *adminRequest, f adminFie
 	case !ok:
 		return err
 	case problem == "conflict":
-		return s.writeSettings(w, r, nil, nil, "settings_conflict")
+		return s.writeSettings(w, r, f, nil, "settings_conflict")
 	}
 	return s.writeSettings(w, r, f, nil, problem)
 }
@@ -266,8 +298,8 @@ func (s *Site) showPreview(w http.ResponseWriter, r *adminRequest) error {
 	return s.preview(w, r, nil, nil)
 }
 
-// preview answers with the page for signing up as it would look with the settings that were sent. Those that are
-// refused are as they were.
+// preview answers with a page as it would look with the settings that were sent. Those that are refused are as they
+// were.
 func (s *Site) preview(w http.ResponseWriter, r *adminRequest, f adminFields, logo []byte) error {
 	t, _ := applySettings(*r.tenant, f, logo)
 	own := newTenantBrand(&t)
@@ -282,11 +314,24 @@ func (s *Site) preview(w http.ResponseWriter, r *adminRequest, f adminFields, lo
 			b.StyleURL = address
 		}
 	}
-	p := signupPage{
-		frame:    frame{Product: t.Name(), Host: t.Host, Realm: t.Realm, Brand: b},
-		MailFrom: t.Sender(), Confirm: t.Activation == tenant.ActivationConfirm,
+	shown := frame{Product: t.Name(), Host: t.Host, Realm: t.Realm, Brand: b}
+	name := f["preview"]
+	var data any
+	switch name {
+	case "home":
+		data = homePage{shown}
+	case "account":
+		shown.SignedIn = "alex"
+		data = accountPage{frame: shown, Name: "Alex", Email: "alex@example.org", SIP: sipSettings{
+			User: "alex", Domain: t.Host,
+		}}
+	default:
+		name = previews[0]
+		data = signupPage{
+			frame: shown, MailFrom: t.Sender(), Confirm: t.Activation == tenant.ActivationConfirm,
+		}
 	}
-	page, err := s.pages.render(r.page.tag, "signup", p)
+	page, err := s.pages.render(r.page.tag, name, data)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/hook"
 	"dialtone/internal/operator"
@@ -22,10 +23,23 @@ func adminViews(in frame, text string) map[string]view {
 	}
 	changes := []listedChange{
 		{
-			At: at, Action: text, User: text, UserURL: "/admin/account?user=x", Subject: text, Before: text,
-			After: text, Actor: text, Reason: text, Net: text,
+			At: at, Action: text, User: text, UserURL: "/admin/account?user=x", Subject: listedValue{Text: text},
+			Values: []changedValue{
+				{Before: listedValue{Text: text}, After: listedValue{Key: "admin.state.closed"}},
+				{Key: "admin.set.about", Before: listedValue{Text: text}}, {Name: text, After: listedValue{Text: text}},
+			},
+			By: listedActor{audit.Admin, text}, Reason: text, Net: text,
 		},
-		{At: at, Action: text, User: text, Failed: true, Actor: text},
+		{At: at, Action: text, User: text, Failed: true, By: listedActor{audit.Command, text}},
+		{
+			At: at, Text: "admin.bulk.delete", Bulk: "/admin/bulk?id=1", Count: "300",
+			By: listedActor{Kind: audit.System},
+		},
+		{
+			At: at, Text: "admin.act.account.delete", User: text, Bulk: "/admin/bulk?id=1",
+			By: listedActor{audit.Token, text},
+		},
+		{At: at, Text: "admin.act.account.leave", User: text, By: listedActor{Kind: audit.Person}},
 	}
 	filter := accountFilter{text, "waiting", "guest", text, "2026-11-01", "2026-11-29", "no"}
 	list := accountsView{
@@ -38,9 +52,10 @@ func adminViews(in frame, text string) map[string]view {
 	found.Bulks = []listedBulk{{"/admin/bulk?id=1", text, operator.BulkDelete, operator.BulkDone, 500, 500, at, text}}
 	found.Problem = "filter_net"
 	var days []stats.DayCounts
-	for i := range chartDays {
-		days = append(days, stats.DayCounts{Day: stats.DayOf(at) - chartDays + 1 + stats.Day(i), Counts: stats.Counts{
+	for i := range 90 {
+		days = append(days, stats.DayCounts{Day: stats.DayOf(at) - 89 + stats.Day(i), Counts: stats.Counts{
 			stats.Signup: int64(i * i % 37), stats.Activation: int64(i * i % 23), stats.FirstSignIn: int64(i % 9),
+			stats.SignIn: int64(i * 7 % 500),
 		}})
 	}
 	detail := accountView{
@@ -50,6 +65,7 @@ func adminViews(in frame, text string) map[string]view {
 		Messages: []account.DataMessage{
 			{To: text, State: "sent", Since: at, Attempts: 2, Answer: text},
 			{To: text, State: "writing", Since: at},
+			{To: text, State: "written", Since: at},
 		},
 		Sessions: []listedSession{
 			{Browser: text, System: text, Net: text, Began: at, Seen: at, How: session.ByCode},
@@ -59,9 +75,20 @@ func adminViews(in frame, text string) map[string]view {
 		Form: "delete", Fields: adminFields{"reason": text}, ResetLink: text, LinkUntil: at,
 	}
 	detail.Says, detail.Problem = accountDone, "user"
+	detail.Fixes = []adminField{{"delete-confirm", fieldLabels["confirm"]}}
+	detail.Wrong, detail.Error = "confirm", "admin.bad.confirm"
 	waiting := detail
 	waiting.State, waiting.Form, waiting.ResetLink, waiting.Problem = account.Waiting, "resend", "", "own"
 	waiting.Fields = adminFields{"reason": text, "email": text}
+	waiting.Wrong, waiting.Error, waiting.ChangedAt = "email", "admin.bad.email", at
+	waiting.ChangedBy = listedActor{audit.Admin, text}
+	added := addView{adminFrame: f(adminAccounts), Roles: account.Roles, Fields: adminFields{}}
+	added.Errors = map[string]string{}
+	for _, name := range addFields {
+		added.Fields[name], added.Errors[name] = text, "admin.bad."+name
+	}
+	added.Errors["active"], added.Problem = "", "fields"
+	added.Fixes = []adminField{{"add-user", fieldLabels["user"]}}
 	own := accountView{
 		adminFrame: f(adminAccounts), User: text, Role: account.Admin, Roles: account.Roles, State: account.Disabled,
 		Own: true,
@@ -78,9 +105,12 @@ func adminViews(in frame, text string) map[string]view {
 		}
 	}
 	settings := settingsView{adminFrame: f(adminSettings), Logo: true, LogoProblem: true, Version: text, Reason: text}
-	settings.Problem = "settings"
+	settings.Problem, settings.Fixes = "settings", []adminField{{"logo", "admin.logo"}}
 	for i, field := range settingFields {
-		x := shownSetting{field, text, i%2 == 0}
+		x := shownSetting{settingField: field, Value: text, Refused: i%2 == 0, Was: text, Changed: i%3 == 0}
+		if i%6 == 0 {
+			x.Theirs = text
+		}
 		if field.Kind == "choice" {
 			x.Value = field.get(tenant.Settings{})
 		}
@@ -93,34 +123,51 @@ func adminViews(in frame, text string) map[string]view {
 		"admin home": {"admin-home", homeView{
 			adminFrame: f(adminHome), Funnel: newFunnel(operator.Funnel{Signups: 120, Activations: 80,
 				FirstSignIns: 60}),
-			Chart: newChart(days), Mail: operator.MailBacklog{Waiting: 3, Deferred: 2000, Failed: 1, Oldest: at},
+			Chart:   newChart(days[60:], 200, stats.Signup, stats.Activation, stats.FirstSignIn),
+			SignIns: newChart(days[60:], 100, stats.SignIn), Rows: newChartRows(days[60:]), Days: 30,
+			Periods: []homePeriod{{7, "/admin/?days=7"}, {30, "/admin/?days=30"}, {90, "/admin/?days=90"}},
+			Mail:    operator.MailBacklog{Waiting: 3, Deferred: 2000, Failed: 1, Oldest: at},
 			Hooks: []operator.HookBacklog{{
 				Name: text, Kind: hook.Kind(text), Waiting: 3, Oldest: at, LastFailure: at, LastError: text, GivenUp: 2,
 			}},
-			Closed: true, Frozen: true, Note: text, Reason: text,
+			Closed: true, Frozen: true, FrozenNote: text, Own: tenant.SignupsOpen, Note: text, Reason: text,
 		}},
-		"admin home empty": {"admin-home", homeView{adminFrame: f(adminHome), Chart: newChart(nil)}},
-		"admin accounts":   {"admin-accounts", list},
-		"admin found":      {"admin-accounts", found},
-		"admin nobody":     {"admin-accounts", accountsView{adminFrame: f(adminAccounts)}},
-		"admin account":    {"admin-account", detail},
-		"admin waiting":    {"admin-account", waiting},
-		"admin own":        {"admin-account", own},
-		"admin closed":     {"admin-account", accountView{adminFrame: f(adminAccounts), User: text, Closed: at}},
-		"admin counting":   {"admin-bulk", bulk(operator.BulkCounting, true)},
-		"admin ready":      {"admin-bulk", bulk(operator.BulkReady, true)},
-		"admin other's":    {"admin-bulk", bulk(operator.BulkReady, false)},
-		"admin running":    {"admin-bulk", bulk(operator.BulkRunning, true)},
-		"admin failed":     {"admin-bulk", bulk(operator.BulkFailed, true)},
-		"admin cancelled":  {"admin-bulk", bulk(operator.BulkCancelled, true)},
-		"admin bulk done":  {"admin-bulk", bulk(operator.BulkDone, true)},
+		"admin home closed": {"admin-home", homeView{
+			adminFrame: f(adminHome), Days: 90, Rows: newChartRows(days), SignIns: newChart(days, 100, stats.SignIn),
+			Chart:  newChart(days, 200, stats.Signup, stats.Activation, stats.FirstSignIn),
+			Closed: true, Own: tenant.SignupsClosed,
+			Since: at, By: listedActor{audit.Admin, text}, Why: text,
+		}},
+		"admin home empty": {"admin-home", homeView{
+			adminFrame: f(adminHome), Days: 7, Chart: newChart(nil, 200), SignIns: newChart(nil, 100),
+			Own: tenant.SignupsOpen,
+		}},
+		"admin gone": {"admin-gone", goneView{
+			adminFrame: f(adminAccounts), User: text, Changes: changes, MoreChanges: "/admin/changes?user=x",
+		}},
+		"admin nothing":   {"admin-gone", goneView{adminFrame: f("")}},
+		"admin accounts":  {"admin-accounts", list},
+		"admin found":     {"admin-accounts", found},
+		"admin nobody":    {"admin-accounts", accountsView{adminFrame: f(adminAccounts)}},
+		"admin account":   {"admin-account", detail},
+		"admin waiting":   {"admin-account", waiting},
+		"admin own":       {"admin-account", own},
+		"admin closed":    {"admin-account", accountView{adminFrame: f(adminAccounts), User: text, Closed: at}},
+		"admin add":       {"admin-add", added},
+		"admin counting":  {"admin-bulk", bulk(operator.BulkCounting, true)},
+		"admin ready":     {"admin-bulk", bulk(operator.BulkReady, true)},
+		"admin other's":   {"admin-bulk", bulk(operator.BulkReady, false)},
+		"admin running":   {"admin-bulk", bulk(operator.BulkRunning, true)},
+		"admin failed":    {"admin-bulk", bulk(operator.BulkFailed, true)},
+		"admin cancelled": {"admin-bulk", bulk(operator.BulkCancelled, true)},
+		"admin bulk done": {"admin-bulk", bulk(operator.BulkDone, true)},
 		"admin changes": {"admin-changes", changesView{
-			adminFrame: f(adminChanges), Filter: changeFilter{text, text, text, text, "", ""}, Changes: changes,
-			Next: "/admin/changes?next=1", Reason: text,
+			adminFrame: f(adminChanges), Filter: changeFilter{text, text, text, text, "", "", ""}, Changes: changes,
+			Next: "/admin/changes?next=1", Reason: text, All: "/admin/changes?bulk=all",
 		}},
 		"admin messages": {"admin-messages", messagesView{adminFrame: f(adminMessages), Messages: []listedMessage{
-			{text, text, "/admin/account?user=x", text, text, delivery.Failed, at, 3, true},
-			{text + "2", text, "/admin/account?user=x", text, "", delivery.Waiting, at, 0, false},
+			{text, text, "/admin/account?user=x", text, text, delivery.Deferred, at, at, 3, true},
+			{text + "2", text, "/admin/account?user=x", text, "", delivery.Waiting, at, time.Time{}, 0, false},
 		}}},
 		"admin settings": {"admin-settings", settings},
 		"admin again":    {"admin-again", again},

@@ -100,8 +100,14 @@ func (s *Site) writeData(w http.ResponseWriter, r *request, a account.Account, _
 	if err != nil {
 		return err
 	}
+	s.writeDataFile(w, r, a.User, d)
+	return nil
+}
+
+// writeDataFile answers with a file of everything that is held about a person.
+func (s *Site) writeDataFile(w http.ResponseWriter, r *request, user string, d *account.DataFile) {
 	w.Header().Set("Content-Disposition",
-		mime.FormatMediaType("attachment", map[string]string{"filename": a.User + "@" + r.tenant.Host + ".json"}))
+		mime.FormatMediaType("attachment", map[string]string{"filename": user + "@" + r.tenant.Host + ".json"}))
 	w.Header()["Content-Type"] = answer.JSONType
 	if err := d.Write(r.Context(), w); err != nil {
 		if r.Context().Err() == nil {
@@ -109,5 +115,4 @@ func (s *Site) writeData(w http.ResponseWriter, r *request, a account.Account, _
 		}
 		panic(http.ErrAbortHandler) // the client must not take it for complete
 	}
-	return nil
 }

@@ -58,7 +58,7 @@ func (s *Site) passkeySignIn(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	setGrant(w, r, grant)
+	s.startSession(w, r, grant)
 	return answer.JSON(w, http.StatusOK, struct {
 		OK   bool         `json:"ok"`
 		User string       `json:"user"`

@@ -137,7 +137,7 @@ func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ st
 	// A navigation is not a form of ours: a link to http://name:password@host/signin.ashx would sign
 	// a visitor in as somebody else, since browsers answer the challenge by themselves.
 	if r.Header.Get("Sec-Fetch-Mode") != "navigate" {
-		setGrant(w, r, grant)
+		s.startSession(w, r, grant)
 	}
 	return answer.JSON(w, http.StatusOK, struct {
 		OK   bool         `json:"ok"`
@@ -154,7 +154,15 @@ func howProved(a account.Account) session.How {
 	return session.ByPassword
 }
 
-// setGrant signs the browser in.
+// startSession signs the browser in. The session that it has so far ends, as its cookie is replaced.
+func (s *Site) startSession(w http.ResponseWriter, r *request, g session.Grant) {
+	if token := cookie(r, sessionCookie); token != "" {
+		_ = s.deps.Authenticator.SignOut(r.Context(), r.tenant, token, r.from) // otherwise it expires later
+	}
+	setGrant(w, r, g)
+}
+
+// setGrant signs the browser in whose earlier session has ended, or that had none.
 func setGrant(w http.ResponseWriter, r *request, g session.Grant) {
 	setSession(w, r, g.Session)
 	setDevice(w, r, g.Device)

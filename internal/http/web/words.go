@@ -34,8 +34,13 @@ func (w wording) functions() template.FuncMap {
 		"moment":    w.moment,
 		"day":       w.Day,
 		"reason":    newReasonField,
+		"wrong":     newWrongField,
+		"brief":     w.brief,
 		"counted":   w.counted,
 		"browser":   w.browser,
+		"value":     w.value,
+		"actor":     w.actor,
+		"changed":   w.changed,
 	}
 }
 
@@ -69,9 +74,27 @@ func (w wording) counted(n stats.Bounded) (template.HTML, error) {
 }
 
 // reasonField is the field for the reason of a change. Its form has the ID that begins its own.
-type reasonField struct{ ID, Value string }
+type reasonField struct{ ID, Value, Error string }
 
-func newReasonField(id, value string) reasonField { return reasonField{id, value} }
+// newReasonField returns the field. It may be followed by the name of the field of the form that is wrong, and the name
+// of the text about that.
+func newReasonField(id, value string, wrong ...string) reasonField {
+	f := reasonField{ID: id, Value: value}
+	if len(wrong) == 2 && wrong[0] == "reason" {
+		f.Error = wrong[1]
+	}
+	return f
+}
+
+// wrongField is the ID of a field, and the name of the text about what is wrong with it, or nothing.
+type wrongField struct{ ID, Error string }
+
+func newWrongField(id, name, wrong, text string) wrongField {
+	if name != wrong {
+		text = ""
+	}
+	return wrongField{id + "-" + name, text}
+}
 
 // choice is an entry of the menu of languages.
 type choice struct {
@@ -163,6 +186,13 @@ func code(text string) template.HTML {
 func (w wording) moment(t time.Time) template.HTML {
 	return template.HTML(`<time datetime="` + t.UTC().Format(time.RFC3339) + `">` +
 		template.HTMLEscapeString(w.Moment(t)) + `</time>`)
+}
+
+// brief returns a time in digits, in UTC, for lists. In words it is the title.
+func (w wording) brief(t time.Time) template.HTML {
+	t = t.UTC()
+	return template.HTML(`<span class="brief" dir="ltr" title="` + template.HTMLEscapeString(w.Moment(t)) + `">` +
+		t.Format("2006-01-02 15:04") + `</span>`)
 }
 
 // browser names a browser and the system that it runs on. Both may be empty.

@@ -617,3 +617,68 @@ func TestImpossibleRows(t *testing.T) {
 		}
 	})
 }
+
+// The summary says how much of the trail is proved.
+func TestVerifySummary(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		want := func(want string) {
+			t.Helper()
+			v, err := audit.Verify(t.Context(), audit.VerifyDeps{Store: t.testStore, Ring: t.ring, Now: noon},
+				func(string) {}, func(string) {})
+			t.must(err)
+			if got := v.Summary(); got != "audit trail: "+want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		change := func() { t.must(t.AddChange(t.Context(), audit.Change{At: noon, Action: audit.KeysRotate})) }
+		want("no changes")
+		change()
+		want("1 change, none of them proved: there is no checkpoint")
+		t.add(2)
+		want("3 changes, 3 of them proved by 1 checkpoint; the last one covers all, 2026-03-01T12:00:00Z")
+		change()
+		change()
+		want("5 changes, 3 of them proved by 1 checkpoint; from 4 to 5 they are newer than the last one, " +
+			"2026-03-01T12:00:00Z")
+		t.exec(`UPDATE audit SET reason = 'forged' WHERE id = 2`)
+		t.must(keeper(t.testStore, t.ring).CoverNow(t.Context()))
+		want("5 changes, 4 of them proved by 2 checkpoints; the last one covers all, 2026-03-01T12:00:00Z")
+	})
+}
+
+// A server that looks every ten seconds covers a change within a minute, whenever it was made.
+func TestCheckpointWithinAMinute(t *testing.T) {
+	ring := secret.NewRing(noon)
+	s, err := openFile(t.Context(), filepath.Join(t.TempDir(), "a.db"), ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	now := noon
+	k := audit.NewKeeper(audit.KeeperDeps{
+		Store: s, Ring: func() (*secret.Ring, error) { return ring, nil }, Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return now },
+	})
+	var checkpoints int
+	for ; now.Before(noon.Add(10 * time.Minute)); now = now.Add(10 * time.Second) {
+		if err := s.AddChange(t.Context(), audit.Change{At: now, Action: audit.KeysRotate}); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.Cover(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		v, err := audit.Verify(t.Context(), audit.VerifyDeps{Store: s, Ring: ring, Now: now},
+			func(string) {}, func(string) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The oldest of them may have been made right after the look before. So it is n+1 looks old at the next look.
+		if n := v.Changes - v.Proved; n+1 >= 6 {
+			t.Errorf("at %s: %d changes are not covered", now, n)
+		}
+		checkpoints = int(v.Checkpoints)
+	}
+	if checkpoints > 15 {
+		t.Errorf("%d checkpoints in ten minutes", checkpoints)
+	}
+}

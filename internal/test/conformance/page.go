@@ -112,7 +112,8 @@ func (t *test) addRandom(r *rand.Rand, n int) (list []account.Account) {
 		s := t.signup(fmt.Sprintf("%s%s%d", pick(r, "a", "b", "i"), pick(r, "a", "k", "-", ""), i), at)
 		s.Account.Email = fmt.Sprintf("%s%s@mail.test", pick(r, "a", "B", "Ia", "k_"), pick(r, "a", "%", fmt.Sprint(i)))
 		s.Account.Name = pick(r, "Ann", "AA", "\u0130a", "\u212aa", "K", "Élodie", "élodie",
-			"%a", "_a", `\a`, "ba", "Ia", "日本")
+			"%a", "_a", `\a`, "ba", "Ia", "日本",
+			"Zoe Ann", "Zoe-Kay", "Zoe \u0130a", "Zoe Élodie", "Zoe _a")
 		s.Account.Net = pick(r, "", "192.0.2.0/24", "192.0.20.0/24", "192.1.2.0/24", "2001:db8::/48", "2001:db8:1::/48",
 			"2001::/48", "2001:0:db8::/48")
 		t.must(t.Create(t.ctx, s, at))

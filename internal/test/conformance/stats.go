@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/hook"
 	operators "dialtone/internal/operator"
@@ -151,8 +152,8 @@ var backlogTests = []testCase{
 	{"of hooks are counted up to a limit", func(t *test) {
 		t.addHook("a")
 		t.addActive("ann", noon)
-		for range stats.MaxCounted + 50 {
-			_, err := t.SetRole(t.ctx, t.tenant, "ann", "admin", noon)
+		for i := range stats.MaxCounted + 50 {
+			_, err := t.SetRole(t.ctx, t.tenant, "ann", account.Roles[i%2], noon)
 			t.must(err)
 		}
 		list, err := t.HookBacklogs(t.ctx, 0)

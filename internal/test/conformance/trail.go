@@ -97,21 +97,32 @@ var stateTests = []testCase{
 		t.must(err)
 		t.wantAccountState(t.find("ann", at), account.Active, at, "", "")
 	}},
-	{"keeps time, operator and reason if an account is disabled again, unless there is a new reason", func(t *test) {
+	{"gets time, operator and reason together if an account is disabled again for a reason", func(t *test) {
 		t.addActive("ann", noon)
+		dan := func(reason string) context.Context {
+			return audit.With(t.ctx, audit.Cause{Actor: audit.Actor{Kind: audit.Admin, Name: "dan"}, Reason: reason})
+		}
 		for i, c := range []struct {
-			ctx  context.Context
-			want string
+			ctx   context.Context
+			since int
+			by    string
+			why   string
 		}{
-			{t.as("spam"), "spam"}, {t.as(""), "spam"}, {t.ctx, "spam"}, {t.as("fraud"), "fraud"}, {t.as(""), "fraud"},
+			{t.as("spam"), 0, "root (sudo by olga)", "spam"},
+			{dan(""), 0, "root (sudo by olga)", "spam"},
+			{t.ctx, 0, "root (sudo by olga)", "spam"},
+			{dan("fraud"), 3, "admin dan", "fraud"},
+			{t.as(""), 3, "admin dan", "fraud"},
 		} {
 			got, err := t.Disable(c.ctx, t.tenant, "ann", noon.Add(time.Duration(i)*time.Hour))
 			t.must(err)
-			t.wantAccountState(got, account.Disabled, noon, "root (sudo by olga)", c.want)
+			since := noon.Add(time.Duration(c.since) * time.Hour)
+			t.wantAccountState(got, account.Disabled, since, c.by, c.why)
+			t.wantAccountState(t.find("ann", noon), account.Disabled, since, c.by, c.why)
 		}
 		_, err := t.SetRole(t.ctx, t.tenant, "ann", t.find("ann", noon).Role, noon.Add(time.Hour))
 		t.must(err)
-		t.wantAccountState(t.find("ann", noon), account.Disabled, noon, "root (sudo by olga)", "fraud")
+		t.wantAccountState(t.find("ann", noon), account.Disabled, noon.Add(3*time.Hour), "admin dan", "fraud")
 	}},
 	{"keeps its time, operator and reason if an account is enabled again", func(t *test) {
 		t.addPending("ann", noon)

@@ -1,15 +1,17 @@
-// How long ago the times on a page were. Without this module the times are those of the page, in UTC.
+// How long ago the times on a page were, or how long it is until then. Without this module the times are those of the
+// page, in UTC.
 
 import { say, locale } from "./texts.js";
 
 const format = new Intl.RelativeTimeFormat(locale);
 
-/** How long ago a date was, in words. */
+/** How long ago a date was, or how far it is, in words. */
 function ago(date) {
   const minutes = Math.round((date - Date.now()) / 60_000);
-  if (minutes > -1) return format.format(-1, "minute");
-  if (minutes > -60) return format.format(minutes, "minute");
-  if (minutes > -24 * 60) return format.format(Math.round(minutes / 60), "hour");
+  const distance = Math.abs(minutes);
+  if (distance < 1) return format.format(date > Date.now() ? 1 : -1, "minute");
+  if (distance < 60) return format.format(minutes, "minute");
+  if (distance < 24 * 60) return format.format(Math.round(minutes / 60), "hour");
   return format.format(Math.round(minutes / 60 / 24), "day");
 }
 

@@ -1,0 +1,266 @@
+package web
+
+import (
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"slices"
+	"strings"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/delivery"
+	"dialtone/internal/operator"
+)
+
+// actionGroup are actions of the trail that the list of changes has words for.
+type actionGroup struct {
+	// Name names the text about the group. Prefix selects all of it as a filter, or is empty.
+	Name, Prefix string
+	Actions      []audit.Action
+}
+
+// actionGroups are the actions that changes at a tenant can have, in the order in which the list offers them.
+var actionGroups = []actionGroup{
+	{"account", "account.", []audit.Action{
+		audit.AccountAdd, audit.AccountResend, audit.AccountEnable, audit.AccountDisable, audit.AccountRole,
+		audit.EmailChange, audit.ProfileChange, audit.AccountFactors, audit.AccountDelete, audit.AccountFreeName,
+		audit.AccountBulk, audit.AccountDecline, audit.AccountLeave, audit.AccountStay, audit.AccountData,
+		audit.AccountView,
+	}},
+	{"access", "", []audit.Action{
+		audit.PasswordLink, audit.PasswordChange, audit.PasswordReset, audit.PasswordNotMe, audit.SessionsEnd,
+		audit.NewBrowser, audit.TwoStepOn, audit.TwoStepOff, audit.TwoStepCodes, audit.TwoStepRecovery,
+		audit.PasskeyAdd, audit.PasskeyRename, audit.PasskeyRemove,
+	}},
+	{"message", "message.", []audit.Action{audit.MessageRetry, audit.MessageDiscard}},
+	{"platform", "", []audit.Action{
+		audit.TenantAdd, audit.TenantSet, audit.AuditExport, audit.TokenAdd, audit.TokenRemove,
+		audit.DirectoryTokenAdd, audit.DirectoryTokenRemove, audit.HookAdd, audit.HookRemove, audit.DKIMAdd,
+		audit.DKIMRemove,
+	}},
+}
+
+// actionText returns the key of the text about an action, or nothing.
+func actionText(a audit.Action) string {
+	for _, g := range actionGroups {
+		if slices.Contains(g.Actions, a) {
+			return "admin.act." + string(a)
+		}
+	}
+	return ""
+}
+
+// listedValue is a value in a list: a text of its own, or one with a key.
+type listedValue struct{ Text, Key string }
+
+// Empty reports whether there is no value.
+func (v listedValue) Empty() bool { return v == listedValue{} }
+
+// value returns a value in words.
+func (w wording) value(v listedValue) (template.HTML, error) {
+	if v.Key != "" {
+		return w.say(v.Key)
+	}
+	return bdi("", v.Text), nil
+}
+
+// listedActor is who made a change.
+type listedActor struct {
+	Kind audit.ActorKind
+	Name string
+}
+
+func newListedActor(a audit.Actor) listedActor {
+	l := listedActor{a.Kind, a.Name}
+	if a.Kind == audit.Command {
+		l.Name = a.String() // with sudo
+	}
+	return l
+}
+
+// actor returns who made a change, in words.
+func (w wording) actor(a listedActor) (template.HTML, error) {
+	switch a.Kind {
+	case audit.System, audit.Command, audit.Person, audit.Admin, audit.Token:
+		return w.say("admin.actor."+string(a.Kind), "name", bdi("", a.Name))
+	}
+	return bdi("", a.Name), nil
+}
+
+// changedValue is a value that was changed. Key names the text about what it is; without one, Name is its name.
+type changedValue struct {
+	Key, Name     string
+	Before, After listedValue
+}
+
+// changed returns what became of a value, in words.
+func (w wording) changed(c changedValue) (template.HTML, error) {
+	before, err := w.value(c.Before)
+	if err != nil {
+		return "", err
+	}
+	after, err := w.value(c.After)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case c.Before.Empty():
+		return w.say("admin.after", "after", after)
+	case c.After.Empty():
+		return w.say("admin.before", "before", before)
+	}
+	return w.say("admin.before_after", "before", before, "after", after)
+}
+
+// wordsOf returns the value of an action in words, if it is a state, a role or the like.
+func wordsOf(a audit.Action, text string) listedValue {
+	switch {
+	case text == "":
+		return listedValue{}
+	case a == audit.AccountRole || a == audit.AccountAdd && slices.Contains(account.Roles, account.Role(text)):
+		if slices.Contains(account.Roles, account.Role(text)) {
+			return listedValue{Key: "admin.role." + text}
+		}
+	case a == audit.MessageRetry || a == audit.MessageDiscard:
+		switch delivery.State(text) {
+		case delivery.Waiting, delivery.Deferred, delivery.Sent, delivery.Failed, delivery.Discarded:
+			return listedValue{Key: "admin.mail." + text}
+		}
+	case text == string(account.Closed) || slices.Contains(account.States, account.State(text)):
+		return listedValue{Key: "admin.state." + text}
+	}
+	return listedValue{Text: text}
+}
+
+// subjects are the fixed words that subjects have, with the keys of their texts.
+var subjects = map[audit.Action]map[string]string{
+	audit.ProfileChange: {"name": "account.name", "email": "account.email"},
+	audit.AccountResend: {"email": "admin.subject.email"},
+	audit.PasswordLink:  {"message": "admin.subject.message"},
+	audit.SessionsEnd:   {"all": "admin.subject.all"},
+}
+
+// listedChange is a change of the audit trail in a list.
+type listedChange struct {
+	At time.Time
+	// Text is the key of the text about the action. Without one, Action is its name.
+	Text, Action  string
+	Failed        bool
+	User, UserURL string
+	Subject       listedValue
+	// Bulk is a change of many accounts with its address, and Count how many they were.
+	Bulk, Count string
+	// Values are what was changed.
+	Values       []changedValue
+	By           listedActor
+	Reason       string
+	Net, Request string
+}
+
+func newListedChange(f adminFrame, c audit.Change) listedChange {
+	l := listedChange{
+		At: c.At, Text: actionText(c.Action), Action: string(c.Action), Failed: c.Outcome != audit.OK, User: c.User,
+		By: newListedActor(c.Actor), Reason: c.Reason, Net: c.Net, Request: c.Request,
+	}
+	if account.WellFormedUser(c.User) {
+		l.UserURL = f.Link(adminAccount, "user", c.User)
+	}
+	action, id, _ := strings.Cut(c.Subject, " ")
+	switch {
+	case c.Action == audit.AccountBulk && slices.Contains(operator.BulkActions, operator.BulkAction(action)):
+		l.Text, l.Bulk, l.Count = "admin.bulk."+action, f.Link(adminBulk, "id", id), c.After
+		return l
+	case c.Action == audit.TenantSet:
+		if l.Values = changedSettings(c.Before, c.After); l.Values != nil {
+			return l
+		}
+	case strings.HasPrefix(c.Subject, audit.BulkSubject):
+		l.Bulk = f.Link(adminBulk, "id", id)
+	case c.Action == audit.MessageRetry || c.Action == audit.MessageDiscard: // the ID of the message says nothing
+	case subjects[c.Action][c.Subject] != "":
+		l.Subject.Key = subjects[c.Action][c.Subject]
+	default:
+		l.Subject = wordsOf(c.Action, c.Subject)
+	}
+	if c.Before != "" || c.After != "" {
+		l.Values = []changedValue{{Before: wordsOf(c.Action, c.Before), After: wordsOf(c.Action, c.After)}}
+	}
+	return l
+}
+
+// namedSettings are the settings of a tenant that have a name in words, besides those of settingFields.
+var namedSettings = []string{
+	"realm", "public_url", "logo", "mail_from", "sip_server", "sip_transport", "sip_websocket", "turn_uris",
+	"turn_seconds", "acrobits_cloud", "origins", "reserved", "algorithm", "signups", "signups_note",
+}
+
+// changedSettings returns the settings that differ in two JSON objects, or nothing if they are none.
+func changedSettings(before, after string) (list []changedValue) {
+	var was, is map[string]any
+	if json.Unmarshal([]byte(before), &was) != nil || json.Unmarshal([]byte(after), &is) != nil {
+		return nil
+	}
+	var names []string
+	for _, field := range settingFields {
+		names = append(names, field.Name)
+	}
+	names = append(names, namedSettings...)
+	known := len(names)
+	var others []string
+	for _, side := range []map[string]any{was, is} {
+		for name := range side {
+			if !slices.Contains(names, name) && !slices.Contains(others, name) {
+				others = append(others, name)
+			}
+		}
+	}
+	slices.Sort(others)
+	for i, name := range append(names, others...) {
+		_, had := was[name]
+		if _, has := is[name]; !had && !has {
+			continue
+		}
+		c := changedValue{Name: name, Before: settingValue(name, was[name]), After: settingValue(name, is[name])}
+		if i < known {
+			c.Key = "admin.set." + name
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+// settingValue returns the value of a setting in words.
+func settingValue(name string, value any) listedValue {
+	text := ""
+	switch v := value.(type) {
+	case nil:
+	case string:
+		text = v
+	case []any:
+		var parts []string
+		for _, part := range v {
+			parts = append(parts, fmt.Sprint(part))
+		}
+		text = strings.Join(parts, ", ")
+	case float64:
+		text = fmt.Sprintf("%.0f", v)
+	default:
+		text = fmt.Sprint(v)
+	}
+	switch {
+	case text == "":
+		return listedValue{Key: "admin.value.none"}
+	case name == "logo":
+		return listedValue{Key: "admin.value.picture"}
+	case name == "signups" && (text == "open" || text == "closed"):
+		return listedValue{Key: "admin.signups_" + text}
+	}
+	for _, field := range settingFields {
+		if field.Name == name && slices.Contains(field.Choices, text) {
+			return listedValue{Key: "admin.choice." + name + "." + text}
+		}
+	}
+	return listedValue{Text: text}
+}
