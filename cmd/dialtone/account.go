@@ -108,6 +108,10 @@ func (c accountArg) print(p *program, a account.Account, err error) error {
 
 // lines returns the lines that commands print about an account.
 func accountLines(v opjson.Account) [][2]string {
+	firstSignIn := formatTime(v.FirstSignIn)
+	if v.SignInUnknown() {
+		firstSignIn = "not known"
+	}
 	lines := [][2]string{
 		{"user", v.User},
 		{"name", v.Name},
@@ -118,7 +122,7 @@ func accountLines(v opjson.Account) [][2]string {
 		{"activated", formatTime(v.Activated)},
 		{"confirmed", formatTime(v.Confirmed)},
 		{"signup network", cmp.Or(v.Network, "not known")},
-		{"first sign-in", formatTime(v.FirstSignIn)},
+		{"first sign-in", firstSignIn},
 		{"second factors", cmp.Or(strings.Join(v.Factors, " "), "none")},
 	}
 	if v.Erased != nil {

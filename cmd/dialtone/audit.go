@@ -86,7 +86,11 @@ func (c *auditRestart) Run(p *program) error {
 		return usageError{fault.Field("reason", "say why, with --reason")}
 	}
 	return p.with(func(in *installation) error {
-		if err := audit.Restart(ctx, in.store, in.seal, time.Now()); err != nil {
+		seen, err := in.dir.TrailFile().Load()
+		if err != nil {
+			return inDataDir(err)
+		}
+		if err := audit.Restart(ctx, in.store, in.seal, seen, time.Now()); err != nil {
 			return err
 		}
 		fmt.Fprintln(p.stdout, "a server writes new checkpoints within a minute")

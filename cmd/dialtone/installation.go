@@ -59,7 +59,8 @@ func (in *installation) shared() bool { return in.Database != "" }
 // keeper returns what writes the checkpoints of the audit trail, as a node, or "".
 func (in *installation) keeper(node string, log *slog.Logger) *audit.Keeper {
 	return audit.NewKeeper(audit.KeeperDeps{
-		Store: in.store, Ring: in.keys.Seal.Read, Node: node, Log: log, Now: time.Now,
+		Store: in.store, Ring: in.keys.Seal.Read, Memory: in.dir.TrailFile(), Node: node, Log: log,
+		Now: time.Now,
 	})
 }
 

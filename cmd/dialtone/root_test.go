@@ -249,7 +249,7 @@ func (s *service) names() (names string) {
 	list, err := os.ReadDir(s.dir)
 	s.must(err)
 	for _, e := range list {
-		if e.Name() != "node.id" { // of the first start
+		if e.Name() != "node.id" && e.Name() != "audit.seen" { // of the first start
 			names += e.Name() + " "
 		}
 	}

@@ -46,8 +46,14 @@ func (c *verifyCommand) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		r.Verified, err = audit.Verify(p.ctx, in.store, in.seal, time.Now(), addFault,
-			func(s string) { r.Notes = append(r.Notes, s) })
+		now := time.Now()
+		seen, err := in.dir.TrailFile().Load()
+		if err != nil {
+			return inDataDir(err)
+		}
+		r.Verified, err = audit.Verify(p.ctx, audit.VerifyDeps{
+			Store: in.store, Ring: in.seal, Seen: seen, Before: now.AddDate(0, 0, -in.Log.AuditDays), Now: now,
+		}, addFault, func(s string) { r.Notes = append(r.Notes, s) })
 		if err != nil {
 			return err
 		}

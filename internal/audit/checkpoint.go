@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -73,6 +74,11 @@ type state struct {
 	// Base is the MAC of the checkpoint before the oldest, which is gone, and Top that of the newest.
 	Base []byte `json:"base"`
 	Top  []byte `json:"top"`
+	// Began is when the first checkpoint was written, and Unproved the ID of the last change that was there before,
+	// or 0 if all changes were new then.
+	Began    time.Time `json:"began,omitzero"`
+	Unproved int64     `json:"unproved,omitempty"`
+
 	Seal string `json:"seal"`
 	MAC  []byte `json:"mac"`
 }
@@ -158,7 +164,7 @@ func (c Checkpoint) signed(before []byte) [][]byte {
 
 func (s state) signed() [][]byte {
 	return [][]byte{number(s.At.UnixMicro()), number(s.Oldest), number(s.Newest), number(s.First), number(s.Through),
-		s.Base, s.Top, []byte(s.Seal)}
+		s.Base, s.Top, number(s.Began.UnixMicro()), number(s.Unproved), []byte(s.Seal)}
 }
 
 // text signs a state and returns it as it is stored.
@@ -181,6 +187,9 @@ func (s *signer) parse(text string) (st state, err error) {
 	if err := json.Unmarshal([]byte(text), &st); err != nil {
 		return st, errState
 	}
+	if st.Seal == "" {
+		return st, errState
+	}
 	k, ok := s.keys[st.Seal]
 	if !ok {
 		return st, fmt.Errorf("the state of the audit trail is signed with the key %q, which seal.key lacks", st.Seal)
@@ -198,8 +207,20 @@ type Keeper struct {
 	deps KeeperDeps
 
 	mu sync.Mutex
-	// known is the newest state that this server has seen.
-	known state
+	// known is the newest state that this server has seen, and saved is the part of it that Memory has.
+	known, saved state
+	// recalled is whether Memory was read, and forgetful whether it could not be written.
+	recalled, forgetful bool
+	// blocked is when this server first found a state that it could not read, or zero.
+	blocked time.Time
+}
+
+// Memory keeps a text outside the database: the newest state that a server has seen. So the server notices that
+// checkpoints were removed, or that an older database was put back, while it did not run.
+type Memory interface {
+	// Load returns the text, or an empty one if there is none.
+	Load() (string, error)
+	Save(text string) error
 }
 
 // KeeperDeps are the dependencies of a Keeper.
@@ -207,9 +228,11 @@ type KeeperDeps struct {
 	Store CheckpointStore
 	// Ring returns the keys of seal.key, which may have been rotated.
 	Ring func() (*secret.Ring, error)
-	Node string
-	Log  *slog.Logger
-	Now  func() time.Time
+	// Memory may be nil.
+	Memory Memory
+	Node   string
+	Log    *slog.Logger
+	Now    func() time.Time
 }
 
 // NewKeeper returns a Keeper.
@@ -249,7 +272,12 @@ func (k *Keeper) cover(ctx context.Context, now bool) error {
 		if age := at.Sub(st.At); first && !now && text != "" && age >= 0 && age < CheckpointInterval {
 			return nil
 		}
-		c, more, err := k.next(ctx, s, st)
+		if text == "" {
+			if st.Began, st.Unproved, err = k.begin(ctx, at); err != nil {
+				return err
+			}
+		}
+		c, more, err := k.next(ctx, s, st, at)
 		if err != nil || c == nil && !first {
 			return err
 		}
@@ -258,11 +286,12 @@ func (k *Keeper) cover(ctx context.Context, now bool) error {
 			st.Newest, st.Through, st.Top = c.ID, c.Through, c.MAC
 		}
 		was := text
+		st.Seal = s.newest
 		text = s.text(st)
 		if added, err := k.deps.Store.AddCheckpoint(ctx, was, c, text); err != nil || !added {
 			return err // if it was not added, another server has added one
 		}
-		k.known = st
+		k.remember(ctx, st, text)
 		if c != nil {
 			k.log(ctx, "audit checkpoint", st, "first", c.First, "changes", c.Changes)
 		}
@@ -278,39 +307,108 @@ func (k *Keeper) log(ctx context.Context, event string, st state, attrs ...any) 
 		"checkpoint", st.Newest, "through", st.Through, "mac", base64.StdEncoding.EncodeToString(st.Top)}, attrs...)...)
 }
 
-// read returns the state. If checkpoints are gone that this server knows, it adds that to the trail.
+// begin returns what the state has of the first checkpoint: the time, and the last of the changes that were made a
+// while before it.
+func (k *Keeper) begin(ctx context.Context, now time.Time) (time.Time, int64, error) {
+	page, err := k.deps.Store.ChangePage(ctx, Filter{AfterID: math.MinInt64}, "", 1)
+	if err != nil || len(page.Changes) == 0 || now.Sub(page.Changes[0].At) <= lateCheckpoint {
+		return now, 0, err
+	}
+	last, _, err := k.deps.Store.LastChange(ctx, TrailBroken)
+	return now, last, err
+}
+
+// recall reads Memory, once.
+func (k *Keeper) recall(ctx context.Context, s *signer) {
+	if k.recalled || k.deps.Memory == nil {
+		return
+	}
+	k.recalled = true
+	text, err := k.deps.Memory.Load()
+	if err == nil && text != "" {
+		k.known, err = s.parse(text)
+		k.saved = k.known
+	}
+	if err != nil {
+		k.known, k.saved = state{}, state{}
+		k.deps.Log.ErrorContext(ctx, "what this server has seen of the audit trail cannot be read, so it notices no "+
+			"change of the trail before this start", "err", err)
+	}
+}
+
+// remember sets the newest state that this server has seen.
+func (k *Keeper) remember(ctx context.Context, st state, text string) {
+	k.known = st
+	same := k.saved.Newest == st.Newest && bytes.Equal(k.saved.Top, st.Top) && k.saved.Seal == st.Seal
+	if k.deps.Memory == nil || text == "" || same {
+		return
+	}
+	if err := k.deps.Memory.Save(text); err == nil {
+		k.saved, k.forgetful = st, false
+	} else if !k.forgetful {
+		k.forgetful = true
+		k.deps.Log.ErrorContext(ctx, "what this server has seen of the audit trail cannot be written, so it may not "+
+			"notice after a restart that somebody has changed the trail", "err", err)
+	}
+}
+
+// noCheckpoint is what a TrailBroken says that was found afterwards if all checkpoints and the state were gone.
+const noCheckpoint = "no checkpoint"
+
+// signedState is the subject of a TrailBroken that says how long a server could not read the state.
+const signedState = "signed state"
+
+// read returns the state. If checkpoints are gone that this server knows, or if it could not read the state for a
+// while, it adds that to the trail.
 func (k *Keeper) read(ctx context.Context) (s *signer, text string, st state, err error) {
 	ring, err := k.deps.Ring()
 	if err != nil {
 		return s, text, st, err
 	}
 	s = newSigner(ring)
+	k.recall(ctx, s)
 	if text, err = k.deps.Store.CheckpointState(ctx); err != nil {
 		return s, text, st, err
 	}
 	if st, err = s.parse(text); err != nil {
+		if k.blocked.IsZero() {
+			k.blocked = k.deps.Now()
+		}
 		return s, text, st, err
 	}
-	gone, err := k.gone(ctx, st)
-	if err != nil {
-		return s, text, st, err
-	}
-	if gone {
-		lost := k.known
-		k.known = st
-		k.deps.Log.ErrorContext(ctx, "audit trail lacks what this server has seen in it: somebody has changed it, or "+
-			"restored an older store", "checkpoint", lost.Newest, "through", lost.Through,
-			"mac", base64.StdEncoding.EncodeToString(lost.Top))
+	// A state that was written since then is of another server, or of an operator who began new checkpoints.
+	if !k.blocked.IsZero() && st.At.Before(k.blocked) {
 		err := k.deps.Store.AddChange(ctx, Change{
-			At: k.deps.Now(), Action: TrailBroken, Outcome: OK,
-			Subject: fmt.Sprintf("checkpoint %d", lost.Newest), Before: fmt.Sprintf("change %d", lost.Through),
-			After: fmt.Sprintf("change %d", st.Through),
+			At: k.deps.Now(), Action: TrailBroken, Outcome: OK, Subject: signedState,
+			Before: stamp(k.blocked), After: stamp(k.deps.Now()),
 		})
 		if err != nil {
 			return s, text, st, err
 		}
 	}
-	k.known = st
+	k.blocked = time.Time{}
+	gone, err := k.gone(ctx, st)
+	if err != nil {
+		return s, text, st, err
+	}
+	if gone {
+		lost, left := k.known, fmt.Sprintf("change %d", st.Through)
+		if text == "" {
+			left = noCheckpoint
+		}
+		k.deps.Log.ErrorContext(ctx, "audit trail lacks what this server has seen in it: somebody has changed it, or "+
+			"restored an older store", "checkpoint", lost.Newest, "through", lost.Through, "left", left,
+			"mac", base64.StdEncoding.EncodeToString(lost.Top))
+		err := k.deps.Store.AddChange(ctx, Change{
+			At: k.deps.Now(), Action: TrailBroken, Outcome: OK,
+			Subject: fmt.Sprintf("checkpoint %d", lost.Newest), Before: fmt.Sprintf("change %d", lost.Through),
+			After: left,
+		})
+		if err != nil {
+			return s, text, st, err
+		}
+	}
+	k.remember(ctx, st, text)
 	return s, text, st, nil
 }
 
@@ -333,9 +431,12 @@ func (k *Keeper) gone(ctx context.Context, st state) (bool, error) {
 	return err == nil && !bytes.Equal(c.MAC, k.known.Top), err
 }
 
+// maxSkew is how far the clocks of servers may differ.
+const maxSkew = time.Minute
+
 // next returns the checkpoint for the changes after those that have one, or nil if there are none, and whether there
 // are more.
-func (k *Keeper) next(ctx context.Context, s *signer, st state) (c *Checkpoint, more bool, err error) {
+func (k *Keeper) next(ctx context.Context, s *signer, st state, now time.Time) (c *Checkpoint, more bool, err error) {
 	page, err := k.deps.Store.ChangePage(ctx, Filter{AfterID: st.Through}, "", maxCovered)
 	if err != nil || len(page.Changes) == 0 {
 		return nil, false, err
@@ -358,6 +459,15 @@ func (k *Keeper) next(ctx context.Context, s *signer, st state) (c *Checkpoint, 
 		c.Changes++
 		c.Tags = append(c.Tags, key.tag(change)...)
 	}
+	// A change may have the time of a clock that was ahead. It must not keep changes from being removed for years. A
+	// clock may also be behind, but not behind what was confirmed already.
+	latest := now
+	if st.At.After(now) {
+		latest = st.At
+	}
+	if latest = latest.Add(maxSkew); c.At.After(latest) {
+		c.At = latest
+	}
 	mac := key.checkpoint.Sum(c.signed(st.Top)...)
 	c.MAC = mac[:]
 	return c, more || page.Next != "", nil
@@ -375,7 +485,10 @@ func (k *Keeper) Remove(ctx context.Context, before time.Time) error {
 		c, err := k.deps.Store.Checkpoint(ctx, st.Oldest)
 		if fault.Is(err, fault.NotFound) {
 			return nil // another server has removed it, or verify says that it is missing
-		} else if err != nil || !c.At.Before(before) {
+		} else if err != nil {
+			return err
+		}
+		if at, err := k.madeBy(ctx, c, st); err != nil || !at.Before(before) {
 			return err
 		}
 		if key, ok := s.keys[c.Seal]; !ok || !key.checkpoint.Verify(c.MAC, c.signed(st.Base)...) {
@@ -384,19 +497,38 @@ func (k *Keeper) Remove(ctx context.Context, before time.Time) error {
 		}
 		st.Oldest, st.First, st.Base = c.ID+1, c.Through+1, c.MAC
 		was := text
+		st.Seal = s.newest
 		text = s.text(st)
 		removed, err := k.deps.Store.RemoveChanges(ctx, was, c.Through, c.ID, text)
 		if err != nil || !removed {
 			return err
 		}
-		k.known = st
+		k.remember(ctx, st, text)
 	}
 	return nil
 }
 
+// madeBy returns when the newest change of a checkpoint was made at the latest. If its time lies in the future, it was
+// written while a clock was ahead, and the change was made before those of the next checkpoint with a possible time.
+func (k *Keeper) madeBy(ctx context.Context, c Checkpoint, st state) (time.Time, error) {
+	const most = 10_000
+	at, limit := c.At, k.deps.Now().Add(maxSkew)
+	for id := c.ID + 1; at.After(limit) && id <= min(st.Newest, c.ID+most); id++ {
+		later, err := k.deps.Store.Checkpoint(ctx, id)
+		if fault.Is(err, fault.NotFound) {
+			return at, nil
+		} else if err != nil {
+			return at, err
+		}
+		at = later.At
+	}
+	return at, nil
+}
+
 // Restart begins new checkpoints, which cover all changes that are in the trail now. An operator does this who knows
-// why verify finds faults in it. The reason is in the context.
-func Restart(ctx context.Context, store CheckpointStore, ring *secret.Ring, now time.Time) error {
+// why verify finds faults in it. The reason is in the context. seen is what Memory has, or empty: a server knows those
+// checkpoints too.
+func Restart(ctx context.Context, store CheckpointStore, ring *secret.Ring, seen string, now time.Time) error {
 	_, highest, err := store.CheckpointBounds(ctx)
 	if err != nil {
 		return err
@@ -406,8 +538,10 @@ func Restart(ctx context.Context, store CheckpointStore, ring *secret.Ring, now 
 	if err != nil {
 		return err
 	}
-	if st, err := s.parse(text); err == nil {
-		highest = max(highest, st.Newest)
+	for _, text := range []string{text, seen} {
+		if st, err := s.parse(text); err == nil {
+			highest = max(highest, st.Newest)
+		}
 	}
 	return store.RestartCheckpoints(ctx, Change{At: now, Action: TrailRestart, Outcome: OK},
 		s.text(state{At: now.UTC().Truncate(time.Microsecond), Oldest: highest + 1, Newest: highest}))

@@ -60,6 +60,10 @@ type Change struct {
 	Cause
 }
 
+// Unreadable is the action of a change whose row has a value of a wrong type, which no version of the program writes.
+// Only its ID is known.
+const Unreadable Action = "unreadable"
+
 // The outcomes of a Change.
 const (
 	OK     = "ok"

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"dialtone/internal/fault"
@@ -52,13 +53,32 @@ func numbered(n int64, noun string) string {
 	return fmt.Sprintf("%d %s", n, noun)
 }
 
+// VerifyDeps are what Verify needs.
+type VerifyDeps struct {
+	Store CheckpointStore
+	Ring  *secret.Ring
+	// Seen is what the Memory of a server has, read before, or empty.
+	Seen string
+	// Before is the time before which changes are removed for their age.
+	Before time.Time
+	Now    time.Time
+}
+
 // Verify compares the audit trail with its checkpoints. It calls addFault with a sentence for each change and
 // checkpoint that was edited, removed or inserted, and addNote with what an operator may want to know. It needs little
 // memory. Servers may write meanwhile.
-func Verify(ctx context.Context, store CheckpointStore, ring *secret.Ring, now time.Time,
-	addFault, addNote func(string)) (Verified, error) {
-	v := verifier{store: store, signer: newSigner(ring), now: now, addNote: addNote}
+func Verify(ctx context.Context, d VerifyDeps, addFault, addNote func(string)) (Verified, error) {
+	v := verifier{
+		store: d.Store, signer: newSigner(d.Ring), seen: d.Seen, before: d.Before, now: d.Now, addNote: addNote,
+	}
 	err := v.run(ctx)
+	for _, text := range v.reset {
+		v.fault(0, "%s", text)
+	}
+	if v.aged > 0 {
+		v.note("%s missing, up to change %d: old enough for a server of an earlier version to remove", numbered(v.aged,
+			"change"), v.agedTo)
+	}
 	for _, f := range v.found {
 		if f.checkpoint == 0 || f.checkpoint >= v.oldest {
 			addFault("audit trail: " + f.text)
@@ -74,11 +94,19 @@ type verifier struct {
 	Verified
 	store   CheckpointStore
 	signer  *signer
+	seen    string
+	before  time.Time
 	now     time.Time
 	addNote func(string)
-	found   []foundFault
-	more    int
-	oldest  int64 // the oldest checkpoint at the end
+	// reset has a fault for each time that all checkpoints were gone, since the last restart by an operator.
+	reset []string
+	// aged is how many of the oldest changes are missing that may have been removed for their age, and agedTo the
+	// last of them. started is whether a change was there.
+	aged, agedTo int64
+	started      bool
+	found        []foundFault
+	more         int
+	oldest       int64 // the oldest checkpoint at the end
 	// changes are read in pages.
 	page []Change
 	last int64
@@ -121,6 +149,11 @@ func (v *verifier) run(ctx context.Context) error {
 			return err
 		}
 	}
+	v.compareSeen(st, text)
+	if st.Unproved >= max(st.First, 1) {
+		v.note("the first checkpoint was written at %s: nothing proves the changes before, which are those up to %d",
+			stamp(st.Began), st.Unproved)
+	}
 	if text != "" {
 		v.Confirmed = &st.At
 	}
@@ -132,6 +165,25 @@ func (v *verifier) run(ctx context.Context) error {
 		return err
 	}
 	return v.outside(ctx)
+}
+
+// compareSeen compares a state with what a server has seen.
+func (v *verifier) compareSeen(st state, text string) {
+	if v.seen == "" {
+		return
+	}
+	seen, err := v.signer.parse(v.seen)
+	switch {
+	case err != nil:
+		v.note("what the server has seen of the trail cannot be read: %v", err)
+	case seen.Newest == 0 || seen.Newest < st.Oldest:
+	case text == "":
+		v.fault(0, "there are no checkpoints, though a server here has seen checkpoint %d, of %s: somebody removed "+
+			"them, or a store without them was restored. Nothing proves the changes", seen.Newest, stamp(seen.At))
+	case st.Newest < seen.Newest, st.Newest == seen.Newest && !bytes.Equal(st.Top, seen.Top):
+		v.note("a server here has seen checkpoint %d, of %s, which is missing: an older store was restored, or "+
+			"somebody removed the end of the trail", seen.Newest, stamp(seen.At))
+	}
 }
 
 // checkpoints checks the checkpoints of a state, and the changes that they cover.
@@ -193,11 +245,24 @@ func (v *verifier) take() {
 	c := v.page[0]
 	v.last, v.page = c.ID, v.page[1:]
 	v.Changes++
-	if c.Action == TrailBroken {
+	if c.Action == Unreadable {
+		v.fault(0, "change %d was edited: a value in its row has a wrong type", c.ID)
+	}
+	v.started = true
+	switch {
+	case c.Action != TrailBroken:
+	case c.Subject == signedState:
+		v.note("between %s and %s, a server could not read the signed state, and wrote no checkpoints (change %d): "+
+			"what was added and removed between them is not known", c.Before, c.After, c.ID)
+	case c.After == noCheckpoint:
+		v.reset = append(v.reset, fmt.Sprintf("at %s (change %d), a server found that all checkpoints were gone, up "+
+			"to %s, which it had seen: nothing proves earlier changes", stamp(c.At), c.ID, c.Before))
+	default:
 		v.note("at %s (change %d), a server found that changes after %s were gone, up to %s, which it had seen: "+
 			"an older store was restored, or somebody removed them", stamp(c.At), c.ID, c.After, c.Before)
 	}
 	if c.Action == TrailRestart {
+		v.reset = nil
 		v.note("at %s (change %d), %s began new checkpoints: nothing proves earlier changes. The reason: %s",
 			stamp(c.At), c.ID, c.Actor, c.Reason)
 	}
@@ -214,7 +279,12 @@ func (v *verifier) covered(ctx context.Context, c Checkpoint, key signerKey, gap
 		case err != nil:
 			return err
 		case !ok || change.ID > id:
-			v.fault(c.ID, "change %d (by %s) is missing", id, stamp(c.At))
+			// A server of an earlier version removes changes by their own age, not with their checkpoint.
+			if !v.started && c.At.Add(-maxSpan).Before(v.before) {
+				v.aged, v.agedTo = v.aged+1, id
+			} else {
+				v.fault(c.ID, "change %d (by %s) is missing", id, stamp(c.At))
+			}
 			tags = tags[tagSize:]
 		case change.ID < id && gap && change.ID < c.First:
 			v.take()
@@ -223,7 +293,7 @@ func (v *verifier) covered(ctx context.Context, c Checkpoint, key signerKey, gap
 		default:
 			if key.matches(tag, change) {
 				v.Proved++
-			} else {
+			} else if change.Action != Unreadable {
 				v.fault(c.ID, "change %d (%s of %s) was edited", id, change.Action, stamp(change.At))
 			}
 			v.take()
@@ -263,7 +333,7 @@ func (v *verifier) rest(ctx context.Context, st state, begun bool) error {
 		}
 		v.newer = [2]int64{first.ID, c.ID}
 		// A server that made a change was running then. A command may run without one.
-		if c.Actor.Kind != Command && c.At.Sub(st.At) > lateCheckpoint && late.ID == 0 {
+		if c.Actor.Kind != Command && c.Action != Unreadable && c.At.Sub(st.At) > lateCheckpoint && late.ID == 0 {
 			late = c
 		}
 		v.take()
@@ -307,14 +377,14 @@ func (v *verifier) outside(ctx context.Context) error {
 	if highest > st.Newest {
 		v.fault(0, "checkpoint %d was inserted: the newest is %d", highest, st.Newest)
 	}
-	if lowest > 0 && lowest < st.Oldest {
-		if now, _, err := v.store.CheckpointBounds(ctx); err != nil || now > 0 && now < st.Oldest {
+	if lowest != 0 && lowest < st.Oldest {
+		if now, _, err := v.store.CheckpointBounds(ctx); err != nil || now != 0 && now < st.Oldest {
 			v.fault(0, "checkpoint %d was inserted: the oldest is %d", lowest, st.Oldest)
 			return err
 		}
 	}
-	p, err := v.store.ChangePage(ctx, Filter{}, "", 1)
-	if err == nil && len(p.Changes) > 0 && p.Changes[0].ID < st.First {
+	p, err := v.store.ChangePage(ctx, Filter{AfterID: math.MinInt64}, "", 1)
+	if err == nil && len(p.Changes) > 0 && p.Changes[0].ID < max(st.First, 1) {
 		v.fault(0, "change %d (%s of %s) was inserted: the oldest has the ID %d or a higher one",
 			p.Changes[0].ID, p.Changes[0].Action, stamp(p.Changes[0].At), st.First)
 	}

@@ -97,6 +97,30 @@ func lockError(path string, err error) error {
 	return fmt.Errorf("%s cannot be locked: %w", path, err)
 }
 
+// TrailFile is the path of the file with what the server has seen of the audit trail. It is an audit.Memory.
+type TrailFile string
+
+// TrailFile returns the file.
+func (d Dir) TrailFile() TrailFile { return TrailFile(filepath.Join(string(d), "audit.seen")) }
+
+// Load implements audit.Memory.
+func (f TrailFile) Load() (string, error) {
+	text, err := os.ReadFile(string(f))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(text)), err
+}
+
+// Save implements audit.Memory.
+func (f TrailFile) Save(text string) error {
+	err := atomicfile.Create(string(f), text+"\n")
+	if errors.Is(err, fs.ErrExist) {
+		err = atomicfile.Replace(string(f), text+"\n")
+	}
+	return err
+}
+
 // NodeFile returns the path of the file with the name of the server.
 func (d Dir) NodeFile() string { return filepath.Join(string(d), "node.id") }
 

@@ -2,8 +2,11 @@ package mailmsg
 
 import (
 	_ "embed"
+	"errors"
 	"html"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -91,6 +94,9 @@ var linkPaths = map[Kind]string{
 	Leaving:         "/stay.html?token=",
 }
 
+// Kinds returns all kinds.
+func Kinds() []Kind { return slices.Sorted(maps.Keys(linkPaths)) }
+
 const notMePath = "/not-me.html?token="
 
 // declinePath is that of the link for somebody who did not sign up, which has the token of the activation
@@ -157,9 +163,15 @@ func browser(words *i18n.Words, label string) string {
 	return label
 }
 
-// Compose returns the message with a link, in a language. It fails only if an operator's template
+// ErrKind means that a message is of a kind that only a later version of the program knows.
+var ErrKind = errors.New("this version of the program does not know the kind of the message")
+
+// Compose returns the message with a link, in a language. It fails with ErrKind, or if an operator's template
 // fails, which Load has checked.
 func (ts Templates) Compose(t *tenant.Tenant, tag i18n.Tag, id ID, to string, link Link) (Message, error) {
+	if _, known := linkPaths[link.Kind]; !known {
+		return Message{}, ErrKind
+	}
 	words := i18n.In(tag)
 	m := Message{
 		ID:       id,

@@ -110,7 +110,7 @@ func TestTokenRemoval(t *testing.T) {
 	if !fault.Is(err, fault.Conflict) || err.Error() != "this name cannot be used; choose another one" {
 		t.Errorf("a name that is taken: %v", err)
 	}
-	w.Must(tokens.Remove(w.Context(), c, "tokens"))
+	w.Must(tokens.Remove(w.Context(), c, "tokens", ""))
 	w.Must(tokens.Remove(w.Context(), root, "audit"))
 }
 

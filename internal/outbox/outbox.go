@@ -145,6 +145,7 @@ type Outbox struct {
 
 	mu   sync.Mutex
 	todo work
+	left map[mailmsg.ID]struct{} // messages of kinds that this program does not know
 }
 
 // work is what Flush has to do.
@@ -164,7 +165,9 @@ type work struct {
 }
 
 // New returns an Outbox.
-func New(d Deps) *Outbox { return &Outbox{deps: d, tokens: vault(d.SealRing)} }
+func New(d Deps) *Outbox {
+	return &Outbox{deps: d, tokens: vault(d.SealRing), left: make(map[mailmsg.ID]struct{})}
+}
 
 // vault seals tokens. Its purpose is part of the keys and never changes.
 func vault(r *secret.Ring) *secret.Vault { return secret.NewVault(r, "activation token") }
@@ -350,7 +353,9 @@ func hasAccount(list []Ref, uid [16]byte) bool {
 func (o *Outbox) writeNew(list []Entry) (published []Ref, err error) {
 	var failed []error
 	for _, e := range list {
-		if _, err := o.publish(e); err != nil {
+		if _, err := o.publish(e); errors.Is(err, mailmsg.ErrKind) {
+			o.leave(e)
+		} else if err != nil {
 			failed = append(failed, fmt.Errorf("write a message: %w", err))
 			o.Write(e)
 		} else {
@@ -360,11 +365,26 @@ func (o *Outbox) writeNew(list []Entry) (published []Ref, err error) {
 	return published, errors.Join(failed...)
 }
 
+// leave leaves an entry to a later version of the program, which knows its kind. The next start reads it again.
+func (o *Outbox) leave(e Entry) {
+	o.mu.Lock()
+	_, logged := o.left[e.Message]
+	o.left[e.Message] = struct{}{}
+	o.mu.Unlock()
+	if !logged {
+		o.deps.Log.Error("message not written; start a version of the program that knows its kind",
+			"message", e.Message.String(), "kind", string(e.Kind), "user", e.User)
+	}
+}
+
 // write writes messages again, and makes them and the published ones durable.
 func (o *Outbox) write(ctx context.Context, published []Ref, rewrite []Entry, unsure []Ref) error {
 	var failed []error
 	for _, e := range rewrite {
-		if err := o.rewrite(ctx, e); err != nil {
+		if err := o.rewrite(ctx, e); errors.Is(err, mailmsg.ErrKind) {
+			o.leave(e)
+			continue
+		} else if err != nil {
 			failed = append(failed, fmt.Errorf("write a message again: %w", err))
 			o.add(work{rewrite: []Entry{e}})
 			unsure = append(unsure, e.Ref)

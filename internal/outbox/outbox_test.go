@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -229,6 +230,11 @@ func TestFlush(t *testing.T) {
 
 // change commits a new password for an active account, with the entry of its message.
 func (f *fixture) change(user string) outbox.Entry {
+	return f.changeWith(user, mailmsg.PasswordChanged)
+}
+
+// changeWith is change with a message of a kind.
+func (f *fixture) changeWith(user string, kind mailmsg.Kind) outbox.Entry {
 	f.Helper()
 	a := f.Member(user)
 	_, err := f.Store.Ack(f.Context(), []outbox.Ref{
@@ -237,7 +243,7 @@ func (f *fixture) change(user string) outbox.Entry {
 	f.Must(err)
 	link := f.Outbox.NewLink(f.Tenant.ID)
 	_, err = f.Store.SetPassword(f.Context(), account.PasswordChange{Account: a.Account, Notice: account.Notice{
-		Kind: mailmsg.PasswordChanged, Message: link.Message, Token: link.Token.Hash(),
+		Kind: kind, Message: link.Message, Token: link.Token.Hash(),
 		SealedToken: link.Sealed, Made: f.Now(), Until: f.Now().Add(time.Hour), Net: "192.0.2.0/24",
 	}}, f.Now())
 	f.Must(err)
@@ -620,5 +626,29 @@ func TestOpener(t *testing.T) {
 	}
 	if again := o.NewLink(7); again.Message == l.Message || again.Token == l.Token {
 		t.Error("two links are the same")
+	}
+}
+
+// A kind that only a later version knows keeps neither the server nor the other messages from working.
+func TestUnknownKind(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		t.Run(fmt.Sprintf("again=%v", again), func(t *testing.T) {
+			f := newFixture(t)
+			e := f.changeWith("ann", "of_a_later_version")
+			if again {
+				f.Must(f.Outbox.Recover(t.Context()))
+			} else {
+				f.Outbox.Write(e)
+			}
+			f.published("bob")
+			for range 3 {
+				f.flush(nil)
+				f.Outbox.Write(e) // as another node's entry that is taken over
+			}
+			f.expect(1, "ann")
+			if n := f.Log.Count(`msg="message not written`); n != 1 {
+				t.Errorf("%d lines in\n%s", n, f.Log.String())
+			}
+		})
 	}
 }

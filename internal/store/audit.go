@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math"
@@ -257,8 +256,18 @@ func scanChange(row engine.Scanner) (c audit.Change, err error) {
 	var action, kind string
 	err = row.Scan(&c.ID, &at, &action, &c.Outcome, &c.Tenant, &c.Account, &c.User, &c.Subject, &c.Before, &c.After,
 		&kind, &c.Actor.Name, &c.Actor.ID, &c.Actor.Sudo, &c.Reason, &c.Net, &c.Request)
+	if err != nil {
+		// In SQLite, somebody may have stored a value of another type.
+		c = audit.Change{Action: audit.Unreadable}
+		var rest [16]any
+		targets := []any{&c.ID}
+		for i := range rest {
+			targets = append(targets, &rest[i])
+		}
+		return c, row.Scan(targets...)
+	}
 	c.At, c.Action, c.Actor.Kind = engine.FromMicros(at), audit.Action(action), audit.ActorKind(kind)
-	return c, err
+	return c, nil
 }
 
 // recentChanges is how many changes LastChange looks at: all may be many.
@@ -288,20 +297,29 @@ func (s *Store) CheckpointState(ctx context.Context) (string, error) {
 }
 
 func checkpointState(q engine.Querier) (text string, err error) {
-	err = q.Row(`SELECT value FROM platform WHERE name = $1`, stateName).Scan(&text)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
+	err = q.Each(func(row engine.Scanner) error {
+		if row.Scan(&text) != nil { // see scanChange; this is no state
+			text = "unreadable"
+		}
+		return nil
+	}, `SELECT value FROM platform WHERE name = $1`, stateName)
 	return text, err
 }
 
 // Checkpoint implements audit.CheckpointStore.
 func (s *Store) Checkpoint(ctx context.Context, id int64) (c audit.Checkpoint, err error) {
 	var at int64
-	err = s.engine.Reads(ctx).Row(`SELECT id, at, node, first, through, changes, tags, seal, mac FROM audit_checkpoint
-		WHERE id = $1`, id).Scan(&c.ID, &at, &c.Node, &c.First, &c.Through, &c.Changes, &c.Tags, &c.Seal, &c.MAC)
+	found := false
+	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		found = true
+		err := row.Scan(&c.ID, &at, &c.Node, &c.First, &c.Through, &c.Changes, &c.Tags, &c.Seal, &c.MAC)
+		if err != nil { // see scanChange; no signature covers this
+			c, at = audit.Checkpoint{ID: id}, 0
+		}
+		return nil
+	}, `SELECT id, at, node, first, through, changes, tags, seal, mac FROM audit_checkpoint WHERE id = $1`, id)
 	c.At = engine.FromMicros(at)
-	if errors.Is(err, sql.ErrNoRows) {
+	if err == nil && !found {
 		err = fault.New(fault.NotFound, "there is no checkpoint %d", id)
 	}
 	return c, err

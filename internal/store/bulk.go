@@ -158,19 +158,21 @@ func (e *trailEntry) stopped(b operator.Bulk) *trailEntry {
 
 // ClaimBulk implements operator.BulkStore.
 func (s *Store) ClaimBulk(ctx context.Context, after int64, now, until time.Time) (b operator.Bulk, err error) {
-	const due = `state IN ('counting', 'running') AND lease <= $1`
+	// A lease that ends later than a new one was claimed while a clock was ahead.
+	const due = `state IN ('counting', 'running') AND (lease <= $1 OR lease > $2)`
+	bounds := []any{engine.Micros(now), engine.Micros(until.Add(maxSkew))}
 	const oldest = `SELECT id FROM bulk WHERE ` + due + `
-		ORDER BY CASE WHEN tenant > $2 THEN 0 ELSE 1 END, tenant, made LIMIT 1`
+		ORDER BY CASE WHEN tenant > $3 THEN 0 ELSE 1 END, tenant, made LIMIT 1`
 	// Mostly there is none, which takes no write.
 	var id []byte
-	if err := s.engine.Reads(ctx).Row(oldest, engine.Micros(now), after).Scan(&id); errors.Is(err, sql.ErrNoRows) {
+	if err := s.engine.Reads(ctx).Row(oldest, append(bounds, after)...).Scan(&id); errors.Is(err, sql.ErrNoRows) {
 		return b, operator.ErrNoBulk
 	} else if err != nil {
 		return b, err
 	}
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
-		b, err = scanBulk(tx.Row(`UPDATE bulk SET lease = $2 WHERE id = $3 AND `+due+` RETURNING `+bulkColumns,
-			engine.Micros(now), engine.Micros(until), id))
+		b, err = scanBulk(tx.Row(`UPDATE bulk SET lease = $3 WHERE id = $4 AND `+due+` RETURNING `+bulkColumns,
+			append(bounds, engine.Micros(until), id)...))
 		return err
 	})
 	return b, err

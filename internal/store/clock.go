@@ -9,6 +9,8 @@ import (
 
 	"dialtone/internal/delivery"
 	"dialtone/internal/hook"
+	"dialtone/internal/operator"
+	"dialtone/internal/stats"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/throttle"
 )
@@ -33,7 +35,7 @@ func (s *Store) Clock(ctx context.Context) (time.Time, error) {
 // something is removed or given up by: when a pending account expires, with its links and
 // deliveries; when a notification or a delivery began; until when captchas, nonces and sessions are
 // remembered as spent. One that lies in the future has an age below zero, which is that of a new
-// one. Leases compare no wall clocks.
+// one. The leases of nodes compare no wall clocks, and ClaimBulk corrects those of bulk changes.
 func (s *Store) CorrectFuture(ctx context.Context, now time.Time) (corrected int64, err error) {
 	// correct runs an UPDATE if a SELECT finds a row. For both, $1 is the end of the times that a
 	// rule allows. For the UPDATE, $2 is the present time.
@@ -65,8 +67,44 @@ func (s *Store) CorrectFuture(ctx context.Context, now time.Time) (corrected int
 		`UPDATE notice SET due = $2 WHERE due > $1`)
 	correct(delivery.MaxWait, `SELECT 1 FROM delivery WHERE due > $1 AND node = $2 LIMIT 1`,
 		`UPDATE delivery SET due = $3 WHERE due > $1 AND node = $2`, s.nodeName())
+	// The answer to a request that may be sent again is kept, so that the request is not handled twice.
+	correct(operator.AnswerLife, `SELECT 1 FROM idempotency WHERE until > $1 LIMIT 1`,
+		`UPDATE idempotency SET until = CAST($2 AS BIGINT) + `+micros(operator.AnswerLife)+` WHERE until > $1`)
+	correct(0, `SELECT 1 FROM api_token WHERE used > $1 LIMIT 1`,
+		`UPDATE api_token SET used = $2 WHERE used > $1`)
+	if err == nil {
+		err = s.correctCounts(ctx, now)
+	}
 	return corrected, err
 }
 
+// correctCounts moves counts of future days to the present day.
+func (s *Store) correctCounts(ctx context.Context, now time.Time) error {
+	latest, today := int64(stats.DayOf(now.Add(maxSkew))), int64(stats.DayOf(now))
+	var one int
+	// This uses the primary key.
+	err := s.engine.Reads(ctx).Row(`SELECT 1 FROM tenant t JOIN daily d ON d.tenant = t.id AND d.day > $1 LIMIT 1`,
+		latest).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return s.engine.Write(func(tx engine.Tx) error {
+		_, err := tx.Exec(`INSERT INTO daily (tenant, day, kind, n)
+			SELECT tenant, CAST($2 AS BIGINT), kind, CAST(sum(n) AS BIGINT) FROM daily WHERE day > $1
+			GROUP BY tenant, kind ON CONFLICT (tenant, day, kind) DO UPDATE SET n = daily.n + excluded.n`,
+			latest, today)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(`DELETE FROM daily WHERE day > $1`, latest)
+		return err
+	})
+}
+
+// micros returns a duration in microseconds, for SQL.
+func micros(d time.Duration) string { return strconv.FormatInt(d.Microseconds(), 10) }
+
 // longestMicros is throttle.Longest in microseconds, for SQL.
-var longestMicros = strconv.FormatInt(throttle.Longest.Microseconds(), 10)
+var longestMicros = micros(throttle.Longest)

@@ -181,7 +181,8 @@ func scanOutboxMessage(row engine.Scanner, x *account.DataMessage) error {
 	var kind string
 	var made, until, created, expires int64
 	err := row.Scan(&id, &kind, &made, &until, &x.To, &x.Net, &x.Detail, &created, &expires)
-	x.ID, x.Kind, x.State = hex.EncodeToString(id), account.KindName(mailmsg.Kind(kind)), "writing"
+	what, detail := messageKind(kind, x.Detail)
+	x.ID, x.Kind, x.Detail, x.State = hex.EncodeToString(id), account.KindName(what), detail, "writing"
 	if made == 0 {
 		made = created
 	}

@@ -37,7 +37,8 @@ func pendingEntries(q engine.Querier, condition string, args ...any) (list []out
 		}
 		e.Tenant, e.Account, e.User, e.Email, e.Lang = a.Tenant, a.UID, a.User, a.Email, a.Lang
 		copy(e.Message[:], message)
-		e.Kind, e.Made, e.Expires = mailmsg.Kind(kind), a.Created, a.Expires
+		e.Kind, e.Detail = messageKind(kind, e.Detail)
+		e.Made, e.Expires = a.Created, a.Expires
 		if made > 0 {
 			e.Made, e.Resent = engine.FromMicros(made), e.Kind == mailmsg.Activation
 		}

@@ -160,12 +160,34 @@ func (s *Store) addNotice(tx engine.Tx, a account.Account, n account.Notice) err
 	if n.Message == (mailmsg.ID{}) {
 		return nil
 	}
+	kind, detail := storedKind(n.Kind, n.Detail)
 	_, err := tx.Exec(`INSERT INTO outbox (account, message, token, node, made, turn, kind, address, until, net,
 			detail)
 		VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`,
-		a.UID[:], n.Message[:], n.SealedToken, s.nodeName(), engine.Micros(n.Made), string(n.Kind), a.Email,
-		engine.Micros(n.Until), n.Net, n.Detail)
+		a.UID[:], n.Message[:], n.SealedToken, s.nodeName(), engine.Micros(n.Made), kind, a.Email,
+		engine.Micros(n.Until), n.Net, detail)
 	return err
+}
+
+// firstPassword is the detail of mailmsg.Reset that stands for mailmsg.SetPassword in the table outbox. Servers of
+// earlier versions, which may share the store, end with a panic for a kind that they do not know, and write the
+// message of the kind for a detail that they do not know. So a kind that is added later is stored like this, too.
+const firstPassword = "first"
+
+// storedKind returns the kind and the detail of a message in the table outbox.
+func storedKind(kind mailmsg.Kind, detail string) (string, string) {
+	if kind == mailmsg.SetPassword {
+		return string(mailmsg.Reset), firstPassword
+	}
+	return string(kind), detail
+}
+
+// messageKind returns the kind and the detail of a message whose row in the table outbox has these.
+func messageKind(kind, detail string) (mailmsg.Kind, string) {
+	if kind == string(mailmsg.Reset) && detail == firstPassword {
+		return mailmsg.SetPassword, ""
+	}
+	return mailmsg.Kind(kind), detail
 }
 
 // codesReplaced is the kind in the table link of a message mailmsg.FactorChanged about replaced recovery codes. Its

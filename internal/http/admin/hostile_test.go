@@ -204,7 +204,7 @@ func TestTokenRemovedDuringBody(t *testing.T) {
 		write.Write([]byte(body[:len(body)-1]))
 		time.Sleep(200 * time.Millisecond) // the server has checked the token by then
 		write.CloseWithError(func() error {
-			if err := f.tokens.Remove(f.Context(), root, "leaked"); err != nil {
+			if err := f.tokens.Remove(f.Context(), root, "leaked", ""); err != nil {
 				return err
 			}
 			_, err := write.Write([]byte(body[len(body)-1:]))

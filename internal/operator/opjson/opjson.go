@@ -33,7 +33,12 @@ type Account struct {
 	Erased      *time.Time    `json:"erased" doc:"When an account is to be erased whose owner has left."`
 	Lang        i18n.Tag      `json:"lang"`
 	Factors     []string      `json:"second_factors" doc:"app, passkey, both or none."`
+
+	signInUnknown bool
 }
+
+// SignInUnknown reports whether it is not known if the person has signed in, and when. Then FirstSignIn is nil too.
+func (a Account) SignInUnknown() bool { return a.signInUnknown }
 
 // OfAccount returns the view of an account.
 func OfAccount(a account.Account) Account {
@@ -44,6 +49,7 @@ func OfAccount(a account.Account) Account {
 		StateSince: TimeOrNil(since), StateBy: by, StateReason: reason, Created: a.Created,
 		Activated: TimeOrNil(a.Activated), Confirmed: TimeOrNil(a.Confirmed), Network: a.Net,
 		FirstSignIn: TimeOrNil(a.FirstSignIn), Erased: TimeOrNil(a.Leaving), Lang: a.Lang, Factors: a.Factors.Words(),
+		signInUnknown: a.FirstSignIn.IsZero() && !a.NotSignedIn,
 	}
 	if v.Lang == "" {
 		v.Lang = i18n.English

@@ -250,6 +250,8 @@ func TestOpenBreakerCancelsCalls(t *testing.T) {
 		all.Go(func() {
 			if err := do(); !fault.Is(err, fault.Overloaded) {
 				t.Errorf("%s into the black hole: %v", name, err)
+			} else if !strings.Contains(fmt.Sprint(err, errors.Unwrap(err)), "no answer within") {
+				t.Errorf("%s into the black hole does not name the time-out: %v, %v", name, err, errors.Unwrap(err))
 			}
 			if d := time.Since(began); d >= postgres.OperationTimeout {
 				t.Errorf("%s into the black hole failed after %v, only by its own deadline",

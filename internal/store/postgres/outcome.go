@@ -80,5 +80,8 @@ func (e *Engine) asFault(err error) error {
 		return err
 	}
 	e.breaker.probeNow()
+	if why := e.breaker.open(); why != nil && errors.Is(err, context.Canceled) {
+		return why // the breaker cancelled the call
+	}
 	return unavailable(err)
 }

@@ -248,6 +248,9 @@ func (e *Engine) probe(ctx context.Context, perHost time.Duration) (err error) {
 				e.probing = nil
 			}
 			e.pool.Reset() // the other connections are likely broken too
+			if pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded) {
+				err = fmt.Errorf("no answer within %v: %w", perHost, err)
+			}
 			err = unavailable(err)
 		}
 	}()

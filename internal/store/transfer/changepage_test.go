@@ -69,7 +69,8 @@ func BenchmarkChangePage(b *testing.B) {
 			}
 			b.ReportMetric(time.Since(began).Seconds(), "s-cover")
 			for b.Loop() {
-				v, err := audit.Verify(b.Context(), s, ring, noon, func(f string) { b.Error(f) }, func(string) {})
+				v, err := audit.Verify(b.Context(), audit.VerifyDeps{Store: s, Ring: ring, Now: noon},
+					func(f string) { b.Error(f) }, func(string) {})
 				if err != nil || v.Changes < 1_000_000 {
 					b.Fatal(v, err)
 				}

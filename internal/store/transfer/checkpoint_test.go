@@ -38,7 +38,8 @@ func wrong(t *testing.T, s *testStore, ring *secret.Ring) (list []string) {
 
 func findings(t *testing.T, s *testStore, ring *secret.Ring, now time.Time) (faults, notes []string) {
 	t.Helper()
-	_, err := audit.Verify(t.Context(), s, ring, now, func(f string) { faults = append(faults, f) },
+	_, err := audit.Verify(t.Context(), audit.VerifyDeps{Store: s, Ring: ring, Now: now},
+		func(f string) { faults = append(faults, f) },
 		func(n string) { notes = append(notes, n) })
 	if err != nil {
 		t.Fatal(err)
@@ -242,7 +243,7 @@ func TestServerNoticesCutEnd(t *testing.T) {
 			len(notes) != 1 || !strings.Contains(notes[0], "a server found that changes after") {
 			t.Errorf("faults %q, notes %q, log %s", faults, notes, &log)
 		}
-		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "restored"}), t.testStore, t.ring, noon))
+		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "restored"}), t.testStore, t.ring, "", noon))
 		t.must(k.CoverNow(t.Context()))
 		if got := wrong(t.T, t.testStore, t.ring); len(got) > 0 {
 			t.Errorf("after a restart: %q", got)
@@ -260,7 +261,7 @@ func TestEditedStateStopsCheckpoints(t *testing.T) {
 			t.Error("an edited state is accepted")
 		}
 		t.must(k.Start(t.Context())) // the server serves people all the same
-		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "known"}), t.testStore, t.ring, noon))
+		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "known"}), t.testStore, t.ring, "", noon))
 		t.must(k.CoverNow(t.Context()))
 		faults, notes := findings(t.T, t.testStore, t.ring, noon)
 		if len(faults) > 0 || len(notes) != 1 || !strings.Contains(notes[0], "The reason: known") {
@@ -339,10 +340,282 @@ func TestCheckpointsOfTwoNodes(t *testing.T) {
 	if err := keeper(a, ring).CoverNow(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	v, err := audit.Verify(t.Context(), a, ring, noon, func(f string) { t.Error(f) }, func(n string) { t.Error(n) })
+	v, err := audit.Verify(t.Context(), audit.VerifyDeps{Store: a, Ring: ring, Now: noon},
+		func(f string) { t.Error(f) }, func(n string) { t.Error(n) })
 	if err != nil || v.Changes < 80 || v.Checkpoints < 2 {
 		t.Errorf("%+v, %v", v, err)
 	}
+}
+
+// memory is an audit.Memory.
+type memory struct{ text string }
+
+func (m *memory) Load() (string, error)  { return m.text, nil }
+func (m *memory) Save(text string) error { m.text = text; return nil }
+
+// server returns the Keeper of a server that starts, with the present time and what it has seen before.
+func (t *trailTest) server(m *memory, log *bytes.Buffer, now *time.Time) *audit.Keeper {
+	return audit.NewKeeper(audit.KeeperDeps{
+		Store: t.testStore, Ring: func() (*secret.Ring, error) { return t.ring, nil }, Memory: m,
+		Log: slog.New(slog.NewJSONHandler(log, nil)), Now: func() time.Time { return *now },
+	})
+}
+
+// verify returns what Verify finds, with the time before which changes are removed for their age.
+func (t *trailTest) verify(seen string, before, now time.Time) (faults, notes []string) {
+	t.Helper()
+	_, err := audit.Verify(t.Context(), audit.VerifyDeps{
+		Store: t.testStore, Ring: t.ring, Seen: seen, Before: before, Now: now,
+	}, func(f string) { faults = append(faults, f) }, func(n string) { notes = append(notes, n) })
+	t.must(err)
+	return faults, notes
+}
+
+// oneWith reports whether a list has one text, which contains another.
+func oneWith(list []string, part string) bool {
+	return len(list) == 1 && strings.Contains(list[0], part)
+}
+
+// A server notices at its start that all checkpoints were removed, though the trail then looks like that of an
+// upgrade. verify says so until an operator begins new ones.
+func TestServerNoticesReset(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		var log bytes.Buffer
+		m, now := new(memory), noon
+		t.add(3)
+		t.must(t.server(m, &log, &now).CoverNow(t.Context()))
+		t.exec(`UPDATE audit SET actor = 'forged'; DELETE FROM audit_checkpoint; DELETE FROM platform`)
+		if faults, _ := t.verify(m.text, time.Time{}, now); !oneWith(faults, "has seen checkpoint 1, of") {
+			t.Errorf("while no server runs: %q", faults)
+		}
+		k := t.server(m, &log, &now)
+		t.must(k.Start(t.Context()))
+		t.must(k.CoverNow(t.Context()))
+		if !strings.Contains(log.String(), `"level":"ERROR","msg":"audit trail lacks what`) {
+			t.Errorf("log %s", &log)
+		}
+		if faults, _ := t.verify(m.text, time.Time{}, now); !oneWith(faults, "found that all checkpoints were gone") {
+			t.Errorf("afterwards: %q", faults)
+		}
+		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "known"}), t.testStore, t.ring, m.text, now))
+		t.must(t.server(m, &log, &now).CoverNow(t.Context()))
+		faults, notes := t.verify(m.text, time.Time{}, now)
+		if len(faults) > 0 || !oneWith(notes, "The reason: known") {
+			t.Errorf("after a restart: faults %q, notes %q", faults, notes)
+		}
+	})
+}
+
+// An operator who begins new checkpoints after all were removed needs no server that notices it first.
+func TestRestartAfterReset(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		var log bytes.Buffer
+		m, now := new(memory), noon
+		for range 3 {
+			t.add(3)
+		}
+		t.must(t.server(m, &log, &now).CoverNow(t.Context()))
+		t.exec(`DELETE FROM audit_checkpoint; DELETE FROM platform`)
+		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "known"}), t.testStore, t.ring, m.text, now))
+		k := t.server(m, &log, &now)
+		t.must(k.Start(t.Context()))
+		t.must(k.CoverNow(t.Context()))
+		faults, notes := t.verify(m.text, time.Time{}, now)
+		if len(faults) > 0 || !oneWith(notes, "The reason: known") || strings.Contains(log.String(), "ERROR") {
+			t.Errorf("faults %q, notes %q, log %s", faults, notes, &log)
+		}
+	})
+}
+
+// A server notices at its start that an older store was put back while it did not run.
+func TestServerNoticesOlderStore(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		var log bytes.Buffer
+		m, now := new(memory), noon
+		t.add(2)
+		t.exec(`CREATE TABLE twin AS SELECT * FROM platform`)
+		t.add(2)
+		t.must(t.server(m, &log, &now).CoverNow(t.Context()))
+		t.exec(`DELETE FROM audit WHERE id > 2; DELETE FROM audit_checkpoint WHERE id > 1;
+			UPDATE platform SET value = (SELECT value FROM twin)`)
+		if faults, notes := t.verify(m.text, time.Time{}, now); len(faults) > 0 ||
+			!oneWith(notes, "has seen checkpoint 2") {
+			t.Errorf("while no server runs: faults %q, notes %q", faults, notes)
+		}
+		for range 2 {
+			k := t.server(m, &log, &now)
+			t.must(k.Start(t.Context()))
+			t.must(k.CoverNow(t.Context()))
+		}
+		faults, notes := t.verify(m.text, time.Time{}, now)
+		if len(faults) > 0 || !oneWith(notes, "a server found that changes after change 2 were gone") ||
+			strings.Count(log.String(), "ERROR") != 1 {
+			t.Errorf("faults %q, notes %q, log %s", faults, notes, &log)
+		}
+	})
+}
+
+// Who keeps servers from writing checkpoints for a while, and then restores the state, leaves a trace in the trail.
+func TestServerRecordsHeldOffCheckpoints(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		var log bytes.Buffer
+		now := noon
+		t.add(2)
+		t.exec(`CREATE TABLE twin AS SELECT * FROM platform`)
+		for _, edited := range []string{`'{}'`, `replace(value, 'audit', 'x') || 'x'`} {
+			k := t.server(new(memory), &log, &now)
+			t.must(k.CoverNow(t.Context()))
+			t.exec(`DELETE FROM twin; INSERT INTO twin SELECT * FROM platform; UPDATE platform SET value = ` + edited)
+			if faults, _ := t.verify("", time.Time{}, now); !oneWith(faults, "was edited") {
+				t.Errorf("with the state %s: %q", edited, faults)
+			}
+			for range 3 {
+				now = now.Add(time.Minute)
+				if k.Cover(t.Context()) == nil {
+					t.Error("an edited state is accepted")
+				}
+			}
+			t.exec(`UPDATE platform SET value = (SELECT value FROM twin)`)
+			t.must(k.Cover(t.Context()))
+		}
+		faults, notes := t.verify("", time.Time{}, now)
+		want := "between " + noon.Add(time.Minute).UTC().Format(time.RFC3339) + " and " +
+			noon.Add(3*time.Minute).UTC().Format(time.RFC3339)
+		if len(faults) > 0 || len(notes) != 2 || !strings.Contains(notes[0], want) {
+			t.Errorf("faults %q, notes %q, want %q", faults, notes, want)
+		}
+	})
+}
+
+// An upgrade has no proof of the changes of earlier versions, and verify says which these are.
+func TestChangesBeforeFirstCheckpoint(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		var log bytes.Buffer
+		now := noon.Add(time.Hour)
+		for range 3 {
+			t.must(t.AddChange(t.Context(), audit.Change{At: noon, Action: audit.KeysRotate, Outcome: audit.OK}))
+		}
+		last, _, err := t.LastChange(t.Context(), audit.TrailBroken)
+		t.must(err)
+		t.must(t.server(new(memory), &log, &now).CoverNow(t.Context()))
+		want := fmt.Sprintf("those up to %d", last)
+		if faults, notes := t.verify("", time.Time{}, now); len(faults) > 0 || !oneWith(notes, want) {
+			t.Errorf("faults %q, notes %q, want %q", faults, notes, want)
+		}
+	})
+}
+
+// A server of an earlier version removes changes by their own age, which does not look like an attack.
+func TestRemovedByEarlierVersion(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		t.exec(`DELETE FROM audit`)
+		for i := range 6 {
+			t.must(t.AddChange(t.Context(), audit.Change{
+				At: noon.Add(time.Duration(i) * time.Hour), Action: audit.KeysRotate, Outcome: audit.OK,
+			}))
+		}
+		t.must(keeper(t.testStore, t.ring).CoverNow(t.Context()))
+		before := noon.Add(150 * time.Minute)
+		t.exec(fmt.Sprintf(`DELETE FROM audit WHERE at < %d`, before.UnixMicro()))
+		if faults, notes := t.verify("", before, noon); len(faults) > 0 || !oneWith(notes, "3 changes missing") {
+			t.Errorf("faults %q, notes %q", faults, notes)
+		}
+		t.exec(`DELETE FROM audit WHERE id = (SELECT max(id) - 1 FROM audit)`)
+		if faults, _ := t.verify("", before, noon); !oneWith(faults, "is missing") {
+			t.Errorf("one from between the others: %q", faults)
+		}
+		if faults, _ := t.verify("", noon.AddDate(0, 0, -2), noon); len(faults) != 4 {
+			t.Errorf("changes that are not old enough: %q", faults)
+		}
+	})
+}
+
+// A change with a time in the future keeps no changes from being removed.
+func TestRemovalWithFutureChange(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		var log bytes.Buffer
+		t.exec(`DELETE FROM audit`)
+		now := noon
+		k := t.server(new(memory), &log, &now)
+		add := func(at time.Time) {
+			t.must(t.AddChange(t.Context(), audit.Change{At: at, Action: audit.KeysRotate, Outcome: audit.OK}))
+			t.must(k.CoverNow(t.Context()))
+		}
+		left := func() (n int) {
+			t.must(t.Changes(t.Context(), audit.Filter{}, func(audit.Change) error { n++; return nil }))
+			return n
+		}
+		add(noon)
+		add(noon.AddDate(10, 0, 0)) // by a program whose clock is ahead
+		if c, err := t.Checkpoint(t.Context(), 2); err != nil || c.At.After(noon.Add(time.Hour)) {
+			t.Errorf("the checkpoint has the time %v, %v", c.At, err)
+		}
+		now = noon.Add(time.Hour)
+		add(now)
+		ahead := noon.AddDate(10, 0, 0) // of the server, for a while
+		now = ahead
+		add(ahead)
+		now = noon.Add(2 * time.Hour)
+		add(now)
+		now = noon.AddDate(0, 0, 10)
+		add(now)
+		t.must(k.Remove(t.Context(), noon.Add(time.Minute)))
+		if n := left(); n != 5 {
+			t.Errorf("%d changes are left, want 5", n)
+		}
+		t.must(k.Remove(t.Context(), noon.AddDate(0, 0, 9)))
+		if n := left(); n != 1 {
+			t.Errorf("%d changes are left, want 1", n)
+		}
+		if faults, _ := t.verify("", time.Time{}, now); len(faults) > 0 {
+			t.Errorf("faults %q", faults)
+		}
+	})
+}
+
+// Rows that no version of the program writes are faults, and the rest is checked.
+func TestImpossibleRows(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		t.exec(`DELETE FROM audit`)
+		for range 3 {
+			t.add(3)
+		}
+		var ids []int64
+		t.must(t.Changes(t.Context(), audit.Filter{}, func(c audit.Change) error {
+			ids = append(ids, c.ID)
+			return nil
+		}))
+		t.exec(copyOfRow(int(ids[0]), -5))
+		if got := wrong(t.T, t.testStore, t.ring); !oneWith(got, "change -5 (password.not-me of") {
+			t.Errorf("a change with a negative ID: %q", got)
+		}
+		t.exec(`DELETE FROM audit WHERE id < 0`)
+		if t.Name() != "TestImpossibleRows/SQLite" {
+			return
+		}
+		t.exec(fmt.Sprintf(`UPDATE audit SET after = x'00' WHERE id = %d; UPDATE audit SET at = 'x' WHERE id = %d;
+			UPDATE audit SET username = 'y' WHERE id = %d`, ids[1], ids[4], ids[7]))
+		got := wrong(t.T, t.testStore, t.ring)
+		for i, want := range []string{"wrong type", "wrong type", "was edited"} {
+			if id := ids[1+3*i]; len(got) != 3 || !strings.Contains(got[i], fmt.Sprintf("change %d ", id)) ||
+				!strings.Contains(got[i], want) {
+				t.Fatalf("wrong types: %q, want change %d: %s", got, id, want)
+			}
+		}
+		n := 0
+		t.must(t.Changes(t.Context(), audit.Filter{}, func(audit.Change) error { n++; return nil }))
+		if n != 9 {
+			t.Errorf("%d changes are listed, want 9", n)
+		}
+		t.exec(`UPDATE audit_checkpoint SET at = 'x' WHERE id = 2; UPDATE platform SET value = value`)
+		if got := wrong(t.T, t.testStore, t.ring); !strings.Contains(strings.Join(got, "\n"), "checkpoint 2 ") {
+			t.Errorf("a checkpoint: %q", got)
+		}
+		t.exec(`UPDATE platform SET value = x'00'`)
+		if got := wrong(t.T, t.testStore, t.ring); !oneWith(got, "was edited") {
+			t.Errorf("the state: %q", got)
+		}
+	})
 }
 
 // The summary says how much of the trail is proved.
@@ -350,7 +623,8 @@ func TestVerifySummary(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		want := func(want string) {
 			t.Helper()
-			v, err := audit.Verify(t.Context(), t.testStore, t.ring, noon, func(string) {}, func(string) {})
+			v, err := audit.Verify(t.Context(), audit.VerifyDeps{Store: t.testStore, Ring: t.ring, Now: noon},
+				func(string) {}, func(string) {})
 			t.must(err)
 			if got := v.Summary(); got != "audit trail: "+want {
 				t.Errorf("got %q, want %q", got, want)
@@ -393,7 +667,8 @@ func TestCheckpointWithinAMinute(t *testing.T) {
 		if err := k.Cover(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		v, err := audit.Verify(t.Context(), s, ring, now, func(string) {}, func(string) {})
+		v, err := audit.Verify(t.Context(), audit.VerifyDeps{Store: s, Ring: ring, Now: now},
+			func(string) {}, func(string) {})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,8 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/hook"
+	operators "dialtone/internal/operator"
+	"dialtone/internal/stats"
 	"dialtone/internal/throttle"
 )
 
@@ -90,6 +92,52 @@ var clockTests = []testCase{
 		if len(list) != 1 || list[0].User != "ann" {
 			t.Errorf("due: %+v", list)
 		}
+	}},
+	{"a claim of a bulk change until then has ended", func(t *test) {
+		t.must(t.AddBulk(t.ctx, t.bulkChange(operators.BulkDisable, account.Query{}, noon)))
+		b, err := t.ClaimBulk(t.ctx, 0, noon.Add(3*time.Hour), noon.Add(3*time.Hour+bulkLease))
+		t.must(err)
+		if again := t.claimBulk(noon); again.ID != b.ID {
+			t.Errorf("claimed %+v", again)
+		}
+		// The clock of another server may be a little ahead.
+		if _, err := t.ClaimBulk(t.ctx, 0, noon.Add(-30*time.Second), noon.Add(bulkLease-30*time.Second)); err == nil {
+			t.Error("claimed from another server")
+		}
+	}},
+	{"a stored answer ends when one of now would, and is kept", func(t *test) {
+		k := t.newToken("one", 0)
+		t.must(t.AddToken(t.ctx, k))
+		for key, until := range map[string]time.Time{"a": noon.Add(year), "b": noon.Add(operators.AnswerLife)} {
+			t.claimAnswer(k.ID, key, operators.StoredAnswer{Request: []byte("x"), Until: until}, noon)
+		}
+		t.correctFuture(noon, 1)
+		a := operators.StoredAnswer{Request: []byte("y"), Until: noon.Add(2 * year)}
+		got, ok := t.claimAnswer(k.ID, "a", a, noon.Add(operators.AnswerLife-tick))
+		if ok || string(got.Request) != "x" {
+			t.Errorf("claimed too early: %+v", got)
+		}
+		if _, ok := t.claimAnswer(k.ID, "a", a, noon.Add(operators.AnswerLife)); !ok {
+			t.Error("not claimed")
+		}
+	}},
+	{"a token that was used then was used now", func(t *test) {
+		k := t.newToken("one", 0)
+		t.must(t.AddToken(t.ctx, k))
+		t.must(t.RecordTokenUses(t.ctx, []operators.TokenUse{{ID: k.ID, At: noon.Add(year)}}))
+		t.correctFuture(noon, 1)
+		if got, err := t.TokenByHash(t.ctx, k.Hash, noon); err != nil || !got.Used.Equal(noon) {
+			t.Errorf("used %v, %v", got.Used, err)
+		}
+	}},
+	{"what was counted then counts today", func(t *test) {
+		day := time.Unix(0, 0).Add(100 * 24 * time.Hour)
+		t.must(t.AddCounts(t.ctx, []stats.Count{
+			counted(t.tenant, 100, stats.Signup, 1), counted(t.tenant, 101, stats.Signup, 2),
+			counted(t.tenant, 400, stats.Signup, 4), counted(t.tenant, 500, stats.SignIn, 8),
+		}))
+		t.correctFuture(day.Add(24*time.Hour-30*time.Second), 0) // day 101 is that of another server
+		t.wantEqual(t.counts(t.tenant), []string{"100 signin 8", "100 signup 5", "101 signup 2"})
 	}},
 	{"a newer message discards one that was queued in the future", func(t *test) {
 		a := t.addPending("ann", noon)
