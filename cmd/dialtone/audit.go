@@ -165,7 +165,8 @@ func (c *auditList) Run(p *program) error {
 			"REASON")
 		err := c.each(p, in, filter, func(c audit.Change) error {
 			_, err := fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.At.Format(time.RFC3339),
-				c.Action, c.Outcome, c.Tenant, c.User, printable(c.Subject), cell(beforeAfter(c)), c.Actor, c.Net, c.Reason)
+				c.Action, c.Outcome, c.Tenant, c.User, printable(c.Subject), cell(beforeAfter(c)),
+				c.Actor, c.Net, c.Reason)
 			return err
 		})
 		return errors.Join(err, out.Flush())

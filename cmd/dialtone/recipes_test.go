@@ -380,7 +380,8 @@ func TestRecipes(t *testing.T) {
 		if list := shownAccounts(s.T, s.data); len(list) != 0 {
 			s.Errorf("the accounts are %v", list)
 		}
-		if out := s.run("docs/operating.md", "dialtone audit list [--json]"); !strings.Contains(out, "asked for by phone") {
+		out := s.run("docs/operating.md", "dialtone audit list [--json]")
+		if !strings.Contains(out, "asked for by phone") {
 			s.Errorf("the audit trail is %s", out)
 		}
 	}, "phone.example.org", "localhost")

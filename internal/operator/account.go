@@ -141,10 +141,14 @@ func (s *Service) FreeName(ctx context.Context, c Caller, t *tenant.Tenant, user
 }
 
 // Data returns everything that is held about the owner of an account, as account.Service.DataByLetter does. The trail
-// says that the caller has it, and why.
+// says that the caller has it, and why. It fails with ErrOwnAccount: people take their own data on their own page,
+// which sends them a message.
 func (s *Service) Data(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (*account.DataFile,
 	error) {
 	if err := c.Check(AccountsRead, t); err != nil {
+		return nil, err
+	}
+	if err := c.Others(user); err != nil {
 		return nil, err
 	}
 	ctx, err := c.With(ctx, reason)

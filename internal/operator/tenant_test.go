@@ -111,7 +111,7 @@ func TestTokenRemoval(t *testing.T) {
 		t.Errorf("a name that is taken: %v", err)
 	}
 	w.Must(tokens.Remove(w.Context(), c, "tokens", ""))
-	w.Must(tokens.Remove(w.Context(), root, "audit"))
+	w.Must(tokens.Remove(w.Context(), root, "audit", ""))
 }
 
 // TestTokenMessages checks that a token cannot flood an address with messages.

@@ -181,7 +181,6 @@ func TestRun(t *testing.T) {
 			}
 		}
 		changed(true)
-		time.Sleep(10 * time.Millisecond)
 		full := errors.New("the disk is full")
 		for range 3 {
 			probeErr.Store(&full)

@@ -475,12 +475,16 @@ func (v *visitor) slowly(t testing.TB, target, body string, between func(), head
 	}
 	conn := v.dial(t)
 	defer conn.Close()
-	last := len(body) - 1
-	must[int](t)(io.WriteString(conn, head+"\r\n"+body[:last]))
-	time.Sleep(200 * time.Millisecond) // the server has begun with the request by then
+	last, answers := len(body)-1, bufio.NewReader(conn)
+	must[int](t)(io.WriteString(conn, head+"Expect: 100-continue\r\n\r\n"))
+	// net/http says this when a handler begins to read the body.
+	if r := must[*http.Response](t)(http.ReadResponse(answers, nil)); r.StatusCode != http.StatusContinue {
+		t.Fatalf("the server does not wait for the body: %s", r.Status)
+	}
+	must[int](t)(io.WriteString(conn, body[:last]))
 	between()
 	must[int](t)(io.WriteString(conn, body[last:]))
-	response := must[*http.Response](t)(http.ReadResponse(bufio.NewReader(conn), nil))
+	response := must[*http.Response](t)(http.ReadResponse(answers, nil))
 	defer response.Body.Close()
 	return answer{response.StatusCode, response.Header, string(must[[]byte](t)(io.ReadAll(response.Body)))}
 }

@@ -114,11 +114,11 @@ var bulkTests = []testCase{
 			states  []string
 			notices []string
 		}{
-			{operators.BulkDisable, "account.disable phone.test a0 active>disabled",
+			{operators.BulkDisable, "account.disable phone.test a0 %s active>disabled",
 				[]string{"a0 disabled", "w0 disabled", "x active"}, []string{"account.disabled phone.test a0"}},
-			{operators.BulkEnable, "account.enable phone.test w4 disabled>waiting",
+			{operators.BulkEnable, "account.enable phone.test w4 %s disabled>waiting",
 				[]string{"a0 active", "w0 waiting", "x active"}, nil},
-			{operators.BulkDelete, "account.delete phone.test a3 active>closed",
+			{operators.BulkDelete, "account.delete phone.test a3 %s active>closed",
 				[]string{"x active"}, []string{"account.deleted phone.test a3"}},
 		} {
 			b := t.addBulk(c.action, flood, at)
@@ -132,7 +132,7 @@ var bulkTests = []testCase{
 				t.Errorf("%s: %+v", c.action, b)
 			}
 			if changes[0] != fmt.Sprintf("account.bulk phone.test %s %s >10", c.action, b.ID) || len(changes) != 11 ||
-				!slices.Contains(changes, c.change) {
+				!slices.Contains(changes, fmt.Sprintf(c.change, audit.BulkSubject+b.ID.String())) {
 				t.Errorf("%s: changes %q", c.action, changes)
 			}
 			states := t.inStates(at)
