@@ -137,7 +137,8 @@ func (s *testServer) snapshot(t testing.TB, who person) string {
 	t.Helper()
 	var n, changes int
 	if err := s.db.QueryRow(`SELECT (SELECT count(*) FROM bulk), (SELECT count(*) FROM audit
-		WHERE action NOT IN ($1, $2))`, string(audit.AccountView), string(audit.AccountList)).Scan(&n, &changes); err != nil {
+		WHERE action NOT IN ($1, $2))`, string(audit.AccountView), string(audit.AccountList)).
+		Scan(&n, &changes); err != nil {
 		t.Fatal(err)
 	}
 	settings, _, err := s.Store.Tenants(t.Context())
