@@ -131,8 +131,8 @@ func adminPosts(s *testServer, t testing.TB, who person) map[string]struct {
 	return posts
 }
 
-// snapshot describes what forms of the pages for operators can change. Looking at a person adds to the trail too, and is
-// left out.
+// snapshot describes what forms of the pages for operators can change. Looking at a person adds to the trail too, and
+// is left out.
 func (s *testServer) snapshot(t testing.TB, who person) string {
 	t.Helper()
 	var n, changes int
