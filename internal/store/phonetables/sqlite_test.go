@@ -344,8 +344,9 @@ func queryCount(t *testing.T, path, query string) (n int64) {
 func TestAppliedChangesArePruned(t *testing.T) {
 	s, _, dir, tenant := openExporting(t)
 	defer closeStore(t, s)
-	for range 5 {
-		if _, err := s.SetRole(t.Context(), tenant, "ann", account.User, noon); err != nil {
+	for i := range 5 {
+		role := []account.Role{account.User, account.Guest}[i%2]
+		if _, err := s.SetRole(t.Context(), tenant, "ann", role, noon); err != nil {
 			t.Fatal(err)
 		}
 	}

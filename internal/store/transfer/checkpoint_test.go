@@ -130,7 +130,7 @@ func TestVerifyFindsWhatWasChanged(t *testing.T) {
 		{"the first change is missing", `DELETE FROM audit WHERE id = 1`, []string{"change 1 (by"}},
 		{"the last change is missing", `DELETE FROM audit WHERE id = 9`, []string{"change 9 (by"}},
 		{"an inserted change", copyOfRow(4, 5), []string{"change 5 (password.not-me"}},
-		{"an inserted change at the beginning", copyOfRow(4, 0), []string{"change 0 ("}},
+		{"an inserted change at the beginning", copyOfRow(4, 0), []string{"change 0 (", "change 0 ("}},
 		{"swapped changes", `UPDATE audit SET id = 99 WHERE id = 4; UPDATE audit SET id = 4 WHERE id = 8;
 			UPDATE audit SET id = 8 WHERE id = 99`, []string{"change 4 (", "change 8 ("}},
 		{"a missing checkpoint", `DELETE FROM audit_checkpoint WHERE id = 2`, []string{"checkpoint 2 is missing"}},

@@ -5,11 +5,11 @@ import { say, locale } from "./texts.js";
 
 const format = new Intl.RelativeTimeFormat(locale);
 
-/** How long ago a date was, or how far it is, in words. */
+/** How long ago a date was, or how far it is, in words. One in the next minutes was now, by a clock that is ahead. */
 function ago(date) {
   const minutes = Math.round((date - Date.now()) / 60_000);
   const distance = Math.abs(minutes);
-  if (distance < 1) return format.format(date > Date.now() ? 1 : -1, "minute");
+  if (minutes > -1 && minutes < 3) return format.format(-1, "minute");
   if (distance < 60) return format.format(minutes, "minute");
   if (distance < 24 * 60) return format.format(Math.round(minutes / 60), "hour");
   return format.format(Math.round(minutes / 60 / 24), "day");
