@@ -119,11 +119,6 @@ func (w *where) and(term string, values ...any) {
 
 func (w *where) String() string { return strings.Join(w.terms, " AND ") }
 
-// clone returns a copy to which terms can be added.
-func (w *where) clone() *where {
-	return &where{append([]string(nil), w.terms...), append([]any(nil), w.args...)}
-}
-
 // prefixed adds the term that a text in lower case begins with a prefix.
 func (w *where) prefixed(expr, prefix string) {
 	w.and(expr+` >= %s AND `+expr+` < %s`, prefix, afterPrefix(prefix))

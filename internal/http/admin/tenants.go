@@ -101,9 +101,6 @@ func settingError(err error) error {
 	return &renamed
 }
 
-// listOf returns a list that is not null in JSON.
-func listOf[T any](list []T) []T { return append([]T{}, list...) }
-
 func (h *Handler) listTenants(r *request) (any, error) {
 	var list []*tenant.Tenant
 	for _, t := range h.deps.Tenants.All() {

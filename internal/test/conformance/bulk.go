@@ -126,8 +126,7 @@ var bulkTests = []testCase{
 				t.Fatalf("%s: found %d accounts, want 10", c.action, b.Found)
 			}
 			t.deliverDue(h, at)
-			var changes []string
-			changes = t.newChanges(func() { b = t.endBulk(t.workBulk(t.runBulk(b, at), 3, at), at) })
+			changes := t.newChanges(func() { b = t.endBulk(t.workBulk(t.runBulk(b, at), 3, at), at) })
 			if b.State != operators.BulkDone || b.Done != 10 {
 				t.Errorf("%s: %+v", c.action, b)
 			}
