@@ -184,6 +184,7 @@ func (f *fixture) wantError(r response, status int, code string) map[string]any 
 // changes returns the actions in the audit trail.
 func (f *fixture) changes() (list []audit.Change) {
 	f.Helper()
+	f.Must(f.service.Flush()) // views and lists are added in the background
 	f.Must(f.Store.Changes(f.Context(), audit.Filter{}, func(c audit.Change) error {
 		list = append(list, c)
 		return nil
