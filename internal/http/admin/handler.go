@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"dialtone/internal/account"
@@ -47,7 +48,7 @@ type Deps struct {
 type Handler struct {
 	deps       Deps
 	operations []operation
-	document   []byte
+	document   func() []byte // made when it is first asked for: it takes memory that most servers never need
 	requests   *server.Requests
 	// exports has a place for each export that is being made.
 	exports chan struct{}
@@ -59,7 +60,7 @@ type Handler struct {
 func New(d Deps) *Handler {
 	h := &Handler{deps: d, exports: make(chan struct{}, maxExports), storeErrors: throttle.NewRate(1)}
 	h.operations = h.routes()
-	h.document = document(h.operations)
+	h.document = sync.OnceValue(func() []byte { return document(h.operations) })
 	paths := []string{DocumentPath}
 	for _, op := range h.operations {
 		paths = append(paths, op.path)
@@ -138,7 +139,7 @@ func (h *Handler) serveDocument(w http.ResponseWriter, r *request) {
 		h.fail(w, r, errMethod(allowed))
 		return
 	}
-	answer.Bytes(w, http.StatusOK, answer.JSONType, h.document)
+	answer.Bytes(w, http.StatusOK, answer.JSONType, h.document())
 }
 
 var challenge = []string{`Bearer realm="dialtone"`}
