@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// perSite is how many accounts each address prefix of a flood signs up: a /48, of which addresses of several /64
-	// are used, since each is limited to perAddress an hour.
+	// perSite is how many accounts a flood signs up from each /48. They come from several /64, since each of these is
+	// limited to perAddress an hour.
 	perSite = 10
 	// floodConns is the number of connections of the flood, which come from one trusted proxy.
 	floodConns = 32

@@ -213,7 +213,7 @@ func (s *server) workBulk(ctx context.Context) {
 			return
 		}
 		if b.State == operator.BulkCounting || b.State == operator.BulkRunning {
-			continue // it goes on when it is its turn again
+			continue // it continues at its next turn
 		}
 		s.log.InfoContext(ctx, "bulk change", "bulk", b.ID.String(), "action", string(b.Action),
 			"state", string(b.State), "found", b.Found, "changed", b.Done)

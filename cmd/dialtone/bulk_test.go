@@ -21,7 +21,7 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
-// A bulk change goes on after the command and the servers that worked on it were killed. It changes each account
+// A bulk change continues after the command and the servers that worked on it were killed. It changes each account
 // once, and leaves none out.
 func TestKilledBulkChange(t *testing.T) {
 	const bots = 4000

@@ -34,7 +34,7 @@ func banned(t *testing.T, log string, flags ...string) []string {
 func TestFail2ban(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("fail2ban-regex"); err != nil {
-		t.Skip("needs fail2ban")
+		t.Skip("fail2ban is not installed; make test installs it where the system has a package")
 	}
 	t.Run("server", func(t *testing.T) {
 		for addresses, want := range map[string]string{"full": "127.0.0.1", "network": "127.0.0.0/24"} {
@@ -107,7 +107,7 @@ func TestFail2ban(t *testing.T) {
 	t.Run("jail", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "fail2ban")
 		if err := os.CopyFS(dir, os.DirFS("/etc/fail2ban")); err != nil {
-			t.Skip(err)
+			t.Skip("the configuration that comes with fail2ban is not in /etc/fail2ban: ", err)
 		}
 		for from, to := range map[string]string{"filter.conf": "filter.d", "jail.conf": "jail.d"} {
 			text, err := os.ReadFile(filepath.Join("../../deploy/fail2ban", from))

@@ -9,6 +9,85 @@ import (
 	"dialtone/internal/tenant"
 )
 
+// List returns a page of accounts, as account.PageStore says. The trail says that the caller has listed accounts of the
+// tenant, at most once an hour. That is added in the background (Flush).
+func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q account.Query, next string,
+	limit int) (account.Page, error) {
+	if err := c.Check(AccountsRead, t); err != nil {
+		return account.Page{}, err
+	}
+	p, err := s.deps.Store.Page(ctx, t.ID, q, next, limit, s.deps.Now())
+	if err == nil {
+		s.Listed(ctx, c, t)
+	}
+	return p, err
+}
+
+// change makes a change of an account, if the caller may. It fails with ErrOwnAccount for the account of the caller.
+func (s *Service) change(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
+	do func(context.Context) (account.Account, error)) (account.Account, error) {
+	if err := c.Check(AccountsWrite, t); err != nil {
+		return account.Account{}, err
+	}
+	if err := c.Others(user); err != nil {
+		return account.Account{}, err
+	}
+	ctx, err := c.With(ctx, reason)
+	if err != nil {
+		return account.Account{}, err
+	}
+	return do(ctx)
+}
+
+// Enable is account.Service.Enable, or EnableNow with activate.
+func (s *Service) Enable(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
+	activate bool) (account.Account, error) {
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
+		if activate {
+			return s.deps.Accounts.EnableNow(ctx, t, user)
+		}
+		return s.deps.Accounts.Enable(ctx, t, user)
+	})
+}
+
+// Disable is account.Service.Disable.
+func (s *Service) Disable(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (account.Account,
+	error) {
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
+		return s.deps.Accounts.Disable(ctx, t, user)
+	})
+}
+
+// SetRole is account.Service.SetRole.
+func (s *Service) SetRole(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
+	role account.Role) (account.Account, error) {
+	err := s.others(ctx, c, t, user)
+	if err == nil && role == account.Admin {
+		err = s.signedInNow(ctx, c)
+	}
+	if err != nil {
+		return account.Account{}, err
+	}
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
+		return s.deps.Accounts.SetRole(ctx, t, user, role)
+	})
+}
+
+// Delete is account.Service.Delete. It returns the account as it was.
+func (s *Service) Delete(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (account.Account,
+	error) {
+	if err := s.others(ctx, c, t, user); err != nil {
+		return account.Account{}, err
+	}
+	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
+		a, err := s.deps.Accounts.Find(ctx, t.ID, user)
+		if err == nil {
+			err = s.deps.Accounts.Delete(ctx, t, user)
+		}
+		return a, err
+	})
+}
+
 // Add is account.Service.Add.
 func (s *Service) Add(ctx context.Context, c Caller, t *tenant.Tenant, n account.NewAccount,
 	reason string) (account.Account, error) {
@@ -129,7 +208,11 @@ func (s *Service) ClosedNames(ctx context.Context, c Caller, t *tenant.Tenant, a
 	if err := c.Check(AccountsRead, t); err != nil {
 		return nil, err
 	}
-	return s.deps.Store.ClosedNamesAfter(ctx, t.ID, after, limit)
+	list, err := s.deps.Store.ClosedNamesAfter(ctx, t.ID, after, limit)
+	if err == nil {
+		s.Listed(ctx, c, t)
+	}
+	return list, err
 }
 
 // FreeName is account.Service.FreeName.

@@ -322,3 +322,29 @@ func TestListed(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestOtherListsAreSeen checks that the lists of messages and of the names of deleted accounts are in the trail too.
+func TestOtherListsAreSeen(t *testing.T) {
+	w, s := newService(t)
+	for name, list := range map[string]func(operator.Caller) error{
+		"messages": func(c operator.Caller) error {
+			_, err := s.Unsent(w.Context(), c, w.Tenant, 10)
+			return err
+		},
+		"names": func(c operator.Caller) error {
+			_, err := s.ClosedNames(w.Context(), c, w.Tenant, "", 10)
+			return err
+		},
+	} {
+		c := root
+		c.Actor.Name = name
+		w.Must(list(c))
+		w.Must(s.Flush())
+		seen := 0
+		filter := audit.Filter{Action: "account.list", Actor: name}
+		w.Must(w.Store.Changes(w.Context(), filter, func(audit.Change) error { seen++; return nil }))
+		if seen != 1 {
+			t.Errorf("%s: %d changes", name, seen)
+		}
+	}
+}

@@ -24,7 +24,7 @@ import (
 //
 // Servers count and change in the background (WorkBulk), in short transactions. Each has the changes of some
 // accounts, what the change of one account has with it (the audit trail, notifications of phone servers, exported
-// tables), and how far the bulk change is. So after a crash it goes on where it was.
+// tables), and how far the bulk change is. So it continues after a crash.
 
 // BulkID is the ID of a bulk change. IDs of later ones are greater.
 type BulkID account.UID
@@ -158,7 +158,7 @@ type BulkStore interface {
 	// was not counted makes it failed. So does, with BulkNotAllowed, that who started it may no longer change accounts;
 	// the trail says then that it was stopped. It changes nothing if the bulk change is no longer as it is given.
 	WorkBulk(ctx context.Context, b Bulk, limit int, now, until time.Time) (Bulk, error)
-	// EndBulk makes a bulk change done of which WorkBulk has changed the last account.
+	// EndBulk marks a bulk change as done after WorkBulk has changed its last account.
 	EndBulk(ctx context.Context, b Bulk, now time.Time) error
 	// ReleaseBulk ends a claim, so that others need not wait until it ends.
 	ReleaseBulk(ctx context.Context, b Bulk) error
@@ -344,7 +344,7 @@ func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 	return b, ctx.Err()
 }
 
-// endBulk ends a bulk change of which the last account has been changed.
+// endBulk ends a bulk change after its last account has been changed.
 func (s *Service) endBulk(ctx context.Context, b Bulk) (Bulk, error) {
 	if err := s.eraseBulk(ctx, b); err != nil {
 		return b, err

@@ -88,7 +88,7 @@ func ParseNetwork(field, text string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// ParseSignupNetwork is ParseNetwork for the network of a signup, of which only /24 or /48 is kept: an address stands
+// ParseSignupNetwork is ParseNetwork for the network of a signup. Only its /24 or /48 is kept, so an address stands
 // for its network.
 func ParseSignupNetwork(field, text string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {

@@ -22,7 +22,8 @@ type MessageStore interface {
 }
 
 // Unsent returns up to limit messages of a tenant in each state in which they were not sent: those that have failed,
-// that were deferred, and that wait. The newest come first.
+// that were deferred, and that wait. The newest come first. Their addresses are those of people, so the trail has it as
+// it has List.
 func (s *Service) Unsent(ctx context.Context, c Caller, t *tenant.Tenant, limit int) (list []delivery.Delivery,
 	err error) {
 	if err := c.Check(AccountsRead, t); err != nil {
@@ -35,6 +36,7 @@ func (s *Service) Unsent(ctx context.Context, c Caller, t *tenant.Tenant, limit 
 		}
 		list = append(list, some...)
 	}
+	s.Listed(ctx, c, t)
 	return list, nil
 }
 

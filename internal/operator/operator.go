@@ -2,7 +2,7 @@
 //
 // # What it guarantees
 //
-// Whoever acts is a Caller: a command on the host, a person with the role admin, or a program with a token. Each
+// A Caller is a command on the host, a person with the role admin, or a program with a token. Each
 // method checks first that the Caller may do it at the tenant, and fails with fault.Forbidden otherwise. What is
 // changed is in the audit trail, in the transaction of the change, with the Caller as its actor. Looking at the data
 // of one person is in the trail too.
@@ -28,7 +28,10 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"sync/atomic"
+	"time"
 
+	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
@@ -95,4 +98,51 @@ func (c Caller) With(ctx context.Context, reason string) (context.Context, error
 	return audit.With(ctx, audit.Cause{
 		Actor: c.Actor, Reason: reason, Net: audit.AddrText(ctx, c.Addr), Request: c.Request,
 	}), nil
+}
+
+// Store is what a Service reads and writes by itself.
+type Store interface {
+	account.PageStore
+	account.Finder
+	audit.Trail
+	DetailStore
+	SignupsStore
+	StatsStore
+	MessageStore
+	BulkStore
+	TenantStore
+	// SetTenant replaces the settings of a tenant, as tenant.Store says.
+	SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error
+}
+
+// Deps are the dependencies of a Service.
+type Deps struct {
+	Accounts *account.Service
+	Store    Store
+	Now      func() time.Time
+	// CoverTrail writes checkpoints for what the trail has, so that later edits show. It may be nil.
+	CoverTrail func(context.Context)
+}
+
+// Service is what operators do with accounts and tenants. It is safe for concurrent use.
+type Service struct {
+	deps  Deps
+	views views
+	// bulkTenant is the tenant of the bulk change that this process worked on last.
+	bulkTenant atomic.Int64
+}
+
+// NewService returns a Service.
+func NewService(d Deps) *Service {
+	return &Service{deps: d, views: views{slots: make(chan struct{}, maxViewWriters)}}
+}
+
+// Now returns the present time.
+func (s *Service) Now() time.Time { return s.deps.Now() }
+
+// coverTrail writes checkpoints now.
+func (s *Service) coverTrail(ctx context.Context) {
+	if s.deps.CoverTrail != nil {
+		s.deps.CoverTrail(context.WithoutCancel(ctx))
+	}
 }

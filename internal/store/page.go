@@ -281,7 +281,7 @@ type pager struct {
 }
 
 // scan adds the accounts of a phase after a position, until the page is full or the budget used up. It returns the
-// position to go on from, and whether there are no more accounts in this phase.
+// position to continue from, and whether there are no more accounts in this phase.
 func (p *pager) scan(at pageKey) (next pageKey, end bool, err error) {
 	if at.phase == phaseUID {
 		small, err := p.isSmall()

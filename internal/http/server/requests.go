@@ -48,7 +48,7 @@ func (q *Requests) Route(name string) int {
 	return last
 }
 
-// Recorder is a response of which the status is noted.
+// Recorder is a response that remembers its status.
 type Recorder struct {
 	http.ResponseWriter
 	status int

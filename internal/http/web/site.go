@@ -270,7 +270,7 @@ func (s *Site) ServeHTTP(writer http.ResponseWriter, received *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	rt := route{number: s.requests.Route(server.OtherRoute)}
-	defer func() { // also if a panic goes on to net/http
+	defer func() { // also if net/http gets a panic
 		if span != nil {
 			s.finish(span, r, rt, w.Status())
 		}

@@ -251,7 +251,7 @@ func TestServerNoticesCutEnd(t *testing.T) {
 	})
 }
 
-// Whoever edits the state keeps servers from writing checkpoints until an operator begins new ones.
+// An edited state keeps servers from writing checkpoints until an operator begins new ones.
 func TestEditedStateStopsCheckpoints(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		t.add(2)
