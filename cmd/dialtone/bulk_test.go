@@ -21,27 +21,34 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
-// A bulk change continues after the command and the servers that worked on it were killed. It changes each account
-// once, and leaves none out.
-func TestKilledBulkChange(t *testing.T) {
-	const bots = 4000
-	data := filepath.Join(t.TempDir(), "data")
+// withBots returns the data directory of a server that has stopped, its open store, and its tenant, which has waiting
+// accounts.
+func withBots(t *testing.T, bots int) (data string, s *store.Store, tn int64) {
+	t.Helper()
+	data = filepath.Join(t.TempDir(), "data")
 	start(t, launch{data: data}).mustStop(t)
 	ring, err := keyfile.Read(filepath.Join(data, "keys", "seal.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := teststore.Open(t.Context(), filepath.Join(data, "dialtone.db"), ring)
+	s, err = teststore.Open(t.Context(), filepath.Join(data, "dialtone.db"), ring)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() { s.Close() })
 	tenants, _, err := s.Tenants(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	tn := tenants[0].ID
-	addBots(t, s, tn, bots)
+	addBots(t, s, tenants[0].ID, bots)
+	return data, s, tenants[0].ID
+}
+
+// A bulk change continues after the command and the servers that worked on it were killed. It changes each account
+// once, and leaves none out.
+func TestKilledBulkChange(t *testing.T) {
+	const bots = 4000
+	data, s, tn := withBots(t, bots)
 
 	progress := func() (b operator.Bulk) {
 		t.Helper()
@@ -147,22 +154,7 @@ func addBots(t *testing.T, s *store.Store, tenant int64, n int) {
 
 // On a terminal, the number of accounts has to be typed.
 func TestBulkOnTerminal(t *testing.T) {
-	data := filepath.Join(t.TempDir(), "data")
-	start(t, launch{data: data}).mustStop(t)
-	ring, err := keyfile.Read(filepath.Join(data, "keys", "seal.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := teststore.Open(t.Context(), filepath.Join(data, "dialtone.db"), ring)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	tenants, _, err := s.Tenants(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	addBots(t, s, tenants[0].ID, 12)
+	data, s, tn := withBots(t, 12)
 	for _, c := range []struct {
 		typed  string
 		status int
@@ -185,7 +177,7 @@ func TestBulkOnTerminal(t *testing.T) {
 			}
 		}
 	}
-	list, err := s.Bulks(t.Context(), tenants[0].ID, 10)
+	list, err := s.Bulks(t.Context(), tn, 10)
 	if err != nil || len(list) != 3 || list[0].State != operator.BulkDone || list[1].State != operator.BulkCancelled {
 		t.Errorf("the bulk changes are %+v, %v", list, err)
 	}
