@@ -32,8 +32,12 @@ type scanLimits struct {
 var defaultScan = scanLimits{250, 5000, 1000}
 
 // LimitScan changes how many accounts are looked at for a page: at first, in all, and of a tenant that has no more. It
-// is for tests, and is called before Page.
-func (s *Store) LimitScan(first, all, small int) { s.scan = scanLimits{first, all, small} }
+// is for tests. It is called before Page, and the function that it returns when no Page runs any more.
+func (s *Store) LimitScan(first, all, small int) (restore func()) {
+	before := s.scan
+	s.scan = scanLimits{first, all, small}
+	return func() { s.scan = before }
+}
 
 const (
 	// rejectedCost is how much longer it takes to look at an account that the database does not leave out, and

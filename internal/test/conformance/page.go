@@ -17,10 +17,12 @@ import (
 	"dialtone/internal/fault"
 )
 
-// limitScan makes the store look at few accounts for a page, so that few accounts need many scans.
+// limitScan makes the store look at few accounts for a page until the test ends, so that few accounts need many scans.
 func (t *test) limitScan(first, all, small int) {
-	if s, ok := t.Store.(interface{ LimitScan(first, all, small int) }); ok {
-		s.LimitScan(first, all, small)
+	if s, ok := t.Store.(interface {
+		LimitScan(first, all, small int) (restore func())
+	}); ok {
+		t.Cleanup(s.LimitScan(first, all, small))
 	}
 }
 
