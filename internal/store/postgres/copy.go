@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -45,8 +46,7 @@ func (e *Engine) Snapshot(ctx context.Context) (engine.Snapshot, error) {
 		return nil, e.asFault(err)
 	}
 	s := &snapshot{&Tx{ctx: ctx, conn: conn.Conn()}, conn}
-	var alone bool
-	err = s.Row(`SELECT pg_try_advisory_lock($1)`, int64(serverLock)).Scan(&alone)
+	alone, err := s.lockServers()
 	if err == nil && !alone {
 		err = fault.New(fault.Conflict, "a server runs on the database, and the copy would miss its "+
 			"changes; stop all servers first")
@@ -58,6 +58,26 @@ func (e *Engine) Snapshot(ctx context.Context) (engine.Snapshot, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// lockServers keeps servers from starting until the connection is closed. It reports whether none runs. A server that
+// ended a moment ago counts as running until PostgreSQL has noticed, so the lock is tried for a second.
+func (s *snapshot) lockServers() (alone bool, err error) {
+	const (
+		tries    = 20
+		interval = 50 * time.Millisecond
+	)
+	for i := 0; ; i++ {
+		err = s.Row(`SELECT pg_try_advisory_lock($1)`, int64(serverLock)).Scan(&alone)
+		if err != nil || alone || i == tries {
+			return alone, err
+		}
+		select {
+		case <-s.ctx.Done():
+			return false, s.ctx.Err()
+		case <-time.After(interval):
+		}
+	}
 }
 
 func (s *snapshot) Refresh() error {
