@@ -50,15 +50,17 @@ type Handler struct {
 	operations []operation
 	document   func() []byte // made when it is first asked for: it takes memory that most servers never need
 	requests   *server.Requests
-	// exports has a place for each export that is being made.
-	exports chan struct{}
+	export     exportLimits
+	exports    chan struct{} // has a place for each export that is being made
 	// storeErrors limits how often an unavailable store is logged.
 	storeErrors *throttle.Rate
 }
 
 // New returns a Handler.
 func New(d Deps) *Handler {
-	h := &Handler{deps: d, exports: make(chan struct{}, maxExports), storeErrors: throttle.NewRate(1)}
+	h := &Handler{
+		deps: d, export: defaultExport, exports: make(chan struct{}, maxExports), storeErrors: throttle.NewRate(1),
+	}
 	h.operations = h.routes()
 	h.document = sync.OnceValue(func() []byte { return document(h.operations) })
 	paths := []string{DocumentPath}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"dialtone/internal/account"
@@ -460,6 +461,29 @@ var bulkTests = []testCase{
 		t.must(t.RemoveTenant(t.ctx, "phone.test", true, at))
 		_, err := t.ClaimBulk(t.ctx, 0, at, at.Add(time.Hour))
 		t.wantErr(err, operators.ErrNoBulk)
+	}},
+	{"leave out an account that another change takes out at the same time", func(t *test) {
+		at := noon.Add(time.Minute)
+		for i := range 40 {
+			user := fmt.Sprint("ann", i)
+			t.addActive(user, noon)
+			b := t.runBulk(t.addBulk(operators.BulkDisable, account.Query{Text: user, Roles: []account.Role{account.Guest}}, at), at)
+			var member account.Account
+			var others sync.WaitGroup
+			others.Go(func() {
+				var err error
+				if member, err = t.SetRole(t.ctx, t.tenant, user, account.User, at); err != nil {
+					t.Error(err)
+				}
+			})
+			t.endBulk(t.workBulk(b, 10, at), at)
+			others.Wait()
+			after, err := t.Find(t.ctx, t.tenant, user, at)
+			t.must(err)
+			if !member.Disabled && after.Disabled {
+				t.Fatalf("the account was disabled though it was no guest any more: try %d", i)
+			}
+		}
 	}},
 	{"find the accounts of the query, whatever it is", func(t *test) {
 		r := newRand(t.T)
