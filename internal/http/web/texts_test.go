@@ -1,6 +1,8 @@
 package web
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -43,6 +45,43 @@ func TestWaitingTime(t *testing.T) {
 				t.Errorf("%s in %s: %s", key, tag, text)
 			}
 		}
+	}
+}
+
+// TestTimesInSentences checks that "3 minutes ago" is not put where a sentence has "since" or "until": a time that
+// follows a colon or a comma may begin with it, and any other is a date first.
+func TestTimesInSentences(t *testing.T) {
+	files, err := filepath.Glob("pages/*.html")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	said := regexp.MustCompile(`say "([\w.]+)"[^{}]* "when" \((\w+) `)
+	labelled := regexp.MustCompile(`say "[\w.]*(since|until)"}}</dt><dd>{{(\w+) `)
+	apart := regexp.MustCompile(`[:,،] ?{when}`)
+	found := 0
+	for _, file := range files {
+		page, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range labelled.FindAllSubmatch(page, -1) {
+			if found++; string(m[2]) != "dated" {
+				t.Errorf("%s: %s", file, m[0])
+			}
+		}
+		for _, m := range said.FindAllSubmatch(page, -1) {
+			found++
+			for _, tag := range i18n.Tags {
+				text, _ := i18n.In(tag).Find(string(m[1]))
+				text = strings.ReplaceAll(text, "\u00a0", "")
+				if string(m[2]) != "dated" && !apart.MatchString(text) {
+					t.Errorf("%s: %s in %s: %s", file, m[1], tag, text)
+				}
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("only %d times", found)
 	}
 }
 
