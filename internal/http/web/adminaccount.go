@@ -394,7 +394,12 @@ func fieldError(err error) (field, text string) {
 		}
 	}
 	switch fe.Field {
-	case "user", "email", "name", "reason", "role", "lang":
+	case "name":
+		if fe.Rule == "empty" {
+			return fe.Field, "admin.bad.name_empty"
+		}
+		fallthrough
+	case "user", "email", "reason", "role", "lang":
 		return fe.Field, "admin.bad." + fe.Field
 	}
 	return "", ""
