@@ -88,8 +88,8 @@ func TestAdminPagesLayout(t *testing.T) {
 	}
 }
 
-// TestAdminKeyboard checks that the first stop leads past the navigation, and that what has just happened has the focus:
-// on a page for operators and on one for visitors.
+// TestAdminKeyboard checks that the first stop leads past the navigation, and that what has just happened has the
+// focus: on a page for operators and on one for visitors.
 func TestAdminKeyboard(t *testing.T) {
 	s := newPageServer(t)
 	p := openTab(t, s, "/error", chromedp.EmulateViewport(320, 640))

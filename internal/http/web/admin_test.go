@@ -707,7 +707,7 @@ func TestAdminSettingsChangeOnly(t *testing.T) {
 		admin.send(t, "/admin/settings", form).wantRedirect(t, "/admin/settings#settings-saved")
 	}
 	q := admin.open(t, "/admin/changes?action=tenant.set").body
-	values := regexp.MustCompile(`<p>([^<:]*): (?:from|was|now) “`).FindAllStringSubmatch(strings.ReplaceAll(q, "\n", ""), -1)
+	values := regexp.MustCompile(`<p>([^<:]*): (?:from|was|now) “`).FindAllStringSubmatch(q, -1)
 	if len(values) != 1 || values[0][1] != "What the platform is" {
 		t.Errorf("the trail has the changes %q", values)
 	}

@@ -253,7 +253,8 @@ func TestAdminYesterday(t *testing.T) {
 		t.Error("the changes of yesterday have one of today")
 	}
 	for _, query := range []string{"since=2h", "since=" + url.QueryEscape(today+" 00:00"), "since=" + today} {
-		if page := v.open(t, "/admin/changes?action=account.view&"+query).body; !strings.Contains(page, "user=later\"") {
+		page := v.open(t, "/admin/changes?action=account.view&"+query).body
+		if !strings.Contains(page, "user=later\"") {
 			t.Errorf("%s: the change is missing", query)
 		}
 	}

@@ -114,7 +114,8 @@ func TestAdminChanges(t *testing.T) {
 
 	page := strings.ReplaceAll(admin.open(t, "/admin/changes").body, "<wbr>", "")
 	for _, part := range []string{
-		">Account disabled", "from “Active” to “Disabled”", "<p>still “Disabled”</p>", ">Role changed", "from “Guest” to “User”",
+		">Account disabled", "from “Active” to “Disabled”", "<p>still “Disabled”</p>", ">Role changed",
+		"from “Guest” to “User”",
 		">Settings changed",
 		"<p>Name of the platform: from “not set” to “<bdi>Phones</bdi>”</p>",
 		"<p>Signups per hour: from “not set” to “<bdi>7</bdi>”</p>", ">Delete accounts",

@@ -124,8 +124,8 @@ var previews = []string{"signup", "home", "account"}
 // Previews returns the pages that the preview can show.
 func (settingsView) Previews() []string { return previews }
 
-// applySettings applies the fields that were sent and differ from the setting, one by one, and returns the names of those
-// that are refused. A setting that is as it was stays unset if it is not set.
+// applySettings applies the fields that were sent and differ from the setting, one by one, and returns the names of
+// those that are refused. A setting that is as it was stays unset if it is not set.
 func applySettings(t tenant.Tenant, f adminFields, logo []byte) (tenant.Tenant, map[string]bool) {
 	// tenant.New writes to the lists, which others read.
 	t.Origins, t.TURNURIs, t.Reserved = slices.Clone(t.Origins), slices.Clone(t.TURNURIs), slices.Clone(t.Reserved)

@@ -36,9 +36,9 @@ var actionGroups = []actionGroup{
 	}},
 	{"message", "message.", []audit.Action{audit.MessageRetry, audit.MessageDiscard}},
 	{"platform", "", []audit.Action{
-		audit.TenantAdd, audit.TenantSet, audit.TenantRemove, audit.AuditExport, audit.ExportFile, audit.TokenAdd, audit.TokenRemove,
-		audit.DirectoryTokenAdd, audit.DirectoryTokenRemove, audit.HookAdd, audit.HookRemove, audit.DKIMAdd,
-		audit.DKIMRemove,
+		audit.TenantAdd, audit.TenantSet, audit.TenantRemove, audit.AuditExport, audit.ExportFile, audit.TokenAdd,
+		audit.TokenRemove, audit.DirectoryTokenAdd, audit.DirectoryTokenRemove, audit.HookAdd, audit.HookRemove,
+		audit.DKIMAdd, audit.DKIMRemove,
 	}},
 }
 

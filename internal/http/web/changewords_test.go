@@ -12,8 +12,8 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// TestActionsInWords checks that each action that the trail of a tenant can have has words in every language and an entry
-// in the selection of the list of changes.
+// TestActionsInWords checks that each action that the trail of a tenant can have has words in every language and an
+// entry in the selection of the list of changes.
 func TestActionsInWords(t *testing.T) {
 	// These are not in the trail of a tenant.
 	elsewhere := []audit.Action{

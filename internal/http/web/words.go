@@ -88,12 +88,12 @@ func newReasonField(id, value string, wrong ...string) reasonField {
 	return f
 }
 
-// wrongField is the ID of a field, the name of the text about what is wrong with it, or nothing, and the ID of its hint,
-// or nothing.
+// wrongField is the ID of a field, the name of the text about what is wrong with it, or nothing, and the ID of its
+// hint, or nothing.
 type wrongField struct{ ID, Error, Hint string }
 
-// newWrongField returns a field of a form, whose ID begins that of the field. It may be followed by the ID of the field's
-// hint.
+// newWrongField returns a field of a form, whose ID begins that of the field. It may be followed by the ID of the
+// field's hint.
 func newWrongField(id, name, wrong, text string, hint ...string) wrongField {
 	if name != wrong {
 		text = ""
