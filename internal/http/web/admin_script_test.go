@@ -94,7 +94,7 @@ func TestAdminKeyboard(t *testing.T) {
 	s := newPageServer(t)
 	p := openTab(t, s, "/error", chromedp.EmulateViewport(320, 640))
 	for path, next := range map[string]string{
-		"/admin-accounts": `.head-line a`, "/sessions": `main button, main a`,
+		"/admin-accounts": `.head-line a`, "/sessions.html": `main button, main a`,
 	} {
 		p.do(chromedp.Navigate(s.URL + path))
 		p.wait(`document.readyState === "complete"`)
@@ -108,7 +108,7 @@ func TestAdminKeyboard(t *testing.T) {
 			t.Errorf("%s: the focus is on %s", path, eval[string](p, `document.activeElement.outerHTML`))
 		}
 	}
-	for _, path := range []string{"/admin-account#disabled", "/sessions#ended"} {
+	for _, path := range []string{"/admin-account#disabled", "/sessions.html#ended"} {
 		p.do(chromedp.Navigate("about:blank"))
 		p.do(chromedp.Navigate(s.URL + path))
 		_, id, _ := strings.Cut(path, "#")
