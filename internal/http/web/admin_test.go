@@ -554,7 +554,7 @@ func TestAdminBulk(t *testing.T) {
 		if !strings.Contains(page, "Accounts found: 25.") {
 			t.Fatalf("after counting: %s", page)
 		}
-		if !strings.Contains(page, "Only accounts that this changes count") {
+		if !strings.Contains(page, "Only accounts that would change are counted") {
 			t.Error("the page does not say which accounts count")
 		}
 		if got := strings.Count(page, `href="/admin/account?user=bot-`); got != 10 {

@@ -98,6 +98,8 @@ func TestAdminChanges(t *testing.T) {
 	admin.act(t, who, "disable", "reason", "spam").wantStatus(t, 303)
 	admin.act(t, who, "disable", "reason", "more spam").wantStatus(t, 303)
 	admin.act(t, who, "role", "role", "user").wantStatus(t, 303)
+	other := s.active(t, "a.test")
+	admin.act(t, other, "sign-out").wantStatus(t, 303)
 	version := regexp.MustCompile(`name="version" value="(\w+)"`).FindStringSubmatch(
 		admin.open(t, "/admin/settings").body)[1]
 	admin.send(t, "/admin/settings", url.Values{
@@ -115,7 +117,7 @@ func TestAdminChanges(t *testing.T) {
 	page := strings.ReplaceAll(admin.open(t, "/admin/changes").body, "<wbr>", "")
 	for _, part := range []string{
 		">Account disabled", "from “Active” to “Disabled”", "<p>still “Disabled”</p>", ">Role changed",
-		"from “Guest” to “User”",
+		"from “Guest” to “User”", ">Sessions ended", "<br>all sessions</p>",
 		">Settings changed",
 		"<p>Name of the platform: from “not set” to “<bdi>Phones</bdi>”</p>",
 		"<p>Signups per hour: from “not set” to “<bdi>7</bdi>”</p>", ">Delete accounts",

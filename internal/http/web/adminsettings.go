@@ -21,7 +21,7 @@ import (
 type settingField struct {
 	// Name is the name of the field, and of its texts.
 	Name string
-	// Kind is text, lines, number, color or choice. Rule names the text about what is wrong with a value.
+	// Kind is text, lines, number or choice. Rule names the text about what is wrong with a value.
 	Kind, Rule string
 	// Max is how long a text may be.
 	Max     int
@@ -49,7 +49,7 @@ var settingFields = []settingField{
 	textField("imprint_url", "text", "url", 200, func(s *tenant.Settings) *string { return &s.ImprintURL }),
 	textField("support", "text", "support", 200, func(s *tenant.Settings) *string { return &s.Support }),
 	{
-		Name: "accent", Kind: "color", Rule: "accent", Max: 7,
+		Name: "accent", Kind: "text", Rule: "accent", Max: 7,
 		get: func(s tenant.Settings) string { return s.Accent },
 		set: func(s *tenant.Settings, v string) bool { s.Accent = v; return true },
 	},

@@ -10,19 +10,20 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// TestPlainWords checks that no page uses a phrase that visitors stumbled over.
+// TestPlainWords checks that no page uses a phrase that visitors or operators stumbled over, or that is not true.
 func TestPlainWords(t *testing.T) {
 	for tag, phrase := range map[i18n.Tag]*regexp.Regexp{
 		i18n.English: regexp.MustCompile(`(?i)for a slip|we hope you|a program set itself up|looked up later|` +
 			`did not fit|came from here|somebody typed|robots|` +
-			`just one message|small sum|people are waiting|platform itself|one.way key`),
+			`just one message|small sum|sign-up|for new accounts|as long as the session|search for less|of each kind|`+
+			`^somebody has used|people are waiting|platform itself|one.way key`),
 		i18n.German: regexp.MustCompile(`(?i)verwalter|noch einmal senden|dorthin s|von hier kamen|` +
-			`einzige nachricht|einweg|plattform selbst`),
+			`einzige nachricht|einweg|für neue konten|wie die sitzung|nach weniger|^jemand hat den|plattform selbst`),
 		i18n.French: regexp.MustCompile(`(?i)l.envoyer là|trop d.essais|sont venus d.ici|` +
-			`un seul message|sens unique|plateforme elle-même`),
-		i18n.Arabic: regexp.MustCompile(`رسالة واحدة|محرف|محارف|أحادي`),
+			`un seul message|sens unique|les nouveaux comptes|que la session\.|de chaque sorte|^quelqu.un a utilisé|plateforme elle-même`),
+		i18n.Arabic: regexp.MustCompile(`رسالة واحدة|محرف|محارف|أحادي|للحسابات الجديدة|طوال الجلسة|من كل نوع`),
 		i18n.Spanish: regexp.MustCompile(`(?i)enviarlo allí|han llegado demasiados|` +
-			`un solo mensaje|un solo sentido|propia plataforma`),
+			`un solo mensaje|un solo sentido|cuentas nuevas|dure la sesión|de cada tipo|^alguien ha usado|propia plataforma`),
 	} {
 		words := i18n.In(tag)
 		for _, key := range words.Keys() {
@@ -44,6 +45,24 @@ func TestWaitingTime(t *testing.T) {
 			if strings.Contains(text, "{wait}") != strings.Contains(text, "{wait} ({time})") {
 				t.Errorf("%s in %s: %s", key, tag, text)
 			}
+		}
+	}
+}
+
+// TestNone checks that the word for nothing, which has the gender of a passkey, stands for nothing else.
+func TestNone(t *testing.T) {
+	files, err := filepath.Glob("pages/*.html")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		page, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(page), `"account.none"`); n != strings.Count(string(page),
+			`{{if .Passkeys}}{{.Passkeys}}{{else}}{{say "account.none"}}`) {
+			t.Errorf("%s has it %d times", file, n)
 		}
 	}
 }
