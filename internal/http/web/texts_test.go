@@ -15,15 +15,18 @@ func TestPlainWords(t *testing.T) {
 	for tag, phrase := range map[i18n.Tag]*regexp.Regexp{
 		i18n.English: regexp.MustCompile(`(?i)for a slip|we hope you|a program set itself up|looked up later|` +
 			`did not fit|came from here|somebody typed|robots|` +
-			`just one message|small sum|sign-up|for new accounts|as long as the session|search for less|of each kind|` +
+			`just one message|small sum|` +
+			`sign-up|for new accounts|as long as the session|search for less|of each kind|` +
 			`^somebody has used|people are waiting|platform itself|one.way key`),
 		i18n.German: regexp.MustCompile(`(?i)verwalter|noch einmal senden|dorthin s|von hier kamen|` +
 			`einzige nachricht|einweg|für neue konten|wie die sitzung|nach weniger|^jemand hat den|plattform selbst`),
 		i18n.French: regexp.MustCompile(`(?i)l.envoyer là|trop d.essais|sont venus d.ici|` +
-			`un seul message|sens unique|les nouveaux comptes|que la session\.|de chaque sorte|^quelqu.un a utilisé le lien|plateforme elle-même`),
+			`un seul message|sens unique|les nouveaux comptes|que la session\.|de chaque sorte|` +
+			`^quelqu.un a utilisé le lien|plateforme elle-même`),
 		i18n.Arabic: regexp.MustCompile(`رسالة واحدة|محرف|محارف|أحادي|للحسابات الجديدة|طوال الجلسة|من كل نوع`),
 		i18n.Spanish: regexp.MustCompile(`(?i)enviarlo allí|han llegado demasiados|` +
-			`un solo mensaje|un solo sentido|^para cuentas nuevas|dure la sesión|de cada tipo|^alguien ha usado el enlace|propia plataforma`),
+			`un solo mensaje|un solo sentido|^para cuentas nuevas|dure la sesión|de cada tipo|` +
+			`^alguien ha usado el enlace|propia plataforma`),
 	} {
 		words := i18n.In(tag)
 		for _, key := range words.Keys() {
