@@ -295,7 +295,9 @@ func (s *Site) showGone(w http.ResponseWriter, r *adminRequest) error {
 			return err
 		}
 		for _, c := range page.Changes {
-			v.Changes = append(v.Changes, newListedChange(v.adminFrame, c))
+			l := newListedChange(v.adminFrame, c)
+			l.UserURL = "" // it is this page
+			v.Changes = append(v.Changes, l)
 		}
 	}
 	page, err := s.pages.render(r.page.tag, "admin-gone", v)

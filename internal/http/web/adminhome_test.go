@@ -145,6 +145,11 @@ func TestAdminChanges(t *testing.T) {
 	}
 	admin.open(t, "/admin/changes?since=2026-02-02&before=2026-02-01").wantStatus(t, 400)
 
+	if page := admin.open(t, "/admin/account?user="+who.user).body; strings.Contains(page,
+		`href="/admin/account?user=`+who.user+`"`) || !strings.Contains(page, ">Role changed") {
+		t.Error("the page of an account leads to itself, or has no changes")
+	}
+
 	bot := regexp.MustCompile(`href="/admin/account\?user=(bot-[\w-]+)"`).FindStringSubmatch(
 		admin.open(t, "/admin/changes?bulk=all").body)[1]
 	gone := admin.open(t, "/admin/account?user="+bot)
