@@ -108,7 +108,7 @@ func TestAdminKeyboard(t *testing.T) {
 			t.Errorf("%s: the focus is on %s", path, eval[string](p, `document.activeElement.outerHTML`))
 		}
 	}
-	for _, path := range []string{"/admin-account#disabled", "/sessions.html#ended"} {
+	for _, path := range []string{"/admin-own#disabled", "/sessions.html#ended"} {
 		p.do(chromedp.Navigate("about:blank"))
 		p.do(chromedp.Navigate(s.URL + path))
 		_, id, _ := strings.Cut(path, "#")

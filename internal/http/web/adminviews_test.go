@@ -95,6 +95,7 @@ func adminViews(in frame, text string) map[string]view {
 		adminFrame: f(adminAccounts), User: text, Role: account.Admin, Roles: account.Roles, State: account.Disabled,
 		Own: true,
 	}
+	own.Says = accountDone
 	bulk := func(state operator.BulkState, mine bool) bulkView {
 		return bulkView{
 			adminFrame: f(adminAccounts), Reason: text, Failure: text, Mine: mine, Self: "/admin/bulk?id=1",
