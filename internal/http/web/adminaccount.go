@@ -172,7 +172,9 @@ func (s *Site) newAccountView(r *adminRequest, d operator.Detail) accountView {
 		v.Again = v.Link(adminAgain, "next", v.Link(adminAccount, "user", d.User))
 	}
 	for _, c := range d.Changes {
-		v.Changes = append(v.Changes, newListedChange(v.adminFrame, c))
+		l := newListedChange(v.adminFrame, c)
+		l.UserURL = "" // it is this page
+		v.Changes = append(v.Changes, l)
 	}
 	v.MoreChanges = v.Link(adminChanges, "user", d.User)
 	if d.Account == nil {
@@ -394,7 +396,12 @@ func fieldError(err error) (field, text string) {
 		}
 	}
 	switch fe.Field {
-	case "user", "email", "name", "reason", "role", "lang":
+	case "name":
+		if fe.Rule == "empty" {
+			return fe.Field, "admin.bad.name_empty"
+		}
+		fallthrough
+	case "user", "email", "reason", "role", "lang":
 		return fe.Field, "admin.bad." + fe.Field
 	}
 	return "", ""

@@ -189,8 +189,6 @@ func (s *Site) startBulk(w http.ResponseWriter, r *adminRequest, f adminFields) 
 		} else if !ok {
 			return err
 		}
-	} else {
-		problem = "filter_" + problem
 	}
 	v := s.newAccountsView(r, filter)
 	v.Problem, v.Action, v.Reason = problem, f["action"], f["reason"]

@@ -16,6 +16,7 @@ import (
 // adminViews returns the pages for operators, with text in every place that shows some.
 func adminViews(in frame, text string) map[string]view {
 	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	in.Parts = true
 	f := func(here string) adminFrame { return adminFrame{frame: in, Here: here} }
 	accounts := []listedAccount{
 		{"/admin/account?user=x", text, text, text, account.Waiting, account.Guest, at, text, false},
@@ -50,7 +51,8 @@ func adminViews(in frame, text string) map[string]view {
 	found.Filter, found.Filtered, found.Partial, found.First = filter, true, true, "/admin/accounts"
 	found.Reason, found.Stale, found.Again = text, true, "/admin/again?next=%2Fadmin%2F"
 	found.Bulks = []listedBulk{{"/admin/bulk?id=1", text, operator.BulkDelete, operator.BulkDone, 500, 500, at, text}}
-	found.Problem = "filter_net"
+	found.Problem, found.wrongFilter, found.NotSearched = "filter", newWrongFilter("since"), true
+	found.Fixes = found.fixes()
 	var days []stats.DayCounts
 	for i := range 90 {
 		days = append(days, stats.DayCounts{Day: stats.DayOf(at) - 89 + stats.Day(i), Counts: stats.Counts{
@@ -93,6 +95,7 @@ func adminViews(in frame, text string) map[string]view {
 		adminFrame: f(adminAccounts), User: text, Role: account.Admin, Roles: account.Roles, State: account.Disabled,
 		Own: true,
 	}
+	own.Says = accountDone
 	bulk := func(state operator.BulkState, mine bool) bulkView {
 		return bulkView{
 			adminFrame: f(adminAccounts), Reason: text, Failure: text, Mine: mine, Self: "/admin/bulk?id=1",
@@ -100,7 +103,7 @@ func adminViews(in frame, text string) map[string]view {
 			Waiting:    state == operator.BulkCounting || state == operator.BulkRunning, Accounts: accounts,
 			Filter: []describedFilter{
 				{"text", text}, {"state", "waiting"}, {"role", "guest"}, {"net", text}, {"since", "2026-11-01"},
-				{"until", "2026-11-29"}, {"confirmed", "no"},
+				{"before", "2026-11-29"}, {"confirmed", "no"},
 			},
 		}
 	}
@@ -119,6 +122,7 @@ func adminViews(in frame, text string) map[string]view {
 	again := againPage{
 		adminFrame: f(""), Action: adminAccount, Fields: []adminField{{"reason", text}}, Passkeys: true,
 	}
+	again.Parts = false
 	return map[string]view{
 		"admin home": {"admin-home", homeView{
 			adminFrame: f(adminHome), Funnel: newFunnel(operator.Funnel{Signups: 120, Activations: 80,
@@ -171,6 +175,6 @@ func adminViews(in frame, text string) map[string]view {
 		}}},
 		"admin settings": {"admin-settings", settings},
 		"admin again":    {"admin-again", again},
-		"admin return":   {"admin-again", againPage{adminFrame: f(""), Next: adminHome}},
+		"admin return":   {"admin-again", againPage{adminFrame: again.adminFrame, Next: adminHome}},
 	}
 }
