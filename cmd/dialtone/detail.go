@@ -58,7 +58,7 @@ func messageText(m account.DataMessage) string {
 		return text + "written to the pickup directory at " + m.Since.Format(time.RFC3339) +
 			"; the mail server has it from there"
 	}
-	text += m.State + " since " + m.Since.Format(time.RFC3339)
+	text += m.State + " since " + m.At().Format(time.RFC3339)
 	if m.Attempts > 0 {
 		text += fmt.Sprintf(", attempts: %d", m.Attempts)
 	}

@@ -79,11 +79,11 @@ func (c *mailList) Run(p *program) error {
 			})
 		}
 		out := p.table()
-		fmt.Fprintln(out, "ID\tSTATE\tSINCE\tATTEMPTS\tNEXT\tEMAIL\tANSWER")
+		fmt.Fprintln(out, "ID\tKIND\tSTATE\tSINCE\tATTEMPTS\tNEXT\tEMAIL\tANSWER")
 		err = in.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
 			m := viewMessage(d, hosts)
-			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
-				m.ID, m.State, m.Since.Format(time.RFC3339), m.Attempts, nextAttempt(m), m.Email, m.Answer)
+			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
+				m.ID, m.Kind, m.State, m.Since.Format(time.RFC3339), m.Attempts, nextAttempt(m), m.Email, m.Answer)
 			return err
 		})
 		return errors.Join(err, out.Flush())
@@ -124,11 +124,13 @@ func (c messageArg) print(p *program, in *installation, d delivery.Delivery) err
 	out := p.table()
 	for _, line := range [][2]string{
 		{"id", m.ID},
+		{"kind", m.Kind},
 		{"state", string(m.State)},
 		{"answer", m.Answer},
 		{"attempts", strconv.Itoa(m.Attempts)},
 		{"next", nextAttempt(m)},
 		{"since", m.Since.Format(time.RFC3339)},
+		{"ended", formatTime(m.Ended)},
 		{"expires", m.Expires.Format(time.RFC3339)},
 		{"tenant", m.Tenant},
 		{"user", m.User},

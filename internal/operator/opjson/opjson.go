@@ -163,10 +163,11 @@ func OfLookup(l sipserver.Lookup) Lookup { return Lookup{l.Server, l.How, l.At} 
 // Message is a message to the owner of an account.
 type Message struct {
 	ID       string     `json:"id"`
-	Kind     string     `json:"kind"`
+	Kind     string     `json:"kind" doc:"What it is, such as activation or reset, or empty if that is not known."`
 	To       string     `json:"to"`
 	State    string     `json:"state"`
-	Since    time.Time  `json:"since"`
+	Since    time.Time  `json:"since" doc:"When it was queued."`
+	Ended    *time.Time `json:"ended" doc:"When it was sent, failed, was discarded or replaced, or null."`
 	Expires  *time.Time `json:"expires"`
 	Attempts int        `json:"attempts"`
 	Answer   string     `json:"answer" doc:"That of the mail server to the last attempt."`
@@ -174,7 +175,7 @@ type Message struct {
 
 // OfMessage returns the view of a message.
 func OfMessage(m account.DataMessage) Message {
-	return Message{m.ID, m.Kind, m.To, m.State, m.Since, m.Expires, m.Attempts, m.Answer}
+	return Message{m.ID, m.Kind, m.To, m.State, m.Since, m.Ended, m.Expires, m.Attempts, m.Answer}
 }
 
 // Change is a change in the audit trail.

@@ -46,8 +46,10 @@ type Delivery struct {
 	Tenant   string         `json:"tenant"`
 	User     string         `json:"user"`
 	Email    string         `json:"email"`
+	Kind     string         `json:"kind" doc:"What it is, such as activation or reset, or empty if that is not known."`
 	State    delivery.State `json:"state"`
-	Since    time.Time      `json:"since"`
+	Since    time.Time      `json:"since" doc:"When it was queued."`
+	Ended    *time.Time     `json:"ended" doc:"When it was sent, failed, was discarded or replaced, or null."`
 	Attempts int            `json:"attempts"`
 	Next     *time.Time     `json:"next" doc:"When the next attempt is, or null."`
 	Expires  time.Time      `json:"expires"`
@@ -58,11 +60,9 @@ type Delivery struct {
 // OfDelivery returns the view of a message at the tenant with a host.
 func OfDelivery(d delivery.Delivery, host string) Delivery {
 	v := Delivery{
-		ID: d.Message.String(), Tenant: host, User: d.User, Email: d.Email, State: d.State, Since: d.Since,
+		ID: d.Message.String(), Tenant: host, User: d.User, Email: d.Email, Kind: d.Kind, State: d.Shown(),
+		Since: d.Since, Ended: TimeOrNil(d.Ended),
 		Attempts: d.Attempts, Expires: d.Expires, Answer: d.Answer, Server: d.Node,
-	}
-	if d.Replaced() {
-		v.State = "replaced"
 	}
 	if d.State.Open() {
 		v.Next = &d.Due
