@@ -198,15 +198,19 @@ type mailRetry struct {
 	ID   string `arg:"" optional:"" help:"The message ID."`
 	All  bool   `help:"Retry all messages that were deferred or have failed."`
 	JSON bool   `name:"json" help:"Print JSON."`
+	reasonFlag
 }
 
 func (c *mailRetry) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
 	switch {
+	case err != nil:
+		return err
 	case c.All == (c.ID != ""):
 		return usageError{fault.New(fault.Invalid, "give a message ID or --all, but not both")}
 	case c.All:
 		return p.with(func(in *installation) error {
-			n, err := in.store.RetryAll(p.ctx, time.Now())
+			n, err := in.store.RetryAll(ctx, time.Now())
 			if err == nil && c.JSON {
 				err = json.NewEncoder(p.stdout).Encode(map[string]int64{"messages": n})
 			} else if err == nil {
@@ -217,15 +221,22 @@ func (c *mailRetry) Run(p *program) error {
 	}
 	m := messageArg{c.ID, c.JSON}
 	return m.on(p, func(in *installation, id mailmsg.ID) (delivery.Delivery, error) {
-		return in.store.Retry(p.ctx, id, time.Now())
+		return in.store.Retry(ctx, id, time.Now())
 	})
 }
 
-type mailDiscard struct{ messageArg }
+type mailDiscard struct {
+	messageArg
+	reasonFlag
+}
 
 func (c *mailDiscard) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
 	return c.on(p, func(in *installation, id mailmsg.ID) (delivery.Delivery, error) {
-		return in.store.Discard(p.ctx, id, "discarded by an operator", time.Now())
+		return in.store.Discard(ctx, id, "discarded by an operator", time.Now())
 	})
 }
 

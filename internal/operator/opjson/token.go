@@ -3,6 +3,7 @@ package opjson
 import (
 	"time"
 
+	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/operator"
 )
@@ -14,7 +15,7 @@ type Token struct {
 	Tenant  *string          `json:"tenant" doc:"The host of the only tenant at which it may act, or null for all."`
 	Scopes  []operator.Scope `json:"scopes"`
 	Created time.Time        `json:"created"`
-	By      string           `json:"created_by"`
+	By      string           `json:"created_by" doc:"Who made it, in words."`
 	Expires *time.Time       `json:"expires"`
 	Expired bool             `json:"expired"`
 	Used    *time.Time       `json:"used" doc:"When it was last used, up to a minute too early."`
@@ -23,7 +24,7 @@ type Token struct {
 // OfToken returns the view of a token. hostOf returns the host of a tenant.
 func OfToken(t operator.Token, now time.Time, hostOf func(id int64) string) Token {
 	v := Token{
-		ID: t.ID, Name: t.Name, Scopes: list(t.Scopes), Created: t.Made, By: t.MadeBy,
+		ID: t.ID, Name: t.Name, Scopes: list(t.Scopes), Created: t.Made, By: audit.WordsOf(t.MadeBy),
 		Expires: TimeOrNil(t.Expires), Expired: !t.Expires.IsZero() && !now.Before(t.Expires),
 		Used: TimeOrNil(t.Used),
 	}
