@@ -161,7 +161,7 @@ func noAccount(user, host string, err error) error {
 
 // accountFilter are the flags that select accounts.
 type accountFilter struct {
-	State []string `enum:"waiting,active,disabled,leaving,closed" placeholder:"STATE" help:"waiting, active, disabled, leaving (all)."`
+	State []string `placeholder:"STATE" help:"waiting, active, disabled or leaving (all)."`
 	Role  []string `enum:"guest,user,siponly,admin" placeholder:"ROLE" help:"${enum} (all)."`
 	Text  string   `placeholder:"TEXT" help:"Only if the user name, address, name or a word of it begins with this."`
 	Net   string   `placeholder:"NETWORK" help:"Only signups from this network, or that of this address."`

@@ -106,7 +106,7 @@ type auditFilter struct {
 	Account string `placeholder:"USER" help:"Only changes of accounts with this user name."`
 	Action  string `placeholder:"ACTION" help:"Only this action, or those that begin with it if it ends with a dot."`
 	Actor   string `placeholder:"NAME" help:"Only changes by operators or tokens with this name."`
-	Bulk    string `xor:"bulk" placeholder:"ID" help:"Only accounts of this change of many, as account bulk list has it."`
+	Bulk    string `xor:"bulk" placeholder:"ID" help:"Only accounts of this change of many."`
 	Net     string `placeholder:"NETWORK" help:"Only changes that may have come from this address or network."`
 }
 
@@ -117,7 +117,8 @@ func (c *auditFilter) filter(now time.Time) (f audit.Filter, err error) {
 		return f, usageError{err}
 	}
 	if _, err := operator.ParseBulkID(c.Bulk); err != nil && c.Bulk != "" {
-		return f, usageError{fault.Field("bulk", "%q is not the ID of a bulk change; see: dialtone account bulk list", c.Bulk)}
+		return f, usageError{fault.Field("bulk", "%q is not the ID of a bulk change; "+
+			"see: dialtone account bulk list", c.Bulk)}
 	}
 	if f.Since, err = operator.ParseTime("since", c.Since, now); err != nil {
 		return f, usageError{err}

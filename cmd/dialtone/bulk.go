@@ -115,7 +115,8 @@ func (c *accountBulk) cancel(p *program) error {
 		b, err := p.operators(in).CancelBulk(p.ctx, p.caller(), t, id)
 		switch {
 		case errors.Is(err, operator.ErrNoBulk):
-			return fault.New(fault.NotFound, "there is no bulk change %s at %s; see: dialtone account bulk list --tenant %s",
+			return fault.New(fault.NotFound, "there is no bulk change %s at %s; "+
+				"see: dialtone account bulk list --tenant %s",
 				c.ID, t.Host, t.Host)
 		case err != nil:
 			return err
@@ -230,8 +231,8 @@ func (b *bulk) sayLeftOut(action string) error {
 		return nil
 	})
 	if err == nil && n > 0 {
-		_, err = fmt.Fprintf(b.p.stderr, "dialtone: left out with the role admin: %s; to %s only those, add --role admin\n",
-			counted(n, "account"), action)
+		_, err = fmt.Fprintf(b.p.stderr, "dialtone: left out with the role admin: %s; to %s only those, "+
+			"add --role admin\n", counted(n, "account"), action)
 	}
 	return err
 }

@@ -21,8 +21,8 @@ func detailLines(d operator.Detail) (lines [][2]string) {
 	if d.Account == nil {
 		add("user", "%s", d.Closed.User)
 		add("state", "%s", stateText(opjson.OfDetail(d).Account))
-		add("", "the account was deleted, and its name is reserved; to give it up, run: dialtone account free-name %s",
-			d.Closed.User)
+		add("note", "the account was deleted, and its name is reserved; to give it up, run: "+
+			"dialtone account free-name %s", d.Closed.User)
 	} else {
 		v := opjson.OfDetail(d)
 		lines = accountLines(v.Account)

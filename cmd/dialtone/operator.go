@@ -101,8 +101,8 @@ func (c *accountAdd) Run(p *program) error {
 		a, err := o.Add(p.ctx, o.caller, o.tenant, n, c.Reason)
 		if errors.Is(err, account.ErrTaken) {
 			if _, err := o.in.store.ClosedName(p.ctx, o.tenant.ID, c.User); err == nil {
-				return fault.New(fault.Conflict, "the user name %s is taken: a deleted account keeps it; to give it up, "+
-					"run: dialtone account free-name %s --tenant %s", c.User, c.User, o.tenant.Host)
+				return fault.New(fault.Conflict, "the user name %s is taken: a deleted account keeps it; "+
+					"to give it up, run: dialtone account free-name %s --tenant %s", c.User, c.User, o.tenant.Host)
 			}
 			return fault.New(fault.Conflict, "the user name %s is taken; see: dialtone account show %s --tenant %s",
 				c.User, c.User, o.tenant.Host)

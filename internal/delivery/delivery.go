@@ -100,8 +100,8 @@ type Delivery struct {
 	Answer string
 	// Kind says what the message is, as account.KindName does. It is empty for messages that an older program enqueued.
 	Kind string
-	// Ended is when the message was sent, failed, was discarded or was replaced. It is zero if that has not happened, or
-	// is not known.
+	// Ended is when the message was sent, failed, was discarded or was replaced. It is zero if that has not happened,
+	// or is not known.
 	Ended time.Time
 }
 

@@ -178,7 +178,8 @@ func (s *Service) Rename(ctx context.Context, c Caller, t *tenant.Tenant, user, 
 func (s *Service) ResetLink(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	life time.Duration) (link string, until time.Time, err error) {
 	if life < time.Minute || life > account.MaxResetLife {
-		return "", time.Time{}, fault.Field("valid", "a link can work for 1 minute to 7 days, not for %s", periodText(life))
+		return "", time.Time{}, fault.Field("valid", "a link can work for 1 minute to 7 days, not for %s",
+			periodText(life))
 	}
 	if err := s.others(ctx, c, t, user); err != nil {
 		return "", time.Time{}, err
@@ -263,7 +264,8 @@ func (s *Service) FreeName(ctx context.Context, c Caller, t *tenant.Tenant, user
 		return account.Account{}, s.deps.Accounts.FreeName(ctx, t, user)
 	})
 	if fault.Is(err, fault.NotFound) {
-		return fault.New(fault.NotFound, "no deleted account at %s keeps the name %s; see the list of names", t.Host, user)
+		return fault.New(fault.NotFound, "no deleted account at %s keeps the name %s; see the list of names",
+			t.Host, user)
 	}
 	return err
 }

@@ -298,8 +298,8 @@ func (s *Store) RetryAll(ctx context.Context, now time.Time) (n int64, err error
 	return n, err
 }
 
-// discardedNow are the columns of a message that is discarded at $2 for the reason $3. What the relay answered before is
-// kept.
+// discardedNow are the columns of a message that is discarded at $2 for the reason $3. What the relay answered before
+// is kept.
 const discardedNow = `state = 'discarded', due = CAST($2 AS BIGINT), ended = CAST($2 AS BIGINT),
 	answer = CAST($3 AS TEXT) || CASE WHEN answer = '' THEN '' ELSE '` + delivery.LastAnswer + `' || answer END`
 
@@ -310,7 +310,8 @@ func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string,
 		if d.State == delivery.Discarded { // what is known of why and when stays
 			return nil
 		}
-		n, err := tx.Exec(`UPDATE delivery SET `+discardedNow+` WHERE message = $1 AND state NOT IN ('sent', 'written')`,
+		n, err := tx.Exec(`UPDATE delivery SET `+discardedNow+`
+			WHERE message = $1 AND state NOT IN ('sent', 'written')`,
 			message[:], engine.Micros(now), why)
 		if err == nil && n == 0 {
 			err = fault.New(fault.Conflict, "the message was %s already and cannot be discarded", d.State)

@@ -119,7 +119,8 @@ func insertDelivery(tx engine.Tx, m outbox.Ref, state delivery.State, now time.T
 			COALESCE(NULLIF(o.address, ''), (SELECT r.email FROM outbox n
 				JOIN replaced r ON r.account = n.account AND r.message = n.message
 				WHERE n.account = o.account AND n.turn > o.turn AND r.email <> '' ORDER BY n.turn LIMIT 1), a.email),
-			CASE WHEN o.kind = '' THEN CAST($6 AS TEXT) WHEN o.kind = CAST($7 AS TEXT) AND o.detail = $8 THEN $9 ELSE o.kind END
+			CASE WHEN o.kind = '' THEN CAST($6 AS TEXT)
+				WHEN o.kind = CAST($7 AS TEXT) AND o.detail = $8 THEN $9 ELSE o.kind END
 		FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 AND o.message = $2
 		ON CONFLICT (message) DO NOTHING`, m.Account[:], m.Message[:], engine.Micros(now), string(state), due,
 		account.KindName(mailmsg.Activation), string(mailmsg.Reset), firstPassword, string(mailmsg.SetPassword))

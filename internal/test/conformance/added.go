@@ -345,7 +345,8 @@ var detailTests = []testCase{
 			t.wantSame(len(list), len(want))
 			for i := range want {
 				if got := list[i]; got.ID != want[i].ID || got.To != user+"@mail.test" || got.State != "written" ||
-					got.Kind != want[i].Kind || !got.Since.Equal(want[i].Since) || !got.Expires.Equal(*want[i].Expires) {
+					got.Kind != want[i].Kind || !got.Since.Equal(want[i].Since) ||
+					!got.Expires.Equal(*want[i].Expires) {
 					t.Errorf("got %+v, want %+v", got, want[i])
 				}
 			}
