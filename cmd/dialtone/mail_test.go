@@ -242,7 +242,7 @@ func TestMailCommands(t *testing.T) {
 	_, token, _ := strings.Cut(link, "token=")
 
 	if out := o.must("mail", "list"); !strings.HasPrefix(out, "ID ") ||
-		strings.Contains(out, email("ann")) || !strings.Contains(out, bad.ID+"  failed ") ||
+		strings.Contains(out, email("ann")) || !strings.Contains(out, bad.ID+"  activation  failed ") ||
 		!strings.Contains(out, "550 5.1.1 nobody") || strings.Contains(out, "\x1b") {
 		t.Errorf("the list is\n%s", out)
 	}

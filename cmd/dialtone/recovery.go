@@ -43,7 +43,7 @@ func (c *accountResetLink) Run(p *program) error {
 	}
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
 		in, t := o.in, o.tenant
-		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
+		a, err := p.operators(in).Find(p.ctx, p.caller(), t, c.User)
 		switch {
 		case err != nil:
 			return c.print(p, a, err)
@@ -103,7 +103,7 @@ func (accountSecondFactor) Help() string {
 
 func (c *accountSecondFactor) Run(p *program) error {
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
-		before, err := o.in.store.Find(p.ctx, o.tenant.ID, c.User, time.Now())
+		before, err := o.Find(p.ctx, o.caller, o.tenant, c.User)
 		if err != nil || !c.Remove {
 			return c.print(p, before, err)
 		}
