@@ -39,11 +39,12 @@ func (c *accountResetLink) Run(p *program) error {
 		return usageError{fault.New(fault.Invalid, "a link in a message works for 1h; leave out --valid or --mail")}
 	}
 	if life < time.Minute || life > account.MaxResetLife {
-		return usageError{fault.Field("valid", "a link can work for 1 minute to 7 days, not for %v", life)}
+		return usageError{fault.Field("valid", "a link can work for 1 minute to 7 days, not for %s",
+			operator.PeriodText(life))}
 	}
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
 		in, t := o.in, o.tenant
-		a, err := p.operators(in).Find(p.ctx, p.caller(), t, c.User)
+		a, err := o.Find(p.ctx, o.caller, t, c.User)
 		switch {
 		case err != nil:
 			return c.print(p, a, err)

@@ -179,7 +179,7 @@ func (s *Service) ResetLink(ctx context.Context, c Caller, t *tenant.Tenant, use
 	life time.Duration) (link string, until time.Time, err error) {
 	if life < time.Minute || life > account.MaxResetLife {
 		return "", time.Time{}, fault.Field("valid", "a link can work for 1 minute to 7 days, not for %s",
-			periodText(life))
+			PeriodText(life))
 	}
 	if err := s.others(ctx, c, t, user); err != nil {
 		return "", time.Time{}, err

@@ -56,8 +56,8 @@ func ParsePeriod(field, text string) (time.Duration, error) {
 	return d, nil
 }
 
-// periodText returns a duration as ParsePeriod takes it.
-func periodText(d time.Duration) string {
+// PeriodText returns a duration as ParsePeriod takes it.
+func PeriodText(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d > day && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"
