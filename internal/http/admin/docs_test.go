@@ -20,7 +20,8 @@ func TestDocumentedPaths(t *testing.T) {
 			continue
 		}
 		n++
-		if path := "/" + names.Replace(strings.TrimPrefix(o.path, Root)); !strings.Contains(string(text), "`"+path+"`") {
+		path := "/" + names.Replace(strings.TrimPrefix(o.path, Root))
+		if !strings.Contains(string(text), "`"+path+"`") {
 			t.Errorf("%s: the page lacks `%s`", o.id, path)
 		}
 	}
