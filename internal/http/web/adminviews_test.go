@@ -63,7 +63,7 @@ func adminViews(in frame, text string) map[string]view {
 		Roles: account.Roles, State: account.Active, Since: at, By: text, Why: text, Until: at, Created: at,
 		Activated: at, Confirmed: at, FirstSignIn: at, Net: text, App: true, Codes: 7, Passkeys: []string{text},
 		Messages: []account.DataMessage{
-			{To: text, State: "sent", Since: at, Attempts: 2, Answer: text},
+			{To: text, State: "replaced", Kind: "reset", Since: at, Ended: &at, Attempts: 2, Answer: text},
 			{To: text, State: "writing", Since: at},
 			{To: text, State: "written", Since: at},
 		},
