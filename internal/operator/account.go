@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"dialtone/internal/account"
@@ -36,7 +37,48 @@ func (s *Service) change(ctx context.Context, c Caller, t *tenant.Tenant, user, 
 	if err != nil {
 		return account.Account{}, err
 	}
-	return do(ctx)
+	a, err := do(ctx)
+	return a, s.deleted(ctx, t, user, err)
+}
+
+// ErrDeleted means that an account was deleted and keeps its name.
+var ErrDeleted = fault.New(fault.NotFound, "the account was deleted, and its name is reserved; only the name can be "+
+	"freed, and its changes be seen")
+
+// deleted returns err, or ErrDeleted instead of the error that there is no account with a user name if a deleted
+// account keeps the name. It says too that this is why a name is taken.
+func (s *Service) deleted(ctx context.Context, t *tenant.Tenant, user string, err error) error {
+	taken := errors.Is(err, account.ErrTaken)
+	if !taken && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	_, nameErr := s.deps.Store.ClosedName(ctx, t.ID, user)
+	switch {
+	case nameErr != nil && taken:
+		return err
+	case nameErr != nil:
+		return noAccount(t, user)
+	case taken:
+		e := fault.New(fault.Conflict, "the user name is taken: a deleted account keeps it; free it first, or choose "+
+			"another one")
+		e.Cause = err
+		return e
+	}
+	return ErrDeleted
+}
+
+// noAccount is the error for a user name that no account has, and no deleted account keeps.
+func noAccount(t *tenant.Tenant, user string) error {
+	return fault.New(fault.NotFound, "there is no account %s at %s; look for it in the list of accounts", user, t.Host)
+}
+
+// Find returns an account. It fails with fault.NotFound, which is ErrDeleted if a deleted account keeps the name.
+func (s *Service) Find(ctx context.Context, c Caller, t *tenant.Tenant, user string) (account.Account, error) {
+	if err := c.Check(AccountsRead, t); err != nil {
+		return account.Account{}, err
+	}
+	a, err := s.deps.Store.Find(ctx, t.ID, user, s.deps.Now())
+	return a, s.deleted(ctx, t, user, err)
 }
 
 // Enable is account.Service.Enable, or EnableNow with activate.
@@ -136,7 +178,8 @@ func (s *Service) Rename(ctx context.Context, c Caller, t *tenant.Tenant, user, 
 func (s *Service) ResetLink(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	life time.Duration) (link string, until time.Time, err error) {
 	if life < time.Minute || life > account.MaxResetLife {
-		return "", time.Time{}, fault.Field("valid", "a link can work for 1 minute to 7 days, not for %v", life)
+		return "", time.Time{}, fault.Field("valid", "a link can work for 1 minute to 7 days, not for %s",
+			PeriodText(life))
 	}
 	if err := s.others(ctx, c, t, user); err != nil {
 		return "", time.Time{}, err
@@ -220,6 +263,10 @@ func (s *Service) FreeName(ctx context.Context, c Caller, t *tenant.Tenant, user
 	_, err := s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return account.Account{}, s.deps.Accounts.FreeName(ctx, t, user)
 	})
+	if fault.Is(err, fault.NotFound) {
+		return fault.New(fault.NotFound, "no deleted account at %s keeps the name %s; see the list of names",
+			t.Host, user)
+	}
 	return err
 }
 
@@ -238,5 +285,6 @@ func (s *Service) Data(ctx context.Context, c Caller, t *tenant.Tenant, user, re
 	if err != nil {
 		return nil, err
 	}
-	return s.deps.Accounts.DataByLetter(ctx, t, s.deps.Store, user)
+	d, err := s.deps.Accounts.DataByLetter(ctx, t, s.deps.Store, user)
+	return d, s.deleted(ctx, t, user, err)
 }

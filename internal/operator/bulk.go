@@ -16,7 +16,10 @@ import (
 //
 //	counting --all counted--> ready --RunBulk--> running --> done
 //	     |                      |                   |
-//	     +----CancelBulk--------+-------------------+--> cancelled, failed
+//	     +----CancelBulk--------+                   +--> cancelled, failed
+//	                            |
+//	                            v
+//	                       unconfirmed
 //
 // Accounts that sign up after its start do not belong to it, nor do those that the action does not change. The
 // account of the caller never does, and others with the role admin do only if the query names that role. An account
@@ -63,11 +66,15 @@ const (
 	BulkRunning   BulkState = "running"
 	BulkDone      BulkState = "done"
 	BulkCancelled BulkState = "cancelled" // before all accounts were changed
-	BulkFailed    BulkState = "failed"    // before all accounts were changed; Bulk.Failure says why
+	// BulkUnconfirmed is the state of one that was cancelled before RunBulk started it. It has changed nothing.
+	BulkUnconfirmed BulkState = "unconfirmed"
+	BulkFailed      BulkState = "failed" // before all accounts were changed; Bulk.Failure says why
 )
 
 // Ended reports whether a bulk change in this state changes no more accounts.
-func (s BulkState) Ended() bool { return s == BulkDone || s == BulkCancelled || s == BulkFailed }
+func (s BulkState) Ended() bool {
+	return s == BulkDone || s == BulkCancelled || s == BulkUnconfirmed || s == BulkFailed
+}
 
 // BulkMaxAge is how long after it was counted a bulk change may be started.
 const BulkMaxAge = time.Hour
@@ -87,7 +94,7 @@ var ErrTooManyBulks = fault.New(fault.Conflict,
 	"there are %d open bulk changes already; wait until one of them ends, or cancel one", MaxOpenBulks)
 
 // ErrNoBulk is returned for a bulk change that does not exist, or is of another tenant.
-var ErrNoBulk = fault.New(fault.NotFound, "there is no such bulk change")
+var ErrNoBulk = fault.New(fault.NotFound, "there is no such bulk change; see the list of bulk changes")
 
 // Bulk is a bulk change.
 type Bulk struct {
@@ -259,7 +266,7 @@ func (s *Service) RunBulk(ctx context.Context, c Caller, t *tenant.Tenant, id Bu
 	}
 	if b.Cause.Actor != c.Actor {
 		return Bulk{}, fault.New(fault.Conflict, "this bulk change was started by %s; start one of your own",
-			b.Cause.Actor)
+			b.Cause.Actor.Words())
 	}
 	if slices.Contains(b.Query.Roles, account.Admin) {
 		if err := s.signedInNow(ctx, c); err != nil {

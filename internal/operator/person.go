@@ -67,7 +67,7 @@ func (s *Service) others(ctx context.Context, c Caller, t *tenant.Tenant, user s
 	}
 	a, err := s.deps.Accounts.Find(ctx, t.ID, user)
 	if err != nil || a.Role != account.Admin {
-		return err
+		return s.deleted(ctx, t, user, err)
 	}
 	return s.signedInNow(ctx, c)
 }

@@ -176,7 +176,8 @@ func (s *Store) ChangePage(ctx context.Context, f audit.Filter, next string, lim
 		}
 	}
 	scan := changeScan
-	if f.Since.IsZero() && f.Before.IsZero() && f.Action == "" && f.ActorKind == "" && !f.Net.IsValid() &&
+	if f.Since.IsZero() && f.Before.IsZero() && f.Action == "" && f.ActorKind == "" && !f.Net.IsValid() && !f.NoBulk &&
+		f.Bulk == "" &&
 		(f.User == "" || f.Tenant != "") { // the statement selects what the filter does
 		scan = min(scan, limit+1)
 	}

@@ -133,10 +133,11 @@ func (s *Store) CancelBulk(ctx context.Context, tenant int64, id operator.BulkID
 	now time.Time) (b operator.Bulk, err error) {
 	e := entry(ctx, audit.AccountBulk, now)
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
-		const cancel = `UPDATE bulk SET state = 'cancelled', changed = $3 WHERE tenant = $1 AND id = $2 AND state `
-		n, err := tx.Exec(cancel+`= 'running'`, tenant, id[:], engine.Micros(now))
+		const cancel = `UPDATE bulk SET state = $4, changed = $3 WHERE tenant = $1 AND id = $2 AND state `
+		n, err := tx.Exec(cancel+`= 'running'`, tenant, id[:], engine.Micros(now), string(operator.BulkCancelled))
 		if err == nil && n == 0 {
-			_, err = tx.Exec(cancel+`IN ('counting', 'ready')`, tenant, id[:], engine.Micros(now))
+			_, err = tx.Exec(cancel+`IN ('counting', 'ready')`, tenant, id[:], engine.Micros(now),
+				string(operator.BulkUnconfirmed))
 		}
 		if err != nil {
 			return err

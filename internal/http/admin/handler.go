@@ -157,6 +157,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *request, err error) {
 		"operator of the server if it keeps happening (request "+r.id+")")}
 	if fe, ok := errors.AsType[*fault.Error](err); ok && fe.Kind != fault.Internal {
 		body.Field, body.Description = fe.Field, fe.Message
+		if errors.Is(err, account.ErrHeld) {
+			body.Description += "; to enable it first, send POST to its /enable"
+		}
 	}
 	if errors.Is(err, operator.ErrUnknownOutcome) {
 		body.Code = "outcome_unknown"

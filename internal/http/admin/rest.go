@@ -37,7 +37,10 @@ func (h *Handler) listChanges(r *request) (any, error) {
 		User: r.query["user"], Action: r.query["action"], Actor: r.query["actor"], Newest: r.query["newest"] == "true",
 	}
 	now := h.deps.Now()
-	var err error
+	err := audit.CheckAction("action", f.Action)
+	if err != nil {
+		return nil, err
+	}
 	if f.Since, err = operator.ParseTime("since", r.query["since"], now); err != nil {
 		return nil, err
 	}

@@ -355,7 +355,7 @@ func TestUnusedTexts(t *testing.T) {
 		used["error."+k.Code], used["error."+k.Code+"_text"] = true, true
 	}
 	named := regexp.MustCompile(
-		`^admin\.(?:nav_|(?:act|actor|bad|bulk|choice|count|do|done|group|group_all|hint|lead|mail|month|` +
+		`^admin\.(?:nav_|(?:act|actor|bad|bulk|choice|count|do|done|group|group_all|hint|lead|mail|mail_kind|month|` +
 			`preview_page|problem|role|set|state|subject|value)\.|(?:before|after|before_after|same)$)`)
 	for _, key := range i18n.In(i18n.English).Keys() {
 		if named.MatchString(key) { // by what a page shows

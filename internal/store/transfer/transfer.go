@@ -60,7 +60,7 @@ var copied = []table{
 	{"last_lookup", []string{"account", "server", "how"}, []string{"account", "server", "how", "at"}},
 	{"phone_server", []string{"name"}, []string{"name", "token", "tenants", "created"}},
 	{"delivery", []string{"message"}, []string{"message", "account", "state", "since", "expires", "due", "attempts",
-		"answer", "email"}},
+		"answer", "email", "kind", "ended"}},
 	{"dkim_key", []string{"tenant", "selector"}, []string{"tenant", "selector", "created", "sealed"}},
 	{"audit", []string{"id"}, []string{"id", "event", "at", "action", "outcome", "tenant", "account",
 		"username", "subject", "before", "after", "actor_kind", "actor", "actor_id", "sudo_user", "reason", "net",
