@@ -195,19 +195,25 @@ func (a Actor) Words() string {
 	return a.String()
 }
 
-// WordsOf returns the words for what String has returned. A user of the operating system cannot be told from another
-// actor by the name "person" or "system".
+// WordsOf returns the words for what String has returned.
 func WordsOf(text string) string {
+	if text == "" {
+		return ""
+	}
+	return ParseActor(text).Words()
+}
+
+// ParseActor returns the actor that String has returned, without its ID. A user of the operating system cannot be told
+// from another actor by the name "person" or "system".
+func ParseActor(text string) Actor {
 	kind, name, named := strings.Cut(text, " ")
 	switch {
-	case text == "":
-		return ""
 	case text == string(Person), text == string(System):
-		return Actor{Kind: ActorKind(text)}.Words()
+		return Actor{Kind: ActorKind(text)}
 	case named && (kind == string(Admin) || kind == string(Token)):
-		return Actor{Kind: ActorKind(kind), Name: name}.Words()
+		return Actor{Kind: ActorKind(kind), Name: name}
 	}
-	return Actor{Kind: Command, Name: text}.Words()
+	return Actor{Kind: Command, Name: text}
 }
 
 type causeKey struct{}

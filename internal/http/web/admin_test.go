@@ -375,7 +375,7 @@ func TestAdminActions(t *testing.T) {
 		t.Errorf("for an earlier account: %d", a.status)
 	}
 	admin.act(t, who, "delete", "confirm", who.user, "reason", "asked").wantRedirect(t, "/admin/accounts#deleted")
-	shown("Closed", "Account deleted")
+	shown("Closed", "Account deleted", "<dd>operator <bdi>"+admin.who.user, "<dd><bdi>asked</bdi></dd>")
 	admin.send(t, "/admin/account", url.Values{"user": {who.user}, "do": {"free-name"}, "confirm": {who.user}}).
 		wantRedirect(t, "/admin/accounts#name-freed")
 	admin.open(t, page).wantStatus(t, 404)

@@ -42,6 +42,7 @@ func adminViews(in frame, text string) map[string]view {
 		},
 		{At: at, Text: "admin.act.account.leave", User: text, By: listedActor{Kind: audit.Person}},
 	}
+	who := listedActor{audit.Admin, text}
 	filter := accountFilter{text, "waiting", "guest", text, "2026-11-01", "2026-11-29", "no"}
 	list := accountsView{
 		adminFrame: f(adminAccounts), States: account.States, Roles: account.Roles, Accounts: accounts,
@@ -50,7 +51,7 @@ func adminViews(in frame, text string) map[string]view {
 	found := list
 	found.Filter, found.Filtered, found.Partial, found.First = filter, true, true, "/admin/accounts"
 	found.Reason, found.Stale, found.Again = text, true, "/admin/again?next=%2Fadmin%2F"
-	found.Bulks = []listedBulk{{"/admin/bulk?id=1", text, operator.BulkDelete, operator.BulkDone, 500, 500, at, text}}
+	found.Bulks = []listedBulk{{"/admin/bulk?id=1", text, operator.BulkDelete, operator.BulkDone, 500, 500, at, who}}
 	found.Problem, found.wrongFilter, found.NotSearched = "filter", newWrongFilter("since"), true
 	found.Fixes = found.fixes()
 	var days []stats.DayCounts
@@ -62,7 +63,7 @@ func adminViews(in frame, text string) map[string]view {
 	}
 	detail := accountView{
 		adminFrame: f(adminAccounts), User: text, UID: text, Name: text, Email: text, Role: account.User,
-		Roles: account.Roles, State: account.Active, Since: at, By: text, Why: text, Until: at, Created: at,
+		Roles: account.Roles, State: account.Active, Since: at, By: who, Why: text, Until: at, Created: at,
 		Activated: at, Confirmed: at, FirstSignIn: at, Net: text, App: true, Codes: 7, Passkeys: []string{text},
 		Messages: []account.DataMessage{
 			{To: text, State: "replaced", Kind: "reset", Since: at, Ended: &at, Attempts: 2, Answer: text},
@@ -99,7 +100,7 @@ func adminViews(in frame, text string) map[string]view {
 	bulk := func(state operator.BulkState, mine bool) bulkView {
 		return bulkView{
 			adminFrame: f(adminAccounts), Reason: text, Failure: text, Mine: mine, Self: "/admin/bulk?id=1",
-			listedBulk: listedBulk{"/admin/bulk?id=1", text, operator.BulkDelete, state, 500, 20, at, text},
+			listedBulk: listedBulk{"/admin/bulk?id=1", text, operator.BulkDelete, state, 500, 20, at, who},
 			Waiting:    state == operator.BulkCounting || state == operator.BulkRunning, Accounts: accounts,
 			Filter: []describedFilter{
 				{"text", text}, {"state", "waiting"}, {"role", "guest"}, {"net", text}, {"since", "2026-11-01"},
@@ -156,7 +157,7 @@ func adminViews(in frame, text string) map[string]view {
 		"admin account":     {"admin-account", detail},
 		"admin waiting":     {"admin-account", waiting},
 		"admin own":         {"admin-account", own},
-		"admin closed":      {"admin-account", accountView{adminFrame: f(adminAccounts), User: text, Closed: at}},
+		"admin closed":      {"admin-account", accountView{adminFrame: f(adminAccounts), User: text, Closed: at, By: who, Why: text}},
 		"admin add":         {"admin-add", added},
 		"admin counting":    {"admin-bulk", bulk(operator.BulkCounting, true)},
 		"admin ready":       {"admin-bulk", bulk(operator.BulkReady, true)},
@@ -171,8 +172,8 @@ func adminViews(in frame, text string) map[string]view {
 			Next: "/admin/changes?next=1", Reason: text, All: "/admin/changes?bulk=all",
 		}},
 		"admin messages": {"admin-messages", messagesView{adminFrame: f(adminMessages), Messages: []listedMessage{
-			{text, text, "/admin/account?user=x", text, text, delivery.Deferred, at, at, 3, true},
-			{text + "2", text, "/admin/account?user=x", text, "", delivery.Waiting, at, time.Time{}, 0, false},
+			{text, text, "/admin/account?user=x", text, "reset", text, delivery.Deferred, at, at, 3, true},
+			{text + "2", text, "/admin/account?user=x", text, "", "", delivery.Waiting, at, time.Time{}, 0, false},
 		}}},
 		"admin settings": {"admin-settings", settings},
 		"admin again":    {"admin-again", again},
