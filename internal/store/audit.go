@@ -306,6 +306,37 @@ func checkpointState(q engine.Querier) (text string, err error) {
 	return text, err
 }
 
+// gapsSubject is the row of revision that has audit.Numbers.Gaps.
+const gapsSubject = "audit gaps"
+
+// Numbers returns what is known of the IDs of changes, or nil if the engine leaves out numbers, as PostgreSQL does when a
+// transaction fails.
+func (s *Store) Numbers(ctx context.Context) (*audit.Numbers, error) {
+	e, ok := s.engine.(engine.Counter)
+	if !ok {
+		return nil, nil
+	}
+	q := s.engine.Reads(ctx)
+	last, err := e.LastID(q, "audit")
+	if err != nil {
+		return nil, err
+	}
+	gaps, err := AuditGaps(q)
+	return &audit.Numbers{Last: last, Gaps: gaps}, err
+}
+
+// AuditGaps returns the ID up to which the trail may have gaps, since it was copied from an engine that leaves some.
+func AuditGaps(q engine.Querier) (int64, error) {
+	return engine.Count(q, `SELECT COALESCE(max(n), 0) FROM revision WHERE subject = $1`, gapsSubject)
+}
+
+// SetAuditGaps sets what AuditGaps returns.
+func SetAuditGaps(tx engine.Tx, id int64) error {
+	_, err := tx.Exec(`INSERT INTO revision (subject, n) VALUES ($1, $2)
+		ON CONFLICT (subject) DO UPDATE SET n = EXCLUDED.n`, gapsSubject, id)
+	return err
+}
+
 // Checkpoint implements audit.CheckpointStore.
 func (s *Store) Checkpoint(ctx context.Context, id int64) (c audit.Checkpoint, err error) {
 	var at int64
