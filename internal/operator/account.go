@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
 )
@@ -23,7 +24,9 @@ func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q accoun
 	return p, err
 }
 
-// change makes a change of an account, if the caller may. It fails with ErrOwnAccount for the account of the caller.
+// change makes a change of an account, if the caller may. It fails with ErrOwnAccount for the account of the caller. It
+// returns what the account has, so the trail says of a change that changed nothing, and so is not in it, that the caller
+// has looked at the account, as Show does.
 func (s *Service) change(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	do func(context.Context) (account.Account, error)) (account.Account, error) {
 	if err := c.Check(AccountsWrite, t); err != nil {
@@ -36,7 +39,12 @@ func (s *Service) change(ctx context.Context, c Caller, t *tenant.Tenant, user, 
 	if err != nil {
 		return account.Account{}, err
 	}
-	return do(ctx)
+	ctx, changed := audit.Marking(ctx)
+	a, err := do(ctx)
+	if err == nil && a.User != "" && !changed.Load() {
+		s.viewed(ctx, c, viewOf(t, a))
+	}
+	return a, err
 }
 
 // Enable is account.Service.Enable, or EnableNow with activate.

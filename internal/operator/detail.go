@@ -107,11 +107,14 @@ func (s *Service) Show(ctx context.Context, c Caller, t *tenant.Tenant, user str
 		return d, err
 	}
 	if d.Account != nil {
-		s.viewed(ctx, c, audit.Change{
-			Action: audit.AccountView, Tenant: t.Host, Account: a.UID.String(), User: a.User,
-		})
+		s.viewed(ctx, c, viewOf(t, a))
 	}
 	return d, nil
+}
+
+// viewOf returns the change that says who has looked at an account.
+func viewOf(t *tenant.Tenant, a account.Account) audit.Change {
+	return audit.Change{Action: audit.AccountView, Tenant: t.Host, Account: a.UID.String(), User: a.User}
 }
 
 const (

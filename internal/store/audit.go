@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"dialtone/internal/account"
@@ -28,12 +29,16 @@ var trailLock = admission.Key("audit", 0, nil)
 type trailEntry struct {
 	audit.Change
 	event  [16]byte
-	tenant int64 // the tenant, if Tenant is empty
+	tenant int64        // the tenant, if Tenant is empty
+	mark   *atomic.Bool // audit.MarkOf
 }
 
 // entry returns an entry with the cause in a context.
 func entry(ctx context.Context, action audit.Action, now time.Time) *trailEntry {
-	e := &trailEntry{Change: audit.Change{At: now, Action: action, Outcome: audit.OK, Cause: audit.CauseOf(ctx)}}
+	e := &trailEntry{
+		Change: audit.Change{At: now, Action: action, Outcome: audit.OK, Cause: audit.CauseOf(ctx)},
+		mark:   audit.MarkOf(ctx),
+	}
 	rand.Read(e.event[:])
 	return e
 }
@@ -85,6 +90,9 @@ func (e *trailEntry) insert(tx engine.Tx) error {
 		e.event[:], engine.Micros(e.At), string(e.Action), e.Outcome, e.Tenant, e.Account, e.User, e.Subject,
 		e.Before, e.After, string(e.Actor.Kind), e.Actor.Name, e.Actor.ID, e.Actor.Sudo, e.Reason, e.Net,
 		e.Request)
+	if err == nil && e.mark != nil {
+		e.mark.Store(true)
+	}
 	return err
 }
 
