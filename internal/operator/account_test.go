@@ -275,7 +275,9 @@ func TestSignups(t *testing.T) {
 func TestListed(t *testing.T) {
 	w, s := newService(t)
 	w.Member("ann")
-	b, err := s.StartBulk(w.Context(), root, w.Tenant, operator.BulkDisable,
+	starting := root
+	starting.Actor.Name = "starting"
+	b, err := s.StartBulk(w.Context(), starting, w.Tenant, operator.BulkDisable,
 		account.Query{States: []account.State{account.Active}}, "")
 	w.Must(err)
 	w.Must(s.Flush())
@@ -297,7 +299,7 @@ func TestListed(t *testing.T) {
 		}))
 		return lines
 	}
-	if got := seen(); len(got) > 0 {
+	if got := seen(); len(got) != 1 || !strings.HasPrefix(got[0], "starting at ") {
 		t.Errorf("before: %q", got)
 	}
 	refused := operator.Caller{Actor: root.Actor}
@@ -317,7 +319,7 @@ func TestListed(t *testing.T) {
 	w.Must(s.Flush())
 	at := " at " + w.Tenant.Host + ", "
 	name := root.Actor.Name
-	want := []string{"previewing" + at, name + at, name + at, name + " at other.test, "}
+	want := []string{"starting" + at, "previewing" + at, name + at, name + at, name + " at other.test, "}
 	if got := seen(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -345,6 +347,51 @@ func TestOtherListsAreSeen(t *testing.T) {
 		w.Must(w.Store.Changes(w.Context(), filter, func(audit.Change) error { seen++; return nil }))
 		if seen != 1 {
 			t.Errorf("%s: %d changes", name, seen)
+		}
+	}
+}
+
+// A change that changes nothing returns the account, so it is in the trail as a look at it. One that changes something is
+// not.
+func TestChangeOfNothingIsALook(t *testing.T) {
+	w, s := newService(t)
+	w.Member("ann")
+	ctx := w.Context()
+	for name, c := range map[string]struct {
+		do   func(operator.Caller) (account.Account, error)
+		want []string
+	}{
+		"enable": {func(c operator.Caller) (account.Account, error) {
+			return s.Enable(ctx, c, w.Tenant, "ann", "", false)
+		}, []string{"account.view ann"}},
+		"role": {func(c operator.Caller) (account.Account, error) {
+			return s.SetRole(ctx, c, w.Tenant, "ann", "", w.Account("ann").Role)
+		}, []string{"account.view ann"}},
+		"name": {func(c operator.Caller) (account.Account, error) {
+			return s.Rename(ctx, c, w.Tenant, "ann", "", w.Account("ann").Name)
+		}, []string{"account.view ann"}},
+		"factors": {func(c operator.Caller) (account.Account, error) {
+			return s.RemoveFactors(ctx, c, w.Tenant, "ann", "")
+		}, []string{"account.view ann"}},
+		"email": {func(c operator.Caller) (account.Account, error) {
+			return s.SetEmail(ctx, c, w.Tenant, "ann", "", w.Account("ann").Email)
+		}, []string{"account.view ann"}},
+		"another name": {func(c operator.Caller) (account.Account, error) {
+			return s.Rename(ctx, c, w.Tenant, "ann", "", "Other")
+		}, []string{"account.profile ann"}},
+	} {
+		caller := root
+		caller.Actor.Name = name
+		a, err := c.do(caller)
+		w.Must(err)
+		w.Must(s.Flush())
+		var got []string
+		w.Must(w.Store.Changes(ctx, audit.Filter{Actor: name}, func(c audit.Change) error {
+			got = append(got, string(c.Action)+" "+c.User)
+			return nil
+		}))
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s of %s: %q, want %q", name, a.User, got, c.want)
 		}
 	}
 }
