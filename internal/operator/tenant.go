@@ -109,7 +109,8 @@ func (c Caller) maySet(t *tenant.Tenant, old, next tenant.Tenant) error {
 		old.SIPServer != next.SIPServer || old.SIPTransport != next.SIPTransport ||
 		old.SIPWebSocket != next.SIPWebSocket || old.AcrobitsCloud != next.AcrobitsCloud ||
 		old.TermsURL != next.TermsURL || old.PrivacyURL != next.PrivacyURL || old.ImprintURL != next.ImprintURL ||
-		old.MailFooter != next.MailFooter || !slices.Equal(old.TURNURIs, next.TURNURIs) || !slices.Equal(old.Origins, next.Origins)
+		old.MailFooter != next.MailFooter || !slices.Equal(old.TURNURIs, next.TURNURIs) ||
+		!slices.Equal(old.Origins, next.Origins)
 	if redirects {
 		return c.Check(AccountsWrite, t)
 	}

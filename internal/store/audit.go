@@ -317,8 +317,8 @@ func checkpointState(q engine.Querier) (text string, err error) {
 // gapsSubject is the row of revision that has audit.Numbers.Gaps.
 const gapsSubject = "audit gaps"
 
-// Numbers returns what is known of the IDs of changes, or nil if the engine leaves out numbers, as PostgreSQL does when a
-// transaction fails.
+// Numbers returns what is known of the IDs of changes, or nil if the engine leaves out numbers, as PostgreSQL does
+// when a transaction fails.
 func (s *Store) Numbers(ctx context.Context) (*audit.Numbers, error) {
 	e, ok := s.engine.(engine.Counter)
 	if !ok {

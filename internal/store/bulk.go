@@ -76,8 +76,8 @@ func (s *Store) AddBulk(_ context.Context, b operator.Bulk) error {
 		}
 		if actor.Kind != audit.Command {
 			var oldest int64
-			err := tx.Row(`SELECT count(*), COALESCE(min(made), 0) FROM bulk WHERE tenant = $1 AND made > $2 AND made <= $3
-				AND id <> $4 AND actor_kind = $5 AND actor_id = $6`, b.Tenant, engine.Micros(day),
+			err := tx.Row(`SELECT count(*), COALESCE(min(made), 0) FROM bulk WHERE tenant = $1 AND made > $2
+				AND made <= $3 AND id <> $4 AND actor_kind = $5 AND actor_id = $6`, b.Tenant, engine.Micros(day),
 				engine.Micros(b.Made.Add(maxSkew)), b.ID[:], string(actor.Kind), actor.ID).Scan(&n, &oldest)
 			if err != nil {
 				return err

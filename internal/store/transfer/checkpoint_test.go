@@ -393,7 +393,8 @@ func TestGapsBetweenNumbers(t *testing.T) {
 	w.add(2)
 	wants("one before others", "1 change missing (7)")
 	w.must(s.engine.Write(func(tx engine.Tx) error { return store.SetAuditGaps(tx, 8) }))
-	if faults, notes := verify(); len(faults) > 0 || !strings.Contains(strings.Join(notes, "\n"), "up to 8 were copied") {
+	if faults, notes := verify(); len(faults) > 0 ||
+		!strings.Contains(strings.Join(notes, "\n"), "up to 8 were copied") {
 		t.Errorf("after a copy from PostgreSQL: faults %q, notes %q", faults, notes)
 	}
 }
@@ -591,7 +592,8 @@ func TestServerNoticesOlderStore(t *testing.T) {
 			t.blocked(t.server(m, &log, &now))
 		}
 		faults, notes := t.verify(m.text, time.Time{}, now)
-		if !oneWith(faults, "has seen checkpoint 2") || !oneWith(notes, "a server found that changes after change 2 were gone") ||
+		if !oneWith(faults, "has seen checkpoint 2") ||
+			!oneWith(notes, "a server found that changes after change 2 were gone") ||
 			strings.Count(log.String(), "ERROR") != 1 {
 			t.Errorf("faults %q, notes %q, log %s", faults, notes, &log)
 		}

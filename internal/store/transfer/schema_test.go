@@ -9,7 +9,8 @@ import (
 func TestCheckSchema(t *testing.T) {
 	type test struct{ add, remove, want string }
 	sqlite := []test{
-		{`CREATE TABLE mine (a, b); CREATE INDEX mine_a ON mine (a); CREATE INDEX audit_mine ON audit (reason)`, ``, ``},
+		{`CREATE TABLE mine (a, b); CREATE INDEX mine_a ON mine (a);
+			CREATE INDEX audit_mine ON audit (reason)`, ``, ``},
 		{`CREATE TRIGGER hide AFTER INSERT ON audit BEGIN DELETE FROM audit WHERE id = NEW.id; END`,
 			`DROP TRIGGER hide`, "did not make the trigger hide: CREATE TRIGGER hide AFTER INSERT ON audit"},
 		{`CREATE TRIGGER aside AFTER INSERT ON mine BEGIN DELETE FROM audit; END`, `DROP TRIGGER aside`,
