@@ -139,7 +139,7 @@ func TestForeignTrigger(t *testing.T) {
 	eventuallyLogged(t, p, `"level":"ERROR","msg":"database schema is not as made"`, 1)
 	p.mustStop(t)
 	out, err := exec.Command(binary(t), "verify", "--data", data).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "FAULT  dialtone did not make the trigger hide") {
+	if err == nil || !strings.Contains(string(out), "FAULT  database: dialtone did not make the trigger hide") {
 		t.Errorf("verify: %v, %s", err, out)
 	}
 }

@@ -22,8 +22,8 @@ import (
 // account of the caller never does, and others with the role admin do only if the query names that role. An account
 // that no longer belongs to it when its turn comes stays as it is. It never changes more accounts than were counted.
 //
-// How many accounts a query selects tells something of them. So the trail says of who starts a bulk change, or sees one,
-// that accounts were listed (Listed).
+// How many accounts a query selects tells something of them. So the trail says of who starts a bulk change, or sees
+// one, that accounts were listed (Listed).
 //
 // Servers count and change in the background (WorkBulk), in short transactions. Each has the changes of some
 // accounts, what the change of one account has with it (the audit trail, notifications of phone servers, exported
@@ -89,8 +89,8 @@ const MaxOpenBulks = 20
 var ErrTooManyBulks = fault.New(fault.Conflict,
 	"there are %d open bulk changes already; wait until one of them ends, or cancel one", MaxOpenBulks)
 
-// MaxNewBulks is how many bulk changes a caller can start at a tenant in BulkUnrunKept, also if none is run. Commands have
-// no such limit.
+// MaxNewBulks is how many bulk changes a caller can start at a tenant in BulkUnrunKept, also if none is run. Commands
+// have no such limit.
 const MaxNewBulks = 200
 
 // BulkUnrunKept is how long bulk changes are kept that have changed nothing and were cancelled, or not run.
@@ -410,8 +410,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// RemoveOldBulks removes bulk changes that have ended 30 days ago, and after BulkUnrunKept those that have changed nothing
-// and were cancelled, or not run.
+// RemoveOldBulks removes bulk changes that have ended 30 days ago, and after BulkUnrunKept those that have changed
+// nothing and were cancelled, or not run.
 func (s *Service) RemoveOldBulks(ctx context.Context) error {
 	now := s.deps.Now()
 	return s.deps.Store.RemoveBulks(ctx, now.Add(-bulkKept), now.Add(-BulkUnrunKept))
