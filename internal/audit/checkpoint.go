@@ -257,9 +257,9 @@ func (k *Keeper) Start(ctx context.Context) error {
 }
 
 // Cover writes checkpoints for the changes that have none, unless that was done less than CheckpointInterval ago. If
-// there are none, it confirms the newest checkpoint. Several servers may call it at once. It fails, and signs nothing, if
-// somebody has edited the state, or if checkpoints are gone that this server has seen, until an operator begins new ones
-// (Restart).
+// there are none, it confirms the newest checkpoint. Several servers may call it at once. It fails, and signs
+// nothing, if somebody has edited the state, or if checkpoints are gone that this server has seen, until an
+// operator begins new ones (Restart).
 func (k *Keeper) Cover(ctx context.Context) error { return k.cover(ctx, false) }
 
 // CoverNow is Cover without regard to the time.
@@ -364,8 +364,8 @@ const noCheckpoint = "no checkpoint"
 // signedState is the subject of a TrailBroken that says how long a server could not read the state.
 const signedState = "signed state"
 
-// read returns the state. If it could not read the state for a while, it adds that to the trail. If checkpoints are gone
-// that this server knows, it adds that too, and fails with errLost.
+// read returns the state. If it could not read the state for a while, it adds that to the trail. If checkpoints are
+// gone that this server knows, it adds that too, and fails with errLost.
 func (k *Keeper) read(ctx context.Context) (s *signer, text string, st state, err error) {
 	ring, err := k.deps.Ring()
 	if err != nil {
@@ -446,8 +446,8 @@ func (k *Keeper) recordLoss(ctx context.Context, st state, text string) error {
 	return nil
 }
 
-// recorded reports whether a change with the action, the subject and the values of another one is in the trail, after an
-// ID.
+// recorded reports whether a change with the action, the subject and the values of another one is in the trail,
+// after an ID.
 func (k *Keeper) recorded(ctx context.Context, like Change, after int64) (there bool, err error) {
 	next := ""
 	for {

@@ -114,8 +114,8 @@ type verifier struct {
 	addNote func(string)
 	// reset has a fault for each time that all checkpoints were gone, since the last restart by an operator.
 	reset []string
-	// gaps has a fault for each gap between the IDs of changes, since the last restart too. previous is the last ID that
-	// is accounted for, or 0.
+	// gaps has a fault for each gap between the IDs of changes, since the last restart too. previous is the last ID
+	// that is accounted for, or 0.
 	gaps     []string
 	previous int64
 	numbers  *Numbers
@@ -231,9 +231,9 @@ func (v *verifier) compareSeen(ctx context.Context, st state, text string) error
 }
 
 func (v *verifier) lost(seen state) {
-	v.fault(0, "a server here has seen checkpoint %d, of %s, which is missing: an older store was restored, or somebody "+
-		"removed the end of the trail and may have added other changes. Changes up to %d may be missing, and this server "+
-		"signs no more until dialtone audit restart", seen.Newest, stamp(seen.At), seen.Through)
+	v.fault(0, "a server here has seen checkpoint %d, of %s, which is missing: an older store was restored, or "+
+		"somebody removed the end of the trail and may have added other changes. Changes up to %d may be missing, and this "+
+		"server signs no more until dialtone audit restart", seen.Newest, stamp(seen.At), seen.Through)
 }
 
 // checkpoints checks the checkpoints of a state, and the changes that they cover.
@@ -326,8 +326,8 @@ func (v *verifier) number(id int64) {
 	}
 	from := max(v.previous, v.unnumbered) + 1
 	if v.previous > 0 && id > from && len(v.gaps) < maxFaults {
-		v.gaps = append(v.gaps, fmt.Sprintf("%s missing (%s): no checkpoint had them, and the database gave them their "+
-			"numbers. Somebody removed them, or something in the database does", numbered(id-from, "change"),
+		v.gaps = append(v.gaps, fmt.Sprintf("%s missing (%s): no checkpoint had them, and the database gave them "+
+			"their numbers. Somebody removed them, or something in the database does", numbered(id-from, "change"),
 			span(from, id-1)))
 	}
 	v.previous = id

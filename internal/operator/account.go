@@ -25,8 +25,8 @@ func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q accoun
 }
 
 // change makes a change of an account, if the caller may. It fails with ErrOwnAccount for the account of the caller. It
-// returns what the account has, so the trail says of a change that changed nothing, and so is not in it, that the caller
-// has looked at the account, as Show does.
+// returns what the account has, so the trail says of a change that changed nothing, and so is not in it, that the
+// caller has looked at the account, as Show does.
 func (s *Service) change(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	do func(context.Context) (account.Account, error)) (account.Account, error) {
 	if err := c.Check(AccountsWrite, t); err != nil {

@@ -351,8 +351,8 @@ func TestOtherListsAreSeen(t *testing.T) {
 	}
 }
 
-// A change that changes nothing returns the account, so it is in the trail as a look at it. One that changes something is
-// not.
+// A change that changes nothing returns the account, so it is in the trail as a look at it. One that changes
+// something is not.
 func TestChangeOfNothingIsALook(t *testing.T) {
 	w, s := newService(t)
 	w.Member("ann")

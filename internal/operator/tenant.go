@@ -94,8 +94,8 @@ const MaxReserved = 1000
 //
 // Some settings say where people and phones send secrets: the links of messages lead to the public URL, and phones sign
 // in at the SIP server. Pages and messages that ask for a password have the other links and the footer beside it,
-// so these can lead people to a page that takes the password. Somebody who changes them can take accounts over, so it needs
-// the scope accounts:write too. A person sets neither the public URL nor the sender of messages.
+// so these can lead people to a page that takes the password. Somebody who changes them can take accounts over, so
+// it needs the scope accounts:write too. A person sets neither the public URL nor the sender of messages.
 func (c Caller) maySet(t *tenant.Tenant, old, next tenant.Tenant) error {
 	if len(next.Reserved) > max(MaxReserved, len(old.Reserved)) {
 		return fault.Field("reserved", "a tenant reserves at most %d names of its own", MaxReserved)

@@ -307,8 +307,8 @@ func (h *Handler) stillThere(r *request, answer []byte) error {
 	}
 	there, err := h.deps.Operator.StillThere(r.ctx, r.tenant, of.User, of.ID)
 	if err == nil && !there {
-		err = fault.New(fault.Conflict, "the account of the first request with this Idempotency-Key was deleted since; "+
-			"to carry the request out again, send it with a new key")
+		err = fault.New(fault.Conflict, "the account of the first request with this Idempotency-Key was deleted "+
+			"since; to carry the request out again, send it with a new key")
 	}
 	return err
 }
