@@ -232,8 +232,8 @@ func (v *verifier) compareSeen(ctx context.Context, st state, text string) error
 
 func (v *verifier) lost(seen state) {
 	v.fault(0, "a server here has seen checkpoint %d, of %s, which is missing: an older store was restored, or "+
-		"somebody removed the end of the trail and may have added other changes. Changes up to %d may be missing, and this "+
-		"server signs no more until dialtone audit restart", seen.Newest, stamp(seen.At), seen.Through)
+		"somebody removed the end of the trail and may have added other changes. Changes up to %d may be missing, and "+
+		"this server signs no more until dialtone audit restart", seen.Newest, stamp(seen.At), seen.Through)
 }
 
 // checkpoints checks the checkpoints of a state, and the changes that they cover.
