@@ -214,6 +214,8 @@ type Keeper struct {
 	unreadable, forgetful bool
 	// broken is the state whose loss the trail has, as far as this process knows.
 	broken state
+	// complained is the state whose loss was logged.
+	complained state
 	// blocked is when this server first found a state that it could not read, or zero.
 	blocked time.Time
 }
@@ -429,9 +431,12 @@ func (k *Keeper) recordLoss(ctx context.Context, st state, text string) error {
 		return err
 	}
 	if !there {
-		k.deps.Log.ErrorContext(ctx, "audit trail lacks what this server has seen in it: somebody has changed it, or "+
-			"restored an older store", "checkpoint", lost.Newest, "through", lost.Through, "left", left,
-			"mac", base64.StdEncoding.EncodeToString(lost.Top))
+		if k.complained.Newest != lost.Newest || !bytes.Equal(k.complained.Top, lost.Top) {
+			k.deps.Log.ErrorContext(ctx, "audit trail lacks what this server has seen in it: somebody has changed it, or "+
+				"restored an older store", "checkpoint", lost.Newest, "through", lost.Through, "left", left,
+				"mac", base64.StdEncoding.EncodeToString(lost.Top))
+			k.complained = lost
+		}
 		if err := k.deps.Store.AddChange(ctx, c); err != nil {
 			return err
 		}
