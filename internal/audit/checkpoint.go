@@ -432,8 +432,8 @@ func (k *Keeper) recordLoss(ctx context.Context, st state, text string) error {
 	}
 	if !there {
 		if k.complained.Newest != lost.Newest || !bytes.Equal(k.complained.Top, lost.Top) {
-			k.deps.Log.ErrorContext(ctx, "audit trail lacks what this server has seen in it: somebody has changed it, or "+
-				"restored an older store", "checkpoint", lost.Newest, "through", lost.Through, "left", left,
+			k.deps.Log.ErrorContext(ctx, "audit trail lacks what this server has seen in it: somebody has changed "+
+				"it, or restored an older store", "checkpoint", lost.Newest, "through", lost.Through, "left", left,
 				"mac", base64.StdEncoding.EncodeToString(lost.Top))
 			k.complained = lost
 		}
