@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"dialtone/internal/fault"
@@ -234,6 +235,20 @@ func CauseOf(ctx context.Context) Cause {
 // ByPerson returns a context for changes by a person who sent a request.
 func ByPerson(ctx context.Context, addr netip.Addr, request string) context.Context {
 	return With(ctx, Cause{Actor: Actor{Kind: Person}, Net: AddrText(ctx, addr), Request: request})
+}
+
+type markKey struct{}
+
+// Marking returns a context, and a mark that is set once a store has added a change to the trail with that context.
+func Marking(ctx context.Context) (context.Context, *atomic.Bool) {
+	mark := new(atomic.Bool)
+	return context.WithValue(ctx, markKey{}, mark), mark
+}
+
+// MarkOf returns the mark of a context, or nil.
+func MarkOf(ctx context.Context) *atomic.Bool {
+	mark, _ := ctx.Value(markKey{}).(*atomic.Bool)
+	return mark
 }
 
 type wholeKey struct{}

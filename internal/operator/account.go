@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
 )
@@ -24,20 +25,23 @@ func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q accoun
 	return p, err
 }
 
-// change makes a change of an account, if the caller may. It fails with ErrOwnAccount for the account of the caller.
+// change makes a change of an account, and fails as others does if the caller may not. It returns what the account
+// has, so the trail says of a change that changed nothing, and so is not in it, that the caller has looked at the
+// account, as Show does.
 func (s *Service) change(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	do func(context.Context) (account.Account, error)) (account.Account, error) {
-	if err := c.Check(AccountsWrite, t); err != nil {
-		return account.Account{}, err
-	}
-	if err := c.Others(user); err != nil {
+	if err := s.others(ctx, c, t, user); err != nil {
 		return account.Account{}, err
 	}
 	ctx, err := c.With(ctx, reason)
 	if err != nil {
 		return account.Account{}, err
 	}
+	ctx, changed := audit.Marking(ctx)
 	a, err := do(ctx)
+	if err == nil && a.User != "" && !changed.Load() {
+		s.viewed(ctx, c, viewOf(t, a))
+	}
 	return a, s.deleted(ctx, t, user, err)
 }
 
@@ -103,12 +107,10 @@ func (s *Service) Disable(ctx context.Context, c Caller, t *tenant.Tenant, user,
 // SetRole is account.Service.SetRole.
 func (s *Service) SetRole(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	role account.Role) (account.Account, error) {
-	err := s.others(ctx, c, t, user)
-	if err == nil && role == account.Admin {
-		err = s.signedInNow(ctx, c)
-	}
-	if err != nil {
-		return account.Account{}, err
+	if role == account.Admin {
+		if err := s.signedInNow(ctx, c); err != nil {
+			return account.Account{}, err
+		}
 	}
 	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.SetRole(ctx, t, user, role)
@@ -118,9 +120,6 @@ func (s *Service) SetRole(ctx context.Context, c Caller, t *tenant.Tenant, user,
 // Delete is account.Service.Delete. It returns the account as it was.
 func (s *Service) Delete(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (account.Account,
 	error) {
-	if err := s.others(ctx, c, t, user); err != nil {
-		return account.Account{}, err
-	}
 	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		a, err := s.deps.Accounts.Find(ctx, t.ID, user)
 		if err == nil {
@@ -157,9 +156,6 @@ func (s *Service) Resend(ctx context.Context, c Caller, t *tenant.Tenant, user, 
 // SetEmail is account.Service.ReplaceEmail.
 func (s *Service) SetEmail(ctx context.Context, c Caller, t *tenant.Tenant, user, reason,
 	email string) (account.Account, error) {
-	if err := s.others(ctx, c, t, user); err != nil {
-		return account.Account{}, err
-	}
 	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.ReplaceEmail(ctx, t, user, email)
 	})
@@ -181,9 +177,6 @@ func (s *Service) ResetLink(ctx context.Context, c Caller, t *tenant.Tenant, use
 		return "", time.Time{}, fault.Field("valid", "a link can work for 1 minute to 7 days, not for %s",
 			PeriodText(life))
 	}
-	if err := s.others(ctx, c, t, user); err != nil {
-		return "", time.Time{}, err
-	}
 	_, err = s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		a, err := s.findActive(ctx, t, user)
 		if err == nil {
@@ -197,9 +190,6 @@ func (s *Service) ResetLink(ctx context.Context, c Caller, t *tenant.Tenant, use
 // MailResetLink is account.Service.MailResetLink. It fails with fault.Conflict for an account that is not active.
 func (s *Service) MailResetLink(ctx context.Context, c Caller, t *tenant.Tenant, user,
 	reason string) (a account.Account, until time.Time, err error) {
-	if err := s.others(ctx, c, t, user); err != nil {
-		return a, until, err
-	}
 	a, err = s.change(ctx, c, t, user, reason, func(ctx context.Context) (a account.Account, err error) {
 		if a, err = s.findActive(ctx, t, user); err == nil {
 			a, until, err = s.deps.Accounts.MailResetLink(ctx, t, user)
@@ -237,9 +227,6 @@ func (s *Service) SignOut(ctx context.Context, c Caller, t *tenant.Tenant, user,
 // RemoveFactors is account.Service.RemoveFactors.
 func (s *Service) RemoveFactors(ctx context.Context, c Caller, t *tenant.Tenant, user,
 	reason string) (account.Account, error) {
-	if err := s.others(ctx, c, t, user); err != nil {
-		return account.Account{}, err
-	}
 	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.RemoveFactors(ctx, t, user)
 	})

@@ -277,7 +277,9 @@ func TestSignups(t *testing.T) {
 func TestListed(t *testing.T) {
 	w, s := newService(t)
 	w.Member("ann")
-	b, err := s.StartBulk(w.Context(), root, w.Tenant, operator.BulkDisable,
+	starting := root
+	starting.Actor.Name = "starting"
+	b, err := s.StartBulk(w.Context(), starting, w.Tenant, operator.BulkDisable,
 		account.Query{States: []account.State{account.Active}}, "")
 	w.Must(err)
 	w.Must(s.Flush())
@@ -299,7 +301,7 @@ func TestListed(t *testing.T) {
 		}))
 		return lines
 	}
-	if got := seen(); len(got) > 0 {
+	if got := seen(); len(got) != 1 || !strings.HasPrefix(got[0], "starting at ") {
 		t.Errorf("before: %q", got)
 	}
 	refused := operator.Caller{Actor: root.Actor}
@@ -319,7 +321,7 @@ func TestListed(t *testing.T) {
 	w.Must(s.Flush())
 	at := " at " + w.Tenant.Host + ", "
 	name := root.Actor.Name
-	want := []string{"previewing" + at, name + at, name + at, name + " at other.test, "}
+	want := []string{"starting" + at, "previewing" + at, name + at, name + at, name + " at other.test, "}
 	if got := seen(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -419,6 +421,51 @@ func TestResetLinkLife(t *testing.T) {
 		_, _, err := s.ResetLink(w.Context(), root, w.Tenant, "ann", "", life)
 		if err == nil || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("%v: %v", life, err)
+		}
+	}
+}
+
+// A change that changes nothing returns the account, so it is in the trail as a look at it. One that changes
+// something is not.
+func TestChangeOfNothingIsALook(t *testing.T) {
+	w, s := newService(t)
+	w.Member("ann")
+	w.Member("ben")
+	ctx := w.Context()
+	ann, err := w.Accounts.Find(ctx, w.Tenant.ID, "ann")
+	w.Must(err)
+	for name, c := range map[string]struct {
+		do   func(operator.Caller) (account.Account, error)
+		want []string
+	}{
+		"enable": {func(c operator.Caller) (account.Account, error) {
+			return s.Enable(ctx, c, w.Tenant, "ann", "", false)
+		}, []string{"account.view ann"}},
+		"role": {func(c operator.Caller) (account.Account, error) {
+			return s.SetRole(ctx, c, w.Tenant, "ann", "", ann.Role)
+		}, []string{"account.view ann"}},
+		"name": {func(c operator.Caller) (account.Account, error) {
+			return s.Rename(ctx, c, w.Tenant, "ann", "", ann.Name)
+		}, []string{"account.view ann"}},
+		"factors": {func(c operator.Caller) (account.Account, error) {
+			return s.RemoveFactors(ctx, c, w.Tenant, "ann", "")
+		}, []string{"account.view ann"}},
+		"another name": {func(c operator.Caller) (account.Account, error) {
+			return s.Rename(ctx, c, w.Tenant, "ben", "", "Other")
+		}, []string{"account.profile ben"}},
+	} {
+		caller := root
+		caller.Actor.Name = name
+		a, err := c.do(caller)
+		w.Must(err)
+		w.Must(s.Flush())
+		var got []string
+		w.Must(w.Store.Changes(ctx, audit.Filter{Actor: name}, func(c audit.Change) error {
+			got = append(got, string(c.Action)+" "+c.User)
+			return nil
+		}))
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s of %s: %q, want %q", name, a.User, got, c.want)
 		}
 	}
 }

@@ -116,11 +116,23 @@ func (s *Service) Show(ctx context.Context, c Caller, t *tenant.Tenant, user str
 		}
 	}
 	if d.Account != nil {
-		s.viewed(ctx, c, audit.Change{
-			Action: audit.AccountView, Tenant: t.Host, Account: a.UID.String(), User: a.User,
-		})
+		s.viewed(ctx, c, viewOf(t, a))
 	}
 	return d, nil
+}
+
+// StillThere reports whether the account with a user name is there, and has an ID if one is given.
+func (s *Service) StillThere(ctx context.Context, t *tenant.Tenant, user, id string) (bool, error) {
+	a, err := s.deps.Store.Find(ctx, t.ID, user, s.deps.Now())
+	if fault.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	return err == nil && (id == "" || a.UID.String() == id), err
+}
+
+// viewOf returns the change that says who has looked at an account.
+func viewOf(t *tenant.Tenant, a account.Account) audit.Change {
+	return audit.Change{Action: audit.AccountView, Tenant: t.Host, Account: a.UID.String(), User: a.User}
 }
 
 const (

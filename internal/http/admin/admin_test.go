@@ -255,6 +255,13 @@ func TestIdempotency(t *testing.T) {
 		t.Errorf("%s %v\n%s %v", first.body, first.header, again.body, again.header)
 	}
 	f.wantError(create("ben", all, "k1"), 422, "idempotency_mismatch")
+	f.want(create("gone", all, "gone"), 201)
+	f.want(f.send("DELETE", atA+"/accounts/gone", "", all), 204)
+	if got := create("gone", all, "gone"); strings.Contains(got.body, "@") {
+		t.Errorf("the answer of a deleted account: %s", got.body)
+	} else {
+		f.wantError(got, 409, "conflict")
+	}
 	f.wantError(create("ann", other, "k1"), 409, "conflict")
 	f.wantError(create("ann", all, "k2"), 409, "conflict")
 	f.want(create("bob", all, "k2"), 201) // a refusal does not use the key up

@@ -295,9 +295,27 @@ func (h *Handler) carryOut(r *request, raw []byte) (status int, body []byte, err
 		err = nil
 	}
 	if err == nil && !carriedOut {
+		if err := h.stillThere(r, body); err != nil {
+			return 0, nil, err
+		}
 		r.header["Idempotency-Replayed"] = []string{"true"}
 	}
 	return status, body, err
+}
+
+// stillThere fails with fault.Conflict if a stored answer is about an account that was deleted since: nothing of it is
+// given to anybody any more.
+func (h *Handler) stillThere(r *request, answer []byte) error {
+	var of struct{ ID, User string }
+	if r.tenant == nil || json.Unmarshal(answer, &of) != nil || of.User == "" {
+		return nil
+	}
+	there, err := h.deps.Operator.StillThere(r.ctx, r.tenant, of.User, of.ID)
+	if err == nil && !there {
+		err = fault.New(fault.Conflict, "the account of the first request with this Idempotency-Key was deleted "+
+			"since; to carry the request out again, send it with a new key")
+	}
+	return err
 }
 
 // bearer returns the token in the Authorization header. More than one such header is refused.

@@ -49,8 +49,8 @@ func (s *Site) writeMessages(w http.ResponseWriter, r *adminRequest, problem str
 	v.Mail = counts.Mail
 	for _, d := range list {
 		v.Messages = append(v.Messages, listedMessage{
-			d.Message.String(), d.User, v.Link(adminAccount, "user", d.User), d.Email, d.Kind, d.Answer, d.State, d.Since,
-			d.Due, d.Attempts, d.State != delivery.Waiting,
+			d.Message.String(), d.User, v.Link(adminAccount, "user", d.User), d.Email, d.Kind, d.Answer, d.State,
+			d.Since, d.Due, d.Attempts, d.State != delivery.Waiting,
 		})
 	}
 	return s.adminShow(w, r, "admin-messages", problem, v)

@@ -157,7 +157,9 @@ func adminViews(in frame, text string) map[string]view {
 		"admin account":     {"admin-account", detail},
 		"admin waiting":     {"admin-account", waiting},
 		"admin own":         {"admin-account", own},
-		"admin closed":      {"admin-account", accountView{adminFrame: f(adminAccounts), User: text, Closed: at, By: who, Why: text}},
+		"admin closed": {"admin-account", accountView{
+			adminFrame: f(adminAccounts), User: text, Closed: at, By: who, Why: text,
+		}},
 		"admin add":         {"admin-add", added},
 		"admin counting":    {"admin-bulk", bulk(operator.BulkCounting, true)},
 		"admin ready":       {"admin-bulk", bulk(operator.BulkReady, true)},

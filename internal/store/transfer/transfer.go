@@ -396,7 +396,16 @@ func (c *copier) copyNumbers() error {
 	if err != nil {
 		return err
 	}
+	gaps := last["audit"]
+	if _, gapless := c.source.(engine.Counter); gapless {
+		if gaps, err = store.AuditGaps(c.from); err != nil {
+			return err
+		}
+	}
 	return c.to.Write(func(tx engine.Tx) error {
+		if err := store.SetAuditGaps(tx, gaps); err != nil {
+			return err
+		}
 		_, err := tx.Exec(`UPDATE revision SET n = $1 WHERE subject = 'tenant' AND n < $1`, version)
 		if err != nil {
 			return err

@@ -2200,18 +2200,18 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/admin/tenants/{host} (the `GetTenant` operationId).
 	GetTenant(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateTenantWithBody Change settings of a tenant. Members that are missing stay; null restores a default.
+	// UpdateTenantWithBody Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 	//
-	// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+	// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/admin/tenants/{host} (the `UpdateTenant` operationId).
 	UpdateTenantWithBody(ctx context.Context, host string, params *UpdateTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateTenant Change settings of a tenant. Members that are missing stay; null restores a default.
+	// UpdateTenant Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 	//
-	// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+	// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2748,9 +2748,9 @@ func (c *Client) GetTenant(ctx context.Context, host string, reqEditors ...Reque
 	return c.Client.Do(req)
 }
 
-// UpdateTenantWithBody Change settings of a tenant. Members that are missing stay; null restores a default.
+// UpdateTenantWithBody Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 //
-// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2767,9 +2767,9 @@ func (c *Client) UpdateTenantWithBody(ctx context.Context, host string, params *
 	return c.Client.Do(req)
 }
 
-// UpdateTenant Change settings of a tenant. Members that are missing stay; null restores a default.
+// UpdateTenant Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 //
-// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -6329,18 +6329,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/admin/tenants/{host} (the `GetTenant` operationId).
 	GetTenantWithResponse(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*GetTenantResponse, error)
 
-	// UpdateTenantWithBodyWithResponse Change settings of a tenant. Members that are missing stay; null restores a default.
+	// UpdateTenantWithBodyWithResponse Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 	//
-	// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+	// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/admin/tenants/{host} (the `UpdateTenant` operationId).
 	UpdateTenantWithBodyWithResponse(ctx context.Context, host string, params *UpdateTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateTenantResponse, error)
 
-	// UpdateTenantWithResponse Change settings of a tenant. Members that are missing stay; null restores a default.
+	// UpdateTenantWithResponse Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 	//
-	// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+	// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10793,9 +10793,9 @@ func (c *ClientWithResponses) GetTenantWithResponse(ctx context.Context, host st
 	return ParseGetTenantResponse(rsp)
 }
 
-// UpdateTenantWithBodyWithResponse Change settings of a tenant. Members that are missing stay; null restores a default.
+// UpdateTenantWithBodyWithResponse Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 //
-// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10808,9 +10808,9 @@ func (c *ClientWithResponses) UpdateTenantWithBodyWithResponse(ctx context.Conte
 	return ParseUpdateTenantResponse(rsp)
 }
 
-// UpdateTenantWithResponse Change settings of a tenant. Members that are missing stay; null restores a default.
+// UpdateTenantWithResponse Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 //
-// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
