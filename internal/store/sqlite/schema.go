@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ func readSchema(q engine.Querier) (map[string]definition, error) {
 		if err := row.Scan(&d.kind, &d.name, &d.sql); err != nil {
 			return err
 		}
+		d.sql = strings.Join(strings.Fields(d.sql), " ") // a dump and its restore may change white space
 		list[d.kind+" "+d.name] = d
 		return nil
 	}, `SELECT CAST(type AS TEXT), CAST(name AS TEXT), CAST(sql AS TEXT) FROM sqlite_schema
