@@ -26,7 +26,7 @@ var actionGroups = []actionGroup{
 	{"account", "account.", []audit.Action{
 		audit.AccountAdd, audit.AccountResend, audit.AccountEnable, audit.AccountDisable, audit.AccountRole,
 		audit.EmailChange, audit.ProfileChange, audit.AccountFactors, audit.AccountDelete, audit.AccountFreeName,
-		audit.AccountBulk, audit.AccountDecline, audit.AccountLeave, audit.AccountStay, audit.AccountData,
+		audit.AccountBulk, audit.AccountImport, audit.AccountExport, audit.AccountDecline, audit.AccountLeave, audit.AccountStay, audit.AccountData,
 		audit.AccountView,
 	}},
 	{"access", "", []audit.Action{
