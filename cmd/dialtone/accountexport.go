@@ -17,8 +17,8 @@ import (
 type accountExport struct {
 	tenantFlag
 	File   string   `arg:"" help:"The file to write, with mode 0600; - for standard output."`
-	Format string   `required:"" enum:"htdigest,kamailio-csv,kamailio-sql,freeswitch,pjsip,coturn-sql,csv,jsonl" placeholder:"FORMAT" help:"${enum}."`
-	State  []string `enum:"waiting,active,disabled,leaving" default:"active" placeholder:"STATE" help:"${enum} (${default})."`
+	Format string   `required:"" placeholder:"FORMAT" help:"The format of the file; see above."`
+	State  []string `enum:"waiting,active,disabled,leaving" placeholder:"STATE" help:"${enum} (active)."`
 
 	WithCredentials bool `help:"Write HA1s, which are as good as passwords."`
 	reasonFlag
@@ -26,12 +26,15 @@ type accountExport struct {
 
 // Help is what "dialtone account export --help" adds.
 func (accountExport) Help() string {
-	return "The formats are those of dialtone account import. All but csv and jsonl are nothing without HA1s, and need " +
-		"--with-credentials. The export is in the audit trail. For phone servers that run beside this program, see " +
-		"dialtone directory --help."
+	return "FORMAT is " + formatNames(userfile.ExportFormats) + ". All but csv and jsonl are nothing without HA1s, " +
+		"and need --with-credentials. The export is in the audit trail. For phone servers that run beside this " +
+		"program, see dialtone directory --help."
 }
 
 func (c *accountExport) Run(p *program) error {
+	if err := checkFormat(c.Format, userfile.ExportFormats); err != nil {
+		return err
+	}
 	format := userfile.Format(c.Format)
 	if userfile.NeedsCredentials(format) && !c.WithCredentials {
 		return usageError{fmt.Errorf("the format %s is nothing without HA1s; add --with-credentials", c.Format)}
@@ -40,7 +43,7 @@ func (c *accountExport) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	states := make(map[account.State]bool)
+	states := map[account.State]bool{account.Active: len(c.State) == 0}
 	for _, s := range c.State {
 		states[account.State(s)] = true
 	}
@@ -65,7 +68,8 @@ func (c *accountExport) Run(p *program) error {
 				if c.WithCredentials {
 					credential, err := open(a)
 					if err != nil {
-						left = append(left, export.Missing{UID: a.UID, ID: a.UID.String(), User: a.User, Tenant: t.Host})
+						left = append(left,
+							export.Missing{UID: a.UID, ID: a.UID.String(), User: a.User, Tenant: t.Host})
 						return nil
 					}
 					e.Credential = &credential

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/fault"
 	"dialtone/internal/operator/opjson"
 	"dialtone/internal/userfile"
 )
@@ -15,9 +17,9 @@ import (
 type accountImport struct {
 	tenantFlag
 	File   string `arg:"" help:"A file, a directory (freeswitch), - for standard input, or a database."`
-	Format string `required:"" enum:"htdigest,kamailio,opensips,flexisip,freeswitch,asterisk,coturn,csv,jsonl" placeholder:"FORMAT" help:"${enum}."`
+	Format string `required:"" placeholder:"FORMAT" help:"The format of the file; see above."`
 	State  string `enum:"active,waiting" default:"active" placeholder:"STATE" help:"${enum} (${default})."`
-	Role   string `enum:"guest,user,siponly,admin,file" default:"guest" placeholder:"ROLE" help:"${enum}, for that of the file (${default})."`
+	Role   string `enum:"guest,user,siponly,admin,file" default:"guest" placeholder:"ROLE" help:"${enum} (${default})."`
 	DryRun bool   `help:"Report what would be imported, and change nothing."`
 
 	FoldCase       bool `help:"Import names with capitals in lower case."`
@@ -30,21 +32,26 @@ type accountImport struct {
 
 // Help is what "dialtone account import --help" adds.
 func (accountImport) Help() string {
-	return "Accounts keep the passwords that they have on the other platform: HA1s are taken as they are, and plain " +
-		"passwords are hashed. The realm of the file must be the tenant's. A database is sqlite:FILE, a postgres:// " +
-		"URL without a password (use PGPASSFILE or PGPASSWORD), or env:NAME for a variable with either. Accounts that " +
-		"exist are never changed, so the command may be run again. A name with capitals has no password that can be " +
-		"kept, unless the file has it in plain; with --fold-case, the person gets a message with a link to choose " +
-		"one. Begin with --dry-run. See docs/migrating.md."
+	return "FORMAT is " + formatNames(userfile.Formats) + ". Accounts keep the passwords that they have on the other " +
+		"platform: HA1s are taken as they are, and plain passwords are hashed. The realm of the file must be the " +
+		"tenant's. With the role file, each account has the role that the file says. A database is sqlite:FILE, a " +
+		"postgres:// URL without a password (use PGPASSFILE or PGPASSWORD), or env:NAME for a variable with either. " +
+		"Accounts that exist are never changed, so the command may be run again. A name with capitals has no password " +
+		"that can be kept, unless the file has it in plain; with --fold-case, the person gets a message with a link to " +
+		"choose one. Begin with --dry-run. See docs/migrating.md."
 }
 
 func (c *accountImport) Run(p *program) error {
+	if err := checkFormat(c.Format, userfile.Formats); err != nil {
+		return err
+	}
 	ctx, err := p.because(c.Reason)
 	if err != nil {
 		return err
 	}
 	location := c.File
-	if strings.HasPrefix(location, "env:") || strings.HasPrefix(location, "sqlite:") || userfile.IsPostgres(location) {
+	if strings.HasPrefix(location, "env:") || strings.HasPrefix(location, "sqlite:") ||
+		userfile.IsPostgres(location) {
 		if location, err = p.location(location); err != nil {
 			return err
 		}
@@ -112,7 +119,8 @@ func (p *program) printImport(v opjson.Import) error {
 	if v.DryRun {
 		would = " would be"
 	}
-	fmt.Fprintf(out, "%s of %s%s imported to %s\n", counted(v.Imported, "account"), counted(v.Rows, "row"), would, v.Tenant)
+	fmt.Fprintf(out, "%s of %s%s imported to %s\n",
+		counted(v.Imported, "account"), counted(v.Rows, "row"), would, v.Tenant)
 	if len(v.Refused) > 0 {
 		fmt.Fprintln(out, "\nnot imported:")
 		p.printReasons(out, v.Refused)
@@ -131,7 +139,8 @@ func (p *program) printImport(v opjson.Import) error {
 			}
 			fmt.Fprintf(out, "%8d  %s\n", r.Count, r.Realm)
 		}
-		fmt.Fprintf(out, "a tenant without accounts can have another realm: dialtone tenant set %s --realm REALM\n", v.Tenant)
+		fmt.Fprintf(out, "a tenant without accounts can have another realm: dialtone tenant set %s --realm REALM\n",
+			v.Tenant)
 	}
 	return nil
 }
@@ -158,6 +167,24 @@ func (p *program) printReasons(out escaped, list []opjson.ImportReason) {
 			fmt.Fprintf(out, "          and %d more\n", more)
 		}
 	}
+}
+
+// formatNames returns the names of formats in a sentence.
+func formatNames(list []userfile.Format) string {
+	names := make([]string, len(list))
+	for i, f := range list {
+		names[i] = string(f)
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// checkFormat fails for a name that is not in the list.
+func checkFormat(name string, list []userfile.Format) error {
+	if !slices.Contains(list, userfile.Format(name)) {
+		return usageError{fault.Field("format", "%q is not a format here; use %s", name, formatNames(list))}
+	}
+	return nil
 }
 
 // exportChange is the change in the audit trail.

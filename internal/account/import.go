@@ -570,30 +570,25 @@ func (im *Import) flush(ctx context.Context) error {
 	}
 	// The store keeps microseconds. A message that is written again must have the same times.
 	now := im.s.deps.Now().UTC().Truncate(time.Microsecond)
-	held, err := im.s.deps.Store.Holders(ctx, im.tenant.ID, users, now)
-	if err != nil {
-		return err
-	}
-	var additions []Addition
-	for i := range list {
-		if _, taken := held[users[i]]; !taken && !im.options.DryRun {
-			additions = append(additions, im.addition(&list[i], now))
-		}
-	}
-	if len(additions) > 0 {
+	var held map[string]NameHolder
+	var err error
+	if im.options.DryRun {
+		held, err = im.s.deps.Store.Holders(ctx, im.tenant.ID, users, now)
+	} else {
 		var begin *ImportChange
 		if !im.begun {
 			begin = &ImportChange{Subject: im.subject, After: fmt.Sprintf("%d rows", im.rows)}
 		}
+		additions := make([]Addition, len(list))
+		for i := range list {
+			additions[i] = im.addition(&list[i], now)
+		}
 		// From here on, the group is completed.
-		taken, err := im.s.deps.Store.ImportAccounts(context.WithoutCancel(ctx), im.tenant.ID, additions, begin, now)
-		if err != nil {
-			return err
-		}
-		im.begun = im.begun || len(taken) < len(additions)
-		for user, h := range taken {
-			held[user] = h
-		}
+		held, err = im.s.deps.Store.ImportAccounts(context.WithoutCancel(ctx), im.tenant.ID, additions, begin, now)
+		im.begun = im.begun || err == nil && len(held) < len(list)
+	}
+	if err != nil {
+		return err
 	}
 	for _, item := range list {
 		h, taken := held[item.account.User]

@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
-	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,12 +54,12 @@ func holders(q engine.Querier, tenant int64, users []string, now time.Time) (map
 }
 
 // ImportAccounts implements account.ImportStore.
-func (s *Store) ImportAccounts(ctx context.Context, tenant int64, list []account.Addition, begin *account.ImportChange,
-	now time.Time) (taken map[string]account.NameHolder, err error) {
+func (s *Store) ImportAccounts(ctx context.Context, tenant int64, list []account.Addition,
+	begin *account.ImportChange, now time.Time) (taken map[string]account.NameHolder, err error) {
 	event, e := account.NewUID(now), entry(ctx, audit.AccountImport, now)
-	users, locks := make([]string, len(list)), make([]int64, len(list))
+	locks := make([]int64, len(list))
 	for i, n := range list {
-		users[i], locks[i] = n.Account.User, admission.Key("name", tenant, []byte(n.Account.User))
+		locks[i] = admission.Key("name", tenant, []byte(n.Account.User))
 	}
 	defer s.signalAdded()
 	err = s.writeTables(ctx, func(tx engine.Tx) ([]phonetables.Subject, error) {
@@ -67,32 +67,16 @@ func (s *Store) ImportAccounts(ctx context.Context, tenant int64, list []account
 		if err := tx.Lock(locks...); err != nil {
 			return nil, err
 		}
-		if taken, err = holders(tx, tenant, users, now); err != nil {
+		var added []account.Addition
+		if added, taken, err = importNames(tx, tenant, list, e, now); err != nil || len(added) == 0 {
 			return nil, err
 		}
-		var fresh []account.Addition
 		var subjects []phonetables.Subject
-		for _, n := range list {
-			h, held := taken[n.Account.User]
-			if held && h.UID == n.Account.UID { // an earlier run was committed
-				delete(taken, n.Account.User)
-				subjects = append(subjects, phonetables.Account(n.Account.UID))
-			} else if !held {
-				fresh = append(fresh, n)
-				subjects = append(subjects, phonetables.Account(n.Account.UID))
-			}
+		for _, n := range added {
+			subjects = append(subjects, phonetables.Account(n.Account.UID))
 		}
-		if len(fresh) == 0 {
-			return subjects, nil
-		}
-		if err := insertImported(tx, fresh, e, now); err != nil {
-			return nil, err
-		}
-		if err := s.announceImported(tx, fresh, event, now); err != nil {
-			return nil, err
-		}
-		if begin == nil {
-			return subjects, nil
+		if err := s.announceImported(tx, tenant, added, event, now); err != nil || begin == nil {
+			return subjects, err
 		}
 		e.tenant = tenant
 		return subjects, e.about(begin.Subject).values(begin.Before, begin.After).add(tx)
@@ -100,72 +84,143 @@ func (s *Store) ImportAccounts(ctx context.Context, tenant int64, list []account
 	return taken, err
 }
 
-// insertImported inserts accounts. Those with their names that have expired are removed.
-func insertImported(tx engine.Tx, list []account.Addition, e *trailEntry, now time.Time) error {
-	for len(list) > 0 {
-		n := min(len(list), insertLimit)
-		part := list[:n]
-		list = list[n:]
-		names := []any{part[0].Account.Tenant, engine.Micros(now)}
+// importNames inserts the accounts whose names are free, and returns them and the holders of the other names. It looks
+// for holders only where an insert finds one: on PostgreSQL, a plan for that which was made while the table was small
+// reads all of the table as it grows.
+func importNames(tx engine.Tx, tenant int64, list []account.Addition, e *trailEntry,
+	now time.Time) (added []account.Addition, taken map[string]account.NameHolder, err error) {
+	left, err := insertImported(tx, list, e, now)
+	if err != nil || len(left) == 0 {
+		return list, nil, err
+	}
+	users := make([]string, len(left))
+	for i, n := range left {
+		users[i] = n.Account.User
+	}
+	if taken, err = holders(tx, tenant, users, now); err != nil {
+		return nil, nil, err
+	}
+	var again []account.Addition
+	for _, n := range left {
+		h, held := taken[n.Account.User]
+		switch {
+		case held && h.UID == n.Account.UID: // an earlier run was committed
+			delete(taken, n.Account.User)
+		case !held: // by an account that has expired
+			if err := freeExpiredName(tx, n.Account, now); err != nil {
+				return nil, nil, err
+			}
+			again = append(again, n)
+		}
+	}
+	if left, err = insertImported(tx, again, e, now); err != nil {
+		return nil, nil, err
+	} else if len(left) > 0 {
+		return nil, nil, errKeepsChanging
+	}
+	for _, n := range list {
+		if _, held := taken[n.Account.User]; !held {
+			added = append(added, n)
+		}
+	}
+	return added, taken, nil
+}
+
+// insertImported inserts the accounts whose names nothing has, and returns the others.
+func insertImported(tx engine.Tx, list []account.Addition, e *trailEntry,
+	now time.Time) (left []account.Addition, err error) {
+	for part := range slices.Chunk(list, insertLimit) {
 		var values []string
 		var args []any
 		for _, add := range part {
 			c := add.Account
-			names = append(names, c.User)
 			var activated *int64
 			if !c.Pending() {
 				us := engine.Micros(c.Activated)
 				activated = &us
 			}
-			values = append(values, fmt.Sprintf(`(%s, FALSE, 0, '', NULL)`, engine.Placeholders(len(args)+1, 17)))
+			values = append(values, `(`+engine.Placeholders(len(args)+1, 17)+`, FALSE, 0, '', NULL)`)
 			args = append(args, c.UID[:], c.Tenant, c.User, c.Name, c.Email, string(c.Role), engine.Micros(c.Created),
 				engine.Micros(c.Expires), activated, c.Sealed, c.HasSHA256, add.Token[:], string(c.Lang),
 				string(c.Set.State), engine.Micros(now), e.Actor.String(), e.Reason)
 		}
-		if _, err := tx.Exec(`DELETE FROM account WHERE tenant = $1 AND closed IS NULL AND activated IS NULL
-			AND expires <= $2 AND username IN (`+engine.Placeholders(3, n)+`)`, names...); err != nil {
+		inserted := make(map[account.UID]bool)
+		if err := tx.Each(func(row engine.Scanner) error {
+			var uid []byte
+			err := row.Scan(&uid)
+			inserted[account.UID(uid)] = true
 			return err
-		}
-		if _, err := tx.Exec(`INSERT INTO account (uid, tenant, username, name, email, role, created, expires, activated,
+		}, `INSERT INTO account (uid, tenant, username, name, email, role, created, expires, activated,
 			credential, has_sha256, token, lang, set_state, set_at, set_by, set_why, held, epoch, signup_net,
-			first_signin) VALUES `+strings.Join(values, `, `), args...); err != nil {
-			return err
+			first_signin) VALUES `+strings.Join(values, `, `)+` ON CONFLICT DO NOTHING RETURNING uid`,
+			args...); err != nil {
+			return nil, err
+		}
+		for _, n := range part {
+			if !inserted[n.Account.UID] {
+				left = append(left, n)
+			}
 		}
 	}
-	return nil
+	return left, nil
 }
 
 // announceImported adds the messages of new accounts, and the notifications of phone servers.
-func (s *Store) announceImported(tx engine.Tx, list []account.Addition, event account.UID, now time.Time) error {
-	var created, activated []any
+func (s *Store) announceImported(tx engine.Tx, tenant int64, list []account.Addition, event account.UID,
+	now time.Time) error {
+	var created, activated []account.Account
 	for _, n := range list {
 		if err := s.addMessage(tx, n.Account, n.Notice); err != nil {
 			return err
 		}
-		uid := n.Account.UID
 		if n.Notice.Kind != mailmsg.Activation || n.Notice.Message == (mailmsg.ID{}) {
-			created = append(created, uid[:]) // otherwise the acknowledgement of the message adds it
+			created = append(created, n.Account) // otherwise the acknowledgement of the message adds it
 		}
 		if !n.Account.Pending() {
-			activated = append(activated, uid[:])
+			activated = append(activated, n.Account)
 		}
 	}
-	second := event
-	second[len(second)-1] ^= 1
-	if err := insertImportNotifications(tx, hook.AccountCreated, event, created, now); err != nil {
+	if err := insertImportNotifications(tx, hook.AccountCreated, event, tenant, created, now); err != nil {
 		return err
 	}
-	return insertImportNotifications(tx, hook.AccountActivated, second, activated, now)
+	event[len(event)-1] ^= 1
+	return insertImportNotifications(tx, hook.AccountActivated, event, tenant, activated, now)
 }
 
-func insertImportNotifications(tx engine.Tx, what hook.EventType, event account.UID, uids []any, now time.Time) error {
-	for len(uids) > 0 {
-		n := min(len(uids), insertLimit)
-		err := insertNotifications(tx, `a.uid IN (`+engine.Placeholders(4, n)+`)`, what, event, now, uids[:n]...)
-		if err != nil {
-			return err
+// insertImportNotifications is insertNotifications for accounts that are new.
+func insertImportNotifications(tx engine.Tx, what hook.EventType, event account.UID, tenant int64,
+	list []account.Account, now time.Time) error {
+	type target struct {
+		hook        []byte
+		host, realm string
+		all         bool // also of accounts that were not activated
+	}
+	var targets []target
+	err := tx.Each(func(row engine.Scanner) error {
+		var t target
+		err := row.Scan(&t.hook, &t.host, &t.realm, &t.all)
+		targets = append(targets, t)
+		return err
+	}, `SELECT h.id, t.host, t.realm, h.events <> '' FROM hook h JOIN tenant t ON t.id = $1
+		WHERE `+wants(what)+` AND`+ofTenantHooks, tenant)
+	if err != nil {
+		return err
+	}
+	for _, t := range targets {
+		known := slices.DeleteFunc(slices.Clone(list), func(a account.Account) bool { return a.Pending() && !t.all })
+		for part := range slices.Chunk(known, insertLimit) {
+			var values []string
+			var args []any
+			for _, a := range part {
+				values = append(values, `(`+engine.Placeholders(len(args)+1, 9)+`, 0, 0)`)
+				args = append(args, t.hook, event[:], a.UID[:], string(what), tenant, t.host, t.realm, a.User,
+					engine.Micros(now))
+			}
+			if _, err := tx.Exec(`INSERT INTO notice (`+notificationColumns+`) VALUES `+strings.Join(values, `, `)+
+				` ON CONFLICT DO NOTHING`, args...); err != nil {
+				return err
+			}
 		}
-		uids = uids[n:]
 	}
 	return nil
 }

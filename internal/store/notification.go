@@ -193,16 +193,16 @@ func insertRemovalNotifications(tx engine.Tx, event account.UID, tenant int64, n
 }
 
 // insertNotifications inserts the notifications of the accounts that meet a condition on the account
-// a. args are those of the condition, from $4 on. Phone servers know no accounts that were not activated.
+// a. $4 in the condition is arg. Phone servers know no accounts that were not activated.
 func insertNotifications(
-	tx engine.Tx, condition string, what hook.EventType, event account.UID, now time.Time, args ...any,
+	tx engine.Tx, condition string, what hook.EventType, event account.UID, now time.Time, arg any,
 ) error {
 	_, err := tx.Exec(`INSERT INTO notice (`+notificationColumns+`)
 		SELECT h.id, $1, a.uid, $2, t.id, t.host, t.realm, a.username, $3, 0, 0
 		FROM account a JOIN tenant t ON t.id = a.tenant
 		JOIN hook h ON (a.activated IS NOT NULL OR h.events <> '') AND `+wants(what)+` AND`+ofTenantHooks+`
 		WHERE `+condition+` ON CONFLICT DO NOTHING`,
-		append([]any{event[:], string(what), engine.Micros(now)}, args...)...)
+		event[:], string(what), engine.Micros(now), arg)
 	return err
 }
 

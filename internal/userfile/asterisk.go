@@ -105,7 +105,8 @@ func readAsterisk(in *bufio.Reader, yield Yield) error {
 		switch {
 		case text == "":
 		case text[0] == '#':
-			if words := strings.Fields(text); words[0] == "#include" || words[0] == "#tryinclude" || words[0] == "#exec" {
+			switch strings.Fields(text)[0] {
+			case "#include", "#tryinclude", "#exec":
 				included = append(included, unreadable(account.ImportEntry{Line: lines.line},
 					"an included file is not read; import it too"))
 			}

@@ -15,8 +15,8 @@ const (
 	maxColumns = 1000 // of a table
 )
 
-// readSQL reads the rows of tables from an SQL dump: INSERT of mysqldump, mariadb-dump, pg_dump and sqlite3, and COPY of
-// pg_dump. It executes nothing: other statements are skipped, except that CREATE TABLE gives the columns of a table
+// readSQL reads the rows of tables from an SQL dump: INSERT of mysqldump, mariadb-dump, pg_dump and sqlite3, and COPY
+// of pg_dump. It executes nothing: other statements are skipped, except that CREATE TABLE gives the columns of a table
 // whose rows come without their names.
 func readSQL(in *bufio.Reader, tables []table, yield Yield) error {
 	readers, end := readerOf(tables)
@@ -248,7 +248,8 @@ func (d *dump) row(name string, columns []string, read func(row, Yield) error) e
 	if columns == nil {
 		i := slices.IndexFunc(d.defaults[name], func(c []string) bool { return len(c) == len(values) })
 		if i < 0 {
-			return atLine(r.line, "the columns of the table %s are not known; make a dump that has CREATE TABLE too", name)
+			return atLine(r.line, "the columns of the table %s are not known; make a dump that has CREATE TABLE too",
+				name)
 		}
 		columns = d.defaults[name][i]
 	}

@@ -13,8 +13,8 @@
 //
 // # How it works
 //
-// A format (kamailio, coturn and so on) says which tables and columns there are and what they mean. The same rows may be in
-// CSV, in an SQL dump, in a file of SQLite, or in a PostgreSQL database; what it is, is found out from the
+// A format (kamailio, coturn and so on) says which tables and columns there are and what they mean. The same rows may
+// be in CSV, in an SQL dump, in a file of SQLite, or in a PostgreSQL database; what it is, is found out from the
 // beginning of the file. Files of other kinds have readers of their own: htdigest, the files of Asterisk, the XML of
 // FreeSWITCH, and JSON lines.
 //
@@ -58,6 +58,9 @@ const (
 	CSV        Format = "csv"
 	JSONLines  Format = "jsonl"
 )
+
+// Formats are the formats that are read.
+var Formats = []Format{Htdigest, Kamailio, OpenSIPS, Flexisip, FreeSWITCH, Asterisk, Coturn, CSV, JSONLines}
 
 const (
 	maxValue = 64 << 10 // bytes of a value

@@ -36,6 +36,11 @@ const (
 	PJSIP       Format = "pjsip"
 )
 
+// ExportFormats are the formats that are written.
+var ExportFormats = []Format{
+	Htdigest, KamailioCSV, KamailioSQL, FreeSWITCH, PJSIP, CoturnSQL, CSV, JSONLines,
+}
+
 // NeedsCredentials reports whether a format is nothing without HA1.
 func NeedsCredentials(f Format) bool { return f != CSV && f != JSONLines }
 
