@@ -38,7 +38,7 @@ func (accountImport) Help() string {
 		"postgres:// URL without a password (use PGPASSFILE or PGPASSWORD), or env:NAME for a variable with either. " +
 		"Accounts that exist are never changed, so the command may be run again. A name with capitals has no password " +
 		"that can be kept, unless the file has it in plain; with --fold-case, the person gets a message with a link to " +
-		"choose one. Begin with --dry-run. See docs/migrating.md."
+		"choose one. Begin with --dry-run."
 }
 
 func (c *accountImport) Run(p *program) error {

@@ -64,7 +64,9 @@ func NewWriter(f Format, out io.Writer, comment string) (Writer, error) {
 			return []string{e.User, e.Realm, e.Name, e.Email, string(e.Role), string(e.Lang), ha1, ha1b, sum}
 		})
 	case JSONLines:
-		return jsonWriter{b, json.NewEncoder(b)}, nil
+		w := jsonWriter{b, json.NewEncoder(b)}
+		w.json.SetEscapeHTML(false)
+		return w, nil
 	case KamailioSQL:
 		return &lines{out: b, first: "-- " + comment, line: func(e Exported) string {
 			ha1, ha1b, _ := hashes(e)
