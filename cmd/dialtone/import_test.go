@@ -141,8 +141,8 @@ func TestExportAndImport(t *testing.T) {
 	for i, name := range []string{"Ann Ä", "Ben \"B\" <b>", "1001"} {
 		user := fmt.Sprint("user", i)
 		b, sum := digest.ComputeB(user, "localhost", "p"), digest.ComputeSHA256(user, "localhost", "p")
-		fmt.Fprintf(&lines, `{"user":%q,"realm":"localhost","name":%q,"email":"%s@mail.test","role":"user","lang":"de",`+
-			`"ha1":%q,"ha1b":%q,"ha1_sha256":%q}`+"\n", user, name, user,
+		fmt.Fprintf(&lines, `{"user":%q,"realm":"localhost","name":%q,"email":"%s@mail.test","role":"user",`+
+			`"lang":"de","ha1":%q,"ha1b":%q,"ha1_sha256":%q}`+"\n", user, name, user,
 			digest.Compute(user, "localhost", "p").Hex(), b.Hex(), sum.Hex())
 	}
 	if err := os.WriteFile(source, []byte(lines.String()), 0o600); err != nil {

@@ -79,7 +79,8 @@ func TestImport(t *testing.T) {
 	w := world.New(t, world.Options{})
 	full := row("ida", "p")
 	b, sum := digest.ComputeB("ida", "phone.test", "p"), digest.ComputeSHA256("ida", "phone.test", "p")
-	full.HA1B, full.SHA256, full.Name, full.Email, full.Lang, full.Role = &b, &sum, "Ida Ö", "ida@mail.test", "de", "admin"
+	full.HA1B, full.SHA256 = &b, &sum
+	full.Name, full.Email, full.Lang, full.Role = "Ida Ö", "ida@mail.test", "de", "admin"
 	list := []account.ImportEntry{full, row("1001", "p"), plain("otto", "secret"), row("bad", "p"), row("nora", "p")}
 	list[3].Email, list[4].Name = "no address", "\x01"
 
@@ -199,7 +200,8 @@ func TestImportOfAnotherRealm(t *testing.T) {
 		list = append(list, e)
 	}
 	_, err := runImport(t, w, account.ImportOptions{}, list...)
-	if !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "tenant set phone.test --realm 'sip.other.test'") {
+	if !fault.Is(err, fault.Conflict) ||
+		!strings.Contains(err.Error(), "tenant set phone.test --realm 'sip.other.test'") {
 		t.Errorf("got %v", err)
 	}
 	// Case matters for HA1, and not for a plain password.
@@ -208,7 +210,8 @@ func TestImportOfAnotherRealm(t *testing.T) {
 	r, err := runImport(t, w, account.ImportOptions{}, list...)
 	w.Must(err)
 	wantReasons(t, "refused", r.Refused, "realm 3: 1 2 5")
-	if r.Added != 2 || len(r.Realms) != 2 || r.Realms[0] != (account.ImportRealmCount{Realm: "sip.other.test", Count: 2}) {
+	first := account.ImportRealmCount{Realm: "sip.other.test", Count: 2}
+	if r.Added != 2 || len(r.Realms) != 2 || r.Realms[0] != first {
 		t.Errorf("got %+v", r)
 	}
 }
@@ -285,7 +288,9 @@ func TestImportToSHA256(t *testing.T) {
 	}}}})
 	sum := digest.ComputeSHA256("ida", "phone.test", "p")
 	list := []account.ImportEntry{{User: "ida", SHA256: &sum}, row("otto", "p"), {User: "ida", SHA256: &sum}}
-	for _, want := range [][]string{{"repeated 1: 3", "no_sha256 1: 2"}, {"there 1: 1", "repeated 1: 3", "no_sha256 1: 2"}} {
+	for _, want := range [][]string{
+		{"repeated 1: 3", "no_sha256 1: 2"}, {"there 1: 1", "repeated 1: 3", "no_sha256 1: 2"},
+	} {
 		r, err := runImport(t, w, account.ImportOptions{}, list...)
 		w.Must(err)
 		wantReasons(t, "refused", r.Refused, want...)

@@ -98,7 +98,8 @@ func TestRead(t *testing.T) {
 			"  PRIMARY KEY (`id`),\n  UNIQUE KEY `i` (`username`,`domain`)\n) ENGINE=InnoDB;\n" +
 			"INSERT INTO `other` VALUES (1,'it\\'s; (',_binary 'x\\\\'),(2,'','');\n" +
 			"INSERT INTO `subscriber` VALUES (1,'alex','sip.test','HA1',''),(2,'o\\'hara','sip.test',NULL," +
-			"'a\\\\b\\n''\\Z\\%'),\n(3,'carl','sip.test',MD5('x'),'');\nINSERT INTO `subscriber` VALUES (4,_utf8mb4'dora'," +
+			"'a\\\\b\\n''\\Z\\%'),\n(3,'carl','sip.test',MD5('x'),'');\n" +
+			"INSERT INTO `subscriber` VALUES (4,_utf8mb4'dora'," +
 			"'sip.test',X'41',-1.5);",
 			[]string{"14 alex@sip.test ha1", `14 o'hara@sip.test "a\\b\n'\x1a\\%"`, "15 carl@sip.test !unreadable",
 				`16 dora@sip.test "-1.5" !bad_hash`}},
@@ -114,19 +115,23 @@ func TestRead(t *testing.T) {
 		{"pg_dump with INSERT", userfile.Kamailio, "INSERT INTO public.subscriber (username, domain, password) " +
 			"VALUES ('alex', 'sip.test', 'a\\b''c'), ('bert', 'sip.test', E'a\\\\b'::character varying(64));\n",
 			[]string{`1 alex@sip.test "a\\b'c"`, `1 bert@sip.test "a\\b"`}},
-		{"Flexisip", userfile.Flexisip, "CREATE TABLE `accounts` (`id` int, `username` varchar(64), `domain` varchar(64), " +
-			"`email` varchar(64), `activated` tinyint(1), `blocked` tinyint(1));\n" +
-			"INSERT INTO `accounts` VALUES (10,'carl','sip.test',NULL,0,0),(2,'alex','sip.test','a@b.test',1,0)," +
-			"(3,'bert','sip.test',NULL,1,0),(4,'dora','sip.test',NULL,1,1),(5,'emil','sip.test',NULL,1,0);\n" +
-			"CREATE TABLE `passwords` (`id` int, `account_id` int, `password` varchar(255), `algorithm` varchar(10));\n" +
-			"INSERT INTO `passwords` VALUES (1,2,'HA1','MD5'),(2,2,'SUM','SHA-256'),(3,3,'pw','CLRTXT'),(4,99,'x','MD5')," +
-			"(5,5,'x','BCRYPT');\n",
+		{"Flexisip", userfile.Flexisip,
+			"CREATE TABLE `accounts` (`id` int, `username` varchar(64), `domain` varchar(64), " +
+				"`email` varchar(64), `activated` tinyint(1), `blocked` tinyint(1));\n" +
+				"INSERT INTO `accounts` VALUES (10,'carl','sip.test',NULL,0,0),(2,'alex','sip.test','a@b.test',1,0)," +
+				"(3,'bert','sip.test',NULL,1,0),(4,'dora','sip.test',NULL,1,1),(5,'emil','sip.test',NULL,1,0);\n" +
+				"CREATE TABLE `passwords` (`id` int, `account_id` int, `password` varchar(255), " +
+				"`algorithm` varchar(10));\n" +
+				"INSERT INTO `passwords` VALUES (1,2,'HA1','MD5'),(2,2,'SUM','SHA-256'),(3,3,'pw','CLRTXT')," +
+				"(4,99,'x','MD5'),(5,5,'x','BCRYPT');\n",
 			[]string{"2 alex@sip.test [ a@b.test] ha1 sha256", `2 bert@sip.test "pw"`, "2 dora@sip.test !inactive",
 				"2 emil@sip.test !bad_hash", "2 carl@sip.test !inactive"}},
 		{"coturn", userfile.Coturn, "CREATE TABLE turnusers_lt (realm varchar(127) default '', name varchar(512), " +
-			"hmackey char(128), PRIMARY KEY (realm,name));\nINSERT INTO turnusers_lt VALUES('sip.test','alex','0xHA1');\n",
+			"hmackey char(128), PRIMARY KEY (realm,name));\n" +
+			"INSERT INTO turnusers_lt VALUES('sip.test','alex','0xHA1');\n",
 			[]string{"2 alex@sip.test ha1"}},
-		{"coturn in CSV", userfile.Coturn, "realm,name,hmackey\nsip.test,alex,SUM\n", []string{"2 alex@sip.test sha256"}},
+		{"coturn in CSV", userfile.Coturn, "realm,name,hmackey\nsip.test,alex,SUM\n",
+			[]string{"2 alex@sip.test sha256"}},
 		{"FreeSWITCH", userfile.FreeSWITCH, `<document><section name="directory"><domain name="sip.test"><groups>
 <group name="all"><users><user id="alex"><params><param name="a1-hash" value="HA1"/></params>
 <variables><variable name="effective_caller_id_name" value="Alex &amp; Co"/></variables></user>
@@ -200,7 +205,8 @@ func TestHostileInputs(t *testing.T) {
 	}{
 		{"endless line", userfile.Htdigest, "a:b:c\n" + strings.Repeat("x", 2<<20), "line 2: "},
 		{"endless line of JSON", userfile.JSONLines, strings.Repeat("[", 2<<20), "line 1: "},
-		{"quote in CSV that is not closed", userfile.CSV, "user,password\nalex,\"" + strings.Repeat("x\n", 2<<20), "quote"},
+		{"quote in CSV that is not closed", userfile.CSV,
+			"user,password\nalex,\"" + strings.Repeat("x\n", 2<<20), "quote"},
 		{"quote in CSV", userfile.CSV, "user,password\nalex,a\"b\n", `line 2: `},
 		{"CSV without a header", userfile.CSV, "alex,secret\n", "line 1: the header"},
 		{"quote in SQL that is not closed", userfile.Kamailio, "\nINSERT INTO subscriber VALUES (1,'alex", "line 2: "},
@@ -210,7 +216,8 @@ func TestHostileInputs(t *testing.T) {
 		{"COPY that does not end", userfile.Kamailio, "COPY subscriber (username) FROM stdin;\nalex\n", "line 3: "},
 		{"unknown columns", userfile.Kamailio, "INSERT INTO subscriber VALUES (1,'alex');", "line 1: the columns"},
 		{"another file", userfile.Kamailio, "just a text\n", "no rows of the table subscriber"},
-		{"too many values", userfile.Kamailio, "INSERT INTO subscriber VALUES (1" + strings.Repeat(",1", 2000), "line 1: "},
+		{"too many values", userfile.Kamailio,
+			"INSERT INTO subscriber VALUES (1" + strings.Repeat(",1", 2000), "line 1: "},
 		{"external entity", userfile.FreeSWITCH,
 			`<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><user id="&e;"/>`, "line 1: a DOCTYPE"},
 		{"unknown entity", userfile.FreeSWITCH, `<user id="&e;"/>`, "line 1: this is not XML"},
@@ -228,9 +235,11 @@ func TestHostileInputs(t *testing.T) {
 	// Values that are too long, and bytes that are no text, are the problem of one row.
 	long := strings.Repeat("x", 70_000)
 	for format, input := range map[userfile.Format]string{
-		userfile.CSV:       "user,password\nalex," + long + "\nb\xff,x\nbert\x00,x\ncarl,y\n",
-		userfile.Kamailio:  "INSERT INTO subscriber (username, password) VALUES ('alex','" + long + "'),('b\xff','x'),('bert\x00','x'),('carl','y');",
-		userfile.JSONLines: `{"user":5}` + "\n" + `{"user":[]}` + "\n" + `{"user":"bert\u0000"}` + "\n" + `{"user":"carl","password":"y"}`,
+		userfile.CSV: "user,password\nalex," + long + "\nb\xff,x\nbert\x00,x\ncarl,y\n",
+		userfile.Kamailio: "INSERT INTO subscriber (username, password) VALUES ('alex','" + long + "')," +
+			"('b\xff','x'),('bert\x00','x'),('carl','y');",
+		userfile.JSONLines: `{"user":5}` + "\n" + `{"user":[]}` + "\n" + `{"user":"bert\u0000"}` + "\n" +
+			`{"user":"carl","password":"y"}`,
 	} {
 		got, err := read(t, format, input)
 		if err != nil || len(got) != 4 || !strings.HasSuffix(got[3], `carl@ "y"`) {
@@ -257,8 +266,8 @@ func TestDirectory(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"default.xml":      "<include><domain name=\"$${domain}\"></domain></include>",
-		"default/1000.xml": `<include><user id="1000"><params><param name="password" value="x"/></params></user></include>`,
-		"default/1001.xml": `<include><user id="1001"><params><param name="a1-hash" value="` + ha1 + `"/></params></user></include>`,
+		"default/1000.xml": `<include><user id="1000"><param name="password" value="x"/></user></include>`,
+		"default/1001.xml": `<include><user id="1001"><param name="a1-hash" value="` + ha1 + `"/></user></include>`,
 		"default/notes":    "no XML",
 	} {
 		path := filepath.Join(dir, name)
@@ -386,12 +395,13 @@ func FuzzFlexisip(f *testing.F) {
 }
 
 func FuzzXML(f *testing.F) {
-	fuzz(f, userfile.FreeSWITCH, `<domain name="x"><user id="a"><params><param name="password" value="x"/></params></user></domain>`,
+	fuzz(f, userfile.FreeSWITCH, `<domain name="x"><user id="a"><param name="password" value="x"/></user></domain>`,
 		"</user>", "<user/></a>")
 }
 
 func FuzzAsterisk(f *testing.F) {
-	fuzz(f, userfile.Asterisk, "[general]\nrealm=x\n[a](!)\ntype=friend\n[b](a)\nsecret=x\n", "[a]\ntype=auth\nusername=x\n;-- --;")
+	fuzz(f, userfile.Asterisk, "[general]\nrealm=x\n[a](!)\ntype=friend\n[b](a)\nsecret=x\n",
+		"[a]\ntype=auth\nusername=x\n;-- --;")
 }
 
 // Reading does not keep the file in memory, nor does a list of rows in one statement.

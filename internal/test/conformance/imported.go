@@ -70,7 +70,8 @@ var importTests = []testCase{
 			list = append(list, t.imported(user, noon))
 		}
 		t.wantEqual(t.importAll(nil, noon, list...), []string{"ann", "bob", "gone closed"})
-		t.wantEqual(t.importAll(nil, noon, list...), []string{"ann", "bob", "gone closed"}) // as a transaction run again
+		// As a transaction that is run again.
+		t.wantEqual(t.importAll(nil, noon, list...), []string{"ann", "bob", "gone closed"})
 		t.wantAccount(t.find("bob", noon), before)
 		held, err := t.Holders(t.ctx, t.tenant, []string{"ann", "bob", "carl", "gone", "nobody"}, noon)
 		t.must(err)
