@@ -68,7 +68,7 @@ var exportTests = []struct {
 		var list []account.Addition
 		for _, user := range []string{"ann", "bob"} {
 			n := t.imported(user, noon)
-			c := digest.Credential{HA1: digest.Compute(user, "phone.test", "p")}
+			c := credential(user, "phone.test")
 			n.Account.Sealed = t.vault.Seal(t.tenant, n.Account.UID[:], c.Marshal())
 			list = append(list, n)
 		}
