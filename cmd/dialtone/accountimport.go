@@ -35,10 +35,10 @@ func (accountImport) Help() string {
 	return "FORMAT is " + formatNames(userfile.Formats) + ". Accounts keep the passwords that they have on the " +
 		"other platform: HA1s are taken as they are, and plain passwords are hashed. The realm of the file must " +
 		"be the tenant's. With the role file, each account has the role that the file says. A database is " +
-		"sqlite:FILE, a postgres:// URL without a password (use PGPASSFILE or PGPASSWORD), or env:NAME for a variable with " +
-		"either. Accounts that exist are never changed, so the command may be run again. A name with capitals has no " +
-		"password that can be kept, unless the file has it in plain; with --fold-case, the person gets a message " +
-		"with a link to choose one. Begin with --dry-run."
+		"sqlite:FILE, a postgres:// URL without a password (use PGPASSFILE or PGPASSWORD), or env:NAME for a " +
+		"variable with either. Accounts that exist are never changed, so the command may be run again. A name with " +
+		"capitals has no password that can be kept, unless the file has it in plain; with --fold-case, the person " +
+		"gets a message with a link to choose one. Begin with --dry-run."
 }
 
 func (c *accountImport) Run(p *program) error {
