@@ -362,6 +362,10 @@ func TestAccountWithoutAddress(t *testing.T) {
 	}
 	w.Must(w.Accounts.Forgot(t.Context(), w.Tenant, "ida", account.Origin{Addr: netip.MustParseAddr("192.0.2.1")}))
 	w.Must(w.Accounts.ServeForgotten(t.Context(), w.Tenants.ByID))
+	w.Must(w.Outbox.Flush(t.Context()))
+	if !strings.Contains(w.Log.String(), "password.link outcome=not_found") {
+		t.Errorf("the log does not say that the account has no address:\n%s", w.Log)
+	}
 	if pending, files := w.Pending(), w.Messages(); len(pending)+len(files) != 0 {
 		t.Errorf("%d messages are pending, %d files", len(pending), len(files))
 	}

@@ -206,7 +206,7 @@ func TestHostileInputs(t *testing.T) {
 		{"endless line", userfile.Htdigest, "a:b:c\n" + strings.Repeat("x", 2<<20), "line 2: "},
 		{"endless line of JSON", userfile.JSONLines, strings.Repeat("[", 2<<20), "line 1: "},
 		{"quote in CSV that is not closed", userfile.CSV,
-			"user,password\nalex,\"" + strings.Repeat("x\n", 2<<20), "quote"},
+			"user,password\nalex,\"" + strings.Repeat("x\n", 2<<20), "record is too long"},
 		{"quote in CSV", userfile.CSV, "user,password\nalex,a\"b\n", `line 2: `},
 		{"CSV without a header", userfile.CSV, "alex,secret\n", "line 1: the header"},
 		{"quote in SQL that is not closed", userfile.Kamailio, "\nINSERT INTO subscriber VALUES (1,'alex", "line 2: "},
