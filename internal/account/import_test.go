@@ -3,6 +3,7 @@ package account_test
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -367,6 +368,26 @@ func TestAccountWithoutAddress(t *testing.T) {
 		t.Errorf("the log does not say that the account has no address:\n%s", w.Log)
 	}
 	if pending, files := w.Pending(), w.Messages(); len(pending)+len(files) != 0 {
+		t.Errorf("%d messages are pending, %d files", len(pending), len(files))
+	}
+	// The person adds an address, and nothing goes to the address that is not there.
+	from := account.Origin{Addr: netip.MustParseAddr("192.0.2.1")}
+	_, err = w.Accounts.RequestEmail(t.Context(), w.Tenant, mustFind(w, "otto"), "otto@mail.test", from)
+	w.Must(err)
+	w.Must(w.Outbox.Flush(t.Context()))
+	token := ""
+	for _, text := range w.Messages() {
+		if m := regexp.MustCompile(`token=3?D?([A-Za-z0-9_-]{20,})`).FindStringSubmatch(text); m != nil {
+			token = m[1]
+		}
+	}
+	_, err = w.Accounts.ConfirmEmail(t.Context(), w.Tenant, token, from)
+	w.Must(err)
+	w.Must(w.Outbox.Flush(t.Context()))
+	if a := mustFind(w, "otto"); a.Email != "otto@mail.test" || a.Confirmed.IsZero() {
+		t.Errorf("got %+v", a)
+	}
+	if pending, files := w.Pending(), w.Messages(); len(pending) != 0 || len(files) != 1 {
 		t.Errorf("%d messages are pending, %d files", len(pending), len(files))
 	}
 	w.Advance(time.Minute)
