@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -46,6 +47,7 @@ type commandLine struct {
 	// The groups are the headings of the help, in this order.
 	Serve     serveCommand     `cmd:"" group:"Run" help:"Run the server."`
 	Check     configCommand    `cmd:"" group:"Run" name:"config" help:"Check the configuration."`
+	Health    healthCommand    `cmd:"" group:"Run" help:"Ask the server on this machine whether it is ready."`
 	Version   versionCommand   `cmd:"" group:"Run" help:"Print the version."`
 	Help      helpCommand      `cmd:"" group:"Run" help:"Show the help of a command."`
 	Account   accountCommand   `cmd:"" group:"Accounts" help:"Manage accounts."`
@@ -75,6 +77,8 @@ type program struct {
 	environ []string
 	line    *commandLine
 	command string // the command that runs, such as "dialtone account list"
+
+	logLevel slog.LevelVar
 }
 
 func main() {
