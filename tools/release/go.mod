@@ -1,6 +1,6 @@
 module dialtone/tools/release
 
-go 1.26.8
+go 1.26.0
 
 tool (
 	github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
