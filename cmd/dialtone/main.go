@@ -45,27 +45,27 @@ type commandLine struct {
 	Config   string   `placeholder:"FILE" help:"Configuration file (TOML)."`
 
 	// The groups are the headings of the help, in this order.
-	Serve     serveCommand      `cmd:"" group:"Run" help:"Run the server."`
-	Check     configCommand     `cmd:"" group:"Run" name:"config" help:"Check the configuration."`
-	Health    healthCommand     `cmd:"" group:"Run" help:"Ask the server on this machine whether it is ready."`
-	Version   versionCommand    `cmd:"" group:"Run" help:"Print the version."`
-	Complete  completionCommand `cmd:"" group:"Run" name:"completion" help:"Print a script that completes the command line in a shell."`
-	Man       manCommand        `cmd:"" group:"Run" hidden:"" help:"Print the manual page, dialtone(1)."`
-	Help      helpCommand       `cmd:"" group:"Run" help:"Show the help of a command."`
-	Account   accountCommand    `cmd:"" group:"Accounts" help:"Manage accounts."`
-	Audit     auditCommand      `cmd:"" group:"Accounts" help:"List and export what operators and people changed."`
-	Token     tokenCommand      `cmd:"" group:"Accounts" help:"Manage tokens of the API for operators."`
-	Stats     statsCommand      `cmd:"" group:"Accounts" help:"Show what happened by day, and backlogs."`
-	Provision provisionCommand  `cmd:"" group:"Accounts" help:"Print the phone settings of an account."`
-	Tenant    tenantCommand     `cmd:"" group:"Tenants" help:"Manage tenants."`
-	Signups   signupsCommand    `cmd:"" group:"Tenants" help:"Open and close signups."`
-	Directory directoryCommand  `cmd:"" group:"Phone servers" help:"Manage look-up tokens, exported tables, and hooks."`
-	TURN      turnCommand       `cmd:"" group:"Phone servers" name:"turn" help:"Manage the secret of the TURN servers."`
-	Mail      mailCommand       `cmd:"" group:"Mail" help:"Manage the messages that servers send, and DKIM keys."`
-	Verify    verifyCommand     `cmd:"" group:"Store and keys" help:"Check the data directory and the store for faults."`
-	Backup    backupCommand     `cmd:"" group:"Store and keys" help:"Copy the store to a file while a server runs."`
-	Store     storeCommand      `cmd:"" group:"Store and keys" help:"Update the schema, or copy the store."`
-	Keys      keysCommand       `cmd:"" group:"Store and keys" help:"Manage the signing keys."`
+	Serve     serveCommand     `cmd:"" group:"Run" help:"Run the server."`
+	Check     configCommand    `cmd:"" group:"Run" name:"config" help:"Check the configuration."`
+	Health    healthCommand    `cmd:"" group:"Run" help:"Ask the server on this machine whether it is ready."`
+	Version   versionCommand   `cmd:"" group:"Run" help:"Print the version."`
+	Complete  completeCommand  `cmd:"" group:"Run" name:"completion" help:"Print a script for completion in a shell."`
+	Man       manCommand       `cmd:"" group:"Run" hidden:"" help:"Print the manual page, dialtone(1)."`
+	Help      helpCommand      `cmd:"" group:"Run" help:"Show the help of a command."`
+	Account   accountCommand   `cmd:"" group:"Accounts" help:"Manage accounts."`
+	Audit     auditCommand     `cmd:"" group:"Accounts" help:"List and export what operators and people changed."`
+	Token     tokenCommand     `cmd:"" group:"Accounts" help:"Manage tokens of the API for operators."`
+	Stats     statsCommand     `cmd:"" group:"Accounts" help:"Show what happened by day, and backlogs."`
+	Provision provisionCommand `cmd:"" group:"Accounts" help:"Print the phone settings of an account."`
+	Tenant    tenantCommand    `cmd:"" group:"Tenants" help:"Manage tenants."`
+	Signups   signupsCommand   `cmd:"" group:"Tenants" help:"Open and close signups."`
+	Directory directoryCommand `cmd:"" group:"Phone servers" help:"Manage look-up tokens, exported tables, and hooks."`
+	TURN      turnCommand      `cmd:"" group:"Phone servers" name:"turn" help:"Manage the secret of the TURN servers."`
+	Mail      mailCommand      `cmd:"" group:"Mail" help:"Manage the messages that servers send, and DKIM keys."`
+	Verify    verifyCommand    `cmd:"" group:"Store and keys" help:"Check the data directory and the store for faults."`
+	Backup    backupCommand    `cmd:"" group:"Store and keys" help:"Copy the store to a file while a server runs."`
+	Store     storeCommand     `cmd:"" group:"Store and keys" help:"Update the schema, or copy the store."`
+	Keys      keysCommand      `cmd:"" group:"Store and keys" help:"Manage the signing keys."`
 
 	PrintVersion kong.VersionFlag `name:"version" help:"Print the version."`
 }

@@ -8,18 +8,18 @@ import (
 	"dialtone/internal/manpage"
 )
 
-type completionCommand struct {
+type completeCommand struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"The shell: bash, zsh or fish."`
 }
 
 // Help is printed by dialtone completion --help.
-func (completionCommand) Help() string {
+func (completeCommand) Help() string {
 	return "The packages install the scripts. Otherwise, write the script to a file: for bash " +
 		"/usr/share/bash-completion/completions/dialtone, for zsh _dialtone in a directory of $fpath, " +
-		"for fish ~/.config/fish/completions/dialtone.fish."
+		"for fish a file with the name of the command in ~/.config/fish/completions."
 }
 
-func (c completionCommand) Run(p *program) error { return completion.Write(p.stdout, c.Shell, p.model) }
+func (c completeCommand) Run(p *program) error { return completion.Write(p.stdout, c.Shell, p.model) }
 
 // manCommand prints the manual page. Packages have it; people use man.
 type manCommand struct{}

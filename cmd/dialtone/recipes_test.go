@@ -65,6 +65,9 @@ var elsewhere = map[string]string{
 	"README.md: $ curl -s http://localhost:8080/captcha.ashx":     "TestReadmeSession",
 	"deploy/fail2ban/README.md: apt install fail2ban":             "TestFail2ban tests the files with fail2ban-client",
 	"deploy/fail2ban/README.md: [log]":                            "TestFail2ban starts a server with it",
+	"deploy/docker/README.md: docker build":                       "make release-test builds it with buildah",
+	"deploy/docker/README.md: docker run":                         "make release-test runs its files",
+	"deploy/docker/README.md: tenant=phone.example.org":           "TestCompose",
 	"deploy/postgresql/README.md: people":                         "a drawing; TestThreeServers builds it",
 	"docs/architecture.md: data/":                                 "a list of files",
 	"docs/configuration.md: dialtone.toml:2:10: listen: expected": "what TestFaults expects",
@@ -95,6 +98,9 @@ var deployed = map[string]string{
 	"asterisk/sorcery.conf":         "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
 	"coturn/rest.conf":              "TestCoturnAcceptsCredentials",
 	"coturn/turnserver.conf":        "TestCoturnOnPostgres, TestCoturnOnSQLite",
+	"docker/Dockerfile":             "TestDockerfiles; make release-test builds it",
+	"docker/compose.yaml":           "TestCompose",
+	"docker/servers.Dockerfile":     "TestDockerfiles; make release-test builds it",
 	"fail2ban/filter.conf":          "TestFail2ban",
 	"fail2ban/jail.conf":            "TestFail2ban",
 	"freeswitch/dialplan.xml":       "TestDeployedFreeSWITCH reads it: Debian has no FreeSWITCH",
@@ -111,6 +117,10 @@ var deployed = map[string]string{
 	"prometheus/dialtone.rules.yml": "TestPrometheus",
 	"prometheus/dialtone.test.yml":  "TestPrometheus",
 	"prometheus/prometheus.yml":     "TestPrometheus",
+	"systemd/dialtone.service":      "TestUnit",
+	"systemd/low-ports.conf":        "TestUnit",
+	"systemd/sysusers.conf":         "TestSysusers; make release-test installs it",
+	"systemd/tmpfiles.conf":         "TestSysusers; make release-test installs it",
 }
 
 // restored is a line of the recipes that TestRestoreSQLite and TestRestorePostgres run.

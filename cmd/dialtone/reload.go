@@ -46,11 +46,12 @@ func (r *reloader) reload() {
 			restart = append(restart, key)
 		}
 	}
-	r.program.logLevel.Set(conf.Log.Level)
+	// What happened is logged at the lower one of both levels.
+	r.program.logLevel.Set(min(conf.Log.Level, r.running.Log.Level))
+	defer r.program.logLevel.Set(conf.Log.Level)
 	r.server.outbox.SetTemplates(messages)
 	r.running.Log.Level, r.running.Mail.TemplatesDir = conf.Log.Level, conf.Mail.TemplatesDir
-	// The line is logged at every level.
-	r.server.log.Log(r.program.ctx, max(slog.LevelInfo, conf.Log.Level), "configuration reloaded", "applied", applied)
+	r.server.log.Info("configuration reloaded", "applied", applied)
 	if restart != nil {
 		r.server.log.Warn("changed keys need a restart", "keys", restart)
 	}

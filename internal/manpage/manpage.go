@@ -19,7 +19,8 @@ func Write(w io.Writer, app *kong.Application, day time.Time) error {
 	out := &strings.Builder{}
 	fmt.Fprintf(out, ".Dd %s\n.Dt DIALTONE 1\n.Os\n", day.UTC().Format("January 2, 2006"))
 	out.WriteString(".Sh NAME\n.Nm dialtone\n.Nd accounts for SIP and WebRTC phone platforms\n.Sh SYNOPSIS\n")
-	out.WriteString(".Nm\n.Op Fl -config Ar FILE\n.Op Fl -data Ar DIR\n.Op Fl -database Ar URL\n.Ar command\n.Op Ar ...\n")
+	out.WriteString(".Nm\n.Op Fl -config Ar FILE\n.Op Fl -data Ar DIR\n.Op Fl -database Ar URL\n")
+	out.WriteString(".Ar command\n.Op Ar ...\n")
 	out.WriteString(".Sh DESCRIPTION\n" + description)
 	out.WriteString(".Pp\nAll commands take these flags:\n")
 	flags(out, app.Node.Flags)
@@ -108,8 +109,8 @@ The server reads the level of the log and the templates of messages again.
 The log names the changed keys that need a restart.
 .El
 .Sh SEE ALSO
-.Xr kamailio 8 ,
-.Xr turnserver 1
+.Xr turnserver 1 ,
+.Xr kamailio 8
 `
 
 // command writes a command, its arguments and flags.
