@@ -50,7 +50,7 @@ func (healthCommand) Run(p *program) error {
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(nil, answer.Body, 1<<20)).Decode(&state); err != nil ||
 		len(state.Checks) == 0 {
-		return fmt.Errorf("what listens on %s is not a server of Dialtone; set ops.listen as the server has it", address)
+		return fmt.Errorf("what listens on %s is not Dialtone; set ops.listen as the server has it", address)
 	}
 	for _, c := range state.Checks {
 		switch {

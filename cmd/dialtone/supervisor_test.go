@@ -154,7 +154,7 @@ func TestHealthCommand(t *testing.T) {
 
 	// Another program, and none.
 	if status, out, err := health("DIALTONE_OPS_LISTEN=" + p.address); status != exitFailed ||
-		!strings.Contains(err, "is not a server of Dialtone") {
+		!strings.Contains(err, "is not Dialtone") {
 		t.Errorf("status %d, %s%s", status, out, err)
 	}
 	p.mustStop(t)
