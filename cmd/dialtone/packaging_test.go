@@ -87,6 +87,11 @@ func TestUnit(t *testing.T) {
 	if out, err := exec.Command(analyze, "verify", path).CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
+	write(path, strings.Replace(text, "RestartSec=", "RestartSecs=", 1))
+	if out, _ := exec.Command(analyze, "verify", path).CombinedOutput(); !strings.Contains(string(out), "RestartSecs") {
+		t.Errorf("systemd-analyze verify does not report a mistake: %s", out)
+	}
+	write(path, text)
 	if got := level(path); got > 2 {
 		t.Errorf("the exposure of the unit is %.1f", got)
 	}

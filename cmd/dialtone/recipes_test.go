@@ -446,19 +446,6 @@ func TestRecipes(t *testing.T) {
 		s.run("docs/operating.md", "sign.key.new")
 		s.shell("test $(wc -l < sign.key.new) -gt $(wc -l < var/keys/sign.key)")
 	}, "keys/sign.key", "var/keys/sign.key")
-	run("systemd unit", func(s *sandbox) {
-		s.write("dialtone.service", s.find("docs/operating.md", "[Unit]"), 0o600)
-		if _, err := exec.LookPath("systemd-analyze"); err != nil {
-			s.Skip("needs systemd-analyze, which only systems with systemd have")
-		}
-		if out := s.shell("systemd-analyze verify ./dialtone.service"); out != "" {
-			s.Errorf("systemd-analyze says %s", out)
-		}
-		s.shell("sed -i s/RestartSec/RestartSecs/ dialtone.service")
-		if out := s.shell("systemd-analyze verify ./dialtone.service || true"); !strings.Contains(out, "RestartSecs") {
-			s.Errorf("a mistake is not reported: %s", out)
-		}
-	}, "/usr/local/bin/dialtone", binary(t))
 	run("move to PostgreSQL", func(s *sandbox) {
 		s.dialtone("tenant add phone.example.org")
 		s.env = append(s.env, "TARGET="+postgrestest.Shared(s.T).Database(s.T))

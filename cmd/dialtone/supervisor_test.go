@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -9,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -93,6 +96,35 @@ func TestSupervisor(t *testing.T) {
 	p.mustStop(t)
 	if got := socket.next(t); got != "STOPPING=1" {
 		t.Errorf("at the end comes %q", got)
+	}
+}
+
+// The watchdog hears nothing of a server that makes no progress.
+func TestWatchdogWithoutProgress(t *testing.T) {
+	socket := listenForNotifications(t)
+	t.Setenv("NOTIFY_SOCKET", socket.path)
+	t.Setenv("WATCHDOG_USEC", "8000")
+	const stalled = 20
+	var asked atomic.Int64
+	var logged process.Log
+	log := slog.New(slog.NewTextHandler(&logged, nil))
+	task := newSupervisor(log).watchdog(log, func() error {
+		if asked.Add(1) <= stalled {
+			return errors.New("the store hangs")
+		}
+		return nil
+	})
+	go task(t.Context())
+	if got := socket.any(t); got != "WATCHDOG=1" || asked.Load() <= stalled {
+		t.Errorf("%q came at attempt %d; the first %d found no progress", got, asked.Load(), stalled)
+	}
+	if text := logged.String(); !strings.Contains(text, "no progress") || !strings.Contains(text, "the store hangs") {
+		t.Errorf("the log has %s", text)
+	}
+
+	t.Setenv("WATCHDOG_USEC", "")
+	if newSupervisor(log).watchdog(log, nil) != nil {
+		t.Error("there is a task for a supervisor without a watchdog")
 	}
 }
 
