@@ -378,14 +378,17 @@ func TestCompletion(t *testing.T) {
 			visit(grammar(t, newCommandLine()).Model.Node, []string{"dialtone"})
 			expect([]string{"bash", "fish", "zsh"}, "dialtone", "completion", "")
 			// The value of a flag is not a command.
-			expect([]string{"list"}, "dialtone", "--data", "account", "tenant", "li")
+			expect([]string{"show"}, "dialtone", "--data", "tenant", "account", "sho")
 			expect([]string{"list"}, "dialtone", "help", "tenant", "li")
 			if shell == "zsh" { // it filters by the beginning of the word, which the test takes the place of
 				lines, want = lines[:len(lines)-2], want[:len(want)-2]
 				tenant := slices.IndexFunc(lines, func(l []string) bool {
 					return slices.Equal(l, []string{"dialtone", "tenant", ""})
 				})
-				expect(want[tenant], "dialtone", "--data", "account", "tenant", "li")
+				account := slices.IndexFunc(lines, func(l []string) bool {
+					return slices.Equal(l, []string{"dialtone", "account", ""})
+				})
+				expect(want[account], "dialtone", "--data", "tenant", "account", "sho")
 				expect(want[tenant], "dialtone", "help", "tenant", "li")
 			}
 			if len(lines) < 60 {
