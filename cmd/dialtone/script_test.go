@@ -412,7 +412,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/signups", "tenant/signups-note", "tenant/activation", "tenant/require-second-factor",
 		"tenant/with-accounts", "tenant/yes", "tenant/reason", "/data",
 		"/config", "/help", "/version",
-		"help/command",
+		"help/command", "completion/shell",
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke",
 		"store/from", "store/to", "store/compare",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
