@@ -71,7 +71,8 @@ type Store interface {
 	Certificate(ctx context.Context, tenant int64) (Certificate, error)
 
 	// ClaimCertificate claims the certificate of a tenant until a time, and returns its state. ok is false if it is
-	// not due, which it always is for another authority, if another server has claimed it, or if there is no tenant.
+	// not due, if another server has claimed it, or if there is no tenant. A certificate of another authority is due
+	// ChangeWait after the last attempt.
 	ClaimCertificate(ctx context.Context, tenant int64, authority string, now, until time.Time) (s State, ok bool,
 		err error)
 
@@ -97,6 +98,10 @@ type Store interface {
 	// AuthorityKey fails with fault.NotFound if there is none.
 	AuthorityKey(ctx context.Context, authority string) ([]byte, error)
 }
+
+// ChangeWait is how long servers wait after an attempt before they turn to another authority. Otherwise two servers
+// with different configurations would order certificates in turn, without end.
+const ChangeWait = 10 * time.Minute
 
 // Keys seals private keys for the store.
 type Keys struct{ hosts, authorities *secret.Vault }

@@ -52,21 +52,14 @@ const DrainTime = 10 * time.Second
 func Serve(
 	ctx context.Context, l net.Listener, h http.Handler, limits Limits, log *slog.Logger,
 ) error {
-	return serve(ctx, l, nil, h, limits, log)
-}
-
-// ServeTLS is Serve for connections with TLS, over which clients may use HTTP/2.
-func ServeTLS(
-	ctx context.Context, l net.Listener, config *tls.Config, h http.Handler, limits Limits, log *slog.Logger,
-) error {
-	return serve(ctx, l, config, h, limits, log)
+	return ServeTLS(ctx, l, nil, h, limits, log)
 }
 
 // maxStreams is how many requests a client may send at once over one connection.
 const maxStreams = 32
 
-// serve is ServeTLS, or Serve if config is nil.
-func serve(
+// ServeTLS is Serve for connections with TLS, over which clients may use HTTP/2. If config is nil, it is Serve.
+func ServeTLS(
 	ctx context.Context, l net.Listener, config *tls.Config, h http.Handler, limits Limits, log *slog.Logger,
 ) error {
 	limited := limit(l, limits, log)

@@ -46,6 +46,8 @@ var frozen = map[string]string{
 	"0016_selfservice.sqlite.sql":     "dfe80c5e09bf4c84cfd892444234a40b6daa5fde637fcada1dfae6cdfa1630c8",
 	"0017_operators.postgres.sql":     "bd63b2c982cd5599c8bfa64602e948842724b3c89936bf6b076b2a7140607b34",
 	"0017_operators.sqlite.sql":       "fb23629a22a57d6a9f7592bb2fb01ee7cc105b53c206b1a9eab485af254e0a7c",
+	"0021_certificates.postgres.sql":  "19e6f1de4cdfe91927e4d8affb395647fa9fb5c17f29a45ed6ee5d71490458c2",
+	"0021_certificates.sqlite.sql":    "884a84c98ad26116a6a0eafebe9014fbec63e95c72752de57614e1e349175a32",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {
