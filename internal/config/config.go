@@ -436,7 +436,7 @@ func (l *loader) checkTLS() {
 		if len(c.TLS.Key) > len(c.TLS.Cert) {
 			key = "tls.key"
 		}
-		l.fault(l.set[key], key, fmt.Sprintf("there are %d files in tls.cert and %d in tls.key",
+		l.fault(l.set[key], key, fmt.Sprintf("expected as many files in tls.cert as in tls.key, not %d and %d",
 			len(c.TLS.Cert), len(c.TLS.Key)), "each certificate needs its key, in the same order")
 	}
 	if l.sound("tls.cert", "tls.acme") && c.TLS.ACME && len(c.TLS.Cert) > 0 {

@@ -66,7 +66,8 @@ type Deps struct {
 // Manager orders certificates and has those that were issued. It is safe for concurrent use.
 type Manager struct {
 	Deps
-	keys certificate.Keys
+	keys     certificate.Keys
+	interval time.Duration // of the looks at the store
 
 	mu     sync.Mutex
 	orders map[int64]bool // tenants whose certificate this server is ordering
@@ -84,7 +85,8 @@ type Manager struct {
 // New returns a Manager that has no certificates yet.
 func New(d Deps) *Manager {
 	m := &Manager{
-		Deps: d, keys: certificate.NewKeys(d.SealRing), orders: map[int64]bool{}, issued: map[int64]time.Time{},
+		Deps: d, keys: certificate.NewKeys(d.SealRing), interval: time.Second,
+		orders: map[int64]bool{}, issued: map[int64]time.Time{},
 	}
 	m.states.Store(&map[int64]certificate.State{})
 	m.current.Store(&map[int64]*tls.Certificate{})
@@ -92,7 +94,6 @@ func New(d Deps) *Manager {
 }
 
 const (
-	interval = time.Second
 	// An order takes a few seconds. An authority may have to wait for its own checks.
 	orderTime = 2 * time.Minute
 	// leaseTime is longer, so that a server that is slow has not lost the claim.
@@ -102,7 +103,7 @@ const (
 
 // Run loads and orders certificates until ctx ends. It calls report after each look at the store.
 func (m *Manager) Run(ctx context.Context, report func(error)) {
-	ticker := time.NewTicker(interval)
+	ticker := time.NewTicker(m.interval)
 	defer ticker.Stop()
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -272,6 +273,9 @@ func (m *Manager) order(ctx context.Context, t *tenant.Tenant) {
 		m.Store.FailCertificate(context.WithoutCancel(ctx), s)
 		return
 	}
+	if refusal, ok := errors.AsType[*acme.Error](err); ok && refusal.ProblemType == noAccount {
+		m.forgetAccount()
+	}
 	s.Authority = m.Authority
 	s.Failures++
 	wait := certificate.Backoff(s.Failures, !answered(err))
@@ -315,7 +319,7 @@ func (m *Manager) newOrder(ctx context.Context, t *tenant.Tenant, s certificate.
 	if err != nil {
 		return c, err
 	}
-	chain, _, err := client.CreateOrderCert(ctx, order.FinalizeURL, request, true)
+	chain, _, err := client.CreateCertFromOrder(ctx, order, request, true)
 	if err != nil {
 		return c, fmt.Errorf("issue: %w", err)
 	}
@@ -410,6 +414,16 @@ func (m *Manager) registered(ctx context.Context) (*acme.Client, error) {
 	return client, nil
 }
 
+// noAccount is what an authority says that does not know, or no longer knows, an account (RFC 8555 section 6.7).
+const noAccount = "urn:ietf:params:acme:error:accountDoesNotExist"
+
+// forgetAccount makes the next order begin with an account.
+func (m *Manager) forgetAccount() {
+	m.registering.Lock()
+	defer m.registering.Unlock()
+	m.client = nil
+}
+
 // retry says how long the client waits before it repeats a request that the authority could not answer: twice, not for
 // ever. The back-off of the order follows.
 func retry(n int, _ *http.Request, r *http.Response) time.Duration {
@@ -481,10 +495,6 @@ const maxSentence = 300
 
 // sentence returns an error as one line of bounded length.
 func sentence(err error) string {
-	if z, ok := errors.AsType[*acme.AuthorizationError](err); ok {
-		// Its text has only the host and the codes. The details say what the authority saw.
-		err = fmt.Errorf("%w: %w", err, errors.Join(z.Errors...))
-	}
 	text := strings.Join(strings.Fields(strings.ToValidUTF8(err.Error(), "?")), " ")
 	if len(text) > maxSentence {
 		text = strings.ToValidUTF8(text[:maxSentence], "") + "…"
