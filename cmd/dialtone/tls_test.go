@@ -365,6 +365,27 @@ func TestACME(t *testing.T) {
 	server.mustStop(t)
 }
 
+// forEveryUser returns copies of files that every user can read.
+func forEveryUser(t *testing.T, files ...string) (copies []string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "dialtone-tls-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	err = os.Chmod(dir, 0o755)
+	for _, file := range files {
+		text, readErr := os.ReadFile(file)
+		name := filepath.Join(dir, filepath.Base(file))
+		err = errors.Join(err, readErr, os.WriteFile(name, text, 0o644), os.Chmod(name, 0o644))
+		copies = append(copies, name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return copies
+}
+
 // deploy/kamailio/http.cfg asks a listener with TLS, with a certificate of its own.
 func TestKamailioOverTLS(t *testing.T) {
 	a := tlstest.NewAuthority(t)
@@ -387,16 +408,17 @@ func TestKamailioOverTLS(t *testing.T) {
 	flags := []string{"--ops-tls-cert=" + cert, "--ops-tls-key=" + key, "--ops-tls-client-ca=" + a.File}
 	server = start(t, launch{data: data, flags: flags})
 	_, port, _ := net.SplitHostPort(strings.TrimPrefix(server.operators, "https://"))
+	public := forEveryUser(t, a.File, clientCert, clientKey) // Kamailio does not run as root
 	kamailio := func(replace ...string) *phonetest.Phone {
 		s := phonetest.DeployedKamailio(t, "http.cfg", append([]string{
 			`include_file "directory.cfg"`, `#!define DIRECTORY "dialtone=>https://kamailio:` + token + `@localhost:` + port + `"`,
 			`alias="phone.example.org"`, `alias="localhost"`, `"connection_timeout", 2`, `"connection_timeout", 30`,
-			"##!define TLS", "#!define TLS", "/etc/kamailio/dialtone-ca.pem", a.File,
-			"/etc/kamailio/kamailio.pem", clientCert, "/etc/kamailio/kamailio.key", clientKey,
+			"##!define TLS", "#!define TLS", "/etc/kamailio/dialtone-ca.pem", public[0],
+			"/etc/kamailio/kamailio.pem", public[1], "/etc/kamailio/kamailio.key", public[2],
 		}, replace...)...)
 		return &phonetest.Phone{Server: s, User: "alex", Domain: "localhost", Password: password("alex")}
 	}
 	kamailio().Registers(t, 200)
 	// Without its certificate, Kamailio learns nothing.
-	kamailio(`modparam("http_client", "tlsclientcert"`, `#modparam("http_client", "tlsclientcert"`).Registers(t, 503)
+	kamailio(`modparam("http_client", "client_cert"`, `#modparam("http_client", "client_cert"`).Registers(t, 503)
 }
