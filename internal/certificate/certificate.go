@@ -152,19 +152,19 @@ func ExpiresSoon(notAfter time.Time, life time.Duration, now time.Time) bool {
 	return notAfter.Sub(now) < min(life/6, maxWarning)
 }
 
-// Let's Encrypt refuses a host for a while after five failed checks in an hour.
-const (
-	firstBackoff = 10 * time.Minute
-	maxBackoff   = 6 * time.Hour
-	outage       = time.Minute
+// The waits after failures in a row. Let's Encrypt refuses a host for a while after five failed checks in an hour.
+var (
+	refusedWaits = []time.Duration{2 * time.Minute, 10 * time.Minute, 20 * time.Minute, 40 * time.Minute, 2 * time.Hour,
+		6 * time.Hour}
+	outageWaits = []time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
 )
 
 // Backoff returns how long to wait after failures in a row. A failure of the connection to the authority is retried
 // sooner: such an attempt counts nowhere.
 func Backoff(failures int, connection bool) time.Duration {
-	first, most := firstBackoff, maxBackoff
+	waits := refusedWaits
 	if connection {
-		first, most = outage, time.Hour
+		waits = outageWaits
 	}
-	return min(first<<min(max(failures-1, 0), 10), most)
+	return waits[min(max(failures, 1), len(waits))-1]
 }

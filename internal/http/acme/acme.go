@@ -68,6 +68,10 @@ type Manager struct {
 	Deps
 	keys     certificate.Keys
 	interval time.Duration // of the looks at the store
+	// settle is how long a tenant has to be known before a certificate is ordered for it, so that the other servers
+	// know it too when the authority reaches them. seen is since when; Run alone uses it.
+	settle time.Duration
+	seen   map[int64]time.Time
 
 	mu     sync.Mutex
 	orders map[int64]bool // tenants whose certificate this server is ordering
@@ -85,7 +89,7 @@ type Manager struct {
 // New returns a Manager that has no certificates yet.
 func New(d Deps) *Manager {
 	m := &Manager{
-		Deps: d, keys: certificate.NewKeys(d.SealRing), interval: time.Second,
+		Deps: d, keys: certificate.NewKeys(d.SealRing), interval: time.Second, settle: 3 * time.Second, seen: map[int64]time.Time{},
 		orders: map[int64]bool{}, issued: map[int64]time.Time{},
 	}
 	m.states.Store(&map[int64]certificate.State{})
@@ -214,7 +218,7 @@ func (m *Manager) orderDue(ctx context.Context, running *sync.WaitGroup) {
 	slices.SortFunc(tenants, func(a, b *tenant.Tenant) int { return states[a.ID].Due.Compare(states[b.ID].Due) })
 	for _, t := range tenants {
 		s, known := states[t.ID]
-		if !certificate.Eligible(t.Host) || known && !m.due(s, now) {
+		if !certificate.Eligible(t.Host) || known && !m.due(s, now) || !known && !m.settled(t.ID) {
 			continue
 		}
 		if !m.begin(t.ID) {
@@ -225,6 +229,16 @@ func (m *Manager) orderDue(ctx context.Context, running *sync.WaitGroup) {
 			m.order(ctx, t)
 		})
 	}
+}
+
+// settled reports whether a tenant has been known for long enough.
+func (m *Manager) settled(tenant int64) bool {
+	since, ok := m.seen[tenant]
+	if !ok {
+		since = time.Now()
+		m.seen[tenant] = since
+	}
+	return time.Since(since) >= m.settle
 }
 
 // due is a guess from the last look. Store.ClaimCertificate decides.

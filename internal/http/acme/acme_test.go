@@ -78,7 +78,7 @@ func (p *platform) newNode(address string) *node {
 		HTTP: true, Log: slog.New(slog.NewTextHandler(log, nil)),
 		Now: func() time.Time { return time.Now().Add(time.Duration(p.later.Load())) },
 	})}
-	n.interval = 50 * time.Millisecond
+	n.interval, n.settle = 50*time.Millisecond, 500*time.Millisecond
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		p.Fatal(err)
@@ -242,20 +242,6 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// fail stores that orders have failed.
-func (p *platform) fail(failures int) {
-	p.Helper()
-	now := time.Now()
-	s, ok, err := p.store.ClaimCertificate(p.Context(), p.tenant, p.pebble.Directory, now, now.Add(time.Minute))
-	if err != nil || !ok {
-		p.Fatal(ok, err)
-	}
-	s.Authority, s.Failures, s.Due = p.pebble.Directory, failures, now
-	if err := p.store.FailCertificate(p.Context(), s); err != nil {
-		p.Fatal(err)
-	}
-}
-
 // If tls-alpn-01 fails, the next order uses http-01. Any server answers it.
 func TestHTTP(t *testing.T) {
 	p := newPlatform(t)
@@ -280,11 +266,11 @@ func TestHTTP(t *testing.T) {
 		return nil
 	})
 	s := n.State(p.tenant)
-	if wait := time.Until(s.Due); wait < 8*time.Minute || wait > 10*time.Minute {
+	if wait := time.Until(s.Due); wait < time.Minute || wait > 2*time.Minute {
 		t.Errorf("the next order is due in %v", wait)
 	}
-	n.log.Wait(t, "certificate not issued", "retry_in=10m0s")
-	p.later.Store(int64(10 * time.Minute))
+	n.log.Wait(t, "certificate not issued", "retry_in=2m0s")
+	p.later.Store(int64(2 * time.Minute))
 	n.wait(p, "a.test", "")
 	if s, err := p.store.Certificate(t.Context(), p.tenant); err != nil || s.Failures != 0 || s.Failure != "" {
 		t.Errorf("after success: %+v, %v", s.State, err)
