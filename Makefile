@@ -71,7 +71,7 @@ build:
 # and the servers that they talk to, mail tools, Python, whose parser reads messages, and packages from
 # npm.
 tools:
-	@tools/need chromium chromium-headless-shell firefox-esr curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify fail2ban-regex prometheus caddy
+	@tools/need chromium chromium-headless-shell firefox-esr curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify fail2ban-regex prometheus caddy openssl
 	@tools/npm
 	@cd tools/pebble && CGO_ENABLED=0 $(GO) tool -n pebble >/dev/null
 

@@ -81,6 +81,8 @@ var elsewhere = map[string]string{
 	"docs/integrating.md: const { uris, username, password } =":   "TestPhones runs the same in a browser",
 	"docs/integrating.md: host=phone.example.org user=alex":       "TestSignupScript",
 	"docs/mail.md: #!/bin/sh":                                     "TestPickupScript",
+	"docs/tls.md: listen = \":443\"":                              "TestTLS and TestACME set these keys",
+	"docs/tls.md: [ops]":                                          "TestTLS and TestKamailioOverTLS set these keys",
 	"docs/operating.md: look-up 2026":                             "a line of account show; account.txtar",
 	"docs/operating.md: pg_dump --format=custom --file=/backup/":  "TestRestorePostgres",
 }
@@ -498,6 +500,13 @@ func TestRecipes(t *testing.T) {
 		s.run("deploy/caddy/README.md", "apt install caddy")
 		s.write("etc/dialtone.toml", s.find("deploy/caddy/README.md", "trusted_proxies"), 0o600)
 		s.shell("dialtone config check --config etc/dialtone.toml --data var")
+	})
+	run("tls", func(s *sandbox) {
+		s.dialtone("tenant add phone.example.org")
+		s.run("docs/tls.md", "openssl req -x509")
+		s.shell("openssl verify -CAfile ca.pem -purpose sslclient kamailio.pem")
+		s.shell("chmod 600 ops.key && DIALTONE_OPS_TLS_CERT=ops.pem DIALTONE_OPS_TLS_KEY=ops.key " +
+			"DIALTONE_OPS_TLS_CLIENT_CA=ca.pem dialtone config check --data var")
 	})
 	run("three servers", testPostgresRecipes, "127.0.0.11:18080", "127.0.0.1:0", "127.0.0.11:18081", "127.0.0.1:0")
 	if t.Failed() || os.Geteuid() != 0 {

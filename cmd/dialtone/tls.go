@@ -142,7 +142,8 @@ func (s *server) reportCertificates(ctx context.Context, err error) {
 func (s *server) tlsReady(context.Context) error {
 	var faults []string
 	if err := s.tlsErr.Load(); err != nil {
-		faults = append(faults, "the certificates of before are in use: "+strings.ReplaceAll((*err).Error(), "\n", "; "))
+		why := strings.ReplaceAll((*err).Error(), "\n", "; ")
+		faults = append(faults, "the certificates of before are in use: "+why)
 	}
 	now := time.Now()
 	add := func(of string, expires time.Time, life time.Duration, why string) {
@@ -236,7 +237,7 @@ func (s *server) tlsMetrics() prometheus.Collector {
 	return ops.NewCollector([]ops.Metric{
 		{
 			Name:   "dialtone_tls_certificate_expiry_timestamp_seconds",
-			Help:   "When the certificate of a listener expires, for each tenant of the public one; 0 if there is none.",
+			Help:   "When the certificate of a listener expires, for each tenant at the public one; 0 for none.",
 			Labels: []string{"listener", "tenant"},
 		},
 		{

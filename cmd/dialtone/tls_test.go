@@ -356,6 +356,11 @@ func TestACME(t *testing.T) {
 			t.Errorf("/metrics does not have %s", line)
 		}
 	}
+	out, err := exec.Command(binary(t), "stats", "--data", data).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "certificate phone.test  ") ||
+		!strings.Contains(string(out), "valid until "+time.Now().UTC().AddDate(0, 0, 90).Format("2006-")) {
+		t.Errorf("stats: %v, %s", err, out)
+	}
 	server.mustStop(t)
 	pebble.Stop(t)
 	server = startTLS(t, l)
@@ -411,7 +416,8 @@ func TestKamailioOverTLS(t *testing.T) {
 	public := forEveryUser(t, a.File, clientCert, clientKey) // Kamailio does not run as root
 	kamailio := func(replace ...string) *phonetest.Phone {
 		s := phonetest.DeployedKamailio(t, "http.cfg", append([]string{
-			`include_file "directory.cfg"`, `#!define DIRECTORY "dialtone=>https://kamailio:` + token + `@localhost:` + port + `"`,
+			`include_file "directory.cfg"`,
+			`#!define DIRECTORY "dialtone=>https://kamailio:` + token + `@localhost:` + port + `"`,
 			`alias="phone.example.org"`, `alias="localhost"`, `"connection_timeout", 2`, `"connection_timeout", 30`,
 			"##!define TLS", "#!define TLS", "/etc/kamailio/dialtone-ca.pem", public[0],
 			"/etc/kamailio/kamailio.pem", public[1], "/etc/kamailio/kamailio.key", public[2],

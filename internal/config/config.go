@@ -130,7 +130,7 @@ type TLS struct {
 	Email string `toml:"acme_email" is:"email" unset:"none" placeholder:"ADDRESS"`
 
 	// Directory is the URL of the certificate authority.
-	Directory string `toml:"acme_directory" is:"acme" default:"https://acme-v02.api.letsencrypt.org/directory" placeholder:"URL"`
+	Directory string `toml:"acme_directory" is:"acme" default:"https://acme-v02.api.letsencrypt.org/directory"`
 
 	// CAFile has the certificate authorities that the server of Directory is checked by; empty for those of the system.
 	CAFile string `toml:"acme_ca_file" is:"file" unset:"those of the system" placeholder:"FILE"`

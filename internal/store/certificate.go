@@ -8,6 +8,7 @@ import (
 
 	"dialtone/internal/certificate"
 	"dialtone/internal/fault"
+	"dialtone/internal/operator"
 	"dialtone/internal/store/engine"
 )
 
@@ -39,6 +40,23 @@ func (s *Store) CertificateStates(ctx context.Context) (list []certificate.State
 }
 
 var errNoCertificate = fault.New(fault.NotFound, "there is no certificate for this tenant")
+
+// CertificateStatuses implements operator.StatsStore.
+func (s *Store) CertificateStatuses(ctx context.Context, tenant int64) (list []operator.CertificateStatus, err error) {
+	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
+		var c operator.CertificateStatus
+		var issued sql.NullInt64
+		var after int64
+		err := row.Scan(&c.Host, &issued, &after, &c.Failures, &c.Failure)
+		if issued.Valid {
+			c.Expires = engine.FromMicros(after)
+		}
+		list = append(list, c)
+		return err
+	}, `SELECT host, issued, not_after, failures, failure FROM certificate JOIN tenant ON id = tenant
+		WHERE CAST($1 AS BIGINT) = 0 OR tenant = $1 ORDER BY host`, tenant)
+	return list, err
+}
 
 // Certificate implements certificate.Store.
 func (s *Store) Certificate(ctx context.Context, tenant int64) (c certificate.Certificate, err error) {

@@ -52,8 +52,8 @@ type Deps struct {
 	Store    certificate.Store
 	Tenants  *tenant.Table
 	SealRing *secret.Ring
-	// Authority is the URL of the authority's directory. Roots are the authorities that its server is checked by, or nil
-	// for those of the system. Email is where it reaches the operator, or empty.
+	// Authority is the URL of the authority's directory. Roots are the authorities that its server is checked by, or
+	// nil for those of the system. Email is where it reaches the operator, or empty.
 	Authority string
 	Roots     *x509.CertPool
 	Email     string
@@ -89,7 +89,8 @@ type Manager struct {
 // New returns a Manager that has no certificates yet.
 func New(d Deps) *Manager {
 	m := &Manager{
-		Deps: d, keys: certificate.NewKeys(d.SealRing), interval: time.Second, settle: 3 * time.Second, seen: map[int64]time.Time{},
+		Deps: d, keys: certificate.NewKeys(d.SealRing), interval: time.Second,
+		settle: 3 * time.Second, seen: map[int64]time.Time{},
 		orders: map[int64]bool{}, issued: map[int64]time.Time{},
 	}
 	m.states.Store(&map[int64]certificate.State{})
@@ -329,7 +330,8 @@ func (m *Manager) newOrder(ctx context.Context, t *tenant.Tenant, s certificate.
 	if err != nil {
 		return c, err
 	}
-	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: []string{t.Host}}, key)
+	names := &x509.CertificateRequest{DNSNames: []string{t.Host}}
+	request, err := x509.CreateCertificateRequest(rand.Reader, names, key)
 	if err != nil {
 		return c, err
 	}
@@ -395,7 +397,8 @@ func (m *Manager) authorize(ctx context.Context, client *acme.Client, url string
 	return nil
 }
 
-// registered returns a client with an account. The account is made, or found again, once in the life of the process.
+// registered returns a client with an account. The account is made, or found again, once in the life of the
+// process.
 func (m *Manager) registered(ctx context.Context) (*acme.Client, error) {
 	m.registering.Lock()
 	defer m.registering.Unlock()

@@ -6,6 +6,7 @@ import (
 
 	"dialtone/internal/certificate"
 	"dialtone/internal/fault"
+	operators "dialtone/internal/operator"
 )
 
 const authority = "https://ca.test/directory"
@@ -141,6 +142,24 @@ var certificateTests = []testCase{
 		t.must(t.KeepCertificate(t.ctx, certificate.Certificate{State: s}))
 		_, err = t.ChallengeOf(t.ctx, t.tenant)
 		t.wantKind(err, fault.NotFound)
+	}},
+	{"have a status by host", func(t *test) {
+		other := t.addTenant("a.test")
+		c := t.issue(t.tenant, noon)
+		s := t.mustClaim(other, noon)
+		s.Failures, s.Failure, s.Due = 2, "the host has no address", noon.Add(time.Hour)
+		t.must(t.FailCertificate(t.ctx, s))
+		phone := fmt.Sprintf("%+v", operators.CertificateStatus{Host: "phone.test", Expires: c.NotAfter})
+		failed := fmt.Sprintf("%+v", operators.CertificateStatus{Host: "a.test", Failures: 2, Failure: s.Failure})
+		for tenant, want := range map[int64][]string{0: {failed, phone}, t.tenant: {phone}, other: {failed}} {
+			list, err := t.CertificateStatuses(t.ctx, tenant)
+			t.must(err)
+			var got []string
+			for _, c := range list {
+				got = append(got, fmt.Sprintf("%+v", c))
+			}
+			t.wantEqual(got, want)
+		}
 	}},
 	{"go with their tenant", func(t *test) {
 		t.issue(t.tenant, noon)
