@@ -274,7 +274,7 @@ func TestDefaultURL(t *testing.T) {
 		"evillocalhost":       "https://evillocalhost",
 		"10.0.0.1":            "https://10.0.0.1",
 	} {
-		if got := tenant.DefaultURL(host, "8080"); got != want {
+		if got := tenant.DefaultURL(host, "8080", false); got != want {
 			t.Errorf("DefaultURL(%q) = %s, want %s", host, got, want)
 		}
 	}
@@ -309,7 +309,7 @@ func TestTable(t *testing.T) {
 	}
 	defer db.Close()
 	store := &faultyStore{Store: db}
-	table := tenant.NewTable(store, func(host string) string { return tenant.DefaultURL(host, "8080") })
+	table := tenant.NewTable(store, func(host string) string { return tenant.DefaultURL(host, "8080", false) })
 	refresh := func() {
 		t.Helper()
 		if err := table.Refresh(ctx); err != nil {
