@@ -135,7 +135,7 @@ var jsonMembers = map[string]string{
 		"public_url realm reply_to require_factor reserved signups signups_note signups_per_hour sip_server " +
 		"sip_transport sip_websocket " +
 		"turn_seconds turn_uris",
-	"stats":        "days frozen funnel hook_backlogs mail_backlog open tenant total",
+	"stats":        "certificates days frozen funnel hook_backlogs mail_backlog open tenant total",
 	"signups show": "[" + signupsMembers, "signups open": signupsMembers, "signups close": signupsMembers,
 	"token add":               tokenMembers + " secret",
 	"token list":              "[" + tokenMembers,

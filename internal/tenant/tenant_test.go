@@ -277,6 +277,10 @@ func TestDefaultURL(t *testing.T) {
 		if got := tenant.DefaultURL(host, "8080", false); got != want {
 			t.Errorf("DefaultURL(%q) = %s, want %s", host, got, want)
 		}
+		encrypted := strings.Replace(want, "http://", "https://", 1)
+		if got := tenant.DefaultURL(host, "8080", true); got != encrypted {
+			t.Errorf("with TLS, DefaultURL(%q) = %s, want %s", host, got, encrypted)
+		}
 	}
 }
 

@@ -192,7 +192,8 @@ func Check(pairs []Pair, hosts []string, now time.Time) (faults []string) {
 		case now.Before(c.Leaf.NotBefore):
 			fault("%s is not valid before %s; is the clock right?", p.Cert, c.Leaf.NotBefore.UTC().Format(day))
 		}
-		if len(c.Certificate) == 1 && !bytes.Equal(c.Leaf.RawIssuer, c.Leaf.RawSubject) {
+		// An authority that says where its own certificate is usually is no root that clients know.
+		if len(c.Certificate) == 1 && len(c.Leaf.IssuingCertificateURL) > 0 {
 			fault("%s has the server's certificate alone; add the certificates of the authorities that issued it, "+
 				"as in fullchain.pem", p.Cert)
 		}
