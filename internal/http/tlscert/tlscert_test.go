@@ -43,7 +43,9 @@ func TestRefresh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for host, want := range map[string]string{"a.test": "a.test", "b.test": "b.test", "c.test": "a.test", "": "a.test"} {
+	for host, want := range map[string]string{
+		"a.test": "a.test", "b.test": "b.test", "c.test": "a.test", "": "a.test",
+	} {
 		if got := name(t, f, host); got != want {
 			t.Errorf("%q gets the certificate of %s, want %s", host, got, want)
 		}
