@@ -61,7 +61,7 @@ lint:
 
 # The packages with goroutines or locks whose tests run under the race detector on every change. Those
 # that need PostgreSQL, a browser or minutes run in make check only.
-RACED = account asynclog delivery digest hook hook/kamailio hook/webhook http/lookup http/ops http/server \
+RACED = account asynclog delivery digest hook hook/kamailio hook/webhook http/acme http/lookup http/ops http/server \
 	mail/relay operator outage outbox recorder session sipserver store/engine store/sqlite tenant throttle
 
 race:
@@ -78,12 +78,13 @@ release-test: release
 	@tools/need mmdebstrap lintian mandoc buildah python3
 	tools/release/test dist
 
-# Installs what the tests need besides Go: browsers, curl, PostgreSQL, PgBouncer, HAProxy, nginx, phones
+# Installs what the tests need besides Go: browsers, curl, PostgreSQL, PgBouncer, HAProxy, nginx, Caddy, phones
 # and the servers that they talk to, mail tools, Python, whose parser reads messages, and packages from
 # npm.
 tools:
-	@tools/need chromium chromium-headless-shell firefox-esr curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify fail2ban-regex prometheus zsh fish mandoc systemd-analyze docker-compose
+	@tools/need chromium chromium-headless-shell firefox-esr curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify fail2ban-regex prometheus caddy openssl zsh fish mandoc systemd-analyze docker-compose
 	@tools/npm
+	@cd tools/pebble && CGO_ENABLED=0 $(GO) tool -n pebble >/dev/null
 
 FUZZTIME = 60s
 

@@ -29,7 +29,8 @@ var (
 	}
 
 	domain = []string{
-		"account", "audit", "captcha", "delivery", "export", "hook", "mailmsg", "operator", "operator/opjson",
+		"account", "audit", "captcha", "certificate", "delivery", "export", "hook", "mailmsg", "operator",
+		"operator/opjson",
 		"outbox",
 		"passkey", "provision", "session", "sipserver", "stats", "tenant", "throttle", "turn",
 	}

@@ -33,7 +33,8 @@ const (
 
 // outages log the failures of the background tasks.
 type outages struct {
-	refresh, keys, heartbeat, flush, forgotten, sweep, export, trail, schema, checkpoint, counts, bulk *outage.Log
+	refresh, keys, heartbeat, flush, forgotten, sweep, export, trail, schema, checkpoint, counts, bulk,
+	certificates *outage.Log
 }
 
 func newOutages(log *slog.Logger) outages {
@@ -41,17 +42,18 @@ func newOutages(log *slog.Logger) outages {
 	return outages{
 		refresh: of("refresh of tenants and phone servers failed",
 			"refresh of tenants and phone servers works again"),
-		keys:       of("keys not read again", "keys read again"),
-		heartbeat:  of("heartbeat failed", "heartbeat works again"),
-		flush:      of("outbox flush failed", "outbox flush works again"),
-		forgotten:  of("forgotten passwords not handled", "forgotten passwords handled again"),
-		sweep:      of("sweep failed", "sweep works again"),
-		export:     of("export update failed", "export update works again"),
-		trail:      of("audit trail not read", "audit trail read again"),
-		schema:     of("database schema is not as made", "database schema is as made again"),
-		checkpoint: of("audit checkpoint not written", "audit checkpoint written again"),
-		counts:     of("counts not written", "counts written again"),
-		bulk:       of("bulk changes failed", "bulk changes work again"),
+		keys:         of("keys not read again", "keys read again"),
+		heartbeat:    of("heartbeat failed", "heartbeat works again"),
+		flush:        of("outbox flush failed", "outbox flush works again"),
+		forgotten:    of("forgotten passwords not handled", "forgotten passwords handled again"),
+		sweep:        of("sweep failed", "sweep works again"),
+		export:       of("export update failed", "export update works again"),
+		trail:        of("audit trail not read", "audit trail read again"),
+		schema:       of("database schema is not as made", "database schema is as made again"),
+		checkpoint:   of("audit checkpoint not written", "audit checkpoint written again"),
+		counts:       of("counts not written", "counts written again"),
+		bulk:         of("bulk changes failed", "bulk changes work again"),
+		certificates: of("TLS certificates not read again", "TLS certificates read again"),
 	}
 }
 
@@ -82,6 +84,12 @@ func (s *server) tasks() []func(context.Context) {
 	}
 	if s.queue != nil {
 		tasks = append(tasks, s.sendMessages)
+	}
+	if s.files != nil || s.opsFiles != nil {
+		tasks = append(tasks, every(flushInterval, s.refreshCertificates))
+	}
+	if s.acme != nil {
+		tasks = append(tasks, s.orderCertificates)
 	}
 	return tasks
 }

@@ -29,6 +29,9 @@ func (s *server) newHealth() *ops.Site {
 	if s.queue != nil {
 		checks = append(checks, s.readiness("relay", s.relayReady))
 	}
+	if s.TLS.On() || s.opsFiles != nil {
+		checks = append(checks, s.readiness("tls", s.tlsReady))
+	}
 	return ops.New(checks, s.metrics, time.Now)
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
+	"dialtone/internal/http/tlscert"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
@@ -169,7 +170,7 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 var configErrors = []error{
 	errTemplates, errNoStore, keyfile.ErrUnusable,
 	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, engine.ErrNodeAlive, migrations.ErrNewer,
-	sqlite.ErrNotWritable, sqlite.ErrReplaced, errDataDir,
+	sqlite.ErrNotWritable, sqlite.ErrReplaced, errDataDir, tlscert.ErrUnusable,
 }
 
 // report prints an error, one line for each fault, and returns the exit status.
@@ -223,6 +224,9 @@ func (configCheckCommand) Run(p *program) error {
 		return err
 	}
 	if _, err := templates(c.Mail.TemplatesDir); err != nil {
+		return err
+	}
+	if err := p.checkCertificates(c); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.stdout, "the configuration is valid")

@@ -35,8 +35,11 @@ func (s *server) registerMetrics(lookups *lookup.Handler) {
 			"public": s.site.Requests(), "lookup": lookups.Requests(), "admin": s.admin.Requests(),
 		}),
 		connectionMetrics(map[string]*httpserver.Connections{
-			"public": &s.publicConnections, "ops": &s.opsConnections,
+			"public": &s.publicConnections, "ops": &s.opsConnections, "redirect": &s.redirectConnections,
 		}))
+	if s.TLS.On() || s.opsFiles != nil {
+		s.metrics.MustRegister(s.tlsMetrics())
+	}
 	if s.exporter != nil {
 		s.metrics.MustRegister(s.traceMetrics())
 	}

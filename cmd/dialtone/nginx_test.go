@@ -134,6 +134,30 @@ func TestNginx(t *testing.T) {
 	}
 }
 
+// The example for Caddy passes on the host and the client's address, and nothing that the client claims about it.
+func TestCaddy(t *testing.T) {
+	server := start(t, launch{
+		data: filepath.Join(t.TempDir(), "data"), flags: []string{"--http-trusted-proxies=127.0.0.1"},
+	})
+	caddy := phonetest.Caddy(t, server.address)
+	from, other := nextAddress(), nextAddress()
+	for i := range 3 {
+		wantStatus(t, newVisitorOfProxy(caddy, from), fmt.Sprint("user", i), http.StatusOK)
+	}
+	wantStatus(t, newVisitorOfProxy(caddy, from, "X-Forwarded-For", "192.0.2.1", "Forwarded", "for=192.0.2.1",
+		"X-Real-IP", "192.0.2.1"), "user3", http.StatusTooManyRequests)
+	wantStatus(t, newVisitorOfProxy(caddy, other), "user3", http.StatusOK)
+	if log := server.stderr.String(); strings.Contains(log, `"net":"127.0.0.0/24"`) ||
+		strings.Contains(log, "forwarded address") {
+		t.Errorf("the log does not have the client's network alone:\n%s", log)
+	}
+	server.mustStop(t)
+	v := newVisitorOfProxy(caddy, from)
+	if a, _, err := v.ask("GET", "/captcha.ashx", nil, ""); err == nil || !strings.Contains(err.Error(), "502") {
+		t.Errorf("without a server: %v, %v, want 502", a, err)
+	}
+}
+
 // Without trusted_proxies all visitors share the limits of nginx, and the log says why.
 func TestNginxNotTrusted(t *testing.T) {
 	server := start(t, launch{data: filepath.Join(t.TempDir(), "data")})

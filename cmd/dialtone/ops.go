@@ -59,7 +59,7 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 			site.ServeHTTP(w, r)
 		}
 	})
-	if s.Ops.Remote() {
+	if s.Ops.Remote() && s.opsFiles == nil {
 		s.log.Warn("ops listener reachable from other machines; its connections are not encrypted", "addr", l.Addr())
 	}
 	hosts := s.Ops.Hosts
@@ -69,7 +69,7 @@ func (s *server) serveOps(l net.Listener) func(context.Context) {
 	handler := ops.RestrictHosts(hosts, both)
 	return func(ctx context.Context) {
 		limits := httpserver.Limits{Connections: 1024, ConnectionsPerAddress: 512, Counts: &s.opsConnections}
-		err := httpserver.Serve(ctx, l, handler, limits, s.log)
+		err := httpserver.ServeTLS(ctx, l, s.opsTLS(), handler, limits, s.log)
 		if err != nil && !errors.Is(err, net.ErrClosed) {
 			s.log.Error("ops listener failed", "err", err)
 		}

@@ -94,6 +94,8 @@ var elsewhere = map[string]string{
 	"docs/installing.md: sha256sum":                                "make release-test",
 	"docs/installing.md: apt install":                              "make release-test",
 	"docs/installing.md: tar -xzf":                                 "make release-test unpacks it",
+	"docs/tls.md: listen = \":443\"":                               "TestTLS and TestACME set these keys",
+	"docs/tls.md: [ops]":                                           "TestTLS and TestKamailioOverTLS set these keys",
 }
 
 // deployed are the files in deploy/, each with the test that uses it.
@@ -119,6 +121,7 @@ var deployed = map[string]string{
 	"kamailio/kamailio.cfg":         "TestKamailioOnPostgres, TestKamailioOnSQLite",
 	"kamailio/rpc.cfg":              "TestKamailioHook",
 	"nginx/dialtone.conf":           "TestNginx",
+	"caddy/Caddyfile":               "TestCaddy",
 	"postgresql/dialtone.toml":      "TestThreeServers",
 	"postgresql/haproxy.cfg":        "TestThreeServers",
 	"postgresql/primary.conf":       "TestThreeServers",
@@ -150,6 +153,7 @@ var stubs = map[string]string{
 	"a2enmod":   `cd /usr/lib/apache2/modules || exit 0; for m; do [ -e mod_$m.so ] || exit 1; done`,
 	"systemctl": `[ "$1" = reload ]`,
 	"nginx":     `[ "$1" = -t ]`,
+	"caddy":     `[ "$1" = validate ] && [ -e "$3" ]`,
 	// The program is built already, as part of all these tests.
 	"make": `[ "$1" = build ] && PATH=${PATH#*:} && make -n -C "$ROOT" build && ln -s "$ROOT_BINARY" dialtone`,
 }
@@ -164,7 +168,8 @@ func newSandbox(t *testing.T, ran map[string]bool, replace ...string) *sandbox {
 	s.must(os.Chmod(filepath.Dir(s.dir), 0o711))
 	s.data = filepath.Join(s.dir, "var")
 	bin := filepath.Join(s.dir, "bin")
-	for _, d := range []string{bin, "etc/kamailio", "etc/dialtone", "etc/apache2", "etc/nginx/sites-enabled"} {
+	for _, d := range []string{bin, "etc/kamailio", "etc/dialtone", "etc/apache2", "etc/caddy",
+		"etc/nginx/sites-enabled"} {
 		s.must(os.MkdirAll(filepath.Join(s.dir, strings.TrimPrefix(d, s.dir)), 0o755))
 	}
 	s.must(os.Symlink(binary(t), filepath.Join(bin, "dialtone")))
@@ -491,6 +496,22 @@ func TestRecipes(t *testing.T) {
 		s.run("deploy/nginx/README.md", "apt install nginx")
 		s.write("etc/dialtone.toml", s.find("deploy/nginx/README.md", "trusted_proxies"), 0o600)
 		s.shell("dialtone config check --config etc/dialtone.toml --data var")
+	})
+	run("caddy", func(s *sandbox) {
+		s.dialtone("tenant add phone.example.org")
+		site, err := os.ReadFile(filepath.Join(root, "deploy", "caddy", "Caddyfile"))
+		s.must(err)
+		s.write("Caddyfile", string(site), 0o600)
+		s.run("deploy/caddy/README.md", "apt install caddy")
+		s.write("etc/dialtone.toml", s.find("deploy/caddy/README.md", "trusted_proxies"), 0o600)
+		s.shell("dialtone config check --config etc/dialtone.toml --data var")
+	})
+	run("tls", func(s *sandbox) {
+		s.dialtone("tenant add phone.example.org")
+		s.run("docs/tls.md", "openssl req -x509")
+		s.shell("openssl verify -CAfile ca.pem -purpose sslclient kamailio.pem")
+		s.shell("chmod 600 ops.key && DIALTONE_OPS_TLS_CERT=ops.pem DIALTONE_OPS_TLS_KEY=ops.key " +
+			"DIALTONE_OPS_TLS_CLIENT_CA=ca.pem dialtone config check --data var")
 	})
 	run("three servers", testPostgresRecipes, "127.0.0.11:18080", "127.0.0.1:0", "127.0.0.11:18081", "127.0.0.1:0")
 	if t.Failed() || os.Geteuid() != 0 {

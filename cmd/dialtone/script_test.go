@@ -279,6 +279,16 @@ var example = map[string]string{
 	"ops.listen":                             "127.0.0.1:4712",
 	"ops.allow_cleartext":                    "true",
 	"ops.hosts":                              "ops.example.org,dialtone",
+	"ops.tls_cert":                           "/etc/dialtone/ops.pem",
+	"ops.tls_key":                            "/etc/dialtone/ops.key",
+	"ops.tls_client_ca":                      "/etc/dialtone/clients.pem",
+	"tls.cert":                               "/etc/dialtone/a.pem,/etc/dialtone/b.pem",
+	"tls.key":                                "/etc/dialtone/a.key,/etc/dialtone/b.key",
+	"tls.acme":                               "true",
+	"tls.acme_email":                         "operator@example.org",
+	"tls.acme_directory":                     "https://ca.example.org/directory",
+	"tls.acme_ca_file":                       "/etc/dialtone/ca.pem",
+	"tls.redirect_listen":                    "127.0.0.1:4713",
 	"directory.htdigest":                     "phone.example.org=/etc/apache2/phone.htdigest",
 	"log.level":                              "debug",
 	"log.format":                             "text",
@@ -294,6 +304,12 @@ var example = map[string]string{
 	"mail.relay_password_file":               "/etc/dialtone/relay.password",
 	"mail.relay_ca_file":                     "/etc/dialtone/relay.pem",
 	"mail.relay_connections":                 "2",
+}
+
+// needs has for each key the other key without which its example is refused.
+var needs = map[string]string{
+	"tls.cert": "tls.key", "tls.key": "tls.cert", "tls.redirect_listen": "tls.acme",
+	"ops.tls_cert": "ops.tls_key", "ops.tls_key": "ops.tls_cert", "ops.tls_client_ca": "ops.tls_cert",
 }
 
 // Every key that is not a secret has a flag that sets it and has the help of the key. The default
@@ -342,14 +358,22 @@ func TestServeFlags(t *testing.T) {
 			if !ok {
 				t.Fatalf("%s is a new key: give it an example in this test", k.Name)
 			}
-			want, err := config.Load("", nil, map[string]string{k.Name: value})
+			settings := map[string]string{k.Name: value}
+			for other := needs[k.Name]; other != "" && settings[other] == ""; other = needs[other] {
+				settings[other] = example[other]
+			}
+			want, err := config.Load("", nil, settings)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if fmt.Sprint(want) == fmt.Sprint(defaults) {
 				t.Fatalf("the example %q is the default", value)
 			}
-			got, err := parse(t, "serve", k.Flag()+"="+value).settings()
+			args := []string{"serve"}
+			for name, text := range settings {
+				args = append(args, config.Key{Name: name}.Flag()+"="+text)
+			}
+			got, err := parse(t, args...).settings()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -434,9 +458,12 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		if !slices.Contains(harmless, where+"/"+name) {
 			t.Errorf("dialtone %s takes %s (%s), which is not in the list above", where, name, help)
 		}
-		// These name a directory and a file that contain secrets, and switches.
-		if secret.MatchString(name) && name != "keys-dir" && name != "mail-relay-password-file" &&
-			name != "ha1-stdin" && name != "check-passwords" && name != "with-credentials" {
+		// These name a directory and files that contain secrets, and switches.
+		named := []string{
+			"keys-dir", "mail-relay-password-file", "tls-key", "ops-tls-key", "ha1-stdin", "check-passwords",
+			"with-credentials",
+		}
+		if secret.MatchString(name) && !slices.Contains(named, name) {
 			t.Errorf("dialtone %s takes %s (%s), which sounds like a secret", where, name, help)
 		}
 	}

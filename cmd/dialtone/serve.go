@@ -111,6 +111,14 @@ func (c *serveCommand) Run(p *program) (err error) {
 		defer opsListener.Close()
 		tasks = append(tasks, s.serveOps(opsListener))
 	}
+	redirectListener, err := s.redirectListener()
+	if err != nil {
+		return err
+	}
+	if redirectListener != nil {
+		defer redirectListener.Close()
+		tasks = append(tasks, s.serveRedirect(redirectListener))
+	}
 	if watchdog := systemd.watchdog(log, s.health.Progress); watchdog != nil {
 		tasks = append(tasks, watchdog)
 	}
@@ -125,7 +133,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	context.AfterFunc(serving, systemd.stopping)
 	received.reload.Store(&reloader{program: p, server: s, running: conf, systemd: systemd})
 	systemd.ready() // connections are accepted already, and wait for what follows
-	err = httpserver.Serve(serving, listener, s.site, s.limits(), log)
+	err = httpserver.ServeTLS(serving, listener, s.publicTLS(), s.site, s.limits(), log)
 	stop()
 	running.Wait()
 	if failure := s.store.Err(); failure != nil {
@@ -237,7 +245,11 @@ func (s *server) printAddresses(to io.Writer, opsListener net.Listener) {
 		}
 	}
 	if opsListener != nil {
-		fmt.Fprintf(to, "  internal   http://%s\n", opsListener.Addr())
+		scheme := "http"
+		if s.opsFiles != nil {
+			scheme = "https"
+		}
+		fmt.Fprintf(to, "  internal   %s://%s\n", scheme, opsListener.Addr())
 	}
 	if s.queue != nil {
 		fmt.Fprintf(to, "  relay      %s\n", s.Mail.Relay.Parts().Address)

@@ -16,9 +16,11 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/hook"
 	"dialtone/internal/hook/httpclient"
+	"dialtone/internal/http/acme"
 	"dialtone/internal/http/admin"
 	"dialtone/internal/http/ops"
 	httpserver "dialtone/internal/http/server"
+	"dialtone/internal/http/tlscert"
 	"dialtone/internal/http/web"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mail/relay"
@@ -74,7 +76,13 @@ type server struct {
 	// The last results of coverTrail.
 	schemaErr, trailErr atomic.Pointer[error]
 
-	publicConnections, opsConnections httpserver.Connections
+	publicConnections, opsConnections, redirectConnections httpserver.Connections
+
+	// files and acme have the certificates of the public listener: one of them, or none without TLS. opsFiles has
+	// that of the operators' listener, or is nil.
+	files, opsFiles *tlscert.Files
+	acme            *acme.Manager
+	tlsErr          atomic.Pointer[error] // of the last attempt to read certificates; nil for none
 
 	// These send messages. They are nil if no relay is configured.
 	queue *delivery.Queue
@@ -187,6 +195,9 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		if _, err := os.ReadFile(file); err != nil {
 			return nil, fmt.Errorf("http.security_txt: %w", err)
 		}
+	}
+	if err := s.openTLS(ctx); err != nil {
+		return nil, err
 	}
 	s.health = s.newHealth()
 	s.authenticator = s.newAuthenticator(events)

@@ -92,7 +92,22 @@ func (p *program) printStats(v opjson.Stats) error {
 		}
 		fmt.Fprintf(out, "hook %s\t%s\n", h.Name, text)
 	}
+	for _, c := range v.Certificates {
+		fmt.Fprintf(out, "certificate %s\t%s\n", c.Host, certificateText(c))
+	}
 	return out.Flush()
+}
+
+// certificateText says until when a certificate is valid, and why no other was issued.
+func certificateText(c opjson.Certificate) string {
+	text := "none yet"
+	if c.Expires != nil {
+		text = "valid until " + c.Expires.Format(time.RFC3339)
+	}
+	if c.Failures > 0 {
+		text += fmt.Sprintf("; %s failed, the last: %s", counted(c.Failures, "order"), printable(c.Failure))
+	}
+	return text
 }
 
 // failureText says when a hook last failed, and whether that is over: nothing waits for it.

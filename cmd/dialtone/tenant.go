@@ -316,7 +316,7 @@ func (in *installation) defaultURL(host string) string {
 	if err != nil {
 		port = "8080"
 	}
-	return tenant.DefaultURL(host, port)
+	return tenant.DefaultURL(host, port, in.TLS.On())
 }
 
 // firstTenant adds the tenant localhost if there is no tenant.

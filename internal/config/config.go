@@ -59,6 +59,7 @@ type Config struct {
 	Keys   KeyFiles `toml:"keys"`
 	Mail   Mail     `toml:"mail"`
 	HTTP   HTTP     `toml:"http"`
+	TLS    TLS      `toml:"tls"`
 	Ops    Ops      `toml:"ops"`
 	Export Export   `toml:"directory"`
 	Log    Log      `toml:"log"`
@@ -116,6 +117,34 @@ type HTTP struct {
 	MaxPerAddress int `toml:"max_connections_per_address" min:"1" max:"1000000" default:"512" placeholder:"N"`
 }
 
+// TLS says whether the public listener speaks TLS, and where its certificates come from.
+type TLS struct {
+	// Cert are files with certificate chains, and Key those with their private keys, in the same order.
+	Cert []File `toml:"cert" unset:"none" placeholder:"LIST"`
+	Key  []File `toml:"key" unset:"none" placeholder:"LIST"`
+
+	// ACME makes the server get a certificate for each tenant.
+	ACME bool `toml:"acme" default:"false"`
+
+	// Email is where the certificate authority reaches the operator, or empty.
+	Email string `toml:"acme_email" is:"email" unset:"none" placeholder:"ADDRESS"`
+
+	// Directory is the URL of the certificate authority.
+	Directory string `toml:"acme_directory" is:"acme" default:"https://acme-v02.api.letsencrypt.org/directory"`
+
+	// CAFile has the certificate authorities that the server of Directory is checked by; empty for those of the system.
+	CAFile string `toml:"acme_ca_file" is:"file" unset:"those of the system" placeholder:"FILE"`
+
+	// RedirectListen is the address of a listener without TLS, which redirects, or empty.
+	RedirectListen string `toml:"redirect_listen" is:"address" unset:"none" placeholder:"ADDR"`
+}
+
+// On reports whether the public listener speaks TLS.
+func (t TLS) On() bool { return t.ACME || len(t.Cert) > 0 }
+
+// File is the path of a file.
+type File string
+
 // Ops says where monitoring and phone servers connect.
 type Ops struct {
 	// Listen is the address of that listener. It is not for the public. Load refuses an address
@@ -128,6 +157,13 @@ type Ops struct {
 	// Hosts are the names besides localhost and the host of Listen by which clients may call the
 	// listener. They may always use an IP address.
 	Hosts []string `toml:"hosts" unset:"none" placeholder:"LIST"`
+
+	// TLSCert and TLSKey are files with the listener's certificate chain and private key; empty for no TLS.
+	TLSCert string `toml:"tls_cert" is:"file" unset:"no TLS" placeholder:"FILE"`
+	TLSKey  string `toml:"tls_key" is:"file" unset:"no TLS" placeholder:"FILE"`
+
+	// TLSClientCA has the certificate authorities of the clients; empty if clients need no certificate.
+	TLSClientCA string `toml:"tls_client_ca" is:"file" unset:"no client certificates" placeholder:"FILE"`
 }
 
 // Export says what is exported for phone servers besides the tables of the database.
@@ -352,11 +388,13 @@ func (l *loader) check() {
 		l.fault(l.set["dev"], "dev", "expected false unless listen is a loopback address, not true",
 			fmt.Sprintf("listen is %s, from %s", quote(c.Listen), l.set["listen"]))
 	}
-	if l.sound("ops.listen", "ops.allow_cleartext") && !c.Ops.AllowCleartext && c.Ops.Remote() {
+	if l.sound("ops.listen", "ops.allow_cleartext", "ops.tls_cert") && !c.Ops.AllowCleartext && c.Ops.Remote() &&
+		c.Ops.TLSCert == "" {
 		l.fault(l.set["ops.listen"], "ops.listen", "expected a loopback address, not "+quote(c.Ops.Listen)+
 			", since look-ups return password hashes and the connection is not encrypted",
-			"use a tunnel or a TLS proxy, or set ops.allow_cleartext = true if nobody else can listen")
+			"set ops.tls_cert and ops.tls_key, or ops.allow_cleartext = true if nobody else can listen")
 	}
+	l.checkTLS()
 	if l.sound("data", "mail.pickup_dir") && filepath.Clean(c.Mail.PickupDir) == filepath.Clean(c.Data) {
 		// A mail server that reads the pickup directory would send the database, or delete it.
 		l.fault(l.set["mail.pickup_dir"], "mail.pickup_dir",
@@ -387,6 +425,41 @@ func (l *loader) check() {
 	case m.RelayPassword != Secret{} && m.RelayPasswordFile != "":
 		l.fault(l.set["mail.relay_password_file"], "mail.relay_password_file",
 			"is set, and so is DIALTONE_MAIL_RELAY_PASSWORD", "keep one of them")
+	}
+}
+
+// checkTLS applies the rules about the keys of TLS.
+func (l *loader) checkTLS() {
+	c := &l.config
+	if l.sound("tls.cert", "tls.key") && len(c.TLS.Cert) != len(c.TLS.Key) {
+		key := "tls.cert"
+		if len(c.TLS.Key) > len(c.TLS.Cert) {
+			key = "tls.key"
+		}
+		l.fault(l.set[key], key, fmt.Sprintf("expected as many files in tls.cert as in tls.key, not %d and %d",
+			len(c.TLS.Cert), len(c.TLS.Key)), "each certificate needs its key, in the same order")
+	}
+	if l.sound("tls.cert", "tls.acme") && c.TLS.ACME && len(c.TLS.Cert) > 0 {
+		l.fault(l.set["tls.acme"], "tls.acme", "expected false, since tls.cert names certificates", "keep one of them")
+	}
+	if l.sound("tls.redirect_listen", "tls.cert", "tls.acme") && c.TLS.RedirectListen != "" && !c.TLS.On() {
+		l.fault(l.set["tls.redirect_listen"], "tls.redirect_listen",
+			"expected nothing, since the public listener does not speak TLS", "set tls.cert and tls.key, or tls.acme")
+	}
+	if l.sound("dev", "tls.cert", "tls.acme") && c.Dev && c.TLS.On() {
+		l.fault(l.set["dev"], "dev", "expected false, since the public listener speaks TLS",
+			"leave out the keys of [tls]")
+	}
+	if l.sound("ops.tls_cert", "ops.tls_key") && (c.Ops.TLSCert == "") != (c.Ops.TLSKey == "") {
+		key, other := "ops.tls_cert", "ops.tls_key"
+		if c.Ops.TLSCert == "" {
+			key, other = other, key
+		}
+		l.fault(l.set[key], key, "is set, and "+other+" is not", "a certificate needs its key")
+	}
+	if l.sound("ops.tls_cert", "ops.tls_client_ca") && c.Ops.TLSClientCA != "" && c.Ops.TLSCert == "" {
+		l.fault(l.set["ops.tls_client_ca"], "ops.tls_client_ca",
+			"expected nothing, since the listener does not speak TLS", "set ops.tls_cert and ops.tls_key")
 	}
 }
 

@@ -39,6 +39,7 @@ func standard() Config {
 		Listen: "127.0.0.1:8080",
 		Keys:   KeyFiles{Dir: "data/keys"},
 		Mail:   Mail{PickupDir: "data/pickup", RelayConnections: 4},
+		TLS:    TLS{Directory: "https://acme-v02.api.letsencrypt.org/directory"},
 		HTTP:   HTTP{MaxConnections: 8192, MaxPerAddress: 512},
 		Ops:    Ops{Listen: "127.0.0.1:8081"},
 		Log:    Log{Level: slog.LevelInfo, Format: LogAuto, Addresses: LogNetworks, AuditDays: 400},
@@ -295,6 +296,10 @@ func TestValues(t *testing.T) {
 		{
 			"the operators' listener may be remote where that is allowed",
 			"[ops]\nlisten = ':8081'\nallow_cleartext = true", operators, ":8081",
+		},
+		{
+			"the operators' listener may be remote with TLS",
+			"[ops]\nlisten = ':8081'\ntls_cert = 'a.pem'\ntls_key = 'a.key'", operators, ":8081",
 		},
 		{"names are in lower case", "ops.hosts = ['Ops.example.org', 'o']", hosts, "ops.example.org o"},
 		{"0 is no limit", `limits.signups_per_address_all_tenants = 0`, signups, 0},

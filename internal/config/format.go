@@ -46,6 +46,8 @@ func formatOf(field reflect.StructField) format {
 			name: "list of HOST=FILE", parse: parseHtdigest,
 			want: "a tenant's host name and a file, as in phone.example.org=/etc/apache2/phone.htdigest",
 		}
+	case reflect.TypeFor[[]File]():
+		return format{name: "list of files", want: "the path of a file", parse: parsePath}
 	case reflect.TypeFor[[]string]():
 		return format{
 			name: "list of host names", want: "a host name without a port", parse: parseHost,
@@ -85,6 +87,10 @@ var stringFormats = map[string]format{
 		name: "URL", want: "https://host:4318 or http://host:4318, or nothing for no traces",
 		hidden: true, parse: parseCollectorURL,
 	},
+	"acme": {
+		name: "URL", want: "https://host/path", parse: parseACMEURL,
+	},
+	"email": {name: "email address", want: "an email address, or nothing", parse: parseEmail},
 	"database": {
 		name: "URL", want: "postgres://user@host:5432/database, or nothing for SQLite",
 		hidden: true, parse: parseDatabaseURL,
@@ -162,6 +168,13 @@ func enumeration(words []string) format {
 		}
 		return always(v, text)
 	}}
+}
+
+// parseEmail accepts what can stand in the contact of an ACME account (RFC 8555 section 7.3).
+func parseEmail(v reflect.Value, text string) (string, bool) {
+	v.SetString(text)
+	local, domain, _ := strings.Cut(text, "@")
+	return "", local != "" && isHost(domain) && !strings.ContainsAny(text, " ,?&<>\"\t\r\n")
 }
 
 func parseHost(v reflect.Value, text string) (string, bool) {

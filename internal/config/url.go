@@ -149,3 +149,11 @@ func splitRelayURL(text string) (r Relay, hint string, ok bool) {
 	}
 	return r, "", true
 }
+
+// parseACMEURL refuses a directory without TLS: RFC 8555 section 6.1.
+func parseACMEURL(v reflect.Value, text string) (hint string, ok bool) {
+	v.SetString(text)
+	u, err := url.Parse(text)
+	return "", err == nil && u.Scheme == "https" && u.User == nil && isHost(u.Hostname()) &&
+		(u.Port() == "" || isPort(u.Port())) && u.Fragment == ""
+}

@@ -19,6 +19,8 @@ type Stats struct {
 	Funnel Funnel
 	Mail   MailBacklog
 	Hooks  []HookBacklog
+	// Certificates are those that the servers get by themselves, in order of host.
+	Certificates []CertificateStatus
 }
 
 // Funnel is how far people got within the days of Stats. Who signed up before, and activated the account in these
@@ -54,6 +56,16 @@ type HookBacklog struct {
 	Shared bool
 }
 
+// CertificateStatus says how it stands with the certificate that the servers get for a tenant.
+type CertificateStatus struct {
+	Host string
+	// Expires is when the certificate expires, or zero if there is none.
+	Expires time.Time
+	// Failures counts the orders that failed since the last success, and Failure says why the last one did.
+	Failures int
+	Failure  string
+}
+
 // StatsStore is what Stats reads.
 type StatsStore interface {
 	// Counts is that of stats.Store.
@@ -62,6 +74,9 @@ type StatsStore interface {
 	MailBacklog(ctx context.Context, tenant int64) (MailBacklog, error)
 	// HookBacklogs returns the hooks for a tenant, or all hooks for 0, ordered by name.
 	HookBacklogs(ctx context.Context, tenant int64) ([]HookBacklog, error)
+	// CertificateStatuses returns that of a tenant, or of all tenants for 0, ordered by host. A tenant for which no
+	// server has ordered a certificate has none.
+	CertificateStatuses(ctx context.Context, tenant int64) ([]CertificateStatus, error)
 }
 
 // MaxStatsDays is how many days Stats returns at most.
@@ -91,6 +106,9 @@ func (s *Service) Stats(ctx context.Context, c Caller, t *tenant.Tenant, days in
 	r.Days, r.Total = stats.Series(list, from, to)
 	r.Funnel = Funnel{r.Total[stats.Signup], r.Total[stats.Activation], r.Total[stats.FirstSignIn]}
 	if r.Mail, err = s.deps.Store.MailBacklog(ctx, id); err != nil {
+		return Stats{}, err
+	}
+	if r.Certificates, err = s.deps.Store.CertificateStatuses(ctx, id); err != nil {
 		return Stats{}, err
 	}
 	r.Hooks, err = s.deps.Store.HookBacklogs(ctx, id)

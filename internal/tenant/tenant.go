@@ -461,10 +461,13 @@ func foldedRealm(realm string) string {
 }
 
 // DefaultURL returns the public URL of a tenant that has none set: https, or for a name of this
-// machine http on the port on which the server listens.
-func DefaultURL(host, listenPort string) string {
-	if !Loopback(host) {
+// machine the port on which the server listens, and http unless the listener speaks TLS.
+func DefaultURL(host, listenPort string, encrypted bool) string {
+	switch {
+	case !Loopback(host):
 		return "https://" + host
+	case encrypted:
+		return "https://" + host + ":" + listenPort
 	}
 	return "http://" + host + ":" + listenPort
 }

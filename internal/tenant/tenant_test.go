@@ -274,8 +274,12 @@ func TestDefaultURL(t *testing.T) {
 		"evillocalhost":       "https://evillocalhost",
 		"10.0.0.1":            "https://10.0.0.1",
 	} {
-		if got := tenant.DefaultURL(host, "8080"); got != want {
+		if got := tenant.DefaultURL(host, "8080", false); got != want {
 			t.Errorf("DefaultURL(%q) = %s, want %s", host, got, want)
+		}
+		encrypted := strings.Replace(want, "http://", "https://", 1)
+		if got := tenant.DefaultURL(host, "8080", true); got != encrypted {
+			t.Errorf("with TLS, DefaultURL(%q) = %s, want %s", host, got, encrypted)
 		}
 	}
 }
@@ -309,7 +313,7 @@ func TestTable(t *testing.T) {
 	}
 	defer db.Close()
 	store := &faultyStore{Store: db}
-	table := tenant.NewTable(store, func(host string) string { return tenant.DefaultURL(host, "8080") })
+	table := tenant.NewTable(store, func(host string) string { return tenant.DefaultURL(host, "8080", false) })
 	refresh := func() {
 		t.Helper()
 		if err := table.Refresh(ctx); err != nil {

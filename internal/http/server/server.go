@@ -9,12 +9,18 @@
 // cannot keep others out. Connections of trusted proxies are not displaced. A log line says how many
 // connections were displaced or refused, at most once a minute.
 //
-// It does not terminate TLS: a reverse proxy does that.
+// ServeTLS is the same for a listener with TLS. A connection counts from the moment it is accepted, and
+// a handshake has to end within 5 seconds, so that handshakes that stop halfway hold no more than
+// other connections that wait. Over HTTP/2, a connection waits while the handlers of none of its
+// requests compute an answer.
+//
+// It knows no certificates: the caller's tls.Config chooses them.
 package server
 
 import (
 	"container/list"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -46,8 +52,19 @@ const DrainTime = 10 * time.Second
 func Serve(
 	ctx context.Context, l net.Listener, h http.Handler, limits Limits, log *slog.Logger,
 ) error {
+	return ServeTLS(ctx, l, nil, h, limits, log)
+}
+
+// maxStreams is how many requests a client may send at once over one connection.
+const maxStreams = 32
+
+// ServeTLS is Serve for connections with TLS, over which clients may use HTTP/2. If config is nil, it is Serve.
+func ServeTLS(
+	ctx context.Context, l net.Listener, config *tls.Config, h http.Handler, limits Limits, log *slog.Logger,
+) error {
 	limited := limit(l, limits, log)
 	server := &http.Server{
+		TLSConfig:         config,
 		Handler:           limited.handler(h),
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 		ConnContext:       withConn,
@@ -56,12 +73,24 @@ func Serve(
 		WriteTimeout:      15 * time.Second,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    16 << 10,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          maxStreams,
+			MaxReceiveBufferPerConnection: 256 << 10,
+			MaxReceiveBufferPerStream:     64 << 10,
+			WriteByteTimeout:              15 * time.Second,
+		},
 		// The handler answers OPTIONS * as well.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(limited) }()
+	go func() {
+		if config == nil {
+			failed <- server.Serve(limited)
+		} else {
+			failed <- server.ServeTLS(limited, "", "")
+		}
+	}()
 	select {
 	case err := <-failed:
 		return err
@@ -110,8 +139,12 @@ type limitedConn struct {
 	// The listener's mutex guards the other fields.
 	counted bool          // until it is closed
 	place   *list.Element // in listener.conns, or nil
-	working bool          // the server does not wait for the client
+	working int           // requests for which the server has all that it needs from the client
+	writing int           // calls of Write that have not returned
 }
+
+// waiting reports whether the server waits for the client.
+func (c *limitedConn) waiting() bool { return c.working == 0 || c.writing > 0 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
 	for {
@@ -163,7 +196,7 @@ func (l *limitedListener) acquire(c *limitedConn) (displaced *limitedConn, ok bo
 	}
 	if l.total >= l.limits.Connections {
 		for e := l.conns.Front(); e != nil && displaced == nil; e = e.Next() {
-			if other := e.Value.(*limitedConn); !other.working {
+			if other := e.Value.(*limitedConn); other.waiting() {
 				displaced = other
 			}
 		}
@@ -215,14 +248,15 @@ func (l *limitedListener) handler(h http.Handler) http.Handler {
 			h.ServeHTTP(w, r)
 			return
 		}
+		e := &exchange{conn: c}
+		defer e.ends()
 		if r.ContentLength == 0 {
-			c.works()
+			e.works()
 		} else {
 			c.waits()
-			r.Body = &body{r.Body, c}
+			r.Body = &body{r.Body, e}
 		}
 		h.ServeHTTP(w, r)
-		c.waits()
 	})
 }
 
@@ -230,40 +264,69 @@ type connKey struct{}
 
 // withConn is a hook of http.Server, which makes the connection known to the handler.
 func withConn(ctx context.Context, c net.Conn) context.Context {
+	if encrypted, ok := c.(*tls.Conn); ok {
+		c = encrypted.NetConn()
+	}
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// body is the body of a request. At its end, the connection no longer waits.
+// exchange is a request on a connection, and its answer.
+type exchange struct {
+	conn *limitedConn
+
+	// The listener's mutex guards the other fields.
+	working bool // it is one of conn.working
+	ended   bool
+}
+
+// body is the body of a request. At its end, the exchange no longer waits.
 type body struct {
 	io.ReadCloser
-	conn *limitedConn
+	exchange *exchange
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if errors.Is(err, io.EOF) {
-		b.conn.works()
+		b.exchange.works()
 	}
 	return n, err
 }
 
-// waits notes that the server waits for the client from now on. It reports whether it did before.
-func (c *limitedConn) waits() (before bool) {
+// works notes that the server has what it needs from the client.
+func (e *exchange) works() {
+	e.conn.listener.mu.Lock()
+	defer e.conn.listener.mu.Unlock()
+	if !e.working && !e.ended {
+		e.working = true
+		e.conn.working++
+	}
+}
+
+// ends notes that the handler has returned.
+func (e *exchange) ends() {
+	e.conn.listener.mu.Lock()
+	defer e.conn.listener.mu.Unlock()
+	e.ended = true
+	if e.working {
+		e.working = false
+		e.conn.working--
+	}
+	e.conn.moveBack()
+}
+
+// waits notes that the server waits for the client from now on.
+func (c *limitedConn) waits() {
 	c.listener.mu.Lock()
 	defer c.listener.mu.Unlock()
-	before = !c.working
-	c.working = false
+	c.moveBack()
+}
+
+// moveBack makes the connection the one that has waited for the shortest time. The caller holds the mutex.
+func (c *limitedConn) moveBack() {
 	if c.place != nil {
 		c.listener.conns.MoveToBack(c.place)
 	}
-	return before
-}
-
-// works notes that the server has what it needs from the client.
-func (c *limitedConn) works() {
-	c.listener.mu.Lock()
-	defer c.listener.mu.Unlock()
-	c.working = true
 }
 
 // Write waits for the client if that does not read.
@@ -271,12 +334,19 @@ func (c *limitedConn) Write(p []byte) (int, error) {
 	if c.proxy {
 		return c.Conn.Write(p)
 	}
-	before := c.waits()
-	n, err := c.Conn.Write(p)
-	if !before {
-		c.works()
+	c.writes(1)
+	defer c.writes(-1)
+	return c.Conn.Write(p)
+}
+
+// writes notes that a call of Write begins, or with -1 that it has ended.
+func (c *limitedConn) writes(n int) {
+	c.listener.mu.Lock()
+	defer c.listener.mu.Unlock()
+	c.writing += n
+	if n > 0 {
+		c.moveBack()
 	}
-	return n, err
 }
 
 func (c *limitedConn) Close() error {

@@ -433,6 +433,7 @@ func TestRelease(t *testing.T) {
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	for range 1000 {
 		var conns []*limitedConn
+		var exchanges []*exchange
 		for _, addr := range []netip.Addr{a, b, a} {
 			client, conn := net.Pipe()
 			defer client.Close()
@@ -440,17 +441,19 @@ func TestRelease(t *testing.T) {
 			if _, ok := l.acquire(c); !ok {
 				t.Fatal("refused")
 			}
-			c.works()
-			conns = append(conns, c)
+			e := &exchange{conn: c}
+			e.works()
+			conns, exchanges = append(conns, c), append(exchanges, e)
 		}
 		if _, ok := l.acquire(&limitedConn{listener: l, addr: netip.MustParseAddr("192.0.2.3")}); ok {
 			t.Fatal("a fourth connection was accepted")
 		}
 		conns[0].waits()
-		for _, c := range conns {
+		for i, c := range conns {
 			c.Close()
 			c.Close() // a connection that is closed twice is released once
 			c.waits()
+			exchanges[i].ends()
 		}
 	}
 	if l.total != 0 || len(l.open) != 0 || l.conns.Len() != 0 {

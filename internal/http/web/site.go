@@ -288,7 +288,7 @@ func (s *Site) ServeHTTP(writer http.ResponseWriter, received *http.Request) {
 
 func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	t, ok := s.deps.Tenants.Lookup(r.Host)
-	if !ok {
+	if !ok || !forHost(r.Request, t.Host) {
 		if _, isFile := s.assets.lookup(r.URL.Path); isFile {
 			return s.static(w, r) // the page of an unknown host has its style
 		}
@@ -336,6 +336,13 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	}
 	w.Header().Set("Allow", rt.methods())
 	return fault.New(fault.Method, "this address takes %s", rt.methods())
+}
+
+// forHost reports whether the connection of a request is for a host. Where the server itself speaks TLS, a client may
+// send requests for other hosts over one connection (RFC 9110 section 7.4). It is told to connect again, so that the
+// certificate that it has checked is the one of the host.
+func forHost(r *http.Request, host string) bool {
+	return r.TLS == nil || r.TLS.ServerName == "" || tenant.CanonicalHost(r.TLS.ServerName) == host
 }
 
 // isAPI reports whether errors at a path are for programs, even where a browser asks.

@@ -100,7 +100,7 @@ func startServerWith(t testing.TB, o options) *testServer {
 		Tenants: tenants, JSON: true,
 		PublicURL: func(host string) string {
 			_, port, _ := net.SplitHostPort(s.addr)
-			return tenant.DefaultURL(host, port)
+			return tenant.DefaultURL(host, port, false)
 		},
 	})
 	s.start(t)

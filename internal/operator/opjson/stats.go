@@ -17,8 +17,24 @@ type Stats struct {
 	Funnel Funnel       `json:"funnel"`
 	Mail   MailBacklog  `json:"mail_backlog"`
 	Hooks  []Hook       `json:"hook_backlogs"`
-	Open   *bool        `json:"open" doc:"Whether people can sign up, or null if that depends on the tenant."`
-	Frozen bool         `json:"frozen" doc:"Whether the signups of all tenants are closed."`
+	// Certificates are those of ACME.
+	Certificates []Certificate `json:"certificates" doc:"Those that the servers get by ACME."`
+
+	Open   *bool `json:"open" doc:"Whether people can sign up, or null if that depends on the tenant."`
+	Frozen bool  `json:"frozen" doc:"Whether the signups of all tenants are closed."`
+}
+
+// Certificate says how it stands with the certificate of a tenant.
+type Certificate struct {
+	Host     string     `json:"host"`
+	Expires  *time.Time `json:"expires" doc:"Null if there is none yet."`
+	Failures int        `json:"failures" doc:"Orders that failed since the last success."`
+	Failure  string     `json:"failure" doc:"Why the last one failed."`
+}
+
+// OfCertificate returns the view of a certificate.
+func OfCertificate(c operator.CertificateStatus) Certificate {
+	return Certificate{c.Host, TimeOrNil(c.Expires), c.Failures, c.Failure}
 }
 
 // Day are the counts of a day.
@@ -58,7 +74,7 @@ func OfStats(t *tenant.Tenant, s operator.Stats, signups operator.Signups) Stats
 	v := Stats{
 		Days: []Day{}, Total: s.Total, Funnel: Funnel(s.Funnel), Hooks: All(s.Hooks, OfHook),
 		Mail:   MailBacklog{s.Mail.Waiting, s.Mail.Deferred, s.Mail.Failed, TimeOrNil(s.Mail.Oldest)},
-		Frozen: signups.Freeze != nil,
+		Frozen: signups.Freeze != nil, Certificates: All(s.Certificates, OfCertificate),
 	}
 	for _, d := range s.Days {
 		v.Days = append(v.Days, Day{d.Day.String(), d.Counts})

@@ -48,6 +48,8 @@ var frozen = map[string]string{
 	"0017_operators.sqlite.sql":       "fb23629a22a57d6a9f7592bb2fb01ee7cc105b53c206b1a9eab485af254e0a7c",
 	"0018_messages.postgres.sql":      "c2e33c2fe08bfad0b5e0b4f8a05ea81ee29c06ef11666c8a82dfc1624b993eac",
 	"0018_messages.sqlite.sql":        "23e86559b21dcf9253fd3d0c73d84dcf9af1c3e0e57dfe59e7e4eebe9bda9026",
+	"0019_certificates.postgres.sql":  "19e6f1de4cdfe91927e4d8affb395647fa9fb5c17f29a45ed6ee5d71490458c2",
+	"0019_certificates.sqlite.sql":    "884a84c98ad26116a6a0eafebe9014fbec63e95c72752de57614e1e349175a32",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

@@ -127,6 +127,11 @@ func fillStore(t *testing.T, s *testStore, ring *secret.Ring) {
 				actor_kind, actor, actor_id, sudo_user, reason, net, request, failure)
 				SELECT x'01', id, 'delete', '{}', x'02', 'counting', x'', 1, 2, 3, 4, 5, 'admin', 'ann', 'x', '',
 				'bots', '192.0.2.0/24', 'r1', '' FROM tenant WHERE host = 'one.test';
+			INSERT INTO certificate (tenant, authority, issued, not_before, not_after, chain, sealed, due, failures,
+				failure, tried, lease, challenge)
+				SELECT id, 'https://ca.test/', 1, 2, 3, x'01', x'02', 4, 5, 'why', 6, 7, 'token' FROM tenant
+				WHERE host = 'one.test';
+			INSERT INTO authority_key (authority, sealed, made) VALUES ('https://ca.test/', x'01', 1);
 			INSERT INTO daily (tenant, day, kind, n) SELECT id, 20000, 'signup', 7 FROM tenant WHERE host = 'one.test'`)
 	}))
 	list, err := s.Pending(ctx)

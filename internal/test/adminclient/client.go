@@ -1056,6 +1056,19 @@ type BulkPage struct {
 	Next *string `json:"next"`
 }
 
+// Certificate defines model for Certificate.
+type Certificate struct {
+	// Expires Null if there is none yet.
+	Expires *time.Time `json:"expires"`
+
+	// Failure Why the last one failed.
+	Failure string `json:"failure"`
+
+	// Failures Orders that failed since the last success.
+	Failures int64  `json:"failures"`
+	Host     string `json:"host"`
+}
+
 // Change defines model for Change.
 type Change struct {
 	// Account The UID of the account, or empty.
@@ -1602,6 +1615,9 @@ type SignupsChangeSignups string
 
 // Stats defines model for Stats.
 type Stats struct {
+	// Certificates Those that the servers get by ACME.
+	Certificates []Certificate `json:"certificates"`
+
 	// Days The oldest first. The last one is today, UTC.
 	Days []Day `json:"days"`
 

@@ -22,6 +22,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
+	"dialtone/internal/certificate"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
@@ -55,6 +56,7 @@ type Store interface {
 	operators.TokenStore
 	operators.AnswerStore
 	operators.TenantStore
+	certificate.Store
 }
 
 // Run tests a store. open returns a new, empty store and closes it at the end of the test t.
@@ -70,7 +72,8 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Phone servers", serverTests}, {"Sealed credentials", sealedTests}, {"OnChange", changeTests},
 		{"Hooks", hookTests}, {"Notifications", notificationTests}, {"Claims", claimTests},
 		{"States", stateTests}, {"Closed names", nameTests}, {"Audit trail", trailTests}, {"Orphans", orphanTests},
-		{"Deliveries", deliveryTests}, {"Signing keys", keyTests}, {"Clock", clockTests},
+		{"Deliveries", deliveryTests}, {"Signing keys", keyTests},
+		{"Certificates", certificateTests}, {"Clock", clockTests},
 		{"Passwords", passwordTests}, {"Reset links", resetTests}, {"Decline", declineTests},
 		{"List of sessions", listTests}, {"New browsers", newBrowserTests},
 		{"Last look-ups", lastLookupTests}, {"Passkeys", passkeyTests},

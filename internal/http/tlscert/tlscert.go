@@ -1,0 +1,214 @@
+// Package tlscert has the TLS settings of the listeners, and certificates in files.
+//
+// # What it guarantees
+//
+// A certificate and its key take effect together, or not at all: Refresh reads all files of a list,
+// checks that each certificate belongs to its key, and only then replaces what the listener uses. If a
+// file cannot be used, the listener goes on with what it has. New connections use new files; those that
+// are open stay.
+//
+// Config allows TLS 1.2 and 1.3 only, and with TLS 1.2 only cipher suites with forward secrecy and
+// authenticated encryption.
+//
+// # How it works
+//
+// Refresh reads the files each time and compares their contents. So it also sees a change that keeps the
+// time and the size of a file, such as a link to another directory.
+//
+// # What it is not
+//
+// It does not renew certificates: another program writes the files. Certificates by ACME are in package acme.
+package tlscert
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// ErrUnusable is returned, wrapped, for files that are no certificate and key.
+var ErrUnusable = errors.New("TLS certificate cannot be used")
+
+// Pair are the paths of a certificate chain and its private key.
+type Pair struct{ Cert, Key string }
+
+// Files are certificates in files. It is safe for concurrent use, except Refresh, which one goroutine may call.
+type Files struct {
+	pairs    []Pair
+	clientCA string
+	texts    [][]byte // what was read last
+	current  atomic.Pointer[loaded]
+}
+
+// loaded is what was read from the files at one time.
+type loaded struct {
+	certs   []tls.Certificate
+	clients *x509.CertPool // nil if clients need no certificate
+}
+
+// Load reads the files. If clientCA is not empty, clients need a certificate of an authority in that file.
+func Load(pairs []Pair, clientCA string) (*Files, error) {
+	f := &Files{pairs: pairs, clientCA: clientCA}
+	return f, f.Refresh()
+}
+
+// Refresh reads the files again. If it fails, with an error that wraps ErrUnusable, nothing changes.
+func (f *Files) Refresh() error {
+	paths := make([]string, 0, 2*len(f.pairs)+1)
+	for _, p := range f.pairs {
+		paths = append(paths, p.Cert, p.Key)
+	}
+	if f.clientCA != "" {
+		paths = append(paths, f.clientCA)
+	}
+	texts := make([][]byte, len(paths))
+	same := len(f.texts) == len(texts)
+	for i, path := range paths {
+		var err error
+		if texts[i], err = os.ReadFile(path); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnusable, err)
+		}
+		same = same && bytes.Equal(texts[i], f.texts[i])
+	}
+	if same {
+		return nil
+	}
+	next := &loaded{}
+	for i, p := range f.pairs {
+		c, err := pair(texts[2*i], texts[2*i+1])
+		if err != nil {
+			return fmt.Errorf("%w: %s and %s: %w", ErrUnusable, p.Cert, p.Key, err)
+		}
+		next.certs = append(next.certs, c)
+	}
+	if f.clientCA != "" {
+		next.clients = x509.NewCertPool()
+		if !next.clients.AppendCertsFromPEM(texts[len(texts)-1]) {
+			return fmt.Errorf("%w: %s has no certificate in PEM", ErrUnusable, f.clientCA)
+		}
+	}
+	f.texts = texts
+	f.current.Store(next)
+	return nil
+}
+
+// pair parses a chain and its key. Errors of crypto/tls do not quote the files.
+func pair(chain, key []byte) (tls.Certificate, error) {
+	c, err := tls.X509KeyPair(chain, key)
+	if err == nil {
+		return c, nil
+	}
+	return c, errors.New(strings.TrimPrefix(err.Error(), "tls: "))
+}
+
+// Get is the GetCertificate of a tls.Config. It returns the first certificate that is for the host that the client
+// names and that the client supports, or else the first of the list: its name then tells the client that it is wrong.
+func (f *Files) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	certs := f.current.Load().certs
+	for i := range certs {
+		if hello.SupportsCertificate(&certs[i]) == nil {
+			return &certs[i], nil
+		}
+	}
+	return &certs[0], nil
+}
+
+// Config returns the settings of a listener that uses the files.
+func (f *Files) Config() *tls.Config {
+	c := Config(f.Get)
+	if f.clientCA == "" {
+		return c
+	}
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		now := c.Clone()
+		now.GetConfigForClient = nil
+		now.ClientCAs = f.current.Load().clients
+		// A ticket would let in a client whose authority was removed since.
+		now.SessionTicketsDisabled = true
+		return now, nil
+	}
+	c.ClientAuth = tls.RequireAndVerifyClientCert
+	c.ClientCAs = x509.NewCertPool()
+	return c
+}
+
+// Expiry returns when the certificate for a host expires, and how long it is valid in all. If host is empty, it is
+// the first certificate. ok is false if no certificate is for the host.
+func (f *Files) Expiry(host string) (expires time.Time, life time.Duration, ok bool) {
+	for _, c := range f.current.Load().certs {
+		if host == "" || c.Leaf.VerifyHostname(host) == nil {
+			return c.Leaf.NotAfter, c.Leaf.NotAfter.Sub(c.Leaf.NotBefore), true
+		}
+	}
+	return time.Time{}, 0, false
+}
+
+// Config returns the settings of a listener with TLS, for connections with the certificate that get returns.
+func Config(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+	return &tls.Config{
+		GetCertificate: get,
+		MinVersion:     tls.VersionTLS12,
+		// For TLS 1.2. Those of TLS 1.3 are fixed.
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
+		NextProtos: []string{"h2", "http/1.1"},
+	}
+}
+
+// Check returns a sentence for each fault of the files: those that keep a server from starting, and those that clients
+// would notice. Some certificate has to be for each host.
+func Check(pairs []Pair, hosts []string, now time.Time) (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	var leaves []*x509.Certificate
+	for _, p := range pairs {
+		chain, err1 := os.ReadFile(p.Cert)
+		key, err2 := os.ReadFile(p.Key)
+		if err := errors.Join(err1, err2); err != nil {
+			fault("%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+			continue
+		}
+		if info, err := os.Stat(p.Key); err == nil && info.Mode().Perm()&0o007 != 0 {
+			fault("%s can be read or changed by every user of this machine (mode %04o); set its mode to 0600 or 0640",
+				p.Key, info.Mode().Perm())
+		}
+		c, err := pair(chain, key)
+		if err != nil {
+			fault("%s and %s: %v", p.Cert, p.Key, err)
+			continue
+		}
+		leaves = append(leaves, c.Leaf)
+		switch day := time.DateOnly; {
+		case now.After(c.Leaf.NotAfter):
+			fault("%s expired on %s; renew it", p.Cert, c.Leaf.NotAfter.UTC().Format(day))
+		case now.Before(c.Leaf.NotBefore):
+			fault("%s is not valid before %s; is the clock right?", p.Cert, c.Leaf.NotBefore.UTC().Format(day))
+		}
+		// An authority that says where its own certificate is usually is no root that clients know.
+		if len(c.Certificate) == 1 && len(c.Leaf.IssuingCertificateURL) > 0 {
+			fault("%s has the server's certificate alone; add the certificates of the authorities that issued it, "+
+				"as in fullchain.pem", p.Cert)
+		}
+	}
+	if len(leaves) < len(pairs) {
+		return faults
+	}
+	for _, host := range hosts {
+		covered := false
+		for _, leaf := range leaves {
+			covered = covered || leaf.VerifyHostname(host) == nil
+		}
+		if !covered {
+			fault("no certificate is for %s, which is the host of a tenant", host)
+		}
+	}
+	return faults
+}
