@@ -1,13 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"time"
+
+	"dialtone/internal/config"
+	"dialtone/internal/fault"
 )
 
 // healthTimeout is how long the server may take to answer. Its checks end within three seconds.
@@ -15,7 +22,10 @@ const healthTimeout = 5 * time.Second
 
 // healthCommand asks the server on this machine whether it is ready. A container has no other program that
 // could ask.
-type healthCommand struct{}
+type healthCommand struct {
+	ClientCert string `placeholder:"FILE" help:"Certificate for the server, if ops.tls_client_ca is set."`
+	ClientKey  string `placeholder:"FILE" help:"Private key of that certificate."`
+}
 
 // Help is printed by dialtone health --help.
 func (healthCommand) Help() string {
@@ -23,7 +33,7 @@ func (healthCommand) Help() string {
 		"environment as the server does. Exit status: 0 if the server is ready, 1 if it is not or does not answer."
 }
 
-func (healthCommand) Run(p *program) error {
+func (c *healthCommand) Run(p *program) error {
 	conf, err := p.settings()
 	if err != nil {
 		return err
@@ -31,12 +41,20 @@ func (healthCommand) Run(p *program) error {
 	ctx, cancel := context.WithTimeout(p.ctx, healthTimeout)
 	defer cancel()
 	address := reachable(conf.Ops.Listen)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
+	scheme := "http"
+	// The environment may name a proxy, which is not for the server on this machine.
+	transport := &http.Transport{DisableKeepAlives: true}
+	if conf.Ops.TLSCert != "" {
+		scheme = "https"
+		if transport.TLSClientConfig, err = c.tlsConfig(conf.Ops); err != nil {
+			return err
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+address+"/readyz", nil)
 	if err != nil {
 		return err
 	}
-	// The environment may name a proxy, which is not for the server on this machine.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Transport: transport}
 	answer, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("the server does not answer at %s: %w", address, err)
@@ -65,6 +83,37 @@ func (healthCommand) Run(p *program) error {
 	}
 	fmt.Fprintln(p.stdout, "ready")
 	return nil
+}
+
+// tlsConfig accepts the certificate in ops.tls_cert alone. It need not be for the address, which is of this machine.
+func (c *healthCommand) tlsConfig(ops config.Ops) (*tls.Config, error) {
+	text, err := os.ReadFile(ops.TLSCert)
+	if err != nil {
+		return nil, err
+	}
+	own, _ := pem.Decode(text)
+	if own == nil {
+		return nil, fault.New(fault.Invalid, "%s has no certificate; correct ops.tls_cert", ops.TLSCert)
+	}
+	t := &tls.Config{
+		InsecureSkipVerify: true, // VerifyConnection does more
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if !bytes.Equal(s.PeerCertificates[0].Raw, own.Bytes) {
+				return fmt.Errorf("its certificate is not the one in %s", ops.TLSCert)
+			}
+			return nil
+		},
+	}
+	switch {
+	case c.ClientCert != "" && c.ClientKey != "":
+		client, err := tls.LoadX509KeyPair(c.ClientCert, c.ClientKey)
+		t.Certificates = []tls.Certificate{client}
+		return t, err
+	case c.ClientCert != "" || c.ClientKey != "" || ops.TLSClientCA != "":
+		return nil, usageError{fault.New(fault.Invalid, "the server wants a certificate (ops.tls_client_ca); "+
+			"give --client-cert and --client-key")}
+	}
+	return t, nil
 }
 
 // reachable returns an address at which this machine reaches a listener: loopback for one on all addresses.

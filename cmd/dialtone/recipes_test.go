@@ -90,7 +90,7 @@ var elsewhere = map[string]string{
 	"deploy/docker/README.md: docker build":                        "make release-test builds it with buildah",
 	"deploy/docker/README.md: docker run":                          "make release-test runs its files",
 	"deploy/docker/README.md: tenant=phone.example.org":            "TestCompose",
-	"deploy/systemd/README.md: install -D":                         "make release-test installs the same by the package",
+	"deploy/systemd/README.md: install -D":                         "make release-test installs the same files",
 	"docs/installing.md: sha256sum":                                "make release-test",
 	"docs/installing.md: apt install":                              "make release-test",
 	"docs/installing.md: tar -xzf":                                 "make release-test unpacks it",

@@ -436,7 +436,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/signups", "tenant/signups-note", "tenant/activation", "tenant/require-second-factor",
 		"tenant/with-accounts", "tenant/yes", "tenant/reason", "/data",
 		"/config", "/help", "/version",
-		"help/command", "completion/shell",
+		"help/command", "completion/shell", "health/client-cert", "health/client-key", // files
 		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke",
 		"store/from", "store/to", "store/compare",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
@@ -461,7 +461,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		// These name a directory and files that contain secrets, and switches.
 		named := []string{
 			"keys-dir", "mail-relay-password-file", "tls-key", "ops-tls-key", "ha1-stdin", "check-passwords",
-			"with-credentials",
+			"with-credentials", "client-key",
 		}
 		if secret.MatchString(name) && !slices.Contains(named, name) {
 			t.Errorf("dialtone %s takes %s (%s), which sounds like a secret", where, name, help)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -196,6 +197,25 @@ func TestTLS(t *testing.T) {
 	if response, err := client.Get(server.operators + "/readyz"); err == nil {
 		response.Body.Close()
 		t.Errorf("without a client certificate: %d", response.StatusCode)
+	}
+	health := func(opsCert string, args ...string) (status int, text string) {
+		var out bytes.Buffer
+		status = run(t.Context(), append([]string{"health"}, args...), []string{
+			"DIALTONE_OPS_LISTEN=" + strings.TrimPrefix(server.operators, "https://"),
+			"DIALTONE_OPS_TLS_CERT=" + opsCert, "DIALTONE_OPS_TLS_KEY=" + opsKey,
+			"DIALTONE_OPS_TLS_CLIENT_CA=" + a.File,
+		}, &out, &out)
+		return status, out.String()
+	}
+	own := []string{"--client-cert=" + clientCert, "--client-key=" + clientKey}
+	if status, text := health(opsCert, own...); status != 0 || !strings.Contains(text, "ready\n") {
+		t.Errorf("health: status %d, %s", status, text)
+	}
+	if status, text := health(opsCert); status != exitUsage || !strings.Contains(text, "--client-cert") {
+		t.Errorf("health without a client certificate: status %d, %s", status, text)
+	}
+	if status, text := health(cert, own...); status != exitFailed || !strings.Contains(text, "not the one in "+cert) {
+		t.Errorf("health of a server with another certificate: status %d, %s", status, text)
 	}
 	operator := clientOf(t, a.Roots, clientCert, clientKey)
 	readyz := func(says string, contains bool) {
