@@ -115,6 +115,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"tenant remove phone.test --with-accounts", audit.TenantRemove},
 		{"audit export --reason asked", audit.AuditExport},
 		{"audit restart --reason asked", audit.TrailRestart},
+		{"restore --after-database --reason asked", audit.Restore},
 	}
 	replace := strings.NewReplacer("FILE", filepath.Join(dir, "htdigest"))
 	covered := slices.Clone(readers)

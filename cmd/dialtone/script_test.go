@@ -411,7 +411,11 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/with-accounts", "tenant/yes", "tenant/reason", "/data",
 		"/config", "/help", "/version",
 		"help/command",
-		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke",
+		"verify/json", "backup/to", "backup/file", "backup/archive", "backup/recipient", "backup/recipients-file",
+		"backup/with-keys", "backup/plain-keys", "backup/force", // switches, and public keys
+		"restore/file", "restore/after-database", "restore/identity", "restore/keys-dir", // files
+		"restore/trail", "restore/accept-faults", "restore/reason",
+		 "/database", "keys/revoke",
 		"store/from", "store/to", "store/compare",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
 		"directory/login", // a file with the password
@@ -433,7 +437,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 			t.Errorf("dialtone %s takes %s (%s), which is not in the list above", where, name, help)
 		}
 		// These name a directory and a file that contain secrets, and a switch.
-		if secret.MatchString(name) && name != "keys-dir" && name != "mail-relay-password-file" &&
+		if secret.MatchString(name) && name != "keys-dir" && name != "with-keys" && name != "plain-keys" && name != "mail-relay-password-file" &&
 			name != "ha1-stdin" {
 			t.Errorf("dialtone %s takes %s (%s), which sounds like a secret", where, name, help)
 		}
