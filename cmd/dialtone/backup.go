@@ -29,7 +29,7 @@ type backupCommand struct {
 	File    string `arg:"" help:"The file to write. It must not exist."`
 	Archive bool   `help:"Write an archive: the database, the configuration file and waiting messages."`
 
-	Recipient      []string `sep:"none" placeholder:"RECIPIENT" help:"Encrypt to this public key of age (age1…); repeatable."`
+	Recipient      []string `sep:"none" placeholder:"KEY" help:"Encrypt to this public key of age (age1…); repeatable."`
 	RecipientsFile string   `placeholder:"FILE" help:"Encrypt to the public keys in this file, one a line."`
 
 	WithKeys  bool `help:"Put the keys into the archive too. It must be encrypted."`
@@ -39,9 +39,10 @@ type backupCommand struct {
 
 // Help is what "dialtone backup --help" adds.
 func (backupCommand) Help() string {
-	return "Without --archive, FILE is a copy of the SQLite database alone. With it, FILE is one archive for dialtone " +
-		"restore, made while the server runs. A copy of the database is made first, in the directory of FILE, so that " +
-		"it needs room for twice the database. Of PostgreSQL, the archive has all but the database: use pg_dump for that."
+	return "Without --archive, FILE is a copy of the SQLite database alone. With it, FILE is one archive for " +
+		"dialtone restore, made while the server runs. A copy of the database is made first, in the directory of " +
+		"FILE, so that it needs room for twice the database. Of PostgreSQL, the archive has all but the database: " +
+		"use pg_dump for that."
 }
 
 func (c *backupCommand) Run(p *program) error {
@@ -388,7 +389,8 @@ func (b *backup) print(file string, m archive.Manifest) error {
 	case m.Keys:
 		fmt.Fprintln(b.stdout, "it has the keys: whoever can read it can read all credentials")
 	case b.in.keys.Seal.FromEnv():
-		fmt.Fprintln(b.stdout, "without the keys this backup cannot be used: keep DIALTONE_KEYS_SEAL in a different place")
+		fmt.Fprintln(b.stdout,
+			"without the keys this backup cannot be used: keep DIALTONE_KEYS_SEAL in a different place")
 	default:
 		fmt.Fprintf(b.stdout, "without the keys this backup cannot be used: keep a copy of %s in a different place\n",
 			b.in.keys.Seal.Path)

@@ -67,7 +67,8 @@ func made(t testing.TB) string {
 	t.Helper()
 	data := filepath.Join(t.TempDir(), "data")
 	command(t, "tenant", "add", "localhost", "--data", data)
-	command(t, "account", "add", "ann", "--name", "Ann", "--email", "ann@example.test", "--active", "--data", data)
+	command(t, "account", "add", "ann", "--name", "Ann", "--email", "ann@example.test", "--active",
+		"--data", data)
 	command(t, "account", "add", "bob", "--name", "Bob", "--email", "bob@example.test", "--data", data)
 	return data
 }
@@ -91,7 +92,8 @@ func TestRestoreEndsWhatWasHandedOut(t *testing.T) {
 		}
 	}
 	command(t, "account", "enable", "--activate", "alex", "--data", data)
-	command(t, "tenant", "set", "localhost", "--sip-server", "127.0.0.1", "--turn-uri", "turn:127.0.0.1", "--data", data)
+	command(t, "tenant", "set", "localhost", "--sip-server", "127.0.0.1", "--turn-uri", "turn:127.0.0.1",
+		"--data", data)
 	turnSecret := secrets(t, data, "turn", "secret")[0]
 	token := secrets(t, data, "directory", "token", "add", "registrar", "--tenant", "localhost")[0]
 	if a, err := v.signIn("alex", password("alex")); err != nil || !a.OK {
@@ -258,7 +260,8 @@ func TestBackupRefuses(t *testing.T) {
 		t.Errorf("%v are left, %v", left, err)
 	}
 	out := command(t, "backup", "--archive", file, "--data", data)
-	if !strings.Contains(out, "without the keys this backup cannot be used") || !strings.Contains(out, "1 tenant, 2 accounts") {
+	if !strings.Contains(out, "without the keys this backup cannot be used") ||
+		!strings.Contains(out, "1 tenant, 2 accounts") {
 		t.Errorf("backup says\n%s", out)
 	}
 	first, err := os.ReadFile(file)
@@ -343,14 +346,13 @@ func TestRestoreRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantFailure(t, exitFailed, "another server runs", "restore", sealed, "--data", start(t, launch{data: other}).dataOf(other))
+	start(t, launch{data: other})
+	wantFailure(t, exitFailed, "another server runs", "restore", sealed, "--data", other)
 	command(t, "restore", sealed, "--identity", key.file, "--data", to)
 	if out := command(t, "verify", "--data", to); !strings.Contains(out, "no faults found") {
 		t.Errorf("verify says\n%s", out)
 	}
 }
-
-func (*serverProcess) dataOf(data string) string { return data }
 
 // What the trail of the lost server knows is repeated, from an export and from the damaged database.
 func TestRestoreRepeats(t *testing.T) {

@@ -82,7 +82,9 @@ var elsewhere = map[string]string{
 	"docs/integrating.md: host=phone.example.org user=alex":       "TestSignupScript",
 	"docs/mail.md: #!/bin/sh":                                     "TestPickupScript",
 	"docs/operating.md: look-up 2026":                             "a line of account show; account.txtar",
-	"docs/operating.md: pg_dump --format=custom --file=/backup/":  "TestRestorePostgres",
+	"docs/backup.md: pg_dump --format=custom --file=/backup/":     "TestRestorePostgres",
+	"docs/backup.md: pg_basebackup --dbname=postgres:":            "TestRestoreBaseBackup",
+	"docs/backup.md: export DIALTONE_CONFIG=":                     "TestRestoreArchive, and the other TestRestore",
 }
 
 // deployed are the files in deploy/, each with the test that uses it.
@@ -113,7 +115,7 @@ var deployed = map[string]string{
 	"prometheus/prometheus.yml":     "TestPrometheus",
 }
 
-// restored is a line of the recipes that TestRestoreSQLite and TestRestorePostgres run.
+// restored is a line of the recipes that the tests in restore_test.go run.
 const restored = "systemctl stop dialtone\n"
 
 // sandbox runs recipes in a directory that stands for the root of a machine.

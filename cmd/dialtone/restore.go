@@ -32,20 +32,20 @@ type restoreCommand struct {
 	AfterDatabase bool   `help:"The database was restored by other tools: begin anew with it."`
 	Identity      string `placeholder:"FILE" help:"The private key of age that the archive was encrypted to."`
 	KeysDir       string `placeholder:"DIR" help:"Directory with seal.key, if the archive has no keys."`
-	Trail         string `placeholder:"FILE" help:"Repeat what this later audit trail has: an export, or the lost dialtone.db."`
+	Trail         string `placeholder:"FILE" help:"Repeat what this later audit trail has: an export, or the lost database."`
 	AcceptFaults  bool   `help:"Restore a database in which verify finds faults."`
 	reasonFlag
 }
 
 // Help is what "dialtone restore --help" adds.
 func (restoreCommand) Help() string {
-	return "Stop all servers first. An archive is restored into the data directory, which must be empty or absent, and " +
-		"is checked before anything is put in place. If the command was killed, run it again.\n\n" +
+	return "Stop all servers first. An archive is restored into the data directory, which must be empty or absent, " +
+		"and is checked before anything is put in place. If the command was killed, run it again.\n\n" +
 		"What was handed out before is no longer valid: sessions, links, open forms, links for phones, and TURN " +
-		"credentials. Passwords stay, and phones keep registering. Messages that waited are not sent, because the links " +
-		"in them have ended: people ask for a new one.\n\n" +
-		"With --trail, accounts that were disabled or deleted after the backup, tokens that were removed, and roles that " +
-		"were changed are so again. Other later changes are listed."
+		"credentials. Passwords stay, and phones keep registering. Messages that waited are not sent, because the " +
+		"links in them have ended: people ask for a new one.\n\n" +
+		"With --trail, accounts that were disabled or deleted after the backup, tokens that were removed, and roles " +
+		"that were changed are so again. Other later changes are listed."
 }
 
 func (c *restoreCommand) Run(p *program) (err error) {
@@ -290,8 +290,8 @@ func (r *restore) loadKeys() error {
 	if r.rings.seal == nil && r.options.KeysDir != "" {
 		return fmt.Errorf("%w: there is no seal.key in %s", keyfile.ErrUnusable, r.options.KeysDir)
 	} else if r.rings.seal == nil {
-		return fmt.Errorf("%w: the backup has no keys; give the directory that has a copy of its seal.key: --keys-dir DIR",
-			keyfile.ErrUnusable)
+		return fmt.Errorf("%w: the backup has no keys; give the directory that has a copy of its seal.key: "+
+			"--keys-dir DIR", keyfile.ErrUnusable)
 	}
 	return nil
 }
@@ -489,8 +489,8 @@ func (r *restore) stageFiles() {
 // conclude prints what was restored, and what is to be done now.
 func (r *restore) conclude() error {
 	m := r.manifest
-	r.say("restored the backup of %s from %s: %s, %s", m.Made.Format(time.RFC3339), m.Host, counted(m.Tenants, "tenant"),
-		counted(m.Accounts, "account"))
+	r.say("restored the backup of %s from %s: %s, %s", m.Made.Format(time.RFC3339), m.Host,
+		counted(m.Tenants, "tenant"), counted(m.Accounts, "account"))
 	if m.Engine == "postgresql" {
 		r.say("the database is not in the backup: restore it with pg_restore or from its base backup, and then run " +
 			"dialtone restore --after-database")

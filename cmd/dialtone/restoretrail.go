@@ -70,8 +70,8 @@ func (r *restore) readTrail(in *installation, facts store.Facts) (later []audit.
 		err = readExport(path, f, add)
 	}
 	if err == nil && len(later) > 0 && !common && len(own) > 0 {
-		fmt.Fprintf(escaped{r.stderr}, "warning: %s begins after the last change of the backup, so nothing shows that it "+
-			"is the trail of this platform\n", path)
+		fmt.Fprintf(escaped{r.stderr}, "warning: %s begins after the last change of the backup, so nothing shows that "+
+			"it is the trail of this platform\n", path)
 	}
 	return later, err
 }
@@ -126,8 +126,8 @@ func (r *restore) readDamaged(path string, add func(audit.Change) error) error {
 		return refused
 	}
 	if err != nil {
-		fmt.Fprintf(escaped{r.stderr}, "warning: the audit trail in %s cannot be read to its end (%d changes could): %v\n",
-			path, n, err)
+		fmt.Fprintf(escaped{r.stderr}, "warning: the audit trail in %s cannot be read to its end (%d changes could): "+
+			"%v\n", path, n, err)
 	}
 	return os.RemoveAll(filepath.Dir(to))
 }

@@ -415,7 +415,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"backup/with-keys", "backup/plain-keys", "backup/force", // switches, and public keys
 		"restore/file", "restore/after-database", "restore/identity", "restore/keys-dir", // files
 		"restore/trail", "restore/accept-faults", "restore/reason",
-		 "/database", "keys/revoke",
+		"/database", "keys/revoke",
 		"store/from", "store/to", "store/compare",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
 		"directory/login", // a file with the password
@@ -437,8 +437,8 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 			t.Errorf("dialtone %s takes %s (%s), which is not in the list above", where, name, help)
 		}
 		// These name a directory and a file that contain secrets, and a switch.
-		if secret.MatchString(name) && name != "keys-dir" && name != "with-keys" && name != "plain-keys" && name != "mail-relay-password-file" &&
-			name != "ha1-stdin" {
+		if secret.MatchString(name) && name != "keys-dir" && name != "with-keys" &&
+			name != "plain-keys" && name != "mail-relay-password-file" && name != "ha1-stdin" {
 			t.Errorf("dialtone %s takes %s (%s), which sounds like a secret", where, name, help)
 		}
 	}

@@ -262,8 +262,8 @@ func (v *verifier) take() {
 			"an older store was restored, or somebody removed them", stamp(c.At), c.ID, c.After, c.Before)
 	}
 	if c.Action == Restore {
-		v.note("at %s (change %d), %s restored the %s: what was changed after it is not in the trail", stamp(c.At), c.ID,
-			c.Actor, c.Subject)
+		v.note("at %s (change %d), %s restored the %s: what was changed after it is not in the trail", stamp(c.At),
+			c.ID, c.Actor, c.Subject)
 	}
 	if c.Action == TrailRestart {
 		v.reset = nil

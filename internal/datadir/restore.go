@@ -49,9 +49,9 @@ type Restoring struct {
 // Move is a file or directory of a restore, below its own directory, and where it goes.
 type Move struct{ From, To string }
 
-// BeginRestore begins a restore into a data directory that is empty but for what is named in allowed. What an earlier restore
-// left that had put nothing in place is removed. If an earlier one was ready, planned is set, and Finish is all that
-// is left to do.
+// BeginRestore begins a restore into a data directory that is empty but for what is named in allowed. What an earlier
+// restore left that had put nothing in place is removed. If an earlier one was ready, planned is set, and Finish is all
+// that is left to do.
 func (d Dir) BeginRestore(allowed ...string) (r *Restoring, planned bool, err error) {
 	r = &Restoring{d, filepath.Join(string(d), unfinished)}
 	_, err = os.Lstat(r.Path(planFile))
@@ -71,7 +71,7 @@ func (d Dir) BeginRestore(allowed ...string) (r *Restoring, planned bool, err er
 func (d Dir) BeginEpoch() (*Restoring, error) {
 	r := &Restoring{d, filepath.Join(string(d), unfinished)}
 	if _, err := os.Lstat(r.Path(planFile)); err == nil {
-		return nil, fmt.Errorf("%w: the restore of an archive into %s; finish it first, by the same command", ErrRestoring, d)
+		return nil, fmt.Errorf("%w: that of an archive into %s; finish it first, by the same command", ErrRestoring, d)
 	}
 	if err := os.RemoveAll(r.path); err != nil {
 		return nil, err

@@ -90,8 +90,11 @@ func (s *Store) BeginEpoch(ctx context.Context, subject, before, after string, n
 		if _, err := tx.Exec(`UPDATE account SET epoch = epoch + $1`, EpochStep); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(`UPDATE export SET id = $1`, exportID); err != nil {
-			return err
+		// Tables in a file are of this enabling, and so are filled again. On PostgreSQL they are in the database.
+		if _, file := s.engine.(engine.Backuper); file {
+			if _, err := tx.Exec(`UPDATE export SET id = $1`, exportID); err != nil {
+				return err
+			}
 		}
 		if err := notifyAll(tx, event, now); err != nil {
 			return err
@@ -128,11 +131,12 @@ func (s *Store) skipIDs(tx engine.Tx) error {
 
 // endLinks ends the activation links.
 func endLinks(tx engine.Tx, n *NewEpoch) error {
-	if _, err := tx.Exec(`UPDATE account SET token = NULL WHERE token IS NOT NULL AND activated IS NOT NULL`); err != nil {
+	_, err := tx.Exec(`UPDATE account SET token = NULL WHERE token IS NOT NULL AND activated IS NOT NULL`)
+	if err != nil {
 		return err
 	}
 	var waiting [][]byte
-	err := tx.Each(func(row engine.Scanner) error {
+	err = tx.Each(func(row engine.Scanner) error {
 		var uid []byte
 		err := row.Scan(&uid)
 		waiting = append(waiting, uid)
@@ -162,7 +166,8 @@ func withdrawMessages(tx engine.Tx, n *NewEpoch, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	err = count(tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer, email)
+	err = count(tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer,
+			email)
 		SELECT o.message, o.account, o.node, CAST($1 AS TEXT), CAST($2 AS BIGINT),
 			COALESCE(NULLIF(o.until, 0), a.expires), NULL, 0, CAST($3 AS TEXT), COALESCE(NULLIF(o.address, ''), a.email)
 		FROM outbox o JOIN account a ON a.uid = o.account WHERE true
@@ -178,7 +183,8 @@ func withdrawMessages(tx engine.Tx, n *NewEpoch, now time.Time) error {
 func notifyAll(tx engine.Tx, event account.UID, now time.Time) error {
 	_, err := tx.Exec(`INSERT INTO notice (`+notificationColumns+`)
 		SELECT h.id, $1, $2, $3, t.id, t.host, t.realm, '', $4, 0, 0
-		FROM hook h JOIN tenant t ON `+wants(hook.TenantChanged)+` AND`+ofTenantHooks+` WHERE true ON CONFLICT DO NOTHING`,
+		FROM hook h JOIN tenant t ON `+wants(hook.TenantChanged)+` AND`+ofTenantHooks+` WHERE true
+		ON CONFLICT DO NOTHING`,
 		event[:], []byte{}, string(hook.TenantChanged), engine.Micros(now))
 	// A phone server that holds an active account drops its credential, and keeps the phone registered.
 	const any = ` AND a.tenant <> $4`
