@@ -73,8 +73,8 @@ func made(t testing.TB) string {
 	return data
 }
 
-// Everything from before a restore ends: sessions, the captcha of an open form, the links of messages, links for phones,
-// and TURN credentials. Passwords, and what phone servers get, stay.
+// Everything from before a restore ends: sessions, the captcha of an open form, the links of messages, links for
+// phones, and TURN credentials. Passwords, and what phone servers get, stay.
 func TestRestoreEndsWhatWasHandedOut(t *testing.T) {
 	t.Parallel()
 	dir, key := t.TempDir(), newIdentity(t)
@@ -316,7 +316,8 @@ func TestRestoreRefuses(t *testing.T) {
 		"--data", to)
 	empty()
 	wantFailure(t, exitFailed, "is encrypted; give", "restore", sealed, "--data", to)
-	wantFailure(t, exitFailed, "encrypted to others", "restore", sealed, "--identity", newIdentity(t).file, "--data", to)
+	wantFailure(t, exitFailed, "encrypted to others", "restore", sealed, "--identity", newIdentity(t).file,
+		"--data", to)
 	wantFailure(t, exitFailed, "is not encrypted", "restore", file, "--identity", key.file, "--data", to)
 	wantFailure(t, exitFailed, "not a whole backup", "restore", filepath.Join(data, "dialtone.db"), "--data", to)
 	empty()
@@ -514,8 +515,9 @@ func TestKilledRestore(t *testing.T) {
 				command(t, "restore", file, "--data", to)
 				break
 			}
-			after := []string{"restore.unfinished", "restore.unfinished/dialtone.db", "restore.unfinished/plan.json"}[i%3]
-			killed(t, filepath.Join(to, after), 40*time.Millisecond>>(10*(i%3/2)), "restore", file, "--data", to)
+			after := []string{"", "dialtone.db", "plan.json"}[i%3]
+			within := []time.Duration{40 * time.Millisecond, 40 * time.Millisecond, time.Millisecond}[i%3]
+			killed(t, filepath.Join(to, "restore.unfinished", after), within, "restore", file, "--data", to)
 			out, status := executed(t, "account", "list", "--data", to)
 			_, err := os.Stat(filepath.Join(to, "restore.unfinished"))
 			switch {

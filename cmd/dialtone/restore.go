@@ -32,7 +32,7 @@ type restoreCommand struct {
 	AfterDatabase bool   `help:"The database was restored by other tools: begin anew with it."`
 	Identity      string `placeholder:"FILE" help:"The private key of age that the archive was encrypted to."`
 	KeysDir       string `placeholder:"DIR" help:"Directory with seal.key, if the archive has no keys."`
-	Trail         string `placeholder:"FILE" help:"Repeat what this later audit trail has: an export, or the lost database."`
+	Trail         string `placeholder:"FILE" help:"Repeat later changes of this trail, or lost database."`
 	AcceptFaults  bool   `help:"Restore a database in which verify finds faults."`
 	reasonFlag
 }
@@ -430,8 +430,8 @@ func (r *restore) renewKeys() {
 			"what dialtone turn secret --rotate --revoke prints, and give the new secret to the TURN servers")
 	default:
 		r.rings.turn = turnRotation(true).Apply(r.rings.turn, r.now)
-		r.tasks = append(r.tasks, "the TURN servers need the new secret, which dialtone turn secret prints; until they "+
-			"have it, they accept credentials from before the restore, and none from after it")
+		r.tasks = append(r.tasks, "the TURN servers need the new secret, which dialtone turn secret prints; until "+
+			"they have it, they accept credentials from before the restore, and none from after it")
 	}
 }
 

@@ -177,7 +177,8 @@ func (r *restoring) newEpoch(p *serverProcess, v *visitor, database, user string
 	cmd := exec.Command(binary(r), "directory", "export", "status", "--json")
 	cmd.Env = []string{"DIALTONE_DATABASE=" + database, "DIALTONE_DATA=" + r.data}
 	out, err := cmd.Output()
-	if err != nil || !strings.Contains(string(out), `"entries":1`) || !strings.Contains(string(out), `"complete":true`) {
+	if err != nil || !strings.Contains(string(out), `"entries":1,`) ||
+		!strings.Contains(string(out), `"whole":true`) {
 		r.Errorf("the exported tables: %s%v", out, err)
 	}
 }

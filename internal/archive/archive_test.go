@@ -102,7 +102,8 @@ func TestMadeUp(t *testing.T) {
 		tar.Header
 		content string
 	}
-	header := member{tar.Header{Name: "header.json"}, `{"dialtone_backup":1,"version":"1","made":"2026-03-01T12:00:00Z"}`}
+	header := member{tar.Header{Name: "header.json"},
+		`{"dialtone_backup":1,"version":"1","made":"2026-03-01T12:00:00Z"}`}
 	manifest := member{tar.Header{Name: "manifest.json"},
 		`{"dialtone_backup":1,"version":"1","made":"2026-03-01T12:00:00Z","engine":"postgresql","files":[]}`}
 	newer := member{tar.Header{Name: "header.json"}, `{"dialtone_backup":99,"version":"9"}`}

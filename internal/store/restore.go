@@ -43,8 +43,8 @@ func FactsOf(q engine.Querier) (f Facts, err error) {
 // any backup, so that nothing from after the backup is of the new epoch.
 const EpochStep = 1 << 20
 
-// The gaps that BeginEpoch leaves in the IDs of changes and tenants: those after the backup were given already, and no ID
-// is given twice.
+// The gaps that BeginEpoch leaves in the IDs of changes and tenants. Those after the backup were given already, and no
+// ID is given twice.
 const (
 	changeGap = 1_000_000
 	tenantGap = 1_000
@@ -61,11 +61,11 @@ type NewEpoch struct {
 	Notifications int64
 }
 
-// BeginEpoch ends what was handed out before the database was restored. It ends all sessions, tickets with an epoch, and
-// links: those of accounts that wait get a hash that no link has. It withdraws the messages that were not sent, since
-// the links in them have ended. Phone servers are notified of every account and tenant, and exported tables in a
-// file are filled again by the next server. subject, before and after are those of the change in the audit trail. It
-// may be called again, after a crash for instance. No server runs meanwhile.
+// BeginEpoch ends what was handed out before the database was restored: sessions, tickets with an epoch, and links. It
+// withdraws the messages that were not sent, since the links in them have ended. An account that waits gets a hash
+// that no link has. Phone servers are notified of every account and tenant, and exported tables in a file are filled
+// again by the next server. subject, before and after are those of the change in the audit trail. It may be called
+// again, after a crash for instance. No server runs meanwhile.
 func (s *Store) BeginEpoch(ctx context.Context, subject, before, after string, now time.Time) (n NewEpoch, err error) {
 	e := entry(ctx, audit.Restore, now).about(subject).values(before, after)
 	event := account.NewUID(now)
@@ -102,7 +102,8 @@ func (s *Store) BeginEpoch(ctx context.Context, subject, before, after string, n
 		if err := s.skipIDs(tx); err != nil {
 			return err
 		}
-		if n.Notifications, err = engine.Count(tx, `SELECT count(*) FROM notice WHERE event = $1`, event[:]); err != nil {
+		n.Notifications, err = engine.Count(tx, `SELECT count(*) FROM notice WHERE event = $1`, event[:])
+		if err != nil {
 			return err
 		}
 		return e.add(tx)
