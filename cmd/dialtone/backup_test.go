@@ -508,7 +508,7 @@ func TestKilledRestore(t *testing.T) {
 	file := filepath.Join(dir, "backup.tar")
 	command(t, "backup", "--archive", file, "--with-keys", "--plain-keys", "--data", data)
 	early, ready := 0, 0
-	for i := range 2 * rounds(t) {
+	for i := range rounds(t) {
 		to := filepath.Join(dir, fmt.Sprint(i))
 		for attempt, done := 0, false; !done; attempt++ {
 			if attempt == 3 {

@@ -22,17 +22,19 @@ import (
 // another restore carries out what is left of it. As long as the directory exists, no server starts.
 const (
 	unfinished = "restore.unfinished"
+	finished   = "restore.finished" // the same directory while it is removed
 	planFile   = "plan.json"
 )
 
 // ErrRestoring means that a restore into the data directory was begun and not finished.
 var ErrRestoring = errors.New("a restore was begun and not finished")
 
-// CheckRestored fails with ErrRestoring while a restore is not finished.
+// CheckRestored fails with ErrRestoring while a restore is not finished. It removes what is left of one that is.
 func (d Dir) CheckRestored() error {
 	path := filepath.Join(string(d), unfinished)
 	switch _, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
+		_ = os.RemoveAll(filepath.Join(string(d), finished)) // it does no harm
 		return nil
 	case err != nil:
 		return err
@@ -58,7 +60,7 @@ func (d Dir) BeginRestore(allowed ...string) (r *Restoring, planned bool, err er
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return r, err == nil, err
 	}
-	if err := d.checkEmpty(append(allowed, unfinished, "serve.lock", "lost+found")); err != nil {
+	if err := d.checkEmpty(append(allowed, unfinished, finished, "serve.lock", "lost+found")); err != nil {
 		return nil, false, err
 	}
 	if err := os.RemoveAll(r.path); err != nil {
@@ -161,23 +163,13 @@ func (r *Restoring) Finish() error {
 			return fmt.Errorf("put %s in place: %w; run the same command again", m.To, err)
 		}
 	}
-	// The plan goes last: without it, another restore would begin anew, and find the directory full.
-	done := filepath.Join(string(r.dir), unfinished)
-	list, err := os.ReadDir(done)
-	if err != nil {
+	// The directory is removed under another name: without its plan, another restore would begin anew, and find the
+	// data directory full.
+	done := filepath.Join(string(r.dir), finished)
+	if err := errors.Join(os.RemoveAll(done), os.Rename(r.path, done), atomicfile.SyncDir(string(r.dir))); err != nil {
 		return err
 	}
-	for _, e := range list {
-		if e.Name() != planFile {
-			if err := os.RemoveAll(filepath.Join(done, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	if err := os.RemoveAll(done); err != nil {
-		return err
-	}
-	return atomicfile.SyncDir(string(r.dir))
+	return os.RemoveAll(done)
 }
 
 // Abandon removes the directory of a restore that is not ready.
