@@ -158,30 +158,39 @@ func TestMadeUp(t *testing.T) {
 
 // A sparse file, which is large and takes no room in the archive, is refused in both forms.
 func TestSparse(t *testing.T) {
-	for name, flag := range map[string]byte{"GNU": tar.TypeGNUSparse, "PAX": tar.TypeReg} {
-		whole := sample(t)
-		at := bytes.Index(whole, []byte(archive.Database+"\x00"))
-		block := whole[at : at+512]
-		block[156] = flag
-		if name == "PAX" { // a record of PAX before the file says that it is sparse
-			var b bytes.Buffer
-			record := "22 GNU.sparse.major=1\n21 GNU.sparse.minor=0\n"
-			x := tar.Header{Typeflag: tar.TypeReg, Name: "x", Size: int64(len(record)), Mode: 0o600}
-			w := tar.NewWriter(&b)
-			if err := w.WriteHeader(&x); err != nil {
-				t.Fatal(err)
-			}
-			io.WriteString(w, record)
-			w.Flush()
-			extension := b.Bytes()
-			extension[156] = tar.TypeXHeader
-			checksum(extension[:512])
-			whole = append(append(bytes.Clone(whole[:at]), extension...), whole[at:]...)
-		} else {
-			checksum(block)
+	whole := sample(t)
+	at := bytes.Index(whole, []byte(archive.Database+"\x00"))
+	block := func(name string, flag byte, content string) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(content)), Mode: 0o600})
+		if err != nil {
+			t.Fatal(err)
 		}
-		if _, _, err := read(bytes.NewReader(whole)); !errors.Is(err, archive.ErrFormat) {
-			t.Errorf("%s: %v", name, err)
+		io.WriteString(w, content)
+		w.Flush()
+		b.Bytes()[156] = flag
+		checksum(b.Bytes()[:512])
+		return b.Bytes()
+	}
+	// The map says that there is one piece of data, of no size, at the end.
+	size := "900000"
+	spread := "1\n" + size + "\n0\n"
+	spread += strings.Repeat("\x00", 512-len(spread))
+	records := ""
+	for _, r := range []string{"GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=" + archive.Database,
+		"GNU.sparse.realsize=" + size} {
+		records += fmt.Sprintf("%d %s\n", len(r)+4, r)
+	}
+	pax := append(block("x", tar.TypeXHeader, records), block(archive.Database, tar.TypeReg, spread)...)
+	for want, member := range map[string][]byte{
+		"is a sparse file":      pax,
+		"is not a regular file": block(archive.Database, tar.TypeGNUSparse, ""),
+	} {
+		b := append(append(bytes.Clone(whole[:at]), member...), whole[at:]...)
+		_, _, err := read(bytes.NewReader(b))
+		if !errors.Is(err, archive.ErrFormat) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }
