@@ -156,6 +156,28 @@ func (r *restoring) active(p *serverProcess, database, user string) *visitor {
 	return v
 }
 
+// filesOnly makes an archive of an installation on PostgreSQL, which has no database, and restores it elsewhere.
+func (r *restoring) filesOnly(database string) {
+	r.Helper()
+	file, to := filepath.Join(r.backup, "dialtone.tar"), filepath.Join(filepath.Dir(r.data), "another")
+	for _, c := range []struct{ args, says string }{
+		{"backup --archive " + file + " --config " + r.config, "it lacks the PostgreSQL database"},
+		{"restore " + file + " --data " + to + " --keys-dir " + filepath.Join(r.data, "keys"),
+			"and then run dialtone restore --after-database"},
+	} {
+		cmd := exec.Command(binary(r), strings.Fields(c.args)...)
+		cmd.Env = []string{"DIALTONE_DATABASE=" + database}
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), c.says) {
+			r.Errorf("dialtone %s: %v\n%s", c.args, err, out)
+		}
+	}
+	for _, name := range []string{"keys/seal.key", "keys/sign.key", "restored/dialtone.toml"} {
+		if _, err := os.Stat(filepath.Join(to, name)); err != nil {
+			r.Error(err)
+		}
+	}
+}
+
 func (r *restoring) signedIn(v *visitor) bool {
 	r.Helper()
 	resp, _, err := v.send("GET", "/sessions.ashx", nil, "")
@@ -243,6 +265,7 @@ func TestRestorePostgres(t *testing.T) {
 	p := start(t, launch{data: r.data, env: []string{"DIALTONE_DATABASE=" + old}})
 	v := r.active(p, old, "before")
 	r.steps("pg_dump --format=custom --file")
+	r.filesOnly(old)
 	r.signup(p, "after")
 	p.Kill()
 	out := r.steps("pg_restore")
