@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,7 +95,7 @@ func (p *program) at(host string, do func(*installation, *account.Service, *tena
 // print prints an account, or returns the error of looking it up.
 func (c accountArg) print(p *program, a account.Account, err error) error {
 	if fault.Is(err, fault.NotFound) {
-		return noAccount(c.User, c.Tenant)
+		return noAccount(c.User, c.Tenant, err)
 	}
 	if err != nil {
 		return err
@@ -140,19 +141,27 @@ func (p *program) printLines(lines [][2]string) error {
 	return out.Flush()
 }
 
-// noAccount is the error of a command for an account that does not exist. The host is empty if the
-// command line has none.
-func noAccount(user, host string) error {
+// noAccount is the error of a command for an account that does not exist, or was deleted if err is
+// operator.ErrDeleted. The host is empty if the command line has none.
+func noAccount(user, host string, err error) error {
+	at := ""
+	if host != "" {
+		at = " --tenant " + host
+	}
+	if errors.Is(err, operator.ErrDeleted) {
+		return fault.New(fault.NotFound, "the account %s was deleted, and its name is reserved; to see it, run: "+
+			"dialtone account show %s%s; to give the name up, run: dialtone account free-name %s%s",
+			user, user, at, user, at)
+	}
 	if host == "" {
 		return fault.New(fault.NotFound, "there is no account %s; see: dialtone account list", user)
 	}
-	return fault.New(fault.NotFound,
-		"there is no account %s at %s; see: dialtone account list --tenant %s", user, host, host)
+	return fault.New(fault.NotFound, "there is no account %s at %s; see: dialtone account list%s", user, host, at)
 }
 
 // accountFilter are the flags that select accounts.
 type accountFilter struct {
-	State []string `enum:"waiting,active,disabled,leaving" placeholder:"STATE" help:"${enum} (all)."`
+	State []string `placeholder:"STATE" help:"waiting, active, disabled or leaving (all)."`
 	Role  []string `enum:"guest,user,siponly,admin" placeholder:"ROLE" help:"${enum} (all)."`
 	Text  string   `placeholder:"TEXT" help:"Only if the user name, address, name or a word of it begins with this."`
 	Net   string   `placeholder:"NETWORK" help:"Only signups from this network, or that of this address."`
@@ -167,6 +176,10 @@ type accountFilter struct {
 // query returns the query of the flags.
 func (f accountFilter) query(now time.Time) (account.Query, error) {
 	filter := operator.AccountFilter{Text: f.Text, Network: f.Net, Since: f.Since, Before: f.Before}
+	if slices.Contains(f.State, string(account.Closed)) {
+		return account.Query{}, usageError{fault.Field("state", "deleted accounts are not listed with others; "+
+			"for the names that they keep, run: dialtone account names")}
+	}
 	for _, state := range f.State {
 		filter.States = append(filter.States, account.State(state))
 	}
@@ -193,7 +206,8 @@ type accountList struct {
 // Help is what "dialtone account list --help" adds.
 func (accountList) Help() string {
 	return "All accounts are in the order of their user names. With a filter, the newest are first; with --text, " +
-		"first those whose user name begins with it, and then those whose address does. " + timeHelp
+		"first those whose user name begins with it, in their order, then those whose address does, and then those " +
+		"whose name does. " + timeHelp
 }
 
 func (c *accountList) Run(p *program) error {
@@ -328,8 +342,11 @@ type accountShow struct{ accountArg }
 func (c *accountShow) Run(p *program) error {
 	return p.operate(c.Tenant, "", func(o operation) error {
 		d, err := o.Show(p.ctx, o.caller, o.tenant, c.User)
-		if err != nil {
-			return c.print(p, account.Account{}, err)
+		if fault.Is(err, fault.NotFound) {
+			return fmt.Errorf("%w; for what is known of an earlier one, run: "+
+				"dialtone audit list --account %s --tenant %s", noAccount(c.User, c.Tenant, err), c.User, o.tenant.Host)
+		} else if err != nil {
+			return err
 		}
 		if c.JSON {
 			return json.NewEncoder(p.stdout).Encode(opjson.OfDetail(d))
@@ -354,7 +371,7 @@ func (c *accountData) Run(p *program) error {
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
 		d, err := o.Data(p.ctx, o.caller, o.tenant, c.User, c.Reason)
 		if fault.Is(err, fault.NotFound) {
-			return noAccount(c.User, c.Tenant)
+			return noAccount(c.User, c.Tenant, err)
 		} else if err != nil {
 			return err
 		}
@@ -428,7 +445,7 @@ type accountDelete struct {
 
 func (c *accountDelete) Run(p *program) error {
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
-		a, err := o.in.store.Find(p.ctx, o.tenant.ID, c.User, time.Now())
+		a, err := o.Find(p.ctx, o.caller, o.tenant, c.User)
 		if err != nil {
 			return c.print(p, a, err)
 		}

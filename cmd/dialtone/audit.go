@@ -106,12 +106,20 @@ type auditFilter struct {
 	Account string `placeholder:"USER" help:"Only changes of accounts with this user name."`
 	Action  string `placeholder:"ACTION" help:"Only this action, or those that begin with it if it ends with a dot."`
 	Actor   string `placeholder:"NAME" help:"Only changes by operators or tokens with this name."`
+	Bulk    string `xor:"bulk" placeholder:"ID" help:"Only accounts of this change of many."`
 	Net     string `placeholder:"NETWORK" help:"Only changes that may have come from this address or network."`
 }
 
 // filter returns the filter of the flags.
 func (c *auditFilter) filter(now time.Time) (f audit.Filter, err error) {
-	f = audit.Filter{Tenant: c.Tenant, User: c.Account, Action: c.Action, Actor: c.Actor}
+	f = audit.Filter{Tenant: c.Tenant, User: c.Account, Action: c.Action, Actor: c.Actor, Bulk: c.Bulk}
+	if err := audit.CheckAction("action", c.Action); err != nil {
+		return f, usageError{err}
+	}
+	if _, err := operator.ParseBulkID(c.Bulk); err != nil && c.Bulk != "" {
+		return f, usageError{fault.Field("bulk", "%q is not the ID of a bulk change; "+
+			"see: dialtone account bulk list", c.Bulk)}
+	}
 	if f.Since, err = operator.ParseTime("since", c.Since, now); err != nil {
 		return f, usageError{err}
 	}
@@ -135,6 +143,7 @@ func (p *program) auditTrail(in *installation) (*operator.Service, operator.Call
 
 type auditList struct {
 	auditFilter
+	Fold   bool `xor:"bulk" help:"Only the row of a change of many, without those of its accounts."`
 	Newest bool `help:"List the newest change first."`
 	Limit  int  `placeholder:"N" help:"List at most this many changes."`
 	JSON   bool `name:"json" help:"Print one JSON array."`
@@ -153,7 +162,7 @@ func (c *auditList) Run(p *program) error {
 	if c.Limit < 0 {
 		return usageError{fault.Field("limit", "the limit is a number from 1 on")}
 	}
-	filter.Newest = c.Newest
+	filter.Newest, filter.NoBulk = c.Newest, c.Fold
 	return p.with(func(in *installation) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
@@ -166,7 +175,7 @@ func (c *auditList) Run(p *program) error {
 		err := c.each(p, in, filter, func(c audit.Change) error {
 			_, err := fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.At.Format(time.RFC3339),
 				c.Action, c.Outcome, c.Tenant, c.User, printable(c.Subject), cell(beforeAfter(c)),
-				c.Actor, c.Net, c.Reason)
+				c.Actor.Words(), c.Net, c.Reason)
 			return err
 		})
 		return errors.Join(err, out.Flush())

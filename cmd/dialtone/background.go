@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
+	"dialtone/internal/http/ops"
 	"dialtone/internal/operator"
 	"dialtone/internal/outage"
 	"dialtone/internal/store/engine"
@@ -30,7 +33,7 @@ const (
 
 // outages log the failures of the background tasks.
 type outages struct {
-	refresh, keys, heartbeat, flush, forgotten, sweep, export, trail, checkpoint, counts, bulk *outage.Log
+	refresh, keys, heartbeat, flush, forgotten, sweep, export, trail, schema, checkpoint, counts, bulk *outage.Log
 }
 
 func newOutages(log *slog.Logger) outages {
@@ -45,6 +48,7 @@ func newOutages(log *slog.Logger) outages {
 		sweep:      of("sweep failed", "sweep works again"),
 		export:     of("export update failed", "export update works again"),
 		trail:      of("audit trail not read", "audit trail read again"),
+		schema:     of("database schema is not as made", "database schema is as made again"),
 		checkpoint: of("audit checkpoint not written", "audit checkpoint written again"),
 		counts:     of("counts not written", "counts written again"),
 		bulk:       of("bulk changes failed", "bulk changes work again"),
@@ -230,15 +234,41 @@ func (s *server) eraseOverdue(ctx context.Context) error {
 	return err
 }
 
-// coverTrail writes the checkpoints of the audit trail.
+// coverTrail writes the checkpoints of the audit trail, and looks whether somebody has made the database change rows by
+// itself.
 func (s *server) coverTrail(ctx context.Context) {
-	err := s.keeper.Cover(ctx)
-	s.outages.checkpoint.Report(ctx, err, "retry_in", checkpointInterval.String())
+	s.checkSchema(ctx)
+	s.reportTrail(ctx, s.keeper.Cover(ctx))
 }
 
 // coverTrailNow is coverTrail without regard to the time.
-func (s *server) coverTrailNow(ctx context.Context) {
-	s.outages.checkpoint.Report(ctx, s.keeper.CoverNow(ctx), "retry_in", checkpointInterval.String())
+func (s *server) coverTrailNow(ctx context.Context) { s.reportTrail(ctx, s.keeper.CoverNow(ctx)) }
+
+func (s *server) reportTrail(ctx context.Context, err error) {
+	s.trailErr.Store(&err)
+	s.outages.checkpoint.Report(ctx, err, "retry_in", checkpointInterval.String())
+}
+
+// checkSchema compares the schema with the one that the migrations make. A fault does not keep a server from starting:
+// it may be a trigger of a program that replicates the database.
+func (s *server) checkSchema(ctx context.Context) {
+	var faults []string
+	err := s.store.CheckSchema(ctx, func(text string) { faults = append(faults, text) })
+	if err == nil && len(faults) > 0 {
+		err = errors.New(strings.Join(faults, "; "))
+	}
+	s.schemaErr.Store(&err)
+	s.outages.schema.Report(ctx, err)
+}
+
+// trailReady is the check of /readyz that warns if the audit trail proves less than it should.
+func (s *server) trailReady(context.Context) error {
+	for _, last := range []*atomic.Pointer[error]{&s.schemaErr, &s.trailErr} {
+		if err := last.Load(); err != nil && *err != nil {
+			return ops.Warning((*err).Error())
+		}
+	}
+	return nil
 }
 
 // removeOldChanges removes changes from the audit trail that are older than the configuration says.

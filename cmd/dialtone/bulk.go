@@ -29,7 +29,7 @@ type accountBulk struct {
 
 // Help is what "dialtone account bulk --help" adds.
 func (accountBulk) Help() string {
-	return "The accounts that the filters select are counted first, and the newest are listed. On a terminal, their " +
+	return "The accounts that the filters select are counted first, and some are listed. On a terminal, their " +
 		"number has to be typed; elsewhere it has to be given with --count. Accounts that sign up meanwhile are left " +
 		"out, and so are those with the role admin unless --role names it. Running servers help with the work and " +
 		"continue it if this command is killed; if it is interrupted, it cancels the rest. " + timeHelp +
@@ -100,7 +100,7 @@ func (c *accountBulk) list(p *program) error {
 		fmt.Fprintln(out, "BULK\tACTION\tSTATE\tFOUND\tCHANGED\tSTARTED\tBY\tREASON")
 		for _, b := range list {
 			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", b.ID, b.Action, b.State, b.Found, b.Done,
-				formatTime(&b.Made), b.Cause.Actor, b.Cause.Reason)
+				formatTime(&b.Made), b.Cause.Actor.Words(), b.Cause.Reason)
 		}
 		return out.Flush()
 	})
@@ -109,11 +109,15 @@ func (c *accountBulk) list(p *program) error {
 func (c *accountBulk) cancel(p *program) error {
 	id, err := operator.ParseBulkID(c.ID)
 	if err != nil {
-		return err
+		return fault.New(fault.NotFound, "%q is not the ID of a bulk change; see: dialtone account bulk list", c.ID)
 	}
 	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
 		b, err := p.operators(in).CancelBulk(p.ctx, p.caller(), t, id)
 		switch {
+		case errors.Is(err, operator.ErrNoBulk):
+			return fault.New(fault.NotFound, "there is no bulk change %s at %s; "+
+				"see: dialtone account bulk list --tenant %s",
+				c.ID, t.Host, t.Host)
 		case err != nil:
 			return err
 		case b.Action == operator.BulkDelete && b.Done > 0:
@@ -121,6 +125,9 @@ func (c *accountBulk) cancel(p *program) error {
 		}
 		if c.JSON {
 			return json.NewEncoder(p.stdout).Encode(opjson.OfBulk(b, t.Host))
+		}
+		if b.State == operator.BulkUnconfirmed {
+			return p.say("the bulk change was not confirmed, and has changed nothing")
 		}
 		return p.say("the bulk change is %s, after %s", b.State, counted(b.Done, "account"))
 	})
@@ -135,6 +142,9 @@ func (b *bulk) run(c *accountBulk) error {
 		if err := b.preview(); err != nil {
 			return err
 		}
+	}
+	if err := b.sayLeftOut(c.Action); err != nil {
+		return err
 	}
 	switch terminal := b.p.atTerminal(); {
 	case c.Count != nil && *c.Count != b.Found:
@@ -181,10 +191,10 @@ func (b *bulk) work(state operator.BulkState) error {
 	}
 }
 
-// preview prints how many accounts were found, and the newest.
+// preview prints how many accounts were found, and some of them.
 func (b *bulk) preview() error {
-	const newest = 10
-	page, err := b.service.PreviewBulk(b.p.ctx, b.caller, b.tenant, b.ID, "", newest)
+	const some = 10
+	page, err := b.service.PreviewBulk(b.p.ctx, b.caller, b.tenant, b.ID, "", some)
 	if err != nil {
 		return err
 	}
@@ -202,6 +212,27 @@ func (b *bulk) preview() error {
 	})
 	if more := b.Found - int64(len(page.Accounts)); err == nil && more > 0 {
 		err = b.p.say("and %d more", more)
+	}
+	return err
+}
+
+// sayLeftOut says how many accounts are left out because they have the role admin, if the filters have no roles.
+func (b *bulk) sayLeftOut(action string) error {
+	if len(b.Query.Roles) > 0 {
+		return nil
+	}
+	admins := b.Bulk
+	admins.Query.Roles = []account.Role{account.Admin}
+	var n int64
+	err := b.p.eachAccount(b.in, b.tenant, admins.Query, func(a account.Account) error {
+		if admins.Includes(a) {
+			n++
+		}
+		return nil
+	})
+	if err == nil && n > 0 {
+		_, err = fmt.Fprintf(b.p.stderr, "dialtone: left out with the role admin: %s; to %s only those, "+
+			"add --role admin\n", counted(n, "account"), action)
 	}
 	return err
 }

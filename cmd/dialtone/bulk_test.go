@@ -178,7 +178,7 @@ func TestBulkOnTerminal(t *testing.T) {
 		}
 	}
 	list, err := s.Bulks(t.Context(), tn, 10)
-	if err != nil || len(list) != 3 || list[0].State != operator.BulkDone || list[1].State != operator.BulkCancelled {
+	if err != nil || len(list) != 3 || list[0].State != operator.BulkDone || list[1].State != operator.BulkUnconfirmed {
 		t.Errorf("the bulk changes are %+v, %v", list, err)
 	}
 }

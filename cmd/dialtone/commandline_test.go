@@ -155,7 +155,7 @@ var jsonMembers = map[string]string{
 const (
 	accountMembers = "activated confirmed created disabled email erased first_signin id lang name role " +
 		"second_factors signup_network state state_by state_reason state_since user"
-	messageMembers = "answer attempts email expires id next server since state tenant user"
+	messageMembers = "answer attempts email ended expires id kind next server since state tenant user"
 	signupsMembers = "frozen host open shown_note signups signups_note"
 	tokenMembers   = "created created_by expired expires id name scopes tenant used"
 	dkimMembers    = "algorithm created name record selector"

@@ -20,8 +20,9 @@ func detailLines(d operator.Detail) (lines [][2]string) {
 	at := func(t time.Time) string { return t.Format(time.RFC3339) }
 	if d.Account == nil {
 		add("user", "%s", d.Closed.User)
-		add("state", "%s since %s: the account was deleted, and its name is reserved",
-			account.Closed, at(d.Closed.Closed))
+		add("state", "%s", stateText(opjson.OfDetail(d).Account))
+		add("note", "the account was deleted, and its name is reserved; to give it up, run: "+
+			"dialtone account free-name %s", d.Closed.User)
 	} else {
 		v := opjson.OfDetail(d)
 		lines = accountLines(v.Account)
@@ -58,7 +59,7 @@ func messageText(m account.DataMessage) string {
 		return text + "written to the pickup directory at " + m.Since.Format(time.RFC3339) +
 			"; the mail server has it from there"
 	}
-	text += m.State + " since " + m.Since.Format(time.RFC3339)
+	text += m.State + " since " + m.At().Format(time.RFC3339)
 	if m.Attempts > 0 {
 		text += fmt.Sprintf(", attempts: %d", m.Attempts)
 	}
@@ -77,7 +78,7 @@ func changeText(c audit.Change) string {
 	if change := beforeAfter(c); change != "" {
 		text += " " + change
 	}
-	text += " by " + c.Actor.String()
+	text += " by " + c.Actor.Words()
 	if c.Reason != "" {
 		text += ": " + c.Reason
 	}

@@ -22,6 +22,7 @@ func (s *server) newHealth() *ops.Site {
 		s.readiness("pickup", func(context.Context) error { return s.pickup.Ready() }),
 		s.readiness("hooks", s.hooksReady),
 		s.readiness("clock", s.clockReady),
+		s.readiness("audit trail", s.trailReady),
 		s.readiness("data disk", ops.Disk(s.Data)),
 		s.readiness("pickup disk", ops.Disk(s.pickup.Path())),
 	}

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -113,5 +116,30 @@ func TestClockWarning(t *testing.T) {
 		if (got == "") != (says == "") || !strings.Contains(got, says) {
 			t.Errorf("%v: %q", theirs, got)
 		}
+	}
+}
+
+// A trigger that Dialtone did not make does not keep a server from starting. The server logs it and warns, and verify
+// has a fault.
+func TestForeignTrigger(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	p := start(t, launch{data: data})
+	p.readiness(t, 200, `{"name":"audit trail","ok":true}`)
+	p.mustStop(t)
+	db, err := sql.Open("sqlite", filepath.Join(data, "dialtone.db"))
+	if err == nil {
+		_, err = db.Exec(`CREATE TRIGGER hide AFTER INSERT ON audit BEGIN DELETE FROM audit WHERE id = NEW.id; END`)
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	p = start(t, launch{data: data})
+	p.readiness(t, 200, `{"name":"audit trail","ok":true,"warning":"dialtone did not make the trigger hide`)
+	eventuallyLogged(t, p, `"level":"ERROR","msg":"database schema is not as made"`, 1)
+	p.mustStop(t)
+	out, err := exec.Command(binary(t), "verify", "--data", data).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "FAULT  database: dialtone did not make the trigger hide") {
+		t.Errorf("verify: %v, %s", err, out)
 	}
 }

@@ -79,11 +79,11 @@ func (c *mailList) Run(p *program) error {
 			})
 		}
 		out := p.table()
-		fmt.Fprintln(out, "ID\tSTATE\tSINCE\tATTEMPTS\tNEXT\tEMAIL\tANSWER")
+		fmt.Fprintln(out, "ID\tKIND\tSTATE\tSINCE\tATTEMPTS\tNEXT\tEMAIL\tANSWER")
 		err = in.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
 			m := viewMessage(d, hosts)
-			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
-				m.ID, m.State, m.Since.Format(time.RFC3339), m.Attempts, nextAttempt(m), m.Email, m.Answer)
+			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
+				m.ID, m.Kind, m.State, m.Since.Format(time.RFC3339), m.Attempts, nextAttempt(m), m.Email, m.Answer)
 			return err
 		})
 		return errors.Join(err, out.Flush())
@@ -124,11 +124,13 @@ func (c messageArg) print(p *program, in *installation, d delivery.Delivery) err
 	out := p.table()
 	for _, line := range [][2]string{
 		{"id", m.ID},
+		{"kind", m.Kind},
 		{"state", string(m.State)},
 		{"answer", m.Answer},
 		{"attempts", strconv.Itoa(m.Attempts)},
 		{"next", nextAttempt(m)},
 		{"since", m.Since.Format(time.RFC3339)},
+		{"ended", formatTime(m.Ended)},
 		{"expires", m.Expires.Format(time.RFC3339)},
 		{"tenant", m.Tenant},
 		{"user", m.User},
@@ -196,15 +198,19 @@ type mailRetry struct {
 	ID   string `arg:"" optional:"" help:"The message ID."`
 	All  bool   `help:"Retry all messages that were deferred or have failed."`
 	JSON bool   `name:"json" help:"Print JSON."`
+	reasonFlag
 }
 
 func (c *mailRetry) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
 	switch {
+	case err != nil:
+		return err
 	case c.All == (c.ID != ""):
 		return usageError{fault.New(fault.Invalid, "give a message ID or --all, but not both")}
 	case c.All:
 		return p.with(func(in *installation) error {
-			n, err := in.store.RetryAll(p.ctx, time.Now())
+			n, err := in.store.RetryAll(ctx, time.Now())
 			if err == nil && c.JSON {
 				err = json.NewEncoder(p.stdout).Encode(map[string]int64{"messages": n})
 			} else if err == nil {
@@ -215,15 +221,22 @@ func (c *mailRetry) Run(p *program) error {
 	}
 	m := messageArg{c.ID, c.JSON}
 	return m.on(p, func(in *installation, id mailmsg.ID) (delivery.Delivery, error) {
-		return in.store.Retry(p.ctx, id, time.Now())
+		return in.store.Retry(ctx, id, time.Now())
 	})
 }
 
-type mailDiscard struct{ messageArg }
+type mailDiscard struct {
+	messageArg
+	reasonFlag
+}
 
 func (c *mailDiscard) Run(p *program) error {
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
 	return c.on(p, func(in *installation, id mailmsg.ID) (delivery.Delivery, error) {
-		return in.store.Discard(p.ctx, id, "discarded by an operator", time.Now())
+		return in.store.Discard(ctx, id, "discarded by an operator", time.Now())
 	})
 }
 

@@ -242,7 +242,7 @@ func TestMailCommands(t *testing.T) {
 	_, token, _ := strings.Cut(link, "token=")
 
 	if out := o.must("mail", "list"); !strings.HasPrefix(out, "ID ") ||
-		strings.Contains(out, email("ann")) || !strings.Contains(out, bad.ID+"  failed ") ||
+		strings.Contains(out, email("ann")) || !strings.Contains(out, bad.ID+"  activation  failed ") ||
 		!strings.Contains(out, "550 5.1.1 nobody") || strings.Contains(out, "\x1b") {
 		t.Errorf("the list is\n%s", out)
 	}
@@ -291,8 +291,13 @@ func TestMailCommands(t *testing.T) {
 	mu.Lock()
 	refuse = false
 	mu.Unlock()
-	if out := o.must("mail", "discard", worse.ID); !strings.Contains(out, "discarded") {
+	if out := o.must("mail", "discard", worse.ID, "--reason", "asked by phone"); !strings.Contains(out, "discarded") ||
+		!strings.Contains(out, "discarded by an operator; last answer: RCPT: 5") ||
+		!strings.Contains(out, "kind        activation\n") {
 		t.Errorf("mail discard prints %s", out)
+	}
+	if out := o.must("audit", "list", "--action", "message.discard"); !strings.Contains(out, "asked by phone") {
+		t.Errorf("the trail has %s", out)
 	}
 	o.must("mail", "retry", bad.ID)
 	o.becomes("bad", "sent")

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -131,6 +132,9 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+// notANumber matches the parser's error for an option or an argument that is a number.
+var notANumber = regexp.MustCompile(`^(\S+): expected a valid \d+ bit u?int but got (.+)$`)
+
 // wrongUsage sets the command to the one that the parser has found, and returns the parser's error.
 // Where a subcommand is missing, the parser names five; the error has all.
 func (p *program) wrongUsage(err *kong.ParseError) error {
@@ -141,6 +145,9 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 		}
 	}
 	p.command = node.FullPath()
+	if m := notANumber.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("%s: %s is not a whole number", m[1], m[2])
+	}
 	if len(node.Children) == 0 || !strings.HasPrefix(err.Error(), "expected one of ") {
 		return err
 	}

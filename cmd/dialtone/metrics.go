@@ -87,7 +87,7 @@ func (s *server) decisionMetrics() prometheus.Collector {
 	const others, refusals, questions = 4, 5, 6
 	outcome := []string{"tenant", "outcome"}
 	return ops.NewCollector([]ops.Metric{
-		{Name: "dialtone_signups_total", Help: "Sign-ups since the start, by outcome.", Counter: true, Labels: outcome},
+		{Name: "dialtone_signups_total", Help: "Signups since the start, by outcome.", Counter: true, Labels: outcome},
 		{
 			Name: "dialtone_activations_total", Help: "Uses of activation links since the start, by outcome.",
 			Counter: true, Labels: outcome,

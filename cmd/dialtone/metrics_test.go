@@ -216,7 +216,8 @@ func TestLabelsAfterHostileRequests(t *testing.T) {
 		"site":     {"public", "lookup", "admin"},
 		"listener": {"public", "ops"}, "why": {"refused", "displaced"}, "cached": {"true", "false"},
 		"format": {"credential", "freeswitch", "asterisk"}, "directory": {"data", "pickup"},
-		"check": {"store", "export", "keys", "pickup", "hooks", "clock", "relay", "data disk", "pickup disk"},
+		"check": {"store", "export", "keys", "pickup", "hooks", "clock", "audit trail",
+			"relay", "data disk", "pickup disk"},
 	}
 	allowed["outcome"] = append(allowed["outcome"],
 		"found", "not_found", "refused", "limited", "invalid", "unavailable", "error",

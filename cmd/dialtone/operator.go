@@ -100,7 +100,12 @@ func (c *accountAdd) Run(p *program) error {
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
 		a, err := o.Add(p.ctx, o.caller, o.tenant, n, c.Reason)
 		if errors.Is(err, account.ErrTaken) {
-			return fault.New(fault.Conflict, "the user name %s is taken", c.User)
+			if _, err := o.in.store.ClosedName(p.ctx, o.tenant.ID, c.User); err == nil {
+				return fault.New(fault.Conflict, "the user name %s is taken: a deleted account keeps it; "+
+					"to give it up, run: dialtone account free-name %s --tenant %s", c.User, c.User, o.tenant.Host)
+			}
+			return fault.New(fault.Conflict, "the user name %s is taken; see: dialtone account show %s --tenant %s",
+				c.User, c.User, o.tenant.Host)
 		}
 		if err := c.print(p, a, named(err)); err != nil || c.JSON {
 			return err

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"time"
-
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/provision"
@@ -22,9 +20,9 @@ func (provisionCommand) Help() string {
 
 func (c *provisionCommand) Run(p *program) error {
 	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
-		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
+		a, err := p.operators(in).Find(p.ctx, p.caller(), t, c.User)
 		if fault.Is(err, fault.NotFound) {
-			return noAccount(c.User, c.Tenant)
+			return noAccount(c.User, c.Tenant, err)
 		} else if err != nil {
 			return err
 		}

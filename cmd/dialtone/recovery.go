@@ -39,11 +39,12 @@ func (c *accountResetLink) Run(p *program) error {
 		return usageError{fault.New(fault.Invalid, "a link in a message works for 1h; leave out --valid or --mail")}
 	}
 	if life < time.Minute || life > account.MaxResetLife {
-		return usageError{fault.Field("valid", "a link can work for 1 minute to 7 days, not for %v", life)}
+		return usageError{fault.Field("valid", "a link can work for 1 minute to 7 days, not for %s",
+			operator.PeriodText(life))}
 	}
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
 		in, t := o.in, o.tenant
-		a, err := in.store.Find(p.ctx, t.ID, c.User, time.Now())
+		a, err := o.Find(p.ctx, o.caller, t, c.User)
 		switch {
 		case err != nil:
 			return c.print(p, a, err)
@@ -103,7 +104,7 @@ func (accountSecondFactor) Help() string {
 
 func (c *accountSecondFactor) Run(p *program) error {
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
-		before, err := o.in.store.Find(p.ctx, o.tenant.ID, c.User, time.Now())
+		before, err := o.Find(p.ctx, o.caller, o.tenant, c.User)
 		if err != nil || !c.Remove {
 			return c.print(p, before, err)
 		}

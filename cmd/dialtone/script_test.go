@@ -398,7 +398,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"stats/tenant", "stats/days", "stats/json",
 		"token/name", "token/tenant", "token/scope", "token/expires", "token/json", "token/reason",
 		"audit/since", "audit/before", "audit/tenant", "audit/account", "audit/action", "audit/actor", "audit/net",
-		"audit/newest", "audit/limit", "audit/after", "audit/reason", "audit/json",
+		"audit/newest", "audit/fold", "audit/bulk", "audit/limit", "audit/after", "audit/reason", "audit/json",
 		"tenant/host", "tenant/json", "tenant/realm", "tenant/public-url", "tenant/product",
 		"tenant/about", "tenant/welcome", "tenant/terms-url", "tenant/privacy-url", "tenant/imprint-url",
 		"tenant/support", "tenant/logo", "tenant/accent",
@@ -424,7 +424,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"directory/yes", "directory/events",
 		"turn/rotate", "account/id", "provision/tenant", "provision/user", "provision/format", "turn/revoke",
 		"mail/algorithm", "mail/all", "mail/host", "mail/id", "mail/json", "mail/resolver",
-		"mail/selector", "mail/tenant", "mail/yes",
+		"mail/selector", "mail/tenant", "mail/yes", "mail/reason",
 	}
 	harmless = append(harmless, "serve/clusters") // removed, and refused with any value
 	for _, k := range config.Keys() {

@@ -71,6 +71,8 @@ type server struct {
 	lastChange    int64 // the ID of the last change of the audit trail that was logged
 	orphans       bool  // messages of deleted accounts may be in the directories
 	missing       missing
+	// The last results of coverTrail.
+	schemaErr, trailErr atomic.Pointer[error]
 
 	publicConnections, opsConnections httpserver.Connections
 
@@ -125,6 +127,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	events := audit.Log{Logger: log, Observers: []func(audit.Event){s.counts.Observe, s.daily.Observe}}
 	s.events = events
 	s.keeper = in.keeper(node, log)
+	s.checkSchema(ctx)
 	if err := s.keeper.Start(ctx); err != nil {
 		return nil, err
 	}

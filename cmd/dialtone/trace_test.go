@@ -167,6 +167,11 @@ func TestTraces(t *testing.T) {
 			if !ok || own.ParentSpanID != "" {
 				t.Errorf("the sign-up of a stranger: %v, %+v", ok, own)
 			}
+			if s, ok := c.find("/signup.ashx", func(s tracedSpan) bool {
+				return s.TraceID == proxyTrace && s.SpanID != signup.SpanID
+			}); ok {
+				t.Errorf("a second sign-up is in the trace of the proxy: %+v", s)
+			}
 			parts := []string{"store.write", "pickup.stage", "pickup.publish"}
 			for _, name := range parts {
 				if s, ok := c.find(name, func(s tracedSpan) bool { return s.ParentSpanID == signup.SpanID }); !ok ||

@@ -51,8 +51,13 @@ func (c *verifyCommand) Run(p *program) error {
 		if err != nil {
 			return inDataDir(err)
 		}
+		numbers, err := in.store.Numbers(p.ctx)
+		if err != nil {
+			return err
+		}
 		r.Verified, err = audit.Verify(p.ctx, audit.VerifyDeps{
-			Store: in.store, Ring: in.seal, Seen: seen, Before: now.AddDate(0, 0, -in.Log.AuditDays), Now: now,
+			Store: in.store, Ring: in.seal, Seen: seen, Numbers: numbers,
+			Before: now.AddDate(0, 0, -in.Log.AuditDays), Now: now,
 		}, addFault, func(s string) { r.Notes = append(r.Notes, s) })
 		if err != nil {
 			return err

@@ -74,9 +74,6 @@ func (s *Service) checkNew(t *tenant.Tenant, n NewAccount) (a Account, c digest.
 	if !slices.Contains(Roles, a.Role) {
 		return a, c, fault.Field("role", "%q is not a role; use guest, user, siponly or admin", string(n.Role))
 	}
-	if n.User == "" || n.Name == "" || n.Email == "" {
-		return a, c, fault.New(fault.Invalid, "user, name and email required")
-	}
 	reserved, err := s.reservedFor(t)
 	if err != nil {
 		return a, c, err

@@ -110,7 +110,9 @@ func TestAddRefuses(t *testing.T) {
 		kind   fault.Kind
 		field  string
 	}{
-		"no name":           {func(n *account.NewAccount) { n.Name = "" }, fault.Invalid, ""},
+		"no name":           {func(n *account.NewAccount) { n.Name = "" }, fault.Invalid, "name"},
+		"no user name":      {func(n *account.NewAccount) { n.User = "" }, fault.Invalid, "user"},
+		"no address":        {func(n *account.NewAccount) { n.Email = "" }, fault.Invalid, "email"},
 		"a reserved name":   {func(n *account.NewAccount) { n.User = "admin" }, fault.Invalid, "user"},
 		"capitals":          {func(n *account.NewAccount) { n.User, n.Reserved = "Ben", true }, fault.Invalid, "user"},
 		"an address":        {func(n *account.NewAccount) { n.Email = "ben" }, fault.Invalid, "email"},

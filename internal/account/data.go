@@ -108,8 +108,10 @@ type DataMessage struct {
 	To   string `json:"to"`
 	// State is "writing" until the message is in the pickup directory, and then that of its delivery: without a relay,
 	// "written".
-	State    string     `json:"state"`
-	Since    time.Time  `json:"since"`
+	State string    `json:"state"`
+	Since time.Time `json:"since"`
+	// Ended is when the message was sent, failed, was discarded or was replaced, or nil.
+	Ended    *time.Time `json:"ended"`
 	Expires  *time.Time `json:"expires"`
 	Attempts int        `json:"attempts"`
 	// Answer is that of the mail server to the last attempt.
@@ -117,6 +119,14 @@ type DataMessage struct {
 	// Net is the network that the change came from, and Detail that of a mailmsg.Link.
 	Net    string `json:"net"`
 	Detail string `json:"detail,omitempty"`
+}
+
+// At returns the time of the state: when the message ended, if that is known, or else Since.
+func (m DataMessage) At() time.Time {
+	if m.Ended != nil {
+		return *m.Ended
+	}
+	return m.Since
 }
 
 // DataLink is a link that works until a time. One of the kind activation_replaced only says why it does not

@@ -38,7 +38,7 @@ func (q Query) Check() error {
 	for _, state := range q.States {
 		if !slices.Contains(States, state) {
 			return fault.Field("state", "no account is in the state %q; "+
-				"use waiting, active, disabled or leaving", state)
+				"use waiting, active, disabled or leaving; deleted accounts are in the list of names", state)
 		}
 	}
 	for _, role := range q.Roles {

@@ -207,16 +207,22 @@ type Keeper struct {
 	deps KeeperDeps
 
 	mu sync.Mutex
-	// known is the newest state that this server has seen, and saved is the part of it that Memory has.
+	// known is the newest state that this server has seen, and saved is the part of it that Memory has. A state that
+	// lacks checkpoints of known never replaces it, unless an operator has begun new ones.
 	known, saved state
-	// recalled is whether Memory was read, and forgetful whether it could not be written.
-	recalled, forgetful bool
+	// unreadable is whether Memory could not be read, and forgetful whether it could not be written.
+	unreadable, forgetful bool
+	// broken is the state whose loss the trail has, as far as this process knows.
+	broken state
+	// complained is the state whose loss was logged.
+	complained state
 	// blocked is when this server first found a state that it could not read, or zero.
 	blocked time.Time
 }
 
 // Memory keeps a text outside the database: the newest state that a server has seen. So the server notices that
-// checkpoints were removed, or that an older database was put back, while it did not run.
+// checkpoints were removed, or that an older database was put back, while it did not run. The text stays until an
+// operator begins new checkpoints, so that Verify knows it too.
 type Memory interface {
 	// Load returns the text, or an empty one if there is none.
 	Load() (string, error)
@@ -243,7 +249,7 @@ func (k *Keeper) Start(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	_, text, st, err := k.read(ctx)
-	if err != nil && !errors.Is(err, errState) { // Cover logs that
+	if err != nil && !errors.Is(err, errState) && !errors.Is(err, errLost) { // Cover logs that
 		return err
 	}
 	if err == nil && text != "" {
@@ -253,8 +259,9 @@ func (k *Keeper) Start(ctx context.Context) error {
 }
 
 // Cover writes checkpoints for the changes that have none, unless that was done less than CheckpointInterval ago. If
-// there are none, it confirms the newest checkpoint. Several servers may call it at once. It fails if somebody has
-// edited the state.
+// there are none, it confirms the newest checkpoint. Several servers may call it at once. It fails, and signs
+// nothing, if somebody has edited the state, or if checkpoints are gone that this server has seen, until an
+// operator begins new ones (Restart).
 func (k *Keeper) Cover(ctx context.Context) error { return k.cover(ctx, false) }
 
 // CoverNow is Cover without regard to the time.
@@ -318,22 +325,23 @@ func (k *Keeper) begin(ctx context.Context, now time.Time) (time.Time, int64, er
 	return now, last, err
 }
 
-// recall reads Memory, once.
+// recall reads Memory, which a command may have written too.
 func (k *Keeper) recall(ctx context.Context, s *signer) {
-	if k.recalled || k.deps.Memory == nil {
+	if k.deps.Memory == nil {
 		return
 	}
-	k.recalled = true
+	var st state
 	text, err := k.deps.Memory.Load()
 	if err == nil && text != "" {
-		k.known, err = s.parse(text)
-		k.saved = k.known
+		if st, err = s.parse(text); err == nil && st.Newest > k.known.Newest {
+			k.known, k.saved = st, st
+		}
 	}
-	if err != nil {
-		k.known, k.saved = state{}, state{}
+	if err != nil && !k.unreadable {
 		k.deps.Log.ErrorContext(ctx, "what this server has seen of the audit trail cannot be read, so it notices no "+
 			"change of the trail before this start", "err", err)
 	}
+	k.unreadable = err != nil
 }
 
 // remember sets the newest state that this server has seen.
@@ -358,8 +366,8 @@ const noCheckpoint = "no checkpoint"
 // signedState is the subject of a TrailBroken that says how long a server could not read the state.
 const signedState = "signed state"
 
-// read returns the state. If checkpoints are gone that this server knows, or if it could not read the state for a
-// while, it adds that to the trail.
+// read returns the state. If it could not read the state for a while, it adds that to the trail. If checkpoints are
+// gone that this server knows, it adds that too, and fails with errLost.
 func (k *Keeper) read(ctx context.Context) (s *signer, text string, st state, err error) {
 	ring, err := k.deps.Ring()
 	if err != nil {
@@ -392,24 +400,75 @@ func (k *Keeper) read(ctx context.Context) (s *signer, text string, st state, er
 		return s, text, st, err
 	}
 	if gone {
-		lost, left := k.known, fmt.Sprintf("change %d", st.Through)
-		if text == "" {
-			left = noCheckpoint
-		}
-		k.deps.Log.ErrorContext(ctx, "audit trail lacks what this server has seen in it: somebody has changed it, or "+
-			"restored an older store", "checkpoint", lost.Newest, "through", lost.Through, "left", left,
-			"mac", base64.StdEncoding.EncodeToString(lost.Top))
-		err := k.deps.Store.AddChange(ctx, Change{
-			At: k.deps.Now(), Action: TrailBroken, Outcome: OK,
-			Subject: fmt.Sprintf("checkpoint %d", lost.Newest), Before: fmt.Sprintf("change %d", lost.Through),
-			After: left,
-		})
-		if err != nil {
-			return s, text, st, err
-		}
+		return s, text, st, errors.Join(errLost, k.recordLoss(ctx, st, text))
 	}
 	k.remember(ctx, st, text)
 	return s, text, st, nil
+}
+
+// errLost means that checkpoints are gone that this server has seen. It signs nothing then: what it would sign may have
+// been put in the place of what is gone.
+var errLost = errors.New("the audit trail lacks checkpoints that this server has seen; run dialtone verify here, and " +
+	"once the reason is known, dialtone audit restart")
+
+// recordLoss logs that checkpoints are gone and adds that to the trail, once. It fails if the trail does not have it
+// then.
+func (k *Keeper) recordLoss(ctx context.Context, st state, text string) error {
+	lost, left := k.known, fmt.Sprintf("change %d", st.Through)
+	if k.broken.Newest == lost.Newest && bytes.Equal(k.broken.Top, lost.Top) {
+		return nil
+	}
+	if text == "" {
+		left = noCheckpoint
+	}
+	c := Change{
+		At: k.deps.Now(), Action: TrailBroken, Outcome: OK,
+		Subject: fmt.Sprintf("checkpoint %d", lost.Newest), Before: fmt.Sprintf("change %d", lost.Through), After: left,
+	}
+	// An earlier process may have recorded it.
+	there, err := k.recorded(ctx, c, st.Through)
+	if err != nil {
+		return err
+	}
+	if !there {
+		if k.complained.Newest != lost.Newest || !bytes.Equal(k.complained.Top, lost.Top) {
+			k.deps.Log.ErrorContext(ctx, "audit trail lacks what this server has seen in it: somebody has changed "+
+				"it, or restored an older store", "checkpoint", lost.Newest, "through", lost.Through, "left", left,
+				"mac", base64.StdEncoding.EncodeToString(lost.Top))
+			k.complained = lost
+		}
+		if err := k.deps.Store.AddChange(ctx, c); err != nil {
+			return err
+		}
+		if there, err = k.recorded(ctx, c, st.Through); err != nil {
+			return err
+		} else if !there {
+			return errors.New("the change " + string(TrailBroken) + " was added to the trail and is not there: " +
+				"something in the database removes changes")
+		}
+	}
+	k.broken = lost
+	return nil
+}
+
+// recorded reports whether a change with the action, the subject and the values of another one is in the trail,
+// after an ID.
+func (k *Keeper) recorded(ctx context.Context, like Change, after int64) (there bool, err error) {
+	next := ""
+	for {
+		page, err := k.deps.Store.ChangePage(ctx, Filter{AfterID: after, Action: string(like.Action)}, next, maxCovered)
+		if err != nil {
+			return false, err
+		}
+		for _, c := range page.Changes {
+			if c.Subject == like.Subject && c.Before == like.Before && c.After == like.After {
+				return true, nil
+			}
+		}
+		if next = page.Next; next == "" {
+			return false, nil
+		}
+	}
 }
 
 // gone reports whether checkpoints are gone that this server knows, and that were not removed for their age.
@@ -525,9 +584,12 @@ func (k *Keeper) madeBy(ctx context.Context, c Checkpoint, st state) (time.Time,
 	return at, nil
 }
 
+// restartLeap is about as many checkpoints as servers write in fifty days.
+const restartLeap = 100_000
+
 // Restart begins new checkpoints, which cover all changes that are in the trail now. An operator does this who knows
 // why verify finds faults in it. The reason is in the context. seen is what Memory has, or empty: a server knows those
-// checkpoints too.
+// checkpoints too. The new ones have much higher IDs, so that servers that have seen others accept them too.
 func Restart(ctx context.Context, store CheckpointStore, ring *secret.Ring, seen string, now time.Time) error {
 	_, highest, err := store.CheckpointBounds(ctx)
 	if err != nil {
@@ -543,6 +605,7 @@ func Restart(ctx context.Context, store CheckpointStore, ring *secret.Ring, seen
 			highest = max(highest, st.Newest)
 		}
 	}
+	highest += restartLeap
 	return store.RestartCheckpoints(ctx, Change{At: now, Action: TrailRestart, Outcome: OK},
 		s.text(state{At: now.UTC().Truncate(time.Microsecond), Oldest: highest + 1, Newest: highest}))
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"dialtone/internal/fault"
@@ -85,6 +86,8 @@ type Filter struct {
 	ActorKind ActorKind
 	// Net selects changes that may have been made from this network: those whose network or address overlaps it.
 	Net netip.Prefix
+	// Bulk selects the changes of single accounts that belong to the change of many with this ID.
+	Bulk string
 	// NoBulk leaves out the changes of single accounts that belong to a change of many (BulkSubject).
 	NoBulk bool
 	// Newest has the newest change first. Otherwise the oldest is first.
@@ -98,7 +101,8 @@ func (f Filter) Matches(c Change) bool {
 		(f.Actor == "" || c.Actor.Name == f.Actor) && (f.ActorKind == "" || c.Actor.Kind == f.ActorKind) &&
 		(f.Action == "" || string(c.Action) == f.Action ||
 			strings.HasSuffix(f.Action, ".") && strings.HasPrefix(string(c.Action), f.Action)) &&
-		(!f.Net.IsValid() || overlaps(c.Net, f.Net)) && !(f.NoBulk && strings.HasPrefix(c.Subject, BulkSubject))
+		(!f.Net.IsValid() || overlaps(c.Net, f.Net)) && !(f.NoBulk && strings.HasPrefix(c.Subject, BulkSubject)) &&
+		(f.Bulk == "" || c.Subject == BulkSubject+f.Bulk)
 }
 
 // BulkSubject begins the subject of each change of an account that belongs to a change of many. The ID of that follows.
@@ -163,7 +167,7 @@ type Actor struct {
 	Sudo string
 }
 
-// String returns the actor in a few words.
+// String returns the actor as the store keeps it with what it has set. WordsOf returns that in words.
 func (a Actor) String() string {
 	switch {
 	case a.Kind == Admin, a.Kind == Token:
@@ -175,6 +179,42 @@ func (a Actor) String() string {
 	default:
 		return a.Name
 	}
+}
+
+// Words returns who the actor is, for people.
+func (a Actor) Words() string {
+	switch a.Kind {
+	case Admin:
+		return "operator " + a.Name
+	case Person:
+		return "the person concerned"
+	case System:
+		return "the server"
+	case Command:
+		return a.String() + " at the command line"
+	}
+	return a.String()
+}
+
+// WordsOf returns the words for what String has returned.
+func WordsOf(text string) string {
+	if text == "" {
+		return ""
+	}
+	return ParseActor(text).Words()
+}
+
+// ParseActor returns the actor that String has returned, without its ID. A user of the operating system cannot be told
+// from another actor by the name "person" or "system".
+func ParseActor(text string) Actor {
+	kind, name, named := strings.Cut(text, " ")
+	switch {
+	case text == string(Person), text == string(System):
+		return Actor{Kind: ActorKind(text)}
+	case named && (kind == string(Admin) || kind == string(Token)):
+		return Actor{Kind: ActorKind(kind), Name: name}
+	}
+	return Actor{Kind: Command, Name: text}
 }
 
 type causeKey struct{}
@@ -195,6 +235,20 @@ func CauseOf(ctx context.Context) Cause {
 // ByPerson returns a context for changes by a person who sent a request.
 func ByPerson(ctx context.Context, addr netip.Addr, request string) context.Context {
 	return With(ctx, Cause{Actor: Actor{Kind: Person}, Net: AddrText(ctx, addr), Request: request})
+}
+
+type markKey struct{}
+
+// Marking returns a context, and a mark that is set once a store has added a change to the trail with that context.
+func Marking(ctx context.Context) (context.Context, *atomic.Bool) {
+	mark := new(atomic.Bool)
+	return context.WithValue(ctx, markKey{}, mark), mark
+}
+
+// MarkOf returns the mark of a context, or nil.
+func MarkOf(ctx context.Context) *atomic.Bool {
+	mark, _ := ctx.Value(markKey{}).(*atomic.Bool)
+	return mark
 }
 
 type wholeKey struct{}

@@ -59,9 +59,19 @@ type VerifyDeps struct {
 	Ring  *secret.Ring
 	// Seen is what the Memory of a server has, read before, or empty.
 	Seen string
+	// Numbers is nil for a store whose IDs have gaps.
+	Numbers *Numbers
 	// Before is the time before which changes are removed for their age.
 	Before time.Time
 	Now    time.Time
+}
+
+// Numbers is what a store knows of the IDs that it gave to changes without gaps, read before the changes.
+type Numbers struct {
+	// Last is the last one, also if the change was removed.
+	Last int64
+	// Gaps is the ID up to which there may be gaps, since the changes were copied from a store whose IDs have some.
+	Gaps int64
 }
 
 // Verify compares the audit trail with its checkpoints. It calls addFault with a sentence for each change and
@@ -70,9 +80,13 @@ type VerifyDeps struct {
 func Verify(ctx context.Context, d VerifyDeps, addFault, addNote func(string)) (Verified, error) {
 	v := verifier{
 		store: d.Store, signer: newSigner(d.Ring), seen: d.Seen, before: d.Before, now: d.Now, addNote: addNote,
+		numbers: d.Numbers,
 	}
 	err := v.run(ctx)
 	for _, text := range v.reset {
+		v.fault(0, "%s", text)
+	}
+	for _, text := range v.gaps {
 		v.fault(0, "%s", text)
 	}
 	if v.aged > 0 {
@@ -100,6 +114,13 @@ type verifier struct {
 	addNote func(string)
 	// reset has a fault for each time that all checkpoints were gone, since the last restart by an operator.
 	reset []string
+	// gaps has a fault for each gap between the IDs of changes, since the last restart too. previous is the last ID
+	// that is accounted for, or 0.
+	gaps     []string
+	previous int64
+	numbers  *Numbers
+	// unnumbered is the ID up to which a gap is none.
+	unnumbered int64
 	// aged is how many of the oldest changes are missing that may have been removed for their age, and agedTo the
 	// last of them. started is whether a change was there.
 	aged, agedTo int64
@@ -149,7 +170,9 @@ func (v *verifier) run(ctx context.Context) error {
 			return err
 		}
 	}
-	v.compareSeen(st, text)
+	if err := v.compareSeen(ctx, st, text); err != nil {
+		return err
+	}
 	if st.Unproved >= max(st.First, 1) {
 		v.note("the first checkpoint was written at %s: nothing proves the changes before, which are those up to %d",
 			stamp(st.Began), st.Unproved)
@@ -158,19 +181,30 @@ func (v *verifier) run(ctx context.Context) error {
 		v.Confirmed = &st.At
 	}
 	v.last = st.First - 1
+	if v.numbers != nil {
+		// Servers of earlier versions removed changes by their age from between others.
+		v.unnumbered = max(v.numbers.Gaps, st.Unproved)
+		v.previous = max(st.First-1, 0)
+	}
 	if err := v.checkpoints(ctx, st); err != nil {
 		return err
 	}
 	if err := v.rest(ctx, st, text != ""); err != nil {
 		return err
 	}
+	if v.numbers != nil {
+		v.number(v.numbers.Last + 1)
+		if v.numbers.Gaps > max(st.First-1, 0) {
+			v.note("the changes up to %d were copied from PostgreSQL, which leaves out numbers", v.numbers.Gaps)
+		}
+	}
 	return v.outside(ctx)
 }
 
 // compareSeen compares a state with what a server has seen.
-func (v *verifier) compareSeen(st state, text string) {
+func (v *verifier) compareSeen(ctx context.Context, st state, text string) error {
 	if v.seen == "" {
-		return
+		return nil
 	}
 	seen, err := v.signer.parse(v.seen)
 	switch {
@@ -181,9 +215,25 @@ func (v *verifier) compareSeen(st state, text string) {
 		v.fault(0, "there are no checkpoints, though a server here has seen checkpoint %d, of %s: somebody removed "+
 			"them, or a store without them was restored. Nothing proves the changes", seen.Newest, stamp(seen.At))
 	case st.Newest < seen.Newest, st.Newest == seen.Newest && !bytes.Equal(st.Top, seen.Top):
-		v.note("a server here has seen checkpoint %d, of %s, which is missing: an older store was restored, or "+
-			"somebody removed the end of the trail", seen.Newest, stamp(seen.At))
+		v.lost(seen)
+	case st.Newest > seen.Newest:
+		c, err := v.store.Checkpoint(ctx, seen.Newest)
+		if fault.Is(err, fault.NotFound) {
+			return nil // it is missing among the others, or was removed for its age meanwhile
+		} else if err != nil {
+			return err
+		}
+		if !bytes.Equal(c.MAC, seen.Top) {
+			v.lost(seen)
+		}
 	}
+	return nil
+}
+
+func (v *verifier) lost(seen state) {
+	v.fault(0, "a server here has seen checkpoint %d, of %s, which is missing: an older store was restored, or "+
+		"somebody removed the end of the trail and may have added other changes. Changes up to %d may be missing, and "+
+		"this server signs no more until dialtone audit restart", seen.Newest, stamp(seen.At), seen.Through)
 }
 
 // checkpoints checks the checkpoints of a state, and the changes that they cover.
@@ -245,6 +295,7 @@ func (v *verifier) take() {
 	c := v.page[0]
 	v.last, v.page = c.ID, v.page[1:]
 	v.Changes++
+	v.number(c.ID)
 	if c.Action == Unreadable {
 		v.fault(0, "change %d was edited: a value in its row has a wrong type", c.ID)
 	}
@@ -266,10 +317,32 @@ func (v *verifier) take() {
 			c.ID, c.Actor, c.Subject)
 	}
 	if c.Action == TrailRestart {
-		v.reset = nil
+		v.reset, v.gaps = nil, nil
 		v.note("at %s (change %d), %s began new checkpoints: nothing proves earlier changes. The reason: %s",
 			stamp(c.At), c.ID, c.Actor, c.Reason)
 	}
+}
+
+// number compares the ID of a change, which may be missing, with the one before.
+func (v *verifier) number(id int64) {
+	if v.numbers == nil || id <= v.previous {
+		return
+	}
+	from := max(v.previous, v.unnumbered) + 1
+	if v.previous > 0 && id > from && len(v.gaps) < maxFaults {
+		v.gaps = append(v.gaps, fmt.Sprintf("%s missing (%s): no checkpoint had them, and the database gave them "+
+			"their numbers. Somebody removed them, or something in the database does", numbered(id-from, "change"),
+			span(from, id-1)))
+	}
+	v.previous = id
+}
+
+// span returns a range of IDs.
+func span(from, to int64) string {
+	if from == to {
+		return fmt.Sprint(from)
+	}
+	return fmt.Sprintf("%d to %d", from, to)
 }
 
 // covered checks the changes that a checkpoint covers. After a gap, changes before the first of its own are left out.
@@ -283,6 +356,7 @@ func (v *verifier) covered(ctx context.Context, c Checkpoint, key signerKey, gap
 		case err != nil:
 			return err
 		case !ok || change.ID > id:
+			v.number(id)
 			// A server of an earlier version removes changes by their own age, not with their checkpoint.
 			if !v.started && c.At.Add(-maxSpan).Before(v.before) {
 				v.aged, v.agedTo = v.aged+1, id

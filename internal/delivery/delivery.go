@@ -54,6 +54,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"dialtone/internal/account"
@@ -94,13 +95,34 @@ type Delivery struct {
 	// Due is the time of the next attempt, or zero if there is none.
 	Due      time.Time
 	Attempts int
-	// Answer is the relay's last answer, or why the message is not being sent.
+	// Answer is the relay's last answer, or why the message is not being sent, followed by LastAnswer and the relay's
+	// last answer if there was one.
 	Answer string
+	// Kind says what the message is, as account.KindName does. It is empty for messages that an older program enqueued.
+	Kind string
+	// Ended is when the message was sent, failed, was discarded or was replaced. It is zero if that has not happened,
+	// or is not known.
+	Ended time.Time
+}
+
+// LastAnswer is between why a message is not being sent and the relay's last answer.
+const LastAnswer = "; last answer: "
+
+// Replaced is how people see the state Discarded of a message that a newer one has replaced.
+const Replaced State = "replaced"
+
+// Shown returns the state as people see it: State, or Replaced.
+func (d Delivery) Shown() State {
+	if d.Replaced() {
+		return Replaced
+	}
+	return d.State
 }
 
 // Replaced reports whether a newer message has replaced this one, whose link no longer works.
 func (d Delivery) Replaced() bool {
-	return d.State == Discarded && d.Answer == account.ErrReplaced.Error()
+	why, _, _ := strings.Cut(d.Answer, LastAnswer)
+	return d.State == Discarded && why == account.ErrReplaced.Error()
 }
 
 // Store keeps deliveries. Each method is one transaction: it takes effect completely or not at all,
@@ -113,7 +135,7 @@ type Store interface {
 	DueMessages(ctx context.Context, now time.Time, after Position, without []string, limit int) (
 		list []Delivery, next Position, err error)
 
-	// Record stores State, Due, Attempts and Answer. Sent is final. A message that was discarded or
+	// Record stores State, Due, Attempts, Answer and Ended. Sent is final. A message that was discarded or
 	// has failed in the meantime can still become sent, and nothing else. It ignores deliveries
 	// that no longer exist.
 	Record(ctx context.Context, list []Delivery) error
@@ -145,7 +167,8 @@ type Store interface {
 	Retry(ctx context.Context, message mailmsg.ID, now time.Time) (Delivery, error)
 	RetryAll(ctx context.Context, now time.Time) (int64, error)
 
-	// Discard ends a message that was not sent. Its node removes the file. It fails with
+	// Discard ends a message that was not sent. Its node removes the file. One that was discarded or replaced already
+	// stays as it is. It fails with
 	// fault.NotFound, and with fault.Conflict if the message was sent or written.
 	Discard(ctx context.Context, message mailmsg.ID, why string, now time.Time) (Delivery, error)
 

@@ -235,8 +235,9 @@ func (q *Queue) try(ctx context.Context, d Delivery) attempt {
 		return a
 	}
 	if !q.deps.Now().Before(d.Expires) {
-		a.fail("the link expired before the relay accepted the message; last answer: " +
+		a.fail("the link expired before the relay accepted the message" + LastAnswer +
 			cmp.Or(d.Answer, "none"))
+		a.Ended = q.deps.Now()
 		return a
 	}
 	a.Attempts++
@@ -252,10 +253,16 @@ func (q *Queue) try(ctx context.Context, d Delivery) attempt {
 	case errors.Is(err, ErrNoFile):
 		a.State, a.Due = Discarded, time.Time{}
 		a.Answer = "its file is gone from the pickup directory; another program or a person removed it"
+		if d.Answer != "" {
+			a.Answer += LastAnswer + d.Answer
+		}
 	case errors.Is(err, errNotOneMessage):
 		a.fail(err.Error())
 	default:
 		a.refused(err, q.deps.Now())
+	}
+	if !a.State.Open() {
+		a.Ended = q.deps.Now()
 	}
 	return a
 }
@@ -274,8 +281,8 @@ func (a *attempt) refused(err error, now time.Time) {
 	case a.failure == permanent:
 		a.fail(answer)
 	case now.Sub(a.Since) >= maxAge:
-		a.fail(fmt.Sprintf("the relay did not accept the message for %d days; last answer: %s",
-			maxAge/(24*time.Hour), answer))
+		a.fail(fmt.Sprintf("the relay did not accept the message for %d days%s%s",
+			maxAge/(24*time.Hour), LastAnswer, answer))
 	}
 }
 

@@ -497,7 +497,8 @@ func TestRetryAndDiscard(t *testing.T) {
 	if got := s.Messages(); len(got) != 1 || !bytes.Equal(got[0].Data, retried.text) {
 		t.Errorf("%d messages arrived", len(got))
 	}
-	if d := o.delivery(discarded); d.State != delivery.Discarded || d.Answer != "enough of it" {
+	if d := o.delivery(discarded); d.State != delivery.Discarded ||
+		d.Answer != "enough of it; last answer: RCPT: 550 5.1.1 nobody" || d.Ended.IsZero() {
 		t.Errorf("got %+v", d)
 	}
 }

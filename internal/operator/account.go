@@ -2,9 +2,11 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
 )
@@ -23,20 +25,64 @@ func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q accoun
 	return p, err
 }
 
-// change makes a change of an account, if the caller may. It fails with ErrOwnAccount for the account of the caller.
+// change makes a change of an account, and fails as others does if the caller may not. It returns what the account
+// has, so the trail says of a change that changed nothing, and so is not in it, that the caller has looked at the
+// account, as Show does.
 func (s *Service) change(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	do func(context.Context) (account.Account, error)) (account.Account, error) {
-	if err := c.Check(AccountsWrite, t); err != nil {
-		return account.Account{}, err
-	}
-	if err := c.Others(user); err != nil {
+	if err := s.others(ctx, c, t, user); err != nil {
 		return account.Account{}, err
 	}
 	ctx, err := c.With(ctx, reason)
 	if err != nil {
 		return account.Account{}, err
 	}
-	return do(ctx)
+	ctx, changed := audit.Marking(ctx)
+	a, err := do(ctx)
+	if err == nil && a.User != "" && !changed.Load() {
+		s.viewed(ctx, c, viewOf(t, a))
+	}
+	return a, s.deleted(ctx, t, user, err)
+}
+
+// ErrDeleted means that an account was deleted and keeps its name.
+var ErrDeleted = fault.New(fault.NotFound, "the account was deleted, and its name is reserved; only the name can be "+
+	"freed, and its changes be seen")
+
+// deleted returns err, or ErrDeleted instead of the error that there is no account with a user name if a deleted
+// account keeps the name. It says too that this is why a name is taken.
+func (s *Service) deleted(ctx context.Context, t *tenant.Tenant, user string, err error) error {
+	taken := errors.Is(err, account.ErrTaken)
+	if !taken && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	_, nameErr := s.deps.Store.ClosedName(ctx, t.ID, user)
+	switch {
+	case nameErr != nil && taken:
+		return err
+	case nameErr != nil:
+		return noAccount(t, user)
+	case taken:
+		e := fault.New(fault.Conflict, "the user name is taken: a deleted account keeps it; free it first, or choose "+
+			"another one")
+		e.Cause = err
+		return e
+	}
+	return ErrDeleted
+}
+
+// noAccount is the error for a user name that no account has, and no deleted account keeps.
+func noAccount(t *tenant.Tenant, user string) error {
+	return fault.New(fault.NotFound, "there is no account %s at %s; look for it in the list of accounts", user, t.Host)
+}
+
+// Find returns an account. It fails with fault.NotFound, which is ErrDeleted if a deleted account keeps the name.
+func (s *Service) Find(ctx context.Context, c Caller, t *tenant.Tenant, user string) (account.Account, error) {
+	if err := c.Check(AccountsRead, t); err != nil {
+		return account.Account{}, err
+	}
+	a, err := s.deps.Store.Find(ctx, t.ID, user, s.deps.Now())
+	return a, s.deleted(ctx, t, user, err)
 }
 
 // Enable is account.Service.Enable, or EnableNow with activate.
@@ -61,12 +107,10 @@ func (s *Service) Disable(ctx context.Context, c Caller, t *tenant.Tenant, user,
 // SetRole is account.Service.SetRole.
 func (s *Service) SetRole(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	role account.Role) (account.Account, error) {
-	err := s.others(ctx, c, t, user)
-	if err == nil && role == account.Admin {
-		err = s.signedInNow(ctx, c)
-	}
-	if err != nil {
-		return account.Account{}, err
+	if role == account.Admin {
+		if err := s.signedInNow(ctx, c); err != nil {
+			return account.Account{}, err
+		}
 	}
 	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.SetRole(ctx, t, user, role)
@@ -76,9 +120,6 @@ func (s *Service) SetRole(ctx context.Context, c Caller, t *tenant.Tenant, user,
 // Delete is account.Service.Delete. It returns the account as it was.
 func (s *Service) Delete(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (account.Account,
 	error) {
-	if err := s.others(ctx, c, t, user); err != nil {
-		return account.Account{}, err
-	}
 	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		a, err := s.deps.Accounts.Find(ctx, t.ID, user)
 		if err == nil {
@@ -115,9 +156,6 @@ func (s *Service) Resend(ctx context.Context, c Caller, t *tenant.Tenant, user, 
 // SetEmail is account.Service.ReplaceEmail.
 func (s *Service) SetEmail(ctx context.Context, c Caller, t *tenant.Tenant, user, reason,
 	email string) (account.Account, error) {
-	if err := s.others(ctx, c, t, user); err != nil {
-		return account.Account{}, err
-	}
 	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.ReplaceEmail(ctx, t, user, email)
 	})
@@ -136,10 +174,8 @@ func (s *Service) Rename(ctx context.Context, c Caller, t *tenant.Tenant, user, 
 func (s *Service) ResetLink(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	life time.Duration) (link string, until time.Time, err error) {
 	if life < time.Minute || life > account.MaxResetLife {
-		return "", time.Time{}, fault.Field("valid", "a link can work for 1 minute to 7 days, not for %v", life)
-	}
-	if err := s.others(ctx, c, t, user); err != nil {
-		return "", time.Time{}, err
+		return "", time.Time{}, fault.Field("valid", "a link can work for 1 minute to 7 days, not for %s",
+			PeriodText(life))
 	}
 	_, err = s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		a, err := s.findActive(ctx, t, user)
@@ -154,9 +190,6 @@ func (s *Service) ResetLink(ctx context.Context, c Caller, t *tenant.Tenant, use
 // MailResetLink is account.Service.MailResetLink. It fails with fault.Conflict for an account that is not active.
 func (s *Service) MailResetLink(ctx context.Context, c Caller, t *tenant.Tenant, user,
 	reason string) (a account.Account, until time.Time, err error) {
-	if err := s.others(ctx, c, t, user); err != nil {
-		return a, until, err
-	}
 	a, err = s.change(ctx, c, t, user, reason, func(ctx context.Context) (a account.Account, err error) {
 		if a, err = s.findActive(ctx, t, user); err == nil {
 			a, until, err = s.deps.Accounts.MailResetLink(ctx, t, user)
@@ -194,9 +227,6 @@ func (s *Service) SignOut(ctx context.Context, c Caller, t *tenant.Tenant, user,
 // RemoveFactors is account.Service.RemoveFactors.
 func (s *Service) RemoveFactors(ctx context.Context, c Caller, t *tenant.Tenant, user,
 	reason string) (account.Account, error) {
-	if err := s.others(ctx, c, t, user); err != nil {
-		return account.Account{}, err
-	}
 	return s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return s.deps.Accounts.RemoveFactors(ctx, t, user)
 	})
@@ -220,6 +250,10 @@ func (s *Service) FreeName(ctx context.Context, c Caller, t *tenant.Tenant, user
 	_, err := s.change(ctx, c, t, user, reason, func(ctx context.Context) (account.Account, error) {
 		return account.Account{}, s.deps.Accounts.FreeName(ctx, t, user)
 	})
+	if fault.Is(err, fault.NotFound) {
+		return fault.New(fault.NotFound, "no deleted account at %s keeps the name %s; see the list of names",
+			t.Host, user)
+	}
 	return err
 }
 
@@ -238,5 +272,6 @@ func (s *Service) Data(ctx context.Context, c Caller, t *tenant.Tenant, user, re
 	if err != nil {
 		return nil, err
 	}
-	return s.deps.Accounts.DataByLetter(ctx, t, s.deps.Store, user)
+	d, err := s.deps.Accounts.DataByLetter(ctx, t, s.deps.Store, user)
+	return d, s.deleted(ctx, t, user, err)
 }

@@ -2,6 +2,7 @@ package operator_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/operator"
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/world"
 )
@@ -275,7 +277,9 @@ func TestSignups(t *testing.T) {
 func TestListed(t *testing.T) {
 	w, s := newService(t)
 	w.Member("ann")
-	b, err := s.StartBulk(w.Context(), root, w.Tenant, operator.BulkDisable,
+	starting := root
+	starting.Actor.Name = "starting"
+	b, err := s.StartBulk(w.Context(), starting, w.Tenant, operator.BulkDisable,
 		account.Query{States: []account.State{account.Active}}, "")
 	w.Must(err)
 	w.Must(s.Flush())
@@ -297,7 +301,7 @@ func TestListed(t *testing.T) {
 		}))
 		return lines
 	}
-	if got := seen(); len(got) > 0 {
+	if got := seen(); len(got) != 1 || !strings.HasPrefix(got[0], "starting at ") {
 		t.Errorf("before: %q", got)
 	}
 	refused := operator.Caller{Actor: root.Actor}
@@ -317,7 +321,7 @@ func TestListed(t *testing.T) {
 	w.Must(s.Flush())
 	at := " at " + w.Tenant.Host + ", "
 	name := root.Actor.Name
-	want := []string{"previewing" + at, name + at, name + at, name + " at other.test, "}
+	want := []string{"starting" + at, "previewing" + at, name + at, name + at, name + " at other.test, "}
 	if got := seen(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -345,6 +349,123 @@ func TestOtherListsAreSeen(t *testing.T) {
 		w.Must(w.Store.Changes(w.Context(), filter, func(audit.Change) error { seen++; return nil }))
 		if seen != 1 {
 			t.Errorf("%s: %d changes", name, seen)
+		}
+	}
+}
+
+// TestDeletedAccount checks that who deleted an account and why is shown with its name, and that what cannot be done
+// with it says that it was deleted.
+func TestDeletedAccount(t *testing.T) {
+	w, s := newService(t)
+	w.Member("ann")
+	_, err := s.Delete(w.Context(), root, w.Tenant, "ann", "by letter")
+	w.Must(err)
+	d, err := s.Show(w.Context(), root, w.Tenant, "ann")
+	w.Must(err)
+	if d.Closed == nil || d.Deletion == nil || d.Deletion.Actor != root.Actor || d.Deletion.Reason != "by letter" {
+		t.Errorf("got %+v", d)
+	}
+	v := opjson.OfDetail(d)
+	if v.StateBy != root.Actor.Words() || v.StateReason != "by letter" || v.StateSince == nil {
+		t.Errorf("got %+v", v.Account)
+	}
+	for name, do := range map[string]func(user string) error{
+		"find":     func(user string) error { _, err := s.Find(w.Context(), root, w.Tenant, user); return err },
+		"sign out": func(user string) error { _, err := s.SignOut(w.Context(), root, w.Tenant, user, ""); return err },
+		"disable":  func(user string) error { _, err := s.Disable(w.Context(), root, w.Tenant, user, ""); return err },
+		"data":     func(user string) error { _, err := s.Data(w.Context(), root, w.Tenant, user, ""); return err },
+		"delete":   func(user string) error { _, err := s.Delete(w.Context(), root, w.Tenant, user, ""); return err },
+	} {
+		if err := do("ann"); !errors.Is(err, operator.ErrDeleted) {
+			t.Errorf("%s: %v", name, err)
+		}
+		err := do("nobody")
+		if !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "no account nobody at ") {
+			t.Errorf("%s of nobody: %v", name, err)
+		}
+	}
+	n := account.NewAccount{User: "ann", Name: "Ann", Email: "ann@mail.test"}
+	_, err = s.Add(w.Context(), root, w.Tenant, n, "")
+	if !errors.Is(err, account.ErrTaken) || !strings.Contains(err.Error(), "a deleted account keeps it") {
+		t.Errorf("add: %v", err)
+	}
+	w.Must(s.FreeName(w.Context(), root, w.Tenant, "ann", ""))
+	if err := s.FreeName(w.Context(), root, w.Tenant, "ann", ""); !fault.Is(err, fault.NotFound) {
+		t.Errorf("free again: %v", err)
+	}
+}
+
+// TestBulkThatDidNotStart checks that a bulk change that was cancelled before it started is unconfirmed.
+func TestBulkThatDidNotStart(t *testing.T) {
+	w, s := newService(t)
+	w.Member("ann")
+	q := account.Query{Text: "ann"}
+	b, err := s.StartBulk(w.Context(), root, w.Tenant, operator.BulkDelete, q, "")
+	w.Must(err)
+	got, err := s.CancelBulk(w.Context(), root, w.Tenant, b.ID)
+	if err != nil || got.State != operator.BulkUnconfirmed || !got.State.Ended() {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if _, err := s.RunBulk(w.Context(), root, w.Tenant, b.ID, 0); !fault.Is(err, fault.Conflict) {
+		t.Errorf("run: %v", err)
+	}
+}
+
+func TestResetLinkLife(t *testing.T) {
+	w, s := newService(t)
+	w.Member("ann")
+	for life, want := range map[time.Duration]string{
+		9000 * 24 * time.Hour: "not for 9000d", 200 * time.Hour: "not for 200h", 90 * time.Second / 2: "not for 45s",
+		169*time.Hour + 30*time.Minute: "not for 169h30m",
+	} {
+		_, _, err := s.ResetLink(w.Context(), root, w.Tenant, "ann", "", life)
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%v: %v", life, err)
+		}
+	}
+}
+
+// A change that changes nothing returns the account, so it is in the trail as a look at it. One that changes
+// something is not.
+func TestChangeOfNothingIsALook(t *testing.T) {
+	w, s := newService(t)
+	w.Member("ann")
+	w.Member("ben")
+	ctx := w.Context()
+	ann, err := w.Accounts.Find(ctx, w.Tenant.ID, "ann")
+	w.Must(err)
+	for name, c := range map[string]struct {
+		do   func(operator.Caller) (account.Account, error)
+		want []string
+	}{
+		"enable": {func(c operator.Caller) (account.Account, error) {
+			return s.Enable(ctx, c, w.Tenant, "ann", "", false)
+		}, []string{"account.view ann"}},
+		"role": {func(c operator.Caller) (account.Account, error) {
+			return s.SetRole(ctx, c, w.Tenant, "ann", "", ann.Role)
+		}, []string{"account.view ann"}},
+		"name": {func(c operator.Caller) (account.Account, error) {
+			return s.Rename(ctx, c, w.Tenant, "ann", "", ann.Name)
+		}, []string{"account.view ann"}},
+		"factors": {func(c operator.Caller) (account.Account, error) {
+			return s.RemoveFactors(ctx, c, w.Tenant, "ann", "")
+		}, []string{"account.view ann"}},
+		"another name": {func(c operator.Caller) (account.Account, error) {
+			return s.Rename(ctx, c, w.Tenant, "ben", "", "Other")
+		}, []string{"account.profile ben"}},
+	} {
+		caller := root
+		caller.Actor.Name = name
+		a, err := c.do(caller)
+		w.Must(err)
+		w.Must(s.Flush())
+		var got []string
+		w.Must(w.Store.Changes(ctx, audit.Filter{Actor: name}, func(c audit.Change) error {
+			got = append(got, string(c.Action)+" "+c.User)
+			return nil
+		}))
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s of %s: %q, want %q", name, a.User, got, c.want)
 		}
 	}
 }

@@ -16,11 +16,17 @@ import (
 //
 //	counting --all counted--> ready --RunBulk--> running --> done
 //	     |                      |                   |
-//	     +----CancelBulk--------+-------------------+--> cancelled, failed
+//	     +----CancelBulk--------+                   +--> cancelled, failed
+//	                            |
+//	                            v
+//	                       unconfirmed
 //
 // Accounts that sign up after its start do not belong to it, nor do those that the action does not change. The
 // account of the caller never does, and others with the role admin do only if the query names that role. An account
 // that no longer belongs to it when its turn comes stays as it is. It never changes more accounts than were counted.
+//
+// How many accounts a query selects tells something of them. So the trail says of who starts a bulk change, or sees
+// one, that accounts were listed (Listed).
 //
 // Servers count and change in the background (WorkBulk), in short transactions. Each has the changes of some
 // accounts, what the change of one account has with it (the audit trail, notifications of phone servers, exported
@@ -63,11 +69,15 @@ const (
 	BulkRunning   BulkState = "running"
 	BulkDone      BulkState = "done"
 	BulkCancelled BulkState = "cancelled" // before all accounts were changed
-	BulkFailed    BulkState = "failed"    // before all accounts were changed; Bulk.Failure says why
+	// BulkUnconfirmed is the state of one that was cancelled before RunBulk started it. It has changed nothing.
+	BulkUnconfirmed BulkState = "unconfirmed"
+	BulkFailed      BulkState = "failed" // before all accounts were changed; Bulk.Failure says why
 )
 
 // Ended reports whether a bulk change in this state changes no more accounts.
-func (s BulkState) Ended() bool { return s == BulkDone || s == BulkCancelled || s == BulkFailed }
+func (s BulkState) Ended() bool {
+	return s == BulkDone || s == BulkCancelled || s == BulkUnconfirmed || s == BulkFailed
+}
 
 // BulkMaxAge is how long after it was counted a bulk change may be started.
 const BulkMaxAge = time.Hour
@@ -86,8 +96,21 @@ const MaxOpenBulks = 20
 var ErrTooManyBulks = fault.New(fault.Conflict,
 	"there are %d open bulk changes already; wait until one of them ends, or cancel one", MaxOpenBulks)
 
+// MaxNewBulks is how many bulk changes a caller can start at a tenant in BulkUnrunKept, also if none is run. Commands
+// have no such limit.
+const MaxNewBulks = 200
+
+// BulkUnrunKept is how long bulk changes are kept that have changed nothing and were cancelled, or not run.
+const BulkUnrunKept = 24 * time.Hour
+
+// TooManyNewBulks returns the error for a caller who has started MaxNewBulks, with the time to wait.
+func TooManyNewBulks(wait time.Duration) error {
+	return fault.Limit(wait, "you have started %d bulk changes in the last 24 hours; wait, or use the command line",
+		MaxNewBulks)
+}
+
 // ErrNoBulk is returned for a bulk change that does not exist, or is of another tenant.
-var ErrNoBulk = fault.New(fault.NotFound, "there is no such bulk change")
+var ErrNoBulk = fault.New(fault.NotFound, "there is no such bulk change; see the list of bulk changes")
 
 // Bulk is a bulk change.
 type Bulk struct {
@@ -135,7 +158,7 @@ func (b Bulk) Includes(a account.Account) bool {
 
 // BulkStore keeps bulk changes.
 type BulkStore interface {
-	// AddBulk adds a bulk change. It fails with ErrTooManyBulks.
+	// AddBulk adds a bulk change. It fails with ErrTooManyBulks and TooManyNewBulks.
 	AddBulk(ctx context.Context, b Bulk) error
 	// Bulk returns a bulk change of a tenant. It fails with ErrNoBulk.
 	Bulk(ctx context.Context, tenant int64, id BulkID) (Bulk, error)
@@ -162,8 +185,9 @@ type BulkStore interface {
 	EndBulk(ctx context.Context, b Bulk, now time.Time) error
 	// ReleaseBulk ends a claim, so that others need not wait until it ends.
 	ReleaseBulk(ctx context.Context, b Bulk) error
-	// RemoveBulks removes bulk changes that neither count nor run and have not changed since a time.
-	RemoveBulks(ctx context.Context, before time.Time) error
+	// RemoveBulks removes bulk changes that neither count nor run and have not changed since a time, or since the time
+	// unrun if they have changed no account.
+	RemoveBulks(ctx context.Context, before, unrun time.Time) error
 	// Erase overwrites what is left of deleted accounts in the database.
 	Erase(ctx context.Context) error
 }
@@ -198,7 +222,11 @@ func (s *Service) StartBulk(ctx context.Context, c Caller, t *tenant.Tenant, act
 		ID: BulkID(account.NewUID(now)), Tenant: t.ID, Action: action, Query: q, Through: account.LastUID(now),
 		State: BulkCounting, Made: now, Changed: now, Cause: audit.CauseOf(ctx),
 	}
-	return b, s.deps.Store.AddBulk(ctx, b)
+	if err := s.deps.Store.AddBulk(ctx, b); err != nil {
+		return b, err
+	}
+	s.Listed(ctx, c, t)
+	return b, nil
 }
 
 // Bulk returns a bulk change. It fails with ErrNoBulk.
@@ -206,7 +234,11 @@ func (s *Service) Bulk(ctx context.Context, c Caller, t *tenant.Tenant, id BulkI
 	if err := c.Check(AccountsRead, t); err != nil {
 		return Bulk{}, err
 	}
-	return s.deps.Store.Bulk(ctx, t.ID, id)
+	b, err := s.deps.Store.Bulk(ctx, t.ID, id)
+	if err == nil {
+		s.Listed(ctx, c, t)
+	}
+	return b, err
 }
 
 // Bulks returns the newest bulk changes of a tenant, newest first.
@@ -214,7 +246,11 @@ func (s *Service) Bulks(ctx context.Context, c Caller, t *tenant.Tenant, limit i
 	if err := c.Check(AccountsRead, t); err != nil {
 		return nil, err
 	}
-	return s.deps.Store.Bulks(ctx, t.ID, limit)
+	list, err := s.deps.Store.Bulks(ctx, t.ID, limit)
+	if err == nil && len(list) > 0 {
+		s.Listed(ctx, c, t)
+	}
+	return list, err
 }
 
 // PreviewBulk returns a page of the accounts that belong to a bulk change, in the order of List. It looks at a limited
@@ -259,7 +295,7 @@ func (s *Service) RunBulk(ctx context.Context, c Caller, t *tenant.Tenant, id Bu
 	}
 	if b.Cause.Actor != c.Actor {
 		return Bulk{}, fault.New(fault.Conflict, "this bulk change was started by %s; start one of your own",
-			b.Cause.Actor)
+			b.Cause.Actor.Words())
 	}
 	if slices.Contains(b.Query.Roles, account.Admin) {
 		if err := s.signedInNow(ctx, c); err != nil {
@@ -271,6 +307,7 @@ func (s *Service) RunBulk(ctx context.Context, c Caller, t *tenant.Tenant, id Bu
 		return Bulk{}, err
 	}
 	now := s.deps.Now()
+	s.Listed(ctx, c, t) // a refusal says how many were found
 	return s.deps.Store.RunBulk(ctx, t.ID, id, count, now.Add(-BulkMaxAge), now)
 }
 
@@ -284,7 +321,11 @@ func (s *Service) CancelBulk(ctx context.Context, c Caller, t *tenant.Tenant, id
 	if err != nil {
 		return Bulk{}, err
 	}
-	return s.deps.Store.CancelBulk(ctx, t.ID, id, s.deps.Now())
+	b, err := s.deps.Store.CancelBulk(ctx, t.ID, id, s.deps.Now())
+	if err == nil {
+		s.Listed(ctx, c, t)
+	}
+	return b, err
 }
 
 const (
@@ -376,7 +417,9 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// RemoveOldBulks removes bulk changes that have ended, or were never run, 30 days ago.
+// RemoveOldBulks removes bulk changes that have ended 30 days ago, and after BulkUnrunKept those that have changed
+// nothing and were cancelled, or not run.
 func (s *Service) RemoveOldBulks(ctx context.Context) error {
-	return s.deps.Store.RemoveBulks(ctx, s.deps.Now().Add(-bulkKept))
+	now := s.deps.Now()
+	return s.deps.Store.RemoveBulks(ctx, now.Add(-bulkKept), now.Add(-BulkUnrunKept))
 }

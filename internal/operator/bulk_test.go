@@ -242,6 +242,7 @@ func TestBulkOfNewerProgram(t *testing.T) {
 	w.bots(1)
 	_, err := w.StartBulk(t.Context(), w.caller, w.World.Tenant, operator.BulkDisable, bots, "")
 	w.Must(err)
+	w.Must(w.Flush())
 	c, err := conn.Open(w.DatabaseFile(), conn.Options{})
 	w.Must(err)
 	_, err = c.Exec(`UPDATE bulk SET query = '{"text":"bot","country":"fr"}'`)

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ type Detail struct {
 	Account *account.Account
 	// Closed is the name if a deleted account keeps it.
 	Closed *account.ClosedName
+	// Deletion is the change that deleted the account that keeps the name, or nil if Changes does not have it.
+	Deletion *audit.Change
 	// Sessions are the listed sessions, the last used one first.
 	Sessions []session.Record
 	// Factors are the authenticator app, the number of recovery codes, and the passkeys.
@@ -83,7 +86,7 @@ func (s *Service) Show(ctx context.Context, c Caller, t *tenant.Tenant, user str
 	default:
 		closed, closedErr := store.ClosedName(ctx, t.ID, user)
 		if fault.Is(closedErr, fault.NotFound) {
-			return d, err
+			return d, noAccount(t, user)
 		} else if closedErr != nil {
 			return d, closedErr
 		}
@@ -106,12 +109,30 @@ func (s *Service) Show(ctx context.Context, c Caller, t *tenant.Tenant, user str
 	if d.Changes, err = store.NewestChanges(ctx, t.Host, user, t.Created, MaxChanges); err != nil {
 		return d, err
 	}
+	if d.Closed != nil {
+		i := slices.IndexFunc(d.Changes, func(c audit.Change) bool { return c.Action == audit.AccountDelete })
+		if i >= 0 {
+			d.Deletion = &d.Changes[i]
+		}
+	}
 	if d.Account != nil {
-		s.viewed(ctx, c, audit.Change{
-			Action: audit.AccountView, Tenant: t.Host, Account: a.UID.String(), User: a.User,
-		})
+		s.viewed(ctx, c, viewOf(t, a))
 	}
 	return d, nil
+}
+
+// StillThere reports whether the account with a user name is there, and has an ID if one is given.
+func (s *Service) StillThere(ctx context.Context, t *tenant.Tenant, user, id string) (bool, error) {
+	a, err := s.deps.Store.Find(ctx, t.ID, user, s.deps.Now())
+	if fault.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	return err == nil && (id == "" || a.UID.String() == id), err
+}
+
+// viewOf returns the change that says who has looked at an account.
+func viewOf(t *tenant.Tenant, a account.Account) audit.Change {
+	return audit.Change{Action: audit.AccountView, Tenant: t.Host, Account: a.UID.String(), User: a.User}
 }
 
 const (

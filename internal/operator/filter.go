@@ -56,6 +56,22 @@ func ParsePeriod(field, text string) (time.Duration, error) {
 	return d, nil
 }
 
+// PeriodText returns a duration as ParsePeriod takes it.
+func PeriodText(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d > day && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
 func parsePeriod(text string) (time.Duration, bool) {
 	const day, most = 24 * time.Hour, 36500
 	if days, ok := strings.CutSuffix(text, "d"); ok {

@@ -93,8 +93,9 @@ const MaxReserved = 1000
 // maySet checks the rules for a change of settings by a caller.
 //
 // Some settings say where people and phones send secrets: the links of messages lead to the public URL, and phones sign
-// in at the SIP server. Somebody who changes them can take accounts over, so it needs the scope accounts:write too. A
-// person sets neither the public URL nor the sender of messages.
+// in at the SIP server. Pages and messages that ask for a password have the other links and the footer beside it,
+// so these can lead people to a page that takes the password. Somebody who changes them can take accounts over, so
+// it needs the scope accounts:write too. A person sets neither the public URL nor the sender of messages.
 func (c Caller) maySet(t *tenant.Tenant, old, next tenant.Tenant) error {
 	if len(next.Reserved) > max(MaxReserved, len(old.Reserved)) {
 		return fault.Field("reserved", "a tenant reserves at most %d names of its own", MaxReserved)
@@ -107,7 +108,9 @@ func (c Caller) maySet(t *tenant.Tenant, old, next tenant.Tenant) error {
 	redirects := sender || old.ReplyTo != next.ReplyTo || old.Support != next.Support ||
 		old.SIPServer != next.SIPServer || old.SIPTransport != next.SIPTransport ||
 		old.SIPWebSocket != next.SIPWebSocket || old.AcrobitsCloud != next.AcrobitsCloud ||
-		!slices.Equal(old.TURNURIs, next.TURNURIs) || !slices.Equal(old.Origins, next.Origins)
+		old.TermsURL != next.TermsURL || old.PrivacyURL != next.PrivacyURL || old.ImprintURL != next.ImprintURL ||
+		old.MailFooter != next.MailFooter || !slices.Equal(old.TURNURIs, next.TURNURIs) ||
+		!slices.Equal(old.Origins, next.Origins)
 	if redirects {
 		return c.Check(AccountsWrite, t)
 	}

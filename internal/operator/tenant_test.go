@@ -35,6 +35,10 @@ func TestSetTenant(t *testing.T) {
 	}{
 		"public_url":    {func(t *tenant.Tenant) { t.PublicURL = "https://evil.example" }, false},
 		"mail_from":     {func(t *tenant.Tenant) { t.MailFrom = "x@other.test" }, false},
+		"terms_url":     {func(t *tenant.Tenant) { t.TermsURL = "https://other.test/" }, true},
+		"privacy_url":   {func(t *tenant.Tenant) { t.PrivacyURL = "https://other.test/" }, true},
+		"imprint_url":   {func(t *tenant.Tenant) { t.ImprintURL = "https://other.test/" }, true},
+		"mail_footer":   {func(t *tenant.Tenant) { t.MailFooter = "see https://other.test/" }, true},
 		"reply_to":      {func(t *tenant.Tenant) { t.ReplyTo = "x@other.test" }, true},
 		"support":       {func(t *tenant.Tenant) { t.Support = "https://evil.example/" }, true},
 		"sip_server":    {func(t *tenant.Tenant) { t.SIPServer = "evil.example" }, true},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"dialtone/internal/account"
@@ -28,12 +29,16 @@ var trailLock = admission.Key("audit", 0, nil)
 type trailEntry struct {
 	audit.Change
 	event  [16]byte
-	tenant int64 // the tenant, if Tenant is empty
+	tenant int64        // the tenant, if Tenant is empty
+	mark   *atomic.Bool // audit.MarkOf
 }
 
 // entry returns an entry with the cause in a context.
 func entry(ctx context.Context, action audit.Action, now time.Time) *trailEntry {
-	e := &trailEntry{Change: audit.Change{At: now, Action: action, Outcome: audit.OK, Cause: audit.CauseOf(ctx)}}
+	e := &trailEntry{
+		Change: audit.Change{At: now, Action: action, Outcome: audit.OK, Cause: audit.CauseOf(ctx)},
+		mark:   audit.MarkOf(ctx),
+	}
 	rand.Read(e.event[:])
 	return e
 }
@@ -85,6 +90,9 @@ func (e *trailEntry) insert(tx engine.Tx) error {
 		e.event[:], engine.Micros(e.At), string(e.Action), e.Outcome, e.Tenant, e.Account, e.User, e.Subject,
 		e.Before, e.After, string(e.Actor.Kind), e.Actor.Name, e.Actor.ID, e.Actor.Sudo, e.Reason, e.Net,
 		e.Request)
+	if err == nil && e.mark != nil {
+		e.mark.Store(true)
+	}
 	return err
 }
 
@@ -176,7 +184,8 @@ func (s *Store) ChangePage(ctx context.Context, f audit.Filter, next string, lim
 		}
 	}
 	scan := changeScan
-	if f.Since.IsZero() && f.Before.IsZero() && f.Action == "" && f.ActorKind == "" && !f.Net.IsValid() &&
+	if f.Since.IsZero() && f.Before.IsZero() && f.Action == "" && f.ActorKind == "" && !f.Net.IsValid() && !f.NoBulk &&
+		f.Bulk == "" &&
 		(f.User == "" || f.Tenant != "") { // the statement selects what the filter does
 		scan = min(scan, limit+1)
 	}
@@ -304,6 +313,37 @@ func checkpointState(q engine.Querier) (text string, err error) {
 		return nil
 	}, `SELECT value FROM platform WHERE name = $1`, stateName)
 	return text, err
+}
+
+// gapsSubject is the row of revision that has audit.Numbers.Gaps.
+const gapsSubject = "audit gaps"
+
+// Numbers returns what is known of the IDs of changes, or nil if the engine leaves out numbers, as PostgreSQL does
+// when a transaction fails.
+func (s *Store) Numbers(ctx context.Context) (*audit.Numbers, error) {
+	e, ok := s.engine.(engine.Counter)
+	if !ok {
+		return nil, nil
+	}
+	q := s.engine.Reads(ctx)
+	last, err := e.LastID(q, "audit")
+	if err != nil {
+		return nil, err
+	}
+	gaps, err := AuditGaps(q)
+	return &audit.Numbers{Last: last, Gaps: gaps}, err
+}
+
+// AuditGaps returns the ID up to which the trail may have gaps, since it was copied from an engine that leaves some.
+func AuditGaps(q engine.Querier) (int64, error) {
+	return engine.Count(q, `SELECT COALESCE(max(n), 0) FROM revision WHERE subject = $1`, gapsSubject)
+}
+
+// SetAuditGaps sets what AuditGaps returns.
+func SetAuditGaps(tx engine.Tx, id int64) error {
+	_, err := tx.Exec(`INSERT INTO revision (subject, n) VALUES ($1, $2)
+		ON CONFLICT (subject) DO UPDATE SET n = EXCLUDED.n`, gapsSubject, id)
+	return err
 }
 
 // Checkpoint implements audit.CheckpointStore.

@@ -61,13 +61,29 @@ func (s *Store) AddBulk(_ context.Context, b operator.Bulk) error {
 	}
 	actor := b.Cause.Actor
 	return s.engine.Write(func(tx engine.Tx) error {
-		n, err := engine.Count(tx, `SELECT count(*) FROM (SELECT id FROM bulk WHERE tenant = $1 AND id <> $2
-			AND (state IN ('counting', 'running') OR state = 'ready' AND changed >= $3) LIMIT $4) AS open`,
-			b.Tenant, b.ID[:], engine.Micros(b.Made.Add(-operator.BulkMaxAge)), operator.MaxOpenBulks)
+		day := b.Made.Add(-operator.BulkUnrunKept)
+		// Each part reads few rows: those of a day, and of all tenants those that are worked on. The + keeps the second
+		// one from reading all that a tenant has ever had.
+		n, err := engine.Count(tx, `SELECT
+			(SELECT count(*) FROM bulk WHERE tenant = $1 AND made > $2 AND id <> $3
+				AND (state IN ('counting', 'running') OR state = 'ready' AND changed >= $4)) +
+			(SELECT count(*) FROM bulk WHERE state IN ('counting', 'running') AND made <= $2 AND +tenant = $1)`,
+			b.Tenant, engine.Micros(day), b.ID[:], engine.Micros(b.Made.Add(-operator.BulkMaxAge)))
 		if err != nil {
 			return err
 		} else if n >= operator.MaxOpenBulks {
 			return operator.ErrTooManyBulks
+		}
+		if actor.Kind != audit.Command {
+			var oldest int64
+			err := tx.Row(`SELECT count(*), COALESCE(min(made), 0) FROM bulk WHERE tenant = $1 AND made > $2
+				AND made <= $3 AND id <> $4 AND actor_kind = $5 AND actor_id = $6`, b.Tenant, engine.Micros(day),
+				engine.Micros(b.Made.Add(maxSkew)), b.ID[:], string(actor.Kind), actor.ID).Scan(&n, &oldest)
+			if err != nil {
+				return err
+			} else if n >= operator.MaxNewBulks {
+				return operator.TooManyNewBulks(engine.FromMicros(oldest).Sub(day))
+			}
 		}
 		_, err = tx.Exec(`INSERT INTO bulk (`+bulkColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
 			$12, $13, $14, $15, $16, $17, $18, $19, $20) ON CONFLICT (id) DO NOTHING`,
@@ -133,10 +149,11 @@ func (s *Store) CancelBulk(ctx context.Context, tenant int64, id operator.BulkID
 	now time.Time) (b operator.Bulk, err error) {
 	e := entry(ctx, audit.AccountBulk, now)
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
-		const cancel = `UPDATE bulk SET state = 'cancelled', changed = $3 WHERE tenant = $1 AND id = $2 AND state `
-		n, err := tx.Exec(cancel+`= 'running'`, tenant, id[:], engine.Micros(now))
+		const cancel = `UPDATE bulk SET state = $4, changed = $3 WHERE tenant = $1 AND id = $2 AND state `
+		n, err := tx.Exec(cancel+`= 'running'`, tenant, id[:], engine.Micros(now), string(operator.BulkCancelled))
 		if err == nil && n == 0 {
-			_, err = tx.Exec(cancel+`IN ('counting', 'ready')`, tenant, id[:], engine.Micros(now))
+			_, err = tx.Exec(cancel+`IN ('counting', 'ready')`, tenant, id[:], engine.Micros(now),
+				string(operator.BulkUnconfirmed))
 		}
 		if err != nil {
 			return err
@@ -196,12 +213,21 @@ func (s *Store) EndBulk(_ context.Context, b operator.Bulk, now time.Time) error
 }
 
 // RemoveBulks implements operator.BulkStore.
-func (s *Store) RemoveBulks(_ context.Context, before time.Time) error {
-	return s.engine.Write(func(tx engine.Tx) error {
-		_, err := tx.Exec(`DELETE FROM bulk WHERE changed < $1 AND state NOT IN ('counting', 'running')`,
-			engine.Micros(before))
-		return err
-	})
+func (s *Store) RemoveBulks(_ context.Context, before, unrun time.Time) error {
+	const limit = 1000 // keeps a transaction short
+	for {
+		var n int64
+		err := s.engine.Write(func(tx engine.Tx) (err error) {
+			n, err = tx.Exec(`DELETE FROM bulk WHERE id IN (SELECT id FROM bulk
+				WHERE changed < $1 AND state IN ('ready', 'done', 'cancelled', 'unconfirmed', 'failed')
+				OR changed < $2 AND done = 0 AND state IN ('ready', 'cancelled', 'unconfirmed', 'failed') LIMIT $3)`,
+				engine.Micros(before), engine.Micros(unrun), limit)
+			return err
+		})
+		if err != nil || n < limit {
+			return err
+		}
+	}
 }
 
 // WorkBulk implements operator.BulkStore.

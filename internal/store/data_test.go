@@ -30,9 +30,9 @@ var dataTables = map[string]struct{ in, out, row string }{
 			VALUES ($1, x'01', x'', 1, 'marker kind', 'ann@mail.test', 2, 'marker net', 'marker detail')`,
 	},
 	"delivery": {
-		in: "message account state since expires attempts answer email", out: "node due",
-		row: `(message, account, state, since, expires, attempts, answer, email)
-			VALUES (x'02', $1, 'marker state', 1, 2, 3, 'marker answer', 'ann@mail.test')`,
+		in: "message account state since expires attempts answer email kind ended", out: "node due",
+		row: `(message, account, state, since, expires, attempts, answer, email, kind, ended)
+			VALUES (x'02', $1, 'marker state', 1, 2, 3, 'marker answer', 'ann@mail.test', 'marker kind', 4)`,
 	},
 	"replaced": {
 		in: "account email until", out: "token message",

@@ -22,7 +22,7 @@ var (
 )
 
 const deliveryQuery = `SELECT d.message, d.account, d.node, d.state, d.since, d.expires, d.due, d.attempts, d.answer,
-	a.tenant, a.username, ` + recipient + ` FROM delivery d JOIN account a ON a.uid = d.account `
+	d.kind, d.ended, a.tenant, a.username, ` + recipient + ` FROM delivery d JOIN account a ON a.uid = d.account `
 
 // recipient is where a message goes. A row of an older program does not say it, and then it is
 // taken to be the account's present address.
@@ -34,9 +34,9 @@ func scanDelivery(row engine.Scanner) (d delivery.Delivery, err error) {
 	var message, uid []byte
 	var state string
 	var since, expires int64
-	var due sql.NullInt64
+	var due, ended sql.NullInt64
 	err = row.Scan(&message, &uid, &d.Node, &state, &since, &expires, &due, &d.Attempts, &d.Answer,
-		&d.Tenant, &d.User, &d.Email)
+		&d.Kind, &ended, &d.Tenant, &d.User, &d.Email)
 	if errors.Is(err, sql.ErrNoRows) {
 		return d, errNoDelivery
 	} else if err != nil {
@@ -47,6 +47,9 @@ func scanDelivery(row engine.Scanner) (d delivery.Delivery, err error) {
 	d.State, d.Since, d.Expires = delivery.State(state), engine.FromMicros(since), engine.FromMicros(expires)
 	if due.Valid {
 		d.Due = engine.FromMicros(due.Int64)
+	}
+	if ended.Valid {
+		d.Ended = engine.FromMicros(ended.Int64)
 	}
 	return d, nil
 }
@@ -85,14 +88,9 @@ func (s *Store) DueMessages(ctx context.Context, now time.Time, after delivery.P
 // Record implements delivery.Store.
 func (s *Store) Record(ctx context.Context, list []delivery.Delivery) error {
 	_, err := inChunks(s.engine, list, func(tx engine.Tx, d delivery.Delivery) error {
-		var due *int64
-		if !d.Due.IsZero() {
-			us := engine.Micros(d.Due)
-			due = &us
-		}
-		_, err := tx.Exec(`UPDATE delivery SET state = $2, due = $3, attempts = $4, answer = $5
+		_, err := tx.Exec(`UPDATE delivery SET state = $2, due = $3, attempts = $4, answer = $5, ended = $6
 			WHERE message = $1 AND (state IN ('waiting', 'deferred', $2) OR $2 = 'sent')`,
-			d.Message[:], string(d.State), due, d.Attempts, d.Answer)
+			d.Message[:], string(d.State), microsOrNull(d.Due), d.Attempts, d.Answer, microsOrNull(d.Ended))
 		return err
 	})
 	return err
@@ -161,9 +159,10 @@ func claimFile(tx engine.Tx, f delivery.FoundFile, node string, now time.Time) (
 	} else if err != nil {
 		return false, err
 	}
-	_, err = tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer, email)
-		VALUES ($1, $2, $3, 'waiting', $4, $5, $4, 0, '', $6) ON CONFLICT (message) DO NOTHING`,
-		f.Message[:], uid, node, engine.Micros(now), expires, email)
+	_, err = tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer, email,
+			kind)
+		VALUES ($1, $2, $3, 'waiting', $4, $5, $4, 0, '', $6, $7) ON CONFLICT (message) DO NOTHING`,
+		f.Message[:], uid, node, engine.Micros(now), expires, email, account.KindName(mailmsg.Activation))
 	return true, err
 }
 
@@ -224,7 +223,7 @@ func (s *Store) OfAccount(ctx context.Context, tenant int64, uid account.UID) (d
 // retryUpdate makes messages due as if they were new, except those that a newer message has
 // replaced, whose link no longer works.
 const retryUpdate = `UPDATE delivery SET state = 'waiting', since = CAST($1 AS BIGINT),
-	due = CAST($1 AS BIGINT), attempts = 0
+	due = CAST($1 AS BIGINT), attempts = 0, ended = NULL
 	WHERE expires > $1
 	AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.account = delivery.account)
 	AND NOT EXISTS (SELECT 1 FROM delivery n WHERE n.account = delivery.account AND n.since > delivery.since)
@@ -299,11 +298,19 @@ func (s *Store) RetryAll(ctx context.Context, now time.Time) (n int64, err error
 	return n, err
 }
 
+// discardedNow are the columns of a message that is discarded at $2 for the reason $3. What the relay answered before
+// is kept.
+const discardedNow = `state = 'discarded', due = CAST($2 AS BIGINT), ended = CAST($2 AS BIGINT),
+	answer = CAST($3 AS TEXT) || CASE WHEN answer = '' THEN '' ELSE '` + delivery.LastAnswer + `' || answer END`
+
 // Discard implements delivery.Store.
 func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string,
 	now time.Time) (delivery.Delivery, error) {
 	return s.changeDelivery(ctx, audit.MessageDiscard, message, now, func(tx engine.Tx, d delivery.Delivery) error {
-		n, err := tx.Exec(`UPDATE delivery SET state = 'discarded', due = $2, answer = $3
+		if d.State == delivery.Discarded { // what is known of why and when stays
+			return nil
+		}
+		n, err := tx.Exec(`UPDATE delivery SET `+discardedNow+`
 			WHERE message = $1 AND state NOT IN ('sent', 'written')`,
 			message[:], engine.Micros(now), why)
 		if err == nil && n == 0 {

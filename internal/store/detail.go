@@ -128,7 +128,10 @@ func viewSince(q engine.Querier, c audit.Change, since time.Time) (known bool, e
 // scanDeliveryMessage reads deliveryQuery.
 func scanDeliveryMessage(row engine.Scanner, x *account.DataMessage) error {
 	d, err := scanDelivery(row)
-	x.ID, x.To, x.State = hex.EncodeToString(d.Message[:]), d.Email, string(d.State)
+	x.ID, x.To, x.State, x.Kind = hex.EncodeToString(d.Message[:]), d.Email, string(d.Shown()), d.Kind
+	if !d.Ended.IsZero() {
+		x.Ended = &d.Ended
+	}
 	x.Since, x.Expires, x.Attempts, x.Answer = d.Since, &d.Expires, d.Attempts, d.Answer
 	return err
 }

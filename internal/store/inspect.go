@@ -12,7 +12,17 @@ var _ account.Inspector = (*Store)(nil)
 // Consistent implements account.Inspector.
 func (s *Store) Consistent(ctx context.Context, report func(string)) error {
 	if e, ok := s.engine.(engine.Checker); ok {
-		return e.Check(ctx, report)
+		if err := e.Check(ctx, report); err != nil {
+			return err
+		}
+	}
+	return s.CheckSchema(ctx, report)
+}
+
+// CheckSchema compares the schema of the database with the one that the migrations make, as engine.SchemaChecker does.
+func (s *Store) CheckSchema(ctx context.Context, report func(string)) error {
+	if e, ok := s.engine.(engine.SchemaChecker); ok {
+		return e.CheckSchema(ctx, report)
 	}
 	return nil
 }

@@ -113,14 +113,17 @@ func firstMessageLate(uid account.UID, now time.Time) bool {
 func insertDelivery(tx engine.Tx, m outbox.Ref, state delivery.State, now time.Time, due *int64) error {
 	// The account may have another address by now. Then the next link remembers the one before.
 	_, err := tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer,
-			email)
+			email, kind)
 		SELECT o.message, o.account, o.node, CAST($4 AS TEXT), CAST($3 AS BIGINT),
 			COALESCE(NULLIF(o.until, 0), a.expires), CAST($5 AS BIGINT), 0, '',
 			COALESCE(NULLIF(o.address, ''), (SELECT r.email FROM outbox n
 				JOIN replaced r ON r.account = n.account AND r.message = n.message
-				WHERE n.account = o.account AND n.turn > o.turn AND r.email <> '' ORDER BY n.turn LIMIT 1), a.email)
+				WHERE n.account = o.account AND n.turn > o.turn AND r.email <> '' ORDER BY n.turn LIMIT 1), a.email),
+			CASE WHEN o.kind = '' THEN CAST($6 AS TEXT)
+				WHEN o.kind = CAST($7 AS TEXT) AND o.detail = $8 THEN $9 ELSE o.kind END
 		FROM outbox o JOIN account a ON a.uid = o.account WHERE o.account = $1 AND o.message = $2
-		ON CONFLICT (message) DO NOTHING`, m.Account[:], m.Message[:], engine.Micros(now), string(state), due)
+		ON CONFLICT (message) DO NOTHING`, m.Account[:], m.Message[:], engine.Micros(now), string(state), due,
+		account.KindName(mailmsg.Activation), string(mailmsg.Reset), firstPassword, string(mailmsg.SetPassword))
 	return err
 }
 
@@ -161,12 +164,12 @@ func (s *Store) Enqueue(ctx context.Context, messages []outbox.Ref,
 		// The newest activation link is on the disk, so no older one comes back. Messages that were queued
 		// before this one was made are older, on any node. For the first message of a signup, made
 		// is 0. One that was queued in the future was queued while a clock was ahead.
-		_, err := tx.Exec(`UPDATE delivery SET state = 'discarded', due = CAST($3 AS BIGINT), answer = $4
-			WHERE account = $1 AND message <> $2 AND state IN ('waiting', 'deferred', 'failed')
-				AND (since < (SELECT made FROM outbox WHERE account = $1 AND message = $2 AND kind = '')
+		_, err := tx.Exec(`UPDATE delivery SET `+discardedNow+`
+			WHERE account = $1 AND message <> $4 AND state IN ('waiting', 'deferred', 'failed')
+				AND (since < (SELECT made FROM outbox WHERE account = $1 AND message = $4 AND kind = '')
 					OR since > $5 AND EXISTS (SELECT 1 FROM outbox
-						WHERE account = $1 AND message = $2 AND made > 0 AND kind = ''))`,
-			m.Account[:], m.Message[:], engine.Micros(now), account.ErrReplaced.Error(),
+						WHERE account = $1 AND message = $4 AND made > 0 AND kind = ''))`,
+			m.Account[:], engine.Micros(now), account.ErrReplaced.Error(), m.Message[:],
 			engine.Micros(now.Add(maxSkew)))
 		if err != nil {
 			return err

@@ -54,6 +54,9 @@ func TestUpgradeFromVersion0(t *testing.T) {
 	ctx := t.Context()
 	at := noon.Add(24 * time.Hour)
 
+	if err := s.CheckSchema(ctx, func(difference string) { t.Error(difference) }); err != nil {
+		t.Error(err)
+	}
 	tenants, version, err := s.Tenants(ctx)
 	if err != nil || version != 2 {
 		t.Fatalf("Tenants: version %d, %v", version, err)

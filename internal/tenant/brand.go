@@ -52,9 +52,12 @@ func checkProse(field, text string) (string, error) { return checkText(field, te
 // checkText is checkProse with another length.
 func checkText(field, text string, limit int) (string, error) {
 	text = strings.TrimSpace(strings.ReplaceAll(text, "\r\n", "\n"))
-	if utf8.RuneCountInString(text) > limit || i18n.Hidden(text, true) {
-		return "", fault.Field(field, "%s is longer than %d characters or contains a character that is not shown, "+
-			"such as a control character other than a line break", field, limit)
+	if n := utf8.RuneCountInString(text); n > limit {
+		return "", fault.Field(field, "%s has %d characters, and at most %d are allowed", field, n, limit)
+	}
+	if i18n.Hidden(text, true) {
+		return "", fault.Field(field, "%s contains a character that is not shown, such as a control character other "+
+			"than a line break", field)
 	}
 	return text, nil
 }

@@ -255,6 +255,13 @@ func TestIdempotency(t *testing.T) {
 		t.Errorf("%s %v\n%s %v", first.body, first.header, again.body, again.header)
 	}
 	f.wantError(create("ben", all, "k1"), 422, "idempotency_mismatch")
+	f.want(create("gone", all, "gone"), 201)
+	f.want(f.send("DELETE", atA+"/accounts/gone", "", all), 204)
+	if got := create("gone", all, "gone"); strings.Contains(got.body, "@") {
+		t.Errorf("the answer of a deleted account: %s", got.body)
+	} else {
+		f.wantError(got, 409, "conflict")
+	}
 	f.wantError(create("ann", other, "k1"), 409, "conflict")
 	f.wantError(create("ann", all, "k2"), 409, "conflict")
 	f.want(create("bob", all, "k2"), 201) // a refusal does not use the key up
@@ -498,6 +505,39 @@ func TestOthers(t *testing.T) {
 	}
 	if n := strings.Count(lines.body, "\n"); n < 3 {
 		t.Errorf("%d lines: %s", n, lines.body)
+	}
+}
+
+// TestExportLimits checks that an export that would be too large, or one of too many, is refused.
+func TestExportLimits(t *testing.T) {
+	f := newFixture(t)
+	all := f.token("all", "", operator.Scopes...)
+	for _, user := range []string{"ann", "ben", "cid"} {
+		f.At("a.test").Member(user)
+		f.want(f.send("POST", atA+"/accounts/"+user+"/disable", "", all), 200)
+	}
+	export := func() response {
+		return f.send("GET", atA+"/changes?action=account.disable", "", all, "Accept", "application/jsonl")
+	}
+	whole := export()
+	if n := strings.Count(whole.body, "\n"); whole.status != 200 || n != 3 {
+		t.Fatalf("%d, %d lines: %s", whole.status, n, whole.body)
+	}
+	f.handler.LimitExport(3, len(whole.body))
+	if again := export(); again.body != whole.body {
+		t.Errorf("an export as large as it may be: %d %s", again.status, again.body)
+	}
+	f.handler.LimitExport(2, len(whole.body))
+	f.wantError(export(), 400, "invalid_request")
+	f.handler.LimitExport(3, len(whole.body)/3)
+	f.wantError(export(), 400, "invalid_request")
+
+	f.handler.LimitExport(3, len(whole.body))
+	release := f.handler.HoldExports()
+	f.wantError(export(), 429, "rate_limited")
+	release()
+	if again := export(); again.body != whole.body {
+		t.Errorf("an export after others: %d %s", again.status, again.body)
 	}
 }
 

@@ -50,15 +50,17 @@ type Handler struct {
 	operations []operation
 	document   func() []byte // made when it is first asked for: it takes memory that most servers never need
 	requests   *server.Requests
-	// exports has a place for each export that is being made.
-	exports chan struct{}
+	export     exportLimits
+	exports    chan struct{} // has a place for each export that is being made
 	// storeErrors limits how often an unavailable store is logged.
 	storeErrors *throttle.Rate
 }
 
 // New returns a Handler.
 func New(d Deps) *Handler {
-	h := &Handler{deps: d, exports: make(chan struct{}, maxExports), storeErrors: throttle.NewRate(1)}
+	h := &Handler{
+		deps: d, export: defaultExport, exports: make(chan struct{}, maxExports), storeErrors: throttle.NewRate(1),
+	}
 	h.operations = h.routes()
 	h.document = sync.OnceValue(func() []byte { return document(h.operations) })
 	paths := []string{DocumentPath}
@@ -155,6 +157,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *request, err error) {
 		"operator of the server if it keeps happening (request "+r.id+")")}
 	if fe, ok := errors.AsType[*fault.Error](err); ok && fe.Kind != fault.Internal {
 		body.Field, body.Description = fe.Field, fe.Message
+		if errors.Is(err, account.ErrHeld) {
+			body.Description += "; to enable it first, send POST to its /enable"
+		}
 	}
 	if errors.Is(err, operator.ErrUnknownOutcome) {
 		body.Code = "outcome_unknown"
@@ -290,9 +295,27 @@ func (h *Handler) carryOut(r *request, raw []byte) (status int, body []byte, err
 		err = nil
 	}
 	if err == nil && !carriedOut {
+		if err := h.stillThere(r, body); err != nil {
+			return 0, nil, err
+		}
 		r.header["Idempotency-Replayed"] = []string{"true"}
 	}
 	return status, body, err
+}
+
+// stillThere fails with fault.Conflict if a stored answer is about an account that was deleted since: nothing of it is
+// given to anybody any more.
+func (h *Handler) stillThere(r *request, answer []byte) error {
+	var of struct{ ID, User string }
+	if r.tenant == nil || json.Unmarshal(answer, &of) != nil || of.User == "" {
+		return nil
+	}
+	there, err := h.deps.Operator.StillThere(r.ctx, r.tenant, of.User, of.ID)
+	if err == nil && !there {
+		err = fault.New(fault.Conflict, "the account of the first request with this Idempotency-Key was deleted "+
+			"since; to carry the request out again, send it with a new key")
+	}
+	return err
 }
 
 // bearer returns the token in the Authorization header. More than one such header is refused.

@@ -27,7 +27,8 @@ var enums = map[reflect.Type][]string{
 	reflect.TypeFor[operator.Scope]():      texts(operator.Scopes),
 	reflect.TypeFor[operator.BulkAction](): texts(operator.BulkActions),
 	reflect.TypeFor[operator.BulkState](): texts([]operator.BulkState{operator.BulkCounting, operator.BulkReady,
-		operator.BulkRunning, operator.BulkDone, operator.BulkCancelled, operator.BulkFailed}),
+		operator.BulkRunning, operator.BulkDone, operator.BulkCancelled, operator.BulkUnconfirmed,
+		operator.BulkFailed}),
 	reflect.TypeFor[digest.Algorithm](): {string(digest.MD5), string(digest.SHA256)},
 	reflect.TypeFor[tenant.Activation](): texts([]tenant.Activation{
 		tenant.ActivationLink, tenant.ActivationConfirm}),

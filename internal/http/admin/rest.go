@@ -37,7 +37,10 @@ func (h *Handler) listChanges(r *request) (any, error) {
 		User: r.query["user"], Action: r.query["action"], Actor: r.query["actor"], Newest: r.query["newest"] == "true",
 	}
 	now := h.deps.Now()
-	var err error
+	err := audit.CheckAction("action", f.Action)
+	if err != nil {
+		return nil, err
+	}
 	if f.Since, err = operator.ParseTime("since", r.query["since"], now); err != nil {
 		return nil, err
 	}
@@ -62,16 +65,17 @@ func (h *Handler) listChanges(r *request) (any, error) {
 	return h.changeLines(r, f)
 }
 
-// maxLines and maxExport bound an export, which is held in memory, and maxExports how many there are at the same time.
-const (
-	maxLines   = 100_000
-	maxExport  = 64 << 20
-	maxExports = 2
-)
+// exportLimits bound an export, which is held in memory.
+type exportLimits struct{ lines, bytes int }
+
+var defaultExport = exportLimits{100_000, 64 << 20}
+
+// maxExports is how many exports there may be at the same time.
+const maxExports = 2
 
 var (
 	errManyLines = fault.New(fault.Invalid, "these are more than %d changes or %d MiB; use since and before to get "+
-		"them in parts, or dialtone audit export", maxLines, maxExport>>20)
+		"them in parts, or dialtone audit export", defaultExport.lines, defaultExport.bytes>>20)
 	errManyExports = fault.Limit(time.Second, "%d other exports are being made; ask again shortly", maxExports)
 )
 
@@ -90,7 +94,7 @@ func (h *Handler) changeLines(r *request, f audit.Filter) (any, error) {
 	var b bytes.Buffer
 	out, n := json.NewEncoder(&b), 0
 	err := h.deps.Operator.ExportChanges(r.ctx, r.caller, r.tenant, f, "", func(c audit.Change) error {
-		if n++; n > maxLines || b.Len() > maxExport {
+		if n++; n > h.export.lines || b.Len() > h.export.bytes {
 			return errManyLines
 		}
 		return out.Encode(opjson.OfChange(c))

@@ -118,8 +118,9 @@ func (h *Handler) routes() []operation {
 		{id: "getTenant", method: get, path: oneTenant, summary: "Show a tenant and its settings.",
 			scope: operator.TenantRead, answer: opjson.Tenant{}, tagged: true, serve: h.getTenant},
 		{id: "updateTenant", method: http.MethodPatch, path: oneTenant,
-			summary: "Change settings of a tenant. Members that are missing stay; null restores a default.",
-			scope:   operator.TenantWrite, body: TenantPatch{}, answer: opjson.Tenant{}, tagged: true,
+			summary: "Change settings of a tenant. Members that are missing stay; null restores a default. Where " +
+				"people and phones are sent is for tokens with accounts:write too.",
+			scope: operator.TenantWrite, body: TenantPatch{}, answer: opjson.Tenant{}, tagged: true,
 			conditional: true,
 			serve:       h.updateTenant},
 		{id: "getSignups", method: get, path: oneTenant + "/signups", summary: "Show whether people can sign up.",

@@ -239,7 +239,7 @@ func (s *Site) adminFrame(r *adminRequest, here string, done ...string) adminFra
 	f := adminFrame{
 		frame: s.newFrame(r.tenant, r.page), Here: here, Stale: r.caller.Stale, Says: done,
 	}
-	f.SignedIn = r.caller.Actor.Name
+	f.SignedIn, f.Parts = r.caller.Actor.Name, true
 	if r.Method == http.MethodPost {
 		f.Address = f.formAddress(r.URL.Path, r.sent)
 	} else {
@@ -295,7 +295,9 @@ func (s *Site) showGone(w http.ResponseWriter, r *adminRequest) error {
 			return err
 		}
 		for _, c := range page.Changes {
-			v.Changes = append(v.Changes, newListedChange(v.adminFrame, c))
+			l := newListedChange(v.adminFrame, c)
+			l.UserURL = "" // it is this page
+			v.Changes = append(v.Changes, l)
 		}
 	}
 	page, err := s.pages.render(r.page.tag, "admin-gone", v)
@@ -334,7 +336,9 @@ func problemOf(err error) (string, bool) {
 		return "user", true
 	case fault.Is(err, fault.Invalid) && fe != nil:
 		switch fe.Field {
-		case "reason", "email", "name", "role", "user":
+		case "name":
+			return "fields", true
+		case "reason", "email", "role", "user":
 			return fe.Field, true
 		}
 		return "form", true
@@ -402,6 +406,7 @@ func (s *Site) signInAgain(w http.ResponseWriter, r *adminRequest) error {
 func (s *Site) showAgain(w http.ResponseWriter, r *adminRequest, fields adminFields, next string) error {
 	_, passkeys := account.Party(r.tenant)
 	p := againPage{adminFrame: s.adminFrame(r, ""), Next: next, Passkeys: passkeys}
+	p.Parts = false
 	status := http.StatusOK
 	if fields != nil {
 		status = http.StatusForbidden

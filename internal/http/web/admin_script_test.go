@@ -9,6 +9,7 @@ import (
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // accessibilityRules returns the script of axe-core.
@@ -84,6 +85,34 @@ func TestAdminPagesLayout(t *testing.T) {
 			}
 			shot(p, path+"-"+scheme)
 		}
+	}
+}
+
+// TestAdminKeyboard checks that the first stop leads past the navigation, and that what has just happened has the
+// focus: on a page for operators and on one for visitors.
+func TestAdminKeyboard(t *testing.T) {
+	s := newPageServer(t)
+	p := openTab(t, s, "/error", chromedp.EmulateViewport(320, 640))
+	for path, next := range map[string]string{
+		"/admin-accounts": `.head-line a`, "/sessions.html": `main button, main a`,
+	} {
+		p.do(chromedp.Navigate(s.URL + path))
+		p.wait(`document.readyState === "complete"`)
+		p.do(chromedp.KeyEvent(kb.Tab))
+		p.wait(`document.activeElement.matches(".skip") && document.activeElement.getBoundingClientRect().top >= 0`)
+		shot(p, path+"-skip")
+		p.do(chromedp.KeyEvent(kb.Enter))
+		p.wait(`location.hash === "#content"`)
+		p.do(chromedp.KeyEvent(kb.Tab))
+		if !eval[bool](p, `document.activeElement === document.querySelector("`+next+`")`) {
+			t.Errorf("%s: the focus is on %s", path, eval[string](p, `document.activeElement.outerHTML`))
+		}
+	}
+	for _, path := range []string{"/admin-own#disabled", "/sessions.html#ended"} {
+		p.do(chromedp.Navigate("about:blank"))
+		p.do(chromedp.Navigate(s.URL + path))
+		_, id, _ := strings.Cut(path, "#")
+		p.wait(`document.activeElement.id === "` + id + `" && !location.hash`)
 	}
 }
 

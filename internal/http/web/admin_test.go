@@ -375,7 +375,7 @@ func TestAdminActions(t *testing.T) {
 		t.Errorf("for an earlier account: %d", a.status)
 	}
 	admin.act(t, who, "delete", "confirm", who.user, "reason", "asked").wantRedirect(t, "/admin/accounts#deleted")
-	shown("Closed", "Account deleted")
+	shown("Closed", "Account deleted", "<dd>operator <bdi>"+admin.who.user, "<dd><bdi>asked</bdi></dd>")
 	admin.send(t, "/admin/account", url.Values{"user": {who.user}, "do": {"free-name"}, "confirm": {who.user}}).
 		wantRedirect(t, "/admin/accounts#name-freed")
 	admin.open(t, page).wantStatus(t, 404)
@@ -515,7 +515,7 @@ func TestAdminLists(t *testing.T) {
 	}
 	for query, want := range map[string]int{
 		"text=bot-00": 10, "text=BOT-001": 1, "text=bot-&state=disabled": 0, "text=bot-0&role=guest": 50,
-		"text=bot-00&since=2100-01-01": 0, "text=bot-00&until=2100-01-01": 10, "text=bot-00&confirmed=yes": 0,
+		"text=bot-00&since=2100-01-01": 0, "text=bot-00&before=2100-01-01": 10, "text=bot-00&confirmed=yes": 0,
 		"text=bot-00&confirmed=no": 10,
 	} {
 		a := admin.open(t, "/admin/accounts?"+query)
@@ -553,6 +553,9 @@ func TestAdminBulk(t *testing.T) {
 		page := admin.open(t, at).body
 		if !strings.Contains(page, "Accounts found: 25.") {
 			t.Fatalf("after counting: %s", page)
+		}
+		if !strings.Contains(page, "Only accounts that would change are counted") {
+			t.Error("the page does not say which accounts count")
 		}
 		if got := strings.Count(page, `href="/admin/account?user=bot-`); got != 10 {
 			t.Errorf("the preview has %d accounts", got)
@@ -682,6 +685,34 @@ func TestAdminSettings(t *testing.T) {
 	}
 }
 
+// TestAdminSettingsChangeOnly checks that the form of the settings, sent as it is, changes nothing, and otherwise only
+// what differs.
+func TestAdminSettingsChangeOnly(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	admin := s.admin(t, "a.test")
+	field := regexp.MustCompile(`<input type="hidden" name="was_(\w+)" value="([^"]*)"`)
+	for _, about := range []string{"", "Phones for all"} {
+		form := url.Values{}
+		page := admin.open(t, "/admin/settings").body
+		form.Set("version", regexp.MustCompile(`name="version" value="(\w+)"`).FindStringSubmatch(page)[1])
+		for _, m := range field.FindAllStringSubmatch(page, -1) {
+			form.Set("was_"+m[1], m[2])
+			form.Set(m[1], m[2])
+		}
+		if len(form) < 20 {
+			t.Fatalf("the form has %d fields", len(form))
+		}
+		form.Set("about", about)
+		admin.send(t, "/admin/settings", form).wantRedirect(t, "/admin/settings#settings-saved")
+	}
+	q := admin.open(t, "/admin/changes?action=tenant.set").body
+	values := regexp.MustCompile(`<p>([^<:]*): (?:from|was|now) “`).FindAllStringSubmatch(q, -1)
+	if len(values) != 1 || values[0][1] != "What the platform is" {
+		t.Errorf("the trail has the changes %q", values)
+	}
+}
+
 // TestAdminExport exports the trail.
 func TestAdminExport(t *testing.T) {
 	t.Parallel()
@@ -737,7 +768,7 @@ func TestAdminHostile(t *testing.T) {
 		q := url.QueryEscape(text)
 		for _, target := range []string{
 			"/admin/accounts?text=", "/admin/accounts?state=", "/admin/accounts?role=", "/admin/accounts?net=",
-			"/admin/accounts?since=", "/admin/accounts?until=", "/admin/accounts?confirmed=", "/admin/accounts?next=",
+			"/admin/accounts?since=", "/admin/accounts?before=", "/admin/accounts?confirmed=", "/admin/accounts?next=",
 			"/admin/accounts?text=a&next=", "/admin/account?user=", "/admin/bulk?id=", "/admin/changes?user=",
 			"/admin/changes?action=", "/admin/changes?actor=", "/admin/changes?net=", "/admin/changes?next=",
 			"/admin/again?next=",

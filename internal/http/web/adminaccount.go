@@ -29,9 +29,11 @@ type accountView struct {
 	Role             account.Role
 	Roles            []account.Role
 	State            account.State
-	// Since is since when it is in State, By and Why are by whom and why, if that is known.
-	Since   time.Time
-	By, Why string
+	// Since is since when it is in State, By and Why are by whom and why, if that is known. After a deletion, By and
+	// Why are those of the deletion.
+	Since time.Time
+	By    listedActor
+	Why   string
 	// Until is when an account that is waiting or leaving ends.
 	Until       time.Time
 	Created     time.Time
@@ -172,12 +174,17 @@ func (s *Site) newAccountView(r *adminRequest, d operator.Detail) accountView {
 		v.Again = v.Link(adminAgain, "next", v.Link(adminAccount, "user", d.User))
 	}
 	for _, c := range d.Changes {
-		v.Changes = append(v.Changes, newListedChange(v.adminFrame, c))
+		l := newListedChange(v.adminFrame, c)
+		l.UserURL = "" // it is this page
+		v.Changes = append(v.Changes, l)
 	}
 	v.MoreChanges = v.Link(adminChanges, "user", d.User)
 	if d.Account == nil {
 		if d.Closed != nil {
 			v.Closed = d.Closed.Closed
+		}
+		if d.Deletion != nil {
+			v.By, v.Why = newListedActor(d.Deletion.Actor), d.Deletion.Reason
 		}
 		return v
 	}
@@ -186,7 +193,11 @@ func (s *Site) newAccountView(r *adminRequest, d operator.Detail) accountView {
 	v.Version = hex.EncodeToString(version[:])
 	v.UID, v.Name, v.Email, v.Role, v.Roles = a.UID.String(), a.Name, a.Email, a.Role, account.Roles
 	v.State = a.State()
-	v.Since, v.By, v.Why = a.Since()
+	since, by, why := a.Since()
+	v.Since, v.Why = since, why
+	if by != "" {
+		v.By = newListedActor(audit.ParseActor(by))
+	}
 	switch v.State {
 	case account.Waiting:
 		v.Until = a.Expires
@@ -394,7 +405,12 @@ func fieldError(err error) (field, text string) {
 		}
 	}
 	switch fe.Field {
-	case "user", "email", "name", "reason", "role", "lang":
+	case "name":
+		if fe.Rule == "empty" {
+			return fe.Field, "admin.bad.name_empty"
+		}
+		fallthrough
+	case "user", "email", "reason", "role", "lang":
 		return fe.Field, "admin.bad." + fe.Field
 	}
 	return "", ""

@@ -18,36 +18,40 @@ import (
 const adminPageSize = 50
 
 // accountFilter is the filter of a list of accounts as it is in the address, for the fields of the form.
-type accountFilter struct{ Text, State, Role, Net, Since, Until, Confirmed string }
+type accountFilter struct{ Text, State, Role, Net, Since, Before, Confirmed string }
 
 // pairs returns the filter as names and values of a query.
 func (f accountFilter) pairs() []string {
 	return []string{
-		"text", f.Text, "state", f.State, "role", f.Role, "net", f.Net, "since", f.Since, "until", f.Until,
+		"text", f.Text, "state", f.State, "role", f.Role, "net", f.Net, "since", f.Since, "before", f.Before,
 		"confirmed", f.Confirmed,
 	}
 }
 
 // filterFields are the names of the fields of an accountFilter.
-var filterFields = []string{"text", "state", "role", "net", "since", "until", "confirmed"}
+var filterFields = []string{"text", "state", "role", "net", "since", "before", "confirmed"}
 
 // newAccountFilter returns the filter with the fields that get returns.
 func newAccountFilter(get func(name string) string) accountFilter {
 	return accountFilter{
 		Text: strings.TrimSpace(get("text")), State: get("state"), Role: get("role"),
 		Net: strings.TrimSpace(get("net")), Since: strings.TrimSpace(get("since")),
-		Until: strings.TrimSpace(get("until")), Confirmed: get("confirmed"),
+		Before: strings.TrimSpace(get("before")), Confirmed: get("confirmed"),
 	}
 }
 
 // fixed returns the filter with times in place of durations before now, for a form that is sent later.
 func (f accountFilter) fixed(now time.Time) accountFilter {
-	for _, text := range []*string{&f.Since, &f.Until} {
-		if d, err := time.ParseDuration(*text); err == nil && d >= 0 {
-			*text = now.UTC().Add(-d).Truncate(time.Second).Format(time.RFC3339)
-		}
-	}
+	f.Since, f.Before = fixedTime(f.Since, now), fixedTime(f.Before, now)
 	return f
+}
+
+// fixedTime returns the text of a time in place of that of a duration before now.
+func fixedTime(text string, now time.Time) string {
+	if d, err := operator.ParsePeriod("time", text); err == nil && d > 0 {
+		return now.UTC().Add(-d).Truncate(time.Second).Format(time.RFC3339)
+	}
+	return text
 }
 
 // maxFilterText is how many bytes a text in a filter has at most: as many as an e-mail address.
@@ -79,18 +83,8 @@ func (f accountFilter) query(host string, now time.Time) (q account.Query, probl
 	if q.Net, ok = parseNetwork(f.Net); !ok {
 		return q, "net"
 	}
-	if q.Since, _, ok = parseTime(f.Since, now); !ok {
-		return q, "since_time"
-	}
-	before, isDay, ok := parseTime(f.Until, now)
-	if !ok {
-		return q, "until_time"
-	}
-	if isDay {
-		before = before.AddDate(0, 0, 1)
-	}
-	if q.Before = before; !before.IsZero() && !q.Since.Before(before) {
-		return q, "order"
+	if q.Since, q.Before, problem = parseTimes(f.Since, f.Before, now); problem != "" {
+		return q, problem
 	}
 	switch f.Confirmed {
 	case "":
@@ -118,39 +112,67 @@ func parseNetwork(text string) (netip.Prefix, bool) {
 	return p, err == nil
 }
 
-// parseDay returns the beginning of a day in UTC. An empty text is the zero time.
-func parseDay(text string) (time.Time, bool) {
-	if text == "" {
-		return time.Time{}, true
+// parseTimes returns the times of the fields since and before, or the name of the problem.
+func parseTimes(sinceText, beforeText string, now time.Time) (since, before time.Time, problem string) {
+	var ok bool
+	if since, ok = parseTime(sinceText, now); !ok {
+		return since, before, "since"
 	}
-	day, err := time.Parse(time.DateOnly, text)
-	return day, err == nil && day.Year() >= 1970
+	if before, ok = parseTime(beforeText, now); !ok {
+		return since, before, "before"
+	}
+	if !before.IsZero() && !since.Before(before) {
+		return since, before, "order"
+	}
+	return since, before, ""
 }
 
-// parseTime returns the time of a text: a day, a time in UTC, or a duration before now, as commands take them. An empty
-// text is the zero time.
-func parseTime(text string, now time.Time) (at time.Time, isDay, ok bool) {
-	if text == "" {
-		return at, false, true
+// parseTime returns the time of a text: as commands take it, or as people write one in UTC. A day is its beginning, as
+// for commands. An empty text is the zero time.
+func parseTime(text string, now time.Time) (at time.Time, ok bool) {
+	at, err := operator.ParseTime("time", text, now)
+	if err == nil {
+		return at, true
 	}
-	if day, ok := parseDay(text); ok {
-		return day, true, true
-	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return now.Add(-d), false, true
-	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02 15:04:05"} {
+	for _, layout := range []string{"2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02 15:04:05"} {
 		if at, err := time.Parse(layout, text); err == nil {
-			return at, false, at.Year() >= 1970
+			return at, at.Year() >= 1970
 		}
 	}
-	return at, false, false
+	return at, false
+}
+
+// wrongFilter is the field of a filter that has no meaning: its name, and the name of the text about that.
+type wrongFilter struct{ Wrong, Error string }
+
+// newWrongFilter returns the field that a problem of a filter is about.
+func newWrongFilter(problem string) wrongFilter {
+	switch problem {
+	case "since", "before":
+		return wrongFilter{problem, "admin.bad.filter_time"}
+	case "order":
+		return wrongFilter{"before", "admin.bad.filter_order"}
+	}
+	return wrongFilter{problem, "admin.bad.filter_" + problem}
+}
+
+// fixes returns the field for the summary of problems.
+func (f wrongFilter) fixes() []adminField { return []adminField{{f.Wrong, filterLabels[f.Wrong]}} }
+
+// filterLabels are the keys of the labels of the fields of filters.
+var filterLabels = map[string]string{
+	"text": "admin.text", "state": "admin.state", "role": "admin.role", "net": "admin.net", "since": "admin.since",
+	"before": "admin.before_time", "confirmed": "admin.confirmed", "user": "form.user", "action": "admin.action",
+	"actor": "admin.actor",
 }
 
 // accountsView is /admin/accounts.
 type accountsView struct {
 	adminFrame
+	wrongFilter
 	Filter accountFilter
+	// NotSearched says that the filter or the address has a problem.
+	NotSearched bool
 	// States and Roles are the choices of the filter.
 	States []account.State
 	Roles  []account.Role
@@ -186,11 +208,14 @@ func (v accountsView) MoreFiltered() bool {
 	return v.Filter != accountFilter{Text: v.Filter.Text, State: v.Filter.State}
 }
 
-// Times are suggestions for a time in the filter.
-func (v accountsView) Times() []string { return []string{"15m", "1h", "2h", "24h"} }
+// Times are suggestions for a time in a filter.
+func (adminFrame) Times() []string { return []string{"15m", "1h", "2h", "24h"} }
 
-// Today is the present day, for an example.
-func (v accountsView) Today() string { return time.Now().UTC().Format(time.DateOnly) }
+// Today is the present day in UTC, for an example.
+func (adminFrame) Today() string { return time.Now().UTC().Format(time.DateOnly) }
+
+// Yesterday is the day before Today.
+func (adminFrame) Yesterday() string { return time.Now().UTC().AddDate(0, 0, -1).Format(time.DateOnly) }
 
 func (f adminFrame) listed(list []account.Account) []listedAccount {
 	out := make([]listedAccount, len(list))
@@ -229,13 +254,13 @@ func (s *Site) listAccounts(w http.ResponseWriter, r *adminRequest, v accountsVi
 	now := s.deps.Operators.Now()
 	query, problem := v.Filter.query(r.tenant.Host, now)
 	v.Fixed = v.Filter.fixed(now)
-	if problem != "" && v.Problem == "" {
-		v.Problem = "filter_" + problem
-	}
-	if problem == "" {
+	if v.NotSearched = problem != ""; v.NotSearched {
+		v.wrongFilter = newWrongFilter(problem)
+		v.Problem, v.Fixes = "filter", v.fixes()
+	} else {
 		page, err := s.deps.Operators.List(r.Context(), r.caller, r.tenant, query, next, adminPageSize)
 		if p, ok := problemOf(err); ok && next != "" {
-			v.Problem = "list_" + p // a cursor that no page had
+			v.Problem, v.NotSearched = "list_"+p, true // a cursor that no page had
 		} else if err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func (s *Site) addAccount(w http.ResponseWriter, r *adminRequest, f adminFields)
 	}
 	wrong := map[string]string{}
 	for name, text := range map[string]string{
-		"user": "signup.say.user_empty", "name": "admin.bad.name", "email": "admin.bad.email",
+		"user": "signup.say.user_empty", "name": "admin.bad.name_empty", "email": "admin.bad.email",
 	} {
 		if f[name] == "" {
 			wrong[name] = text

@@ -36,7 +36,7 @@ type listedBulk struct {
 	State       operator.BulkState
 	Found, Done int64
 	Made        time.Time
-	Actor       string
+	Actor       listedActor
 }
 
 // describedFilter is one part of a filter: the name of its text, and the value.
@@ -45,7 +45,7 @@ type describedFilter struct{ Name, Value string }
 func newListedBulk(f adminFrame, b operator.Bulk) listedBulk {
 	return listedBulk{
 		f.Link(adminBulk, "id", b.ID.String()), b.ID.String(), b.Action, b.State, b.Found, b.Done, b.Made,
-		b.Cause.Actor.String(),
+		newListedActor(b.Cause.Actor),
 	}
 }
 
@@ -189,8 +189,6 @@ func (s *Site) startBulk(w http.ResponseWriter, r *adminRequest, f adminFields) 
 		} else if !ok {
 			return err
 		}
-	} else {
-		problem = "filter_" + problem
 	}
 	v := s.newAccountsView(r, filter)
 	v.Problem, v.Action, v.Reason = problem, f["action"], f["reason"]

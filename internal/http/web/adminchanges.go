@@ -15,25 +15,25 @@ import (
 
 // changeFilter is the filter of the audit trail as it is in the address, for the fields of the form. Bulk is allBulk,
 // or empty to leave out the accounts of changes of many, which have a row for all of them.
-type changeFilter struct{ User, Action, Actor, Net, Since, Until, Bulk string }
+type changeFilter struct{ User, Action, Actor, Net, Since, Before, Bulk string }
 
 const allBulk = "all"
 
 func (f changeFilter) pairs() []string {
 	return []string{
-		"user", f.User, "action", f.Action, "actor", f.Actor, "net", f.Net, "since", f.Since, "until", f.Until,
+		"user", f.User, "action", f.Action, "actor", f.Actor, "net", f.Net, "since", f.Since, "before", f.Before,
 		"bulk", f.Bulk,
 	}
 }
 
 // changeFields are the names of the fields of a changeFilter.
-var changeFields = []string{"user", "action", "actor", "net", "since", "until", "bulk"}
+var changeFields = []string{"user", "action", "actor", "net", "since", "before", "bulk"}
 
 func newChangeFilter(get func(string) string) changeFilter {
 	return changeFilter{
 		User: strings.TrimSpace(get("user")), Action: strings.TrimSpace(get("action")),
-		Actor: strings.TrimSpace(get("actor")), Net: strings.TrimSpace(get("net")), Since: get("since"),
-		Until: get("until"), Bulk: get("bulk"),
+		Actor: strings.TrimSpace(get("actor")), Net: strings.TrimSpace(get("net")),
+		Since: strings.TrimSpace(get("since")), Before: strings.TrimSpace(get("before")), Bulk: get("bulk"),
 	}
 }
 
@@ -47,7 +47,7 @@ func (f changeFilter) Any() bool {
 }
 
 // filter returns the filter of the trail, or the name of the first field that has no meaning.
-func (f changeFilter) filter() (a audit.Filter, problem string) {
+func (f changeFilter) filter(now time.Time) (a audit.Filter, problem string) {
 	for _, text := range []struct{ name, value string }{
 		{"user", f.User}, {"action", f.Action}, {"actor", f.Actor},
 	} {
@@ -61,27 +61,26 @@ func (f changeFilter) filter() (a audit.Filter, problem string) {
 	if a.Net, ok = parseNetwork(f.Net); !ok {
 		return a, "net"
 	}
-	if a.Since, ok = parseDay(f.Since); !ok {
-		return a, "since"
-	}
-	until, ok := parseDay(f.Until)
-	if !ok {
-		return a, "until"
-	}
-	if !until.IsZero() {
-		a.Before = until.AddDate(0, 0, 1)
-		if !a.Before.After(a.Since) {
-			return a, "order"
-		}
-	}
-	return a, ""
+	a.Since, a.Before, problem = parseTimes(f.Since, f.Before, now)
+	return a, problem
+}
+
+// fixed returns the filter with times in place of durations before now, for a form that is sent later.
+func (f changeFilter) fixed(now time.Time) changeFilter {
+	f.Since, f.Before = fixedTime(f.Since, now), fixedTime(f.Before, now)
+	return f
 }
 
 // changesView is /admin/changes.
 type changesView struct {
 	adminFrame
-	Filter  changeFilter
-	Changes []listedChange
+	wrongFilter
+	Filter changeFilter
+	// Fixed is Filter for the form for an export.
+	Fixed changeFilter
+	// NotSearched says that the filter or the address has a problem.
+	NotSearched bool
+	Changes     []listedChange
 	// Next is the address of the next page, or empty. Partial says that this page has fewer changes than it could.
 	Next    string
 	Partial bool
@@ -114,16 +113,19 @@ func (s *Site) showChanges(w http.ResponseWriter, r *adminRequest) error {
 }
 
 func (s *Site) listChanges(w http.ResponseWriter, r *adminRequest, v changesView, next string) error {
-	filter, problem := v.Filter.filter()
-	if problem != "" {
-		v.Problem = "filter_" + problem
+	now := s.deps.Operators.Now()
+	filter, problem := v.Filter.filter(now)
+	v.Fixed = v.Filter.fixed(now)
+	if v.NotSearched = problem != ""; v.NotSearched {
+		v.wrongFilter = newWrongFilter(problem)
+		v.Problem, v.Fixes = "filter", v.fixes()
 	} else {
 		first, began, looks := next, time.Now(), 0
 		for {
 			page, err := s.deps.Operators.Changes(r.Context(), r.caller, r.tenant, filter, next,
 				adminPageSize-len(v.Changes))
 			if p, ok := problemOf(err); ok && next != "" {
-				v.Problem = "list_" + p
+				v.Problem, v.NotSearched = "list_"+p, true
 			} else if err != nil {
 				return err
 			}
@@ -160,7 +162,7 @@ func (s *Site) exportChanges(w http.ResponseWriter, r *adminRequest, f adminFiel
 		adminFrame: s.adminFrame(r, adminChanges), Filter: newChangeFilter(func(name string) string { return f[name] }),
 		Reason: f["reason"],
 	}
-	filter, problem := v.Filter.filter()
+	filter, problem := v.Filter.filter(s.deps.Operators.Now())
 	if problem != "" {
 		return s.listChanges(w, r, v, "")
 	}

@@ -119,7 +119,7 @@ func TestAdminAdd(t *testing.T) {
 		{"user", "Berta", "Use lowercase letters only"},
 		{"user", "admin", "reserved"},
 		{"user", taken.user, "taken"},
-		{"name", "", "Enter a name"},
+		{"name", "", "The name is empty"},
 		{"name", strings.Repeat("x", 300), "at most 120"},
 		{"email", "", "name@example.org|help@example.org"},
 		{"email", "a b@mail.test", "Remove the spaces"},
@@ -200,14 +200,14 @@ func TestAdminTimes(t *testing.T) {
 	v := s.signedIn(t, admin.who)
 	at := s.Now().Add(-threeHours / 2).UTC()
 	for query, want := range map[string]string{
-		"since=2h": "later",
-		"until=2h": "early",
-		"since=4h": "early later",
-		"since=" + at.Format("2006-01-02T15:04:05Z"):              "later",
-		"until=" + url.QueryEscape(at.Format("2006-01-02 15:04")): "early",
-		"since=" + s.Now().Add(-threeHours).Format("2006-01-02"):  "early later",
-		"text=early%40a.test":                                     "early",
-		"text=sip:later%40A.test":                                 "later",
+		"since=2h":  "later",
+		"before=2h": "early",
+		"since=4h":  "early later",
+		"since=" + at.Format("2006-01-02T15:04:05Z"):               "later",
+		"before=" + url.QueryEscape(at.Format("2006-01-02 15:04")): "early",
+		"since=" + s.Now().Add(-threeHours).Format("2006-01-02"):   "early later",
+		"text=early%40a.test":                                      "early",
+		"text=sip:later%40A.test":                                  "later",
 	} {
 		a := v.open(t, "/admin/accounts?"+query)
 		a.wantStatus(t, 200)
@@ -221,17 +221,6 @@ func TestAdminTimes(t *testing.T) {
 			t.Errorf("%s: %v, want %s", query, got, want)
 		}
 	}
-	for query, want := range map[string]string{
-		"since=1h&until=2h":                 "before the first one",
-		"since=2026-03-02&until=2026-03-01": "before the first one",
-		"since=yesterday":                   "Enter the first time",
-		"until=-2h":                         "Enter the last time",
-	} {
-		a := v.open(t, "/admin/accounts?"+query)
-		if a.status != 400 || !strings.Contains(problem(a.body), want) {
-			t.Errorf("%s: %d %s", query, a.status, problem(a.body))
-		}
-	}
 	// The form for a change of all has the time itself.
 	page := v.open(t, "/admin/accounts?since=2h").body
 	if !regexp.MustCompile(`type="hidden" name="since" value="\d{4}-\d\d-\d\dT[\d:]+Z"`).MatchString(page) {
@@ -239,6 +228,112 @@ func TestAdminTimes(t *testing.T) {
 	}
 	if page := v.open(t, "/admin/accounts?text=arly").body; !strings.Contains(page, "not with what is in the middle") {
 		t.Error("it does not say what is searched")
+	}
+}
+
+// TestAdminYesterday finds what happened on one day, which is what commands take too: a day is its beginning.
+func TestAdminYesterday(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	admin := s.admin(t, "a.test")
+	s.Advance(24 * time.Hour)
+	yesterday := s.Now().UTC().Format(time.DateOnly)
+	s.At("a.test").Member("early")
+	s.Advance(24 * time.Hour)
+	today := s.Now().UTC().Format(time.DateOnly)
+	s.At("a.test").Member("later")
+	v := s.signedIn(t, admin.who)
+	_ = v.open(t, "/admin/account?user=later")
+	days := "since=" + yesterday + "&before=" + today
+	if page := v.open(t, "/admin/accounts?"+days).body; !strings.Contains(page, "user=early\"") ||
+		strings.Contains(page, "user=later\"") {
+		t.Error("the accounts of yesterday are not those")
+	}
+	if page := v.open(t, "/admin/changes?"+days).body; strings.Contains(page, "user=later\"") {
+		t.Error("the changes of yesterday have one of today")
+	}
+	for _, query := range []string{"since=2h", "since=" + url.QueryEscape(today+" 00:00"), "since=" + today} {
+		page := v.open(t, "/admin/changes?action=account.view&"+query).body
+		if !strings.Contains(page, "user=later\"") {
+			t.Errorf("%s: the change is missing", query)
+		}
+	}
+	export := v.open(t, "/admin/changes?since=2h").body
+	if !regexp.MustCompile(`type="hidden" name="since" value="\d{4}-\d\d-\d\dT[\d:]+Z"`).MatchString(export) {
+		t.Error("the form for the export has no time")
+	}
+}
+
+// TestAdminWrongFilter checks what the pages say of a filter without meaning: at the top, beside the field, and in
+// place of the list.
+func TestAdminWrongFilter(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	admin := s.admin(t, "a.test")
+	for address, want := range map[string][2]string{ // the field, and the text beside it
+		"accounts?since=1h&before=2h":                 {"before", "This is not after “From”"},
+		"accounts?since=2026-03-02&before=2026-03-01": {"before", "This is not after “From”"},
+		"accounts?since=yesterday":                    {"since", "Enter a day, a time or a duration"},
+		"accounts?before=-2h":                         {"before", "Enter a day, a time or a duration"},
+		"accounts?net=300.1.1.1":                      {"net", "Enter a network"},
+		"accounts?state=gone":                         {"state", "Choose one"},
+		"accounts?role=x":                             {"role", "Choose one"},
+		"accounts?confirmed=x":                        {"confirmed", "Choose yes"},
+		"accounts?text=%00":                           {"text", "Search for"},
+		"changes?since=yesterday":                     {"since", "Enter a day, a time or a duration"},
+		"changes?since=2026-03-02&before=2026-03-01":  {"before", "This is not after “From”"},
+		"changes?net=300.1.1.1":                       {"net", "Enter a network"},
+		"changes?user=%00":                            {"user", "Enter a user name"},
+		"changes?action=%00":                          {"action", "Enter the kind"},
+		"changes?actor=%00":                           {"actor", "Enter who"},
+	} {
+		a := admin.open(t, "/admin/"+address)
+		page, field := a.body, want[0]
+		label := regexp.MustCompile(`<label for="` + field + `">([^<]*)<`).FindStringSubmatch(page)
+		if a.status != 400 || label == nil {
+			t.Errorf("%s: %d, label %q", address, a.status, label)
+			continue
+		}
+		for _, part := range []string{
+			"<p>Nothing was searched. See beside the field.</p>", `<a href="#` + field + `">` + label[1] + `</a>`,
+			`<p class="error" id="filter-` + field + `-error">` + want[1], `<h2 id="list">Nothing was searched</h2>`,
+		} {
+			if !strings.Contains(page, part) {
+				t.Errorf("%s: the page has no %s", address, part)
+			}
+		}
+		if !regexp.MustCompile(`<(input|select) id="`+field+`"[^>]* aria-invalid="true" aria-describedby="[^"]*filter-`+
+			field+`-error"`).MatchString(page) || strings.Count(page, `aria-invalid`) != 1 {
+			t.Errorf("%s: the field is not marked", address)
+		}
+		if strings.Contains(page, "Nothing matches") {
+			t.Errorf("%s: the page says that nothing matches", address)
+		}
+	}
+	for _, list := range []string{"accounts", "changes"} {
+		page := admin.open(t, "/admin/"+list+"?next=x").body
+		if strings.Contains(page, "Nothing matches") || !strings.Contains(page, ">Nothing was searched<") {
+			t.Errorf("%s: a page of the list that does not exist", list)
+		}
+	}
+}
+
+// TestAdminEmptyName checks that the page of an account has one rule for a name, and says if it is empty.
+func TestAdminEmptyName(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	admin, who := s.admin(t, "a.test"), s.active(t, "a.test")
+	for name, want := range map[string]string{
+		" ": "The name is empty", strings.Repeat("x", 300): "at most 120", "-": "at most 120",
+	} {
+		a := admin.act(t, who, "rename", "name", name)
+		beside := regexp.MustCompile(`id="rename-name-error">([^<]*)<`).FindStringSubmatch(a.body)
+		if a.status != 400 || beside == nil || !strings.Contains(beside[1], want) {
+			t.Errorf("%q: %d %q", name, a.status, beside)
+		}
+		if !strings.Contains(problem(a.body), "See beside the field") || strings.Contains(problem(a.body), "120") {
+			t.Errorf("%q: the summary has a rule too: %s", name, problem(a.body))
+		}
 	}
 }
 

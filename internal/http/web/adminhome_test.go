@@ -96,7 +96,10 @@ func TestAdminChanges(t *testing.T) {
 	s := startServer(t)
 	admin, who := s.admin(t, "a.test"), s.active(t, "a.test")
 	admin.act(t, who, "disable", "reason", "spam").wantStatus(t, 303)
+	admin.act(t, who, "disable", "reason", "more spam").wantStatus(t, 303)
 	admin.act(t, who, "role", "role", "user").wantStatus(t, 303)
+	other := s.active(t, "a.test")
+	admin.act(t, other, "sign-out").wantStatus(t, 303)
 	version := regexp.MustCompile(`name="version" value="(\w+)"`).FindStringSubmatch(
 		admin.open(t, "/admin/settings").body)[1]
 	admin.send(t, "/admin/settings", url.Values{
@@ -113,10 +116,11 @@ func TestAdminChanges(t *testing.T) {
 
 	page := strings.ReplaceAll(admin.open(t, "/admin/changes").body, "<wbr>", "")
 	for _, part := range []string{
-		">Account disabled", "from “Active” to “Disabled”", ">Role changed", "from “Guest” to “User”",
+		">Account disabled", "from “Active” to “Disabled”", "<p>still “Disabled”</p>", ">Role changed",
+		"from “Guest” to “User”", ">Sessions ended", "<br>all sessions</p>",
 		">Settings changed",
 		"<p>Name of the platform: from “not set” to “<bdi>Phones</bdi>”</p>",
-		"<p>Sign-ups per hour: from “not set” to “<bdi>7</bdi>”</p>", ">Delete accounts",
+		"<p>Signups per hour: from “not set” to “<bdi>7</bdi>”</p>", ">Delete accounts",
 		`<a href="/admin/bulk?id=` + id + `">Accounts: 60</a>`, "by operator <bdi>" + admin.who.user,
 		"[Show", "reason: ",
 	} {
@@ -129,8 +133,8 @@ func TestAdminChanges(t *testing.T) {
 	}
 	found := regexp.MustCompile(`<p class="when">`)
 	for query, want := range map[string]int{
-		"action=account.disable": 1, "action=account.delete": 0, "action=account.delete&bulk=all": 50,
-		"action=tenant.set": 1, "user=" + who.user: 2, "actor=nobody": 0, "since=2026-02-02&until=2026-02-01": 0,
+		"action=account.disable": 2, "action=account.delete": 0, "action=account.delete&bulk=all": 50,
+		"action=tenant.set": 1, "user=" + who.user: 3, "actor=nobody": 0, "since=2026-02-02&before=2026-02-01": 0,
 	} {
 		if got := len(found.FindAllString(admin.open(t, "/admin/changes?"+query).body, -1)); got != want {
 			t.Errorf("%s: %d changes, want %d", query, got, want)
@@ -139,7 +143,12 @@ func TestAdminChanges(t *testing.T) {
 	if page := admin.open(t, "/admin/changes?actor=nob").body; !strings.Contains(page, "must be whole") {
 		t.Error("nothing found, and the page does not say why")
 	}
-	admin.open(t, "/admin/changes?since=2026-02-02&until=2026-02-01").wantStatus(t, 400)
+	admin.open(t, "/admin/changes?since=2026-02-02&before=2026-02-01").wantStatus(t, 400)
+
+	if page := admin.open(t, "/admin/account?user="+who.user).body; strings.Contains(page,
+		`href="/admin/account?user=`+who.user+`"`) || !strings.Contains(page, ">Role changed") {
+		t.Error("the page of an account leads to itself, or has no changes")
+	}
 
 	bot := regexp.MustCompile(`href="/admin/account\?user=(bot-[\w-]+)"`).FindStringSubmatch(
 		admin.open(t, "/admin/changes?bulk=all").body)[1]

@@ -21,9 +21,9 @@ type messagesView struct {
 
 // listedMessage is a message that was not sent.
 type listedMessage struct {
-	ID, User, UserURL, To, Answer string
-	State                         delivery.State
-	Since                         time.Time
+	ID, User, UserURL, To, Kind, Answer string
+	State                               delivery.State
+	Since                               time.Time
 	// Due is the time of the next attempt, or zero if there is none.
 	Due      time.Time
 	Attempts int
@@ -49,8 +49,8 @@ func (s *Site) writeMessages(w http.ResponseWriter, r *adminRequest, problem str
 	v.Mail = counts.Mail
 	for _, d := range list {
 		v.Messages = append(v.Messages, listedMessage{
-			d.Message.String(), d.User, v.Link(adminAccount, "user", d.User), d.Email, d.Answer, d.State, d.Since,
-			d.Due, d.Attempts, d.State != delivery.Waiting,
+			d.Message.String(), d.User, v.Link(adminAccount, "user", d.User), d.Email, d.Kind, d.Answer, d.State,
+			d.Since, d.Due, d.Attempts, d.State != delivery.Waiting,
 		})
 	}
 	return s.adminShow(w, r, "admin-messages", problem, v)

@@ -21,7 +21,7 @@ import (
 type settingField struct {
 	// Name is the name of the field, and of its texts.
 	Name string
-	// Kind is text, lines, number, color or choice. Rule names the text about what is wrong with a value.
+	// Kind is text, lines, number or choice. Rule names the text about what is wrong with a value.
 	Kind, Rule string
 	// Max is how long a text may be.
 	Max     int
@@ -49,7 +49,7 @@ var settingFields = []settingField{
 	textField("imprint_url", "text", "url", 200, func(s *tenant.Settings) *string { return &s.ImprintURL }),
 	textField("support", "text", "support", 200, func(s *tenant.Settings) *string { return &s.Support }),
 	{
-		Name: "accent", Kind: "color", Rule: "accent", Max: 7,
+		Name: "accent", Kind: "text", Rule: "accent", Max: 7,
 		get: func(s tenant.Settings) string { return s.Accent },
 		set: func(s *tenant.Settings, v string) bool { s.Accent = v; return true },
 	},
@@ -124,7 +124,8 @@ var previews = []string{"signup", "home", "account"}
 // Previews returns the pages that the preview can show.
 func (settingsView) Previews() []string { return previews }
 
-// applySettings applies the fields that were sent, one by one, and returns the names of those that are refused.
+// applySettings applies the fields that were sent and differ from the setting, one by one, and returns the names of
+// those that are refused. A setting that is as it was stays unset if it is not set.
 func applySettings(t tenant.Tenant, f adminFields, logo []byte) (tenant.Tenant, map[string]bool) {
 	// tenant.New writes to the lists, which others read.
 	t.Origins, t.TURNURIs, t.Reserved = slices.Clone(t.Origins), slices.Clone(t.TURNURIs), slices.Clone(t.Reserved)
@@ -140,7 +141,7 @@ func applySettings(t tenant.Tenant, f adminFields, logo []byte) (tenant.Tenant, 
 		t.Settings = checked.Settings
 	}
 	for _, field := range settingFields {
-		if value, sent := f[field.Name]; sent {
+		if value, sent := f[field.Name]; sent && value != field.get(t.Settings) {
 			try(field.Name, func(s *tenant.Settings) bool { return field.set(s, value) })
 		}
 	}

@@ -16,6 +16,7 @@ import (
 // adminViews returns the pages for operators, with text in every place that shows some.
 func adminViews(in frame, text string) map[string]view {
 	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	in.Parts = true
 	f := func(here string) adminFrame { return adminFrame{frame: in, Here: here} }
 	accounts := []listedAccount{
 		{"/admin/account?user=x", text, text, text, account.Waiting, account.Guest, at, text, false},
@@ -41,6 +42,7 @@ func adminViews(in frame, text string) map[string]view {
 		},
 		{At: at, Text: "admin.act.account.leave", User: text, By: listedActor{Kind: audit.Person}},
 	}
+	who := listedActor{audit.Admin, text}
 	filter := accountFilter{text, "waiting", "guest", text, "2026-11-01", "2026-11-29", "no"}
 	list := accountsView{
 		adminFrame: f(adminAccounts), States: account.States, Roles: account.Roles, Accounts: accounts,
@@ -49,8 +51,9 @@ func adminViews(in frame, text string) map[string]view {
 	found := list
 	found.Filter, found.Filtered, found.Partial, found.First = filter, true, true, "/admin/accounts"
 	found.Reason, found.Stale, found.Again = text, true, "/admin/again?next=%2Fadmin%2F"
-	found.Bulks = []listedBulk{{"/admin/bulk?id=1", text, operator.BulkDelete, operator.BulkDone, 500, 500, at, text}}
-	found.Problem = "filter_net"
+	found.Bulks = []listedBulk{{"/admin/bulk?id=1", text, operator.BulkDelete, operator.BulkDone, 500, 500, at, who}}
+	found.Problem, found.wrongFilter, found.NotSearched = "filter", newWrongFilter("since"), true
+	found.Fixes = found.fixes()
 	var days []stats.DayCounts
 	for i := range 90 {
 		days = append(days, stats.DayCounts{Day: stats.DayOf(at) - 89 + stats.Day(i), Counts: stats.Counts{
@@ -60,10 +63,10 @@ func adminViews(in frame, text string) map[string]view {
 	}
 	detail := accountView{
 		adminFrame: f(adminAccounts), User: text, UID: text, Name: text, Email: text, Role: account.User,
-		Roles: account.Roles, State: account.Active, Since: at, By: text, Why: text, Until: at, Created: at,
+		Roles: account.Roles, State: account.Active, Since: at, By: who, Why: text, Until: at, Created: at,
 		Activated: at, Confirmed: at, FirstSignIn: at, Net: text, App: true, Codes: 7, Passkeys: []string{text},
 		Messages: []account.DataMessage{
-			{To: text, State: "sent", Since: at, Attempts: 2, Answer: text},
+			{To: text, State: "replaced", Kind: "reset", Since: at, Ended: &at, Attempts: 2, Answer: text},
 			{To: text, State: "writing", Since: at},
 			{To: text, State: "written", Since: at},
 		},
@@ -93,14 +96,15 @@ func adminViews(in frame, text string) map[string]view {
 		adminFrame: f(adminAccounts), User: text, Role: account.Admin, Roles: account.Roles, State: account.Disabled,
 		Own: true,
 	}
+	own.Says = accountDone
 	bulk := func(state operator.BulkState, mine bool) bulkView {
 		return bulkView{
 			adminFrame: f(adminAccounts), Reason: text, Failure: text, Mine: mine, Self: "/admin/bulk?id=1",
-			listedBulk: listedBulk{"/admin/bulk?id=1", text, operator.BulkDelete, state, 500, 20, at, text},
+			listedBulk: listedBulk{"/admin/bulk?id=1", text, operator.BulkDelete, state, 500, 20, at, who},
 			Waiting:    state == operator.BulkCounting || state == operator.BulkRunning, Accounts: accounts,
 			Filter: []describedFilter{
 				{"text", text}, {"state", "waiting"}, {"role", "guest"}, {"net", text}, {"since", "2026-11-01"},
-				{"until", "2026-11-29"}, {"confirmed", "no"},
+				{"before", "2026-11-29"}, {"confirmed", "no"},
 			},
 		}
 	}
@@ -119,6 +123,7 @@ func adminViews(in frame, text string) map[string]view {
 	again := againPage{
 		adminFrame: f(""), Action: adminAccount, Fields: []adminField{{"reason", text}}, Passkeys: true,
 	}
+	again.Parts = false
 	return map[string]view{
 		"admin home": {"admin-home", homeView{
 			adminFrame: f(adminHome), Funnel: newFunnel(operator.Funnel{Signups: 120, Activations: 80,
@@ -145,32 +150,35 @@ func adminViews(in frame, text string) map[string]view {
 		"admin gone": {"admin-gone", goneView{
 			adminFrame: f(adminAccounts), User: text, Changes: changes, MoreChanges: "/admin/changes?user=x",
 		}},
-		"admin nothing":   {"admin-gone", goneView{adminFrame: f("")}},
-		"admin accounts":  {"admin-accounts", list},
-		"admin found":     {"admin-accounts", found},
-		"admin nobody":    {"admin-accounts", accountsView{adminFrame: f(adminAccounts)}},
-		"admin account":   {"admin-account", detail},
-		"admin waiting":   {"admin-account", waiting},
-		"admin own":       {"admin-account", own},
-		"admin closed":    {"admin-account", accountView{adminFrame: f(adminAccounts), User: text, Closed: at}},
-		"admin add":       {"admin-add", added},
-		"admin counting":  {"admin-bulk", bulk(operator.BulkCounting, true)},
-		"admin ready":     {"admin-bulk", bulk(operator.BulkReady, true)},
-		"admin other's":   {"admin-bulk", bulk(operator.BulkReady, false)},
-		"admin running":   {"admin-bulk", bulk(operator.BulkRunning, true)},
-		"admin failed":    {"admin-bulk", bulk(operator.BulkFailed, true)},
-		"admin cancelled": {"admin-bulk", bulk(operator.BulkCancelled, true)},
-		"admin bulk done": {"admin-bulk", bulk(operator.BulkDone, true)},
+		"admin nothing":  {"admin-gone", goneView{adminFrame: f("")}},
+		"admin accounts": {"admin-accounts", list},
+		"admin found":    {"admin-accounts", found},
+		"admin nobody":   {"admin-accounts", accountsView{adminFrame: f(adminAccounts)}},
+		"admin account":  {"admin-account", detail},
+		"admin waiting":  {"admin-account", waiting},
+		"admin own":      {"admin-account", own},
+		"admin closed": {"admin-account", accountView{
+			adminFrame: f(adminAccounts), User: text, Closed: at, By: who, Why: text,
+		}},
+		"admin add":         {"admin-add", added},
+		"admin counting":    {"admin-bulk", bulk(operator.BulkCounting, true)},
+		"admin ready":       {"admin-bulk", bulk(operator.BulkReady, true)},
+		"admin other's":     {"admin-bulk", bulk(operator.BulkReady, false)},
+		"admin running":     {"admin-bulk", bulk(operator.BulkRunning, true)},
+		"admin failed":      {"admin-bulk", bulk(operator.BulkFailed, true)},
+		"admin cancelled":   {"admin-bulk", bulk(operator.BulkCancelled, true)},
+		"admin unconfirmed": {"admin-bulk", bulk(operator.BulkUnconfirmed, true)},
+		"admin bulk done":   {"admin-bulk", bulk(operator.BulkDone, true)},
 		"admin changes": {"admin-changes", changesView{
 			adminFrame: f(adminChanges), Filter: changeFilter{text, text, text, text, "", "", ""}, Changes: changes,
 			Next: "/admin/changes?next=1", Reason: text, All: "/admin/changes?bulk=all",
 		}},
 		"admin messages": {"admin-messages", messagesView{adminFrame: f(adminMessages), Messages: []listedMessage{
-			{text, text, "/admin/account?user=x", text, text, delivery.Deferred, at, at, 3, true},
-			{text + "2", text, "/admin/account?user=x", text, "", delivery.Waiting, at, time.Time{}, 0, false},
+			{text, text, "/admin/account?user=x", text, "reset", text, delivery.Deferred, at, at, 3, true},
+			{text + "2", text, "/admin/account?user=x", text, "", "", delivery.Waiting, at, time.Time{}, 0, false},
 		}}},
 		"admin settings": {"admin-settings", settings},
 		"admin again":    {"admin-again", again},
-		"admin return":   {"admin-again", againPage{adminFrame: f(""), Next: adminHome}},
+		"admin return":   {"admin-again", againPage{adminFrame: again.adminFrame, Next: adminHome}},
 	}
 }

@@ -27,7 +27,7 @@ var actionGroups = []actionGroup{
 		audit.AccountAdd, audit.AccountResend, audit.AccountEnable, audit.AccountDisable, audit.AccountRole,
 		audit.EmailChange, audit.ProfileChange, audit.AccountFactors, audit.AccountDelete, audit.AccountFreeName,
 		audit.AccountBulk, audit.AccountDecline, audit.AccountLeave, audit.AccountStay, audit.AccountData,
-		audit.AccountView,
+		audit.AccountView, audit.AccountList,
 	}},
 	{"access", "", []audit.Action{
 		audit.PasswordLink, audit.PasswordChange, audit.PasswordReset, audit.PasswordNotMe, audit.SessionsEnd,
@@ -36,9 +36,9 @@ var actionGroups = []actionGroup{
 	}},
 	{"message", "message.", []audit.Action{audit.MessageRetry, audit.MessageDiscard}},
 	{"platform", "", []audit.Action{
-		audit.TenantAdd, audit.TenantSet, audit.AuditExport, audit.TokenAdd, audit.TokenRemove,
-		audit.DirectoryTokenAdd, audit.DirectoryTokenRemove, audit.HookAdd, audit.HookRemove, audit.DKIMAdd,
-		audit.DKIMRemove,
+		audit.TenantAdd, audit.TenantSet, audit.TenantRemove, audit.AuditExport, audit.ExportFile, audit.TokenAdd,
+		audit.TokenRemove, audit.DirectoryTokenAdd, audit.DirectoryTokenRemove, audit.HookAdd, audit.HookRemove,
+		audit.DKIMAdd, audit.DKIMRemove,
 	}},
 }
 
@@ -106,6 +106,8 @@ func (w wording) changed(c changedValue) (template.HTML, error) {
 		return "", err
 	}
 	switch {
+	case c.Before == c.After:
+		return w.say("admin.same", "value", after)
 	case c.Before.Empty():
 		return w.say("admin.after", "after", after)
 	case c.After.Empty():

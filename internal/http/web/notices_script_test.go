@@ -52,9 +52,9 @@ func TestLastUse(t *testing.T) {
 		writePage(w, http.StatusOK, out)
 	})
 	p := openTab(t, s, "/phones")
-	p.wait(`document.querySelector(".asked time")?.textContent.startsWith("about")`)
+	p.wait(`document.querySelector(".asked time")?.textContent.startsWith("less")`)
 	got := eval[[]string](p, `[...document.querySelectorAll(".asked time")].map((e) => e.textContent)`)
-	want := []string{"about 1 minute ago", "about 1 minute ago", "about 20 minutes ago", "about 2 days ago"}
+	want := []string{"less than a minute ago", "less than a minute ago", "about 20 minutes ago", "about 2 days ago"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

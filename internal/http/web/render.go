@@ -100,6 +100,8 @@ type frame struct {
 	Brand brand
 	// SignedIn is the user name of the person who is signed in, or empty.
 	SignedIn string
+	// Parts says that the page has a navigation of its own. The link to skip navigations leads to what is after it.
+	Parts bool
 	// CutLink says that the page is for a link in a message, and that its address has no token, or only a part of
 	// one: the page removes the token from the address bar, where people then copy the rest.
 	CutLink bool

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -8,19 +10,23 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// TestPlainWords checks that no page uses a phrase that visitors stumbled over.
+// TestPlainWords checks that no page uses a phrase that visitors or operators stumbled over, or that is not true.
 func TestPlainWords(t *testing.T) {
 	for tag, phrase := range map[i18n.Tag]*regexp.Regexp{
 		i18n.English: regexp.MustCompile(`(?i)for a slip|we hope you|a program set itself up|looked up later|` +
 			`did not fit|came from here|somebody typed|robots|` +
-			`just one message|small sum|people are waiting|platform itself|one.way key`),
+			`just one message|small sum|` +
+			`sign-up|for new accounts|as long as the session|search for less|of each kind|` +
+			`^somebody has used|people are waiting|platform itself|one.way key`),
 		i18n.German: regexp.MustCompile(`(?i)verwalter|noch einmal senden|dorthin s|von hier kamen|` +
-			`einzige nachricht|einweg|plattform selbst`),
+			`einzige nachricht|einweg|für neue konten|wie die sitzung|nach weniger|^jemand hat den|plattform selbst`),
 		i18n.French: regexp.MustCompile(`(?i)l.envoyer là|trop d.essais|sont venus d.ici|` +
-			`un seul message|sens unique|plateforme elle-même`),
-		i18n.Arabic: regexp.MustCompile(`رسالة واحدة|محرف|محارف|أحادي`),
+			`un seul message|sens unique|les nouveaux comptes|que la session\.|de chaque sorte|` +
+			`^quelqu.un a utilisé le lien|plateforme elle-même`),
+		i18n.Arabic: regexp.MustCompile(`رسالة واحدة|محرف|محارف|أحادي|للحسابات الجديدة|طوال الجلسة|من كل نوع`),
 		i18n.Spanish: regexp.MustCompile(`(?i)enviarlo allí|han llegado demasiados|` +
-			`un solo mensaje|un solo sentido|propia plataforma`),
+			`un solo mensaje|un solo sentido|^para cuentas nuevas|dure la sesión|de cada tipo|` +
+			`^alguien ha usado el enlace|propia plataforma`),
 	} {
 		words := i18n.In(tag)
 		for _, key := range words.Keys() {
@@ -43,6 +49,61 @@ func TestWaitingTime(t *testing.T) {
 				t.Errorf("%s in %s: %s", key, tag, text)
 			}
 		}
+	}
+}
+
+// TestNone checks that the word for nothing, which has the gender of a passkey, stands for nothing else.
+func TestNone(t *testing.T) {
+	files, err := filepath.Glob("pages/*.html")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		page, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(page), `"account.none"`); n != strings.Count(string(page),
+			`{{if .Passkeys}}{{.Passkeys}}{{else}}{{say "account.none"}}`) {
+			t.Errorf("%s has it %d times", file, n)
+		}
+	}
+}
+
+// TestTimesInSentences checks that "3 minutes ago" is not put where a sentence has "since" or "until": a time that
+// follows a colon or a comma may begin with it, and any other is a date first.
+func TestTimesInSentences(t *testing.T) {
+	files, err := filepath.Glob("pages/*.html")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	said := regexp.MustCompile(`say "([\w.]+)"[^{}]* "when" \((\w+) `)
+	labelled := regexp.MustCompile(`say "[\w.]*(since|until)"}}</dt><dd>{{(\w+) `)
+	apart := regexp.MustCompile(`[:,،] ?{when}`)
+	found := 0
+	for _, file := range files {
+		page, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range labelled.FindAllSubmatch(page, -1) {
+			if found++; string(m[2]) != "dated" {
+				t.Errorf("%s: %s", file, m[0])
+			}
+		}
+		for _, m := range said.FindAllSubmatch(page, -1) {
+			found++
+			for _, tag := range i18n.Tags {
+				text, _ := i18n.In(tag).Find(string(m[1]))
+				text = strings.ReplaceAll(text, "\u00a0", "")
+				if string(m[2]) != "dated" && !apart.MatchString(text) {
+					t.Errorf("%s: %s in %s: %s", file, m[1], tag, text)
+				}
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("only %d times", found)
 	}
 }
 

@@ -32,6 +32,8 @@ func (w wording) functions() template.FuncMap {
 		"setting":   newSetting,
 		"secret":    newSecretInput,
 		"moment":    w.moment,
+		"dated":     w.dated,
+		"about":     w.about,
 		"day":       w.Day,
 		"reason":    newReasonField,
 		"wrong":     newWrongField,
@@ -86,14 +88,17 @@ func newReasonField(id, value string, wrong ...string) reasonField {
 	return f
 }
 
-// wrongField is the ID of a field, and the name of the text about what is wrong with it, or nothing.
-type wrongField struct{ ID, Error string }
+// wrongField is the ID of a field, the name of the text about what is wrong with it, or nothing, and the ID of its
+// hint, or nothing.
+type wrongField struct{ ID, Error, Hint string }
 
-func newWrongField(id, name, wrong, text string) wrongField {
+// newWrongField returns a field of a form, whose ID begins that of the field. It may be followed by the ID of the
+// field's hint.
+func newWrongField(id, name, wrong, text string, hint ...string) wrongField {
 	if name != wrong {
 		text = ""
 	}
-	return wrongField{id + "-" + name, text}
+	return wrongField{id + "-" + name, text, strings.Join(hint, " ")}
 }
 
 // choice is an entry of the menu of languages.
@@ -182,10 +187,21 @@ func code(text string) template.HTML {
 	return template.HTML(`<span class="code" dir="ltr">` + template.HTMLEscapeString(text) + `</span>`)
 }
 
-// moment returns the element with a time in words. A script adds how long ago that was.
-func (w wording) moment(t time.Time) template.HTML {
-	return template.HTML(`<time datetime="` + t.UTC().Format(time.RFC3339) + `">` +
-		template.HTMLEscapeString(w.Moment(t)) + `</time>`)
+// moment returns the element with a time in words. A script puts before it how long ago that was, as in "3 minutes ago
+// (Monday, 30 November 2026, 12:00 UTC)".
+func (w wording) moment(t time.Time) template.HTML { return w.timeIn("ago", t) }
+
+// dated is moment for a time after a preposition, as in "until Monday": the script puts the rest after it.
+func (w wording) dated(t time.Time) template.HTML { return w.timeIn("ago_date", t) }
+
+// about is moment for a time in the past that is not exact.
+func (w wording) about(t time.Time) template.HTML { return w.timeIn("ago_about", t) }
+
+// timeIn returns the element with a time in a form, which is the name of a text of the script.
+func (w wording) timeIn(form string, t time.Time) template.HTML {
+	return template.HTML(fmt.Sprintf(`<time datetime="%s" data-form="%s" data-seconds="%d">%s</time>`,
+		t.UTC().Format(time.RFC3339), form, int64(time.Until(t)/time.Second),
+		template.HTMLEscapeString(w.Moment(t))))
 }
 
 // brief returns a time in digits, in UTC, for lists. In words it is the title.

@@ -41,7 +41,7 @@ type Bulk struct {
 	Done    int64               `json:"done" doc:"How many accounts were changed so far."`
 	Made    time.Time           `json:"made"`
 	Changed time.Time           `json:"changed" doc:"When state, found or done last changed."`
-	By      string              `json:"by"`
+	By      string              `json:"by" doc:"Who started it, in words."`
 	Reason  string              `json:"reason"`
 	Failure string              `json:"failure" doc:"Why it failed, or empty."`
 }
@@ -50,7 +50,7 @@ type Bulk struct {
 func OfBulk(b operator.Bulk, host string) Bulk {
 	return Bulk{
 		ID: b.ID.String(), Tenant: host, Action: b.Action, Query: OfQuery(b.Query), State: b.State, Found: b.Found,
-		Done: b.Done, Made: b.Made.UTC(), Changed: b.Changed.UTC(), By: b.Cause.Actor.String(),
+		Done: b.Done, Made: b.Made.UTC(), Changed: b.Changed.UTC(), By: b.Cause.Actor.Words(),
 		Reason: b.Cause.Reason, Failure: b.Failure,
 	}
 }

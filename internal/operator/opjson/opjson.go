@@ -23,7 +23,7 @@ type Account struct {
 	Disabled    bool          `json:"disabled" doc:"Whether the owner cannot sign in: true until the activation, too."`
 	State       account.State `json:"state"`
 	StateSince  *time.Time    `json:"state_since"`
-	StateBy     string        `json:"state_by" doc:"Who set the state, or empty."`
+	StateBy     string        `json:"state_by" doc:"Who set the state, in words, or empty."`
 	StateReason string        `json:"state_reason"`
 	Created     time.Time     `json:"created"`
 	Activated   *time.Time    `json:"activated"`
@@ -46,7 +46,7 @@ func OfAccount(a account.Account) Account {
 	v := Account{
 		ID: a.UID.String(), User: a.User, Name: a.Name, Email: a.Email, Role: a.Role, Disabled: a.Disabled,
 		State:      a.State(),
-		StateSince: TimeOrNil(since), StateBy: by, StateReason: reason, Created: a.Created,
+		StateSince: TimeOrNil(since), StateBy: audit.WordsOf(by), StateReason: reason, Created: a.Created,
 		Activated: TimeOrNil(a.Activated), Confirmed: TimeOrNil(a.Confirmed), Network: a.Net,
 		FirstSignIn: TimeOrNil(a.FirstSignIn), Erased: TimeOrNil(a.Leaving), Lang: a.Lang, Factors: a.Factors.Words(),
 		signInUnknown: a.FirstSignIn.IsZero() && !a.NotSignedIn,
@@ -81,6 +81,9 @@ func OfDetail(d operator.Detail) AccountDetail {
 		v.Account = Account{User: d.User, State: account.Closed, Disabled: true, Factors: []string{}}
 		if d.Closed != nil {
 			v.StateSince = &d.Closed.Closed
+		}
+		if d.Deletion != nil {
+			v.StateBy, v.StateReason = d.Deletion.Actor.Words(), d.Deletion.Reason
 		}
 		return v
 	}
@@ -163,10 +166,11 @@ func OfLookup(l sipserver.Lookup) Lookup { return Lookup{l.Server, l.How, l.At} 
 // Message is a message to the owner of an account.
 type Message struct {
 	ID       string     `json:"id"`
-	Kind     string     `json:"kind"`
+	Kind     string     `json:"kind" doc:"What it is, such as activation or reset, or empty if that is not known."`
 	To       string     `json:"to"`
 	State    string     `json:"state"`
-	Since    time.Time  `json:"since"`
+	Since    time.Time  `json:"since" doc:"When it was queued."`
+	Ended    *time.Time `json:"ended" doc:"When it was sent, failed, was discarded or replaced, or null."`
 	Expires  *time.Time `json:"expires"`
 	Attempts int        `json:"attempts"`
 	Answer   string     `json:"answer" doc:"That of the mail server to the last attempt."`
@@ -174,7 +178,7 @@ type Message struct {
 
 // OfMessage returns the view of a message.
 func OfMessage(m account.DataMessage) Message {
-	return Message{m.ID, m.Kind, m.To, m.State, m.Since, m.Expires, m.Attempts, m.Answer}
+	return Message{m.ID, m.Kind, m.To, m.State, m.Since, m.Ended, m.Expires, m.Attempts, m.Answer}
 }
 
 // Change is a change in the audit trail.

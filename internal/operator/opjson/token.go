@@ -3,6 +3,7 @@ package opjson
 import (
 	"time"
 
+	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
 	"dialtone/internal/operator"
 )
@@ -14,7 +15,7 @@ type Token struct {
 	Tenant  *string          `json:"tenant" doc:"The host of the only tenant at which it may act, or null for all."`
 	Scopes  []operator.Scope `json:"scopes"`
 	Created time.Time        `json:"created"`
-	By      string           `json:"created_by"`
+	By      string           `json:"created_by" doc:"Who made it, in words."`
 	Expires *time.Time       `json:"expires"`
 	Expired bool             `json:"expired"`
 	Used    *time.Time       `json:"used" doc:"When it was last used, up to a minute too early."`
@@ -23,7 +24,7 @@ type Token struct {
 // OfToken returns the view of a token. hostOf returns the host of a tenant.
 func OfToken(t operator.Token, now time.Time, hostOf func(id int64) string) Token {
 	v := Token{
-		ID: t.ID, Name: t.Name, Scopes: list(t.Scopes), Created: t.Made, By: t.MadeBy,
+		ID: t.ID, Name: t.Name, Scopes: list(t.Scopes), Created: t.Made, By: audit.WordsOf(t.MadeBy),
 		Expires: TimeOrNil(t.Expires), Expired: !t.Expires.IsZero() && !now.Before(t.Expires),
 		Used: TimeOrNil(t.Used),
 	}
@@ -46,8 +47,10 @@ type Delivery struct {
 	Tenant   string         `json:"tenant"`
 	User     string         `json:"user"`
 	Email    string         `json:"email"`
+	Kind     string         `json:"kind" doc:"What it is, such as activation or reset, or empty if that is not known."`
 	State    delivery.State `json:"state"`
-	Since    time.Time      `json:"since"`
+	Since    time.Time      `json:"since" doc:"When it was queued."`
+	Ended    *time.Time     `json:"ended" doc:"When it was sent, failed, was discarded or replaced, or null."`
 	Attempts int            `json:"attempts"`
 	Next     *time.Time     `json:"next" doc:"When the next attempt is, or null."`
 	Expires  time.Time      `json:"expires"`
@@ -58,11 +61,9 @@ type Delivery struct {
 // OfDelivery returns the view of a message at the tenant with a host.
 func OfDelivery(d delivery.Delivery, host string) Delivery {
 	v := Delivery{
-		ID: d.Message.String(), Tenant: host, User: d.User, Email: d.Email, State: d.State, Since: d.Since,
+		ID: d.Message.String(), Tenant: host, User: d.User, Email: d.Email, Kind: d.Kind, State: d.Shown(),
+		Since: d.Since, Ended: TimeOrNil(d.Ended),
 		Attempts: d.Attempts, Expires: d.Expires, Answer: d.Answer, Server: d.Node,
-	}
-	if d.Replaced() {
-		v.State = "replaced"
 	}
 	if d.State.Open() {
 		v.Next = &d.Due

@@ -149,6 +149,14 @@ type Checker interface {
 	Check(ctx context.Context, report func(string)) error
 }
 
+// SchemaChecker is an engine that can compare its schema with the one that the migrations make. Nothing else in a
+// database runs by itself when rows change, so this shows who has made the database change or hide rows.
+type SchemaChecker interface {
+	// CheckSchema calls report with a sentence for each trigger, rule, view and table definition that is not one of the
+	// migrations, and for each that is missing. Other tables and indexes may be there.
+	CheckSchema(ctx context.Context, report func(string)) error
+}
+
 // Failer is an engine that can fail in such a way that only a restart of the process helps.
 type Failer interface {
 	// Failed returns a channel that is closed when a commit has failed and it is not known whether
@@ -176,6 +184,12 @@ type Copier interface {
 	LastID(q Querier, table string) (int64, error)
 	// SetLastID changes what LastID returns.
 	SetLastID(tx Tx, table string, id int64) error
+}
+
+// Counter is an engine that gives the ids of a table without gaps: a transaction that fails uses none.
+type Counter interface {
+	Copier
+	Gapless()
 }
 
 // Snapshot is a database as of one moment.

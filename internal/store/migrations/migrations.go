@@ -171,3 +171,14 @@ func KeepOut(tx engine.Tx, version int) error {
 	_, err := tx.Exec(`UPDATE schema_floor SET floor = $1 WHERE version = $1 AND floor < $1`, version)
 	return err
 }
+
+// CheckNewest calls report if a newer program has changed the schema: this one does not know what belongs to it.
+func CheckNewest(q engine.Querier, dialect string, report func(string)) error {
+	newest, err := engine.Count(q, `SELECT max(version) FROM schema_version`)
+	if known := Newest(dialect); err == nil && newest > int64(known) {
+		report(fmt.Sprintf("the schema has version %d, and this program knows those up to %d, so it does not know "+
+			"which triggers and views belong to it; use the newest version of dialtone that runs on this database",
+			newest, known))
+	}
+	return err
+}

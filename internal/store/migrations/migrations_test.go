@@ -46,6 +46,8 @@ var frozen = map[string]string{
 	"0016_selfservice.sqlite.sql":     "dfe80c5e09bf4c84cfd892444234a40b6daa5fde637fcada1dfae6cdfa1630c8",
 	"0017_operators.postgres.sql":     "bd63b2c982cd5599c8bfa64602e948842724b3c89936bf6b076b2a7140607b34",
 	"0017_operators.sqlite.sql":       "fb23629a22a57d6a9f7592bb2fb01ee7cc105b53c206b1a9eab485af254e0a7c",
+	"0018_messages.postgres.sql":      "c2e33c2fe08bfad0b5e0b4f8a05ea81ee29c06ef11666c8a82dfc1624b993eac",
+	"0018_messages.sqlite.sql":        "23e86559b21dcf9253fd3d0c73d84dcf9af1c3e0e57dfe59e7e4eebe9bda9026",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

@@ -82,6 +82,9 @@ func (e *Engine) LastID(q engine.Querier, table string) (int64, error) {
 	return engine.Count(q, `SELECT COALESCE(max(seq), 0) FROM sqlite_sequence WHERE name = $1`, table)
 }
 
+// Gapless implements engine.Counter.
+func (e *Engine) Gapless() {}
+
 // SetLastID implements engine.Copier.
 func (e *Engine) SetLastID(tx engine.Tx, table string, id int64) error {
 	if _, err := tx.Exec(`DELETE FROM sqlite_sequence WHERE name = $1`, table); err != nil {

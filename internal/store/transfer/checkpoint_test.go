@@ -13,6 +13,7 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/secret"
+	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/test/postgrestest"
 )
@@ -216,7 +217,33 @@ func TestRemovedForTheirAge(t *testing.T) {
 	})
 }
 
-// A running server notices that the end of the trail was removed with an older state, and adds that to the trail.
+// restart begins new checkpoints, as an operator does.
+func (t *trailTest) restart(seen string) {
+	t.Helper()
+	ctx := audit.With(t.Context(), audit.Cause{Reason: "known"})
+	t.must(audit.Restart(ctx, t.testStore, t.ring, seen, noon))
+}
+
+// blocked wants a server to sign nothing because checkpoints are gone that it has seen.
+func (t *trailTest) blocked(k *audit.Keeper, also ...string) {
+	t.Helper()
+	before, err := t.CheckpointState(t.Context())
+	t.must(err)
+	for _, err := range []error{k.CoverNow(t.Context()), k.Remove(t.Context(), noon.AddDate(1, 0, 0))} {
+		for _, want := range append([]string{"lacks checkpoints that this server has seen"}, also...) {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("an older trail: %v, want %q", err, want)
+			}
+		}
+	}
+	if after, err := t.CheckpointState(t.Context()); err != nil || after != before {
+		t.Errorf("a server signed a trail that lacks what it has seen: %v", err)
+	}
+	t.must(k.Start(t.Context())) // the server serves people all the same
+}
+
+// A running server notices that the end of the trail was removed with an older state. It adds that to the trail, and
+// signs nothing until an operator begins new checkpoints.
 func TestServerNoticesCutEnd(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		t.add(2)
@@ -235,20 +262,141 @@ func TestServerNoticesCutEnd(t *testing.T) {
 		if got := wrong(t.T, t.testStore, t.ring); len(got) > 0 {
 			t.Errorf("an older state has the faults %q", got)
 		}
-		for range 2 {
-			t.must(k.CoverNow(t.Context()))
-		}
+		t.blocked(k)
+		t.blocked(k)
 		faults, notes := findings(t.T, t.testStore, t.ring, noon)
 		if strings.Count(log.String(), `"level":"ERROR","msg":"audit trail lacks what`) != 1 || len(faults) > 0 ||
 			len(notes) != 1 || !strings.Contains(notes[0], "a server found that changes after") {
 			t.Errorf("faults %q, notes %q, log %s", faults, notes, &log)
 		}
-		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "restored"}), t.testStore, t.ring, "", noon))
+		t.restart("") // on another server, which has not seen what is gone
 		t.must(k.CoverNow(t.Context()))
 		if got := wrong(t.T, t.testStore, t.ring); len(got) > 0 {
 			t.Errorf("after a restart: %q", got)
 		}
 	})
+}
+
+// What a server has seen stays where it is kept while the database has an older trail, however that is forged.
+func TestForgedRowsAreNotSigned(t *testing.T) {
+	const swallow = `CREATE TRIGGER hide AFTER INSERT ON audit WHEN NEW.action = 'audit.broken'
+		BEGIN DELETE FROM audit WHERE id = NEW.id; END`
+	const swallowPostgres = `CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+		CREATE TRIGGER hide BEFORE INSERT ON audit FOR EACH ROW WHEN (NEW.action = 'audit.broken')
+		EXECUTE FUNCTION swallow()`
+	onEngines(t, func(t *trailTest) {
+		trigger, drop := swallow, `DROP TRIGGER hide`
+		if strings.HasSuffix(t.Name(), "/PostgreSQL") {
+			trigger, drop = swallowPostgres, `DROP TRIGGER hide ON audit`
+		}
+		var log bytes.Buffer
+		m, now := new(memory), noon
+		t.add(2)
+		t.exec(`CREATE TABLE twin AS SELECT * FROM platform`)
+		t.add(2)
+		t.must(t.server(m, &log, &now).CoverNow(t.Context()))
+		seen := m.text
+		t.exec(trigger)
+		t.exec(`UPDATE audit SET reason = 'forged' WHERE id > 2; DELETE FROM audit_checkpoint WHERE id > 1;
+			UPDATE platform SET value = (SELECT value FROM twin)`)
+		for range 2 { // the second one is a server that starts again
+			t.blocked(t.server(m, &log, &now), "was added to the trail and is not there")
+		}
+		t.exec(drop)
+		k := t.server(m, &log, &now)
+		t.blocked(k)
+		// Another server has not seen what is gone, and signs.
+		t.must(t.server(new(memory), &log, &now).CoverNow(t.Context()))
+		t.add(2)
+		t.blocked(k)
+		if faults, _ := t.verify(m.text, time.Time{}, now); m.text != seen ||
+			!oneWith(faults, "a server here has seen checkpoint 2, of") {
+			t.Errorf("faults %q, seen %s, before %s", faults, m.text, seen)
+		}
+		t.restart(m.text)
+		t.must(k.CoverNow(t.Context()))
+		if faults, _ := t.verify(m.text, time.Time{}, now); m.text == seen || len(faults) > 0 {
+			t.Errorf("after a restart: %q", faults)
+		}
+	})
+}
+
+// A command that read an older trail just before does not replace what a server has seen since.
+func TestSeenNeverGoesBack(t *testing.T) {
+	onEngines(t, func(t *trailTest) {
+		var log bytes.Buffer
+		m, now := new(memory), noon
+		t.add(2)
+		server, command := t.server(m, &log, &now), t.server(m, &log, &now)
+		t.must(server.CoverNow(t.Context()))
+		t.exec(`CREATE TABLE twin AS SELECT * FROM platform`)
+		t.must(t.AddChange(t.Context(), audit.Change{At: noon, Action: audit.KeysRotate, Outcome: audit.OK}))
+		t.must(command.CoverNow(t.Context()))
+		seen := m.text
+		t.exec(`DELETE FROM audit_checkpoint WHERE id > 1; UPDATE platform SET value = (SELECT value FROM twin)`)
+		t.blocked(server)
+		if m.text != seen {
+			t.Errorf("seen is %s, before %s", m.text, seen)
+		}
+	})
+}
+
+// SQLite gives the changes numbers without gaps, so a change that was removed before a checkpoint had it shows.
+func TestGapsBetweenNumbers(t *testing.T) {
+	ring := secret.NewRing(noon)
+	s, err := openFile(t.Context(), filepath.Join(t.TempDir(), "a.db"), ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	w := &trailTest{T: t, testStore: s, ring: ring}
+	verify := func() (faults, notes []string) {
+		t.Helper()
+		numbers, err := s.Numbers(t.Context())
+		w.must(err)
+		_, err = audit.Verify(t.Context(), audit.VerifyDeps{Store: s, Ring: ring, Now: noon, Numbers: numbers},
+			func(f string) { faults = append(faults, f) }, func(n string) { notes = append(notes, n) })
+		w.must(err)
+		return faults, notes
+	}
+	wants := func(what string, want ...string) {
+		t.Helper()
+		faults, _ := verify()
+		ok := len(faults) == len(want)
+		for i := range want {
+			ok = ok && strings.Contains(faults[i], want[i])
+		}
+		if !ok {
+			t.Errorf("%s: %q, want %q", what, faults, want)
+		}
+	}
+	w.add(2)
+	err = s.engine.Write(func(tx engine.Tx) error {
+		if err := tx.Script(copyOfRow(1, 3)); err != nil {
+			return err
+		}
+		return context.Canceled
+	})
+	if err == nil {
+		t.Fatal("the transaction succeeded")
+	}
+	w.add(1)
+	wants("after a transaction that failed")
+	w.exec(`DELETE FROM audit WHERE id = 2`)
+	wants("a change of a checkpoint", "change 2 (by")
+	w.restart("")
+	wants("after a restart")
+	w.add(2)
+	w.must(s.AddChange(t.Context(), audit.Change{At: noon, Action: audit.KeysRotate, Outcome: audit.OK}))
+	w.exec(`DELETE FROM audit WHERE id = (SELECT max(id) FROM audit)`)
+	wants("the newest one", "1 change missing (7)")
+	w.add(2)
+	wants("one before others", "1 change missing (7)")
+	w.must(s.engine.Write(func(tx engine.Tx) error { return store.SetAuditGaps(tx, 8) }))
+	if faults, notes := verify(); len(faults) > 0 ||
+		!strings.Contains(strings.Join(notes, "\n"), "up to 8 were copied") {
+		t.Errorf("after a copy from PostgreSQL: faults %q, notes %q", faults, notes)
+	}
 }
 
 // An edited state keeps servers from writing checkpoints until an operator begins new ones.
@@ -388,13 +536,12 @@ func TestServerNoticesReset(t *testing.T) {
 		if faults, _ := t.verify(m.text, time.Time{}, now); !oneWith(faults, "has seen checkpoint 1, of") {
 			t.Errorf("while no server runs: %q", faults)
 		}
-		k := t.server(m, &log, &now)
-		t.must(k.Start(t.Context()))
-		t.must(k.CoverNow(t.Context()))
+		t.blocked(t.server(m, &log, &now))
 		if !strings.Contains(log.String(), `"level":"ERROR","msg":"audit trail lacks what`) {
 			t.Errorf("log %s", &log)
 		}
-		if faults, _ := t.verify(m.text, time.Time{}, now); !oneWith(faults, "found that all checkpoints were gone") {
+		if faults, _ := t.verify(m.text, time.Time{}, now); len(faults) != 2 ||
+			!strings.Contains(faults[1], "found that all checkpoints were gone") {
 			t.Errorf("afterwards: %q", faults)
 		}
 		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "known"}), t.testStore, t.ring, m.text, now))
@@ -438,17 +585,15 @@ func TestServerNoticesOlderStore(t *testing.T) {
 		t.must(t.server(m, &log, &now).CoverNow(t.Context()))
 		t.exec(`DELETE FROM audit WHERE id > 2; DELETE FROM audit_checkpoint WHERE id > 1;
 			UPDATE platform SET value = (SELECT value FROM twin)`)
-		if faults, notes := t.verify(m.text, time.Time{}, now); len(faults) > 0 ||
-			!oneWith(notes, "has seen checkpoint 2") {
-			t.Errorf("while no server runs: faults %q, notes %q", faults, notes)
+		if faults, _ := t.verify(m.text, time.Time{}, now); !oneWith(faults, "has seen checkpoint 2") {
+			t.Errorf("while no server runs: %q", faults)
 		}
 		for range 2 {
-			k := t.server(m, &log, &now)
-			t.must(k.Start(t.Context()))
-			t.must(k.CoverNow(t.Context()))
+			t.blocked(t.server(m, &log, &now))
 		}
 		faults, notes := t.verify(m.text, time.Time{}, now)
-		if len(faults) > 0 || !oneWith(notes, "a server found that changes after change 2 were gone") ||
+		if !oneWith(faults, "has seen checkpoint 2") ||
+			!oneWith(notes, "a server found that changes after change 2 were gone") ||
 			strings.Count(log.String(), "ERROR") != 1 {
 			t.Errorf("faults %q, notes %q, log %s", faults, notes, &log)
 		}

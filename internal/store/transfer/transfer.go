@@ -60,7 +60,7 @@ var copied = []table{
 	{"last_lookup", []string{"account", "server", "how"}, []string{"account", "server", "how", "at"}},
 	{"phone_server", []string{"name"}, []string{"name", "token", "tenants", "created"}},
 	{"delivery", []string{"message"}, []string{"message", "account", "state", "since", "expires", "due", "attempts",
-		"answer", "email"}},
+		"answer", "email", "kind", "ended"}},
 	{"dkim_key", []string{"tenant", "selector"}, []string{"tenant", "selector", "created", "sealed"}},
 	{"audit", []string{"id"}, []string{"id", "event", "at", "action", "outcome", "tenant", "account",
 		"username", "subject", "before", "after", "actor_kind", "actor", "actor_id", "sudo_user", "reason", "net",
@@ -396,7 +396,16 @@ func (c *copier) copyNumbers() error {
 	if err != nil {
 		return err
 	}
+	gaps := last["audit"]
+	if _, gapless := c.source.(engine.Counter); gapless {
+		if gaps, err = store.AuditGaps(c.from); err != nil {
+			return err
+		}
+	}
 	return c.to.Write(func(tx engine.Tx) error {
+		if err := store.SetAuditGaps(tx, gaps); err != nil {
+			return err
+		}
 		_, err := tx.Exec(`UPDATE revision SET n = $1 WHERE subject = 'tenant' AND n < $1`, version)
 		if err != nil {
 			return err

@@ -355,6 +355,8 @@ func TestCopyContinues(t *testing.T) {
 				}
 				var changed any
 				switch v := old.(type) {
+				case nil:
+					changed = int64(1)
 				case int64:
 					changed = v + 1
 				case []byte:

@@ -277,12 +277,13 @@ func (e BulkAction) Valid() bool {
 
 // Defines values for BulkState.
 const (
-	Cancelled BulkState = "cancelled"
-	Counting  BulkState = "counting"
-	Done      BulkState = "done"
-	Failed    BulkState = "failed"
-	Ready     BulkState = "ready"
-	Running   BulkState = "running"
+	Cancelled   BulkState = "cancelled"
+	Counting    BulkState = "counting"
+	Done        BulkState = "done"
+	Failed      BulkState = "failed"
+	Ready       BulkState = "ready"
+	Running     BulkState = "running"
+	Unconfirmed BulkState = "unconfirmed"
 )
 
 // Valid indicates whether the value is a known member of the BulkState enum.
@@ -299,6 +300,8 @@ func (e BulkState) Valid() bool {
 	case Ready:
 		return true
 	case Running:
+		return true
+	case Unconfirmed:
 		return true
 	default:
 		return false
@@ -880,7 +883,7 @@ type Account struct {
 	SignupNetwork string       `json:"signup_network"`
 	State         AccountState `json:"state"`
 
-	// StateBy Who set the state, or empty.
+	// StateBy Who set the state, in words, or empty.
 	StateBy     string     `json:"state_by"`
 	StateReason string     `json:"state_reason"`
 	StateSince  *time.Time `json:"state_since"`
@@ -946,7 +949,7 @@ type AccountDetail struct {
 	SignupNetwork string             `json:"signup_network"`
 	State         AccountDetailState `json:"state"`
 
-	// StateBy Who set the state, or empty.
+	// StateBy Who set the state, in words, or empty.
 	StateBy     string     `json:"state_by"`
 	StateReason string     `json:"state_reason"`
 	StateSince  *time.Time `json:"state_since"`
@@ -1014,7 +1017,9 @@ type AccountQueryState string
 // Bulk defines model for Bulk.
 type Bulk struct {
 	Action BulkAction `json:"action"`
-	By     string     `json:"by"`
+
+	// By Who started it, in words.
+	By string `json:"by"`
 
 	// Changed When state, found or done last changed.
 	Changed time.Time `json:"changed"`
@@ -1193,6 +1198,7 @@ type DataMessage struct {
 	Answer   string     `json:"answer"`
 	Attempts int64      `json:"attempts"`
 	Detail   *string    `json:"detail,omitempty"`
+	Ended    *time.Time `json:"ended"`
 	Expires  *time.Time `json:"expires"`
 	Id       string     `json:"id"`
 	Kind     *string    `json:"kind,omitempty"`
@@ -1238,17 +1244,25 @@ type Day struct {
 // Delivery defines model for Delivery.
 type Delivery struct {
 	// Answer That of the mail server to the last attempt.
-	Answer   string    `json:"answer"`
-	Attempts int64     `json:"attempts"`
-	Email    string    `json:"email"`
-	Expires  time.Time `json:"expires"`
-	Id       string    `json:"id"`
+	Answer   string `json:"answer"`
+	Attempts int64  `json:"attempts"`
+	Email    string `json:"email"`
+
+	// Ended When it was sent, failed, was discarded or replaced, or null.
+	Ended   *time.Time `json:"ended"`
+	Expires time.Time  `json:"expires"`
+	Id      string     `json:"id"`
+
+	// Kind What it is, such as activation or reset, or empty if that is not known.
+	Kind string `json:"kind"`
 
 	// Next When the next attempt is, or null.
 	Next *time.Time `json:"next"`
 
 	// Server Which server has it, or empty if there is only one.
-	Server string    `json:"server"`
+	Server string `json:"server"`
+
+	// Since When it was queued.
 	Since  time.Time `json:"since"`
 	State  string    `json:"state"`
 	Tenant string    `json:"tenant"`
@@ -1338,7 +1352,9 @@ type Lookup struct {
 
 // MadeToken defines model for MadeToken.
 type MadeToken struct {
-	Created   time.Time         `json:"created"`
+	Created time.Time `json:"created"`
+
+	// CreatedBy Who made it, in words.
 	CreatedBy string            `json:"created_by"`
 	Expired   bool              `json:"expired"`
 	Expires   *time.Time        `json:"expires"`
@@ -1372,14 +1388,21 @@ type MailBacklog struct {
 // Message defines model for Message.
 type Message struct {
 	// Answer That of the mail server to the last attempt.
-	Answer   string     `json:"answer"`
-	Attempts int64      `json:"attempts"`
-	Expires  *time.Time `json:"expires"`
-	Id       string     `json:"id"`
-	Kind     string     `json:"kind"`
-	Since    time.Time  `json:"since"`
-	State    string     `json:"state"`
-	To       string     `json:"to"`
+	Answer   string `json:"answer"`
+	Attempts int64  `json:"attempts"`
+
+	// Ended When it was sent, failed, was discarded or replaced, or null.
+	Ended   *time.Time `json:"ended"`
+	Expires *time.Time `json:"expires"`
+	Id      string     `json:"id"`
+
+	// Kind What it is, such as activation or reset, or empty if that is not known.
+	Kind string `json:"kind"`
+
+	// Since When it was queued.
+	Since time.Time `json:"since"`
+	State string    `json:"state"`
+	To    string    `json:"to"`
 }
 
 // MessagePage defines model for MessagePage.
@@ -1706,7 +1729,9 @@ type TenantPatchRequireFactor string
 
 // Token defines model for Token.
 type Token struct {
-	Created   time.Time     `json:"created"`
+	Created time.Time `json:"created"`
+
+	// CreatedBy Who made it, in words.
 	CreatedBy string        `json:"created_by"`
 	Expired   bool          `json:"expired"`
 	Expires   *time.Time    `json:"expires"`
@@ -2175,18 +2200,18 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/admin/tenants/{host} (the `GetTenant` operationId).
 	GetTenant(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateTenantWithBody Change settings of a tenant. Members that are missing stay; null restores a default.
+	// UpdateTenantWithBody Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 	//
-	// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+	// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/admin/tenants/{host} (the `UpdateTenant` operationId).
 	UpdateTenantWithBody(ctx context.Context, host string, params *UpdateTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// UpdateTenant Change settings of a tenant. Members that are missing stay; null restores a default.
+	// UpdateTenant Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 	//
-	// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+	// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2723,9 +2748,9 @@ func (c *Client) GetTenant(ctx context.Context, host string, reqEditors ...Reque
 	return c.Client.Do(req)
 }
 
-// UpdateTenantWithBody Change settings of a tenant. Members that are missing stay; null restores a default.
+// UpdateTenantWithBody Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 //
-// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2742,9 +2767,9 @@ func (c *Client) UpdateTenantWithBody(ctx context.Context, host string, params *
 	return c.Client.Do(req)
 }
 
-// UpdateTenant Change settings of a tenant. Members that are missing stay; null restores a default.
+// UpdateTenant Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 //
-// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -6304,18 +6329,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/admin/tenants/{host} (the `GetTenant` operationId).
 	GetTenantWithResponse(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*GetTenantResponse, error)
 
-	// UpdateTenantWithBodyWithResponse Change settings of a tenant. Members that are missing stay; null restores a default.
+	// UpdateTenantWithBodyWithResponse Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 	//
-	// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+	// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/admin/tenants/{host} (the `UpdateTenant` operationId).
 	UpdateTenantWithBodyWithResponse(ctx context.Context, host string, params *UpdateTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateTenantResponse, error)
 
-	// UpdateTenantWithResponse Change settings of a tenant. Members that are missing stay; null restores a default.
+	// UpdateTenantWithResponse Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 	//
-	// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+	// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10768,9 +10793,9 @@ func (c *ClientWithResponses) GetTenantWithResponse(ctx context.Context, host st
 	return ParseGetTenantResponse(rsp)
 }
 
-// UpdateTenantWithBodyWithResponse Change settings of a tenant. Members that are missing stay; null restores a default.
+// UpdateTenantWithBodyWithResponse Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 //
-// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10783,9 +10808,9 @@ func (c *ClientWithResponses) UpdateTenantWithBodyWithResponse(ctx context.Conte
 	return ParseUpdateTenantResponse(rsp)
 }
 
-// UpdateTenantWithResponse Change settings of a tenant. Members that are missing stay; null restores a default.
+// UpdateTenantWithResponse Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too.
 //
-// Change settings of a tenant. Members that are missing stay; null restores a default. Needs the scope tenant:write.
+// Change settings of a tenant. Members that are missing stay; null restores a default. Where people and phones are sent is for tokens with accounts:write too. Needs the scope tenant:write.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -345,13 +345,14 @@ var detailTests = []testCase{
 			t.wantSame(len(list), len(want))
 			for i := range want {
 				if got := list[i]; got.ID != want[i].ID || got.To != user+"@mail.test" || got.State != "written" ||
-					!got.Since.Equal(want[i].Since) || !got.Expires.Equal(*want[i].Expires) {
+					got.Kind != want[i].Kind || !got.Since.Equal(want[i].Since) ||
+					!got.Expires.Equal(*want[i].Expires) {
 					t.Errorf("got %+v, want %+v", got, want[i])
 				}
 			}
 		}
 		written := func(id mailmsg.ID, since, expires time.Time) account.DataMessage {
-			return account.DataMessage{ID: id.String(), Since: since, Expires: &expires}
+			return account.DataMessage{ID: id.String(), Kind: "activation", Since: since, Expires: &expires}
 		}
 		acknowledge := func(m outbox.Ref, at time.Time) {
 			t.Helper()
@@ -382,7 +383,9 @@ var detailTests = []testCase{
 		want("eve")
 		n := t.resetLink("eve", noon)
 		acknowledge(outbox.Ref{Tenant: t.tenant, Account: eve.Account.UID, Message: n.Message}, noon.Add(time.Second))
-		want("eve", written(n.Message, noon.Add(time.Second), n.Until))
+		reset := written(n.Message, noon.Add(time.Second), n.Until)
+		reset.Kind = "reset"
+		want("eve", reset)
 	}},
 	{"have the newest changes, and the name of a deleted account", func(t *test) {
 		t.addActive("ann", noon)

@@ -1,9 +1,11 @@
 package conformance
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"dialtone/internal/account"
@@ -440,6 +442,65 @@ var bulkTests = []testCase{
 		t.tenant = t.addTenant("other.test")
 		t.must(t.AddBulk(t.ctx, t.bulkChange(operators.BulkDisable, flood, at)))
 	}},
+	{"are not more than some of one caller in a day, whether or not they are run", func(t *test) {
+		at := noon.Add(time.Minute)
+		add := func(actor audit.Actor, at time.Time) (operators.Bulk, error) {
+			b := t.bulkChange(operators.BulkDisable, flood, at)
+			b.Cause.Actor = actor
+			err := t.AddBulk(t.ctx, b)
+			return b, err
+		}
+		token := audit.Actor{Kind: audit.Token, Name: "ci", ID: "1"}
+		for range operators.MaxNewBulks {
+			b, err := add(token, at)
+			t.must(err)
+			_, err = t.CancelBulk(t.ctx, t.tenant, b.ID, at)
+			t.must(err)
+		}
+		refused := func(at time.Time, wait time.Duration) {
+			t.Helper()
+			_, err := add(token, at)
+			if e, ok := errors.AsType[*fault.Error](err); !ok || e.Kind != fault.Limited || e.RetryAfter != wait {
+				t.Errorf("one more: %v, want a wait of %v", err, wait)
+			}
+		}
+		refused(at, operators.BulkUnrunKept)
+		t.must(t.RemoveBulks(t.ctx, noon, at))
+		refused(at.Add(time.Hour), operators.BulkUnrunKept-time.Hour)
+		for _, other := range []audit.Actor{{Kind: audit.Token, ID: "2"}, {Kind: audit.Admin, ID: "1"}, operator} {
+			_, err := add(other, at)
+			t.must(err)
+		}
+		_, err := add(token, at.Add(operators.BulkUnrunKept))
+		t.must(err)
+	}},
+	{"are removed soon if they changed nothing", func(t *test) {
+		t.addFlood()
+		at := noon.Add(time.Minute)
+		run := t.endBulk(t.workBulk(t.runBulk(t.addBulk(operators.BulkDisable, flood, at), at), 3, at), at)
+		t.addBulk(operators.BulkDelete, flood, at)
+		cancelled, stopped := t.addBulk(operators.BulkDelete, flood, at), t.addBulk(operators.BulkEnable, flood, at)
+		stopped = t.runBulk(stopped, at)
+		stopped, err := t.WorkBulk(t.ctx, stopped, 1, at, at.Add(bulkLease))
+		t.must(err)
+		for _, b := range []operators.Bulk{cancelled, stopped} {
+			_, err := t.CancelBulk(t.ctx, t.tenant, b.ID, at)
+			t.must(err)
+		}
+		t.must(t.AddBulk(t.ctx, t.bulkChange(operators.BulkDelete, flood, at)))
+		t.must(t.RemoveBulks(t.ctx, noon, at))
+		t.must(t.RemoveBulks(t.ctx, noon, at.Add(tick)))
+		list, err := t.Bulks(t.ctx, t.tenant, 10)
+		t.must(err)
+		var got []string
+		for _, b := range list {
+			got = append(got, string(b.State))
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, []string{"cancelled", "counting", "done"}) || run.State != operators.BulkDone {
+			t.Errorf("%q are left", got)
+		}
+	}},
 	{"are removed when they are old, and with their tenant", func(t *test) {
 		t.addFlood()
 		at := noon.Add(time.Minute)
@@ -450,7 +511,7 @@ var bulkTests = []testCase{
 			before time.Time
 			left   int
 		}{{at, 2}, {at.Add(tick), 1}} {
-			t.must(t.RemoveBulks(t.ctx, c.before))
+			t.must(t.RemoveBulks(t.ctx, c.before, noon))
 			list, err := t.Bulks(t.ctx, t.tenant, 10)
 			t.must(err)
 			if len(list) != c.left {
@@ -460,6 +521,30 @@ var bulkTests = []testCase{
 		t.must(t.RemoveTenant(t.ctx, "phone.test", true, at))
 		_, err := t.ClaimBulk(t.ctx, 0, at, at.Add(time.Hour))
 		t.wantErr(err, operators.ErrNoBulk)
+	}},
+	{"leave out an account that another change takes out at the same time", func(t *test) {
+		at := noon.Add(time.Minute)
+		for i := range 40 {
+			user := fmt.Sprint("ann", i)
+			t.addActive(user, noon)
+			q := account.Query{Text: user, Roles: []account.Role{account.Guest}}
+			b := t.runBulk(t.addBulk(operators.BulkDisable, q, at), at)
+			var member account.Account
+			var others sync.WaitGroup
+			others.Go(func() {
+				var err error
+				if member, err = t.SetRole(t.ctx, t.tenant, user, account.User, at); err != nil {
+					t.Error(err)
+				}
+			})
+			t.endBulk(t.workBulk(b, 10, at), at)
+			others.Wait()
+			after, err := t.Find(t.ctx, t.tenant, user, at)
+			t.must(err)
+			if !member.Disabled && after.Disabled {
+				t.Fatalf("the account was disabled though it was no guest any more: try %d", i)
+			}
+		}
 	}},
 	{"find the accounts of the query, whatever it is", func(t *test) {
 		r := newRand(t.T)

@@ -101,6 +101,7 @@ var deliveryTests = []testCase{
 			Since:   noon.Add(time.Minute),
 			Expires: noon.Add(account.PendingLife),
 			Due:     noon.Add(time.Minute),
+			Kind:    "activation",
 		}
 		if d != want {
 			t.Errorf("got %+v, want %+v", d, want)
@@ -118,10 +119,22 @@ var deliveryTests = []testCase{
 			t.Errorf("before the newer message is on the disk: %+v", d)
 		}
 		t.enqueueRef(newRef(r), at)
-		if d := t.delivery(a); !d.Replaced() || d.Email != "ann@mail.test" {
+		d := t.delivery(a)
+		if !d.Replaced() || d.Email != "ann@mail.test" || d.Shown() != delivery.Replaced || !d.Ended.Equal(at) ||
+			d.Answer != account.ErrReplaced.Error()+"; last answer: 550 no such user" {
 			t.Errorf("the older message: %+v", d)
 		}
-		if d, err := t.Delivery(t.ctx, r.Message); err != nil || d.Replaced() || d.Email != "right@other.test" {
+		if again, err := t.Discard(t.ctx, a.Message, "why", at.Add(tick)); err != nil || again.Answer != d.Answer ||
+			!again.Ended.Equal(at) {
+			t.Errorf("discarded after it was replaced: %+v, %v", again, err)
+		}
+		list, err := t.MessagesOf(t.ctx, a.Account.UID, 10)
+		t.must(err)
+		if len(list) != 2 || list[1].State != "replaced" || list[1].Kind != "activation" || !list[1].At().Equal(at) {
+			t.Errorf("the messages of the account: %+v", list)
+		}
+		if d, err = t.Delivery(t.ctx, r.Message); err != nil || d.Replaced() || d.Email != "right@other.test" ||
+			!d.Ended.IsZero() {
 			t.Errorf("the newer message: %+v, %v", d, err)
 		}
 		t.wantEqual(t.dueMessages(at, "other.test"), []string{"ann"}) // the older one's file is removed

@@ -232,6 +232,7 @@ var conditionTests = []testCase{
 	}},
 	{"refuse a change of another version, which stays as it is", func(t *test) {
 		t.addActive("ann", noon)
+		t.addPending("bob", noon)
 		ctx := account.OnlyIf(t.ctx, account.Version{1})
 		before := t.find("ann", noon)
 		changes := t.newChanges(func() {
@@ -241,6 +242,10 @@ var conditionTests = []testCase{
 				"Delete":    func() error { return t.Delete(ctx, t.tenant, "ann", noon) },
 				"AddResetLink": func() error {
 					_, err := t.AddResetLink(ctx, account.NewResetLink{Tenant: t.tenant, User: "ann"}, noon)
+					return err
+				},
+				"SendAgain": func() error {
+					_, err := t.SendAgain(ctx, t.again("bob", "new@mail.test"), noon)
 					return err
 				},
 				"RemoveFactors": func() error {
@@ -256,6 +261,7 @@ var conditionTests = []testCase{
 		if len(changes) > 0 || t.find("ann", noon).Version() != before.Version() {
 			t.Errorf("%q", changes)
 		}
+		t.wantEmail("bob", "bob@mail.test", noon)
 		t.must(t.Delete(account.OnlyIf(t.ctx, before.Version()), t.tenant, "ann", noon))
 	}},
 	{"let one of 20 concurrent changes of a tenant happen", func(t *test) {

@@ -2,15 +2,14 @@
 
 import "./copy.js";
 import "./ago.js";
-import { announce, byId } from "./page.js";
-import { notice } from "./notice.js";
+import { byId } from "./page.js";
+import "./notice.js";
 
 // The answer to a form would be requested again with the form, after a question to the person.
 const { address } = document.querySelector(".parts")?.dataset ?? {};
 if (address) history.replaceState(null, "", address);
 
-if (notice) announce(notice.textContent);
-byId("problem")?.focus();
+(byId("problem") ?? byId("link-made"))?.focus();
 
 // On a small screen, the list comes before filters that are not in use.
 const filters = byId("more-filters");

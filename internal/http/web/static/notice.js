@@ -8,9 +8,12 @@ const named = location.hash && byId(location.hash.slice(1));
 /** The element of the notice, or undefined. */
 export const notice = named?.matches?.(".said") ? named : undefined;
 
-// Until the page has loaded, the browser moves the focus to the notice.
+// The focus is on the notice, which screen readers read then, unless the person has begun to do something. Until the
+// page has loaded, the browser moves the focus.
 if (notice) {
+  notice.tabIndex = -1;
   addEventListener("load", () => setTimeout(() => {
+    if (document.activeElement === document.body) notice.focus({ preventScroll: true });
     history.replaceState(history.state, "", location.pathname + location.search);
   }, 0), { once: true });
 }

@@ -1,0 +1,51 @@
+package audit
+
+import (
+	"slices"
+	"strings"
+
+	"dialtone/internal/fault"
+)
+
+// actions are all actions, except Unreadable.
+var actions = []Action{
+	Signup, Activate, Resend, Confirm, SignIn, NewBrowser, SignOut, SessionsEnd, PasswordChange, PasswordReset,
+	PasswordLink, PasswordForgot, PasswordNotMe, TwoStepBegin, TwoStepOn, TwoStepOff, TwoStepCodes,
+	TwoStepRecovery, PasskeyAdd, PasskeyRename, PasskeyRemove, EmailRequest, EmailChange, ProfileChange,
+	AccountEnable, AccountDisable, AccountRole, AccountDecline, AccountLeave, AccountStay, AccountData,
+	AccountView, AccountList, AccountAdd, AccountResend, AccountDelete, AccountFreeName, AccountFactors,
+	AccountBulk, TenantAdd, TenantSet, TenantRemove, TokenAdd, TokenRemove, AdminRequest, SignupsFreeze,
+	SignupsUnfreeze, KeysRotate, KeysBind, TURNSecret, TURNRotate, ProvisionLink, ProvisionFile, Undo,
+	UndoResend, Republish, MessageRetry, MessageDiscard, AuditExport, TrailBroken, TrailRestart, DKIMAdd,
+	DKIMRemove, DirectoryTokenAdd, DirectoryTokenRemove, DirectoryRequest, ExportEnable, ExportDisable,
+	ExportRebuild, ExportRole, ExportFile, HookAdd, HookRemove, HookTest,
+}
+
+// CheckAction fails with fault.Invalid for what Filter.Action cannot be, and names actions that are like it.
+func CheckAction(field, text string) error {
+	beginning := strings.HasSuffix(text, ".")
+	if text == "" || text == string(Unreadable) || slices.ContainsFunc(actions, func(a Action) bool {
+		return string(a) == text || beginning && strings.HasPrefix(string(a), text)
+	}) {
+		return nil
+	}
+	word, _, _ := strings.Cut(text, ".")
+	var similar, beginnings []string
+	for _, a := range actions {
+		first, _, more := strings.Cut(string(a), ".")
+		if first == word || len(text) > 2 && strings.Contains(string(a), text) {
+			similar = append(similar, string(a))
+		}
+		if more {
+			first += "."
+		}
+		beginnings = append(beginnings, first)
+	}
+	if len(similar) > 0 {
+		slices.Sort(similar)
+		return fault.Field(field, "there is no action %q; there are %s", text, strings.Join(similar, ", "))
+	}
+	slices.Sort(beginnings)
+	return fault.Field(field, "there is no action %q; actions begin with %s", text,
+		strings.Join(slices.Compact(beginnings), ", "))
+}
