@@ -43,12 +43,9 @@ func FactsOf(q engine.Querier) (f Facts, err error) {
 // any backup, so that nothing from after the backup is of the new epoch.
 const EpochStep = 1 << 20
 
-// The gaps that BeginEpoch leaves in the IDs of changes and tenants. Those after the backup were given already, and no
-// ID is given twice.
-const (
-	changeGap = 1_000_000
-	tenantGap = 1_000
-)
+// tenantGap is the gap that BeginEpoch leaves in the IDs of tenants. Those after the backup were given already, and no
+// ID of a tenant is given twice. Changes continue without a gap, which would look as if some had been removed.
+const tenantGap = 1_000
 
 // withdrawn is the answer of a message whose link ended with a restore.
 const withdrawn = "not sent: the platform was restored from a backup, which ended the link in the message"
@@ -112,22 +109,17 @@ func (s *Store) BeginEpoch(ctx context.Context, subject, before, after string, n
 	return n, err
 }
 
-// skipIDs leaves gaps in the IDs that the database gives.
+// skipIDs leaves a gap in the IDs of tenants.
 func (s *Store) skipIDs(tx engine.Tx) error {
 	c, ok := s.engine.(engine.Copier)
 	if !ok {
 		return nil
 	}
-	for table, gap := range map[string]int64{"audit": changeGap, "tenant": tenantGap} {
-		last, err := c.LastID(tx, table)
-		if err == nil {
-			err = c.SetLastID(tx, table, last+gap)
-		}
-		if err != nil {
-			return err
-		}
+	last, err := c.LastID(tx, "tenant")
+	if err != nil {
+		return err
 	}
-	return nil
+	return c.SetLastID(tx, "tenant", last+tenantGap)
 }
 
 // endLinks ends the activation links.
