@@ -42,6 +42,9 @@ type accountCommand struct {
 
 	Bulk accountBulk `cmd:"" help:"Disable, enable or delete many accounts."`
 
+	Import accountImport `cmd:"" help:"Import accounts of another platform."`
+	Export accountExport `cmd:"" help:"Write accounts to a file for another platform."`
+
 	Names    accountNames    `cmd:"" help:"List the reserved names of deleted accounts."`
 	FreeName accountFreeName `cmd:"" help:"Free the name of a deleted account."`
 }

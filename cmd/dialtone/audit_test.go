@@ -89,6 +89,8 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"signups close --freeze --reason asked", audit.SignupsFreeze},
 		{"signups open --freeze --reason asked", audit.SignupsUnfreeze},
 		{"signups open --reason asked", audit.TenantSet},
+		{"account import IMPORT --format csv --tenant phone.test --reason asked", audit.AccountImport},
+		{"account export FILE.csv --format csv --tenant phone.test --reason asked", audit.AccountExport},
 		{"account bulk disable --text ann --yes --reason asked", audit.AccountBulk},
 		{"token add crm --scope accounts:read", audit.TokenAdd},
 		{"token remove crm", audit.TokenRemove},
@@ -117,7 +119,11 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"audit restart --reason asked", audit.TrailRestart},
 		{"restore --after-database --reason asked", audit.Restore},
 	}
-	replace := strings.NewReplacer("FILE", filepath.Join(dir, "htdigest"))
+	accounts := filepath.Join(dir, "accounts.csv")
+	if err := os.WriteFile(accounts, []byte("user,password\nota,the pass phrase of ota\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	replace := strings.NewReplacer("FILE", filepath.Join(dir, "htdigest"), "IMPORT", accounts)
 	covered := slices.Clone(readers)
 	before := 0
 	for i, c := range commands {
@@ -168,7 +174,8 @@ func TestCommandsAreAudited(t *testing.T) {
 		covered = append(covered, commandOf(t, line))
 		if i == 0 {
 			message := addAuditedAccounts(t, environ)
-			replace = strings.NewReplacer("FILE", filepath.Join(dir, "htdigest"), "MESSAGE", message)
+			replace = strings.NewReplacer("FILE", filepath.Join(dir, "htdigest"), "MESSAGE", message,
+				"IMPORT", accounts)
 		}
 	}
 	var walk func(n *kong.Node)

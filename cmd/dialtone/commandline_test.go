@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -126,8 +127,9 @@ var jsonMembers = map[string]string{
 	"account sign-out": accountMembers, "account enable": accountMembers,
 	"account disable": accountMembers, "account role": accountMembers, "account delete": accountMembers,
 	"account second-factor": accountMembers, "account email": accountMembers,
-	"account bulk":  "action by changed done failure found id made query reason state tenant",
-	"account names": "[closed user", "account reset-link": "link to until user",
+	"account import": "dry_run format imported notes realms refused rows tenant",
+	"account bulk":   "action by changed done failure found id made query reason state tenant",
+	"account names":  "[closed user", "account reset-link": "link to until user",
 	"audit list": "[account action actor actor_id actor_kind after before change network outcome reason request " +
 		"subject sudo_user tenant time user",
 	"tenant list": "[about accent acrobits_cloud activation algorithm created host imprint_url logo mail_footer " +
@@ -285,8 +287,13 @@ func TestJSON(t *testing.T) {
 			}
 		}
 	}
+	accounts := filepath.Join(t.TempDir(), "accounts.csv")
+	if err := os.WriteFile(accounts, []byte("user,password\nota,the pass phrase of ota\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	args := map[string][]string{
-		"account show": {"ann"}, "account enable": {"ben"}, "account disable": {"ben"},
+		"account import": {accounts, "--format", "csv"},
+		"account show":   {"ann"}, "account enable": {"ben"}, "account disable": {"ben"},
 		"account role": {"ann", "user"}, "account delete": {"ben"}, "account reset-link": {"ann"},
 		"token add": {"three", "--scope", "stats:read"}, "account bulk": {"enable", "--state", "disabled", "--yes"},
 		"account add":    {"dan", "--name", "Dan", "--email", "dan@other.test"},

@@ -177,6 +177,13 @@
 // The display name and the language need no proof of the password: a session is enough. Somebody with a stolen
 // cookie can change both, which other people may see in a call, and nothing else of the account.
 //
+// # Accounts of other platforms
+//
+// An Import adds accounts with the hashes that they have elsewhere. Their passwords are not checked. They may have no
+// address: then they get no messages about changes, and nobody can have a link sent for a forgotten password. Whoever
+// knows the password can add an address, and so take such an account over unnoticed, as with an account whose mailbox
+// is dead.
+//
 // # Credentials
 //
 // What a browser sends is password-equivalent (package digest). It is sealed before it reaches the
@@ -283,8 +290,9 @@ type Account struct {
 	Tenant int64
 	User   string
 	Name   string
-	Email  string
-	Role   Role
+	// Email is empty for an account that was imported without an address. It gets no messages.
+	Email string
+	Role  Role
 	// Lang is the language of messages to the person.
 	Lang i18n.Tag
 	// Disabled is true until activation, and for a held account.

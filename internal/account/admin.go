@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dialtone/internal/audit"
+	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -87,6 +88,10 @@ func (s *Service) MailResetLink(ctx context.Context, t *tenant.Tenant, user stri
 	a, err := s.Find(ctx, t.ID, user)
 	if err != nil {
 		return a, time.Time{}, err
+	}
+	if a.Email == "" {
+		return a, time.Time{}, fault.New(fault.Conflict, "the account %s has no e-mail address; "+
+			"set one first, or print a link and give it to the person", user)
 	}
 	n := s.newNotice(Account{Tenant: t.ID}, mailmsg.Reset, ResetLife, "")
 	a, err = s.deps.Store.AddResetLink(ctx, NewResetLink{

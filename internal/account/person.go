@@ -79,8 +79,11 @@ func (s *Service) newNotice(a Account, kind mailmsg.Kind, life time.Duration, ne
 	}
 }
 
-// write has the message of a change written, whose transaction was committed.
+// write has the message of a change written, whose transaction was committed. An account without an address gets none.
 func (s *Service) write(a Account, n Notice) {
+	if a.Email == "" {
+		return
+	}
 	s.deps.Outbox.Write(outbox.Entry{
 		Ref:  outbox.Ref{Tenant: a.Tenant, Account: a.UID, Message: n.Message},
 		Kind: n.Kind, SealedToken: n.SealedToken, Made: n.Made, Expires: n.Until, Net: n.Net,

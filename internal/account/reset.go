@@ -228,6 +228,8 @@ func (s *Service) serveForgotten(ctx context.Context, t *tenant.Tenant, f Forgot
 		from.Addr = net.Addr()
 	}
 	switch {
+	case err == nil && a.Email == "":
+		err = fault.New(fault.NotFound, "the account has no e-mail address")
 	case err == nil && (a.State() == Active || a.State() == Leaving):
 		return s.sendLink(ctx, t, a, mailmsg.Reset, f.ID, from)
 	case err == nil && a.State() == Waiting:

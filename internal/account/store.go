@@ -24,6 +24,7 @@ type Store interface {
 	Finder
 	PageStore
 	AdminStore
+	ImportStore
 	PersonStore
 	ResetStore
 	PasskeyStore

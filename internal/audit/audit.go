@@ -62,6 +62,8 @@ const (
 	AccountFreeName Action = "account.free-name"
 	AccountFactors  Action = "account.second-factor"
 	AccountBulk     Action = "account.bulk"
+	AccountImport   Action = "account.import"
+	AccountExport   Action = "account.export"
 	TenantAdd       Action = "tenant.add"
 	TenantSet       Action = "tenant.set"
 	TenantRemove    Action = "tenant.remove"

@@ -90,7 +90,7 @@ func (s *Store) addNewBrowser(tx engine.Tx, r session.Record) (a account.Account
 			LIMIT 100000 OFFSET $2)`, r.Account[:], session.MaxKnown); err != nil {
 		return a, false, err
 	}
-	if now.Sub(a.Activated) < session.SettlingTime {
+	if now.Sub(a.Activated) < session.SettlingTime || a.Email == "" {
 		return a, false, nil
 	}
 	// A session that ended all others continues under another ID, and began when this one did.

@@ -146,10 +146,13 @@ func removeResetLinks(tx engine.Tx, a account.Account, unsent int64) error {
 }
 
 // addNotice adds the link of a message to the account's address and, unless the message is zero, its
-// outbox entry. A link without a message has no address. addNotice may be repeated.
+// outbox entry. A link without a message has no address. An account without an address gets neither message nor link.
+// addNotice may be repeated.
 func (s *Store) addNotice(tx engine.Tx, a account.Account, n account.Notice) error {
 	if n.Message == (mailmsg.ID{}) {
 		a.Email = ""
+	} else if a.Email == "" {
+		return nil
 	}
 	if _, err := tx.Exec(`INSERT INTO link (token, account, kind, email, email_n, made, until)
 		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,

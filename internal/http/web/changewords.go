@@ -26,8 +26,8 @@ var actionGroups = []actionGroup{
 	{"account", "account.", []audit.Action{
 		audit.AccountAdd, audit.AccountResend, audit.AccountEnable, audit.AccountDisable, audit.AccountRole,
 		audit.EmailChange, audit.ProfileChange, audit.AccountFactors, audit.AccountDelete, audit.AccountFreeName,
-		audit.AccountBulk, audit.AccountDecline, audit.AccountLeave, audit.AccountStay, audit.AccountData,
-		audit.AccountView, audit.AccountList,
+		audit.AccountBulk, audit.AccountImport, audit.AccountExport, audit.AccountDecline, audit.AccountLeave,
+		audit.AccountStay, audit.AccountData, audit.AccountView, audit.AccountList,
 	}},
 	{"access", "", []audit.Action{
 		audit.PasswordLink, audit.PasswordChange, audit.PasswordReset, audit.PasswordNotMe, audit.SessionsEnd,

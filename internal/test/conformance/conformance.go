@@ -84,7 +84,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Changes of an account", dataChangeTests},
 		{"Pages of accounts", pageTests}, {"Bulk changes", bulkTests},
 		{"Counts", countTests}, {"Backlogs", backlogTests}, {"Events of accounts", eventTests},
-		{"Added accounts", addedTests}, {"Messages sent again", sentAgainTests},
+		{"Added accounts", addedTests}, {"Imported accounts", importTests}, {"Messages sent again", sentAgainTests},
 		{"Names and sessions by an operator", renameTests}, {"What an operator sees", detailTests},
 		{"Who can sign up", signupModeTests},
 		{"Tokens", tokenTests}, {"Kept answers", answerTests}, {"Conditions", conditionTests},

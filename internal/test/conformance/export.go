@@ -63,6 +63,19 @@ var exportTests = []struct {
 		t.must(err)
 		t.wantExported("phone.test", "ann guest")
 	}},
+	{"has imported accounts", func(t *exportTest) {
+		t.enableExport()
+		var list []account.Addition
+		for _, user := range []string{"ann", "bob"} {
+			n := t.imported(user, noon)
+			c := credential(user, "phone.test")
+			n.Account.Sealed = t.vault.Seal(t.tenant, n.Account.UID[:], c.Marshal())
+			list = append(list, n)
+		}
+		t.importAll(nil, noon, list...)
+		t.wantExported("phone.test", "ann user", "bob user")
+		t.wantConsistent()
+	}},
 	{"has only the hashes that the client sent", func(t *exportTest) {
 		t.enableExport()
 		a := t.signup("old", noon)

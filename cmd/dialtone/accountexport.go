@@ -1,0 +1,118 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/atomicfile"
+	"dialtone/internal/export"
+	"dialtone/internal/userfile"
+)
+
+type accountExport struct {
+	tenantFlag
+	File   string   `arg:"" help:"The file to write, with mode 0600; - for standard output."`
+	Format string   `required:"" placeholder:"FORMAT" help:"The format of the file; see above."`
+	State  []string `enum:"waiting,active,disabled,leaving" placeholder:"STATE" help:"${enum} (active)."`
+
+	WithCredentials bool `help:"Write HA1s, which are as good as passwords."`
+	reasonFlag
+}
+
+// Help is what "dialtone account export --help" adds.
+func (accountExport) Help() string {
+	return "FORMAT is " + formatNames(userfile.ExportFormats) + ". All but csv and jsonl are nothing without HA1s, " +
+		"and need --with-credentials. The export is in the audit trail. For phone servers that run beside this " +
+		"program, see dialtone directory --help."
+}
+
+func (c *accountExport) Run(p *program) error {
+	if err := checkFormat(c.Format, userfile.ExportFormats); err != nil {
+		return err
+	}
+	format := userfile.Format(c.Format)
+	if userfile.NeedsCredentials(format) && !c.WithCredentials {
+		return usageError{fmt.Errorf("the format %s is nothing without HA1s; add --with-credentials", c.Format)}
+	}
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	states := map[account.State]bool{account.Active: len(c.State) == 0}
+	for _, s := range c.State {
+		states[account.State(s)] = true
+	}
+	return p.with(func(in *installation) error {
+		t, err := in.tenantOrOnly(p.ctx, c.Tenant)
+		if err != nil {
+			return err
+		}
+		open := account.Opener(in.seal)
+		var left []export.Missing
+		n := int64(0)
+		write := func(to io.Writer) error {
+			w, err := userfile.NewWriter(format, to, "accounts of "+t.Host+", by dialtone account export")
+			if err != nil {
+				return err
+			}
+			err = in.store.List(ctx, t.ID, time.Now(), func(a account.Account) error {
+				if !states[a.State()] {
+					return nil
+				}
+				e := userfile.Exported{Account: a, Realm: t.Realm}
+				if c.WithCredentials {
+					credential, err := open(a)
+					if err != nil {
+						left = append(left,
+							export.Missing{UID: a.UID, ID: a.UID.String(), User: a.User, Tenant: t.Host})
+						return nil
+					}
+					e.Credential = &credential
+				}
+				n++
+				return w.Write(e)
+			})
+			return errors.Join(err, w.Close())
+		}
+		p.ctx = ctx
+		err = p.recorded(in, exportChange(t.Host, c.Format, c.File, c.WithCredentials), func() error {
+			if c.File == "-" {
+				return write(p.stdout)
+			}
+			return writePrivate(c.File, write)
+		})
+		if err != nil {
+			return err
+		}
+		if len(left) > 0 {
+			fmt.Fprintln(p.stderr, describeMissing(left))
+		}
+		if c.File == "-" {
+			return nil
+		}
+		return p.say("%s written to %s", counted(n, "account"), c.File)
+	})
+}
+
+// writePrivate creates or replaces a file as a whole, with mode 0600.
+func writePrivate(path string, write func(io.Writer) error) error {
+	temp, err := atomicfile.CreateTemp(path, ".accounts-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name())
+	defer temp.Close()
+	const mode = 0o600
+	if err := errors.Join(temp.Chmod(mode), write(temp), temp.Sync()); err != nil {
+		return err
+	}
+	if err := os.Rename(temp.Name(), path); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(filepath.Dir(path))
+}

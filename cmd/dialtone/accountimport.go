@@ -1,0 +1,199 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/fault"
+	"dialtone/internal/operator/opjson"
+	"dialtone/internal/userfile"
+)
+
+type accountImport struct {
+	tenantFlag
+	File   string `arg:"" help:"A file, a directory (freeswitch), - for standard input, or a database."`
+	Format string `required:"" placeholder:"FORMAT" help:"The format of the file; see above."`
+	State  string `enum:"active,waiting" default:"active" placeholder:"STATE" help:"${enum} (${default})."`
+	Role   string `enum:"guest,user,siponly,admin,file" default:"guest" placeholder:"ROLE" help:"${enum} (${default})."`
+	DryRun bool   `help:"Report what would be imported, and change nothing."`
+
+	FoldCase       bool `help:"Import names with capitals in lower case."`
+	AllowReserved  bool `help:"Import reserved user names."`
+	CheckPasswords bool `help:"Count passwords that are easy to guess (slow)."`
+
+	reasonFlag
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// Help is what "dialtone account import --help" adds.
+func (accountImport) Help() string {
+	return "FORMAT is " + formatNames(userfile.Formats) + ". Accounts keep the passwords that they have on the " +
+		"other platform: HA1s are taken as they are, and plain passwords are hashed. The realm of the file must " +
+		"be the tenant's. With the role file, each account has the role that the file says. A database is " +
+		"sqlite:FILE, a postgres:// URL without a password (use PGPASSFILE or PGPASSWORD), or env:NAME for a " +
+		"variable with either. Accounts that exist are never changed, so the command may be run again. A name with " +
+		"capitals has no password that can be kept, unless the file has it in plain; with --fold-case, the person " +
+		"gets a message with a link to choose one. Begin with --dry-run."
+}
+
+func (c *accountImport) Run(p *program) error {
+	if err := checkFormat(c.Format, userfile.Formats); err != nil {
+		return err
+	}
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	location := c.File
+	if strings.HasPrefix(location, "env:") || strings.HasPrefix(location, "sqlite:") ||
+		userfile.IsPostgres(location) {
+		if location, err = p.location(location); err != nil {
+			return err
+		}
+	}
+	return p.with(func(in *installation) (err error) {
+		t, err := in.tenantOrOnly(p.ctx, c.Tenant)
+		if err != nil {
+			return err
+		}
+		o := account.ImportOptions{
+			Format: c.Format, Waiting: c.State == "waiting", FoldCase: c.FoldCase, Reserved: c.AllowReserved,
+			CheckPasswords: c.CheckPasswords, DryRun: c.DryRun,
+		}
+		if o.FileRoles = c.Role == "file"; !o.FileRoles {
+			o.Role = account.Role(c.Role)
+		}
+		source, err := userfile.Open(userfile.Format(c.Format), location, p.stdin)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, source.Close()) }()
+		im, err := p.accounts(in).NewImport(t, o)
+		if err != nil {
+			return err
+		}
+		err = source.Read(ctx, func(e account.ImportEntry) error {
+			im.Look(e)
+			return nil
+		})
+		if err == nil {
+			err = im.Plan()
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Format, err)
+		}
+		bar, done := newProgress(p.stderr), int64(0)
+		err = source.Read(ctx, func(e account.ImportEntry) error {
+			if done++; done%1000 == 0 || done == im.Rows() {
+				bar.show("import", done, im.Rows())
+			}
+			return im.Add(ctx, e)
+		})
+		if err != nil {
+			im.Stop()
+		}
+		report, endErr := im.End(ctx)
+		bar.end()
+		if ctx.Err() != nil {
+			err = fmt.Errorf("stopped (%w); run the same command again to continue", ctx.Err())
+		} else if err = errors.Join(err, endErr); err != nil {
+			err = fmt.Errorf("stopped: %w; run the same command again to continue", err)
+		}
+		v := opjson.OfImport(report, t.Host, c.Format)
+		if c.JSON {
+			return errors.Join(json.NewEncoder(p.stdout).Encode(v), err)
+		}
+		return errors.Join(p.printImport(v), err)
+	})
+}
+
+// printImport prints a report.
+func (p *program) printImport(v opjson.Import) error {
+	out := escaped{p.stdout}
+	would := ""
+	if v.DryRun {
+		would = " would be"
+	}
+	fmt.Fprintf(out, "%s of %s%s imported to %s\n",
+		counted(v.Imported, "account"), counted(v.Rows, "row"), would, v.Tenant)
+	if len(v.Refused) > 0 {
+		fmt.Fprintln(out, "\nnot imported:")
+		p.printReasons(out, v.Refused)
+	}
+	if len(v.Notes) > 0 {
+		fmt.Fprintln(out, "\nof those that are imported:")
+		p.printReasons(out, v.Notes)
+	}
+	if len(v.Realms) > 0 {
+		fmt.Fprintln(out, "\nrealms of the file that are not the tenant's:")
+		const most = 10
+		for i, r := range v.Realms {
+			if i == most {
+				fmt.Fprintf(out, "  and %d more\n", len(v.Realms)-most)
+				break
+			}
+			fmt.Fprintf(out, "%8d  %s\n", r.Count, r.Realm)
+		}
+		fmt.Fprintf(out, "a tenant without accounts can have another realm: dialtone tenant set %s --realm REALM\n",
+			v.Tenant)
+	}
+	return nil
+}
+
+// printReasons prints counts with the first entries. The interesting ones are those that somebody has to look at.
+func (p *program) printReasons(out escaped, list []opjson.ImportReason) {
+	for _, r := range list {
+		fmt.Fprintf(out, "%8d  %s: %s\n", r.Count, r.Reason, r.Text)
+		if r.Reason == string(account.ImportThere) || strings.HasPrefix(r.Reason, "without_") {
+			continue
+		}
+		for _, e := range r.First {
+			where := fmt.Sprintf("line %d", e.Line)
+			if e.File != "" {
+				where = e.File + ", " + where
+			}
+			text := e.Text
+			if text != "" {
+				text = ": " + text
+			}
+			fmt.Fprintf(out, "          %s: %s%s\n", where, printable(e.User), printable(text))
+		}
+		if more := r.Count - int64(len(r.First)); more > 0 {
+			fmt.Fprintf(out, "          and %d more\n", more)
+		}
+	}
+}
+
+// formatNames returns the names of formats in a sentence.
+func formatNames(list []userfile.Format) string {
+	names := make([]string, len(list))
+	for i, f := range list {
+		names[i] = string(f)
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// checkFormat fails for a name that is not in the list.
+func checkFormat(name string, list []userfile.Format) error {
+	if !slices.Contains(list, userfile.Format(name)) {
+		return usageError{fault.Field("format", "%q is not a format here; use %s", name, formatNames(list))}
+	}
+	return nil
+}
+
+// exportChange is the change in the audit trail.
+func exportChange(host, format, file string, credentials bool) audit.Change {
+	with := "without credentials"
+	if credentials {
+		with = "with credentials"
+	}
+	return audit.Change{
+		Action: audit.AccountExport, Tenant: host, Subject: format + " " + strings.ToValidUTF8(file, "?"), After: with,
+	}
+}

@@ -1,0 +1,665 @@
+package account
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"time"
+
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/i18n"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/redact"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+	"dialtone/internal/weakpass"
+)
+
+// ImportEntry is one account as another platform has it.
+type ImportEntry struct {
+	// File and Line say where it is. File is empty if there is only one. Line is that of a text, or the number of
+	// the row in a database.
+	File string
+	Line int64
+	User string
+	// Realm is the realm of the hashes, or empty if the file does not say it.
+	Realm string
+	// Name, Email, Role and Lang may be empty.
+	Name, Email, Role, Lang string
+	// Password is empty if the file has hashes only. It is never stored.
+	Password redact.Of[string]
+	// HA1, HA1B and SHA256 are nil if the file does not have them.
+	HA1, HA1B *digest.HA1
+	SHA256    *digest.HA1SHA256
+	// Problem is why this cannot be an account, as far as the reader of the file knows, or empty. Detail says
+	// more about it.
+	Problem ImportReason
+	Detail  string
+}
+
+// ImportReason is a word for what became of an entry, or a remark about it. It is part of the JSON form.
+type ImportReason string
+
+// Reasons why an entry adds no account.
+const (
+	ImportThere       ImportReason = "there"
+	ImportRepeated    ImportReason = "repeated"
+	ImportConflict    ImportReason = "conflict"
+	ImportDeleted     ImportReason = "deleted"
+	ImportRealm       ImportReason = "realm"
+	ImportUser        ImportReason = "user"
+	ImportCapitals    ImportReason = "capitals"
+	ImportReserved    ImportReason = "reserved"
+	ImportAmbiguous   ImportReason = "ambiguous"
+	ImportNoPassword  ImportReason = "no_password"
+	ImportBadHash     ImportReason = "bad_hash"
+	ImportContradicts ImportReason = "contradicts"
+	ImportNoMD5       ImportReason = "no_md5"
+	ImportNoSHA256    ImportReason = "no_sha256"
+	ImportNoEmail     ImportReason = "no_email"
+	ImportBadRole     ImportReason = "bad_role"
+	ImportInactive    ImportReason = "inactive"
+	ImportTrunk       ImportReason = "trunk"
+	ImportUnreadable  ImportReason = "unreadable"
+)
+
+// Remarks about entries that are added.
+const (
+	NoteHashed    ImportReason = "hashed"
+	NoteFolded    ImportReason = "folded"
+	NoteLink      ImportReason = "link"
+	NoteNoEmail   ImportReason = "without_email"
+	NoteBadEmail  ImportReason = "bad_email"
+	NoteBadName   ImportReason = "bad_name"
+	NoteNoHA1B    ImportReason = "without_ha1b"
+	NoteNoSHA256  ImportReason = "without_sha256"
+	NoteBadDigest ImportReason = "bad_digest"
+	NoteWeak      ImportReason = "weak"
+)
+
+// importTexts say what the reasons and the remarks mean, in the order of a report.
+var importTexts = []struct {
+	reason ImportReason
+	text   string
+}{
+	{ImportThere, "there already, with the same password"},
+	{ImportRepeated, "repeated in the file, with the same password"},
+	{ImportConflict, "the name has another account, which stays as it is"},
+	{ImportDeleted, "the name of a deleted account; see: dialtone account free-name"},
+	{ImportRealm, "another realm than the tenant's"},
+	{ImportUser, "not a user name here"},
+	{ImportCapitals, "capitals in the user name; see --fold-case"},
+	{ImportReserved, "a reserved user name; see --allow-reserved"},
+	{ImportAmbiguous, "several entries of the file want this name; none of them is added"},
+	{ImportNoPassword, "neither HA1 nor password"},
+	{ImportBadHash, "not a hash"},
+	{ImportContradicts, "password and HA1 do not belong together"},
+	{ImportNoMD5, "no MD5 hash, which phones and sign-in here need"},
+	{ImportNoSHA256, "no SHA-256 hash, with which people sign in at this tenant"},
+	{ImportNoEmail, "no e-mail address for the message that the account needs"},
+	{ImportBadRole, "not a role"},
+	{ImportInactive, "not active on the other platform"},
+	{ImportTrunk, "a trunk or a provider, and not a person"},
+	{ImportUnreadable, "cannot be read"},
+	{NoteHashed, "plain passwords, hashed in memory; destroy the file afterwards"},
+	{NoteFolded, "capitals became small letters"},
+	{NoteLink, "a message has a link to choose a password, since HA1 contains the name"},
+	{NoteNoEmail, "no e-mail address; the person cannot get messages"},
+	{NoteBadEmail, "added without an e-mail address, because it is not one"},
+	{NoteBadName, "the display name became the user name"},
+	{NoteNoHA1B, "no hash for phones that send user@domain; the next password has it"},
+	{NoteNoSHA256, "no SHA-256 hash; the next password has it"},
+	{NoteBadDigest, "another hash than HA1 was left out, because it is not one"},
+	{NoteWeak, "a password that is easy to guess"},
+}
+
+// importRefusals is how many of importTexts are reasons; the rest are remarks.
+var importRefusals = slices.IndexFunc(importTexts, func(t struct {
+	reason ImportReason
+	text   string
+}) bool {
+	return t.reason == NoteHashed
+})
+
+// ImportOptions are the choices of an import.
+type ImportOptions struct {
+	// Format names the format of the file, for the audit trail.
+	Format string
+	// Waiting says that accounts wait for the link of a message. Otherwise they are active, and not confirmed.
+	Waiting bool
+	// Role is the role of all accounts, or empty for Guest. With FileRoles, that of an entry comes first.
+	Role      Role
+	FileRoles bool
+	// FoldCase adds accounts whose names have capitals under the name in lower case.
+	FoldCase bool
+	// Reserved permits reserved user names.
+	Reserved bool
+	// CheckPasswords counts passwords that are easy to guess.
+	CheckPasswords bool
+	// DryRun changes nothing.
+	DryRun bool
+}
+
+// ImportReport says what became of the entries.
+type ImportReport struct {
+	DryRun bool
+	// Rows is how many entries there are, and Added how many accounts were added, or would be.
+	Rows, Added int64
+	// Refused are those that were not added, and Notes remarks about those that were.
+	Refused, Notes []ImportCount
+	// Realms are realms of the file that are not the tenant's, the commonest first.
+	Realms []ImportRealmCount
+}
+
+// ImportCount is how many entries have a reason.
+type ImportCount struct {
+	Reason ImportReason
+	Text   string
+	Count  int64
+	// First are the first of them.
+	First []ImportExample
+}
+
+// ImportExample is an entry in a report. The text of Detail is for people.
+type ImportExample struct {
+	File   string
+	Line   int64
+	User   string
+	Detail string
+}
+
+// ImportRealmCount is how many entries have a realm.
+type ImportRealmCount struct {
+	Realm string
+	Count int64
+}
+
+const (
+	importExamples = 10  // of a reason
+	importRealms   = 100 // that are told apart
+	importGroup    = 256 // accounts in a transaction
+	importShown    = 64  // bytes of a text of the file in a report
+)
+
+// NameHolder is an account that has a user name, or had it before it was deleted.
+type NameHolder struct {
+	Account
+	Closed bool
+}
+
+// ImportStore adds many accounts at once.
+type ImportStore interface {
+	// Holders returns what has the user names, by name. Expired accounts do not have theirs any more.
+	Holders(ctx context.Context, tenant int64, users []string, now time.Time) (map[string]NameHolder, error)
+
+	// ImportAccounts adds accounts, each as AddAccount does, but without limits and without a change in the audit
+	// trail of its own, in one transaction. It adds none whose name is taken, and returns what has these names. If
+	// begin is not nil and an account is added, it adds that change to the audit trail.
+	ImportAccounts(ctx context.Context, tenant int64, list []Addition, begin *ImportChange,
+		now time.Time) (map[string]NameHolder, error)
+
+	// EndImport adds a change to the audit trail.
+	EndImport(ctx context.Context, tenant int64, c ImportChange, now time.Time) error
+}
+
+// ImportChange is what the audit trail has of an import.
+type ImportChange struct{ Subject, Before, After string }
+
+// Import adds the accounts of another platform to a tenant, with the passwords that they have there.
+//
+// The entries are read twice: Look gets each of them, then Plan decides whether to go on, then Add gets each of them
+// again, and End writes what is left. Nothing is added before all entries were seen, so an entry that cannot be read
+// at the end of the file leaves nothing behind, and two entries that want one name are both known. Of each entry 16
+// bytes are kept meanwhile.
+//
+// An import adds accounts and never changes one. So it may be run again, after an interruption too: what is there with
+// the same HA1 is counted as that. Accounts are added in transactions of some hundred.
+//
+// The account's own row says who added it, when and why. The audit trail has a change when the first account is added,
+// and one with the counts at the end.
+type Import struct {
+	s        *Service
+	tenant   *tenant.Tenant
+	options  ImportOptions
+	reserved Reserved
+	subject  string
+	seed     maphash.Seed
+
+	rows    int64 // that Look saw
+	inRealm int64 // of them, those whose realm is not another one
+	names   []seenName
+	// ambiguous and repeated have the hashes of names that several entries want. The value says whether the first
+	// of the repeated ones was seen.
+	ambiguous map[uint64]struct{}
+	repeated  map[uint64]bool
+	realms    map[string]int64
+
+	group   []importItem
+	begun   bool
+	stopped bool
+	report  ImportReport
+	counts  map[ImportReason]*ImportCount
+}
+
+// seenName is what an import keeps of an entry: a hash of the name, and one of the spelling with the password.
+type seenName struct{ name, whole uint64 }
+
+// importItem is an entry that may become an account.
+type importItem struct {
+	entry      ImportEntry
+	account    Account
+	credential digest.Credential
+	// own says that the credential is the person's. Otherwise it is random.
+	own bool
+	// onlySHA256 says that HA1 is random.
+	onlySHA256 bool
+	notes      []ImportReason
+}
+
+// NewImport begins an import to a tenant.
+func (s *Service) NewImport(t *tenant.Tenant, o ImportOptions) (*Import, error) {
+	o.Role = cmp.Or(o.Role, Guest)
+	if !slices.Contains(Roles, o.Role) {
+		return nil, fault.Field("role", "%q is not a role; use guest, user, siponly or admin", string(o.Role))
+	}
+	reserved, err := s.reservedFor(t)
+	if err != nil {
+		return nil, err
+	}
+	var id [8]byte
+	rand.Read(id[:])
+	return &Import{
+		s: s, tenant: t, options: o, reserved: reserved, subject: o.Format + " " + hex.EncodeToString(id[:]),
+		seed: maphash.MakeSeed(), ambiguous: make(map[uint64]struct{}), repeated: make(map[uint64]bool),
+		realms: make(map[string]int64), counts: make(map[ImportReason]*ImportCount),
+		report: ImportReport{DryRun: o.DryRun},
+	}, nil
+}
+
+// Look takes an entry for Plan.
+func (im *Import) Look(e ImportEntry) {
+	im.rows++
+	item, why, _ := im.check(e)
+	if why == ImportRealm {
+		if _, known := im.realms[e.Realm]; known || len(im.realms) < importRealms {
+			im.realms[e.Realm]++
+		}
+	} else if e.Problem == "" {
+		im.inRealm++
+	}
+	if why == "" {
+		im.names = append(im.names, im.hash(item))
+	}
+}
+
+func (im *Import) hash(item importItem) seenName {
+	whole := []byte(item.entry.User + "\x00")
+	switch c := item.credential; {
+	case !item.own:
+	case item.onlySHA256:
+		whole = append(whole, c.SHA256[:]...)
+	default:
+		whole = append(whole, c.HA1[:]...)
+	}
+	return seenName{maphash.String(im.seed, item.account.User), maphash.Bytes(im.seed, whole)}
+}
+
+// Rows is how many entries Look saw.
+func (im *Import) Rows() int64 { return im.rows }
+
+// Plan is called between Look and Add. It fails with fault.Conflict if no entry has the tenant's realm.
+func (im *Import) Plan() error {
+	slices.SortFunc(im.names, func(a, b seenName) int { return cmp.Compare(a.name, b.name) })
+	for i := 1; i < len(im.names); i++ {
+		a, b := im.names[i-1], im.names[i]
+		if a.name == b.name {
+			if a.whole != b.whole {
+				im.ambiguous[a.name] = struct{}{}
+			}
+			im.repeated[a.name] = false
+		}
+	}
+	im.names = nil
+	var others int64
+	for realm, n := range im.realms {
+		im.report.Realms = append(im.report.Realms, ImportRealmCount{shown(realm), n})
+		others += n
+	}
+	slices.SortFunc(im.report.Realms, func(a, b ImportRealmCount) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Realm, b.Realm))
+	})
+	if others == 0 || im.inRealm > 0 {
+		return nil
+	}
+	first := im.report.Realms[0].Realm
+	return fault.New(fault.Conflict, "nothing was imported: no entry has the realm %s of the tenant; "+
+		"HA1 contains the realm, so set the one of the file while the tenant has no accounts: "+
+		"dialtone tenant set %s --realm '%s'", im.tenant.Realm, im.tenant.Host, first)
+}
+
+// Add takes an entry again, and adds its account with some of the next.
+func (im *Import) Add(ctx context.Context, e ImportEntry) error {
+	im.report.Rows++
+	item, why, detail := im.check(e)
+	if why != "" {
+		im.refuse(e, why, detail)
+		return nil
+	}
+	h := im.hash(item)
+	if _, ok := im.ambiguous[h.name]; ok {
+		im.refuse(e, ImportAmbiguous, "")
+		return nil
+	}
+	if again, ok := im.repeated[h.name]; ok {
+		if again {
+			im.refuse(e, ImportRepeated, "")
+			return nil
+		}
+		im.repeated[h.name] = true
+	}
+	im.group = append(im.group, item)
+	if len(im.group) < importGroup {
+		return nil
+	}
+	return im.flush(ctx)
+}
+
+// Stop leaves out what Add has not added yet. End is called all the same.
+func (im *Import) Stop() { im.group, im.stopped = nil, true }
+
+// End adds the last accounts, and returns the report, also with an error.
+func (im *Import) End(ctx context.Context) (ImportReport, error) {
+	err := im.flush(ctx)
+	for i, t := range importTexts {
+		if c := im.counts[t.reason]; c != nil && i < importRefusals {
+			im.report.Refused = append(im.report.Refused, *c)
+		} else if c != nil {
+			im.report.Notes = append(im.report.Notes, *c)
+		}
+	}
+	if im.options.DryRun {
+		return im.report, err
+	}
+	c := ImportChange{Subject: im.subject, Before: fmt.Sprintf("%d rows", im.rows), After: im.summary(err)}
+	return im.report, errors.Join(err, im.s.deps.Store.EndImport(context.WithoutCancel(ctx), im.tenant.ID, c,
+		im.s.deps.Now()))
+}
+
+// summary is the value in the audit trail.
+func (im *Import) summary(err error) string {
+	text := fmt.Sprintf("added %d", im.report.Added)
+	for _, c := range im.report.Refused {
+		text += fmt.Sprintf(", %s %d", c.Reason, c.Count)
+	}
+	if left := im.rows - im.report.Rows; im.stopped || err != nil || left > 0 {
+		text += "; stopped before the end"
+	}
+	return text
+}
+
+// shown returns a text of the file as a report may have it.
+func shown(text string) string {
+	text = strings.ToValidUTF8(text, "?")
+	if len(text) > importShown {
+		text = strings.ToValidUTF8(text[:importShown], "") + "…"
+	}
+	return text
+}
+
+func (im *Import) count(e ImportEntry, why ImportReason, detail string) {
+	c := im.counts[why]
+	if c == nil {
+		c = &ImportCount{Reason: why}
+		for _, t := range importTexts {
+			if t.reason == why {
+				c.Text = t.text
+			}
+		}
+		im.counts[why] = c
+	}
+	if c.Count++; len(c.First) < importExamples {
+		c.First = append(c.First, ImportExample{File: e.File, Line: e.Line, User: shown(e.User), Detail: detail})
+	}
+}
+
+func (im *Import) refuse(e ImportEntry, why ImportReason, detail string) { im.count(e, why, detail) }
+
+// check applies the rules that need only the entry. It returns why it cannot be an account, or "".
+func (im *Import) check(e ImportEntry) (item importItem, why ImportReason, detail string) {
+	item.entry = e
+	if e.Problem != "" {
+		return item, e.Problem, e.Detail
+	}
+	t, password := im.tenant, e.Password.Reveal()
+	hashed := e.HA1 != nil || e.SHA256 != nil || e.HA1B != nil
+	if e.Realm != "" && e.Realm != t.Realm && (hashed || !strings.EqualFold(e.Realm, t.Realm)) {
+		return item, ImportRealm, shown(e.Realm)
+	}
+	a := Account{Tenant: t.ID, User: e.User, Role: im.options.Role, NotSignedIn: true, Lang: i18n.English}
+	if im.options.FileRoles && e.Role != "" {
+		if a.Role = Role(e.Role); !slices.Contains(Roles, a.Role) {
+			return item, ImportBadRole, shown(e.Role)
+		}
+	}
+	folded := false
+	if im.options.FoldCase {
+		if lower := foldASCII(a.User); lower != a.User {
+			a.User, folded = lower, true
+		}
+	}
+	if why, detail := im.checkUser(a.User); why != "" {
+		return item, why, detail
+	}
+	item.own = true
+	switch {
+	case password != "":
+		item.credential = credentialOf(a.User, t.Realm, password)
+		if e.HA1 != nil && *e.HA1 != digest.Compute(e.User, t.Realm, password) {
+			return item, ImportContradicts, ""
+		}
+		item.notes = append(item.notes, NoteHashed)
+	case !hashed:
+		return item, ImportNoPassword, ""
+	case folded:
+		item.own, item.credential = false, randomCredential()
+		item.notes = append(item.notes, NoteLink)
+	default:
+		item.credential = digest.Credential{HA1B: e.HA1B, SHA256: e.SHA256}
+		switch {
+		case e.HA1 != nil:
+			item.credential.HA1 = *e.HA1
+		case t.Challenge() == digest.SHA256 && e.SHA256 != nil:
+			item.onlySHA256 = true
+			rand.Read(item.credential.HA1[:])
+		default:
+			return item, ImportNoMD5, ""
+		}
+		if t.Challenge() == digest.SHA256 && e.SHA256 == nil {
+			return item, ImportNoSHA256, ""
+		}
+		if e.HA1B == nil {
+			item.notes = append(item.notes, NoteNoHA1B)
+		}
+		if e.SHA256 == nil {
+			item.notes = append(item.notes, NoteNoSHA256)
+		}
+		if e.Detail != "" {
+			item.notes = append(item.notes, NoteBadDigest)
+		}
+	}
+	if folded {
+		item.notes = append(item.notes, NoteFolded)
+	}
+	var err error
+	if a.Name, err = CleanName(e.Name); err != nil {
+		if a.Name = a.User; e.Name != "" {
+			item.notes = append(item.notes, NoteBadName)
+		}
+	}
+	if a.Email, err = CleanEmail(e.Email); err != nil {
+		if im.options.Waiting || !item.own {
+			return item, ImportNoEmail, shown(e.Email)
+		}
+		note := NoteBadEmail
+		if a.Email = ""; e.Email == "" {
+			note = NoteNoEmail
+		}
+		item.notes = append(item.notes, note)
+	}
+	if lang, ok := i18n.Parse(e.Lang); ok && e.Lang != "" {
+		a.Lang = lang
+	}
+	item.account = a
+	return item, "", ""
+}
+
+// checkUser returns why a name cannot be that of an account.
+func (im *Import) checkUser(user string) (ImportReason, string) {
+	seen, err := checkForm(user)
+	if err != nil {
+		if seen&capital != 0 && seen&foreign == 0 && len(user) <= maxUser {
+			return ImportCapitals, ""
+		}
+		return ImportUser, err.Error()
+	}
+	if !im.options.Reserved {
+		if err := im.reserved.check(user, seen); err != nil {
+			return ImportReserved, err.Error()
+		}
+	}
+	return "", ""
+}
+
+// foldASCII returns a text with A to Z in lower case. Unicode has more that folds to a to z, which is no name here.
+func foldASCII(text string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, text)
+}
+
+// credentialOf returns all hashes of a password.
+func credentialOf(user, realm, password string) digest.Credential {
+	b, sum := digest.ComputeB(user, realm, password), digest.ComputeSHA256(user, realm, password)
+	return digest.Credential{HA1: digest.Compute(user, realm, password), HA1B: &b, SHA256: &sum}
+}
+
+// flush adds the accounts of the group.
+func (im *Import) flush(ctx context.Context) error {
+	list := im.group
+	im.group = nil
+	if len(list) == 0 {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		im.stopped = true
+		return err
+	}
+	users := make([]string, len(list))
+	for i, item := range list {
+		users[i] = item.account.User
+	}
+	// The store keeps microseconds. A message that is written again must have the same times.
+	now := im.s.deps.Now().UTC().Truncate(time.Microsecond)
+	var held map[string]NameHolder
+	var err error
+	if im.options.DryRun {
+		held, err = im.s.deps.Store.Holders(ctx, im.tenant.ID, users, now)
+	} else {
+		var begin *ImportChange
+		if !im.begun {
+			begin = &ImportChange{Subject: im.subject, After: fmt.Sprintf("%d rows", im.rows)}
+		}
+		additions := make([]Addition, len(list))
+		for i := range list {
+			additions[i] = im.addition(&list[i], now)
+		}
+		// From here on, the group is completed.
+		held, err = im.s.deps.Store.ImportAccounts(context.WithoutCancel(ctx), im.tenant.ID, additions, begin, now)
+		im.begun = im.begun || err == nil && len(held) < len(list)
+	}
+	if err != nil {
+		return err
+	}
+	for _, item := range list {
+		h, taken := held[item.account.User]
+		if taken {
+			im.refuse(item.entry, im.heldBy(item, h), "")
+			continue
+		}
+		im.report.Added++
+		for _, note := range item.notes {
+			im.count(item.entry, note, "")
+		}
+		if im.options.CheckPasswords && item.own && im.weak(item) {
+			im.count(item.entry, NoteWeak, "")
+		}
+	}
+	return nil
+}
+
+// weak reports whether the password of an account is easy to guess.
+func (im *Import) weak(item importItem) bool {
+	t, a, c := im.tenant, item.account, item.credential
+	form := weakpass.Signup{
+		User: a.User, Realm: t.Realm, Host: t.Host, Email: a.Email, Names: []string{a.Name, t.Product},
+		HA1: c.HA1, HA1B: (*[16]byte)(c.HA1B), SHA256: (*[32]byte)(c.SHA256),
+		SignInSHA256: t.Challenge() == digest.SHA256,
+	}
+	return form.Weak() != ""
+}
+
+// heldBy returns why an entry is not added whose name has a holder.
+func (im *Import) heldBy(item importItem, h NameHolder) ImportReason {
+	if h.Closed {
+		return ImportDeleted
+	}
+	if !item.own {
+		// There is no password to compare. A person with the address chooses one by the link.
+		if h.Email != "" && RecipientKey(h.Email) == RecipientKey(item.account.Email) {
+			return ImportThere
+		}
+		return ImportConflict
+	}
+	c, err := im.s.Credential(h.Account)
+	switch {
+	case err != nil:
+		return ImportConflict
+	case c.HA1 == item.credential.HA1:
+		return ImportThere
+	case item.onlySHA256 && c.SHA256 != nil && *c.SHA256 == *item.credential.SHA256:
+		return ImportThere
+	}
+	return ImportConflict
+}
+
+// addition completes the account of an item, and returns what the store takes.
+func (im *Import) addition(item *importItem, now time.Time) Addition {
+	a := &item.account
+	a.UID, a.Created, a.Expires, a.Set.State = NewUID(now), now, now.Add(PendingLife), Waiting
+	if !im.options.Waiting {
+		a.Activated, a.Set.State = now, Active
+	}
+	im.s.seal(a, item.credential)
+	add := Addition{Account: *a}
+	switch {
+	case !item.own:
+		add.Notice = im.s.newNotice(*a, mailmsg.SetPassword, PendingLife, "")
+		add.Token = secret.NewToken().Hash() // nobody has the token
+	case im.options.Waiting:
+		add.Notice = im.s.newNotice(*a, mailmsg.Activation, PendingLife, "")
+		add.Token = add.Notice.Token
+	default:
+		add.Token = secret.NewToken().Hash()
+	}
+	return add
+}

@@ -1,0 +1,404 @@
+package account_test
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/audit"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/redact"
+	"dialtone/internal/tenant"
+	"dialtone/internal/test/world"
+)
+
+// row is an entry with HA1 of a password.
+func row(user, password string) account.ImportEntry {
+	h := digest.Compute(user, "phone.test", password)
+	return account.ImportEntry{User: user, Realm: "phone.test", HA1: &h}
+}
+
+func plain(user, password string) account.ImportEntry {
+	return account.ImportEntry{User: user, Password: redact.New(password)}
+}
+
+// runImport imports entries, with their numbers as lines.
+func runImport(t *testing.T, w *world.World, o account.ImportOptions,
+	entries ...account.ImportEntry) (account.ImportReport, error) {
+	t.Helper()
+	o.Format = "test"
+	im, err := w.Accounts.NewImport(w.Tenant, o)
+	w.Must(err)
+	for i := range entries {
+		entries[i].Line = int64(i + 1)
+		im.Look(entries[i])
+	}
+	if err := im.Plan(); err != nil {
+		return account.ImportReport{}, err
+	}
+	for _, e := range entries {
+		w.Must(im.Add(t.Context(), e))
+	}
+	return im.End(t.Context())
+}
+
+// refused returns the reasons with the lines of the first entries.
+func reasons(list []account.ImportCount) (out []string) {
+	for _, c := range list {
+		text := fmt.Sprintf("%s %d:", c.Reason, c.Count)
+		for _, e := range c.First {
+			text += fmt.Sprintf(" %d", e.Line)
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
+func wantReasons(t *testing.T, what string, list []account.ImportCount, want ...string) {
+	t.Helper()
+	if got := reasons(list); !slices.Equal(got, want) {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}
+
+func hashOf(w *world.World, user string) string {
+	w.Helper()
+	a, err := w.Accounts.Find(w.Context(), w.Tenant.ID, user)
+	w.Must(err)
+	c, err := w.Accounts.Credential(a)
+	w.Must(err)
+	return c.HA1.Hex()
+}
+
+func TestImport(t *testing.T) {
+	w := world.New(t, world.Options{})
+	full := row("ida", "p")
+	b, sum := digest.ComputeB("ida", "phone.test", "p"), digest.ComputeSHA256("ida", "phone.test", "p")
+	full.HA1B, full.SHA256 = &b, &sum
+	full.Name, full.Email, full.Lang, full.Role = "Ida Ö", "ida@mail.test", "de", "admin"
+	list := []account.ImportEntry{full, row("1001", "p"), plain("otto", "secret"), row("bad", "p"), row("nora", "p")}
+	list[3].Email, list[4].Name = "no address", "\x01"
+
+	for _, dry := range []bool{true, false} {
+		r, err := runImport(t, w, account.ImportOptions{DryRun: dry}, list...)
+		w.Must(err)
+		if r.Rows != 5 || r.Added != 5 || r.DryRun != dry {
+			t.Errorf("got %+v", r)
+		}
+		wantReasons(t, "refused", r.Refused)
+		wantReasons(t, "notes", r.Notes, "hashed 1: 3", "without_email 3: 2 3 5", "bad_email 1: 4", "bad_name 1: 5",
+			"without_ha1b 3: 2 4 5", "without_sha256 3: 2 4 5")
+		_, err = w.Accounts.Find(t.Context(), w.Tenant.ID, "ida")
+		if fault.Is(err, fault.NotFound) != dry {
+			t.Errorf("dry run %t: %v", dry, err)
+		}
+	}
+	ida, err := w.Accounts.Find(t.Context(), w.Tenant.ID, "ida")
+	w.Must(err)
+	if ida.State() != account.Active || !ida.Confirmed.IsZero() || ida.Role != account.Guest || ida.Name != "Ida Ö" ||
+		ida.Email != "ida@mail.test" || ida.Lang != "de" || !ida.HasSHA256 || !ida.NotSignedIn {
+		t.Errorf("got %+v", ida)
+	}
+	c, err := w.Accounts.Credential(ida)
+	w.Must(err)
+	if c.HA1 != *full.HA1 || *c.HA1B != b || *c.SHA256 != sum {
+		t.Error("the credential is another one")
+	}
+	if hashOf(w, "otto") != digest.Compute("otto", "phone.test", "secret").Hex() {
+		t.Error("the plain password was not hashed")
+	}
+	// Running it again changes nothing, and another password is a conflict.
+	list[1] = row("1001", "other")
+	r, err := runImport(t, w, account.ImportOptions{}, list...)
+	w.Must(err)
+	wantReasons(t, "again", r.Refused, "there 4: 1 3 4 5", "conflict 1: 2")
+	if r.Added != 0 || hashOf(w, "1001") != digest.Compute("1001", "phone.test", "p").Hex() {
+		t.Errorf("got %+v", r)
+	}
+	// The trail has one row when the first account is added, and one with the counts of each run.
+	var trail []string
+	w.Must(w.Store.Changes(t.Context(), audit.Filter{Action: "account."}, func(c audit.Change) error {
+		trail = append(trail, fmt.Sprintf("%s %s %s>%s", c.Action, c.Tenant, c.Before, c.After))
+		return nil
+	}))
+	want := []string{"account.import phone.test >5 rows", "account.import phone.test 5 rows>added 5",
+		"account.import phone.test 5 rows>added 0, there 4, conflict 1"}
+	if !slices.Equal(trail, want) {
+		t.Errorf("got %q", trail)
+	}
+}
+
+func TestImportRefusals(t *testing.T) {
+	w := world.New(t, world.Options{})
+	w.Member("gone", world.WithPassword("p"))
+	w.Must(w.Accounts.Delete(t.Context(), w.Tenant, "gone"))
+	long := strings.Repeat("a", 65)
+	other := row("bob", "p")
+	other.Realm = "other.test"
+	wrong := plain("carl", "p")
+	h := digest.Compute("carl", "phone.test", "q")
+	wrong.HA1 = &h
+	onlySHA := account.ImportEntry{User: "sha", SHA256: new(digest.HA1SHA256)}
+	role := row("role", "p")
+	role.Role = "root"
+	for _, c := range []struct {
+		name   string
+		o      account.ImportOptions
+		entry  account.ImportEntry
+		reason string
+	}{
+		{"realm", account.ImportOptions{}, other, "realm"},
+		{"number with a plus", account.ImportOptions{}, row("+49301234", "p"), "user"},
+		{"long", account.ImportOptions{}, row(long, "p"), "user"},
+		{"capitals", account.ImportOptions{}, row("Alice", "p"), "capitals"},
+		{"reserved", account.ImportOptions{}, row("admin", "p"), "reserved"},
+		{"look-alike", account.ImportOptions{}, row("adm1n", "p"), "reserved"},
+		{"emergency number", account.ImportOptions{}, row("112", "p"), "reserved"},
+		{"deleted", account.ImportOptions{}, row("gone", "p"), "deleted"},
+		{"no password", account.ImportOptions{}, plain("dora", ""), "no_password"},
+		{"contradiction", account.ImportOptions{}, wrong, "contradicts"},
+		{"only SHA-256", account.ImportOptions{}, onlySHA, "no_md5"},
+		{"waiting without an address", account.ImportOptions{Waiting: true}, row("emil", "p"), "no_email"},
+		{"folded without an address", account.ImportOptions{FoldCase: true}, row("Alice", "p"), "no_email"},
+		{"role", account.ImportOptions{FileRoles: true}, role, "bad_role"},
+		{"problem of the file", account.ImportOptions{},
+			account.ImportEntry{User: "x", Problem: account.ImportTrunk}, "trunk"},
+		{"long s, which folds to s", account.ImportOptions{FoldCase: true}, plain("ſam", "p"), "user"},
+	} {
+		fine := row("fine", "p")
+		fine.Email = "fine@mail.test"
+		for _, dry := range []bool{true, false} {
+			c.o.DryRun = dry
+			r, err := runImport(t, w, c.o, c.entry, fine)
+			w.Must(err)
+			if len(r.Refused) == 0 || !strings.HasPrefix(reasons(r.Refused)[len(r.Refused)-1], c.reason+" 1: 1") {
+				t.Errorf("%s: got %q", c.name, reasons(r.Refused))
+			}
+		}
+	}
+	for _, user := range []string{"admin", "112"} {
+		r, err := runImport(t, w, account.ImportOptions{Reserved: true}, row(user, "p"))
+		w.Must(err)
+		if r.Added != 1 {
+			t.Errorf("%s: got %+v", user, r)
+		}
+	}
+}
+
+// If no entry has the tenant's realm, nothing is imported, and the error names the realm to set.
+func TestImportOfAnotherRealm(t *testing.T) {
+	w := world.New(t, world.Options{})
+	var list []account.ImportEntry
+	for _, user := range []string{"ann", "ben"} {
+		e := row(user, "p")
+		e.Realm = "sip.other.test"
+		list = append(list, e)
+	}
+	_, err := runImport(t, w, account.ImportOptions{}, list...)
+	if !fault.Is(err, fault.Conflict) ||
+		!strings.Contains(err.Error(), "tenant set phone.test --realm 'sip.other.test'") {
+		t.Errorf("got %v", err)
+	}
+	// Case matters for HA1, and not for a plain password.
+	list = append(list, row("carl", "p"), plain("dora", "p"), row("emil", "p"))
+	list[3].Realm, list[4].Realm = "Phone.Test", "Phone.Test"
+	r, err := runImport(t, w, account.ImportOptions{}, list...)
+	w.Must(err)
+	wantReasons(t, "refused", r.Refused, "realm 3: 1 2 5")
+	first := account.ImportRealmCount{Realm: "sip.other.test", Count: 2}
+	if r.Added != 2 || len(r.Realms) != 2 || r.Realms[0] != first {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// Names that fold to one are not imported, whichever comes first, and what is repeated counts once.
+func TestImportOfNamesThatMeet(t *testing.T) {
+	w := world.New(t, world.Options{})
+	list := []account.ImportEntry{
+		plain("Anna", "p"), row("ben", "p"), row("ben", "p"), plain("carl", "p"), plain("anna", "p"), row("dora", "p"),
+		row("dora", "q"), plain("Emil", "p"), row("Fred", "p"),
+	}
+	list[8].Email = "fred@mail.test"
+	for _, dry := range []bool{true, false} {
+		r, err := runImport(t, w, account.ImportOptions{FoldCase: true, DryRun: dry}, list...)
+		w.Must(err)
+		wantReasons(t, "refused", r.Refused, "repeated 1: 3", "ambiguous 4: 1 5 6 7")
+		wantReasons(t, "notes", r.Notes[:3], "hashed 2: 4 8", "folded 2: 8 9", "link 1: 9")
+		if r.Added != 4 {
+			t.Errorf("got %+v", r)
+		}
+	}
+	if hashOf(w, "emil") != digest.Compute("emil", "phone.test", "p").Hex() {
+		t.Error("the password of emil is not for the new name")
+	}
+	if hashOf(w, "fred") == list[8].HA1.Hex() {
+		t.Error("fred has a hash of another name")
+	}
+	left, err := w.Store.TakeOver(t.Context())
+	w.Must(err)
+	if len(left) != 1 || left[0].Email != "fred@mail.test" || account.KindName(left[0].Kind) != "set_password" {
+		t.Errorf("got %+v", left)
+	}
+	// Fred is there when it is run again, and somebody else of the name is not.
+	list[8].Email = "Fred@mail.test"
+	r, err := runImport(t, w, account.ImportOptions{FoldCase: true}, list[8])
+	w.Must(err)
+	wantReasons(t, "again", r.Refused, "there 1: 1")
+	list[8].Email = "other@mail.test"
+	r, err = runImport(t, w, account.ImportOptions{FoldCase: true}, list[8])
+	w.Must(err)
+	wantReasons(t, "again", r.Refused, "conflict 1: 1")
+}
+
+// Accounts that wait get the activation message.
+func TestImportWaiting(t *testing.T) {
+	w := world.New(t, world.Options{})
+	var list []account.ImportEntry
+	for i := range 600 { // more than a group
+		e := row(fmt.Sprint("user", i), "p")
+		e.Email = fmt.Sprintf("user%d@mail.test", i)
+		list = append(list, e)
+	}
+	r, err := runImport(t, w, account.ImportOptions{Waiting: true, Role: account.User}, list...)
+	w.Must(err)
+	if r.Added != 600 {
+		t.Errorf("got %+v", r)
+	}
+	left, err := w.Store.TakeOver(t.Context())
+	w.Must(err)
+	if len(left) != 600 || account.KindName(left[0].Kind) != "activation" {
+		t.Errorf("%d messages", len(left))
+	}
+	a, err := w.Accounts.Find(t.Context(), w.Tenant.ID, "user599")
+	w.Must(err)
+	if a.State() != account.Waiting || a.Role != account.User {
+		t.Errorf("got %+v", a)
+	}
+}
+
+// A tenant with SHA-256 takes accounts that have that hash, also without MD5.
+func TestImportToSHA256(t *testing.T) {
+	w := world.New(t, world.Options{Tenants: []tenant.Tenant{{Host: "phone.test", Settings: tenant.Settings{
+		Algorithm: "SHA-256",
+	}}}})
+	sum := digest.ComputeSHA256("ida", "phone.test", "p")
+	list := []account.ImportEntry{{User: "ida", SHA256: &sum}, row("otto", "p"), {User: "ida", SHA256: &sum}}
+	for _, want := range [][]string{
+		{"repeated 1: 3", "no_sha256 1: 2"}, {"there 1: 1", "repeated 1: 3", "no_sha256 1: 2"},
+	} {
+		r, err := runImport(t, w, account.ImportOptions{}, list...)
+		w.Must(err)
+		wantReasons(t, "refused", r.Refused, want...)
+	}
+}
+
+// Passwords that are easy to guess are counted, if that is asked for.
+func TestImportCountsWeakPasswords(t *testing.T) {
+	w := world.New(t, world.Options{})
+	for _, check := range []bool{false, true} {
+		o := account.ImportOptions{DryRun: true, CheckPasswords: check}
+		r, err := runImport(t, w, o, row("ida", "password1"), row("otto", "pahf6Ohb9aeyahx"))
+		w.Must(err)
+		got := reasons(r.Notes)
+		if slices.Contains(got, "weak 1: 1") != check || r.Added != 2 {
+			t.Errorf("check %t: got %q", check, got)
+		}
+	}
+}
+
+// An import that is interrupted is completed by another.
+func TestImportIsContinued(t *testing.T) {
+	w := world.New(t, world.Options{})
+	var list []account.ImportEntry
+	for i := range 700 {
+		list = append(list, row(fmt.Sprint("user", i), "p"))
+	}
+	im, err := w.Accounts.NewImport(w.Tenant, account.ImportOptions{Format: "test"})
+	w.Must(err)
+	for _, e := range list {
+		im.Look(e)
+	}
+	w.Must(im.Plan())
+	for _, e := range list[:300] {
+		w.Must(im.Add(t.Context(), e))
+	}
+	im.Stop()
+	r, err := im.End(t.Context())
+	w.Must(err)
+	if r.Added != 256 {
+		t.Errorf("got %+v", r)
+	}
+	r, err = runImport(t, w, account.ImportOptions{}, list...)
+	w.Must(err)
+	if r.Added != 700-256 || r.Refused[0].Reason != account.ImportThere || r.Refused[0].Count != 256 {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// An account without an address signs in, changes its password without a message, and gets no reset link.
+func TestAccountWithoutAddress(t *testing.T) {
+	w := world.New(t, world.Options{})
+	_, err := runImport(t, w, account.ImportOptions{}, row("ida", "p"), row("otto", "p"))
+	w.Must(err)
+	before, err := w.Accounts.Find(t.Context(), w.Tenant.ID, "ida")
+	w.Must(err)
+	form := account.PasswordForm{HA1: digest.Compute("ida", "phone.test", "quite another one").Hex()}
+	b, sum := digest.ComputeB("ida", "phone.test", "quite another one").Hex(),
+		digest.ComputeSHA256("ida", "phone.test", "quite another one").Hex()
+	form.HA1B, form.HA1SHA256 = b, sum
+	_, err = w.Accounts.ChangePassword(t.Context(), w.Tenant, before, form, account.Origin{})
+	w.Must(err)
+	if c, err := w.Accounts.Credential(mustFind(w, "ida")); err != nil || c.HA1B == nil || c.SHA256 == nil {
+		t.Errorf("the other hashes are still missing: %v", err)
+	}
+	_, _, err = w.Accounts.MailResetLink(t.Context(), w.Tenant, "ida")
+	if !fault.Is(err, fault.Conflict) {
+		t.Errorf("got %v", err)
+	}
+	w.Must(w.Accounts.Forgot(t.Context(), w.Tenant, "ida", account.Origin{Addr: netip.MustParseAddr("192.0.2.1")}))
+	w.Must(w.Accounts.ServeForgotten(t.Context(), w.Tenants.ByID))
+	w.Must(w.Outbox.Flush(t.Context()))
+	if !strings.Contains(w.Log.String(), "password.link outcome=not_found") {
+		t.Errorf("the log does not say that the account has no address:\n%s", w.Log)
+	}
+	if pending, files := w.Pending(), w.Messages(); len(pending)+len(files) != 0 {
+		t.Errorf("%d messages are pending, %d files", len(pending), len(files))
+	}
+	// The person adds an address, and nothing goes to the address that is not there.
+	from := account.Origin{Addr: netip.MustParseAddr("192.0.2.1")}
+	_, err = w.Accounts.RequestEmail(t.Context(), w.Tenant, mustFind(w, "otto"), "otto@mail.test", from)
+	w.Must(err)
+	w.Must(w.Outbox.Flush(t.Context()))
+	token := ""
+	for _, text := range w.Messages() {
+		if m := regexp.MustCompile(`token=3?D?([A-Za-z0-9_-]{20,})`).FindStringSubmatch(text); m != nil {
+			token = m[1]
+		}
+	}
+	_, err = w.Accounts.ConfirmEmail(t.Context(), w.Tenant, token, from)
+	w.Must(err)
+	w.Must(w.Outbox.Flush(t.Context()))
+	if a := mustFind(w, "otto"); a.Email != "otto@mail.test" || a.Confirmed.IsZero() {
+		t.Errorf("got %+v", a)
+	}
+	if pending, files := w.Pending(), w.Messages(); len(pending) != 0 || len(files) != 1 {
+		t.Errorf("%d messages are pending, %d files", len(pending), len(files))
+	}
+	w.Advance(time.Minute)
+	if _, err := w.Accounts.ReplaceEmail(t.Context(), w.Tenant, "ida", "ida@mail.test"); err != nil {
+		t.Error(err)
+	}
+}
+
+func mustFind(w *world.World, user string) account.Account {
+	w.Helper()
+	a, err := w.Accounts.Find(w.Context(), w.Tenant.ID, user)
+	w.Must(err)
+	return a
+}

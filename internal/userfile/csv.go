@@ -1,0 +1,138 @@
+package userfile
+
+import (
+	"bufio"
+	"encoding/csv"
+	"errors"
+	"io"
+	"strings"
+
+	"dialtone/internal/account"
+)
+
+// hasHeader reports whether a text begins with the header of one of the tables in CSV.
+func hasHeader(in *bufio.Reader, tables []table) bool {
+	start, _ := in.Peek(4096)
+	line, _, _ := strings.Cut(string(start), "\n")
+	return isHeader(headerColumns(line), tables)
+}
+
+// headerColumns returns the columns of a header, in lower case.
+func headerColumns(line string) []string {
+	columns := strings.Split(strings.TrimRight(line, "\r"), string(separator(line)))
+	for i, c := range columns {
+		columns[i] = strings.ToLower(strings.Trim(strings.TrimSpace(c), `"`))
+	}
+	return columns
+}
+
+// separator returns what separates the columns: a comma, or a semicolon or a tab if the header has no comma.
+func separator(line string) rune {
+	for _, c := range ",;\t" {
+		if strings.ContainsRune(line, c) {
+			return c
+		}
+	}
+	return ','
+}
+
+// boundedReader fails when a record is too long. The reader of CSV would otherwise keep all of the file in memory if
+// a quote is not closed.
+type boundedReader struct {
+	in   io.Reader
+	left int
+}
+
+var errLongRecord = errors.New("the record is too long, or a quote is not closed")
+
+func (r *boundedReader) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		return 0, errLongRecord
+	}
+	n, err := r.in.Read(p)
+	r.left -= n
+	return n, err
+}
+
+// readCSV reads CSV (RFC 4180) with a header.
+func readCSV(in *bufio.Reader, tables []table, yield Yield) error {
+	start, _ := in.Peek(4096)
+	line, _, _ := strings.Cut(string(start), "\n")
+	columns := headerColumns(line)
+	if !isHeader(columns, tables) {
+		return atLine(1, "the header does not name the columns; see the manual for those of this format")
+	}
+	bounded := &boundedReader{in: in, left: maxLine}
+	records := csv.NewReader(bounded)
+	records.Comma = separator(line)
+	records.ReuseRecord = true
+	records.FieldsPerRecord = -1
+	if _, err := records.Read(); err != nil {
+		return badCSV(err)
+	}
+	readers, end := readerOf(tables)
+	read := readers[tables[0].name]
+	for {
+		bounded.left = maxLine
+		record, err := records.Read()
+		if errors.Is(err, io.EOF) {
+			return end(yield)
+		} else if err != nil {
+			return badCSV(err)
+		}
+		at, _ := records.FieldPos(0)
+		r := row{line: int64(at), values: make(map[string]string, len(columns))}
+		if len(record) != len(columns) {
+			r.problem = "another number of columns than the header"
+		}
+		for i, value := range record[:min(len(record), len(columns))] {
+			if len(value) > maxValue {
+				r.problem, value = "a value is too long", ""
+			}
+			if value == `\N` || value == "NULL" {
+				value = "" // as MySQL and PostgreSQL write it
+			}
+			r.values[columns[i]] = value
+		}
+		if err := read(r, yield); err != nil {
+			return err
+		}
+	}
+}
+
+func badCSV(err error) error {
+	if e, ok := errors.AsType[*csv.ParseError](err); ok {
+		return atLine(int64(e.StartLine), "%v", e.Err)
+	}
+	return err
+}
+
+// readHtdigest reads lines user:realm:HA1 as Apache's htdigest writes them.
+func readHtdigest(in *bufio.Reader, yield Yield) error {
+	lines := &lineReader{in: in}
+	for {
+		line, err := lines.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		text := string(line)
+		if strings.TrimSpace(text) == "" || text[0] == '#' {
+			continue
+		}
+		e := account.ImportEntry{Line: lines.line}
+		first, last := strings.IndexByte(text, ':'), strings.LastIndexByte(text, ':')
+		if first < 0 || first == last {
+			e = unreadable(e, "not user:realm:HA1")
+		} else {
+			e.User, e.Realm = text[:first], text[first+1:last]
+			if setHash(&e, text[last+1:]); e.HA1 == nil && e.SHA256 == nil {
+				e.Problem = account.ImportBadHash
+			}
+		}
+		if err := yield(e); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package userfile
+
+import (
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"dialtone/internal/account"
+	"dialtone/internal/fault"
+)
+
+// readXML reads users of FreeSWITCH's directory. Entities other than the five of XML are errors, and documents with a
+// DOCTYPE are refused, so nothing is expanded or fetched. file is the name for the entries.
+func readXML(file string, in io.Reader, yield Yield) error {
+	limited := &io.LimitedReader{R: in, N: maxXML + 1}
+	d := xml.NewDecoder(limited)
+	var domains []string // the name of each open element domain
+	var open []string
+	var user *account.ImportEntry
+	var depthOfUser int
+	for {
+		t, err := d.Token()
+		line, _ := d.InputPos()
+		switch {
+		case limited.N <= 0:
+			return fault.New(fault.Invalid, "the XML is longer than %d MiB; split it", maxXML>>20)
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return atLine(int64(line), "this is not XML: %s", syntaxMessage(err))
+		}
+		switch t := t.(type) {
+		case xml.Directive:
+			return atLine(int64(line), "a DOCTYPE is not supported; remove it")
+		case xml.StartElement:
+			if open = append(open, t.Name.Local); len(open) > maxDepth {
+				return atLine(int64(line), "there are more than %d elements in each other", maxDepth)
+			}
+			switch t.Name.Local {
+			case "domain":
+				domains = append(domains, attribute(t, "name"))
+			case "user":
+				if user == nil && attribute(t, "type") != "pointer" {
+					user = &account.ImportEntry{File: file, Line: int64(line), User: attribute(t, "id")}
+					depthOfUser = len(open)
+					if n := len(domains); n > 0 && !isVariable(domains[n-1]) {
+						user.Realm = domains[n-1]
+					}
+				}
+			case "param", "variable":
+				if user != nil {
+					setParam(user, attribute(t, "name"), attribute(t, "value"))
+				}
+			}
+		case xml.EndElement:
+			if user != nil && len(open) == depthOfUser {
+				if err := yield(*user); err != nil {
+					return err
+				}
+				user = nil
+			}
+			if t.Name.Local == "domain" && len(domains) > 0 {
+				domains = domains[:len(domains)-1]
+			}
+			open = open[:len(open)-1]
+		}
+	}
+}
+
+// syntaxMessage returns the message of an error of XML, without texts of the file.
+func syntaxMessage(err error) string {
+	if e, ok := errors.AsType[*xml.SyntaxError](err); ok {
+		return e.Msg
+	}
+	return fmt.Sprint(err)
+}
+
+func attribute(e xml.StartElement, name string) string {
+	for _, a := range e.Attr {
+		if a.Name.Local == name {
+			return a.Value
+		}
+	}
+	return ""
+}
+
+// isVariable reports whether FreeSWITCH would replace a part of a text.
+func isVariable(text string) bool { return strings.Contains(text, "${") }
+
+// setParam sets what a param or a variable says of a user.
+func setParam(e *account.ImportEntry, name, value string) {
+	if len(value) > maxValue {
+		*e = unreadable(*e, "a value is too long")
+		return
+	}
+	switch name {
+	case "password", "a1-hash":
+		switch {
+		case value == "":
+		case isVariable(value):
+			*e = unreadable(*e, "the password is a variable of FreeSWITCH; write its value")
+		case name == "password":
+			setPassword(e, value)
+		default:
+			setHash(e, value)
+		}
+	case "effective_caller_id_name":
+		if !isVariable(value) {
+			e.Name = value
+		}
+	case "vm-mailto", "email":
+		e.Email = value
+	}
+}

@@ -1,0 +1,317 @@
+// Package userfile reads and writes the accounts of other phone platforms: the files and tables in which Kamailio,
+// OpenSIPS, Flexisip, FreeSWITCH, Asterisk, coturn and Apache keep them, CSV, and JSON lines.
+//
+// # What it guarantees
+//
+// Source.Read streams: memory does not grow with the file, except for Flexisip, whose two tables are joined, and for
+// the configuration files of Asterisk and FreeSWITCH. Whatever the bytes are, it returns entries or an error with the
+// line, and no value is longer than 64 KiB. A row that cannot be an account is an entry with a Problem; an error means
+// that the rest of the file cannot be read.
+//
+// A Source can be read several times, also standard input: it is kept in a temporary file, encrypted with a key that
+// only this process has, because it has hashes or passwords.
+//
+// # How it works
+//
+// A format (kamailio, coturn and so on) says which tables and columns there are and what they mean. The same rows may
+// be in CSV, in an SQL dump, in a file of SQLite, or in a PostgreSQL database; what it is, is found out from the
+// beginning of the file. Files of other kinds have readers of their own: htdigest, the files of Asterisk, the XML of
+// FreeSWITCH, and JSON lines.
+//
+// # What it is not
+//
+// It does not decide what becomes an account: that is account.Import. It checks no names and no realms, and knows no
+// tenant.
+package userfile
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"dialtone/internal/account"
+	"dialtone/internal/digest"
+	"dialtone/internal/fault"
+	"dialtone/internal/redact"
+)
+
+// Format is a format of accounts.
+type Format string
+
+// The formats.
+const (
+	Htdigest   Format = "htdigest"
+	Kamailio   Format = "kamailio"
+	OpenSIPS   Format = "opensips"
+	Flexisip   Format = "flexisip"
+	FreeSWITCH Format = "freeswitch"
+	Asterisk   Format = "asterisk"
+	Coturn     Format = "coturn"
+	CSV        Format = "csv"
+	JSONLines  Format = "jsonl"
+)
+
+// Formats are the formats that are read.
+var Formats = []Format{Htdigest, Kamailio, OpenSIPS, Flexisip, FreeSWITCH, Asterisk, Coturn, CSV, JSONLines}
+
+const (
+	maxValue = 64 << 10 // bytes of a value
+	maxLine  = 1 << 20  // bytes of a line of text, or of a record of CSV
+	maxXML   = 16 << 20 // bytes of a file of FreeSWITCH
+	maxDepth = 64       // elements of XML in each other
+)
+
+// Yield takes an entry. Its error ends the reading, and is returned.
+type Yield func(account.ImportEntry) error
+
+// Source is something to import from.
+type Source struct {
+	format   Format
+	location string
+	spool    *spool // of standard input, or nil
+}
+
+// Open returns the source at a location: a file, a directory of files of FreeSWITCH, "sqlite:" with a file, the URL
+// of a PostgreSQL database, or "-" for stdin.
+func Open(format Format, location string, stdin io.Reader) (*Source, error) {
+	s := &Source{format: format, location: location}
+	if location == "-" {
+		var err error
+		if s.spool, err = newSpool(stdin); err != nil {
+			return nil, fmt.Errorf("keep standard input in a temporary file: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Close removes what is kept.
+func (s *Source) Close() error {
+	if s.spool == nil {
+		return nil
+	}
+	return s.spool.close()
+}
+
+// IsPostgres reports whether a location is that of a PostgreSQL database.
+func IsPostgres(location string) bool {
+	return strings.HasPrefix(location, "postgres://") || strings.HasPrefix(location, "postgresql://")
+}
+
+// Read calls yield for each entry, in the order of the source.
+func (s *Source) Read(ctx context.Context, yield Yield) error {
+	checked := func(e account.ImportEntry) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return yield(checkTexts(e))
+	}
+	tables := tablesOf[s.format]
+	if path, ok := strings.CutPrefix(s.location, "sqlite:"); ok {
+		if tables == nil {
+			return s.wrongKind("a database")
+		}
+		return readSQLite(ctx, path, tables, checked)
+	}
+	if IsPostgres(s.location) {
+		if tables == nil {
+			return s.wrongKind("a database")
+		}
+		return readPostgres(ctx, s.location, tables, checked)
+	}
+	if s.spool != nil {
+		return s.readText(ctx, "", s.spool.reader(), checked)
+	}
+	info, err := os.Stat(s.location)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		if s.format != FreeSWITCH {
+			return s.wrongKind("a directory")
+		}
+		return readDirectory(s.location, checked)
+	}
+	f, err := os.Open(s.location)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return s.readText(ctx, s.location, f, checked)
+}
+
+func (s *Source) wrongKind(what string) error {
+	return fault.New(fault.Invalid, "the format %s cannot be read from %s; give a file", s.format, what)
+}
+
+const sqliteMagic = "SQLite format 3\x00"
+
+// readText reads a text, or a file of SQLite, whose path is then not empty.
+func (s *Source) readText(ctx context.Context, path string, from io.Reader, yield Yield) error {
+	in := bufio.NewReaderSize(from, maxValue)
+	if start, _ := in.Peek(len(sqliteMagic)); string(start) == sqliteMagic {
+		if tablesOf[s.format] == nil || path == "" {
+			return s.wrongKind("a file of SQLite on standard input, or in this format")
+		}
+		return readSQLite(ctx, path, tablesOf[s.format], yield)
+	}
+	return readStream(s.format, in, yield)
+}
+
+// readStream reads a text in a format.
+func readStream(format Format, in *bufio.Reader, yield Yield) error {
+	if start, _ := in.Peek(3); string(start) == "\ufeff" {
+		in.Discard(3)
+	}
+	switch format {
+	case Htdigest:
+		return readHtdigest(in, yield)
+	case JSONLines:
+		return readJSONLines(in, yield)
+	case FreeSWITCH:
+		return readXML("", in, yield)
+	case CSV:
+		return readCSV(in, tablesOf[CSV], yield)
+	case Asterisk:
+		if startsWithSection(in) {
+			return readAsterisk(in, yield)
+		}
+	}
+	tables := tablesOf[format]
+	if tables == nil {
+		return fault.New(fault.Invalid, "%q is not a format", string(format))
+	}
+	if hasHeader(in, tables) {
+		return readCSV(in, tables, yield)
+	}
+	return readSQL(in, tables, yield)
+}
+
+// readDirectory reads all files of a directory of FreeSWITCH, in the order of their names.
+func readDirectory(root string, yield Yield) error {
+	found := false
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || filepath.Ext(path) != ".xml" {
+			return err
+		}
+		found = true
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		name, _ := filepath.Rel(root, path)
+		if err := readXML(name, f, yield); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+	if err == nil && !found {
+		err = fault.New(fault.Invalid, "%s has no files that end in .xml", root)
+	}
+	return err
+}
+
+// atLine is an error in a line of the text.
+func atLine(line int64, format string, args ...any) error {
+	return fault.New(fault.Invalid, "line %d: %s", line, fmt.Sprintf(format, args...))
+}
+
+// checkTexts refuses an entry with texts that a database may not store.
+func checkTexts(e account.ImportEntry) account.ImportEntry {
+	for _, text := range []string{e.User, e.Realm} {
+		if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+			return unreadable(e, "bytes that are not text")
+		}
+	}
+	for _, text := range []*string{&e.Name, &e.Email, &e.Role, &e.Lang} {
+		if strings.ContainsRune(*text, 0) {
+			*text = "\ufffd" // which CleanName and CleanEmail refuse
+		}
+	}
+	return e
+}
+
+// unreadable returns the entry with that problem.
+func unreadable(e account.ImportEntry, detail string) account.ImportEntry {
+	e.Problem, e.Detail = account.ImportUnreadable, detail
+	return e
+}
+
+// setHash sets the hash of an entry that a text is, by its length: MD5 or SHA-256 in hex digits of either case, after
+// 0x or without it. An empty text is none.
+func setHash(e *account.ImportEntry, text string) {
+	text = bareHash(text)
+	if text == "" {
+		return
+	}
+	if h, err := digest.ParseHA1(text); err == nil {
+		e.HA1 = &h
+	} else if h, err := digest.ParseHA1SHA256(text); err == nil {
+		e.SHA256 = &h
+	} else if e.Problem == "" {
+		e.Problem, e.Detail = account.ImportBadHash, "32 or 64 hex digits are one"
+	}
+}
+
+func bareHash(text string) string {
+	text = strings.TrimSpace(text)
+	if strings.HasPrefix(text, "0x") || strings.HasPrefix(text, "0X") {
+		text = text[2:]
+	}
+	return text
+}
+
+// setVariants sets the hashes besides HA1. One that is not a hash is left out, and Detail says so.
+func setVariants(e *account.ImportEntry, b, sum string) {
+	if b = bareHash(b); b != "" {
+		if h, err := digest.ParseHA1(b); err == nil {
+			e.HA1B = &h
+		} else if e.Problem == "" {
+			e.Detail = "ha1b"
+		}
+	}
+	if sum = bareHash(sum); sum != "" {
+		if h, err := digest.ParseHA1SHA256(sum); err == nil {
+			e.SHA256 = &h
+		} else if e.Problem == "" {
+			e.Detail = "ha1_sha256"
+		}
+	}
+}
+
+func setPassword(e *account.ImportEntry, text string) { e.Password = redact.New(text) }
+
+// lineReader reads lines of a bounded length.
+type lineReader struct {
+	in   *bufio.Reader
+	line int64
+	buf  []byte
+}
+
+// next returns the next line without its end. It fails with io.EOF at the end.
+func (r *lineReader) next() ([]byte, error) {
+	r.line++
+	r.buf = r.buf[:0]
+	for {
+		part, err := r.in.ReadSlice('\n')
+		r.buf = append(r.buf, part...)
+		if len(r.buf) > maxLine {
+			return nil, atLine(r.line, "it is longer than %d bytes, so this is another kind of file", maxLine)
+		}
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
+		if err != nil && (!errors.Is(err, io.EOF) || len(r.buf) == 0) {
+			return nil, err
+		}
+		return bytes.TrimSuffix(bytes.TrimSuffix(r.buf, []byte("\n")), []byte("\r")), nil
+	}
+}

@@ -1,0 +1,447 @@
+package userfile_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"dialtone/internal/account"
+	"dialtone/internal/digest"
+	"dialtone/internal/userfile"
+)
+
+// The hashes are short names for those of alex at sip.test with the password "secret".
+var (
+	ha1  = digest.Compute("alex", "sip.test", "secret").Hex()
+	ha1b = digest.ComputeB("alex", "sip.test", "secret").Hex()
+	sum  = digest.ComputeSHA256("alex", "sip.test", "secret").Hex()
+)
+
+// describe returns an entry as a line: the line, who it is, and what it has.
+func describe(e account.ImportEntry) string {
+	text := fmt.Sprintf("%d %s@%s", e.Line, e.User, e.Realm)
+	if e.Name != "" || e.Email != "" {
+		text += fmt.Sprintf(" [%s %s]", e.Name, e.Email)
+	}
+	if e.HA1 != nil {
+		text += map[bool]string{true: " ha1", false: " HA1?"}[e.HA1.Hex() == ha1]
+	}
+	if e.HA1B != nil {
+		text += map[bool]string{true: " ha1b", false: " HA1B?"}[e.HA1B.Hex() == ha1b]
+	}
+	if e.SHA256 != nil {
+		text += map[bool]string{true: " sha256", false: " SHA256?"}[e.SHA256.Hex() == sum]
+	}
+	if p := e.Password.Reveal(); p != "" {
+		text += fmt.Sprintf(" %q", p)
+	}
+	if e.Problem != "" {
+		text += " !" + string(e.Problem)
+	} else if e.Detail != "" {
+		text += " ?" + e.Detail
+	}
+	return text
+}
+
+// read reads a text as standard input.
+func read(t testing.TB, format userfile.Format, input string) (list []string, err error) {
+	t.Helper()
+	s, err := userfile.Open(format, "-", strings.NewReader(input))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for range 2 { // it can be read again
+		list = nil
+		err = s.Read(t.Context(), func(e account.ImportEntry) error {
+			list = append(list, describe(e))
+			return nil
+		})
+	}
+	return list, err
+}
+
+func TestRead(t *testing.T) {
+	replace := strings.NewReplacer("HA1B", ha1b, "HA1", ha1, "SUM", sum, "UPPER", strings.ToUpper(ha1))
+	for _, c := range []struct {
+		name   string
+		format userfile.Format
+		input  string
+		want   []string
+	}{
+		{"htdigest with CRLF, BOM and a comment", userfile.Htdigest,
+			"\ufeffalex:sip.test:HA1\r\n\r\n# more\r\nbert:My Realm:x\nnonsense\ncarl:a:UPPER",
+			[]string{"1 alex@sip.test ha1", "4 bert@My Realm !bad_hash", "5 @ !unreadable", "6 carl@a ha1"}},
+		{"CSV", userfile.CSV, "\"User\",realm,name,email,ha1,ha1b,ha1_sha256\n" +
+			"alex,sip.test,\"Alex, \"\"A\"\"\",a@b.test,HA1,HA1B,SUM\nbert,,,,0xHA1,x,\ncarl,short\n",
+			[]string{`2 alex@sip.test [Alex, "A" a@b.test] ha1 ha1b sha256`, "3 bert@ ha1 ?ha1b",
+				"4 carl@short !unreadable"}},
+		{"CSV with semicolons and passwords", userfile.CSV, "username;domain;password\nalex;sip.test;se;\"x\ny\"\n" +
+			"bert;sip.test;\"a\nb\"\n", []string{`2 alex@sip.test "se" !unreadable`, `4 bert@sip.test "a\nb"`}},
+		{"JSON lines", userfile.JSONLines, `{"user":"alex","realm":"sip.test","ha1":"HA1","other":[1]}` + "\n\n" +
+			`{"username":"bert","password":"p"}` + "\n" + `{"user":5}` + "\nnull\n[]\n",
+			[]string{"1 alex@sip.test ha1", `3 bert@ "p"`, "4 @ !unreadable", "5 @", "6 @ !unreadable"}},
+		{"Kamailio's table in CSV", userfile.Kamailio, "id,username,domain,password,ha1,ha1b\n" +
+			"1,alex,sip.test,,HA1,HA1B\n2,bert,sip.test,HA1,,\n3,carl,sip.test,pw,NULL,\\N\n",
+			[]string{"2 alex@sip.test ha1 ha1b", "3 bert@sip.test !bad_hash", `4 carl@sip.test "pw"`}},
+		{"mysqldump", userfile.Kamailio, "-- MySQL dump 10.13  Distrib 8.0.36\n" +
+			"/*!40101 SET NAMES utf8mb4 */;\nDROP TABLE IF EXISTS `subscriber`;\nCREATE TABLE `subscriber` (\n" +
+			"  `id` int unsigned NOT NULL AUTO_INCREMENT,\n  `username` varchar(64) NOT NULL DEFAULT '',\n" +
+			"  `domain` varchar(64) NOT NULL DEFAULT ',(',\n  `ha1` varchar(128),\n  `password` varchar(64),\n" +
+			"  PRIMARY KEY (`id`),\n  UNIQUE KEY `i` (`username`,`domain`)\n) ENGINE=InnoDB;\n" +
+			"INSERT INTO `other` VALUES (1,'it\\'s; (',_binary 'x\\\\'),(2,'','');\n" +
+			"INSERT INTO `subscriber` VALUES (1,'alex','sip.test','HA1',''),(2,'o\\'hara','sip.test',NULL," +
+			"'a\\\\b\\n''\\Z\\%'),\n(3,'carl','sip.test',MD5('x'),'');\n" +
+			"INSERT INTO `subscriber` VALUES (4,_utf8mb4'dora'," +
+			"'sip.test',X'41',-1.5);",
+			[]string{"14 alex@sip.test ha1", `14 o'hara@sip.test "a\\b\n'\x1a\\%"`, "15 carl@sip.test !unreadable",
+				`16 dora@sip.test "-1.5" !bad_hash`}},
+		{"a dump without CREATE TABLE", userfile.OpenSIPS,
+			"INSERT INTO subscriber VALUES (1,'alex','sip.test','','a@b.test','HA1','SUM','',NULL);",
+			[]string{"1 alex@sip.test [ a@b.test] ha1 sha256"}},
+		{"pg_dump with COPY", userfile.Kamailio, "-- PostgreSQL database dump\n\\restrict x'y\n" +
+			"CREATE FUNCTION public.f() RETURNS text AS $_$ SELECT ';'' $_$ LANGUAGE sql;\n" +
+			"COPY public.other (a) FROM stdin;\nx'\n\\.\n\n" +
+			"COPY public.subscriber (id, username, domain, password, ha1) FROM stdin;\n" +
+			"1\talex\tsip.test\t\\N\tHA1\n2\tbert\tsip.test\ta\\\\b\\tc\t\n3\tcarl\n\\.\nSELECT 'x';\n",
+			[]string{"9 alex@sip.test ha1", `10 bert@sip.test "a\\b\tc"`, "11 carl@ !unreadable"}},
+		{"pg_dump with INSERT", userfile.Kamailio, "INSERT INTO public.subscriber (username, domain, password) " +
+			"VALUES ('alex', 'sip.test', 'a\\b''c'), ('bert', 'sip.test', E'a\\\\b'::character varying(64));\n",
+			[]string{`1 alex@sip.test "a\\b'c"`, `1 bert@sip.test "a\\b"`}},
+		{"Flexisip", userfile.Flexisip,
+			"CREATE TABLE `accounts` (`id` int, `username` varchar(64), `domain` varchar(64), " +
+				"`email` varchar(64), `activated` tinyint(1), `blocked` tinyint(1));\n" +
+				"INSERT INTO `accounts` VALUES (10,'carl','sip.test',NULL,0,0),(2,'alex','sip.test','a@b.test',1,0)," +
+				"(3,'bert','sip.test',NULL,1,0),(4,'dora','sip.test',NULL,1,1),(5,'emil','sip.test',NULL,1,0);\n" +
+				"CREATE TABLE `passwords` (`id` int, `account_id` int, `password` varchar(255), " +
+				"`algorithm` varchar(10));\n" +
+				"INSERT INTO `passwords` VALUES (1,2,'HA1','MD5'),(2,2,'SUM','SHA-256'),(3,3,'pw','CLRTXT')," +
+				"(4,99,'x','MD5'),(5,5,'x','BCRYPT');\n",
+			[]string{"2 alex@sip.test [ a@b.test] ha1 sha256", `2 bert@sip.test "pw"`, "2 dora@sip.test !inactive",
+				"2 emil@sip.test !bad_hash", "2 carl@sip.test !inactive"}},
+		{"coturn", userfile.Coturn, "CREATE TABLE turnusers_lt (realm varchar(127) default '', name varchar(512), " +
+			"hmackey char(128), PRIMARY KEY (realm,name));\n" +
+			"INSERT INTO turnusers_lt VALUES('sip.test','alex','0xHA1');\n",
+			[]string{"2 alex@sip.test ha1"}},
+		{"coturn in CSV", userfile.Coturn, "realm,name,hmackey\nsip.test,alex,SUM\n",
+			[]string{"2 alex@sip.test sha256"}},
+		{"FreeSWITCH", userfile.FreeSWITCH, `<document><section name="directory"><domain name="sip.test"><groups>
+<group name="all"><users><user id="alex"><params><param name="a1-hash" value="HA1"/></params>
+<variables><variable name="effective_caller_id_name" value="Alex &amp; Co"/></variables></user>
+<user id="bert"><params><param name="password" value="$${default_password}"/></params></user>
+</users></group><group name="sales"><users><user id="alex" type="pointer"/></users></group></groups></domain>
+<domain name="$${domain}"><user id="carl"><params><param name="password" value="p&lt;"/>
+<param name="vm-mailto" value="c@b.test"/></params></user></domain></section></document>`,
+			[]string{"2 alex@sip.test [Alex & Co ] ha1", "4 bert@sip.test !unreadable", `6 carl@ [ c@b.test] "p<"`}},
+		{"pjsip.conf", userfile.Asterisk, `; comment
+[global]
+type=global
+default_realm=sip.test
+[tmpl](!)
+type = auth
+auth_type=md5 ;-- x
+ y --; ; z
+[alex](tmpl)
+md5_cred=HA1
+[bert]
+type=auth
+auth_type=userpass
+username=bert2
+password=a\;b
+realm=ignored
+[carl](tmpl)
+auth_type=digest
+realm=other
+password_digest=MD5:HA1
+password_digest = SHA-256:SUM
+[trunk]
+type=auth
+username=us
+password=x
+[e]
+type=endpoint
+auth=alex
+outbound_auth=trunk
+callerid="Alex A" <100>
+[f]
+type=aor
+#include more.conf
+`, []string{"33 @ !unreadable", "9 alex@sip.test [Alex A ] ha1", `11 bert2@ "a;b"`, "17 carl@other ha1 sha256",
+			`22 us@ "x" !trunk`}},
+		{"sip.conf", userfile.Asterisk, "[general]\nrealm=sip.test\n[phones](!)\ntype=friend\nhost=dynamic\n" +
+			"[alex](phones)\nmd5secret=HA1\nsecret=ignored\n[bert](phones)\nsecret => pw\n" +
+			"[provider]\ntype=peer\nhost=sip.provider.test\nsecret=x\n",
+			[]string{"6 alex@sip.test ha1", `9 bert@ "pw"`, "11 provider@ !trunk"}},
+		{"ps_auths", userfile.Asterisk, "id,auth_type,password,username,realm,md5_cred,password_digest\n" +
+			"a1,md5,,alex,sip.test,HA1,\na2,userpass,pw,,x,,\na3,digest,,carl,sip.test,,\"MD5:HA1,SHA-256:SUM\"\n" +
+			"a4,oauth,,dora,,,\na5,md5,,emil,,HA1,\n",
+			[]string{"2 alex@sip.test ha1", `3 a2@ "pw"`, "4 carl@sip.test ha1 sha256", "5 dora@ !no_password",
+				"6 emil@asterisk ha1"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := read(t, c.format, replace.Replace(c.input))
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("got %v\n%s\nwant\n%s", err, strings.Join(got, "\n"), strings.Join(c.want, "\n"))
+			}
+		})
+	}
+}
+
+// Inputs that are too long, not closed or malicious end with an error that names the line.
+func TestHostileInputs(t *testing.T) {
+	deep := strings.Repeat("<a>", 100)
+	for _, c := range []struct {
+		name   string
+		format userfile.Format
+		input  string
+		want   string
+	}{
+		{"endless line", userfile.Htdigest, "a:b:c\n" + strings.Repeat("x", 2<<20), "line 2: "},
+		{"endless line of JSON", userfile.JSONLines, strings.Repeat("[", 2<<20), "line 1: "},
+		{"quote in CSV that is not closed", userfile.CSV,
+			"user,password\nalex,\"" + strings.Repeat("x\n", 2<<20), "record is too long"},
+		{"quote in CSV", userfile.CSV, "user,password\nalex,a\"b\n", `line 2: `},
+		{"CSV without a header", userfile.CSV, "alex,secret\n", "line 1: the header"},
+		{"quote in SQL that is not closed", userfile.Kamailio, "\nINSERT INTO subscriber VALUES (1,'alex", "line 2: "},
+		{"comment that is not closed", userfile.Kamailio, "\n\n/* x", "line 3: a quote or a comment is not closed"},
+		{"row that does not end", userfile.Kamailio, "INSERT INTO subscriber VALUES (1,'alex'", "line 1: the row"},
+		{"dollar quote", userfile.Kamailio, "SELECT $x$ ';", "line 1: a quote or a comment is not closed"},
+		{"COPY that does not end", userfile.Kamailio, "COPY subscriber (username) FROM stdin;\nalex\n", "line 3: "},
+		{"unknown columns", userfile.Kamailio, "INSERT INTO subscriber VALUES (1,'alex');", "line 1: the columns"},
+		{"another file", userfile.Kamailio, "just a text\n", "no rows of the table subscriber"},
+		{"too many values", userfile.Kamailio,
+			"INSERT INTO subscriber VALUES (1" + strings.Repeat(",1", 2000), "line 1: "},
+		{"external entity", userfile.FreeSWITCH,
+			`<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><user id="&e;"/>`, "line 1: a DOCTYPE"},
+		{"unknown entity", userfile.FreeSWITCH, `<user id="&e;"/>`, "line 1: this is not XML"},
+		{"deep nesting", userfile.FreeSWITCH, deep, "line 1: there are more than 64 elements"},
+		{"XML that does not end", userfile.FreeSWITCH, "<user id='a'>\n", "this is not XML"},
+		{"huge XML", userfile.FreeSWITCH, "<a>" + strings.Repeat(" ", 17<<20), "longer than 16 MiB"},
+		{"SQLite on standard input", userfile.Kamailio, "SQLite format 3\x00", "SQLite"},
+		{"section without an end", userfile.Asterisk, "[general]\n[alex\n", "line 2: "},
+	} {
+		got, err := read(t, c.format, c.input)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, %v, want an error with %q", c.name, got, err, c.want)
+		}
+	}
+	// Values that are too long, and bytes that are no text, are the problem of one row.
+	long := strings.Repeat("x", 70_000)
+	for format, input := range map[userfile.Format]string{
+		userfile.CSV: "user,password\nalex," + long + "\nb\xff,x\nbert\x00,x\ncarl,y\n",
+		userfile.Kamailio: "INSERT INTO subscriber (username, password) VALUES ('alex','" + long + "')," +
+			"('b\xff','x'),('bert\x00','x'),('carl','y');",
+		userfile.JSONLines: `{"user":5}` + "\n" + `{"user":[]}` + "\n" + `{"user":"bert\u0000"}` + "\n" +
+			`{"user":"carl","password":"y"}`,
+	} {
+		got, err := read(t, format, input)
+		if err != nil || len(got) != 4 || !strings.HasSuffix(got[3], `carl@ "y"`) {
+			t.Fatalf("%s: got %.200q, %v", format, got, err)
+		}
+		for _, e := range got[:3] {
+			if !strings.HasSuffix(e, "!unreadable") {
+				t.Errorf("%s: got %.200q", format, e)
+			}
+		}
+	}
+}
+
+// A recursive template does not hang.
+func TestTemplatesOfThemselves(t *testing.T) {
+	got, err := read(t, userfile.Asterisk, "[a](!,b)\ntype=auth\n[b](!,a)\nauth_type=userpass\n[alex](a)\npassword=x\n")
+	if err != nil || len(got) != 1 {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// A directory of FreeSWITCH has a file for each user.
+func TestDirectory(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"default.xml":      "<include><domain name=\"$${domain}\"></domain></include>",
+		"default/1000.xml": `<include><user id="1000"><param name="password" value="x"/></user></include>`,
+		"default/1001.xml": `<include><user id="1001"><param name="a1-hash" value="` + ha1 + `"/></user></include>`,
+		"default/notes":    "no XML",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/dev/zero", filepath.Join(dir, "zero.xml")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := userfile.Open(userfile.FreeSWITCH, dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	err = s.Read(t.Context(), func(e account.ImportEntry) error {
+		got = append(got, e.File+" "+describe(e))
+		return nil
+	})
+	want := []string{`default/1000.xml 1 1000@ "x"`, "default/1001.xml 1 1001@ ha1"}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// What is written is read again as it was.
+func TestWritersAndReaders(t *testing.T) {
+	b, s256 := digest.ComputeB("alex", "sip.test", "secret"), digest.ComputeSHA256("alex", "sip.test", "secret")
+	e := userfile.Exported{Realm: "sip.test", Credential: &digest.Credential{
+		HA1: digest.Compute("alex", "sip.test", "secret"), HA1B: &b, SHA256: &s256,
+	}}
+	e.User, e.Name, e.Email, e.Role, e.Lang = "alex", `Alex "A" <&>; O'H`, "a'x@b.test", account.User, "de"
+	for format, c := range map[userfile.Format]struct {
+		reader userfile.Format
+		want   string
+	}{
+		userfile.Htdigest:    {userfile.Htdigest, "alex@sip.test ha1"},
+		userfile.KamailioCSV: {userfile.Kamailio, "alex@sip.test [ a'x@b.test] ha1 ha1b"},
+		userfile.KamailioSQL: {userfile.Kamailio, "alex@sip.test ha1 ha1b"},
+		userfile.CoturnSQL:   {userfile.Coturn, "alex@sip.test ha1"},
+		userfile.PJSIP:       {userfile.Asterisk, "alex@sip.test ha1"},
+		userfile.FreeSWITCH:  {userfile.FreeSWITCH, `alex@sip.test [Alex "A" <&>; O'H ] ha1`},
+		userfile.CSV:         {userfile.CSV, `alex@sip.test [Alex "A" <&>; O'H a'x@b.test] ha1 ha1b sha256`},
+		userfile.JSONLines:   {userfile.JSONLines, `alex@sip.test [Alex "A" <&>; O'H a'x@b.test] ha1 ha1b sha256`},
+	} {
+		var out bytes.Buffer
+		w, err := userfile.NewWriter(format, &out, "for a test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Write(e); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := read(t, c.reader, out.String())
+		if err != nil || len(got) != 1 || !strings.HasSuffix(got[0], " "+c.want) {
+			t.Errorf("%s: got %q, %v, want %q", format, got, err, c.want)
+		}
+	}
+	if len(userfile.ExportFormats) != 8 {
+		t.Error("a format is not tested")
+	}
+}
+
+// A secret of an entry does not print.
+func TestSecretsDoNotPrint(t *testing.T) {
+	s, err := userfile.Open(userfile.CSV, "-", strings.NewReader("user,ha1,password\nalex,"+ha1+",secret word\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	err = s.Read(t.Context(), func(e account.ImportEntry) error {
+		if text := fmt.Sprintf("%v %+v", e, e); strings.Contains(text, ha1) || strings.Contains(text, "secret word") {
+			t.Error("an entry prints its secrets")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fuzz checks that a reader returns, and that no text of an entry is longer than what is kept.
+func fuzz(f *testing.F, format userfile.Format, seeds ...string) {
+	for _, s := range seeds {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, input []byte) {
+		s, err := userfile.Open(format, "-", bytes.NewReader(input))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		last := int64(bytes.Count(input, []byte("\n")) + 1)
+		err = s.Read(t.Context(), func(e account.ImportEntry) error {
+			if len(e.User) > 64<<10 || len(e.Password.Reveal()) > 1<<20 || e.Line < 0 || e.Line > last {
+				t.Errorf("line %d of %d, a name of %d bytes", e.Line, last, len(e.User))
+			}
+			return nil
+		})
+		_ = err
+	})
+}
+
+func FuzzHtdigest(f *testing.F) { fuzz(f, userfile.Htdigest, "alex:sip.test:"+ha1+"\n", ":::\n") }
+
+func FuzzCSV(f *testing.F) { fuzz(f, userfile.CSV, "user,ha1\nalex,x\n", "user;a\n\"x") }
+
+func FuzzJSONLines(f *testing.F) { fuzz(f, userfile.JSONLines, `{"user":"alex"}`) }
+
+func FuzzSQL(f *testing.F) {
+	fuzz(f, userfile.Kamailio, "INSERT INTO subscriber (username) VALUES ('a'),(NULL);",
+		"CREATE TABLE `subscriber` (`username` int, KEY (`x`)); INSERT INTO `subscriber` VALUES ('\\'');",
+		"COPY subscriber (username, ha1) FROM stdin;\na\tb\n\\.\n", "$x$ ' $x$; -- y\n/* */ # z\n E'\\''")
+}
+
+func FuzzFlexisip(f *testing.F) {
+	fuzz(f, userfile.Flexisip, "INSERT INTO accounts (id, username) VALUES (1,'a'); "+
+		"INSERT INTO passwords (account_id, password, algorithm) VALUES (1,'x','MD5');")
+}
+
+func FuzzXML(f *testing.F) {
+	fuzz(f, userfile.FreeSWITCH, `<domain name="x"><user id="a"><param name="password" value="x"/></user></domain>`,
+		"</user>", "<user/></a>")
+}
+
+func FuzzAsterisk(f *testing.F) {
+	fuzz(f, userfile.Asterisk, "[general]\nrealm=x\n[a](!)\ntype=friend\n[b](a)\nsecret=x\n",
+		"[a]\ntype=auth\nusername=x\n;-- --;")
+}
+
+// Reading does not keep the file in memory, nor does a list of rows in one statement.
+func TestMemoryIsFlat(t *testing.T) {
+	pr, pw := io.Pipe()
+	const rows = 200_000 // 12 MB
+	go func() {
+		w := bufio.NewWriter(pw)
+		fmt.Fprint(w, "INSERT INTO subscriber (username, domain, ha1) VALUES ")
+		for i := range rows {
+			fmt.Fprintf(w, "('user%d','sip.test','%s'),", i, ha1)
+		}
+		fmt.Fprint(w, "('last','sip.test','');")
+		pw.CloseWithError(w.Flush())
+	}()
+	s, err := userfile.Open(userfile.Kamailio, "-", pr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	n, before, after := 0, int64(0), int64(0)
+	err = s.Read(t.Context(), func(account.ImportEntry) error {
+		switch n++; n {
+		case 1000:
+			before = heap()
+		case rows:
+			after = heap()
+		}
+		return nil
+	})
+	if err != nil || n != rows+1 {
+		t.Errorf("%d rows, %v", n, err)
+	}
+	if grown := after - before; grown > 1<<20 {
+		t.Errorf("the heap has grown by %d bytes", grown)
+	}
+}
