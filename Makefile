@@ -11,11 +11,14 @@
 # make bench      benchmarks beside what the machine can do at best; needs an idle machine
 # make flood      100,000 signups from 10,000 networks, their stop and their deletion, while others sign in
 # make build      the program as it is shipped: one static file
+# make release    archives, Debian packages, SBOMs and checksums of the commit that is checked out, in dist/
+# make release-test  the release once more, compared, and all packages tried out in directories and namespaces
+#                 of their own; needs root and Debian, and takes a quarter of an hour
 # make help       this list
 
 GO ?= go
 
-.PHONY: run help test test-long check check-fast lint race build tools fuzz mutation bench flood
+.PHONY: run help test test-long check check-fast lint race build tools fuzz mutation bench flood release release-test
 
 run:
 	$(GO) run ./cmd/dialtone serve --dev
@@ -67,11 +70,19 @@ race:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o dialtone ./cmd/dialtone
 
+# Programs that make the files besides Go: git, tar, gzip, GNU coreutils, awk and sed.
+release:
+	tools/release/build dist
+
+release-test: release
+	@tools/need mmdebstrap lintian mandoc buildah python3
+	tools/release/test dist
+
 # Installs what the tests need besides Go: browsers, curl, PostgreSQL, PgBouncer, HAProxy, nginx, phones
 # and the servers that they talk to, mail tools, Python, whose parser reads messages, and packages from
 # npm.
 tools:
-	@tools/need chromium chromium-headless-shell firefox-esr curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify fail2ban-regex prometheus
+	@tools/need chromium chromium-headless-shell firefox-esr curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify fail2ban-regex prometheus zsh fish mandoc systemd-analyze docker-compose
 	@tools/npm
 
 FUZZTIME = 60s

@@ -16,7 +16,7 @@ import (
 // newHealth returns the checks of /readyz. They run whether or not there is a listener for it.
 func (s *server) newHealth() *ops.Site {
 	checks := []ops.Check{
-		s.readiness("store", s.store.Ready),
+		s.vital(s.readiness("store", s.store.Ready)),
 		s.readiness("export", s.exportReady),
 		s.readiness("keys", s.keysReady),
 		s.readiness("pickup", func(context.Context) error { return s.pickup.Ready() }),
@@ -30,6 +30,12 @@ func (s *server) newHealth() *ops.Site {
 		checks = append(checks, s.readiness("relay", s.relayReady))
 	}
 	return ops.New(checks, s.metrics, time.Now)
+}
+
+// vital marks a check whose hanging means that the server makes no progress.
+func (s *server) vital(c ops.Check) ops.Check {
+	c.Vital = true
+	return c
 }
 
 // readiness returns a check of /readyz whose failures and warnings are logged as package outage does.

@@ -19,7 +19,8 @@ func (p *program) logger(c config.Log) *slog.Logger {
 
 // logHandler returns a handler that writes to a writer in front of stderr.
 func (p *program) logHandler(c config.Log, to io.Writer) slog.Handler {
-	options := &slog.HandlerOptions{Level: c.Level}
+	p.logLevel.Set(c.Level)
+	options := &slog.HandlerOptions{Level: &p.logLevel}
 	text := c.Format == config.LogText
 	if c.Format == config.LogAuto {
 		f, ok := p.stderr.(*os.File)

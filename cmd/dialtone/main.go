@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"regexp"
@@ -48,7 +49,10 @@ type commandLine struct {
 	// The groups are the headings of the help, in this order.
 	Serve     serveCommand     `cmd:"" group:"Run" help:"Run the server."`
 	Check     configCommand    `cmd:"" group:"Run" name:"config" help:"Check the configuration."`
+	Health    healthCommand    `cmd:"" group:"Run" help:"Ask the server on this machine whether it is ready."`
 	Version   versionCommand   `cmd:"" group:"Run" help:"Print the version."`
+	Complete  completeCommand  `cmd:"" group:"Run" name:"completion" help:"Print a script for completion in a shell."`
+	Man       manCommand       `cmd:"" group:"Run" hidden:"" help:"Print the manual page, dialtone(1)."`
 	Help      helpCommand      `cmd:"" group:"Run" help:"Show the help of a command."`
 	Account   accountCommand   `cmd:"" group:"Accounts" help:"Manage accounts."`
 	Audit     auditCommand     `cmd:"" group:"Accounts" help:"List and export what operators and people changed."`
@@ -78,6 +82,9 @@ type program struct {
 	environ []string
 	line    *commandLine
 	command string // the command that runs, such as "dialtone account list"
+
+	logLevel slog.LevelVar
+	model    *kong.Application // the grammar with what kong has added
 }
 
 func main() {
@@ -106,6 +113,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		fmt.Fprintln(stderr, "dialtone:", err)
 		return exitFailed
 	}
+	p.model = parser.Model
 	switch {
 	case len(args) == 0:
 		args = []string{"--help"}

@@ -412,7 +412,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/signups", "tenant/signups-note", "tenant/activation", "tenant/require-second-factor",
 		"tenant/with-accounts", "tenant/yes", "tenant/reason", "/data",
 		"/config", "/help", "/version",
-		"help/command",
+		"help/command", "completion/shell",
 		"verify/json", "backup/to", "backup/file", "backup/archive", "backup/recipient", "backup/recipients-file",
 		"backup/with-keys", "backup/plain-keys", "backup/force", // switches, and public keys
 		"restore/file", "restore/after-database", "restore/identity", "restore/keys-dir", // files

@@ -17,8 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
@@ -58,7 +56,9 @@ func (c *serveCommand) Run(p *program) (err error) {
 	signal.Ignore(syscall.SIGPIPE)
 	log, flush := p.serverLog(conf.Log)
 	defer flush()
-	defer ignoreSignals(log)()
+	received, stopSignals := handleSignals(log)
+	defer stopSignals()
+	systemd := newSupervisor(log)
 	if err := datadir.Dir(conf.Data).CheckRestored(); err != nil {
 		return inDataDir(err)
 	}
@@ -114,6 +114,9 @@ func (c *serveCommand) Run(p *program) (err error) {
 		defer opsListener.Close()
 		tasks = append(tasks, s.serveOps(opsListener))
 	}
+	if watchdog := systemd.watchdog(log, s.health.Progress); watchdog != nil {
+		tasks = append(tasks, watchdog)
+	}
 	s.printAddresses(p.stdout, opsListener)
 	background, stop := context.WithCancel(context.WithoutCancel(p.ctx))
 	var running sync.WaitGroup
@@ -122,6 +125,9 @@ func (c *serveCommand) Run(p *program) (err error) {
 	}
 	serving, stopServing := s.whileStoreWorks(p.ctx)
 	defer stopServing()
+	context.AfterFunc(serving, systemd.stopping)
+	received.reload.Store(&reloader{program: p, server: s, running: conf, systemd: systemd})
+	systemd.ready() // connections are accepted already, and wait for what follows
 	err = httpserver.Serve(serving, listener, s.site, s.limits(), log)
 	stop()
 	running.Wait()
@@ -133,23 +139,6 @@ func (c *serveCommand) Run(p *program) (err error) {
 	}
 	// All acknowledged messages are durable already. This saves the next start the work.
 	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(p.ctx)), s.operator.Flush())
-}
-
-// ignoreSignals logs the signals that other programs take as "reload" or "reopen the log", until the
-// returned function is called. Without it, they would end the process at once.
-func ignoreSignals(log *slog.Logger) (stop func()) {
-	received := make(chan os.Signal, 1)
-	signal.Notify(received, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
-	go func() {
-		for s := range received {
-			log.Warn("signal ignored", "signal", unix.SignalName(s.(syscall.Signal)),
-				"hint", "to apply a changed configuration, restart the server")
-		}
-	}()
-	return func() {
-		signal.Stop(received)
-		close(received)
-	}
 }
 
 // lostPart describes a part of an installation that a server or command creates though the

@@ -70,6 +70,17 @@ func keysOf(t reflect.Type, table string, index []int) (keys []Key) {
 	return keys
 }
 
+// Changed returns the names of the keys whose values differ.
+func Changed(a, b Config) (names []string) {
+	for _, k := range Keys() {
+		before, after := reflect.ValueOf(a).FieldByIndex(k.index), reflect.ValueOf(b).FieldByIndex(k.index)
+		if !reflect.DeepEqual(before.Interface(), after.Interface()) {
+			names = append(names, k.Name)
+		}
+	}
+	return names
+}
+
 // Split returns the table, which is empty for the top level, and the name inside it.
 func (k Key) Split() (table, name string) {
 	i := strings.LastIndexByte(k.Name, '.')

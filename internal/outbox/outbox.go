@@ -36,6 +36,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dialtone/internal/audit"
@@ -140,8 +141,9 @@ type Deps struct {
 // Outbox stages messages and makes them durable. Its methods are safe for concurrent use, but for
 // Flush, which must not run twice at a time.
 type Outbox struct {
-	deps   Deps
-	tokens *secret.Vault
+	deps      Deps
+	tokens    *secret.Vault
+	templates atomic.Pointer[mailmsg.Templates]
 
 	mu   sync.Mutex
 	todo work
@@ -166,8 +168,13 @@ type work struct {
 
 // New returns an Outbox.
 func New(d Deps) *Outbox {
-	return &Outbox{deps: d, tokens: vault(d.SealRing), left: make(map[mailmsg.ID]struct{})}
+	o := &Outbox{deps: d, tokens: vault(d.SealRing), left: make(map[mailmsg.ID]struct{})}
+	o.SetTemplates(d.Templates)
+	return o
 }
+
+// SetTemplates replaces the templates, for the messages from now on.
+func (o *Outbox) SetTemplates(t mailmsg.Templates) { o.templates.Store(&t) }
 
 // vault seals tokens. Its purpose is part of the keys and never changes.
 func vault(r *secret.Ring) *secret.Vault { return secret.NewVault(r, "activation token") }
@@ -204,7 +211,7 @@ func open(v *secret.Vault, e Entry) (secret.Token, error) {
 
 // Stage stages the message of an entry.
 func (o *Outbox) Stage(t *tenant.Tenant, e Entry, token secret.Token) (StagedMessage, error) {
-	m, err := o.deps.Templates.Compose(t, e.Lang, e.Message, e.Email, mailmsg.Link{
+	m, err := o.templates.Load().Compose(t, e.Lang, e.Message, e.Email, mailmsg.Link{
 		Kind: e.Kind, Token: token, Made: e.Made, Expires: e.Expires, Resent: e.Resent, Net: e.Net,
 		Detail: e.Detail, User: e.User,
 	})

@@ -18,6 +18,7 @@ package ops
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -45,6 +46,8 @@ type Check struct {
 	// Report is called with the outcome of each run: nil, a Warning, or another error, also that the probe takes too
 	// long. It may be nil.
 	Report func(error)
+	// Vital means that the server makes no progress while the probe hangs.
+	Vital bool
 }
 
 const (
@@ -55,7 +58,9 @@ const (
 	runInterval = 1500 * time.Millisecond
 	// probeTimeout is how long a check or a scrape may take, and readTimeout how long the values of a metric.
 	probeTimeout = 3 * time.Second
-	readTimeout  = 2 * time.Second
+	// stallTime is from when on a vital check that hangs, or checks that do not run, mean that there is no progress.
+	stallTime   = 10 * time.Second
+	readTimeout = 2 * time.Second
 )
 
 // Site is the handler of the listener.
@@ -80,6 +85,7 @@ type result struct {
 type check struct {
 	Check
 	running atomic.Bool
+	began   atomic.Pointer[time.Time] // when the probe that runs, or the last one, began
 }
 
 // New returns a Site.
@@ -133,6 +139,27 @@ func (s *Site) Run(ctx context.Context) {
 	}
 }
 
+// Progress returns an error if the checks have not run lately though Run runs, or if a vital check hangs. A check
+// that fails is no such error: what is wrong may be elsewhere, and a new process would not find it otherwise.
+func (s *Site) Progress() error {
+	s.mu.Lock()
+	at := s.at
+	s.mu.Unlock()
+	now := s.now()
+	if idle := now.Sub(at); !at.IsZero() && idle > stallTime {
+		return fmt.Errorf("the checks have not run for %v", idle.Round(time.Second))
+	}
+	for _, c := range s.checks {
+		if !c.Vital || !c.running.Load() {
+			continue
+		}
+		if began := c.began.Load(); began != nil && now.Sub(*began) > stallTime {
+			return fmt.Errorf("the check %q has hung for %v", c.Name, now.Sub(*began).Round(time.Second))
+		}
+	}
+	return nil
+}
+
 // RestrictHosts returns a handler that passes on the requests that name a host from the list,
 // localhost, or an IP address, and those without a Host, which no browser sends. It refuses others
 // with 421.
@@ -168,7 +195,7 @@ func (s *Site) probe() ([]result, bool) {
 		s.results = make([]result, len(s.checks))
 		var all sync.WaitGroup
 		for i, c := range s.checks {
-			all.Go(func() { s.results[i] = c.run() })
+			all.Go(func() { s.results[i] = c.run(s.now) })
 		}
 		all.Wait()
 		s.at = s.now()
@@ -183,8 +210,8 @@ func (s *Site) probe() ([]result, bool) {
 var errHangs = errors.New("the previous check has not finished yet")
 
 // run runs the probe, and reports the outcome.
-func (c *check) run() result {
-	err := c.try()
+func (c *check) run(now func() time.Time) result {
+	err := c.try(now)
 	if c.Report != nil {
 		c.Report(err)
 	}
@@ -198,10 +225,12 @@ func (c *check) run() result {
 }
 
 // try runs the probe. It returns after probeTimeout, even if the probe ignores its context.
-func (c *check) try() error {
+func (c *check) try(now func() time.Time) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return errHangs
 	}
+	began := now()
+	c.began.Store(&began)
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
 	done := make(chan error, 1)

@@ -1,0 +1,73 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A vital check that hangs, and checks that no longer run, are no progress. A check that fails, or one that is
+// not vital and hangs, is not a reason to end the server.
+func TestProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var storeHangs, diskHangs bool
+		s := New([]Check{
+			{Name: "store", Vital: true, Probe: func(context.Context) error {
+				if storeHangs {
+					<-release
+				}
+				return errors.New("the store is away")
+			}},
+			{Name: "disk", Probe: func(context.Context) error {
+				if diskHangs {
+					<-release
+				}
+				return nil
+			}},
+		}, nil, time.Now)
+		wait := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
+		}
+		if err := s.Progress(); err != nil {
+			t.Errorf("before the first check: %v", err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { s.Run(ctx); close(ended) }()
+		wait(time.Minute)
+		if err := s.Progress(); err != nil {
+			t.Errorf("a store that fails: %v", err)
+		}
+		diskHangs = true
+		wait(time.Minute)
+		if err := s.Progress(); err != nil {
+			t.Errorf("a disk that hangs: %v", err)
+		}
+		storeHangs = true
+		wait(stallTime / 2)
+		if err := s.Progress(); err != nil {
+			t.Errorf("a store that has hung for a short time: %v", err)
+		}
+		wait(stallTime)
+		if err := s.Progress(); err == nil || !strings.Contains(err.Error(), `"store" has hung`) {
+			t.Errorf("a store that hangs: %v", err)
+		}
+		storeHangs, diskHangs = false, false
+		close(release)
+		wait(stallTime)
+		if err := s.Progress(); err != nil {
+			t.Errorf("a store that no longer hangs: %v", err)
+		}
+		stop()
+		<-ended
+		wait(2 * stallTime)
+		if err := s.Progress(); err == nil || !strings.Contains(err.Error(), "have not run") {
+			t.Errorf("checks that do not run: %v", err)
+		}
+	})
+}
