@@ -118,6 +118,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"tenant remove phone.test --with-accounts", audit.TenantRemove},
 		{"audit export --reason asked", audit.AuditExport},
 		{"audit restart --reason asked", audit.TrailRestart},
+		{"restore --after-database --reason asked", audit.Restore},
 	}
 	accounts := filepath.Join(dir, "accounts.csv")
 	if err := os.WriteFile(accounts, []byte("user,password\nota,the pass phrase of ota\n"), 0o600); err != nil {

@@ -103,6 +103,16 @@ func openInstallation(
 func openInstallationWith(
 	ctx context.Context, c config.Config, node string, create creation, with func(*secret.Ring) *secret.Ring,
 ) (*installation, error) {
+	if err := datadir.Dir(c.Data).CheckRestored(); err != nil {
+		return nil, inDataDir(err)
+	}
+	return openAny(ctx, c, node, create, with)
+}
+
+// openAny is openInstallationWith also while a restore is not finished.
+func openAny(
+	ctx context.Context, c config.Config, node string, create creation, with func(*secret.Ring) *secret.Ring,
+) (*installation, error) {
 	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
 	exists, err := in.hasStore(ctx)
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
+	"dialtone/internal/datadir"
 	"dialtone/internal/http/tlscert"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
@@ -65,7 +66,8 @@ type commandLine struct {
 	TURN      turnCommand      `cmd:"" group:"Phone servers" name:"turn" help:"Manage the secret of the TURN servers."`
 	Mail      mailCommand      `cmd:"" group:"Mail" help:"Manage the messages that servers send, and DKIM keys."`
 	Verify    verifyCommand    `cmd:"" group:"Store and keys" help:"Check the data directory and the store for faults."`
-	Backup    backupCommand    `cmd:"" group:"Store and keys" help:"Copy the store to a file while a server runs."`
+	Backup    backupCommand    `cmd:"" group:"Store and keys" help:"Write a backup while a server runs."`
+	Restore   restoreCommand   `cmd:"" group:"Store and keys" help:"Restore a backup, or begin anew after others have."`
 	Store     storeCommand     `cmd:"" group:"Store and keys" help:"Update the schema, or copy the store."`
 	Keys      keysCommand      `cmd:"" group:"Store and keys" help:"Manage the signing keys."`
 
@@ -170,7 +172,7 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 var configErrors = []error{
 	errTemplates, errNoStore, keyfile.ErrUnusable,
 	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, engine.ErrNodeAlive, migrations.ErrNewer,
-	sqlite.ErrNotWritable, sqlite.ErrReplaced, errDataDir, tlscert.ErrUnusable,
+	sqlite.ErrNotWritable, sqlite.ErrReplaced, errDataDir, datadir.ErrRestoring, tlscert.ErrUnusable,
 }
 
 // report prints an error, one line for each fault, and returns the exit status.

@@ -86,7 +86,9 @@ var elsewhere = map[string]string{
 	"docs/migrating.md: dialtone tenant add phone.example.org --r": "a tenant like others; TestImportOfAnotherRealm",
 	"docs/migrating.md: dialtone account export accounts.csv":      "TestExportAndImport",
 	"docs/operating.md: look-up 2026":                              "a line of account show; account.txtar",
-	"docs/operating.md: pg_dump --format=custom --file=/backup/":   "TestRestorePostgres",
+	"docs/backup.md: pg_dump --format=custom":                      "TestRestorePostgres",
+	"docs/backup.md: pg_basebackup --dbname=postgres:":             "TestRestoreBaseBackup",
+	"docs/backup.md: export DIALTONE_CONFIG=":                      "TestRestoreArchive, and the other TestRestore",
 	"deploy/docker/README.md: docker build":                        "make release-test builds it with buildah",
 	"deploy/docker/README.md: docker run":                          "make release-test runs its files",
 	"deploy/docker/README.md: tenant=phone.example.org":            "TestCompose",
@@ -134,7 +136,7 @@ var deployed = map[string]string{
 	"systemd/tmpfiles.conf":         "TestSysusers; make release-test installs it",
 }
 
-// restored is a line of the recipes that TestRestoreSQLite and TestRestorePostgres run.
+// restored is a line of the recipes that the tests in restore_test.go run.
 const restored = "systemctl stop dialtone\n"
 
 // sandbox runs recipes in a directory that stands for the root of a machine.

@@ -437,7 +437,11 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/with-accounts", "tenant/yes", "tenant/reason", "/data",
 		"/config", "/help", "/version",
 		"help/command", "completion/shell", "health/client-cert", "health/client-key", // files
-		"verify/json", "backup/to", "backup/file", "/database", "keys/revoke",
+		"verify/json", "backup/to", "backup/file", "backup/archive", "backup/recipient", "backup/recipients-file",
+		"backup/with-keys", "backup/plain-keys", "backup/force", // switches, and public keys
+		"restore/file", "restore/after-database", "restore/identity", "restore/keys-dir", // files
+		"restore/trail", "restore/accept-faults", "restore/reason",
+		"/database", "keys/revoke",
 		"store/from", "store/to", "store/compare",
 		"directory/name", "directory/tenant", "directory/json", "directory/file", "directory/server",
 		"directory/login", // a file with the password
@@ -458,10 +462,10 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		if !slices.Contains(harmless, where+"/"+name) {
 			t.Errorf("dialtone %s takes %s (%s), which is not in the list above", where, name, help)
 		}
-		// These name a directory and files that contain secrets, and switches.
+		// These name directories and files that contain secrets, and switches.
 		named := []string{
-			"keys-dir", "mail-relay-password-file", "tls-key", "ops-tls-key", "ha1-stdin", "check-passwords",
-			"with-credentials", "client-key",
+			"keys-dir", "with-keys", "plain-keys", "mail-relay-password-file", "tls-key", "ops-tls-key", "ha1-stdin",
+			"check-passwords", "with-credentials", "client-key",
 		}
 		if secret.MatchString(name) && !slices.Contains(named, name) {
 			t.Errorf("dialtone %s takes %s (%s), which sounds like a secret", where, name, help)

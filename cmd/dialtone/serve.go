@@ -59,6 +59,9 @@ func (c *serveCommand) Run(p *program) (err error) {
 	received, stopSignals := handleSignals(log)
 	defer stopSignals()
 	systemd := newSupervisor(log)
+	if err := datadir.Dir(conf.Data).CheckRestored(); err != nil {
+		return inDataDir(err)
+	}
 	node, err := datadir.Dir(conf.Data).CreateNode()
 	if err != nil {
 		return inDataDir(err)

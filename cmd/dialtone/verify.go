@@ -145,21 +145,6 @@ func (c *verifyCommand) text(p *program, r verifyReport) error {
 	return nil
 }
 
-type backupCommand struct {
-	File string `arg:"" help:"The file to write. It must not exist."`
-}
-
-func (c *backupCommand) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		if err := in.store.Backup(p.ctx, c.File); err != nil {
-			return err
-		}
-		fmt.Fprintf(p.stdout, "%s is a copy of the store; keep a copy of %s in a different place\n",
-			c.File, in.keys.Seal.Path)
-		return nil
-	})
-}
-
 // counted returns a number and what it counts, such as "1 account" or "2 accounts".
 func counted[N int | int64](n N, noun string) string {
 	if n != 1 {

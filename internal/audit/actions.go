@@ -17,7 +17,8 @@ var actions = []Action{
 	AccountBulk, AccountImport, AccountExport, TenantAdd, TenantSet, TenantRemove, TokenAdd, TokenRemove,
 	AdminRequest, SignupsFreeze, SignupsUnfreeze, KeysRotate, KeysBind, TURNSecret, TURNRotate, ProvisionLink,
 	ProvisionFile, Undo,
-	UndoResend, Republish, MessageRetry, MessageDiscard, AuditExport, TrailBroken, TrailRestart, DKIMAdd,
+	UndoResend, Republish, MessageRetry, MessageDiscard, AuditExport, TrailBroken, TrailRestart,
+	Restore, DKIMAdd,
 	DKIMRemove, DirectoryTokenAdd, DirectoryTokenRemove, DirectoryRequest, ExportEnable, ExportDisable,
 	ExportRebuild, ExportRole, ExportFile, HookAdd, HookRemove, HookTest,
 }

@@ -86,6 +86,7 @@ const (
 	AuditExport     Action = "audit.export"
 	TrailBroken     Action = "audit.broken"
 	TrailRestart    Action = "audit.restart"
+	Restore         Action = "store.restore"
 	DKIMAdd         Action = "dkim.add"
 	DKIMRemove      Action = "dkim.remove"
 

@@ -609,3 +609,10 @@ func Restart(ctx context.Context, store CheckpointStore, ring *secret.Ring, seen
 	return store.RestartCheckpoints(ctx, Change{At: now, Action: TrailRestart, Outcome: OK},
 		s.text(state{At: now.UTC().Truncate(time.Microsecond), Oldest: highest + 1, Newest: highest}))
 }
+
+// Newest returns the newest checkpoint of a state, and the last change that it covers: of the one in the store, or of
+// what Memory has. They are zero for an empty text.
+func Newest(ring *secret.Ring, text string) (checkpoint, through int64, err error) {
+	st, err := newSigner(ring).parse(text)
+	return st.Newest, st.Through, err
+}

@@ -312,6 +312,10 @@ func (v *verifier) take() {
 		v.note("at %s (change %d), a server found that changes after %s were gone, up to %s, which it had seen: "+
 			"an older store was restored, or somebody removed them", stamp(c.At), c.ID, c.After, c.Before)
 	}
+	if c.Action == Restore {
+		v.note("at %s (change %d), %s restored the %s: what was changed after it is not in the trail", stamp(c.At),
+			c.ID, c.Actor, c.Subject)
+	}
 	if c.Action == TrailRestart {
 		v.reset, v.gaps = nil, nil
 		v.note("at %s (change %d), %s began new checkpoints: nothing proves earlier changes. The reason: %s",

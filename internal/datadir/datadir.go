@@ -4,6 +4,9 @@
 //	keys/         seal.key, sign.key and turn.key, unless they are in another directory
 //	node.id       the name of this server among those that share a PostgreSQL database
 //	serve.lock    held by the running server
+//	restored/     what a restore leaves for a person to look at
+//
+// While a restore is under way, restore.unfinished is there too, and nothing else is to be used.
 //
 // # Guarantees
 //

@@ -91,6 +91,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"Names and sessions by an operator", renameTests}, {"What an operator sees", detailTests},
 		{"Who can sign up", signupModeTests},
 		{"Tokens", tokenTests}, {"Kept answers", answerTests}, {"Conditions", conditionTests},
+		{"New epoch", epochTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.tests {

@@ -1,0 +1,423 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"dialtone/internal/archive"
+	"dialtone/internal/atomicfile"
+	"dialtone/internal/datadir"
+	"dialtone/internal/fault"
+	"dialtone/internal/mail/pickup"
+	"dialtone/internal/mailmsg"
+	"dialtone/internal/secret/keyfile"
+	"dialtone/internal/store"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/sqlite"
+)
+
+type backupCommand struct {
+	File    string `arg:"" help:"The file to write. It must not exist."`
+	Archive bool   `help:"Write an archive: the database, the configuration file and waiting messages."`
+
+	Recipient      []string `sep:"none" placeholder:"KEY" help:"Encrypt to this public key of age (age1…); repeatable."`
+	RecipientsFile string   `placeholder:"FILE" help:"Encrypt to the public keys in this file, one a line."`
+
+	WithKeys  bool `help:"Put the keys into the archive too. It must be encrypted."`
+	PlainKeys bool `help:"Allow keys in an archive that is not encrypted."`
+	Force     bool `help:"Replace a file of that name."`
+}
+
+// Help is what "dialtone backup --help" adds.
+func (backupCommand) Help() string {
+	return "Without --archive, FILE is a copy of the SQLite database alone. With it, FILE is one archive for " +
+		"dialtone restore, made while the server runs. A copy of the database is made first, in the directory of " +
+		"FILE, so that it needs room for twice the database. Of PostgreSQL, the archive has all but the database: " +
+		"use pg_dump for that."
+}
+
+func (c *backupCommand) Run(p *program) error {
+	recipients, err := c.recipients()
+	if err != nil {
+		return err
+	}
+	if !c.Archive {
+		if len(recipients) > 0 || c.WithKeys || c.PlainKeys || c.Force {
+			return usageError{fault.New(fault.Invalid, "the other flags are for archives; add --archive")}
+		}
+		return p.with(func(in *installation) error { return c.copyStore(p, in) })
+	}
+	if c.WithKeys && len(recipients) == 0 && !c.PlainKeys {
+		return usageError{fault.New(fault.Invalid, "whoever has the keys and the database can read all credentials; "+
+			"encrypt the archive with --recipient, or add --plain-keys if it is kept where nobody else can read it")}
+	}
+	return p.with(func(in *installation) error {
+		b := backup{program: p, in: in, to: recipients, keys: c.WithKeys, force: c.Force}
+		if b.path, err = filepath.Abs(c.File); err != nil {
+			return err
+		}
+		m, err := b.write()
+		if err != nil {
+			return err
+		}
+		return b.print(c.File, m)
+	})
+}
+
+func (c *backupCommand) recipients() (list archive.Recipients, err error) {
+	for _, text := range c.Recipient {
+		r, err := archive.ParseRecipient(text)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		list = append(list, r)
+	}
+	if c.RecipientsFile == "" {
+		return list, nil
+	}
+	f, err := os.Open(c.RecipientsFile)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	more, err := archive.ParseRecipients(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.RecipientsFile, err)
+	}
+	return append(list, more...), nil
+}
+
+// copyStore writes a copy of the SQLite database.
+func (c *backupCommand) copyStore(p *program, in *installation) error {
+	if err := in.store.Backup(p.ctx, c.File); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "%s is a copy of the store; keep a copy of %s in a different place\n",
+		c.File, in.keys.Seal.Path)
+	return nil
+}
+
+// backup is an archive that is being written.
+type backup struct {
+	*program
+	in          *installation
+	path        string
+	to          archive.Recipients
+	keys, force bool
+
+	bar  *progress
+	out  *archive.Writer
+	lack []string // what the archive does not have
+}
+
+// temporaryBackup is the pattern of the names of files that are not complete.
+const temporaryBackup = ".backup-*"
+
+func (b *backup) write() (m archive.Manifest, err error) {
+	dir := filepath.Dir(b.path)
+	if _, err := os.Lstat(b.path); err == nil && !b.force {
+		return m, b.exists()
+	}
+	if err := b.checkSpace(dir); err != nil {
+		return m, err
+	}
+	b.bar = newProgress(b.stderr)
+	defer b.bar.end()
+	made := time.Now()
+	facts, database, err := b.copyDatabase(dir)
+	if err != nil {
+		return m, err
+	}
+	if database != nil {
+		defer database.Close()
+	}
+	f, err := atomicfile.CreateTemp(b.path, temporaryBackup)
+	if err != nil {
+		return m, fmt.Errorf("the backup cannot be written: %w", err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	buffered := bufio.NewWriterSize(f, 1<<20)
+	var to io.Writer = buffered
+	closeTo := func() error { return nil }
+	if len(b.to) > 0 {
+		sealed, err := archive.Encrypt(buffered, b.to)
+		if err != nil {
+			return m, err
+		}
+		to, closeTo = sealed, sealed.Close
+	}
+	if b.out, err = archive.NewWriter(to, versionText(), made); err != nil {
+		return m, err
+	}
+	if err := b.addFiles(database); err != nil {
+		return m, err
+	}
+	host, _ := os.Hostname()
+	m, err = b.out.Close(archive.Manifest{
+		Host: host, Engine: b.engine(), Schema: facts.Schema, LastChange: facts.LastChange,
+		LastChangeAt: facts.LastChangeAt, Tenants: facts.Tenants, Accounts: facts.Accounts,
+	})
+	if err = errors.Join(err, closeTo()); err == nil {
+		err = errors.Join(buffered.Flush(), f.Sync())
+	}
+	if err != nil {
+		return m, err
+	}
+	return m, b.publish(f.Name())
+}
+
+func (b *backup) engine() string {
+	if b.in.shared() {
+		return "postgresql"
+	}
+	return "sqlite"
+}
+
+func (b *backup) exists() error {
+	return fault.New(fault.Conflict, "%s exists; choose another name, or add --force to replace it", b.path)
+}
+
+// publish gives the complete file its name.
+func (b *backup) publish(temp string) error {
+	var err error
+	if b.force {
+		err = os.Rename(temp, b.path)
+	} else if err = os.Link(temp, b.path); errors.Is(err, fs.ErrExist) {
+		return b.exists()
+	}
+	if err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(filepath.Dir(b.path))
+}
+
+// checkSpace fails if there is no room for the copy of the database and the archive.
+func (b *backup) checkSpace(dir string) error {
+	if b.in.shared() {
+		return nil
+	}
+	var size int64
+	for _, suffix := range []string{"", "-wal"} {
+		if info, err := os.Stat(b.in.dir.Database() + suffix); err == nil {
+			size += info.Size()
+		}
+	}
+	free, err := datadir.Free(dir)
+	if err != nil {
+		return fmt.Errorf("the backup cannot be written to the directory %s: %w", dir, err)
+	}
+	if free < 2*size {
+		return fault.New(fault.Conflict, "the backup needs up to %d MB in %s, for a copy of the database and for the "+
+			"archive, and %d MB are free; write it to another disk", 2*size>>20+1, dir, free>>20)
+	}
+	return nil
+}
+
+// copyDatabase makes a copy of the SQLite database, and returns what is in it, and the file, which has no name any
+// more. With PostgreSQL there is no file.
+func (b *backup) copyDatabase(dir string) (facts store.Facts, f *os.File, err error) {
+	if b.in.shared() {
+		b.lack = append(b.lack, "the PostgreSQL database: make a dump with pg_dump, after this")
+		facts, err = b.in.store.Facts(b.ctx)
+		return facts, nil, err
+	}
+	temp, err := os.MkdirTemp(dir, temporaryBackup)
+	if err != nil {
+		return facts, nil, err
+	}
+	defer os.RemoveAll(temp)
+	b.bar.show("copy the store", 0, 1)
+	path := filepath.Join(temp, archive.Database)
+	if err := b.in.store.Backup(b.ctx, path); err != nil {
+		return facts, nil, err
+	}
+	b.bar.show("copy the store", 1, 1)
+	err = sqlite.Read(path, func(q engine.Querier) (err error) {
+		facts, err = store.FactsOf(q)
+		return err
+	})
+	if err != nil {
+		return facts, nil, err
+	}
+	f, err = os.Open(path)
+	return facts, f, err
+}
+
+func (b *backup) addFiles(database *os.File) error {
+	if database != nil {
+		info, err := database.Stat()
+		if err != nil {
+			return err
+		}
+		shown := &shownReader{r: database, ctx: b.ctx, bar: b.bar, part: "write the store", total: info.Size()}
+		if err := b.out.Add(archive.Database, info.Size(), shown); err != nil {
+			return err
+		}
+	}
+	if err := b.addConfiguration(); err != nil {
+		return err
+	}
+	if b.keys {
+		if err := b.addKeys(); err != nil {
+			return err
+		}
+	}
+	dir, err := pickup.Open(b.in.Mail.PickupDir)
+	if err != nil {
+		return inDataDir(err)
+	}
+	err = dir.EachPickup(func(list []mailmsg.ID) error {
+		return b.addMessages(dir.Path(), archive.PickupDir, list, ".eml")
+	})
+	if err != nil {
+		return err
+	}
+	return dir.EachBadmail(func(list []mailmsg.ID) error {
+		return b.addMessages(dir.Badmail(), archive.BadmailDir, list, ".eml", ".txt")
+	})
+}
+
+// addMessages adds files of messages. One that is gone was sent meanwhile.
+func (b *backup) addMessages(from, to string, list []mailmsg.ID, suffixes ...string) error {
+	for _, id := range list {
+		for _, suffix := range suffixes {
+			text, err := os.ReadFile(filepath.Join(from, id.String()+suffix))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			} else if err != nil {
+				return err
+			}
+			if err := b.out.Add(to+id.String()+suffix, int64(len(text)), strings.NewReader(string(text))); err != nil {
+				return err
+			}
+		}
+	}
+	return b.ctx.Err()
+}
+
+func (b *backup) addConfiguration() error {
+	path := b.configFile()
+	if path == "" {
+		b.lack = append(b.lack, "the configuration: it is not in a file, but in the environment and in flags")
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return b.out.Add(archive.Configuration, int64(len(text)), strings.NewReader(string(text)))
+}
+
+// configFile returns the path of the configuration file, or "".
+func (p *program) configFile() string {
+	if p.line.Config != "" {
+		return p.line.Config
+	}
+	for _, entry := range p.environ {
+		if path, ok := strings.CutPrefix(entry, "DIALTONE_CONFIG="); ok {
+			return path
+		}
+	}
+	return ""
+}
+
+// addKeys adds the keys, also those of the environment.
+func (b *backup) addKeys() error {
+	for _, k := range b.in.keyFiles() {
+		ring, err := k.source.Read()
+		if errors.Is(err, keyfile.ErrMissing) && k.name != "seal.key" {
+			continue
+		} else if err != nil {
+			return err
+		}
+		text := ring.Text()
+		if err := b.out.Add(archive.KeysDir+k.name, int64(len(text)), strings.NewReader(text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keyFile is one of the keys.
+type keyFile struct {
+	name   string
+	source keyfile.Source
+}
+
+func (in *installation) keyFiles() []keyFile { return keyFilesOf(in.keys) }
+
+func keyFilesOf(k *datadir.Keys) []keyFile {
+	return []keyFile{{"seal.key", k.Seal}, {"sign.key", k.Sign}, {"turn.key", k.TURN}}
+}
+
+// print prints what the archive contains, and what it does not.
+func (b *backup) print(file string, m archive.Manifest) error {
+	info, err := os.Stat(b.path)
+	if err != nil {
+		return err
+	}
+	protection := "not encrypted"
+	if len(b.to) > 0 {
+		protection = "encrypted to " + counted(len(b.to), "recipient")
+	}
+	fmt.Fprintf(b.stdout, "%s: %s, %s, %s; %d bytes, %s\n", file, counted(m.Tenants, "tenant"),
+		counted(m.Accounts, "account"), counted(m.Messages, "message"), info.Size(), protection)
+	var names []string
+	for _, f := range m.Files {
+		if !strings.HasPrefix(f.Name, archive.PickupDir) && !strings.HasPrefix(f.Name, archive.BadmailDir) {
+			names = append(names, f.Name)
+		}
+	}
+	if m.Messages > 0 {
+		names = append(names, "messages")
+	}
+	fmt.Fprintf(b.stdout, "it has: %s\n", strings.Join(slices.Concat([]string{"manifest.json"}, names), ", "))
+	for _, lack := range b.lack {
+		fmt.Fprintf(b.stdout, "it lacks %s\n", lack)
+	}
+	switch {
+	case m.Keys:
+		fmt.Fprintln(b.stdout, "it has the keys: whoever can read it can read all credentials")
+	case b.in.keys.Seal.FromEnv():
+		fmt.Fprintln(b.stdout,
+			"without the keys this backup cannot be used: keep DIALTONE_KEYS_SEAL in a different place")
+	default:
+		fmt.Fprintf(b.stdout, "without the keys this backup cannot be used: keep a copy of %s in a different place\n",
+			b.in.keys.Seal.Path)
+	}
+	return nil
+}
+
+// shownReader shows how much of a file was read, and ends with the context.
+type shownReader struct {
+	r           io.Reader
+	ctx         context.Context
+	bar         *progress
+	part        string
+	read, total int64
+	shown       int64
+}
+
+func (s *shownReader) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := s.r.Read(p)
+	s.read += int64(n)
+	const step = 1 << 20
+	if n > 0 && (s.read >= s.total || s.read-s.shown >= step) {
+		s.shown = s.read
+		s.bar.show(s.part, s.read, s.total)
+	}
+	return n, err
+}

@@ -1,0 +1,611 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/archive"
+	"dialtone/internal/audit"
+	"dialtone/internal/config"
+	"dialtone/internal/datadir"
+	"dialtone/internal/fault"
+	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
+	"dialtone/internal/store"
+	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/phonetables"
+	"dialtone/internal/store/sqlite"
+)
+
+type restoreCommand struct {
+	File string `arg:"" optional:"" help:"The archive, which dialtone backup --archive wrote."`
+
+	AfterDatabase bool   `help:"The database was restored by other tools: begin anew with it."`
+	Identity      string `placeholder:"FILE" help:"The private key of age that the archive was encrypted to."`
+	KeysDir       string `placeholder:"DIR" help:"Directory with seal.key, if the archive has no keys."`
+	Trail         string `placeholder:"FILE" help:"Repeat later changes of this trail, or lost database."`
+	AcceptFaults  bool   `help:"Restore a database in which verify finds faults."`
+	reasonFlag
+}
+
+// Help is what "dialtone restore --help" adds.
+func (restoreCommand) Help() string {
+	return "Stop all servers first. An archive is restored into the data directory, which must be empty or absent, " +
+		"and is checked before anything is put in place. If the command was killed, run it again.\n\n" +
+		"What was handed out before is no longer valid: sessions, links, open forms, links for phones, and TURN " +
+		"credentials. Passwords stay, and phones keep registering. Messages that waited are not sent, because the " +
+		"links in them have ended: people ask for a new one.\n\n" +
+		"With --trail, accounts that were disabled or deleted after the backup, tokens that were removed, and roles " +
+		"that were changed are so again. Other later changes are listed."
+}
+
+func (c *restoreCommand) Run(p *program) (err error) {
+	switch {
+	case c.AfterDatabase == (c.File != ""):
+		return usageError{fault.New(fault.Invalid, "name an archive, or give --after-database if other tools have "+
+			"restored the database")}
+	case c.AfterDatabase && (c.Identity != "" || c.KeysDir != ""):
+		return usageError{fault.New(fault.Invalid, "--identity and --keys-dir are for archives")}
+	}
+	ctx, err := p.because(c.Reason)
+	if err != nil {
+		return err
+	}
+	conf, err := p.settings()
+	if err != nil {
+		return err
+	}
+	dir := datadir.Dir(conf.Data)
+	if c.AfterDatabase {
+		if _, err := os.Stat(conf.Data); conf.Database == "" && errors.Is(err, fs.ErrNotExist) {
+			return (&installation{Config: conf}).noStore()
+		}
+	}
+	if err := dir.Create(); err != nil {
+		return inDataDir(err)
+	}
+	unlock, err := dir.Lock()
+	if err != nil {
+		return inDataDir(err)
+	}
+	defer unlock()
+	r := &restore{
+		program: p, ctx: ctx, conf: conf, dir: dir, keys: newKeys(conf.Keys), options: *c, now: time.Now(),
+	}
+	if c.AfterDatabase {
+		return r.afterDatabase()
+	}
+	return r.fromArchive()
+}
+
+// restore is a restore under way.
+type restore struct {
+	*program
+	ctx     context.Context
+	conf    config.Config
+	dir     datadir.Dir
+	keys    *datadir.Keys
+	options restoreCommand
+	now     time.Time
+
+	under    *datadir.Restoring
+	manifest archive.Manifest
+	rings    rings
+	plan     []datadir.Move
+	epoch    store.NewEpoch
+	begun    bool // the epoch may have begun
+	// tasks are what has to be done elsewhere, which is printed at the end.
+	tasks []string
+}
+
+// rings are the keys of the restored installation. Sign and turn may be nil.
+type rings struct{ seal, sign, turn *secret.Ring }
+
+func (r *restore) say(format string, args ...any) {
+	fmt.Fprintf(escaped{r.stdout}, format+"\n", args...)
+}
+
+func (r *restore) fromArchive() (err error) {
+	var allowed []string
+	if sameDir(r.options.KeysDir, r.conf.Keys.Dir) && sameDir(filepath.Dir(r.conf.Keys.Dir), r.conf.Data) {
+		allowed = []string{filepath.Base(r.conf.Keys.Dir)}
+	}
+	var planned bool
+	if r.under, planned, err = r.dir.BeginRestore(allowed...); err != nil {
+		return inDataDir(err)
+	}
+	if planned {
+		if err := r.under.Finish(); err != nil {
+			return err
+		}
+		r.say("an earlier restore was ready and had been interrupted; it is finished now, and %s was not read",
+			r.options.File)
+		r.say("see what it printed, or dialtone audit list --action store.restore; then run dialtone verify")
+		return nil
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.under.Abandon())
+		}
+	}()
+	if err := r.checkKeyPlaces(); err != nil {
+		return err
+	}
+	if err := r.extract(); err != nil {
+		return err
+	}
+	if r.manifest.Engine == "sqlite" && r.conf.Database != "" {
+		return fault.New(fault.Conflict, "the backup has an SQLite database, and the configuration names PostgreSQL; "+
+			"restore it without that, and move it with dialtone store copy")
+	}
+	if err := r.loadKeys(); err != nil {
+		return err
+	}
+	if r.manifest.Engine == "sqlite" {
+		if err := r.prepareDatabase(); err != nil {
+			return err
+		}
+		r.renewKeys()
+	} else if r.options.Trail != "" {
+		return fault.New(fault.Invalid, "the backup has no database; give --trail with --after-database")
+	}
+	if err := r.stageKeys(); err != nil {
+		return err
+	}
+	r.stageFiles()
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	if err := r.under.Ready(r.plan); err != nil {
+		return err
+	}
+	if err := r.under.Finish(); err != nil {
+		return err
+	}
+	return r.conclude()
+}
+
+// sameDir reports whether two paths name one directory.
+func sameDir(a, b string) bool {
+	if a == "" || b == "" {
+		return false
+	}
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	if errX != nil || errY != nil {
+		return filepath.Clean(a) == filepath.Clean(b)
+	}
+	return os.SameFile(x, y)
+}
+
+// checkKeyPlaces fails if keys of another installation are where those of the archive go.
+func (r *restore) checkKeyPlaces() error {
+	if sameDir(r.options.KeysDir, r.conf.Keys.Dir) {
+		return nil
+	}
+	for _, k := range keyFilesOf(r.keys) {
+		if k.source.FromEnv() {
+			continue
+		}
+		if _, err := os.Lstat(k.source.Path); err == nil {
+			return fault.New(fault.Conflict, "%s exists; move it away, or use it for the restore with --keys-dir %s",
+				k.source.Path, filepath.Dir(k.source.Path))
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return inDataDir(err)
+		}
+	}
+	return nil
+}
+
+// extract reads the archive into the directory of the restore, and compares all hashes.
+func (r *restore) extract() error {
+	f, err := os.Open(r.options.File)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	bar := newProgress(r.stderr)
+	defer bar.end()
+	shown := &shownReader{r: f, ctx: r.ctx, bar: bar, part: "read the backup", total: info.Size()}
+	var identities io.Reader
+	if r.options.Identity != "" {
+		key, err := os.Open(r.options.Identity)
+		if err != nil {
+			return err
+		}
+		defer key.Close()
+		identities = key
+	}
+	plain, encrypted, err := archive.Decrypt(shown, identities)
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.options.File, err)
+	}
+	if !encrypted && r.options.Identity != "" {
+		return fault.New(fault.Invalid, "%s is not encrypted, so that anybody may have written it; if you trust it, "+
+			"leave out --identity", r.options.File)
+	}
+	free, err := datadir.Free(r.conf.Data)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{archive.KeysDir, archive.PickupDir, archive.BadmailDir} {
+		if err := r.under.Mkdir(name); err != nil {
+			return inDataDir(err)
+		}
+	}
+	r.manifest, err = archive.Read(plain, archive.Options{
+		MaxDatabase: free,
+		Begin:       func(name string, _ int64) (io.WriteCloser, error) { return r.under.Create(name) },
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.options.File, err)
+	}
+	if newest := int64(migrations.Newest(sqlite.Dialect)); r.manifest.Schema > newest {
+		return fmt.Errorf("%w: the backup has the schema %d, and this program knows %d; restore it with version %q",
+			migrations.ErrNewer, r.manifest.Schema, newest, r.manifest.Version)
+	}
+	return nil
+}
+
+// loadKeys reads the keys from the environment, from --keys-dir or from the archive.
+func (r *restore) loadKeys() error {
+	from := r.under.Path(archive.KeysDir)
+	if r.options.KeysDir != "" {
+		from = r.options.KeysDir
+	}
+	for _, k := range []struct {
+		name   string
+		source keyfile.Source
+		ring   **secret.Ring
+	}{
+		{"seal.key", r.keys.Seal, &r.rings.seal}, {"sign.key", r.keys.Sign, &r.rings.sign},
+		{"turn.key", r.keys.TURN, &r.rings.turn},
+	} {
+		var err error
+		if k.source.FromEnv() {
+			*k.ring, err = k.source.Read()
+		} else {
+			*k.ring, err = keyfile.Read(filepath.Join(from, k.name))
+		}
+		if errors.Is(err, keyfile.ErrMissing) {
+			err = nil
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", keyfile.ErrUnusable, err)
+		}
+	}
+	if r.rings.seal == nil && r.options.KeysDir != "" {
+		return fmt.Errorf("%w: there is no seal.key in %s", keyfile.ErrUnusable, r.options.KeysDir)
+	} else if r.rings.seal == nil {
+		return fmt.Errorf("%w: the backup has no keys; give the directory that has a copy of its seal.key: "+
+			"--keys-dir DIR", keyfile.ErrUnusable)
+	}
+	return nil
+}
+
+// prepareDatabase checks the database that was extracted, and begins the new epoch in it.
+func (r *restore) prepareDatabase() (err error) {
+	path := r.under.Path(archive.Database)
+	e, err := sqlite.Open(r.ctx, path, store.SealCheck(r.rings.seal))
+	if err != nil {
+		return err
+	}
+	st := store.New(e, phonetables.OnSQLite(e, r.rings.seal))
+	defer func() {
+		err = errors.Join(err, st.Close())
+		if err == nil {
+			err = syncFile(path)
+		}
+	}()
+	in := &installation{
+		Config: r.conf, dir: datadir.Dir(r.under.Path("")), keys: r.keys, seal: r.rings.seal, store: st,
+	}
+	if err := r.verify(in); err != nil {
+		return err
+	}
+	return r.beginEpoch(in, "backup of "+r.manifest.Made.Format(time.RFC3339))
+}
+
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// uncompared is a store whose exported tables are not compared, since they are filled again.
+type uncompared struct{ *store.Store }
+
+func (uncompared) CompareExport(context.Context, func(string)) error { return nil }
+
+// noMessages are the messages of a store without a pickup directory.
+type noMessages struct{}
+
+func (noMessages) Each(func(file, text string, err error)) error { return nil }
+
+// verify checks that the keys open what is in the database, and that it has no faults.
+func (r *restore) verify(in *installation) error {
+	report, err := account.Verify(r.ctx, uncompared{in.store}, noMessages{}, r.rings.seal)
+	if err != nil {
+		return err
+	}
+	for _, s := range report.Faults {
+		fmt.Fprintln(escaped{r.stdout}, "FAULT ", s)
+	}
+	if len(report.Faults) > 0 && !r.options.AcceptFaults {
+		return fault.New(fault.Conflict, "the database of the backup has %s, see FAULT above, and nothing was "+
+			"restored; use another backup or other keys, or add --accept-faults", counted(len(report.Faults), "fault"))
+	}
+	return nil
+}
+
+// beginEpoch begins the new epoch in a store, and repeats what a later trail has. from says what was restored.
+func (r *restore) beginEpoch(in *installation, from string) error {
+	facts, err := in.store.Facts(r.ctx)
+	if err != nil {
+		return err
+	}
+	later, err := r.readTrail(in, facts)
+	if err != nil {
+		return err
+	}
+	before := fmt.Sprintf("change %d", facts.LastChange)
+	if !facts.LastChangeAt.IsZero() {
+		before += " of " + facts.LastChangeAt.Format(time.RFC3339)
+	}
+	r.begun = true
+	if r.epoch, err = in.store.BeginEpoch(r.ctx, from, before, r.seenBefore(), r.now); err != nil {
+		return err
+	}
+	if err := r.repeat(in, later); err != nil {
+		return err
+	}
+	// What a server here has seen of the lost trail is in the change above. From now on, it is this trail.
+	text, err := in.store.CheckpointState(r.ctx)
+	if err != nil {
+		return err
+	}
+	if text != "" {
+		if err := in.dir.TrailFile().Save(text); err != nil {
+			return inDataDir(err)
+		}
+	} else if err := os.Remove(string(in.dir.TrailFile())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := in.keeperOf(r.rings.seal).CoverNow(r.ctx); err != nil {
+		fmt.Fprintln(escaped{r.stderr}, "warning: no checkpoint of the audit trail written:", err)
+	}
+	return nil
+}
+
+// keeperOf returns a keeper of checkpoints with a ring that is not in place yet.
+func (in *installation) keeperOf(ring *secret.Ring) *audit.Keeper {
+	return audit.NewKeeper(audit.KeeperDeps{
+		Store: in.store, Ring: func() (*secret.Ring, error) { return ring, nil }, Memory: in.dir.TrailFile(),
+		Log: slog.New(slog.DiscardHandler), Now: time.Now,
+	})
+}
+
+// seenBefore returns what a server in this data directory has seen of the audit trail that was lost, or "".
+func (r *restore) seenBefore() string {
+	text, err := r.dir.TrailFile().Load()
+	if err != nil || text == "" {
+		return ""
+	}
+	checkpoint, through, err := audit.Newest(r.rings.seal, text)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("checkpoint %d and change %d were seen here", checkpoint, through)
+}
+
+// renewKeys replaces the keys that sign what is handed out. Keys of the environment cannot be replaced here.
+func (r *restore) renewKeys() {
+	if r.keys.Sign.FromEnv() {
+		r.tasks = append(r.tasks, "the signing key is in the environment: before you start a server, replace "+
+			"DIALTONE_KEYS_SIGN with what dialtone keys rotate --revoke prints; until then, open forms are valid")
+	} else if r.rings.sign == nil {
+		r.rings.sign = secret.NewRing(r.now)
+	} else {
+		r.rings.sign = signRotation(false, true).Apply(r.rings.sign, r.now)
+	}
+	switch {
+	case r.rings.turn == nil:
+	case r.keys.TURN.FromEnv():
+		r.tasks = append(r.tasks, "the key of the TURN servers is in the environment: replace DIALTONE_KEYS_TURN with "+
+			"what dialtone turn secret --rotate --revoke prints, and give the new secret to the TURN servers")
+	default:
+		r.rings.turn = turnRotation(true).Apply(r.rings.turn, r.now)
+		r.tasks = append(r.tasks, "the TURN servers need the new secret, which dialtone turn secret prints; until "+
+			"they have it, they accept credentials from before the restore, and none from after it")
+	}
+}
+
+const newKeysDir = "new-keys"
+
+// stageKeys writes the keys and plans where they go.
+func (r *restore) stageKeys() error {
+	if err := r.under.Mkdir(newKeysDir); err != nil {
+		return err
+	}
+	for _, k := range []struct {
+		name   string
+		source keyfile.Source
+		ring   *secret.Ring
+	}{
+		{"seal.key", r.keys.Seal, r.rings.seal}, {"sign.key", r.keys.Sign, r.rings.sign},
+		{"turn.key", r.keys.TURN, r.rings.turn},
+	} {
+		if k.ring == nil || k.source.FromEnv() {
+			continue
+		}
+		from := filepath.Join(newKeysDir, k.name)
+		if err := keyfile.Create(r.under.Path(from), k.ring); err != nil {
+			return err
+		}
+		r.plan = append(r.plan, datadir.Move{From: from, To: k.source.Path})
+	}
+	return nil
+}
+
+// restoredDir is the directory for what a person looks at: the configuration and messages that are not sent.
+const restoredDir = "restored"
+
+// stageFiles plans where all but the keys go. The database is last: without it, there is no store.
+func (r *restore) stageFiles() {
+	add := func(from, to string) { r.plan = append(r.plan, datadir.Move{From: from, To: to}) }
+	bad := filepath.Join(filepath.Dir(r.conf.Mail.PickupDir), "badmail")
+	kept := filepath.Join(r.conf.Data, restoredDir)
+	for _, f := range r.manifest.Files {
+		switch {
+		case f.Name == archive.Configuration, strings.HasPrefix(f.Name, archive.PickupDir):
+			add(f.Name, filepath.Join(kept, f.Name))
+		case strings.HasPrefix(f.Name, archive.BadmailDir):
+			add(f.Name, filepath.Join(bad, filepath.Base(f.Name)))
+		}
+	}
+	if r.manifest.Engine == "sqlite" {
+		if _, err := os.Stat(r.under.Path("audit.seen")); err == nil {
+			add("audit.seen", string(r.dir.TrailFile()))
+		}
+		add(archive.Database, r.dir.Database())
+	}
+}
+
+// conclude prints what was restored, and what is to be done now.
+func (r *restore) conclude() error {
+	m := r.manifest
+	r.say("restored the backup of %s from %s: %s, %s", m.Made.Format(time.RFC3339), m.Host,
+		counted(m.Tenants, "tenant"), counted(m.Accounts, "account"))
+	if m.Engine == "postgresql" {
+		r.say("the database is not in the backup: restore it with pg_restore or from its base backup, and then run " +
+			"dialtone restore --after-database")
+		return nil
+	}
+	r.concludeEpoch()
+	if m.Has(archive.Configuration) {
+		r.say("the configuration file of the backup is %s; it is not used",
+			filepath.Join(r.conf.Data, restoredDir, archive.Configuration))
+	}
+	r.say("now run dialtone verify, and start the server")
+	return nil
+}
+
+func (r *restore) concludeEpoch() {
+	r.say("everybody has to sign in again, with the same passwords; phones keep registering")
+	if r.epoch.Waiting > 0 {
+		r.say("%s for activation, and the links have ended: people ask for a new message on the sign-in page, or run "+
+			"dialtone account resend", plural(r.epoch.Waiting, "account waits", "accounts wait"))
+	}
+	if r.epoch.Withdrawn > 0 {
+		r.say("%s not sent, because the links in them have ended: dialtone mail list --all shows which",
+			plural(r.epoch.Withdrawn, "message that waited is", "messages that waited are"))
+	}
+	for _, task := range r.tasks {
+		r.say("%s", task)
+	}
+}
+
+// plural returns a number with the form of the words that it needs.
+func plural(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// afterDatabase begins the new epoch in a database that other tools have restored.
+func (r *restore) afterDatabase() (err error) {
+	if r.under, err = r.dir.BeginEpoch(); err != nil {
+		return inDataDir(err)
+	}
+	in, err := openAny(r.ctx, r.conf, "", never, func(k *secret.Ring) *secret.Ring { return k })
+	if err != nil {
+		// Nothing was changed yet, so that another command may look for the reason.
+		return errors.Join(err, r.under.Abandon())
+	}
+	defer func() { err = errors.Join(err, in.store.Close()) }()
+	r.rings.seal = in.seal
+	if err := r.verify(in); err != nil {
+		return errors.Join(err, r.under.Abandon())
+	}
+	facts, err := in.store.Facts(r.ctx)
+	if err != nil {
+		return err
+	}
+	from := "database"
+	if !facts.LastChangeAt.IsZero() {
+		from += ", whose last change was at " + facts.LastChangeAt.Format(time.RFC3339)
+	}
+	if err := r.beginEpoch(in, from); err != nil && !r.begun {
+		return errors.Join(err, r.under.Abandon())
+	} else if err != nil {
+		return err
+	}
+	if err := r.replaceKeys(); err != nil {
+		return err
+	}
+	if err := r.rebuildExport(in); err != nil {
+		return err
+	}
+	if err := r.under.Finish(); err != nil {
+		return err
+	}
+	r.say("began anew with the restored database: %s, %s", counted(facts.Tenants, "tenant"),
+		counted(facts.Accounts, "account"))
+	r.concludeEpoch()
+	if in.shared() {
+		r.say("give the new sign.key and turn.key to all servers that have copies of them, before you start any")
+	}
+	r.say("now run dialtone verify, and start the server")
+	return nil
+}
+
+// replaceKeys replaces the signing keys in place.
+func (r *restore) replaceKeys() (err error) {
+	for _, k := range []struct {
+		source keyfile.Source
+		ring   **secret.Ring
+	}{{r.keys.Sign, &r.rings.sign}, {r.keys.TURN, &r.rings.turn}} {
+		if *k.ring, err = k.source.Read(); err != nil && !errors.Is(err, keyfile.ErrMissing) {
+			return err
+		}
+	}
+	hadSign := r.rings.sign != nil
+	r.renewKeys()
+	write := func(source keyfile.Source, ring *secret.Ring, exists bool) error {
+		if ring == nil || source.FromEnv() {
+			return nil
+		}
+		if exists {
+			return keyfile.Replace(source.Path, ring)
+		}
+		return keyfile.Create(source.Path, ring)
+	}
+	return errors.Join(write(r.keys.Sign, r.rings.sign, hadSign), write(r.keys.TURN, r.rings.turn, true))
+}
+
+// rebuildExport fills the exported tables again, if they are enabled.
+func (r *restore) rebuildExport(in *installation) error {
+	st, err := in.store.ExportStatus(r.ctx)
+	if err != nil || !st.Enabled {
+		return err
+	}
+	bar := newProgress(r.stderr)
+	defer bar.end()
+	return in.store.EnableExport(r.ctx, func(done, total int64) { bar.show("exported tables", done, total) })
+}

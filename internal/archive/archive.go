@@ -1,0 +1,427 @@
+// Package archive writes and reads backups: one tar file, which may be encrypted with age.
+//
+//	header.json     the format and who wrote it, so that another file is refused at once
+//	dialtone.db     a copy of the SQLite database
+//	dialtone.toml   the configuration file
+//	keys/           seal.key, sign.key and turn.key
+//	pickup/         messages that waited for the mail server
+//	badmail/        messages that could not be sent, and why
+//	manifest.json   what the archive has, with the SHA-256 of each file
+//
+// All but header.json and manifest.json may be missing.
+//
+// # Guarantees
+//
+// The manifest is the last member, so an archive that was cut off is never taken for a whole one. Read
+// reports success only if the archive has exactly the files of its manifest, each with its size and hash, and
+// nothing follows. An encrypted archive is authenticated too: age detects every change of it.
+//
+// A reader does not trust the archive. It accepts the names above and no others, so no path leads elsewhere,
+// regular files only, no sparse files, each file once, and small files of bounded size. The database is bounded by what
+// the caller allows.
+//
+// # How it works
+//
+// Both directions stream: memory does not grow with the files.
+//
+// # What it is not
+//
+// The package opens no database and places no files: its callers do. An archive that is not encrypted proves nothing
+// about who made it, since whoever changes a file can change the manifest.
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Format is the version of the format. A program reads archives of its own version and of earlier ones.
+const Format = 1
+
+// The names of the members that are always there, and of those that are known by name.
+const (
+	headerName   = "header.json"
+	manifestName = "manifest.json"
+
+	Database      = "dialtone.db"
+	Configuration = "dialtone.toml"
+	KeysDir       = "keys/"
+	PickupDir     = "pickup/"
+	BadmailDir    = "badmail/"
+)
+
+// The limits of what is read.
+const (
+	maxHeader   = 64 << 10
+	maxManifest = 256 << 20
+	maxSmall    = 4 << 20 // of a key, a message and the configuration
+	maxFiles    = 1_000_000
+)
+
+// Header is the first member.
+type Header struct {
+	Format int `json:"dialtone_backup"`
+	// Version is the version of the program that wrote the archive.
+	Version string    `json:"version"`
+	Made    time.Time `json:"made"`
+}
+
+// Manifest is the last member.
+type Manifest struct {
+	Header
+	// Host is the name of the machine.
+	Host string `json:"host"`
+	// Engine is "sqlite", or "postgresql" for an archive without the database.
+	Engine string `json:"engine"`
+	// Schema is the version of the database's schema.
+	Schema int64 `json:"schema"`
+	// LastChange is the ID of the newest change in the audit trail, or 0, and LastChangeAt its time.
+	LastChange   int64     `json:"last_change"`
+	LastChangeAt time.Time `json:"last_change_at,omitzero"`
+	Tenants      int64     `json:"tenants"`
+	Accounts     int64     `json:"accounts"`
+	// Messages is how many messages are in the archive.
+	Messages int `json:"messages"`
+	// Keys says whether seal.key is in the archive.
+	Keys  bool   `json:"keys"`
+	Files []File `json:"files"`
+}
+
+// Bytes returns the size of all files together.
+func (m Manifest) Bytes() (n int64) {
+	for _, f := range m.Files {
+		n += f.Size
+	}
+	return n
+}
+
+// Has reports whether the archive has a file.
+func (m Manifest) Has(name string) bool {
+	for _, f := range m.Files {
+		if f.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// File is a file of the archive.
+type File struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// ErrFormat is wrapped by every error of Read about the archive itself.
+var ErrFormat = errors.New("this is not a whole backup of Dialtone")
+
+func broken(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrFormat, fmt.Sprintf(format, args...))
+}
+
+var (
+	keyFile     = regexp.MustCompile(`\Akeys/(seal|sign|turn)\.key\z`)
+	messageFile = regexp.MustCompile(`\A(pickup/[0-9a-f]{32}\.eml|badmail/[0-9a-f]{32}\.(eml|txt))\z`)
+)
+
+// limitOf returns how large a file may be, or false if no file has this name.
+func limitOf(name string, maxDatabase int64) (int64, bool) {
+	switch {
+	case name == Database:
+		return maxDatabase, true
+	case name == Configuration, keyFile.MatchString(name), messageFile.MatchString(name):
+		return maxSmall, true
+	}
+	return 0, false
+}
+
+// ValidName reports whether an archive may have a file of this name.
+func ValidName(name string) bool {
+	_, ok := limitOf(name, 0)
+	return ok
+}
+
+// Writer writes an archive.
+type Writer struct {
+	tar   *tar.Writer
+	made  time.Time
+	head  Header
+	files []File
+	seen  map[string]bool
+}
+
+// NewWriter writes the header of an archive.
+func NewWriter(w io.Writer, version string, made time.Time) (*Writer, error) {
+	a := &Writer{
+		tar: tar.NewWriter(w), made: made.UTC(), head: Header{Format, version, made.UTC()}, seen: make(map[string]bool),
+	}
+	return a, a.addJSON(headerName, a.head)
+}
+
+func (w *Writer) addJSON(name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := w.begin(name, int64(len(b))); err != nil {
+		return err
+	}
+	_, err = w.tar.Write(b)
+	return err
+}
+
+func (w *Writer) begin(name string, size int64) error {
+	return w.tar.WriteHeader(&tar.Header{
+		Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o600, ModTime: w.made.Truncate(time.Second),
+	})
+}
+
+// Add adds a file of exactly size bytes.
+func (w *Writer) Add(name string, size int64, r io.Reader) error {
+	limit, ok := limitOf(name, size)
+	switch {
+	case !ok:
+		return fmt.Errorf("a backup has no file %q", name)
+	case size > limit:
+		return fmt.Errorf("%s has %d bytes: too large for a backup", name, size)
+	case w.seen[name]:
+		return fmt.Errorf("%s is added twice", name)
+	}
+	w.seen[name] = true
+	if err := w.begin(name, size); err != nil {
+		return err
+	}
+	sum := sha256.New()
+	if _, err := io.CopyN(io.MultiWriter(w.tar, sum), r, size); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	w.files = append(w.files, File{name, size, hex.EncodeToString(sum.Sum(nil))})
+	return nil
+}
+
+// Close writes the manifest, with the header and the files that were added, and returns it. The archive is whole then.
+func (w *Writer) Close(m Manifest) (Manifest, error) {
+	m.Header, m.Files = w.head, w.files
+	m.Keys = w.seen[KeysDir+"seal.key"]
+	m.Messages = 0
+	for _, f := range m.Files {
+		if strings.HasSuffix(f.Name, ".eml") {
+			m.Messages++
+		}
+	}
+	return m, errors.Join(w.addJSON(manifestName, m), w.tar.Close())
+}
+
+// Options limit what Read accepts.
+type Options struct {
+	// MaxDatabase is the largest size of the database that the caller has room for.
+	MaxDatabase int64
+	// Begin is called for each file, before its size is trusted, and returns where its content goes. What was written
+	// before an error of Read is not to be used. Names are those that ValidName accepts.
+	Begin func(name string, size int64) (io.WriteCloser, error)
+}
+
+// Read reads an archive that is not encrypted, or was decrypted. If it returns nil, the archive is whole, and
+// each file is as the manifest says.
+func Read(r io.Reader, o Options) (Manifest, error) {
+	counted := &counter{r: r}
+	t := tar.NewReader(counted)
+	var m Manifest
+	head, err := readHeader(t)
+	if err != nil {
+		return m, err
+	}
+	found := make(map[string]File)
+	for {
+		h, err := next(t)
+		if err != nil {
+			return m, err
+		}
+		if h.Name == manifestName {
+			if m, err = readManifest(t, h, head); err != nil {
+				return m, err
+			}
+			break
+		}
+		limit, ok := limitOf(h.Name, o.MaxDatabase)
+		_, twice := found[h.Name]
+		switch {
+		case !ok:
+			return m, broken("it contains %q", short(h.Name))
+		case twice:
+			return m, broken("it contains %s twice", h.Name)
+		case h.Size > limit:
+			return m, fmt.Errorf("%s in the backup has %d bytes, and at most %d are accepted here; free disk space, "+
+				"if it is the database", h.Name, h.Size, limit)
+		case len(found) == maxFiles:
+			return m, broken("it contains too many files")
+		}
+		before := counted.n
+		if found[h.Name], err = copyFile(t, h, o.Begin); err != nil {
+			return m, err
+		}
+		// Every byte of a file is in the archive: a sparse file would be larger than what was read.
+		if counted.n-before < h.Size-bufferSize {
+			return m, broken("%s is larger than what the archive has of it", h.Name)
+		}
+	}
+	if _, err := t.Next(); err != io.EOF {
+		return m, broken("something follows its manifest")
+	}
+	// What follows the end of the tar is padding. With an encrypted archive, reading it also proves that it was
+	// not cut off.
+	if err := onlyZeros(r); err != nil {
+		return m, err
+	}
+	return m, compare(m, found)
+}
+
+// bufferSize is how much of a small file may have been read before it.
+const bufferSize = 512
+
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// next returns the next member, which is a regular file that is not sparse.
+func next(t *tar.Reader) (*tar.Header, error) {
+	h, err := t.Next()
+	switch {
+	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, broken("it ends before its manifest: it was cut off")
+	case errors.Is(err, tar.ErrHeader), errors.Is(err, tar.ErrInsecurePath), errors.Is(err, tar.ErrFieldTooLong):
+		return nil, broken("%v", err)
+	case err != nil:
+		return nil, err
+	case h.Typeflag != tar.TypeReg:
+		return nil, broken("%q is not a regular file", short(h.Name))
+	case h.Size < 0:
+		return nil, broken("%q has no size", short(h.Name))
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse") {
+			return nil, broken("%q is a sparse file", short(h.Name))
+		}
+	}
+	return h, nil
+}
+
+// short returns a name for an error, which may be long in an archive that somebody made up.
+func short(name string) string { return name[:min(len(name), 80)] }
+
+func readHeader(t *tar.Reader) (head Header, err error) {
+	h, err := next(t)
+	switch {
+	case err != nil:
+		return head, err
+	case h.Name != headerName || h.Size > maxHeader:
+		return head, broken("it does not begin with %s", headerName)
+	}
+	b, err := io.ReadAll(t)
+	if err != nil {
+		return head, cut(err)
+	}
+	if json.Unmarshal(b, &head) != nil || head.Format < 1 {
+		return head, broken("%s cannot be read", headerName)
+	}
+	if head.Format > Format {
+		return head, fmt.Errorf("the backup was written by version %q of Dialtone, which is newer; "+
+			"restore it with that version", short(head.Version))
+	}
+	return head, nil
+}
+
+func readManifest(t *tar.Reader, h *tar.Header, head Header) (m Manifest, err error) {
+	if h.Size > maxManifest {
+		return m, broken("its manifest is too large")
+	}
+	b, err := io.ReadAll(t)
+	if err != nil {
+		return m, cut(err)
+	}
+	if json.Unmarshal(b, &m) != nil {
+		return m, broken("its manifest cannot be read")
+	}
+	if m.Format != head.Format || m.Version != head.Version || !m.Made.Equal(head.Made) {
+		return m, broken("its manifest belongs to another header")
+	}
+	if m.Engine != "sqlite" && m.Engine != "postgresql" {
+		return m, broken("its manifest names the database %q", short(m.Engine))
+	}
+	if (m.Engine == "sqlite") != m.Has(Database) {
+		return m, broken("its manifest names the database %s, and %s is there, or missing", m.Engine, Database)
+	}
+	return m, nil
+}
+
+// cut returns an error of reading the content of a member.
+func cut(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return broken("it was cut off")
+	}
+	return err
+}
+
+// copyFile copies the file of a header to where begin says.
+func copyFile(t *tar.Reader, h *tar.Header, begin func(string, int64) (io.WriteCloser, error)) (f File, err error) {
+	to, err := begin(h.Name, h.Size)
+	if err != nil {
+		return f, err
+	}
+	var sum hash.Hash = sha256.New()
+	n, err := io.Copy(io.MultiWriter(to, sum), t)
+	if err = errors.Join(cut(err), to.Close()); err != nil {
+		return f, err
+	}
+	return File{h.Name, n, hex.EncodeToString(sum.Sum(nil))}, nil
+}
+
+func onlyZeros(r io.Reader) error {
+	buffer, total := make([]byte, 32<<10), 0
+	for {
+		n, err := r.Read(buffer)
+		if total += n; total > 1<<20 || len(bytes.Trim(buffer[:n], "\x00")) > 0 {
+			return broken("something follows its end")
+		}
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return cut(err)
+		}
+	}
+}
+
+// compare compares a manifest with the files that were found.
+func compare(m Manifest, found map[string]File) error {
+	for _, f := range m.Files {
+		got, ok := found[f.Name]
+		switch {
+		case !ok:
+			return broken("%s is missing in it", short(f.Name))
+		case got != f:
+			return broken("%s is not as its manifest says", f.Name)
+		}
+		delete(found, f.Name)
+	}
+	for name := range found {
+		return broken("%s is not in its manifest", name)
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package operator
+
+import (
+	"cmp"
+	"slices"
+
+	"dialtone/internal/audit"
+)
+
+// Later is what the audit trail of a lost database has and a backup of it lacks, sorted for a restore.
+type Later struct {
+	// Repeat are the changes to make again, the oldest first. Of several that set one value, it is the last.
+	Repeat []audit.Change
+	// Rest are the others, which an operator looks at.
+	Rest []audit.Change
+}
+
+// SortLater sorts the changes of a trail that are later than a backup, the oldest first. To be repeated are those that
+// take something away: disabling and deleting an account, removing a token, and the last role of an account. A disable
+// that was undone is not, and enabling an account never is: it stays as the backup has it.
+func SortLater(changes []audit.Change) (l Later) {
+	type key struct{ kind, tenant, account, subject string }
+	last := make(map[key]int)
+	rank := func(c audit.Change) (key, bool) {
+		if c.Outcome != audit.OK {
+			return key{}, false
+		}
+		k := key{tenant: c.Tenant, account: c.Account}
+		switch c.Action {
+		case audit.AccountDisable, audit.AccountEnable:
+			k.kind = "state"
+		case audit.AccountRole:
+			k.kind = "role"
+		case audit.AccountDelete, audit.AccountDecline:
+			k.kind = "deleted"
+		case audit.TokenAdd, audit.TokenRemove, audit.DirectoryTokenAdd, audit.DirectoryTokenRemove:
+			kind := "token"
+			if c.Action == audit.DirectoryTokenAdd || c.Action == audit.DirectoryTokenRemove {
+				kind = "directory token"
+			}
+			return key{kind: kind, subject: c.Subject}, true
+		default:
+			return k, false
+		}
+		return k, c.Account != ""
+	}
+	for i, c := range changes {
+		// A token that was removed is gone, also if another one got its name later: the backup has the removed one.
+		if k, ok := rank(c); ok && c.Action != audit.TokenAdd && c.Action != audit.DirectoryTokenAdd {
+			last[k] = i
+		}
+	}
+	for i, c := range changes {
+		k, ok := rank(c)
+		if at, found := last[k]; ok && found && at == i && c.Action != audit.AccountEnable {
+			l.Repeat = append(l.Repeat, c)
+		} else {
+			l.Rest = append(l.Rest, c)
+		}
+	}
+	slices.SortStableFunc(l.Repeat, func(a, b audit.Change) int { return cmp.Compare(a.ID, b.ID) })
+	return l
+}

@@ -1,0 +1,91 @@
+package operator_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"dialtone/internal/audit"
+	"dialtone/internal/operator"
+)
+
+func TestSortLater(t *testing.T) {
+	for claim, c := range map[string]struct{ changes, want string }{
+		"what takes away is repeated": {
+			"account.disable:a account.delete:b account.decline:c",
+			"account.disable:a account.delete:b account.decline:c",
+		},
+		"a disable that was undone is not": {
+			"account.disable:a account.enable:a",
+			"",
+		},
+		"one that was undone and repeated is": {
+			"account.disable:a account.enable:a account.disable:a",
+			"account.disable:a",
+		},
+		"another account does not undo it": {
+			"account.disable:a account.enable:b",
+			"account.disable:a",
+		},
+		"enabling is not": {
+			"account.enable:a",
+			"",
+		},
+		"of roles, the last is": {
+			"account.role:a account.role:b account.role:a",
+			"account.role:b account.role:a",
+		},
+		"a role and a disable are two things": {
+			"account.role:a account.disable:a",
+			"account.role:a account.disable:a",
+		},
+		"a removed token stays removed": {
+			"token.remove:- token.add:-",
+			"token.remove:-",
+		},
+		"tokens of both kinds are two things": {
+			"token.remove:- directory.token.remove:-",
+			"token.remove:- directory.token.remove:-",
+		},
+		"a new token is not made": {
+			"token.add:-",
+			"",
+		},
+		"a person's password and others are not": {
+			"password.change:a tenant.set:- account.leave:a account.bulk:-",
+			"",
+		},
+		"what failed is not": {
+			"account.delete:a:failed",
+			"",
+		},
+	} {
+		var changes []audit.Change
+		for i, text := range strings.Fields(c.changes) {
+			part := strings.Split(text, ":")
+			x := audit.Change{ID: int64(i + 1), Action: audit.Action(part[0]), Outcome: audit.OK}
+			if part[1] != "-" {
+				x.Account = part[1]
+			}
+			if len(part) > 2 {
+				x.Outcome = audit.Failed
+			}
+			changes = append(changes, x)
+		}
+		l := operator.SortLater(changes)
+		var got []string
+		for _, x := range l.Repeat {
+			name := x.Account
+			if name == "" {
+				name = "-"
+			}
+			got = append(got, fmt.Sprintf("%s:%s", x.Action, name))
+		}
+		if text := strings.Join(got, " "); text != c.want {
+			t.Errorf("%s: %q is repeated, want %q", claim, text, c.want)
+		}
+		if len(l.Repeat)+len(l.Rest) != len(changes) {
+			t.Errorf("%s: a change is lost", claim)
+		}
+	}
+}
