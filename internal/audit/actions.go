@@ -18,8 +18,7 @@ var actions = []Action{
 	AdminRequest, SignupsFreeze, SignupsUnfreeze, KeysRotate, KeysBind, TURNSecret, TURNRotate, ProvisionLink,
 	ProvisionFile, Undo,
 	UndoResend, Republish, MessageRetry, MessageDiscard, AuditExport, TrailBroken, TrailRestart,
-	Restore, DKIMAdd,
-	DKIMRemove, DirectoryTokenAdd, DirectoryTokenRemove, DirectoryRequest, ExportEnable, ExportDisable,
+	Restore, DKIMAdd, DKIMRemove, DirectoryTokenAdd, DirectoryTokenRemove, DirectoryRequest, ExportEnable, ExportDisable,
 	ExportRebuild, ExportRole, ExportFile, HookAdd, HookRemove, HookTest,
 }
 
