@@ -22,6 +22,7 @@ import (
 	agelib "filippo.io/age"
 
 	"dialtone/internal/archive"
+	"dialtone/internal/test/process"
 )
 
 // executed runs a command with an environment of its own, and returns what it prints and its status.
@@ -141,24 +142,27 @@ func TestRestoreEndsWhatWasHandedOut(t *testing.T) {
 		}
 		return resp.StatusCode
 	}
-	credentialOf := func(p *serverProcess) string {
+	credentialOf := func(p *serverProcess) {
 		t.Helper()
-		r, err := http.NewRequest("GET", p.operators+
-			"/v1/sip/credential?username=alex&realm=localhost&algorithm=MD5", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Authorization", "Bearer "+token)
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != 200 || !bytes.Contains(text, []byte(ha1("alex"))) {
-			t.Fatalf("the look-up of alex: %d, %v", resp.StatusCode, err)
-		}
-		return "found"
+		// A server takes over a new token within seconds.
+		process.Eventually(t, "the look-up of alex", func() error {
+			r, err := http.NewRequest("GET", p.operators+
+				"/v1/sip/credential?username=alex&realm=localhost&algorithm=MD5", nil)
+			if err != nil {
+				return err
+			}
+			r.Header.Set("Authorization", "Bearer "+token)
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != 200 || !bytes.Contains(text, []byte(ha1("alex"))) {
+				return fmt.Errorf("%d, %v", resp.StatusCode, err)
+			}
+			return nil
+		})
 	}
 	resetForm := func(link string) string { return "/reset.ashx?token=" + link }
 	before, reset := phoneLink(), resetLink()
