@@ -374,7 +374,7 @@ func TestRestoreRepeats(t *testing.T) {
 	command(t, "directory", "token", "add", "stolen", "--tenant", "localhost", "--data", data)
 	command(t, "backup", "--archive", file, "--data", data)
 	for _, line := range []string{
-		"account disable ann --reason thief", "account delete bob", "account role cleo --role admin",
+		"account disable ann --reason thief", "account delete bob", "account role cleo --role user",
 		"account disable dora", "account enable dora", "directory token remove stolen",
 		"account rename emma Emma", "account delete emma", "account free-name emma",
 	} {
@@ -400,7 +400,7 @@ func TestRestoreRepeats(t *testing.T) {
 		for _, a := range shownAccounts(t, to) {
 			states[a.User] = string(a.State) + " " + string(a.Role)
 		}
-		want := map[string]string{"ann": "disabled guest", "cleo": "active admin", "dora": "active guest"}
+		want := map[string]string{"ann": "disabled guest", "cleo": "active user", "dora": "active guest"}
 		if fmt.Sprint(states) != fmt.Sprint(want) {
 			t.Errorf("%s: the accounts are %v, want %v\n%s", name, states, want, out)
 		}

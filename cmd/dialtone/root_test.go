@@ -136,7 +136,8 @@ func TestRestoreAsRoot(t *testing.T) {
 	again()
 	planted := filepath.Join(s.dir, "restore.unfinished")
 	plan := `[{"From":"mine","To":"` + secret + `"},{"From":"` + secret + `","To":"` + s.dir + `/got"}]`
-	script := exec.Command("sh", "-c", `umask 077; mkdir "$0" && echo evil > "$0/mine" && printf %s "$1" > "$0/plan.json"`,
+	script := exec.Command("sh", "-c",
+		`umask 077; mkdir "$0" && echo evil > "$0/mine" && printf %s "$1" > "$0/plan.json"`,
 		planted, plan)
 	script.SysProcAttr = s.asService().SysProcAttr
 	script.Dir = "/"
