@@ -3,6 +3,7 @@ package userfile_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -297,6 +298,33 @@ func TestDirectory(t *testing.T) {
 }
 
 // What is written is read again as it was.
+// Templates that name each other often are refused, and do not take for ever.
+func TestManyTemplates(t *testing.T) {
+	list := func(name string) string { return strings.Repeat(name+",", 100) }
+	text := "[a](!," + list("b") + ")\ntype=auth\n[b](!," + list("a") + ")\ntype=auth\n[alex](a)\nusername=alex\n"
+	if _, err := read(t, userfile.Asterisk, text); err == nil || !strings.Contains(err.Error(), "too often") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// FreeSWITCH replaces its variables in the files that it reads, and people choose their names.
+func TestNoVariablesForFreeSWITCH(t *testing.T) {
+	c := digest.Credential{HA1: digest.Compute("alex", "sip.test", "secret")}
+	e := userfile.Exported{Realm: "sip.test", Credential: &c}
+	e.User = "alex"
+	for _, name := range []string{"$${default_password}", "${x}", "a ${b"} {
+		e.Name = name
+		var out bytes.Buffer
+		w, err := userfile.NewWriter(userfile.FreeSWITCH, &out, "for a test")
+		if err == nil {
+			err = errors.Join(w.Write(e), w.Close())
+		}
+		if err != nil || strings.Contains(out.String(), "${") || !strings.Contains(out.String(), `value="alex"`) {
+			t.Errorf("%q: %v, %s", name, err, out.String())
+		}
+	}
+}
+
 func TestWritersAndReaders(t *testing.T) {
 	b, s256 := digest.ComputeB("alex", "sip.test", "secret"), digest.ComputeSHA256("alex", "sip.test", "secret")
 	e := userfile.Exported{Realm: "sip.test", Credential: &digest.Credential{

@@ -209,8 +209,17 @@ func (w *xmlWriter) Write(e Exported) error {
 	}
 	_, err := fmt.Fprintf(w.out, "  <user id=\"%s\">\n    <params><param name=\"a1-hash\" value=\"%s\"/></params>\n"+
 		"    <variables><variable name=\"effective_caller_id_name\" value=\"%s\"/></variables>\n  </user>\n",
-		escapeXML(e.User), e.Credential.HA1.Hex(), escapeXML(e.Name))
+		escapeXML(e.User), e.Credential.HA1.Hex(), escapeXML(unexpanded(e.Name, e.User)))
 	return err
+}
+
+// unexpanded returns a name, or else if FreeSWITCH would put its own variables in place of a part of it. People choose
+// their names.
+func unexpanded(name, otherwise string) string {
+	if strings.Contains(name, "${") {
+		return otherwise
+	}
+	return name
 }
 
 func (w *xmlWriter) Close() error {
