@@ -42,7 +42,8 @@ func previousSource(t *testing.T, dir string) (commit string) {
 		t.Helper()
 		out, err := exec.Command("git", append([]string{"-C", root}, args...)...).CombinedOutput()
 		if err != nil {
-			t.Skipf("the program of an earlier commit cannot be built, because git has no history here: %v\n%s", err, out)
+			t.Skipf("the program of an earlier commit cannot be built, because git has no history here: %v\n%s",
+				err, out)
 		}
 		return strings.TrimSpace(string(out))
 	}
@@ -58,7 +59,8 @@ func previousSource(t *testing.T, dir string) (commit string) {
 	// A commit that changed the directory, and the last one before the next change.
 	before := "HEAD"
 	for _, changed := range strings.Fields(git("log", "--first-parent", "-m", "--format=%H", "--", dirOfMigrations)) {
-		otherwise := git("diff", "--name-only", "--no-renames", "--diff-filter=DM", before, "--", ":/"+dirOfMigrations+"/*.sql")
+		otherwise := git("diff", "--name-only", "--no-renames", "--diff-filter=DM", before, "--",
+			":/"+dirOfMigrations+"/*.sql")
 		if git("ls-tree", "--name-only", before, ":/"+newest) == "" && otherwise == "" {
 			commit = git("rev-parse", before)
 			break
@@ -73,7 +75,8 @@ func previousSource(t *testing.T, dir string) (commit string) {
 	if out, err := archive.CombinedOutput(); err != nil {
 		t.Fatalf("git archive: %v\n%s", err, out)
 	}
-	t.Logf("the old program is of %s, before %s", git("log", "-1", "--format=%h of %cs (%s)", commit), path.Base(newest))
+	t.Logf("the old program is of %s, before %s", git("log", "-1", "--format=%h of %cs (%s)", commit),
+		path.Base(newest))
 	return commit
 }
 
@@ -198,7 +201,8 @@ func (u *rolling) stop(i int) {
 
 // by runs a command of one of the programs, and returns what it prints.
 func (u *rolling) by(program string, args ...string) (string, error) {
-	cmd := exec.Command(program, append([]string{"--config", u.config, "--data", filepath.Join(u.dir, "command")}, args...)...)
+	cmd := exec.Command(program,
+		append([]string{"--config", u.config, "--data", filepath.Join(u.dir, "command")}, args...)...)
 	cmd.Env = u.environ()
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
@@ -324,8 +328,8 @@ func (u *rolling) openSettings(link, madeBy string, at int) {
 	defer w.leave()
 	if status, text, err := w.open(strings.ReplaceAll(link, "&amp;", "&")); err != nil || status != http.StatusOK ||
 		!strings.Contains(text, "reg_proxy") {
-		u.Errorf("settings by a link %q of the %s server at the %s server %d: %d, %v", link, madeBy, u.versions[at], at+1,
-			status, err)
+		u.Errorf("settings by a link %q of the %s server at the %s server %d: %d, %v", link, madeBy, u.versions[at],
+			at+1, status, err)
 	}
 }
 
@@ -342,8 +346,8 @@ func (u *rolling) openForm(from, at int, user string) {
 	}
 }
 
-// TestLongUpgrade replaces three servers of the previous version one by one, as docs/operating.md says, while people
-// sign up and sign in. Then it goes back to the previous version.
+// TestLongUpgrade replaces three servers of the previous version one by one, as docs/operating.md says,
+// while people sign up and sign in. Then it goes back to the previous version.
 func TestLongUpgrade(t *testing.T) {
 	u := newRolling(t)
 	current := binary(t)
@@ -428,6 +432,10 @@ func TestLongUpgrade(t *testing.T) {
 	u.known(newDirectory)
 	u.stop(2) // not drained
 	u.node(2, u.old)
+	if text, err := u.nodes[2].ready(http.StatusOK); err != nil ||
+		!strings.Contains(text, "this program knows those up to") {
+		t.Errorf("/readyz of the old server on the new schema: %v, %s", err, text)
+	}
 	l.until(100)
 	bob := u.activates(2, "bob", u.signup(0, "bob"), "new")
 	u.session(bob, "old")
@@ -458,7 +466,9 @@ func TestLongUpgrade(t *testing.T) {
 		INSERT INTO schema_version (version, checksum, applied) SELECT max(version) + 1, 'later', 0 FROM schema_version;
 		INSERT INTO schema_floor (version, floor) SELECT max(version), max(version) FROM schema_version`)
 	for name, program := range map[string]string{"old": u.old, "current": current} {
-		for _, args := range [][]string{{"serve", "--listen", "127.0.0.1:0"}, {"account", "list"}, {"store", "migrate"}} {
+		for _, args := range [][]string{
+			{"serve", "--listen", "127.0.0.1:0"}, {"account", "list"}, {"store", "migrate"},
+		} {
 			out, err := u.by(program, args...)
 			exit, _ := err.(*exec.ExitError)
 			if exit == nil || exit.ExitCode() != exitConfig || !strings.Contains(out, "newer version of dialtone") {

@@ -69,9 +69,9 @@ func (p *pickupRun) files(dir string) []string {
 	return names
 }
 
-// sendmail stands for the mail server's program. It records its arguments and its input. Its exit status is in
-// the file status-USER, for a message to USER. During its first call it runs the script once more, as cron does,
-// and publishes another message.
+// sendmail stands for the mail server's program. It records its arguments and its input. Its exit status
+// is in the file status-USER, for a message to USER. During its first call it runs the script once more,
+// as cron does, and publishes another message.
 const sendmail = `#!/bin/sh
 n=$(ls -d calls/* 2>/dev/null | wc -l)
 mkdir "calls/$n"
@@ -101,8 +101,8 @@ func TestPickupScript(t *testing.T) {
 	}
 
 	// The names of users are in the order of their messages.
-	statuses := map[string]string{"c64": "64", "d65": "65", "e67": "67", "f68": "68", "g75": "75", "h69": "69", "i1": "1",
-		"j127": "127", "k137": "137"}
+	statuses := map[string]string{"c64": "64", "d65": "65", "e67": "67", "f68": "68", "g75": "75", "h69": "69",
+		"i1": "1", "j127": "127", "k137": "137"}
 	users := []string{"a0", "c64", "d65", "e67", "f68", "g75", "h69", "i1", "j127", "k137", "z0"}
 	ids := make(map[string]string)
 	for i, user := range users {
@@ -142,7 +142,8 @@ func TestPickupScript(t *testing.T) {
 	odd := []string{"." + hex + ".part", hex + ".part", hex + ".EML", hex[1:] + ".eml", "a b.eml", "*.eml", "-f.eml",
 		"$(touch executed).eml", "new\nline.eml", "'\".eml", strings.Repeat("A", 32) + ".eml", ".eml", "\xff.eml"}
 	for _, name := range odd {
-		if err := os.WriteFile(filepath.Join(p.pickup, name), []byte("To: odd@example.test\r\n\r\n"), 0o640); err != nil {
+		err := os.WriteFile(filepath.Join(p.pickup, name), []byte("To: odd@example.test\r\n\r\n"), 0o640)
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -223,8 +224,12 @@ func TestPickupScript(t *testing.T) {
 		if err != nil || !strings.Contains(string(reason), "is "+statuses[u]+".\nno mailbox "+email(u)+"\n") {
 			t.Errorf("the reason is %q, %v", reason, err)
 		}
-		if info, err := os.Stat(filepath.Join(data, "badmail", ids[u]+".txt")); err != nil || info.Mode().Perm()&0o027 != 0 {
-			t.Errorf("the reason has the mode %v, %v", info.Mode(), err)
+		info, err := os.Stat(filepath.Join(data, "badmail", ids[u]+".txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm()&0o027 != 0 {
+			t.Errorf("the reason has the mode %v", info.Mode())
 		}
 	}
 	if slices.Sort(bad); !slices.Equal(p.files("badmail"), bad) {
@@ -326,7 +331,8 @@ func TestPickupThroughPostfix(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(p.pickup, id+".eml"), old, old); err != nil {
 		t.Fatal(err)
 	}
-	if status, out := p.run(); status != 0 || !strings.Contains(out, "not accepted within three days (exit status 75)") {
+	const late = "not accepted within three days (exit status 75)"
+	if status, out := p.run(); status != 0 || !strings.Contains(out, late) {
 		t.Errorf("after three days: status %d, %q", status, out)
 	}
 	if left := p.files("pickup"); len(left) != 0 {
@@ -367,8 +373,8 @@ func TestPickupThroughPostfix(t *testing.T) {
 
 // impliesNNP are settings that take new privileges away from a service that does not run as root
 // (systemd.exec(5)). Postfix's sendmail needs the group of its queue.
-var impliesNNP = regexp.MustCompile(`(?m)^(NoNewPrivileges|PrivateDevices|ProtectKernel\w+|ProtectClock|ProtectHostname|` +
-	`LockPersonality|MemoryDenyWriteExecute|Restrict\w+|SystemCall\w+|DynamicUser|PrivateUsers)=`)
+var impliesNNP = regexp.MustCompile(`(?m)^(NoNewPrivileges|PrivateDevices|ProtectKernel\w+|ProtectClock|` +
+	`ProtectHostname|LockPersonality|MemoryDenyWriteExecute|Restrict\w+|SystemCall\w+|DynamicUser|PrivateUsers)=`)
 
 func TestPickupUnits(t *testing.T) {
 	analyze := installed(t, "systemd-analyze")
@@ -383,7 +389,8 @@ func TestPickupUnits(t *testing.T) {
 		if m := impliesNNP.FindString(text); m != "" {
 			t.Errorf("%s has %s", name, m)
 		}
-		if strings.HasSuffix(name, ".service") && !strings.Contains(text, "=/usr/local/sbin/dialtone-pickup /var/lib/dialtone/pickup ") {
+		if strings.HasSuffix(name, ".service") &&
+			!strings.Contains(text, "=/usr/local/sbin/dialtone-pickup /var/lib/dialtone/pickup ") {
 			t.Error("the service does not run the script")
 		}
 		text = strings.Replace(text, "/usr/local/sbin/dialtone-pickup", script, 1)

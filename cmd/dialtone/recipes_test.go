@@ -81,7 +81,6 @@ var elsewhere = map[string]string{
 	"docs/integrating.md: const { uris, username, password } =":    "TestPhones runs the same in a browser",
 	"docs/integrating.md: host=phone.example.org user=alex":        "TestSignupScript",
 	"docs/mail.md: cd /usr/share/doc/dialtone/examples/pickup":     "TestPickupUnits checks the files",
-	"docs/mail.md: * * * * * dialtone":                             "TestPickupScript runs the script",
 	"docs/migrating.md: dialtone account import subscriber.sql":    "TestImportFromPostgres and import.txtar",
 	"docs/migrating.md: export DIALTONE_CONFIG=":                   "import.txtar has a dry run",
 	"docs/migrating.md: dialtone tenant add phone.example.org --r": "a tenant like others; TestImportOfAnotherRealm",
@@ -697,7 +696,8 @@ func testTokensAndHooks(s *sandbox) {
 func testMailRecipes(s *sandbox) {
 	const document = "docs/mail.md"
 	line := strings.Fields(s.find(document, "* * * * *"))
-	if len(line) != 7 || line[5] != "dialtone" || line[6] != "/usr/local/sbin/dialtone-pickup" {
+	if len(line) != 9 || line[5] != "dialtone" || line[6] != "/usr/local/sbin/dialtone-pickup" ||
+		line[7] != filepath.Join(s.data, "pickup") {
 		s.Errorf("the line for cron is %q: want five times, a user and a command", line)
 	}
 	settings := s.find(document, "[mail]")
