@@ -88,7 +88,7 @@ var elsewhere = map[string]string{
 	"docs/operating.md: look-up 2026":                              "a line of account show; account.txtar",
 	"docs/backup.md: pg_dump --format=custom":                      "TestRestorePostgres",
 	"docs/backup.md: pg_basebackup --dbname=postgres:":             "TestRestoreBaseBackup",
-	"docs/backup.md: export DIALTONE_CONFIG=":                      "TestRestoreArchive, and the other TestRestore",
+	"docs/backup.md: export DIALTONE_CONFIG=":                      "TestRestoreArchive and TestRestorePostgres",
 	"deploy/docker/README.md: docker build":                        "make release-test builds it with buildah",
 	"deploy/docker/README.md: docker run":                          "make release-test runs its files",
 	"deploy/docker/README.md: tenant=phone.example.org":            "TestCompose",

@@ -47,7 +47,8 @@ func TestOutputIsEscaped(t *testing.T) {
 		return stdout.String()
 	}
 	command("account", "disable", "ann", "--reason", "asked")
-	if out := command("account", "show", "ann"); !strings.Contains(out, `(sudo by o\u202ega): asked`) {
+	by := `(sudo by o\u202ega) at the command line: asked`
+	if out := command("account", "show", "ann"); !strings.Contains(out, by) {
 		t.Errorf("the account is shown as\n%q", out)
 	}
 	if out := command("audit", "list"); !strings.Contains(out, `o\u202ega`) || out != escape(out) {

@@ -9,17 +9,17 @@ import (
 
 // actions are all actions, except Unreadable.
 var actions = []Action{
-	Signup, Activate, Resend, Confirm, SignIn, NewBrowser, SignOut, SessionsEnd, PasswordChange, PasswordReset,
-	PasswordLink, PasswordForgot, PasswordNotMe, TwoStepBegin, TwoStepOn, TwoStepOff, TwoStepCodes,
-	TwoStepRecovery, PasskeyAdd, PasskeyRename, PasskeyRemove, EmailRequest, EmailChange, ProfileChange,
-	AccountEnable, AccountDisable, AccountRole, AccountDecline, AccountLeave, AccountStay, AccountData,
-	AccountView, AccountList, AccountAdd, AccountResend, AccountDelete, AccountFreeName, AccountFactors,
-	AccountBulk, AccountImport, AccountExport, TenantAdd, TenantSet, TenantRemove, TokenAdd, TokenRemove,
-	AdminRequest, SignupsFreeze, SignupsUnfreeze, KeysRotate, KeysBind, TURNSecret, TURNRotate, ProvisionLink,
-	ProvisionFile, Undo,
-	UndoResend, Republish, MessageRetry, MessageDiscard, AuditExport, TrailBroken, TrailRestart,
-	Restore, DKIMAdd, DKIMRemove, DirectoryTokenAdd, DirectoryTokenRemove, DirectoryRequest, ExportEnable, ExportDisable,
-	ExportRebuild, ExportRole, ExportFile, HookAdd, HookRemove, HookTest,
+	Signup, Activate, Resend, Confirm, SignIn, NewBrowser, SignOut, SessionsEnd, PasswordChange,
+	PasswordReset, PasswordLink, PasswordForgot, PasswordNotMe, TwoStepBegin, TwoStepOn, TwoStepOff,
+	TwoStepCodes, TwoStepRecovery, PasskeyAdd, PasskeyRename, PasskeyRemove, EmailRequest, EmailChange,
+	ProfileChange, AccountEnable, AccountDisable, AccountRole, AccountDecline, AccountLeave, AccountStay,
+	AccountData, AccountView, AccountList, AccountAdd, AccountResend, AccountDelete, AccountFreeName,
+	AccountFactors, AccountBulk, AccountImport, AccountExport, TenantAdd, TenantSet, TenantRemove, TokenAdd,
+	TokenRemove, AdminRequest, SignupsFreeze, SignupsUnfreeze, KeysRotate, KeysBind, TURNSecret, TURNRotate,
+	ProvisionLink, ProvisionFile, Undo, UndoResend, Republish, MessageRetry, MessageDiscard, AuditExport,
+	TrailBroken, TrailRestart, Restore, DKIMAdd, DKIMRemove, DirectoryTokenAdd, DirectoryTokenRemove,
+	DirectoryRequest, ExportEnable, ExportDisable, ExportRebuild, ExportRole, ExportFile, HookAdd,
+	HookRemove, HookTest,
 }
 
 // CheckAction fails with fault.Invalid for what Filter.Action cannot be, and names actions that are like it.

@@ -71,7 +71,10 @@ func TestAdminPagesLayout(t *testing.T) {
 				continue
 			}
 			if _, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+				Features: []*emulation.MediaFeature{
+					{Name: "prefers-color-scheme", Value: scheme},
+					{Name: "prefers-reduced-motion", Value: "reduce"}, // the colours are those of no transition
+				},
 			}); err != nil {
 				t.Fatal(err)
 			}

@@ -24,7 +24,7 @@ func TestActionsInWords(t *testing.T) {
 		// They are changes of the whole installation.
 		audit.SignupsFreeze, audit.SignupsUnfreeze, audit.KeysRotate, audit.KeysBind, audit.TURNSecret,
 		audit.TURNRotate, audit.TrailBroken, audit.TrailRestart, audit.ExportEnable, audit.ExportDisable,
-		audit.ExportRebuild, audit.ExportRole, audit.HookTest,
+		audit.ExportRebuild, audit.ExportRole, audit.HookTest, audit.Restore,
 	}
 	file, err := parser.ParseFile(token.NewFileSet(), "../../audit/audit.go", nil, 0)
 	if err != nil {
