@@ -260,8 +260,10 @@ func (u *rolling) session(v *visitor, madeBy string) {
 	for i, p := range u.nodes {
 		w := newVisitor(p.address, "")
 		w.session = v.session
-		if resp, _, err := w.send("GET", "/sessions.ashx", nil, ""); err != nil || resp.StatusCode != http.StatusOK {
-			u.Errorf("a session of the %s server at the %s server %d: %v, %v", madeBy, u.versions[i], i+1, resp, err)
+		resp, _, err := w.send("GET", "/sessions.ashx", nil, "")
+		u.must(err)
+		if resp.StatusCode != http.StatusOK {
+			u.Errorf("a session of the %s server at the %s server %d: %s", madeBy, u.versions[i], i+1, resp.Status)
 		}
 		w.leave()
 	}
