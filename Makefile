@@ -36,7 +36,7 @@ test: tools
 LONGEST = ./cmd/dialtone ./internal/test/durability ./internal/store/postgres ./internal/http/web
 
 test-long:
-	@tools/need strace e2fsck fsfreeze ip postgres
+	@tools/need strace e2fsck fsfreeze ip postgres haproxy git
 	DIALTONE_SEEDS=20000 $(GO) test -timeout 60m -run 'TestSimulation$$' ./internal/test/durability
 	DIALTONE_CHANCES=10 $(GO) test -timeout 60m -run 'TestEvery|TestCrashes' ./internal/test/durability
 	DIALTONE_TEST_KILLS=50 $(GO) test -timeout 30m -run 'TestKill|TestTerminated' ./cmd/dialtone

@@ -80,7 +80,7 @@ var elsewhere = map[string]string{
 	"docs/integrating.md: curl 'https://phone.example.org/reset.":  "TestResetEndpoint has a link and the hashes",
 	"docs/integrating.md: const { uris, username, password } =":    "TestPhones runs the same in a browser",
 	"docs/integrating.md: host=phone.example.org user=alex":        "TestSignupScript",
-	"docs/mail.md: #!/bin/sh":                                      "TestPickupScript",
+	"docs/mail.md: cd /usr/share/doc/dialtone/examples/pickup":     "TestPickupUnits checks the files",
 	"docs/migrating.md: dialtone account import subscriber.sql":    "TestImportFromPostgres and import.txtar",
 	"docs/migrating.md: export DIALTONE_CONFIG=":                   "import.txtar has a dry run",
 	"docs/migrating.md: dialtone tenant add phone.example.org --r": "a tenant like others; TestImportOfAnotherRealm",
@@ -102,38 +102,42 @@ var elsewhere = map[string]string{
 
 // deployed are the files in deploy/, each with the test that uses it.
 var deployed = map[string]string{
-	"apache/dbd.conf":               "TestApacheOnPostgres",
-	"apache/htdigest.conf":          "TestApacheOnFile",
-	"asterisk/extconfig.conf":       "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
-	"asterisk/extensions.conf":      "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
-	"asterisk/pjsip.conf":           "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
-	"asterisk/sorcery.conf":         "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
-	"coturn/rest.conf":              "TestCoturnAcceptsCredentials",
-	"coturn/turnserver.conf":        "TestCoturnOnPostgres, TestCoturnOnSQLite",
-	"docker/Dockerfile":             "TestDockerfiles; make release-test builds it",
-	"docker/compose.yaml":           "TestCompose",
-	"docker/servers.Dockerfile":     "TestDockerfiles; make release-test builds it",
-	"fail2ban/filter.conf":          "TestFail2ban",
-	"fail2ban/jail.conf":            "TestFail2ban",
-	"freeswitch/dialplan.xml":       "TestDeployedFreeSWITCH reads it: Debian has no FreeSWITCH",
-	"freeswitch/profile.xml":        "TestDeployedFreeSWITCH reads it: Debian has no FreeSWITCH",
-	"freeswitch/xml_curl.conf.xml":  "TestDeployedFreeSWITCH sends its requests: Debian has no FreeSWITCH",
-	"grafana/dialtone.json":         "TestPrometheus",
-	"kamailio/http.cfg":             "TestKamailioOverHTTP",
-	"kamailio/kamailio.cfg":         "TestKamailioOnPostgres, TestKamailioOnSQLite",
-	"kamailio/rpc.cfg":              "TestKamailioHook",
-	"nginx/dialtone.conf":           "TestNginx",
-	"caddy/Caddyfile":               "TestCaddy",
-	"postgresql/dialtone.toml":      "TestThreeServers",
-	"postgresql/haproxy.cfg":        "TestThreeServers",
-	"postgresql/primary.conf":       "TestThreeServers",
-	"prometheus/dialtone.rules.yml": "TestPrometheus",
-	"prometheus/dialtone.test.yml":  "TestPrometheus",
-	"prometheus/prometheus.yml":     "TestPrometheus",
-	"systemd/dialtone.service":      "TestUnit",
-	"systemd/low-ports.conf":        "TestUnit",
-	"systemd/sysusers.conf":         "TestSysusers; make release-test installs it",
-	"systemd/tmpfiles.conf":         "TestSysusers; make release-test installs it",
+	"apache/dbd.conf":                "TestApacheOnPostgres",
+	"apache/htdigest.conf":           "TestApacheOnFile",
+	"asterisk/extconfig.conf":        "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
+	"asterisk/extensions.conf":       "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
+	"asterisk/pjsip.conf":            "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
+	"asterisk/sorcery.conf":          "TestDeployedAsterisk reads it: Debian 12 has no Asterisk",
+	"coturn/rest.conf":               "TestCoturnAcceptsCredentials",
+	"coturn/turnserver.conf":         "TestCoturnOnPostgres, TestCoturnOnSQLite",
+	"docker/Dockerfile":              "TestDockerfiles; make release-test builds it",
+	"docker/compose.yaml":            "TestCompose",
+	"docker/servers.Dockerfile":      "TestDockerfiles; make release-test builds it",
+	"fail2ban/filter.conf":           "TestFail2ban",
+	"fail2ban/jail.conf":             "TestFail2ban",
+	"freeswitch/dialplan.xml":        "TestDeployedFreeSWITCH reads it: Debian has no FreeSWITCH",
+	"freeswitch/profile.xml":         "TestDeployedFreeSWITCH reads it: Debian has no FreeSWITCH",
+	"freeswitch/xml_curl.conf.xml":   "TestDeployedFreeSWITCH sends its requests: Debian has no FreeSWITCH",
+	"grafana/dialtone.json":          "TestPrometheus",
+	"kamailio/http.cfg":              "TestKamailioOverHTTP",
+	"kamailio/kamailio.cfg":          "TestKamailioOnPostgres, TestKamailioOnSQLite",
+	"kamailio/rpc.cfg":               "TestKamailioHook",
+	"nginx/dialtone.conf":            "TestNginx",
+	"caddy/Caddyfile":                "TestCaddy",
+	"pickup/dialtone-pickup":         "TestPickupScript, TestPickupThroughPostfix",
+	"pickup/dialtone-pickup.path":    "TestPickupUnits",
+	"pickup/dialtone-pickup.service": "TestPickupUnits",
+	"pickup/dialtone-pickup.timer":   "TestPickupUnits",
+	"postgresql/dialtone.toml":       "TestThreeServers",
+	"postgresql/haproxy.cfg":         "TestThreeServers",
+	"postgresql/primary.conf":        "TestThreeServers",
+	"prometheus/dialtone.rules.yml":  "TestPrometheus",
+	"prometheus/dialtone.test.yml":   "TestPrometheus",
+	"prometheus/prometheus.yml":      "TestPrometheus",
+	"systemd/dialtone.service":       "TestUnit",
+	"systemd/low-ports.conf":         "TestUnit",
+	"systemd/sysusers.conf":          "TestSysusers; make release-test installs it",
+	"systemd/tmpfiles.conf":          "TestSysusers; make release-test installs it",
 }
 
 // restored is a line of the recipes that the tests in restore_test.go run.
@@ -692,7 +696,8 @@ func testTokensAndHooks(s *sandbox) {
 func testMailRecipes(s *sandbox) {
 	const document = "docs/mail.md"
 	line := strings.Fields(s.find(document, "* * * * *"))
-	if len(line) != 7 || line[5] != "dialtone" || line[6] != "/usr/local/sbin/dialtone-pickup" {
+	if len(line) != 9 || line[5] != "dialtone" || line[6] != "/usr/local/sbin/dialtone-pickup" ||
+		line[7] != filepath.Join(s.data, "pickup") {
 		s.Errorf("the line for cron is %q: want five times, a user and a command", line)
 	}
 	settings := s.find(document, "[mail]")
