@@ -188,19 +188,21 @@ func newSection(text string) *section {
 	return s
 }
 
-// maxVisits is how many sections are looked at in all. Templates that name each other often would take for ever.
-const maxVisits = 50 * maxSections
+// visitsEach is how many sections may be looked at, on average, for each section: for its keys, and those in its
+// templates. Templates that name each other often would take for ever.
+const visitsEach = 200
 
 // sections finds sections by their names.
 type sections struct {
-	named  map[string]*section
+	named map[string]*section
+	// visits is how many sections may still be looked at.
 	visits int
 }
 
-// get returns the values of a key, with those of templates, the most specific last. It returns none after maxVisits.
+// get returns the values of a key, with those of templates, the most specific last. Without visits left, it returns none.
 func (ss *sections) get(s *section, key string, depth int) (values []string) {
 	const maxTemplates = 8 // in each other
-	if ss.visits++; ss.visits > maxVisits {
+	if ss.visits--; ss.visits < 0 {
 		return nil
 	}
 	if depth < maxTemplates {
@@ -230,7 +232,7 @@ func (ss *sections) last(s *section, keys ...string) string {
 
 // yieldSections yields the accounts of the sections.
 func yieldSections(all []*section, yield Yield) error {
-	named := &sections{named: make(map[string]*section, len(all))}
+	named := &sections{make(map[string]*section, len(all)), visitsEach * (len(all) + 100)}
 	for _, s := range all {
 		if s.template || named.named[s.name] == nil {
 			named.named[s.name] = s
@@ -271,7 +273,7 @@ func yieldSections(all []*section, yield Yield) error {
 		} else {
 			ok = named.sipPeer(s, &e, realm)
 		}
-		if named.visits > maxVisits {
+		if named.visits < 0 {
 			return atLine(s.line, "the templates name each other too often")
 		}
 		if !ok {
