@@ -199,7 +199,7 @@ type sections struct {
 	visits int
 }
 
-// get returns the values of a key, with those of templates, the most specific last. Without visits left, it returns none.
+// get returns the values of a key, with those of templates, the most specific last. It returns none without visits.
 func (ss *sections) get(s *section, key string, depth int) (values []string) {
 	const maxTemplates = 8 // in each other
 	if ss.visits--; ss.visits < 0 {
