@@ -368,6 +368,21 @@ func TestImportCountsWeakPasswords(t *testing.T) {
 	}
 }
 
+// The audit trail counts one row as such.
+func TestImportOfOneRow(t *testing.T) {
+	w := world.New(t, world.Options{})
+	_, err := runImport(t, w, account.ImportOptions{}, row("ida", "p"))
+	w.Must(err)
+	var trail []string
+	w.Must(w.Store.Changes(t.Context(), audit.Filter{Action: "account.import"}, func(c audit.Change) error {
+		trail = append(trail, c.Before+">"+c.After)
+		return nil
+	}))
+	if want := []string{">1 row", "1 row>added 1"}; !slices.Equal(trail, want) {
+		t.Errorf("got %q, want %q", trail, want)
+	}
+}
+
 // An import that is interrupted is completed by another.
 func TestImportIsContinued(t *testing.T) {
 	w := world.New(t, world.Options{})
