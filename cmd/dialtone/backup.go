@@ -125,7 +125,7 @@ const temporaryBackup = ".backup-*"
 func (b *backup) write() (m archive.Manifest, err error) {
 	dir := filepath.Dir(b.path)
 	if _, err := os.Lstat(b.path); err == nil && !b.force {
-		return m, b.exists()
+		return m, errExists(b.path)
 	}
 	if err := b.checkSpace(dir); err != nil {
 		return m, err
@@ -173,7 +173,7 @@ func (b *backup) write() (m archive.Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
-	return m, b.publish(f.Name())
+	return m, publish(f.Name(), b.path, b.force)
 }
 
 func (b *backup) engine() string {
@@ -183,22 +183,22 @@ func (b *backup) engine() string {
 	return "sqlite"
 }
 
-func (b *backup) exists() error {
-	return fault.New(fault.Conflict, "%s exists; choose another name, or add --force to replace it", b.path)
+func errExists(path string) error {
+	return fault.New(fault.Conflict, "%s exists; choose another name, or add --force to replace it", path)
 }
 
-// publish gives the complete file its name.
-func (b *backup) publish(temp string) error {
+// publish gives a complete file its name. With replace, there may be a file of that name.
+func publish(temp, path string, replace bool) error {
 	var err error
-	if b.force {
-		err = os.Rename(temp, b.path)
-	} else if err = os.Link(temp, b.path); errors.Is(err, fs.ErrExist) {
-		return b.exists()
+	if replace {
+		err = os.Rename(temp, path)
+	} else if err = os.Link(temp, path); errors.Is(err, fs.ErrExist) {
+		return errExists(path)
 	}
 	if err != nil {
 		return err
 	}
-	return atomicfile.SyncDir(filepath.Dir(b.path))
+	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
 // checkSpace fails if there is no room for the copy of the database and the archive.

@@ -418,7 +418,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"account/unconfirmed", "account/limit", "account/action", "account/count",
 		"account/name", "account/email", "account/lang", "account/active", "account/reserved", "account/mail",
 		"account/file", "account/format", "account/dry-run", "account/fold-case", "account/allow-reserved",
-		"account/check-passwords", "account/with-credentials", // switches
+		"account/check-passwords", "account/with-credentials", "account/force", // switches
 		"account/ha1-stdin", // a switch: HA1 is read from standard input
 		"signups/tenant", "signups/json", "signups/freeze", "signups/note", "signups/reason",
 		"stats/tenant", "stats/days", "stats/json",

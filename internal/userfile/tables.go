@@ -13,6 +13,8 @@ type table struct {
 	name string
 	// columns are the columns by which a header of CSV is recognized.
 	key []string
+	// csv are the columns that are read, as a header of CSV names them, and unused those that the system has besides.
+	csv, unused []string
 	// defaults are the columns where a dump has neither a list nor a CREATE TABLE, by their number.
 	defaults [][]string
 	// read takes a row.
@@ -50,14 +52,44 @@ func (r row) entry() account.ImportEntry {
 
 // tablesOf are the tables of the formats that have some.
 var tablesOf = map[Format][]table{
-	Kamailio: {{name: "subscriber", key: []string{"username"}, defaults: subscriberColumns, read: readSubscriber}},
-	OpenSIPS: {{name: "subscriber", key: []string{"username"}, defaults: subscriberColumns, read: readSubscriber}},
+	Kamailio: {subscriber},
+	OpenSIPS: {subscriber},
 	Flexisip: {{name: "accounts", join: joinFlexisip}, {name: "passwords"}},
-	Asterisk: {{name: "ps_auths", key: []string{"id", "auth_type"}, read: readPSAuth}},
-	Coturn: {{name: "turnusers_lt", key: []string{"name", "hmackey"},
-		defaults: [][]string{{"realm", "name", "hmackey"}}, read: readTURNUser}},
-	CSV: {{name: "", key: nil, read: readPlain}},
+	Asterisk: {{name: "ps_auths", key: []string{"id", "auth_type"}, csv: psAuthColumns, unused: psAuthUnused,
+		read: readPSAuth}},
+	Coturn: {{name: "turnusers_lt", key: []string{"name", "hmackey"}, csv: turnUserColumns,
+		defaults: [][]string{turnUserColumns}, read: readTURNUser}},
+	CSV: {{name: "", key: nil, csv: csvColumns, read: readPlain}},
 }
+
+// subscriber is the table of Kamailio and OpenSIPS. Its other columns are those of their releases, of SER, and of the
+// control panels.
+var subscriber = table{
+	name: "subscriber", key: []string{"username"}, defaults: subscriberColumns, read: readSubscriber,
+	csv: []string{
+		"username", "domain", "ha1", "ha1b", "ha1_sha256", "password", "email_address", "email", "first_name",
+		"last_name",
+	},
+	unused: []string{
+		"id", "rpid", "ha1_sha512t256", "phone", "datetime_created", "datetime_modified", "confirmation", "flag",
+		"sendnotification", "greeting", "allow_find", "timezone", "uuid", "vmail_password", "vmail",
+	},
+}
+
+var (
+	turnUserColumns = []string{"realm", "name", "hmackey"}
+	psAuthColumns   = []string{
+		"id", "auth_type", "username", "realm", "password", "md5_cred", "password_digest",
+	}
+	psAuthUnused = []string{
+		"nonce_lifetime", "refresh_token", "oauth_clientid", "oauth_secret", "supported_algorithms_uac",
+		"supported_algorithms_uas",
+	}
+	csvColumns = []string{
+		"user", "username", "realm", "domain", "name", "display_name", "email", "email_address", "role", "lang",
+		"ha1", "ha1b", "ha1_sha256", "password",
+	}
+)
 
 // subscriberColumns are the columns of the table subscriber of Kamailio (version 7 and 6) and of OpenSIPS (version 8).
 var subscriberColumns = [][]string{

@@ -41,7 +41,7 @@ var ExportFormats = []Format{
 	Htdigest, KamailioCSV, KamailioSQL, FreeSWITCH, PJSIP, CoturnSQL, CSV, JSONLines,
 }
 
-// NeedsCredentials reports whether a format is nothing without HA1.
+// NeedsCredentials reports whether a format consists of HA1s.
 func NeedsCredentials(f Format) bool { return f != CSV && f != JSONLines }
 
 // NewWriter returns a writer to out. comment is a line for the beginning of formats that have comments.
