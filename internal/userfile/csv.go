@@ -110,14 +110,15 @@ func readCSV(in *bufio.Reader, tables []table, yield Yield) error {
 	}
 }
 
-// checkColumns fails if a header has columns that no table has. A wrong name would lose the values of all rows.
+// checkColumns fails if a header of the format csv has other columns: a wrong name would lose the values of all rows.
+// Tables of other systems may have columns that an operator has added.
 func checkColumns(columns []string, tables []table) error {
-	var known, unknown []string
-	for _, t := range tables {
-		known = append(append(known, t.csv...), t.unused...)
+	if tables[0].name != "" {
+		return nil
 	}
+	var unknown []string
 	for _, c := range columns {
-		if !slices.Contains(known, c) {
+		if !slices.Contains(csvColumns, c) {
 			unknown = append(unknown, strconv.Quote(shortened(c)))
 		}
 	}
@@ -125,7 +126,7 @@ func checkColumns(columns []string, tables []table) error {
 		return nil
 	}
 	return atLine(1, "unknown columns: %s; rename them, or remove them from the file; what is read is %s",
-		strings.Join(unknown, ", "), strings.Join(tables[0].csv, ", "))
+		strings.Join(unknown, ", "), strings.Join(csvColumns, ", "))
 }
 
 // shortened returns a name of a column for an error. What is longer than any name may be a hash.

@@ -13,8 +13,6 @@ type table struct {
 	name string
 	// columns are the columns by which a header of CSV is recognized.
 	key []string
-	// csv are the columns that are read, as a header of CSV names them, and unused those that the system has besides.
-	csv, unused []string
 	// defaults are the columns where a dump has neither a list nor a CREATE TABLE, by their number.
 	defaults [][]string
 	// read takes a row.
@@ -55,37 +53,17 @@ var tablesOf = map[Format][]table{
 	Kamailio: {subscriber},
 	OpenSIPS: {subscriber},
 	Flexisip: {{name: "accounts", join: joinFlexisip}, {name: "passwords"}},
-	Asterisk: {{name: "ps_auths", key: []string{"id", "auth_type"}, csv: psAuthColumns, unused: psAuthUnused,
-		read: readPSAuth}},
-	Coturn: {{name: "turnusers_lt", key: []string{"name", "hmackey"}, csv: turnUserColumns,
-		defaults: [][]string{turnUserColumns}, read: readTURNUser}},
-	CSV: {{name: "", key: nil, csv: csvColumns, read: readPlain}},
+	Asterisk: {{name: "ps_auths", key: []string{"id", "auth_type"}, read: readPSAuth}},
+	Coturn:   {{name: "turnusers_lt", key: []string{"name", "hmackey"}, defaults: [][]string{turnUserColumns}, read: readTURNUser}},
+	CSV:      {{name: "", key: nil, read: readPlain}},
 }
 
-// subscriber is the table of Kamailio and OpenSIPS. Its other columns are those of their releases, of SER, and of the
-// control panels.
-var subscriber = table{
-	name: "subscriber", key: []string{"username"}, defaults: subscriberColumns, read: readSubscriber,
-	csv: []string{
-		"username", "domain", "ha1", "ha1b", "ha1_sha256", "password", "email_address", "email", "first_name",
-		"last_name",
-	},
-	unused: []string{
-		"id", "rpid", "ha1_sha512t256", "phone", "datetime_created", "datetime_modified", "confirmation", "flag",
-		"sendnotification", "greeting", "allow_find", "timezone", "uuid", "vmail_password", "vmail",
-	},
-}
+// subscriber is the table of Kamailio and OpenSIPS.
+var subscriber = table{name: "subscriber", key: []string{"username"}, defaults: subscriberColumns, read: readSubscriber}
 
 var (
 	turnUserColumns = []string{"realm", "name", "hmackey"}
-	psAuthColumns   = []string{
-		"id", "auth_type", "username", "realm", "password", "md5_cred", "password_digest",
-	}
-	psAuthUnused = []string{
-		"nonce_lifetime", "refresh_token", "oauth_clientid", "oauth_secret", "supported_algorithms_uac",
-		"supported_algorithms_uas",
-	}
-	csvColumns = []string{
+	csvColumns      = []string{
 		"user", "username", "realm", "domain", "name", "display_name", "email", "email_address", "role", "lang",
 		"ha1", "ha1b", "ha1_sha256", "password",
 	}
