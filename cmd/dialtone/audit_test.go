@@ -31,7 +31,7 @@ import (
 // readers are the commands that change neither the store nor a file of the installation.
 var readers = []string{
 	"account list", "account names", "audit list", "completion", "config check", "directory export status",
-	"directory hook list", "directory token list", "health", "help", "man", "mail dkim list",
+	"directory hook list", "directory token list", "doctor", "health", "help", "man", "mail dkim list",
 	"mail doctor", "mail list", "mail show",
 	"provision", "signups show", "stats", "tenant list", "tenant reserved", "token list", "verify", "version",
 	// These write another database or file, which has a trail of its own.
