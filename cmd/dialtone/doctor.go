@@ -46,8 +46,8 @@ type doctorCommand struct {
 // Help is what "dialtone doctor --help" adds.
 func (doctorCommand) Help() string {
 	return "It looks at the configuration, files and their owners, the disk, the keys, the store, the relay, the " +
-		"DNS, the public URLs and the running server, if there is one, in less than ten seconds. It changes nothing and " +
-		"sends no message. Run it as root, or as the user of the server, with the configuration of the server. " +
+		"DNS, the public URLs and the running server, if there is one, in less than ten seconds. It changes nothing " +
+		"and sends no message. Run it as root, or as the user of the server, with the configuration of the server. " +
 		"Exit status: 1 if there is a fault, otherwise 0."
 }
 
@@ -198,7 +198,8 @@ func (e *examination) configuration(context.Context) (list []doctor.Finding) {
 		switch {
 		case e.Ops.TLSCert == "":
 			list = append(list, doctor.New(doctor.Warning, "configuration", doctor.AboutHealth,
-				"other machines can reach the operators' listener at "+e.Ops.Listen+", and nothing there is encrypted, not even password hashes",
+				"other machines can reach the operators' listener at "+e.Ops.Listen+
+					", and nothing there is encrypted, not even password hashes",
 				next+", or set ops.tls_cert and ops.tls_key"))
 		case e.Ops.TLSClientCA == "":
 			list = append(list, doctor.New(doctor.Note, "configuration", doctor.AboutHealth,
@@ -586,7 +587,8 @@ const (
 func (e *examination) readyz(ctx context.Context) (list []doctor.Finding) {
 	if e.Ops.TLSClientCA != "" {
 		return []doctor.Finding{doctor.New(doctor.Note, "server", doctor.AboutHealth,
-			"the server was not asked, because ops.tls_client_ca wants a certificate", "run: dialtone health --client-cert FILE --client-key FILE")}
+			"the server was not asked, because ops.tls_client_ca wants a certificate",
+			"run: dialtone health --client-cert FILE --client-key FILE")}
 	}
 	state, err := (&healthCommand{}).ask(ctx, e.Ops)
 	if errors.Is(err, errNoAnswer) {

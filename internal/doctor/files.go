@@ -88,7 +88,8 @@ func (f Files) Check(ctx context.Context) (list []Finding) {
 		mode := info.Mode().Perm()
 		if mode&0o077 != 0 || mode&0o400 == 0 {
 			add(Fault, fmt.Sprintf("the key file %s has the mode %04o, with which the server does not start",
-				path, mode), fmt.Sprintf("run: chmod 600 %q; if other users of this machine may have read it, make new keys", path))
+				path, mode),
+				fmt.Sprintf("run: chmod 600 %q; if other users of this machine may have read it, make new keys", path))
 		}
 	}
 	return append(list, f.readable(owner)...)

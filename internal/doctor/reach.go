@@ -114,7 +114,8 @@ func (p Public) Check(ctx context.Context) []Finding {
 	case answer.StatusCode == http.StatusBadGateway, answer.StatusCode == http.StatusServiceUnavailable,
 		answer.StatusCode == http.StatusGatewayTimeout:
 		return append(list, found(level, fmt.Sprintf("the proxy at %s does not reach the server (status %d)",
-			url, answer.StatusCode), "start the server, and compare listen with the address in the proxy's configuration")...)
+			url, answer.StatusCode),
+			"start the server, and compare listen with the address in the proxy's configuration")...)
 	case answer.StatusCode != http.StatusOK || json.Unmarshal(text, &question) != nil || question.Token == "":
 		return append(list, found(level, fmt.Sprintf("what answers at %s is not Dialtone (status %d)", url,
 			answer.StatusCode), "correct the DNS, the proxy, or the public URL: dialtone tenant set "+p.Tenant.Host+
@@ -126,7 +127,8 @@ func (p Public) Check(ctx context.Context) []Finding {
 	if _, ours := p.Issuer.Nonce(p.Tenant.ID, question.Token); !ours {
 		return append(list, found(level,
 			"a server of another installation, or with another sign.key, answers at "+url,
-			"compare data and keys.dir with those of the running server, and the DNS and the proxy with its address")...)
+			"compare data and keys.dir with those of the running server, and the DNS and the proxy with its "+
+				"address")...)
 	}
 	return list
 }
@@ -153,6 +155,6 @@ func (p Public) advice(err error) string {
 	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
 		return "add the name to the DNS"
 	}
-	return "start the server and the proxy; if both run, look at the firewall, and whether this machine may reach its " +
-		"own public address"
+	return "start the server and the proxy; if both run, look at the firewall, and whether this machine may reach " +
+		"its own public address"
 }
