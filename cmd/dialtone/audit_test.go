@@ -118,6 +118,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"tenant remove phone.test --with-accounts", audit.TenantRemove},
 		{"audit export --reason asked", audit.AuditExport},
 		{"audit restart --reason asked", audit.TrailRestart},
+		{"init --yes --host new.test --admin olga --email olga@new.test --config CONFIG", audit.TenantAdd},
 		{"restore --after-database --reason asked", audit.Restore},
 	}
 	accounts := filepath.Join(dir, "accounts.csv")
@@ -176,7 +177,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		if i == 0 {
 			message := addAuditedAccounts(t, environ)
 			replace = strings.NewReplacer("FILE", filepath.Join(dir, "htdigest"), "MESSAGE", message,
-				"IMPORT", accounts)
+				"IMPORT", accounts, "CONFIG", filepath.Join(dir, "etc", "dialtone.toml"))
 		}
 	}
 	var walk func(n *kong.Node)

@@ -48,6 +48,7 @@ type commandLine struct {
 	Config   string   `placeholder:"FILE" help:"Configuration file (TOML)."`
 
 	// The groups are the headings of the help, in this order.
+	Init      initCommand      `cmd:"" group:"Run" help:"Set up a new installation."`
 	Serve     serveCommand     `cmd:"" group:"Run" help:"Run the server."`
 	Check     configCommand    `cmd:"" group:"Run" name:"config" help:"Check the configuration."`
 	Health    healthCommand    `cmd:"" group:"Run" help:"Ask the server on this machine whether it is ready."`

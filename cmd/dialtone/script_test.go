@@ -442,6 +442,9 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/with-accounts", "tenant/yes", "tenant/reason", "/data",
 		"/config", "/help", "/version",
 		"help/command", "completion/shell", "health/client-cert", "health/client-key", // files
+		"init/host", "init/realm", "init/product", "init/tls", "init/listen", "init/tls-cert", "init/tls-key", // files
+		"init/mail-relay", "init/mail-relay-password-file", "init/admin", "init/email", "init/link", "init/user",
+		"init/phone-server", "init/yes",
 		"doctor/resolver", "doctor/ca-file", "doctor/json",
 		"verify/json", "backup/to", "backup/file", "backup/archive", "backup/recipient", "backup/recipients-file",
 		"backup/with-keys", "backup/plain-keys", "backup/force", // switches, and public keys
