@@ -88,8 +88,10 @@ func (c *doctorCommand) print(p *program, list []doctor.Finding) {
 	}
 }
 
+// oneLine returns a text on one line, without a period at its end.
 func oneLine(text string) string {
-	return strings.TrimSuffix(strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "), ".")
+	text = strings.ReplaceAll(strings.ReplaceAll(strings.TrimSpace(text), ":\n", ": "), "\n", "; ")
+	return strings.TrimSuffix(strings.Join(strings.Fields(text), " "), ".")
 }
 
 // examine returns all findings. Without a configuration there is nothing else to look at.
@@ -593,7 +595,7 @@ func (e *examination) readyz(ctx context.Context) (list []doctor.Finding) {
 	state, err := (&healthCommand{}).ask(ctx, e.Ops)
 	if errors.Is(err, errNoAnswer) {
 		return []doctor.Finding{doctor.New(doctor.Warning, "server", doctor.AboutStart,
-			fmt.Sprintf("no server runs on this machine, or it does not answer (%v)", err),
+			fmt.Sprintf("no server runs on this machine, or %v", err),
 			"start it, and read the end of its log if it ends: systemctl start dialtone; journalctl -u dialtone")}
 	} else if err != nil {
 		return []doctor.Finding{doctor.New(doctor.Fault, "server", doctor.AboutHealth, err.Error(),

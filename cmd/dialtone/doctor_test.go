@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,12 +18,18 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// examined runs the command and returns its findings.
+// examined runs the command and returns its findings. An entry resolver=HOST:PORT is for --resolver.
 func examined(t *testing.T, environ ...string) (list []doctor.Finding) {
 	t.Helper()
 	var out, stderr strings.Builder
 	start := time.Now()
-	status := run(t.Context(), []string{"doctor", "--json"}, environ, &out, &stderr)
+	args := []string{"doctor", "--json"}
+	for _, entry := range environ {
+		if address, ok := strings.CutPrefix(entry, "resolver="); ok {
+			args = append(args, "--resolver", address)
+		}
+	}
+	status := run(t.Context(), args, environ, &out, &stderr)
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
@@ -129,4 +136,40 @@ func TestDoctorNamesSections(t *testing.T) {
 			t.Errorf("docs/operating.md has no section %s", s)
 		}
 	}
+}
+
+// It ends in time, with findings, though everything that it asks accepts connections and says nothing.
+func TestDoctorEndsInTime(t *testing.T) {
+	t.Parallel()
+	silent := func() string {
+		t.Helper()
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l.Addr().String()
+	}
+	resolver, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resolver.Close()
+	environ := []string{
+		"DIALTONE_DATA=" + t.TempDir(), "DIALTONE_OPS_LISTEN=" + silent(), "DIALTONE_LISTEN=" + silent(),
+		"DIALTONE_MAIL_RELAY=smtp://" + silent(),
+	}
+	for _, host := range []string{"localhost", "phone.invalid"} {
+		var out strings.Builder
+		if status := run(t.Context(), []string{"tenant", "add", host}, environ, &out, &out); status != 0 {
+			t.Fatal(out.String())
+		}
+	}
+	list := examined(t, append(environ, "resolver="+resolver.LocalAddr().String())...)
+	wantFinding(t, list, doctor.Fault, "relay", "")
+	wantFinding(t, list, doctor.Warning, "dns", "phone.invalid cannot be looked up")
+	wantFinding(t, list, doctor.Warning, "public url", "http://localhost:")
+	wantFinding(t, list, doctor.Warning, "server", "no server runs on this machine")
+	list = examined(t, append(environ, "DIALTONE_DATABASE=postgres://dialtone@"+silent()+"/dialtone")...)
+	wantFinding(t, list, doctor.Fault, "store", "")
 }
