@@ -275,19 +275,14 @@ func seconds(t time.Time, ok bool) float64 {
 
 // checkCertificates reports all faults of the files with certificates.
 func (p *program) checkCertificates(c config.Config) error {
-	faults := tlscert.Check(opsPairs(c.Ops), nil, time.Now())
+	var hosts []string
 	if len(c.TLS.Cert) > 0 {
-		hosts, err := p.hostsOf(c)
-		if err != nil {
+		var err error
+		if hosts, err = p.hostsOf(c); err != nil {
 			return err
 		}
-		faults = append(faults, tlscert.Check(publicPairs(c.TLS), hosts, time.Now())...)
 	}
-	for _, file := range []string{c.Ops.TLSClientCA, c.TLS.CAFile} {
-		if _, err := authorities(file); err != nil {
-			faults = append(faults, err.Error())
-		}
-	}
+	faults := certificateFaults(c, hosts)
 	if len(faults) == 0 {
 		return nil
 	}
@@ -295,6 +290,20 @@ func (p *program) checkCertificates(c config.Config) error {
 		fmt.Fprintln(escaped{p.stderr}, "dialtone:", f)
 	}
 	return fmt.Errorf("%w: %s", tlscert.ErrUnusable, faults[len(faults)-1])
+}
+
+// certificateFaults returns what is wrong with the certificates in files, for the hosts of the tenants.
+func certificateFaults(c config.Config, hosts []string) []string {
+	faults := tlscert.Check(opsPairs(c.Ops), nil, time.Now())
+	if len(c.TLS.Cert) > 0 {
+		faults = append(faults, tlscert.Check(publicPairs(c.TLS), hosts, time.Now())...)
+	}
+	for _, file := range []string{c.Ops.TLSClientCA, c.TLS.CAFile} {
+		if _, err := authorities(file); err != nil {
+			faults = append(faults, err.Error())
+		}
+	}
+	return faults
 }
 
 // hostsOf returns the hosts of the tenants that people reach from other machines. There are none before the first
