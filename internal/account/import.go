@@ -363,9 +363,13 @@ func (im *Import) Plan() error {
 		return nil
 	}
 	first := im.report.Realms[0].Realm
+	flag := "--realm '" + first + "'"
+	if strings.ContainsAny(first, "'\\") { // a stranger may have written it, and people paste commands
+		flag = "--realm, with that of the file"
+	}
 	return fault.New(fault.Conflict, "nothing was imported: no entry has the realm %s of the tenant; "+
 		"HA1 contains the realm, so set the one of the file while the tenant has no accounts: "+
-		"dialtone tenant set %s --realm '%s'", im.tenant.Realm, im.tenant.Host, first)
+		"dialtone tenant set %s %s", im.tenant.Realm, im.tenant.Host, flag)
 }
 
 // Add takes an entry again, and adds its account with some of the next.

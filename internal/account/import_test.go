@@ -210,6 +210,13 @@ func TestImportOfAnotherRealm(t *testing.T) {
 		!strings.Contains(err.Error(), "tenant set phone.test --realm 'sip.other.test'") {
 		t.Errorf("got %v", err)
 	}
+	// People paste commands from errors.
+	pasted := row("ann", "p")
+	pasted.Realm = "'; touch x; '"
+	_, err = runImport(t, w, account.ImportOptions{}, pasted)
+	if !fault.Is(err, fault.Conflict) || strings.Contains(err.Error(), "touch") {
+		t.Errorf("got %v", err)
+	}
 	// Case matters for HA1, and not for a plain password.
 	list = append(list, row("carl", "p"), plain("dora", "p"), row("emil", "p"))
 	list[3].Realm, list[4].Realm = "Phone.Test", "Phone.Test"

@@ -12,7 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	_ "modernc.org/sqlite" // the driver of database/sql
+	"modernc.org/sqlite" // also the driver of database/sql
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"dialtone/internal/fault"
 )
@@ -32,7 +33,16 @@ func readSQLite(ctx context.Context, path string, tables []table, yield Yield) (
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("%s cannot be read as a file of SQLite: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	// A generated column can make a value of any length.
+	if _, err := sqlite.Limit(conn, sqlite3.SQLITE_LIMIT_LENGTH, maxLine); err != nil {
+		return err
+	}
+	tx, err := conn.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return fault.New(fault.Invalid, "%s cannot be read as a file of SQLite: %v", path, err)
 	}
@@ -49,7 +59,17 @@ func readSQLite(ctx context.Context, path string, tables []table, yield Yield) (
 func readSQLiteTable(
 	ctx context.Context, tx *sql.Tx, path, name string, read func(row, Yield) error, yield Yield,
 ) error {
-	rows, err := tx.QueryContext(ctx, `SELECT * FROM `+name)
+	// A view could have rows without end.
+	var isTable bool
+	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table'
+		AND lower(name) = $1)`, name).Scan(&isTable)
+	if err == nil && !isTable {
+		return fault.New(fault.Invalid, "%s has no table %s", path, name)
+	}
+	var rows *sql.Rows
+	if err == nil {
+		rows, err = tx.QueryContext(ctx, `SELECT * FROM `+name)
+	}
 	if err != nil {
 		return fault.New(fault.Invalid, "%s has no table %s that can be read: %v", path, name, err)
 	}

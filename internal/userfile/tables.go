@@ -54,8 +54,11 @@ var tablesOf = map[Format][]table{
 	OpenSIPS: {subscriber},
 	Flexisip: {{name: "accounts", join: joinFlexisip}, {name: "passwords"}},
 	Asterisk: {{name: "ps_auths", key: []string{"id", "auth_type"}, read: readPSAuth}},
-	Coturn:   {{name: "turnusers_lt", key: []string{"name", "hmackey"}, defaults: [][]string{turnUserColumns}, read: readTURNUser}},
-	CSV:      {{name: "", key: nil, read: readPlain}},
+	Coturn: {{
+		name: "turnusers_lt", key: []string{"name", "hmackey"}, defaults: [][]string{turnUserColumns},
+		read: readTURNUser,
+	}},
+	CSV: {{name: "", key: nil, read: readPlain}},
 }
 
 // subscriber is the table of Kamailio and OpenSIPS.

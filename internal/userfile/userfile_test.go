@@ -3,6 +3,7 @@ package userfile_test
 import (
 	"bufio"
 	"bytes"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -310,6 +311,39 @@ func TestDatabaseErrors(t *testing.T) {
 		err = s.Read(t.Context(), func(account.ImportEntry) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %s: got %v, want an error with %q", c.format, c.location, err, c.want)
+		}
+	}
+}
+
+// A file of SQLite has rows of tables only, and no value of any length.
+func TestMadeUpDatabases(t *testing.T) {
+	for name, c := range map[string]struct{ sql, want string }{
+		"a view": {
+			"CREATE VIEW subscriber AS WITH RECURSIVE n(username) AS (SELECT 1 UNION ALL SELECT 1 FROM n) " +
+				"SELECT * FROM n",
+			"has no table subscriber",
+		},
+		"a generated column": {
+			"CREATE TABLE subscriber (username TEXT, ha1 BLOB GENERATED ALWAYS AS (zeroblob(400000000)));" +
+				"INSERT INTO subscriber (username) VALUES ('alex')",
+			"too big",
+		},
+	} {
+		path := filepath.Join(t.TempDir(), "made.db")
+		db, err := sql.Open("sqlite", path)
+		if err == nil {
+			_, err = db.Exec(c.sql)
+		}
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(name, err)
+		}
+		s, err := userfile.Open(userfile.Kamailio, "sqlite:"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.Read(t.Context(), func(account.ImportEntry) error { return nil })
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
 		}
 	}
 }
