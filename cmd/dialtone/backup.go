@@ -327,25 +327,9 @@ func (b *backup) addConfiguration() error {
 
 // lackFiles notes the files that the configuration names, none of which is in an archive.
 func (b *backup) lackFiles() {
-	c := b.in.Config
-	add := func(key, path string) {
-		if path != "" {
-			b.lack = append(b.lack, path+" ("+key+"): keep a copy of it")
-		}
+	for _, f := range configuredFiles(b.in.Config) {
+		b.lack = append(b.lack, f.path+" ("+f.key+"): keep a copy of it")
 	}
-	add("mail.templates_dir", c.Mail.TemplatesDir)
-	add("mail.relay_password_file", c.Mail.RelayPasswordFile)
-	add("mail.relay_ca_file", c.Mail.RelayCAFile)
-	add("http.security_txt", c.HTTP.SecurityTxt)
-	for i := range c.TLS.Cert {
-		add("tls.cert", string(c.TLS.Cert[i]))
-		add("tls.key", string(c.TLS.Key[i]))
-	}
-	add("tls.acme_ca_file", c.TLS.CAFile)
-	add("ops.tls_cert", c.Ops.TLSCert)
-	add("ops.tls_key", c.Ops.TLSKey)
-	add("ops.tls_client_ca", c.Ops.TLSClientCA)
-	add("trace.header_file", c.Trace.HeaderFile)
 }
 
 // configFile returns the path of the configuration file, or "".

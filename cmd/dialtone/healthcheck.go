@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -56,7 +57,13 @@ func (c *healthCommand) Run(p *program) error {
 	}
 	client := http.Client{Transport: transport}
 	answer, err := client.Do(request)
-	if err != nil {
+	if refused, ok := errors.AsType[*net.OpError](err); ok && refused.Op == "remote error" {
+		return fmt.Errorf("the server at %s refuses the connection (%w); --client-cert needs a certificate of an "+
+			"authority in ops.tls_client_ca", address, refused.Err)
+	} else if errors.Is(err, errOtherCertificate) {
+		return fmt.Errorf("the server at %s cannot be asked: its certificate is not the one in %s", address,
+			conf.Ops.TLSCert)
+	} else if err != nil {
 		return fmt.Errorf("the server does not answer at %s: %w", address, err)
 	}
 	defer answer.Body.Close()
@@ -85,6 +92,9 @@ func (c *healthCommand) Run(p *program) error {
 	return nil
 }
 
+// errOtherCertificate means that a server has another certificate than ops.tls_cert.
+var errOtherCertificate = errors.New("another certificate")
+
 // tlsConfig accepts the certificate in ops.tls_cert alone. It need not be for the address, which is of this machine.
 func (c *healthCommand) tlsConfig(ops config.Ops) (*tls.Config, error) {
 	text, err := os.ReadFile(ops.TLSCert)
@@ -99,7 +109,7 @@ func (c *healthCommand) tlsConfig(ops config.Ops) (*tls.Config, error) {
 		InsecureSkipVerify: true, // VerifyConnection does more
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if !bytes.Equal(s.PeerCertificates[0].Raw, own.Bytes) {
-				return fmt.Errorf("its certificate is not the one in %s", ops.TLSCert)
+				return errOtherCertificate
 			}
 			return nil
 		},
