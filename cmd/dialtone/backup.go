@@ -61,8 +61,8 @@ func (c *backupCommand) Run(p *program) error {
 			"encrypt the archive with --recipient, or add --plain-keys if it is kept where nobody else can read it")}
 	}
 	if c.File == "-" {
-		return usageError{fault.New(fault.Invalid, "an archive is not written to standard output, since it has its name "+
-			"only when it is complete; name a file")}
+		return usageError{fault.New(fault.Invalid, "an archive is not written to standard output, since a file has "+
+			"its name only when it is complete; name a file")}
 	}
 	return p.with(func(in *installation) error {
 		b := backup{program: p, in: in, to: recipients, keys: c.WithKeys, force: c.Force}

@@ -446,7 +446,8 @@ func TestRestoreRepeats(t *testing.T) {
 		if !slices.IsSortedFunc(restoredTrail(t, to), time.Time.Compare) {
 			t.Errorf("%s: a later change of the trail has an earlier time", name)
 		}
-		if lost := "1 account is lost, which was made after the backup"; (name == "database") != strings.Contains(out, lost) {
+		lost := strings.Contains(out, "1 account is lost, which was made after the backup")
+		if lost != (name == "database") {
 			t.Errorf("%s: lost accounts: restore says\n%s", name, out)
 		}
 		shown := command(t, "audit", "list", "--account", "ann", "--tenant", "localhost", "--data", to)
@@ -477,7 +478,7 @@ func TestBackupNamesOtherFiles(t *testing.T) {
 	t.Parallel()
 	data, dir := made(t), t.TempDir()
 	config, password := filepath.Join(dir, "dialtone.toml"), filepath.Join(dir, "relay.password")
-	text := fmt.Sprintf("[mail]\nrelay = \"smtps://x@127.0.0.1:1\"\nrelay_password_file = %q\n", password)
+	text := fmt.Sprintf("[mail]\nrelay = %q\nrelay_password_file = %q\n", "smtps://x@127.0.0.1:1", password)
 	err := errors.Join(os.WriteFile(config, []byte(text), 0o600), os.WriteFile(password, []byte("x\n"), 0o600))
 	if err != nil {
 		t.Fatal(err)

@@ -135,8 +135,8 @@ func (r *restore) readDamaged(path string, newest time.Time, add func(audit.Chan
 			"%v\n", path, n, err)
 	}
 	if countErr != nil {
-		fmt.Fprintf(escaped{r.stderr}, "warning: the accounts in %s that the backup lacks cannot be counted: %v\n", path,
-			countErr)
+		fmt.Fprintf(escaped{r.stderr}, "warning: the accounts in %s that the backup lacks cannot be counted: %v\n",
+			path, countErr)
 	}
 	return os.RemoveAll(filepath.Dir(to))
 }

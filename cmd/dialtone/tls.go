@@ -336,8 +336,9 @@ func (p *program) noteUnreadable(c config.Config) error {
 	}
 	for _, f := range configuredFiles(c) {
 		if at := owner.Denied(f.path); at != "" {
-			fmt.Fprintf(escaped{p.stderr}, "note: %s: the user %s, who owns %s, cannot read %s: the mode of %s does not allow "+
-				"it; a server that runs as that user would not start\n", f.key, owner, c.Data, f.path, at)
+			fmt.Fprintf(escaped{p.stderr}, "note: %s: the user %s, who owns %s, cannot read %s: the owner and mode "+
+				"of %s do not allow it, and a server that runs as this user cannot use it\n",
+				f.key, owner, c.Data, f.path, at)
 		}
 	}
 	return nil

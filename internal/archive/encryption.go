@@ -28,8 +28,8 @@ func ParseRecipient(text string) (age.Recipient, error) {
 }
 
 // ErrPrivate is returned for a private key in the place of a recipient. No error repeats the key.
-var ErrPrivate = errors.New("this is a private key of age, which only restore needs; encrypt to its public key, which " +
-	"age-keygen -y prints: age1…")
+var ErrPrivate = errors.New("this is a private key of age, which only restore needs; encrypt to its public key, " +
+	"which age-keygen -y prints: age1…")
 
 // ParseRecipients reads recipients, one a line. Empty lines and those that begin with # are ignored.
 func ParseRecipients(r io.Reader) (Recipients, error) {

@@ -448,8 +448,8 @@ func (l *loader) checkTLS() {
 	}
 	for _, other := range []struct{ key, at string }{{"listen", c.Listen}, {"ops.listen", c.Ops.Listen}} {
 		if l.sound("tls.redirect_listen", other.key) && sameAddress(c.TLS.RedirectListen, other.at) {
-			l.fault(l.set["tls.redirect_listen"], "tls.redirect_listen", "expected another address than "+quote(other.at)+
-				", which "+other.key+" has", "choose another port, usually 80")
+			l.fault(l.set["tls.redirect_listen"], "tls.redirect_listen", "expected another address than "+
+				quote(other.at)+", which "+other.key+" has", "choose another port, usually 80")
 		}
 	}
 	if l.sound("dev", "tls.cert", "tls.acme") && c.Dev && c.TLS.On() {

@@ -165,8 +165,8 @@ func Config(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Confi
 }
 
 // Check returns a sentence for each fault of the files: those that keep a server from starting, and those that clients
-// would notice. Some certificate has to be for each host. certKey and keyKey are the names of the settings that have the
-// paths.
+// would notice. Some certificate has to be for each host. certKey and keyKey are the names of the settings that have
+// the paths.
 func Check(certKey, keyKey string, pairs []Pair, hosts []string, now time.Time) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	var leaves []*x509.Certificate
@@ -199,7 +199,8 @@ func Check(certKey, keyKey string, pairs []Pair, hosts []string, now time.Time) 
 			fault("%s is not valid before %s; is the clock right?", p.Cert, c.Leaf.NotBefore.UTC().Format(day))
 		}
 		if len(c.Leaf.DNSNames) == 0 && len(c.Leaf.IPAddresses) == 0 {
-			fault("%s: %s is for no host (it has no subjectAltName), so that clients refuse it", certKey, p.Cert)
+			fault("%s: %s is for no host (it has no subjectAltName), so that clients refuse it",
+				certKey, p.Cert)
 		}
 		// An authority that says where its own certificate is usually is no root that clients know.
 		if len(c.Certificate) == 1 && len(c.Leaf.IssuingCertificateURL) > 0 {
