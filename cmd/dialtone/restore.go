@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"dialtone/internal/account"
@@ -40,7 +44,8 @@ type restoreCommand struct {
 // Help is what "dialtone restore --help" adds.
 func (restoreCommand) Help() string {
 	return "Stop all servers first. An archive is restored into the data directory, which must be empty or absent, " +
-		"and is checked before anything is put in place. If the command was killed, run it again.\n\n" +
+		"and is checked before anything is put in place. If the command was killed, run it again. As root, it " +
+		"continues as the owner of the data directory when it has opened the archive, the identity and the keys.\n\n" +
 		"What was handed out before is no longer valid: sessions, links, open forms, links for phones, and TURN " +
 		"credentials. Passwords stay, and phones keep registering. Messages that waited are not sent, because the " +
 		"links in them have ended: people ask for a new one.\n\n" +
@@ -73,6 +78,16 @@ func (c *restoreCommand) Run(p *program) (err error) {
 			return (&installation{Config: conf}).noStore()
 		}
 	}
+	r := &restore{
+		program: p, ctx: ctx, conf: conf, dir: dir, keys: newKeys(conf.Keys), options: *c, now: time.Now(),
+	}
+	if err := r.openSources(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.closeSources()) }()
+	if err := becomeOwner(conf.Data); err != nil {
+		return err
+	}
 	if err := dir.Create(); err != nil {
 		return inDataDir(err)
 	}
@@ -81,9 +96,6 @@ func (c *restoreCommand) Run(p *program) (err error) {
 		return inDataDir(err)
 	}
 	defer unlock()
-	r := &restore{
-		program: p, ctx: ctx, conf: conf, dir: dir, keys: newKeys(conf.Keys), options: *c, now: time.Now(),
-	}
 	if c.AfterDatabase {
 		return r.afterDatabase()
 	}
@@ -100,6 +112,10 @@ type restore struct {
 	options restoreCommand
 	now     time.Time
 
+	// archive is the file, and identity what is in that of --identity, or nil.
+	archive  *os.File
+	identity []byte
+
 	under    *datadir.Restoring
 	manifest archive.Manifest
 	rings    rings
@@ -109,6 +125,67 @@ type restore struct {
 	lost     int64 // accounts of the lost database that are newer than the backup
 	// tasks are what has to be done elsewhere, which is printed at the end.
 	tasks []string
+}
+
+// openSources opens what the user of the data directory need not be able to read: the archive, the identity and the
+// keys of --keys-dir.
+func (r *restore) openSources() (err error) {
+	if r.options.File == "" {
+		return nil
+	}
+	if r.archive, err = os.Open(r.options.File); err != nil {
+		return err
+	}
+	if r.options.Identity != "" {
+		if r.identity, err = os.ReadFile(r.options.Identity); err != nil {
+			return errors.Join(err, r.archive.Close())
+		}
+	}
+	if r.options.KeysDir != "" {
+		if err = r.loadKeys(); err != nil {
+			return errors.Join(err, r.archive.Close())
+		}
+	}
+	return nil
+}
+
+func (r *restore) closeSources() error {
+	if r.archive == nil {
+		return nil
+	}
+	return r.archive.Close()
+}
+
+// becomeOwner makes a command of root continue as the owner of a directory, for good. The owner can replace files and
+// links in it at any time, and could otherwise have root overwrite or move files elsewhere.
+func becomeOwner(dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	if owner.Uid == 0 {
+		return nil
+	}
+	uid, gid := int(owner.Uid), int(owner.Gid)
+	groups := []int{gid}
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		ids, _ := u.GroupIds()
+		for _, text := range ids {
+			if id, err := strconv.Atoi(text); err == nil && id != gid {
+				groups = append(groups, id)
+			}
+		}
+	}
+	if err := errors.Join(syscall.Setgroups(groups), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
+		return fmt.Errorf("continue as the owner of %s: %w", dir, err)
+	}
+	return nil
 }
 
 // rings are the keys of the restored installation. Sign and turn may be nil.
@@ -151,8 +228,10 @@ func (r *restore) fromArchive() (err error) {
 		return fault.New(fault.Conflict, "the backup has an SQLite database, and the configuration names PostgreSQL; "+
 			"restore it without that, and move it with dialtone store copy")
 	}
-	if err := r.loadKeys(); err != nil {
-		return err
+	if r.options.KeysDir == "" {
+		if err := r.loadKeys(); err != nil {
+			return err
+		}
 	}
 	if r.manifest.Engine == "sqlite" {
 		if err := r.prepareDatabase(); err != nil {
@@ -212,26 +291,16 @@ func (r *restore) checkKeyPlaces() error {
 
 // extract reads the archive into the directory of the restore, and compares all hashes.
 func (r *restore) extract() error {
-	f, err := os.Open(r.options.File)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	info, err := r.archive.Stat()
 	if err != nil {
 		return err
 	}
 	bar := newProgress(r.stderr)
 	defer bar.end()
-	shown := &shownReader{r: f, ctx: r.ctx, bar: bar, part: "read the backup", total: info.Size()}
+	shown := &shownReader{r: r.archive, ctx: r.ctx, bar: bar, part: "read the backup", total: info.Size()}
 	var identities io.Reader
-	if r.options.Identity != "" {
-		key, err := os.Open(r.options.Identity)
-		if err != nil {
-			return err
-		}
-		defer key.Close()
-		identities = key
+	if r.identity != nil {
+		identities = bytes.NewReader(r.identity)
 	}
 	plain, encrypted, err := archive.Decrypt(shown, identities)
 	if err != nil {
@@ -266,9 +335,9 @@ func (r *restore) extract() error {
 
 // loadKeys reads the keys from the environment, from --keys-dir or from the archive.
 func (r *restore) loadKeys() error {
-	from := r.under.Path(archive.KeysDir)
-	if r.options.KeysDir != "" {
-		from = r.options.KeysDir
+	from := r.options.KeysDir
+	if from == "" {
+		from = r.under.Path(archive.KeysDir)
 	}
 	for _, k := range []struct {
 		name   string

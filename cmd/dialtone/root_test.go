@@ -114,6 +114,46 @@ func TestCommandsAsRoot(t *testing.T) {
 	s.owned()
 }
 
+// A restore as root gives the service's user nothing that is root's: it works as the owner of the data directory, and
+// so obeys neither a plan nor a link that this user has put there.
+func TestRestoreAsRoot(t *testing.T) {
+	s := newService(t)
+	above := filepath.Dir(s.dir)
+	private := filepath.Join(above, "private")
+	s.must(os.Mkdir(private, 0o700))
+	secret, archive := filepath.Join(private, "secret"), filepath.Join(private, "backup.tar")
+	s.must(os.WriteFile(secret, []byte("of root"), 0o600))
+	s.command("tenant", "add", "localhost")
+	s.command("backup", "--archive", archive, "--with-keys", "--plain-keys")
+	s.must(os.RemoveAll(s.dir))
+	again := func() {
+		s.must(os.Mkdir(s.dir, 0o751))
+		s.must(os.Chown(s.dir, serviceUser, serviceGroup))
+	}
+	again()
+	s.command("restore", archive) // which this user cannot read
+	s.owned()
+	s.start().mustStop(t)
+
+	s.must(os.RemoveAll(s.dir))
+	again()
+	planted := filepath.Join(s.dir, "restore.unfinished")
+	plan := `[{"From":"mine","To":"` + secret + `"},{"From":"` + secret + `","To":"` + s.dir + `/got"}]`
+	script := exec.Command("sh", "-c",
+		`umask 077; mkdir "$0" && echo evil > "$0/mine" && printf %s "$1" > "$0/plan.json"`,
+		planted, plan)
+	script.SysProcAttr = s.asService().SysProcAttr
+	script.Dir = "/"
+	s.must(script.Run())
+	if out, err := exec.Command(binary(t), "restore", archive, "--data", s.dir).CombinedOutput(); err == nil ||
+		!strings.Contains(string(out), "permission denied") {
+		t.Errorf("with a plan of another user: %v, %s", err, out)
+	}
+	if text, err := os.ReadFile(secret); err != nil || string(text) != "of root" {
+		t.Errorf("the file of root has %q, %v", text, err)
+	}
+}
+
 // A server that cannot read its keys any more says that it is not ready.
 func TestUnreadableKeysAreNotReady(t *testing.T) {
 	t.Parallel()

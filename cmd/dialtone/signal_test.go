@@ -125,7 +125,7 @@ func TestReload(t *testing.T) {
 	write(template, letter("Welcome."))
 	hangUp(`"msg":"configuration reloaded","applied":["log.level"]`)
 	// If nothing but a template has changed, the log says that they were read.
-	hangUp(`"msg":"configuration reloaded","applied":[],"templates_read":"`+filepath.Dir(template)+`"`)
+	hangUp(`"msg":"configuration reloaded","applied":[],"templates_read":"` + filepath.Dir(template) + `"`)
 	messages("carl")
 	process.Eventually(t, "the signup is logged", process.Holds(func() bool { return p.stderr.Count(`"signup"`) > 0 }))
 	p.mustStop(t)

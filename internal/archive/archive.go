@@ -63,8 +63,9 @@ const (
 // The limits of what is read.
 const (
 	maxHeader   = 64 << 10
-	maxManifest = 256 << 20
-	maxSmall    = 4 << 20 // of a key, a message and the configuration
+	maxManifest = 64 << 10 // without its files
+	maxEntry    = 512      // of a file in the manifest
+	maxSmall    = 4 << 20  // of a key, a message and the configuration
 	maxFiles    = 1_000_000
 )
 
@@ -248,7 +249,7 @@ func Read(r io.Reader, o Options) (Manifest, error) {
 			return m, err
 		}
 		if h.Name == manifestName {
-			if m, err = readManifest(t, h, head); err != nil {
+			if m, err = readManifest(t, h, head, len(found)); err != nil {
 				return m, err
 			}
 			break
@@ -348,13 +349,18 @@ func readHeader(t *tar.Reader) (head Header, err error) {
 	return head, nil
 }
 
-func readManifest(t *tar.Reader, h *tar.Header, head Header) (m Manifest, err error) {
-	if h.Size > maxManifest {
+// readManifest reads the manifest of an archive in which files were found.
+func readManifest(t *tar.Reader, h *tar.Header, head Header, files int) (m Manifest, err error) {
+	if h.Size > maxManifest+maxEntry*int64(files) {
 		return m, broken("its manifest is too large")
 	}
 	b, err := io.ReadAll(t)
 	if err != nil {
 		return m, cut(err)
+	}
+	// Empty objects would take a hundred times their length.
+	if bytes.Count(b, []byte("{")) > files+100 {
+		return m, broken("its manifest has more files than it")
 	}
 	if json.Unmarshal(b, &m) != nil {
 		return m, broken("its manifest cannot be read")

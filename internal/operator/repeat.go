@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"dialtone/internal/account"
 	"dialtone/internal/audit"
 )
 
@@ -16,8 +17,8 @@ type Later struct {
 }
 
 // SortLater sorts the changes of a trail that are later than a backup, the oldest first. To be repeated are those that
-// take something away: disabling and deleting an account, removing a token, and the last role of an account. A disable
-// that was undone is not, and enabling an account never is: it stays as the backup has it.
+// take something away: disabling and deleting an account, removing a token, and the last role of an account unless
+// that is admin. A disable that was undone is not, and enabling an account never is: it stays as the backup has it.
 func SortLater(changes []audit.Change) (l Later) {
 	type key struct{ kind, tenant, account, subject string }
 	last := make(map[key]int)
@@ -52,7 +53,9 @@ func SortLater(changes []audit.Change) (l Later) {
 	}
 	for i, c := range changes {
 		k, ok := rank(c)
-		if at, found := last[k]; ok && found && at == i && c.Action != audit.AccountEnable {
+		gives := c.Action == audit.AccountEnable ||
+			c.Action == audit.AccountRole && c.After == string(account.Admin)
+		if at, found := last[k]; ok && found && at == i && !gives {
 			l.Repeat = append(l.Repeat, c)
 		} else {
 			l.Rest = append(l.Rest, c)

@@ -35,6 +35,10 @@ func TestSortLater(t *testing.T) {
 			"account.role:a account.role:b account.role:a",
 			"account.role:b account.role:a",
 		},
+		"nobody becomes an operator": {
+			"account.role:a account.role:a:admin account.role:b:user",
+			"account.role:b",
+		},
 		"a role and a disable are two things": {
 			"account.role:a account.disable:a",
 			"account.role:a account.disable:a",
@@ -67,8 +71,10 @@ func TestSortLater(t *testing.T) {
 			if part[1] != "-" {
 				x.Account = part[1]
 			}
-			if len(part) > 2 {
+			if len(part) > 2 && part[2] == "failed" {
 				x.Outcome = audit.Failed
+			} else if len(part) > 2 {
+				x.After = part[2]
 			}
 			changes = append(changes, x)
 		}
