@@ -36,7 +36,7 @@ test: tools
 LONGEST = ./cmd/dialtone ./internal/test/durability ./internal/store/postgres ./internal/http/web
 
 test-long:
-	@tools/need strace e2fsck fsfreeze ip postgres
+	@tools/need strace e2fsck fsfreeze ip postgres haproxy git
 	DIALTONE_SEEDS=20000 $(GO) test -timeout 60m -run 'TestSimulation$$' ./internal/test/durability
 	DIALTONE_CHANCES=10 $(GO) test -timeout 60m -run 'TestEvery|TestCrashes' ./internal/test/durability
 	DIALTONE_TEST_KILLS=50 $(GO) test -timeout 30m -run 'TestKill|TestTerminated' ./cmd/dialtone
@@ -61,7 +61,7 @@ lint:
 
 # The packages with goroutines or locks whose tests run under the race detector on every change. Those
 # that need PostgreSQL, a browser or minutes run in make check only.
-RACED = account asynclog delivery digest hook hook/kamailio hook/webhook http/acme http/lookup http/ops http/server \
+RACED = account asynclog delivery digest doctor hook hook/kamailio hook/webhook http/acme http/lookup http/ops http/server \
 	mail/relay operator outage outbox recorder session sipserver store/engine store/sqlite tenant throttle
 
 race:

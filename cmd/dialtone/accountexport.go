@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"dialtone/internal/account"
@@ -21,14 +20,15 @@ type accountExport struct {
 	State  []string `enum:"waiting,active,disabled,leaving" placeholder:"STATE" help:"${enum} (active)."`
 
 	WithCredentials bool `help:"Write HA1s, which are as good as passwords."`
+	Force           bool `help:"Replace a file of that name."`
 	reasonFlag
 }
 
 // Help is what "dialtone account export --help" adds.
 func (accountExport) Help() string {
-	return "FORMAT is " + formatNames(userfile.ExportFormats) + ". All but csv and jsonl are nothing without HA1s, " +
-		"and need --with-credentials. The export is in the audit trail. For phone servers that run beside this " +
-		"program, see dialtone directory --help."
+	return "FORMAT is " + formatNames(userfile.ExportFormats) + ". All but csv and jsonl consist of HA1s, and need " +
+		"--with-credentials. A file that exists is replaced only with --force. The export is in the audit trail. " +
+		"For phone servers that run beside this program, see dialtone directory --help."
 }
 
 func (c *accountExport) Run(p *program) error {
@@ -37,11 +37,14 @@ func (c *accountExport) Run(p *program) error {
 	}
 	format := userfile.Format(c.Format)
 	if userfile.NeedsCredentials(format) && !c.WithCredentials {
-		return usageError{fmt.Errorf("the format %s is nothing without HA1s; add --with-credentials", c.Format)}
+		return usageError{fmt.Errorf("the format %s consists of HA1s; add --with-credentials", c.Format)}
 	}
 	ctx, err := p.because(c.Reason)
 	if err != nil {
 		return err
+	}
+	if _, err := os.Lstat(c.File); err == nil && c.File != "-" && !c.Force {
+		return errExists(c.File)
 	}
 	states := map[account.State]bool{account.Active: len(c.State) == 0}
 	for _, s := range c.State {
@@ -84,7 +87,7 @@ func (c *accountExport) Run(p *program) error {
 			if c.File == "-" {
 				return write(p.stdout)
 			}
-			return writePrivate(c.File, write)
+			return writePrivate(c.File, c.Force, write)
 		})
 		if err != nil {
 			return err
@@ -99,8 +102,8 @@ func (c *accountExport) Run(p *program) error {
 	})
 }
 
-// writePrivate creates or replaces a file as a whole, with mode 0600.
-func writePrivate(path string, write func(io.Writer) error) error {
+// writePrivate creates a file as a whole, with mode 0600. With replace, there may be a file of that name.
+func writePrivate(path string, replace bool, write func(io.Writer) error) error {
 	temp, err := atomicfile.CreateTemp(path, ".accounts-*")
 	if err != nil {
 		return err
@@ -111,8 +114,5 @@ func writePrivate(path string, write func(io.Writer) error) error {
 	if err := errors.Join(temp.Chmod(mode), write(temp), temp.Sync()); err != nil {
 		return err
 	}
-	if err := os.Rename(temp.Name(), path); err != nil {
-		return err
-	}
-	return atomicfile.SyncDir(filepath.Dir(path))
+	return publish(temp.Name(), path, replace)
 }

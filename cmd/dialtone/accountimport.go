@@ -157,11 +157,12 @@ func (p *program) printReasons(out escaped, list []opjson.ImportReason) {
 			if e.File != "" {
 				where = e.File + ", " + where
 			}
-			text := e.Text
-			if text != "" {
-				text = ": " + text
+			for _, text := range []string{e.User, e.Text} {
+				if text != "" {
+					where += ": " + printable(text)
+				}
 			}
-			fmt.Fprintf(out, "          %s: %s%s\n", where, printable(e.User), printable(text))
+			fmt.Fprintf(out, "          %s\n", where)
 		}
 		if more := r.Count - int64(len(r.First)); more > 0 {
 			fmt.Fprintf(out, "          and %d more\n", more)

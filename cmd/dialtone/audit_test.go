@@ -31,7 +31,7 @@ import (
 // readers are the commands that change neither the store nor a file of the installation.
 var readers = []string{
 	"account list", "account names", "audit list", "completion", "config check", "directory export status",
-	"directory hook list", "directory token list", "health", "help", "man", "mail dkim list",
+	"directory hook list", "directory token list", "doctor", "health", "help", "man", "mail dkim list",
 	"mail doctor", "mail list", "mail show",
 	"provision", "signups show", "stats", "tenant list", "tenant reserved", "token list", "verify", "version",
 	// These write another database or file, which has a trail of its own.
@@ -118,6 +118,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		{"tenant remove phone.test --with-accounts", audit.TenantRemove},
 		{"audit export --reason asked", audit.AuditExport},
 		{"audit restart --reason asked", audit.TrailRestart},
+		{"init --yes --host new.test --admin olga --email olga@new.test --config CONFIG", audit.TenantAdd},
 		{"restore --after-database --reason asked", audit.Restore},
 	}
 	accounts := filepath.Join(dir, "accounts.csv")
@@ -176,7 +177,7 @@ func TestCommandsAreAudited(t *testing.T) {
 		if i == 0 {
 			message := addAuditedAccounts(t, environ)
 			replace = strings.NewReplacer("FILE", filepath.Join(dir, "htdigest"), "MESSAGE", message,
-				"IMPORT", accounts)
+				"IMPORT", accounts, "CONFIG", filepath.Join(dir, "etc", "dialtone.toml"))
 		}
 	}
 	var walk func(n *kong.Node)

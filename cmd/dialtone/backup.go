@@ -131,7 +131,7 @@ func (b *backup) write() (m archive.Manifest, err error) {
 	if info, err := os.Lstat(b.path); err == nil && info.IsDir() {
 		return m, fault.New(fault.Invalid, "%s is a directory; name a file in it", b.path)
 	} else if err == nil && !b.force {
-		return m, b.exists()
+		return m, errExists(b.path)
 	}
 	if err := b.checkSpace(dir); err != nil {
 		return m, err
@@ -179,7 +179,7 @@ func (b *backup) write() (m archive.Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
-	return m, b.publish(f.Name())
+	return m, publish(f.Name(), b.path, b.force)
 }
 
 func (b *backup) engine() string {
@@ -189,22 +189,22 @@ func (b *backup) engine() string {
 	return "sqlite"
 }
 
-func (b *backup) exists() error {
-	return fault.New(fault.Conflict, "%s exists; choose another name, or add --force to replace it", b.path)
+func errExists(path string) error {
+	return fault.New(fault.Conflict, "%s exists; choose another name, or add --force to replace it", path)
 }
 
-// publish gives the complete file its name.
-func (b *backup) publish(temp string) error {
+// publish gives a complete file its name. With replace, there may be a file of that name.
+func publish(temp, path string, replace bool) error {
 	var err error
-	if b.force {
-		err = os.Rename(temp, b.path)
-	} else if err = os.Link(temp, b.path); errors.Is(err, fs.ErrExist) {
-		return b.exists()
+	if replace {
+		err = os.Rename(temp, path)
+	} else if err = os.Link(temp, path); errors.Is(err, fs.ErrExist) {
+		return errExists(path)
 	}
 	if err != nil {
 		return err
 	}
-	return atomicfile.SyncDir(filepath.Dir(b.path))
+	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
 // checkSpace fails if there is no room for the copy of the database and the archive.

@@ -22,6 +22,7 @@ func (s *server) newHealth() *ops.Site {
 		s.readiness("pickup", func(context.Context) error { return s.pickup.Ready() }),
 		s.readiness("hooks", s.hooksReady),
 		s.readiness("clock", s.clockReady),
+		s.readiness("proxy", s.proxyReady),
 		s.readiness("audit trail", s.trailReady),
 		s.readiness("data disk", ops.Disk(s.Data)),
 		s.readiness("pickup disk", ops.Disk(s.pickup.Path())),
@@ -63,6 +64,18 @@ func (s *server) readiness(name string, probe func(context.Context) error) ops.C
 func (s *server) relayReady(context.Context) error {
 	if err := s.queue.Down(); err != nil {
 		return ops.Warning(err.Error())
+	}
+	return nil
+}
+
+// proxyMemory is how long the check of the proxy warns after the last request.
+const proxyMemory = 10 * time.Minute
+
+// proxyReady warns about a proxy that is not in http.trusted_proxies.
+func (s *server) proxyReady(context.Context) error {
+	if peer, found := s.site.UntrustedProxy(proxyMemory); found {
+		return ops.Warning(fmt.Sprintf("the proxy at %s is not in http.trusted_proxies, so its X-Forwarded-For is "+
+			"ignored, and all visitors share the limits of its address", peer))
 	}
 	return nil
 }

@@ -39,43 +39,9 @@ func (c *healthCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(p.ctx, healthTimeout)
-	defer cancel()
-	address := reachable(conf.Ops.Listen)
-	scheme := "http"
-	// The environment may name a proxy, which is not for the server on this machine.
-	transport := &http.Transport{DisableKeepAlives: true}
-	if conf.Ops.TLSCert != "" {
-		scheme = "https"
-		if transport.TLSClientConfig, err = c.tlsConfig(conf.Ops); err != nil {
-			return err
-		}
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+address+"/readyz", nil)
+	state, err := c.ask(p.ctx, conf.Ops)
 	if err != nil {
 		return err
-	}
-	client := http.Client{Transport: transport}
-	answer, err := client.Do(request)
-	if refused, ok := errors.AsType[*net.OpError](err); ok && refused.Op == "remote error" {
-		return fmt.Errorf("the server at %s refuses the connection (%w); --client-cert needs a certificate of an "+
-			"authority in ops.tls_client_ca", address, refused.Err)
-	} else if errors.Is(err, errOtherCertificate) {
-		return fmt.Errorf("the server at %s cannot be asked: its certificate is not the one in %s", address,
-			conf.Ops.TLSCert)
-	} else if err != nil {
-		return fmt.Errorf("the server does not answer at %s: %w", address, err)
-	}
-	defer answer.Body.Close()
-	var state struct {
-		Checks []struct {
-			Name, Error, Warning string
-			OK                   bool
-		}
-	}
-	if err := json.NewDecoder(http.MaxBytesReader(nil, answer.Body, 1<<20)).Decode(&state); err != nil ||
-		len(state.Checks) == 0 {
-		return fmt.Errorf("what listens on %s is not Dialtone; set ops.listen as the server has it", address)
 	}
 	for _, c := range state.Checks {
 		switch {
@@ -85,7 +51,7 @@ func (c *healthCommand) Run(p *program) error {
 			fmt.Fprintf(escaped{p.stdout}, "%s: warning: %s\n", c.Name, c.Warning)
 		}
 	}
-	if answer.StatusCode != http.StatusOK {
+	if !state.ready {
 		return fmt.Errorf("the server is not ready")
 	}
 	fmt.Fprintln(p.stdout, "ready")
@@ -94,6 +60,57 @@ func (c *healthCommand) Run(p *program) error {
 
 // errOtherCertificate means that a server has another certificate than ops.tls_cert.
 var errOtherCertificate = errors.New("another certificate")
+
+// readiness is an answer of /readyz.
+type readiness struct {
+	Checks []struct {
+		Name, Error, Warning string
+		OK                   bool
+	}
+	ready bool
+}
+
+// errNoAnswer means that no server answers.
+var errNoAnswer = errors.New("the server does not answer")
+
+// ask returns what the server says of itself. It fails with errNoAnswer if there is none.
+func (c *healthCommand) ask(ctx context.Context, ops config.Ops) (state readiness, err error) {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	address := reachable(ops.Listen)
+	scheme := "http"
+	// The environment may name a proxy, which is not for the server on this machine.
+	transport := &http.Transport{DisableKeepAlives: true}
+	if ops.TLSCert != "" {
+		scheme = "https"
+		if transport.TLSClientConfig, err = c.tlsConfig(ops); err != nil {
+			return state, err
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+address+"/readyz", nil)
+	if err != nil {
+		return state, err
+	}
+	client := http.Client{Transport: transport}
+	answer, err := client.Do(request)
+	if refused, ok := errors.AsType[*net.OpError](err); ok && refused.Op == "remote error" {
+		return state, fmt.Errorf("the server at %s refuses the connection (%w); --client-cert needs a certificate of an "+
+			"authority in ops.tls_client_ca", address, refused.Err)
+	} else if errors.Is(err, errOtherCertificate) {
+		return state, fmt.Errorf("the server at %s cannot be asked: its certificate is not the one in %s", address,
+			ops.TLSCert)
+	}
+	if err != nil {
+		return state, fmt.Errorf("%w at %s: %w", errNoAnswer, address, err)
+	}
+	defer answer.Body.Close()
+	if err := json.NewDecoder(http.MaxBytesReader(nil, answer.Body, 1<<20)).Decode(&state); err != nil ||
+		len(state.Checks) == 0 {
+		return state, fmt.Errorf("what listens on %s is not Dialtone; set ops.listen as the server has it", address)
+	}
+	state.ready = answer.StatusCode == http.StatusOK
+	return state, nil
+}
 
 // tlsConfig accepts the certificate in ops.tls_cert alone. It need not be for the address, which is of this machine.
 func (c *healthCommand) tlsConfig(ops config.Ops) (*tls.Config, error) {

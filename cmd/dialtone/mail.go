@@ -376,18 +376,11 @@ func (mailDoctor) Help() string {
 // Run fails if a check fails.
 func (c *mailDoctor) Run(p *program) error {
 	return tenantArg{Host: c.Tenant}.with(p, func(in *installation, t *tenant.Tenant, keys *dkim.Keys) error {
-		public, err := keys.List(p.ctx, t.ID)
+		records, err := in.checkSender(p.ctx, t, keys, resolver(c.Resolver))
 		if err != nil {
 			return err
 		}
-		var list []maildns.Key
-		for _, k := range public {
-			list = append(list, maildns.Key{Selector: k.Selector, Record: k.Record})
-		}
-		found := []maildns.Finding{in.checkRelay(p.ctx)}
-		host, _, _ := net.SplitHostPort(in.Mail.Relay.Parts().Address)
-		domain := mailmsg.Domain(t.Sender())
-		found = append(found, maildns.Check(p.ctx, resolver(c.Resolver), domain, host, list)...)
+		found := append([]maildns.Finding{in.checkRelay(p.ctx)}, records...)
 		if err := c.print(p, found); err != nil {
 			return err
 		}
@@ -418,6 +411,22 @@ func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 		}
 	}
 	return nil
+}
+
+// checkSender checks the DNS records of a tenant's sender.
+func (in *installation) checkSender(
+	ctx context.Context, t *tenant.Tenant, keys *dkim.Keys, dns *net.Resolver,
+) ([]maildns.Finding, error) {
+	public, err := keys.List(ctx, t.ID)
+	if err != nil {
+		return nil, err
+	}
+	var list []maildns.Key
+	for _, k := range public {
+		list = append(list, maildns.Key{Selector: k.Selector, Record: k.Record})
+	}
+	host, _, _ := net.SplitHostPort(in.Mail.Relay.Parts().Address)
+	return maildns.Check(ctx, dns, mailmsg.Domain(t.Sender()), host, list), nil
 }
 
 // checkRelay connects to the relay and logs in.

@@ -48,9 +48,11 @@ type commandLine struct {
 	Config   string   `placeholder:"FILE" help:"Configuration file (TOML)."`
 
 	// The groups are the headings of the help, in this order.
+	Init      initCommand      `cmd:"" group:"Run" help:"Set up a new installation."`
 	Serve     serveCommand     `cmd:"" group:"Run" help:"Run the server."`
 	Check     configCommand    `cmd:"" group:"Run" name:"config" help:"Check the configuration."`
 	Health    healthCommand    `cmd:"" group:"Run" help:"Ask the server on this machine whether it is ready."`
+	Doctor    doctorCommand    `cmd:"" group:"Run" help:"Find out what is wrong, and say what to do."`
 	Version   versionCommand   `cmd:"" group:"Run" help:"Print the version."`
 	Complete  completeCommand  `cmd:"" group:"Run" name:"completion" help:"Print a script for completion in a shell."`
 	Man       manCommand       `cmd:"" group:"Run" hidden:"" help:"Print the manual page, dialtone(1)."`

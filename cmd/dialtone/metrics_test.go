@@ -216,7 +216,7 @@ func TestLabelsAfterHostileRequests(t *testing.T) {
 		"site":     {"public", "lookup", "admin"},
 		"listener": {"public", "ops", "redirect"}, "why": {"refused", "displaced"}, "cached": {"true", "false"},
 		"format": {"credential", "freeswitch", "asterisk"}, "directory": {"data", "pickup"},
-		"check": {"store", "export", "keys", "pickup", "hooks", "clock", "audit trail",
+		"check": {"store", "export", "keys", "pickup", "hooks", "clock", "proxy", "audit trail",
 			"relay", "data disk", "pickup disk"},
 	}
 	allowed["outcome"] = append(allowed["outcome"],

@@ -56,7 +56,8 @@ func TestMain(m *testing.M) {
 // testscript, they can use:
 //
 //	serve NAME [flag…]         start a server and wait until it answers; its base URL is $NAME,
-//	                           and that of the ops listener $NAME_OPS
+//	                           and that of the ops listener $NAME_OPS; $NAME_ADDR and
+//	                           $NAME_OPS_ADDR are the addresses alone
 //	terminate NAME             send SIGTERM; want exit status 0 within 10 s, and JSON lines in the
 //	                           log, which is written to NAME.log
 //	exits STATUS command…      run a command and want that exit status
@@ -124,6 +125,10 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	serversOf(ts)[args[0]] = p
 	ts.Setenv(args[0], p.base)
 	ts.Setenv(args[0]+"_OPS", p.operators)
+	for _, name := range []string{args[0], args[0] + "_OPS"} {
+		_, address, _ := strings.Cut(ts.Getenv(name), "://")
+		ts.Setenv(name+"_ADDR", address)
+	}
 	fmt.Fprint(ts.Stdout(), p.stdout)
 }
 
@@ -418,7 +423,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"account/unconfirmed", "account/limit", "account/action", "account/count",
 		"account/name", "account/email", "account/lang", "account/active", "account/reserved", "account/mail",
 		"account/file", "account/format", "account/dry-run", "account/fold-case", "account/allow-reserved",
-		"account/check-passwords", "account/with-credentials", // switches
+		"account/check-passwords", "account/with-credentials", "account/force", // switches
 		"account/ha1-stdin", // a switch: HA1 is read from standard input
 		"signups/tenant", "signups/json", "signups/freeze", "signups/note", "signups/reason",
 		"stats/tenant", "stats/days", "stats/json",
@@ -437,6 +442,10 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/with-accounts", "tenant/yes", "tenant/reason", "/data",
 		"/config", "/help", "/version",
 		"help/command", "completion/shell", "health/client-cert", "health/client-key", // files
+		"init/host", "init/realm", "init/product", "init/tls", "init/listen", "init/tls-cert", "init/tls-key", // files
+		"init/mail-relay", "init/mail-relay-password-file", "init/admin", "init/email", "init/link", "init/user",
+		"init/phone-server", "init/yes",
+		"doctor/resolver", "doctor/ca-file", "doctor/json",
 		"verify/json", "backup/to", "backup/file", "backup/archive", "backup/recipient", "backup/recipients-file",
 		"backup/with-keys", "backup/plain-keys", "backup/force", // switches, and public keys
 		"restore/file", "restore/after-database", "restore/identity", "restore/keys-dir", // files

@@ -106,7 +106,7 @@ func (p *program) location(text string) (string, error) {
 			}
 		}
 		return "", fault.New(fault.Invalid,
-			"the environment variable %s is not set; set it to the location of the store", name)
+			"the environment variable %s is not set; set it to sqlite:FILE or the URL of a PostgreSQL database", name)
 	}
 	switch {
 	case strings.HasPrefix(text, "sqlite:"):

@@ -276,19 +276,14 @@ func seconds(t time.Time, ok bool) float64 {
 
 // checkCertificates reports all faults of the files with certificates.
 func (p *program) checkCertificates(c config.Config) error {
-	faults := tlscert.Check("ops.tls_cert", "ops.tls_key", opsPairs(c.Ops), nil, time.Now())
+	var hosts []string
 	if len(c.TLS.Cert) > 0 {
-		hosts, err := p.hostsOf(c)
-		if err != nil {
+		var err error
+		if hosts, err = p.hostsOf(c); err != nil {
 			return err
 		}
-		faults = append(faults, tlscert.Check("tls.cert", "tls.key", publicPairs(c.TLS), hosts, time.Now())...)
 	}
-	for _, f := range []configured{{"ops.tls_client_ca", c.Ops.TLSClientCA}, {"tls.acme_ca_file", c.TLS.CAFile}} {
-		if _, err := authorities(f.path); err != nil {
-			faults = append(faults, f.key+": "+err.Error())
-		}
-	}
+	faults := certificateFaults(c, hosts)
 	if len(faults) == 0 {
 		return nil
 	}
@@ -342,6 +337,20 @@ func (p *program) noteUnreadable(c config.Config) error {
 		}
 	}
 	return nil
+}
+
+// certificateFaults returns what is wrong with the certificates in files, for the hosts of the tenants.
+func certificateFaults(c config.Config, hosts []string) []string {
+	faults := tlscert.Check("ops.tls_cert", "ops.tls_key", opsPairs(c.Ops), nil, time.Now())
+	if len(c.TLS.Cert) > 0 {
+		faults = append(faults, tlscert.Check("tls.cert", "tls.key", publicPairs(c.TLS), hosts, time.Now())...)
+	}
+	for _, f := range []configured{{"ops.tls_client_ca", c.Ops.TLSClientCA}, {"tls.acme_ca_file", c.TLS.CAFile}} {
+		if _, err := authorities(f.path); err != nil {
+			faults = append(faults, f.key+": "+err.Error())
+		}
+	}
+	return faults
 }
 
 // hostsOf returns the hosts of the tenants that people reach from other machines. There are none before the first

@@ -44,34 +44,43 @@ type ImportEntry struct {
 	Detail  string
 }
 
+func (e ImportEntry) hashed() bool { return e.HA1 != nil || e.SHA256 != nil || e.HA1B != nil }
+
+// lacksRealm reports whether there are only hashes, and nothing says of which realm.
+func (e ImportEntry) lacksRealm() bool {
+	return e.Realm == "" && e.hashed() && e.Password.Reveal() == ""
+}
+
 // ImportReason is a word for what became of an entry, or a remark about it. It is part of the JSON form.
 type ImportReason string
 
 // Reasons why an entry adds no account.
 const (
-	ImportThere       ImportReason = "there"
-	ImportRepeated    ImportReason = "repeated"
-	ImportConflict    ImportReason = "conflict"
-	ImportDeleted     ImportReason = "deleted"
-	ImportRealm       ImportReason = "realm"
-	ImportUser        ImportReason = "user"
-	ImportCapitals    ImportReason = "capitals"
-	ImportReserved    ImportReason = "reserved"
-	ImportAmbiguous   ImportReason = "ambiguous"
-	ImportNoPassword  ImportReason = "no_password"
-	ImportBadHash     ImportReason = "bad_hash"
-	ImportContradicts ImportReason = "contradicts"
-	ImportNoMD5       ImportReason = "no_md5"
-	ImportNoSHA256    ImportReason = "no_sha256"
-	ImportNoEmail     ImportReason = "no_email"
-	ImportBadRole     ImportReason = "bad_role"
-	ImportInactive    ImportReason = "inactive"
-	ImportTrunk       ImportReason = "trunk"
-	ImportUnreadable  ImportReason = "unreadable"
+	ImportThere        ImportReason = "there"
+	ImportRepeated     ImportReason = "repeated"
+	ImportConflict     ImportReason = "conflict"
+	ImportDeleted      ImportReason = "deleted"
+	ImportRealm        ImportReason = "realm"
+	ImportUnknownRealm ImportReason = "unknown_realm"
+	ImportUser         ImportReason = "user"
+	ImportCapitals     ImportReason = "capitals"
+	ImportReserved     ImportReason = "reserved"
+	ImportAmbiguous    ImportReason = "ambiguous"
+	ImportNoPassword   ImportReason = "no_password"
+	ImportBadHash      ImportReason = "bad_hash"
+	ImportContradicts  ImportReason = "contradicts"
+	ImportNoMD5        ImportReason = "no_md5"
+	ImportNoSHA256     ImportReason = "no_sha256"
+	ImportNoEmail      ImportReason = "no_email"
+	ImportBadRole      ImportReason = "bad_role"
+	ImportInactive     ImportReason = "inactive"
+	ImportTrunk        ImportReason = "trunk"
+	ImportUnreadable   ImportReason = "unreadable"
 )
 
 // Remarks about entries that are added.
 const (
+	NoteNoRealm   ImportReason = "no_realm"
 	NoteHashed    ImportReason = "hashed"
 	NoteFolded    ImportReason = "folded"
 	NoteLink      ImportReason = "link"
@@ -94,6 +103,7 @@ var importTexts = []struct {
 	{ImportConflict, "the name has another account, which stays as it is"},
 	{ImportDeleted, "the name of a deleted account; see: dialtone account free-name"},
 	{ImportRealm, "another realm than the tenant's"},
+	{ImportUnknownRealm, "no realm, although other rows have one; HA1 contains the realm, so add it"},
 	{ImportUser, "not a user name here"},
 	{ImportCapitals, "capitals in the user name; see --fold-case"},
 	{ImportReserved, "a reserved user name; see --allow-reserved"},
@@ -108,6 +118,7 @@ var importTexts = []struct {
 	{ImportInactive, "not active on the other platform"},
 	{ImportTrunk, "a trunk or a provider, and not a person"},
 	{ImportUnreadable, "cannot be read"},
+	{NoteNoRealm, "no realm; taken to be the tenant's"},
 	{NoteHashed, "plain passwords, hashed in memory; destroy the file afterwards"},
 	{NoteFolded, "capitals became small letters"},
 	{NoteLink, "a message has a link to choose a password, since HA1 contains the name"},
@@ -125,7 +136,7 @@ var importRefusals = slices.IndexFunc(importTexts, func(t struct {
 	reason ImportReason
 	text   string
 }) bool {
-	return t.reason == NoteHashed
+	return t.reason == NoteNoRealm
 })
 
 // ImportOptions are the choices of an import.
@@ -233,8 +244,12 @@ type Import struct {
 	seed     maphash.Seed
 
 	rows    int64 // that Look saw
-	inRealm int64 // of them, those whose realm is not another one
-	names   []seenName
+	inRealm int64 // of them, those with the tenant's realm, or with a plain password and no realm
+	// realmNamed says that an entry has a realm. Hashes without a realm are then of an unknown one.
+	realmNamed bool
+	names      []seenName
+	// withoutRealm are the names of hashes without a realm. They count if no entry has a realm.
+	withoutRealm []seenName
 	// ambiguous and repeated have the hashes of names that several entries want. The value says whether the first
 	// of the repeated ones was seen.
 	ambiguous map[uint64]struct{}
@@ -286,15 +301,20 @@ func (s *Service) NewImport(t *tenant.Tenant, o ImportOptions) (*Import, error) 
 // Look takes an entry for Plan.
 func (im *Import) Look(e ImportEntry) {
 	im.rows++
+	im.realmNamed = im.realmNamed || e.Realm != ""
 	item, why, _ := im.check(e)
 	if why == ImportRealm {
 		if _, known := im.realms[e.Realm]; known || len(im.realms) < importRealms {
 			im.realms[e.Realm]++
 		}
-	} else if e.Problem == "" {
+	} else if e.Problem == "" && !e.lacksRealm() {
 		im.inRealm++
 	}
-	if why == "" {
+	switch {
+	case why != "":
+	case e.lacksRealm():
+		im.withoutRealm = append(im.withoutRealm, im.hash(item))
+	default:
 		im.names = append(im.names, im.hash(item))
 	}
 }
@@ -314,8 +334,12 @@ func (im *Import) hash(item importItem) seenName {
 // Rows is how many entries Look saw.
 func (im *Import) Rows() int64 { return im.rows }
 
-// Plan is called between Look and Add. It fails with fault.Conflict if no entry has the tenant's realm.
+// Plan is called between Look and Add. It fails with fault.Conflict if entries have realms and none has the tenant's,
+// unless there are plain passwords without a realm.
 func (im *Import) Plan() error {
+	if !im.realmNamed {
+		im.names = append(im.names, im.withoutRealm...)
+	}
 	slices.SortFunc(im.names, func(a, b seenName) int { return cmp.Compare(a.name, b.name) })
 	for i := 1; i < len(im.names); i++ {
 		a, b := im.names[i-1], im.names[i]
@@ -326,7 +350,7 @@ func (im *Import) Plan() error {
 			im.repeated[a.name] = false
 		}
 	}
-	im.names = nil
+	im.names, im.withoutRealm = nil, nil
 	var others int64
 	for realm, n := range im.realms {
 		im.report.Realms = append(im.report.Realms, ImportRealmCount{shown(realm), n})
@@ -387,9 +411,16 @@ func (im *Import) End(ctx context.Context) (ImportReport, error) {
 	if im.options.DryRun {
 		return im.report, err
 	}
-	c := ImportChange{Subject: im.subject, Before: fmt.Sprintf("%d rows", im.rows), After: im.summary(err)}
+	c := ImportChange{Subject: im.subject, Before: rowCount(im.rows), After: im.summary(err)}
 	return im.report, errors.Join(err, im.s.deps.Store.EndImport(context.WithoutCancel(ctx), im.tenant.ID, c,
 		im.s.deps.Now()))
+}
+
+func rowCount(n int64) string {
+	if n == 1 {
+		return "1 row"
+	}
+	return fmt.Sprintf("%d rows", n)
 }
 
 // summary is the value in the audit trail.
@@ -438,9 +469,12 @@ func (im *Import) check(e ImportEntry) (item importItem, why ImportReason, detai
 		return item, e.Problem, e.Detail
 	}
 	t, password := im.tenant, e.Password.Reveal()
-	hashed := e.HA1 != nil || e.SHA256 != nil || e.HA1B != nil
+	hashed := e.hashed()
 	if e.Realm != "" && e.Realm != t.Realm && (hashed || !strings.EqualFold(e.Realm, t.Realm)) {
 		return item, ImportRealm, shown(e.Realm)
+	}
+	if im.realmNamed && e.lacksRealm() {
+		return item, ImportUnknownRealm, ""
 	}
 	a := Account{Tenant: t.ID, User: e.User, Role: im.options.Role, NotSignedIn: true, Lang: i18n.English}
 	if im.options.FileRoles && e.Role != "" {
@@ -471,6 +505,9 @@ func (im *Import) check(e ImportEntry) (item importItem, why ImportReason, detai
 		item.own, item.credential = false, randomCredential()
 		item.notes = append(item.notes, NoteLink)
 	default:
+		if e.lacksRealm() {
+			item.notes = append(item.notes, NoteNoRealm)
+		}
 		item.credential = digest.Credential{HA1B: e.HA1B, SHA256: e.SHA256}
 		switch {
 		case e.HA1 != nil:
@@ -531,7 +568,8 @@ func (im *Import) checkUser(user string) (ImportReason, string) {
 	}
 	if !im.options.Reserved {
 		if err := im.reserved.check(user, seen); err != nil {
-			return ImportReserved, err.Error()
+			// The advice is for people who sign up.
+			return ImportReserved, strings.TrimSuffix(err.Error(), "; choose another name")
 		}
 	}
 	return "", ""
@@ -577,7 +615,7 @@ func (im *Import) flush(ctx context.Context) error {
 	} else {
 		var begin *ImportChange
 		if !im.begun {
-			begin = &ImportChange{Subject: im.subject, After: fmt.Sprintf("%d rows", im.rows)}
+			begin = &ImportChange{Subject: im.subject, After: rowCount(im.rows)}
 		}
 		additions := make([]Addition, len(list))
 		for i := range list {

@@ -144,7 +144,7 @@ func TestImportRefusals(t *testing.T) {
 	wrong := plain("carl", "p")
 	h := digest.Compute("carl", "phone.test", "q")
 	wrong.HA1 = &h
-	onlySHA := account.ImportEntry{User: "sha", SHA256: new(digest.HA1SHA256)}
+	onlySHA := account.ImportEntry{User: "sha", Realm: "phone.test", SHA256: new(digest.HA1SHA256)}
 	role := row("role", "p")
 	role.Role = "root"
 	for _, c := range []struct {
@@ -182,6 +182,11 @@ func TestImportRefusals(t *testing.T) {
 			}
 		}
 	}
+	r, err := runImport(t, w, account.ImportOptions{DryRun: true}, row("112", "p"))
+	w.Must(err)
+	if got := r.Refused[0].First[0].Detail; got != "is an emergency or service number" {
+		t.Errorf("got %q", got)
+	}
 	for _, user := range []string{"admin", "112"} {
 		r, err := runImport(t, w, account.ImportOptions{Reserved: true}, row(user, "p"))
 		w.Must(err)
@@ -214,6 +219,56 @@ func TestImportOfAnotherRealm(t *testing.T) {
 	first := account.ImportRealmCount{Realm: "sip.other.test", Count: 2}
 	if r.Added != 2 || len(r.Realms) != 2 || r.Realms[0] != first {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// HA1 contains the realm. Where entries name their realm, an HA1 without one is of an unknown realm.
+func TestImportWithoutRealm(t *testing.T) {
+	w := world.New(t, world.Options{})
+	hash := func(user string) account.ImportEntry {
+		e := row(user, "p")
+		e.Realm = ""
+		return e
+	}
+	foreign := func(e account.ImportEntry) account.ImportEntry {
+		e.Realm = "other.test"
+		return e
+	}
+	both := hash("both")
+	both.Password = redact.New("p")
+	other := hash("a")
+	other.HA1 = row("a", "q").HA1
+	inactive := account.ImportEntry{User: "x", Realm: "other.test", Problem: account.ImportInactive}
+	for _, c := range []struct {
+		name           string
+		entries        []account.ImportEntry
+		refused, notes []string
+	}{
+		{"no entry names a realm", []account.ImportEntry{hash("a"), plain("b", "p"), hash("c")}, nil,
+			[]string{"no_realm 2: 1 3", "hashed 1: 2"}},
+		{"the tenant's realm is named later", []account.ImportEntry{hash("a"), plain("b", "p"), row("c", "p"), both},
+			[]string{"unknown_realm 1: 1"}, []string{"hashed 2: 2 4"}},
+		{"the same name in the realm and without one",
+			[]account.ImportEntry{hash("a"), row("a", "q"), hash("a")}, []string{"unknown_realm 2: 1 3"}, nil},
+		{"two hashes of one name without a realm", []account.ImportEntry{hash("a"), other, hash("b")},
+			[]string{"ambiguous 2: 1 2"}, []string{"no_realm 1: 3"}},
+		{"the realm of an entry with a problem", []account.ImportEntry{inactive, hash("a"), plain("b", "p")},
+			[]string{"unknown_realm 1: 2", "inactive 1: 1"}, []string{"hashed 1: 3"}},
+		{"plain passwords beside other realms", []account.ImportEntry{foreign(row("a", "p")), plain("b", "p")},
+			[]string{"realm 1: 1"}, []string{"hashed 1: 2"}},
+	} {
+		r, err := runImport(t, w, account.ImportOptions{DryRun: true}, c.entries...)
+		w.Must(err)
+		wantReasons(t, c.name+": refused", r.Refused, c.refused...)
+		notes := slices.DeleteFunc(r.Notes, func(n account.ImportCount) bool {
+			return strings.HasPrefix(string(n.Reason), "without_")
+		})
+		wantReasons(t, c.name+": notes", notes, c.notes...)
+	}
+	// Hashes without a realm do not count as those of the tenant's.
+	_, err := runImport(t, w, account.ImportOptions{}, foreign(row("a", "p")), hash("b"))
+	if !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "--realm 'other.test'") {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -288,7 +343,8 @@ func TestImportToSHA256(t *testing.T) {
 		Algorithm: "SHA-256",
 	}}}})
 	sum := digest.ComputeSHA256("ida", "phone.test", "p")
-	list := []account.ImportEntry{{User: "ida", SHA256: &sum}, row("otto", "p"), {User: "ida", SHA256: &sum}}
+	ida := account.ImportEntry{User: "ida", Realm: "phone.test", SHA256: &sum}
+	list := []account.ImportEntry{ida, row("otto", "p"), ida}
 	for _, want := range [][]string{
 		{"repeated 1: 3", "no_sha256 1: 2"}, {"there 1: 1", "repeated 1: 3", "no_sha256 1: 2"},
 	} {
@@ -309,6 +365,21 @@ func TestImportCountsWeakPasswords(t *testing.T) {
 		if slices.Contains(got, "weak 1: 1") != check || r.Added != 2 {
 			t.Errorf("check %t: got %q", check, got)
 		}
+	}
+}
+
+// The audit trail counts one row as such.
+func TestImportOfOneRow(t *testing.T) {
+	w := world.New(t, world.Options{})
+	_, err := runImport(t, w, account.ImportOptions{}, row("ida", "p"))
+	w.Must(err)
+	var trail []string
+	w.Must(w.Store.Changes(t.Context(), audit.Filter{Action: "account.import"}, func(c audit.Change) error {
+		trail = append(trail, c.Before+">"+c.After)
+		return nil
+	}))
+	if want := []string{">1 row", "1 row>added 1"}; !slices.Equal(trail, want) {
+		t.Errorf("got %q, want %q", trail, want)
 	}
 }
 

@@ -31,10 +31,18 @@ var ErrRestoring = errors.New("a restore was begun and not finished")
 
 // CheckRestored fails with ErrRestoring while a restore is not finished. It removes what is left of one that is.
 func (d Dir) CheckRestored() error {
+	err := d.Restored()
+	if err == nil {
+		_ = os.RemoveAll(filepath.Join(string(d), finished)) // it does no harm
+	}
+	return err
+}
+
+// Restored is CheckRestored without removing anything.
+func (d Dir) Restored() error {
 	path := filepath.Join(string(d), unfinished)
 	switch _, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
-		_ = os.RemoveAll(filepath.Join(string(d), finished)) // it does no harm
 		return nil
 	case err != nil:
 		return err

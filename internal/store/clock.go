@@ -29,6 +29,15 @@ func (s *Store) Clock(ctx context.Context) (time.Time, error) {
 	return engine.FromMicros(us), err
 }
 
+// Programs returns the versions of the programs that are connected to the database, as far as this user may see them,
+// or nothing if no others can be.
+func (s *Store) Programs(ctx context.Context) ([]string, error) {
+	if e, ok := s.engine.(engine.Peers); ok {
+		return e.Programs(ctx)
+	}
+	return nil, nil
+}
+
 // CorrectFuture implements account.Sweeper.
 //
 // The clock that is wrong may be the present one, if it is behind, so no time is corrected that

@@ -188,15 +188,26 @@ func newSection(text string) *section {
 	return s
 }
 
-// sections finds sections by their names.
-type sections map[string]*section
+// visitsEach is how many sections may be looked at, on average, for each section: for its keys, and those in its
+// templates. Templates that name each other often would take for ever.
+const visitsEach = 200
 
-// get returns the values of a key, with those of templates, the most specific last.
-func (ss sections) get(s *section, key string, depth int) (values []string) {
+// sections finds sections by their names.
+type sections struct {
+	named map[string]*section
+	// visits is how many sections may still be looked at.
+	visits int
+}
+
+// get returns the values of a key, with those of templates, the most specific last. It returns none without visits.
+func (ss *sections) get(s *section, key string, depth int) (values []string) {
 	const maxTemplates = 8 // in each other
+	if ss.visits--; ss.visits < 0 {
+		return nil
+	}
 	if depth < maxTemplates {
 		for _, name := range s.of {
-			if t := ss[name]; t != nil && t != s {
+			if t := ss.named[name]; t != nil && t != s {
 				values = append(values, ss.get(t, key, depth+1)...)
 			}
 		}
@@ -210,7 +221,7 @@ func (ss sections) get(s *section, key string, depth int) (values []string) {
 }
 
 // last returns the value of the first of the keys that has one.
-func (ss sections) last(s *section, keys ...string) string {
+func (ss *sections) last(s *section, keys ...string) string {
 	for _, key := range keys {
 		if values := ss.get(s, key, 0); len(values) > 0 {
 			return values[len(values)-1]
@@ -221,10 +232,10 @@ func (ss sections) last(s *section, keys ...string) string {
 
 // yieldSections yields the accounts of the sections.
 func yieldSections(all []*section, yield Yield) error {
-	named := make(sections, len(all))
+	named := &sections{make(map[string]*section, len(all)), visitsEach * (len(all) + 100)}
 	for _, s := range all {
-		if s.template || named[s.name] == nil {
-			named[s.name] = s
+		if s.template || named.named[s.name] == nil {
+			named.named[s.name] = s
 		}
 	}
 	outbound, names, realm := make(map[string]bool), make(map[string]string), ""
@@ -262,6 +273,9 @@ func yieldSections(all []*section, yield Yield) error {
 		} else {
 			ok = named.sipPeer(s, &e, realm)
 		}
+		if named.visits < 0 {
+			return atLine(s.line, "the templates name each other too often")
+		}
 		if !ok {
 			continue
 		}
@@ -273,7 +287,7 @@ func yieldSections(all []*section, yield Yield) error {
 }
 
 // pjsipAuth sets the entry of a section with type=auth.
-func (ss sections) pjsipAuth(s *section, e *account.ImportEntry, realm string) bool {
+func (ss *sections) pjsipAuth(s *section, e *account.ImportEntry, realm string) bool {
 	if ss.last(s, "type") != "auth" {
 		return false
 	}
@@ -286,7 +300,7 @@ func (ss sections) pjsipAuth(s *section, e *account.ImportEntry, realm string) b
 }
 
 // sipPeer sets the entry of a peer of sip.conf.
-func (ss sections) sipPeer(s *section, e *account.ImportEntry, realm string) bool {
+func (ss *sections) sipPeer(s *section, e *account.ImportEntry, realm string) bool {
 	switch ss.last(s, "type") {
 	case "friend", "peer", "user":
 	default:

@@ -5,9 +5,12 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 
 	"dialtone/internal/account"
+	"dialtone/internal/fault"
 )
 
 // hasHeader reports whether a text begins with the header of one of the tables in CSV.
@@ -59,8 +62,15 @@ func readCSV(in *bufio.Reader, tables []table, yield Yield) error {
 	start, _ := in.Peek(4096)
 	line, _, _ := strings.Cut(string(start), "\n")
 	columns := headerColumns(line)
+	if len(start) == 0 {
+		return fault.New(fault.Invalid, "the file is empty; it needs a header that names the columns")
+	}
 	if !isHeader(columns, tables) {
-		return atLine(1, "the header does not name the columns; see the manual for those of this format")
+		return atLine(1, "there is no header with a column user; the first line has to name the columns, of %s",
+			strings.Join(csvColumns, ", "))
+	}
+	if err := checkColumns(columns, tables); err != nil {
+		return err
 	}
 	bounded := &boundedReader{in: in, left: maxLine}
 	records := csv.NewReader(bounded)
@@ -100,6 +110,34 @@ func readCSV(in *bufio.Reader, tables []table, yield Yield) error {
 	}
 }
 
+// checkColumns fails if a header of the format csv has other columns: a wrong name would lose the values of all rows.
+// Tables of other systems may have columns that an operator has added.
+func checkColumns(columns []string, tables []table) error {
+	if tables[0].name != "" {
+		return nil
+	}
+	var unknown []string
+	for _, c := range columns {
+		if !slices.Contains(csvColumns, c) {
+			unknown = append(unknown, strconv.Quote(shortened(c)))
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	return atLine(1, "unknown columns: %s; rename them, or remove them from the file; what is read is %s",
+		strings.Join(unknown, ", "), strings.Join(csvColumns, ", "))
+}
+
+// shortened returns a name of a column for an error. What is longer than any name may be a hash.
+func shortened(column string) string {
+	const most = 31
+	if len(column) > most {
+		return strings.ToValidUTF8(column[:8], "") + "…"
+	}
+	return column
+}
+
 func badCSV(err error) error {
 	if e, ok := errors.AsType[*csv.ParseError](err); ok {
 		return atLine(int64(e.StartLine), "%v", e.Err)
@@ -123,9 +161,13 @@ func readHtdigest(in *bufio.Reader, yield Yield) error {
 		}
 		e := account.ImportEntry{Line: lines.line}
 		first, last := strings.IndexByte(text, ':'), strings.LastIndexByte(text, ':')
-		if first < 0 || first == last {
+		switch {
+		case first < 0 || first == last:
 			e = unreadable(e, "not user:realm:HA1")
-		} else {
+		case first+1 == last:
+			e = unreadable(e, "the realm is empty")
+			e.User = text[:first]
+		default:
 			e.User, e.Realm = text[:first], text[first+1:last]
 			if setHash(&e, text[last+1:]); e.HA1 == nil && e.SHA256 == nil {
 				e.Problem = account.ImportBadHash

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -18,6 +19,9 @@ import (
 
 // readSQLite reads tables of a file of SQLite, which it does not change.
 func readSQLite(ctx context.Context, path string, tables []table, yield Yield) (err error) {
+	if _, err := os.Stat(path); err != nil {
+		return err
+	}
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return err
@@ -30,22 +34,24 @@ func readSQLite(ctx context.Context, path string, tables []table, yield Yield) (
 	defer func() { err = errors.Join(err, db.Close()) }()
 	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
-		return err
+		return fault.New(fault.Invalid, "%s cannot be read as a file of SQLite: %v", path, err)
 	}
 	defer tx.Rollback()
 	readers, end := readerOf(tables)
 	for _, t := range tables {
-		if err := readSQLiteTable(ctx, tx, t.name, readers[t.name], yield); err != nil {
+		if err := readSQLiteTable(ctx, tx, path, t.name, readers[t.name], yield); err != nil {
 			return err
 		}
 	}
 	return end(yield)
 }
 
-func readSQLiteTable(ctx context.Context, tx *sql.Tx, name string, read func(row, Yield) error, yield Yield) error {
+func readSQLiteTable(
+	ctx context.Context, tx *sql.Tx, path, name string, read func(row, Yield) error, yield Yield,
+) error {
 	rows, err := tx.QueryContext(ctx, `SELECT * FROM `+name)
 	if err != nil {
-		return fault.New(fault.Invalid, "the database has no table %s that can be read: %v", name, err)
+		return fault.New(fault.Invalid, "%s has no table %s that can be read: %v", path, name, err)
 	}
 	defer rows.Close()
 	columns, err := rows.Columns()

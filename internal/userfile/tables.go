@@ -50,14 +50,24 @@ func (r row) entry() account.ImportEntry {
 
 // tablesOf are the tables of the formats that have some.
 var tablesOf = map[Format][]table{
-	Kamailio: {{name: "subscriber", key: []string{"username"}, defaults: subscriberColumns, read: readSubscriber}},
-	OpenSIPS: {{name: "subscriber", key: []string{"username"}, defaults: subscriberColumns, read: readSubscriber}},
+	Kamailio: {subscriber},
+	OpenSIPS: {subscriber},
 	Flexisip: {{name: "accounts", join: joinFlexisip}, {name: "passwords"}},
 	Asterisk: {{name: "ps_auths", key: []string{"id", "auth_type"}, read: readPSAuth}},
-	Coturn: {{name: "turnusers_lt", key: []string{"name", "hmackey"},
-		defaults: [][]string{{"realm", "name", "hmackey"}}, read: readTURNUser}},
-	CSV: {{name: "", key: nil, read: readPlain}},
+	Coturn:   {{name: "turnusers_lt", key: []string{"name", "hmackey"}, defaults: [][]string{turnUserColumns}, read: readTURNUser}},
+	CSV:      {{name: "", key: nil, read: readPlain}},
 }
+
+// subscriber is the table of Kamailio and OpenSIPS.
+var subscriber = table{name: "subscriber", key: []string{"username"}, defaults: subscriberColumns, read: readSubscriber}
+
+var (
+	turnUserColumns = []string{"realm", "name", "hmackey"}
+	csvColumns      = []string{
+		"user", "username", "realm", "domain", "name", "display_name", "email", "email_address", "role", "lang",
+		"ha1", "ha1b", "ha1_sha256", "password",
+	}
+)
 
 // subscriberColumns are the columns of the table subscriber of Kamailio (version 7 and 6) and of OpenSIPS (version 8).
 var subscriberColumns = [][]string{

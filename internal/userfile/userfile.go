@@ -113,7 +113,7 @@ func (s *Source) Read(ctx context.Context, yield Yield) error {
 		}
 		return yield(checkTexts(e))
 	}
-	tables := tablesOf[s.format]
+	tables := s.databaseTables()
 	if path, ok := strings.CutPrefix(s.location, "sqlite:"); ok {
 		if tables == nil {
 			return s.wrongKind("a database")
@@ -147,8 +147,16 @@ func (s *Source) Read(ctx context.Context, yield Yield) error {
 	return s.readText(ctx, s.location, f, checked)
 }
 
+// databaseTables returns the tables of the format in a database, or nil if it has none.
+func (s *Source) databaseTables() []table {
+	if s.format == CSV {
+		return nil
+	}
+	return tablesOf[s.format]
+}
+
 func (s *Source) wrongKind(what string) error {
-	return fault.New(fault.Invalid, "the format %s cannot be read from %s; give a file", s.format, what)
+	return fault.New(fault.Invalid, "the format %s cannot be read from %s; give a file of this format", s.format, what)
 }
 
 const sqliteMagic = "SQLite format 3\x00"
@@ -157,10 +165,14 @@ const sqliteMagic = "SQLite format 3\x00"
 func (s *Source) readText(ctx context.Context, path string, from io.Reader, yield Yield) error {
 	in := bufio.NewReaderSize(from, maxValue)
 	if start, _ := in.Peek(len(sqliteMagic)); string(start) == sqliteMagic {
-		if tablesOf[s.format] == nil || path == "" {
-			return s.wrongKind("a file of SQLite on standard input, or in this format")
+		tables := s.databaseTables()
+		switch {
+		case tables == nil:
+			return s.wrongKind("a file of SQLite")
+		case path == "":
+			return fault.New(fault.Invalid, "a file of SQLite cannot be read from standard input; give its path")
 		}
-		return readSQLite(ctx, path, tablesOf[s.format], yield)
+		return readSQLite(ctx, path, tables, yield)
 	}
 	return readStream(s.format, in, yield)
 }
@@ -169,6 +181,8 @@ func (s *Source) readText(ctx context.Context, path string, from io.Reader, yiel
 func readStream(format Format, in *bufio.Reader, yield Yield) error {
 	if start, _ := in.Peek(3); string(start) == "\ufeff" {
 		in.Discard(3)
+	} else if text := string(start); strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
+		return fault.New(fault.Invalid, "the file is UTF-16; convert it to UTF-8")
 	}
 	switch format {
 	case Htdigest:
@@ -257,7 +271,7 @@ func setHash(e *account.ImportEntry, text string) {
 	} else if h, err := digest.ParseHA1SHA256(text); err == nil {
 		e.SHA256 = &h
 	} else if e.Problem == "" {
-		e.Problem, e.Detail = account.ImportBadHash, "32 or 64 hex digits are one"
+		e.Problem, e.Detail = account.ImportBadHash, "a hash has 32 or 64 hex digits"
 	}
 }
 

@@ -3,6 +3,7 @@ package userfile_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -77,8 +78,9 @@ func TestRead(t *testing.T) {
 		want   []string
 	}{
 		{"htdigest with CRLF, BOM and a comment", userfile.Htdigest,
-			"\ufeffalex:sip.test:HA1\r\n\r\n# more\r\nbert:My Realm:x\nnonsense\ncarl:a:UPPER",
-			[]string{"1 alex@sip.test ha1", "4 bert@My Realm !bad_hash", "5 @ !unreadable", "6 carl@a ha1"}},
+			"\ufeffalex:sip.test:HA1\r\n\r\n# more\r\nbert:My Realm:x\nnonsense\ncarl:a:UPPER\ndora::HA1",
+			[]string{"1 alex@sip.test ha1", "4 bert@My Realm !bad_hash", "5 @ !unreadable", "6 carl@a ha1",
+				"7 dora@ !unreadable"}},
 		{"CSV", userfile.CSV, "\"User\",realm,name,email,ha1,ha1b,ha1_sha256\n" +
 			"alex,sip.test,\"Alex, \"\"A\"\"\",a@b.test,HA1,HA1B,SUM\nbert,,,,0xHA1,x,\ncarl,short\n",
 			[]string{`2 alex@sip.test [Alex, "A" a@b.test] ha1 ha1b sha256`, "3 bert@ ha1 ?ha1b",
@@ -208,7 +210,16 @@ func TestHostileInputs(t *testing.T) {
 		{"quote in CSV that is not closed", userfile.CSV,
 			"user,password\nalex,\"" + strings.Repeat("x\n", 2<<20), "record is too long"},
 		{"quote in CSV", userfile.CSV, "user,password\nalex,a\"b\n", `line 2: `},
-		{"CSV without a header", userfile.CSV, "alex,secret\n", "line 1: the header"},
+		{"CSV without a header", userfile.CSV, "alex,secret\n",
+			"line 1: there is no header with a column user; the first line has to name the columns, of user, "},
+		{"empty CSV", userfile.CSV, "", "the file is empty"},
+		{"CSV in UTF-16", userfile.CSV, "\xff\xfeu\x00s\x00e\x00r\x00", "the file is UTF-16; convert it"},
+		{"htdigest in UTF-16", userfile.Htdigest, "\xfe\xff\x00a\x00:", "the file is UTF-16; convert it"},
+		{"CSV with columns that nothing has", userfile.CSV, "user,pass,e-mail,ha1\nalex,x,a@b.test,\n",
+			`line 1: unknown columns: "pass", "e-mail"; rename them, or remove them from the file; what is read is us`},
+		{"CSV with a column without a name", userfile.CSV, "user,password,\n", `line 1: unknown columns: "";`},
+		{"CSV with a hash in its first line", userfile.CSV, "user," + ha1 + "\n",
+			`unknown columns: "` + ha1[:8] + `…";`},
 		{"quote in SQL that is not closed", userfile.Kamailio, "\nINSERT INTO subscriber VALUES (1,'alex", "line 2: "},
 		{"comment that is not closed", userfile.Kamailio, "\n\n/* x", "line 3: a quote or a comment is not closed"},
 		{"row that does not end", userfile.Kamailio, "INSERT INTO subscriber VALUES (1,'alex'", "line 1: the row"},
@@ -224,7 +235,12 @@ func TestHostileInputs(t *testing.T) {
 		{"deep nesting", userfile.FreeSWITCH, deep, "line 1: there are more than 64 elements"},
 		{"XML that does not end", userfile.FreeSWITCH, "<user id='a'>\n", "this is not XML"},
 		{"huge XML", userfile.FreeSWITCH, "<a>" + strings.Repeat(" ", 17<<20), "longer than 16 MiB"},
-		{"SQLite on standard input", userfile.Kamailio, "SQLite format 3\x00", "SQLite"},
+		{"SQLite on standard input", userfile.Kamailio, "SQLite format 3\x00",
+			"a file of SQLite cannot be read from standard input; give its path"},
+		{"SQLite as CSV", userfile.CSV, "SQLite format 3\x00",
+			"the format csv cannot be read from a file of SQLite; give a file of this format"},
+		{"SQLite as htdigest", userfile.Htdigest, "SQLite format 3\x00",
+			"the format htdigest cannot be read from a file of SQLite; "},
 		{"section without an end", userfile.Asterisk, "[general]\n[alex\n", "line 2: "},
 	} {
 		got, err := read(t, c.format, c.input)
@@ -249,6 +265,51 @@ func TestHostileInputs(t *testing.T) {
 			if !strings.HasSuffix(e, "!unreadable") {
 				t.Errorf("%s: got %.200q", format, e)
 			}
+		}
+	}
+}
+
+// The columns that the exports and the systems have are known, and so are those of the readers of SQL.
+func TestKnownColumns(t *testing.T) {
+	for format, header := range map[userfile.Format]string{
+		userfile.CSV:      strings.Join(userfile.PlainColumns, ",") + ",password",
+		userfile.Kamailio: "id,username,domain,password,ha1,ha1b,email_address,rpid,first_name,last_name",
+		userfile.OpenSIPS: "id,username,domain,password,email_address,ha1,ha1_sha256,ha1_sha512t256,rpid",
+		userfile.Asterisk: "id,auth_type,nonce_lifetime,md5_cred,password,realm,username,refresh_token," +
+			"oauth_clientid,oauth_secret,password_digest,supported_algorithms_uac,supported_algorithms_uas",
+		userfile.Coturn: "realm,name,hmackey",
+	} {
+		if got, err := read(t, format, header+"\n"); err != nil || len(got) != 0 {
+			t.Errorf("%s: got %v, %v", format, got, err)
+		}
+	}
+}
+
+// Errors of databases name the file, and say what to give.
+func TestDatabaseErrors(t *testing.T) {
+	dir := t.TempDir()
+	text := filepath.Join(dir, "text")
+	if err := os.WriteFile(text, bytes.Repeat([]byte("no database\n"), 100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	missing := filepath.Join(dir, "missing")
+	for _, c := range []struct {
+		format         userfile.Format
+		location, want string
+	}{
+		{userfile.Kamailio, "sqlite:" + missing, missing + ": no such file or directory"},
+		{userfile.Kamailio, "sqlite:" + text, text + " has no table subscriber that can be read: "},
+		{userfile.Kamailio, "sqlite:" + dir, dir + " cannot be read as a file of SQLite: "},
+		{userfile.CSV, "sqlite:" + text, "the format csv cannot be read from a database; give a file of this format"},
+		{userfile.CSV, "postgres://127.0.0.1:1/x", "the format csv cannot be read from a database; "},
+	} {
+		s, err := userfile.Open(c.format, c.location, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.Read(t.Context(), func(account.ImportEntry) error { return nil })
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s %s: got %v, want an error with %q", c.format, c.location, err, c.want)
 		}
 	}
 }
@@ -297,6 +358,33 @@ func TestDirectory(t *testing.T) {
 }
 
 // What is written is read again as it was.
+// Templates that name each other often are refused, and do not take for ever.
+func TestManyTemplates(t *testing.T) {
+	list := func(name string) string { return strings.Repeat(name+",", 100) }
+	text := "[a](!," + list("b") + ")\ntype=auth\n[b](!," + list("a") + ")\ntype=auth\n[alex](a)\nusername=alex\n"
+	if _, err := read(t, userfile.Asterisk, text); err == nil || !strings.Contains(err.Error(), "too often") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// FreeSWITCH replaces its variables in the files that it reads, and people choose their names.
+func TestNoVariablesForFreeSWITCH(t *testing.T) {
+	c := digest.Credential{HA1: digest.Compute("alex", "sip.test", "secret")}
+	e := userfile.Exported{Realm: "sip.test", Credential: &c}
+	e.User = "alex"
+	for _, name := range []string{"$${default_password}", "${x}", "a ${b"} {
+		e.Name = name
+		var out bytes.Buffer
+		w, err := userfile.NewWriter(userfile.FreeSWITCH, &out, "for a test")
+		if err == nil {
+			err = errors.Join(w.Write(e), w.Close())
+		}
+		if err != nil || strings.Contains(out.String(), "${") || !strings.Contains(out.String(), `value="alex"`) {
+			t.Errorf("%q: %v, %s", name, err, out.String())
+		}
+	}
+}
+
 func TestWritersAndReaders(t *testing.T) {
 	b, s256 := digest.ComputeB("alex", "sip.test", "secret"), digest.ComputeSHA256("alex", "sip.test", "secret")
 	e := userfile.Exported{Realm: "sip.test", Credential: &digest.Credential{

@@ -41,7 +41,7 @@ var ExportFormats = []Format{
 	Htdigest, KamailioCSV, KamailioSQL, FreeSWITCH, PJSIP, CoturnSQL, CSV, JSONLines,
 }
 
-// NeedsCredentials reports whether a format is nothing without HA1.
+// NeedsCredentials reports whether a format consists of HA1s.
 func NeedsCredentials(f Format) bool { return f != CSV && f != JSONLines }
 
 // NewWriter returns a writer to out. comment is a line for the beginning of formats that have comments.
@@ -209,8 +209,17 @@ func (w *xmlWriter) Write(e Exported) error {
 	}
 	_, err := fmt.Fprintf(w.out, "  <user id=\"%s\">\n    <params><param name=\"a1-hash\" value=\"%s\"/></params>\n"+
 		"    <variables><variable name=\"effective_caller_id_name\" value=\"%s\"/></variables>\n  </user>\n",
-		escapeXML(e.User), e.Credential.HA1.Hex(), escapeXML(e.Name))
+		escapeXML(e.User), e.Credential.HA1.Hex(), escapeXML(unexpanded(e.Name, e.User)))
 	return err
+}
+
+// unexpanded returns a name, or else if FreeSWITCH would put its own variables in place of a part of it. People choose
+// their names.
+func unexpanded(name, otherwise string) string {
+	if strings.Contains(name, "${") {
+		return otherwise
+	}
+	return name
 }
 
 func (w *xmlWriter) Close() error {

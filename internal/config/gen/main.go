@@ -7,7 +7,6 @@ import (
 	"log"
 	"os"
 	"strings"
-	"unicode/utf8"
 
 	"dialtone/internal/config"
 )
@@ -26,7 +25,7 @@ func main() {
 func files() map[string]string {
 	return map[string]string{
 		"../../../docs/configuration.md":      manual(),
-		"../../../docs/dialtone.example.toml": example(),
+		"../../../docs/dialtone.example.toml": config.Example(nil),
 	}
 }
 
@@ -48,41 +47,4 @@ func manual() string {
 		text = strings.Replace(text, k.Text(), k.Text()+table, 1)
 	}
 	return text
-}
-
-const opening = `Dialtone's configuration: every key, with its default. To change a key, remove the # before ` +
-	`it. A variable such as DIALTONE_LISTEN overrides this file, and a flag such as --listen overrides ` +
-	`both. See configuration.md.`
-
-// example has each key, commented out, below its text.
-func example() string {
-	var b strings.Builder
-	comment(&b, opening)
-	last := ""
-	for _, k := range config.Keys() {
-		table, name := k.Split()
-		if table != last {
-			fmt.Fprintf(&b, "\n[%s]\n", table)
-			last = table
-		}
-		if !k.Secret {
-			b.WriteString("\n")
-			comment(&b, k.Text())
-			fmt.Fprintf(&b, "#%s = %s\n", name, k.Example())
-		}
-	}
-	return b.String()
-}
-
-// comment writes a text as comment lines of at most 100 characters.
-func comment(b *strings.Builder, text string) {
-	line := "#"
-	for word := range strings.FieldsSeq(text) {
-		if utf8.RuneCountInString(line+" "+word) > 100 {
-			b.WriteString(line + "\n")
-			line = "#"
-		}
-		line += " " + word
-	}
-	b.WriteString(line + "\n")
 }

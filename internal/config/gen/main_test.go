@@ -30,8 +30,8 @@ func TestExampleHasTheDefaults(t *testing.T) {
 	}
 	commented := regexp.MustCompile(`(?m)^#([a-z])`)
 	for name, text := range map[string]string{
-		"as it is":           example(),
-		"with every key set": commented.ReplaceAllString(example(), "$1"),
+		"as it is":           config.Example(nil),
+		"with every key set": commented.ReplaceAllString(config.Example(nil), "$1"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "dialtone.toml")

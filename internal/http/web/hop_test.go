@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestParseHop has the forms in which proxies write an address.
@@ -99,6 +100,31 @@ func TestForwardedWarnings(t *testing.T) {
 				!strings.Contains(got, row.says) {
 				t.Errorf("the log is %q, want %q once", got, row.says)
 			}
+			// Anybody on the Internet may send the header.
+			if peer, found := s.UntrustedProxy(time.Minute); found {
+				t.Errorf("a proxy that is not trusted: %v", peer)
+			}
 		})
+	}
+}
+
+// A peer in the own network that sends the header is taken for a proxy, for a time.
+func TestUntrustedProxy(t *testing.T) {
+	for _, peer := range []string{"127.0.0.1", "10.0.0.7", "::1", "fd00::7"} {
+		s := &Site{deps: Deps{Log: slog.New(slog.DiscardHandler)}}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = netip.AddrPortFrom(netip.MustParseAddr(peer), 1).String()
+		s.clientAddr(r)
+		if _, found := s.UntrustedProxy(time.Minute); found {
+			t.Errorf("%s without a header", peer)
+		}
+		r.Header.Set("X-Forwarded-For", "198.51.100.1")
+		s.clientAddr(r)
+		if got, found := s.UntrustedProxy(time.Minute); !found || got.String() != peer {
+			t.Errorf("got %v, %v, want %s", got, found, peer)
+		}
+		if _, found := s.UntrustedProxy(0); found {
+			t.Errorf("%s: it is never forgotten", peer)
+		}
 	}
 }

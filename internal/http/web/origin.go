@@ -31,8 +31,28 @@ func (s *Site) clientAddr(r *http.Request) netip.Addr {
 	case len(headers) > 0 && !trusts(s.deps.TrustedProxies, addr):
 		s.warnings.warn(s.deps.Log, "forwarded address ignored; the peer counts as the client "+
 			"because it is not in trusted_proxies", "peer", addr)
+		// Anybody on the Internet can send the header; a proxy of the operator's is near.
+		if addr.IsLoopback() || addr.IsPrivate() {
+			s.untrusted.Store(&untrusted{addr, time.Now()})
+		}
 	}
 	return client
+}
+
+// untrusted is a peer whose forwarded address was ignored, and when that was last.
+type untrusted struct {
+	peer netip.Addr
+	at   time.Time
+}
+
+// UntrustedProxy returns a peer in this machine's network whose forwarded address was ignored within a time, if there
+// is one. It is likely to be a proxy that is missing in TrustedProxies: then all visitors share its limits.
+func (s *Site) UntrustedProxy(within time.Duration) (netip.Addr, bool) {
+	u := s.untrusted.Load()
+	if u == nil || time.Since(u.at) > within {
+		return netip.Addr{}, false
+	}
+	return u.peer, true
 }
 
 // warnings logs each message at most once an hour, however many requests cause it.

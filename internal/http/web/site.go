@@ -72,6 +72,7 @@ type Site struct {
 	requests   *server.Requests
 	questions  atomic.Int64
 	warnings   warnings
+	untrusted  atomic.Pointer[untrusted]
 }
 
 // New returns a Site. It fails only for mistakes in the embedded files.

@@ -70,6 +70,16 @@ func Open(path string) (*Dir, error) {
 	return OpenOn(system{}, path)
 }
 
+// Look is Open for a directory that exists. It changes nothing, and fails with fs.ErrNotExist if there is none.
+func Look(path string) (*Dir, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	_, err = os.Stat(path)
+	return &Dir{disk: system{}, path: path}, err
+}
+
 // OpenOn is like Open, on the given file system. The path must be absolute.
 func OpenOn(disk FileSystem, path string) (*Dir, error) {
 	return &Dir{disk: disk, path: path}, disk.MakeDir(path)

@@ -31,6 +31,12 @@ type Measurer interface {
 	Load(ctx context.Context) (Load, error)
 }
 
+// Peers is an engine that knows who else is connected to the database.
+type Peers interface {
+	// Programs returns the versions of the programs of this project that are connected, without repetition.
+	Programs(ctx context.Context) ([]string, error)
+}
+
 // Load is what an engine holds at one moment.
 type Load struct {
 	// Waiting is how many writes wait to be started.

@@ -131,7 +131,7 @@ func Open(ctx context.Context, node, url string, check func(engine.Tx) error) (*
 	}
 	setConnectTimeout(conf.ConnConfig, url)
 	for setting, value := range map[string]string{
-		"application_name":                    "dialtone",
+		"application_name":                    application(),
 		"idle_in_transaction_session_timeout": "5s",
 		// Every look-up is by a key. The planner may have no statistics yet of a table that grows
 		// fast, and would then sometimes scan the whole table.

@@ -174,6 +174,9 @@ func (p *Postfix) run(program string, args ...string) string {
 	return string(out)
 }
 
+// Sendmail is the command that puts a message into the queue of this Postfix.
+func (p *Postfix) Sendmail() []string { return []string{"/usr/sbin/sendmail", "-C", p.config} }
+
 // Queue returns the messages that Postfix has still to send, as postqueue lists them.
 func (p *Postfix) Queue() string {
 	p.t.Helper()

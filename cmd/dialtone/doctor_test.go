@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dialtone/internal/doctor"
+	"dialtone/internal/store/postgres"
+	"dialtone/internal/test/postgrestest"
+)
+
+// examined runs the command and returns its findings. An entry resolver=HOST:PORT is for --resolver.
+func examined(t *testing.T, environ ...string) (list []doctor.Finding) {
+	t.Helper()
+	var out, stderr strings.Builder
+	start := time.Now()
+	args := []string{"doctor", "--json"}
+	for _, entry := range environ {
+		if address, ok := strings.CutPrefix(entry, "resolver="); ok {
+			args = append(args, "--resolver", address)
+		}
+	}
+	status := run(t.Context(), args, environ, &out, &stderr)
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if err := json.Unmarshal([]byte(out.String()), &list); err != nil {
+		t.Fatalf("%v: %s%s", err, &out, &stderr)
+	}
+	isFault := func(f doctor.Finding) bool { return f.Level == doctor.Fault }
+	if want := slices.ContainsFunc(list, isFault); (status == exitFailed) != want || status > exitFailed {
+		t.Errorf("status %d for %+v", status, list)
+	}
+	return list
+}
+
+// wantFinding wants a finding of a check whose cause contains a text.
+func wantFinding(t *testing.T, list []doctor.Finding, level doctor.Level, check, cause string) {
+	t.Helper()
+	if !slices.ContainsFunc(list, func(f doctor.Finding) bool {
+		return f.Level == level && f.Check == check && strings.Contains(f.Cause, cause)
+	}) {
+		t.Errorf("no %s of %s with %q in %+v", level, check, cause, list)
+	}
+}
+
+// A command of root finds what root has left that the user of the server cannot use.
+func TestDoctorFindsWrongOwners(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.start().mustStop(t)
+	environ := []string{"DIALTONE_DATA=" + s.dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9", "DIALTONE_LISTEN=127.0.0.1:9"}
+	for _, f := range examined(t, environ...) {
+		if f.Level == doctor.Fault {
+			t.Errorf("before: %+v", f)
+		}
+	}
+	database := filepath.Join(s.dir, "dialtone.db")
+	s.must(os.Chown(database, 0, 0))
+	security := filepath.Join(filepath.Dir(s.dir), "security.txt")
+	s.must(os.WriteFile(security, []byte("Contact: mailto:a@example.org\n"), 0o600))
+	list := examined(t, append(environ, "DIALTONE_HTTP_SECURITY_TXT="+security)...)
+	wantFinding(t, list, doctor.Fault, "files", database+" belongs to the user root, but the data directory to ")
+	wantFinding(t, list, doctor.Fault, "files", "cannot read "+security+" (http.security_txt)")
+}
+
+// It does not change a store of an older version, and finds programs of another version on the same database.
+func TestDoctorOnPostgres(t *testing.T) {
+	t.Parallel()
+	cluster := postgrestest.Shared(t)
+	url := cluster.Database(t)
+	environ := []string{
+		"DIALTONE_DATABASE=" + url, "DIALTONE_DATA=" + t.TempDir(), "DIALTONE_OPS_LISTEN=127.0.0.1:9",
+		"DIALTONE_LISTEN=127.0.0.1:9",
+	}
+	wantFinding(t, examined(t, environ...), doctor.Fault, "store", "there is no store in the database")
+	var out strings.Builder
+	if status := run(t.Context(), []string{"tenant", "add", "localhost"}, environ, &out, &out); status != 0 {
+		t.Fatal(out.String())
+	}
+	for _, f := range examined(t, environ...) {
+		if f.Check == "versions" || f.Level == doctor.Fault {
+			t.Errorf("with one version: %+v", f)
+		}
+	}
+	separator := "?"
+	if strings.Contains(url, "?") {
+		separator = "&"
+	}
+	other, err := postgres.Open(t.Context(), "", url+separator+"application_name=dialtone%200.0.1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	wantFinding(t, examined(t, environ...), doctor.Warning, "versions", "0.0.1, ")
+
+	version := func() (n int64) {
+		t.Helper()
+		n, err := postgres.SchemaVersion(context.Background(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	newest := version()
+	cluster.Exec(t, url, `DELETE FROM schema_version WHERE version = $1`, newest)
+	before := version()
+	wantFinding(t, examined(t, environ...), doctor.Warning, "store", fmt.Sprintf("has version %d", before))
+	if version() != before {
+		t.Error("the schema was updated")
+	}
+}
+
+// The sections that findings name exist.
+func TestDoctorNamesSections(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs/operating.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var anchors []string
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(string(text), -1) {
+		anchor := strings.ReplaceAll(strings.ToLower(m[1]), " ", "-")
+		anchors = append(anchors, regexp.MustCompile(`[^a-z0-9-]`).ReplaceAllString(anchor, ""))
+	}
+	for _, s := range doctor.Sections {
+		if !slices.Contains(anchors, string(s)) {
+			t.Errorf("docs/operating.md has no section %s", s)
+		}
+	}
+}
+
+// It ends in time, with findings, though everything that it asks accepts connections and says nothing.
+func TestDoctorEndsInTime(t *testing.T) {
+	t.Parallel()
+	silent := func() string {
+		t.Helper()
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l.Addr().String()
+	}
+	resolver, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resolver.Close()
+	environ := []string{
+		"DIALTONE_DATA=" + t.TempDir(), "DIALTONE_OPS_LISTEN=" + silent(), "DIALTONE_LISTEN=" + silent(),
+		"DIALTONE_MAIL_RELAY=smtp://" + silent(),
+	}
+	for _, host := range []string{"localhost", "phone.invalid"} {
+		var out strings.Builder
+		if status := run(t.Context(), []string{"tenant", "add", host}, environ, &out, &out); status != 0 {
+			t.Fatal(out.String())
+		}
+	}
+	list := examined(t, append(environ, "resolver="+resolver.LocalAddr().String())...)
+	wantFinding(t, list, doctor.Fault, "relay", "")
+	wantFinding(t, list, doctor.Warning, "dns", "phone.invalid cannot be looked up")
+	wantFinding(t, list, doctor.Warning, "public url", "http://localhost:")
+	wantFinding(t, list, doctor.Warning, "server", "no server runs on this machine")
+	list = examined(t, append(environ, "DIALTONE_DATABASE=postgres://dialtone@"+silent()+"/dialtone")...)
+	wantFinding(t, list, doctor.Fault, "store", "")
+}

@@ -1,0 +1,110 @@
+// Package doctor looks for faults of an installation from outside: files that the wrong user owns, names that
+// the DNS lacks, a public URL behind which another server answers. It says the cause of each and what to do.
+//
+// It changes nothing. The checks that it has no package for, such as those of the store, are given to Run by
+// the program. Run runs them at the same time and ends within a limit, also if one hangs: what did not end is
+// a finding of its own.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Level says how bad a finding is.
+type Level string
+
+// The levels.
+const (
+	// Fault keeps people from using the platform, or endangers the data.
+	Fault Level = "fault"
+	// Warning is something to repair before it becomes a fault.
+	Warning Level = "warning"
+	// Note is something that may be intended.
+	Note Level = "note"
+)
+
+// Section is a part of docs/operating.md, by its anchor.
+type Section string
+
+// The sections that findings refer to.
+const (
+	AboutStart   Section = "start"
+	AboutRestore Section = "restore"
+	AboutHealth  Section = "health"
+	AboutKeys    Section = "keys"
+	AboutMail    Section = "mail"
+	AboutPhones  Section = "phone-servers"
+	AboutNodes   Section = "more-than-one-server"
+	AboutClock   Section = "the-clock"
+	AboutSignups Section = "opening-and-closing-signups"
+	AboutTenants Section = "tenants"
+	AboutTrail   Section = "audit-trail"
+	AboutDoctor  Section = "what-is-wrong"
+)
+
+// Sections are all of them.
+var Sections = []Section{
+	AboutStart, AboutRestore, AboutHealth, AboutKeys, AboutMail, AboutPhones, AboutNodes, AboutClock, AboutSignups,
+	AboutTenants, AboutTrail, AboutDoctor,
+}
+
+// Finding is one fault, warning or note.
+type Finding struct {
+	Level Level  `json:"level"`
+	Check string `json:"check"` // what was looked at, in a word or two
+	Cause string `json:"cause"` // one sentence, without a period
+	Next  string `json:"next"`  // what to do, likewise
+	See   string `json:"see"`   // a page of the documentation
+}
+
+// New returns a finding.
+func New(level Level, check string, see Section, cause, next string) Finding {
+	return Finding{Level: level, Check: check, Cause: cause, Next: next, See: "docs/operating.md#" + string(see)}
+}
+
+// Check is a part of an examination.
+type Check struct {
+	Name string
+	Do   func(context.Context) []Finding
+}
+
+// Run runs checks at the same time, and returns their findings in the order of the checks.
+func Run(ctx context.Context, limit time.Duration, checks []Check) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	results := make([]chan []Finding, len(checks))
+	for i, c := range checks {
+		results[i] = make(chan []Finding, 1)
+		go func() { results[i] <- c.Do(ctx) }()
+	}
+	// What ends because its time is over gets a moment to say so.
+	over := time.After(limit + limit/10)
+	list := []Finding{}
+	for i, c := range checks {
+		select {
+		case found := <-results[i]:
+			list = append(list, found...)
+			continue
+		default:
+		}
+		select {
+		case found := <-results[i]:
+			list = append(list, found...)
+		case <-over:
+			over = closed
+			list = append(list, New(Fault, c.Name, AboutDoctor,
+				fmt.Sprintf("the check did not end within %v, so a disk or another machine may hang", limit),
+				"look at the disks of this machine (dmesg) and at its network"))
+		}
+	}
+	return list
+}
+
+// closed is a timer that has always expired.
+var closed = func() <-chan time.Time {
+	c := make(chan time.Time)
+	close(c)
+	return c
+}()
