@@ -94,8 +94,8 @@ func (c *healthCommand) ask(ctx context.Context, ops config.Ops) (state readines
 	client := http.Client{Transport: transport}
 	answer, err := client.Do(request)
 	if refused, ok := errors.AsType[*net.OpError](err); ok && refused.Op == "remote error" {
-		return state, fmt.Errorf("the server at %s refuses the connection (%w); --client-cert needs a certificate of an "+
-			"authority in ops.tls_client_ca", address, refused.Err)
+		return state, fmt.Errorf("the server at %s refuses the connection (%w); --client-cert needs a certificate of "+
+			"an authority in ops.tls_client_ca", address, refused.Err)
 	} else if errors.Is(err, errOtherCertificate) {
 		return state, fmt.Errorf("the server at %s cannot be asked: its certificate is not the one in %s", address,
 			ops.TLSCert)
