@@ -53,7 +53,7 @@ func newOutages(log *slog.Logger) outages {
 		checkpoint:   of("audit checkpoint not written", "audit checkpoint written again"),
 		counts:       of("counts not written", "counts written again"),
 		bulk:         of("bulk changes failed", "bulk changes work again"),
-		certificates: of("TLS certificates not read again", "TLS certificates read again"),
+		certificates: of("TLS certificates not read again", "TLS certificates can be read again"),
 	}
 }
 

@@ -60,6 +60,10 @@ func (c *backupCommand) Run(p *program) error {
 		return usageError{fault.New(fault.Invalid, "whoever has the keys and the database can read all credentials; "+
 			"encrypt the archive with --recipient, or add --plain-keys if it is kept where nobody else can read it")}
 	}
+	if c.File == "-" {
+		return usageError{fault.New(fault.Invalid, "an archive is not written to standard output, since a file has "+
+			"its name only when it is complete; name a file")}
+	}
 	return p.with(func(in *installation) error {
 		b := backup{program: p, in: in, to: recipients, keys: c.WithKeys, force: c.Force}
 		if b.path, err = filepath.Abs(c.File); err != nil {
@@ -124,7 +128,9 @@ const temporaryBackup = ".backup-*"
 
 func (b *backup) write() (m archive.Manifest, err error) {
 	dir := filepath.Dir(b.path)
-	if _, err := os.Lstat(b.path); err == nil && !b.force {
+	if info, err := os.Lstat(b.path); err == nil && info.IsDir() {
+		return m, fault.New(fault.Invalid, "%s is a directory; name a file in it", b.path)
+	} else if err == nil && !b.force {
 		return m, errExists(b.path)
 	}
 	if err := b.checkSpace(dir); err != nil {
@@ -267,6 +273,7 @@ func (b *backup) addFiles(database *os.File) error {
 	if err := b.addConfiguration(); err != nil {
 		return err
 	}
+	b.lackFiles()
 	if b.keys {
 		if err := b.addKeys(); err != nil {
 			return err
@@ -316,6 +323,13 @@ func (b *backup) addConfiguration() error {
 		return err
 	}
 	return b.out.Add(archive.Configuration, int64(len(text)), strings.NewReader(string(text)))
+}
+
+// lackFiles notes the files that the configuration names, none of which is in an archive.
+func (b *backup) lackFiles() {
+	for _, f := range configuredFiles(b.in.Config) {
+		b.lack = append(b.lack, f.path+" ("+f.key+"): keep a copy of it")
+	}
 }
 
 // configFile returns the path of the configuration file, or "".

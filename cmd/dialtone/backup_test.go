@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ import (
 	agelib "filippo.io/age"
 
 	"dialtone/internal/archive"
+	"dialtone/internal/operator/opjson"
 	"dialtone/internal/test/process"
 )
 
@@ -260,6 +263,25 @@ func TestBackupRefuses(t *testing.T) {
 	wantFailure(t, exitUsage, "add --archive", "backup", file, "--with-keys", "--data", data)
 	wantFailure(t, exitUsage, "not a recipient", "backup", "--archive", file, "--recipient", "age1x", "--data", data)
 	wantFailure(t, exitFailed, "cannot be written", "backup", "--archive", filepath.Join(dir, "no/x"), "--data", data)
+	wantFailure(t, exitUsage, "standard output", "backup", "--archive", "-", "--data", data)
+	for _, force := range [][]string{nil, {"--force"}} {
+		args := append([]string{"backup", "--archive", dir, "--data", data}, force...)
+		wantFailure(t, exitFailed, "is a directory", args...)
+	}
+	private, err := os.ReadFile(key.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := strings.TrimSpace(string(private))
+	for _, args := range [][]string{{"--recipient", secret}, {"--recipient", strings.ToLower(secret)},
+		{"--recipients-file", key.file}} {
+		args = append([]string{"backup", "--archive", file, "--data", data}, args...)
+		out, status := executed(t, args...)
+		if status == 0 || !strings.Contains(out, "this is a private key") ||
+			strings.Contains(strings.ToUpper(out), secret[len("AGE-SECRET-KEY-"):]) {
+			t.Errorf("status %d: backup to a private key says something else, or the key", status)
+		}
+	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("%v are left, %v", left, err)
 	}
@@ -313,7 +335,7 @@ func TestRestoreRefuses(t *testing.T) {
 		}
 	}
 	wantFailure(t, exitUsage, "name an archive", "restore", "--data", to)
-	wantFailure(t, exitUsage, "name an archive", "restore", file, "--after-database", "--data", to)
+	wantFailure(t, exitUsage, "not both", "restore", file, "--after-database", "--data", to)
 	wantFailure(t, exitConfig, "the backup has no keys", "restore", file, "--data", to)
 	empty()
 	wantFailure(t, exitConfig, "sealed with another key", "restore", file, "--keys-dir", filepath.Join(other, "keys"),
@@ -323,7 +345,8 @@ func TestRestoreRefuses(t *testing.T) {
 	wantFailure(t, exitFailed, "encrypted to others", "restore", sealed, "--identity", newIdentity(t).file,
 		"--data", to)
 	wantFailure(t, exitFailed, "is not encrypted", "restore", file, "--identity", key.file, "--data", to)
-	wantFailure(t, exitFailed, "not a whole backup", "restore", filepath.Join(data, "dialtone.db"), "--data", to)
+	wantFailure(t, exitFailed, "but a copy of the database alone", "restore", filepath.Join(data, "dialtone.db"),
+		"--data", to)
 	empty()
 	whole, err := os.ReadFile(file)
 	if err != nil {
@@ -359,6 +382,19 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
+// restoredTrail returns the times of the changes in a store, in their order.
+func restoredTrail(t *testing.T, data string) (times []time.Time) {
+	t.Helper()
+	for line := range bytes.Lines(mustOutput(t, "audit", "export", "--data", data)) {
+		var v opjson.Change
+		if err := json.Unmarshal(line, &v); err != nil {
+			t.Fatal(err)
+		}
+		times = append(times, v.Time)
+	}
+	return times
+}
+
 // What the trail of the lost server knows is repeated, from an export and from the damaged database.
 func TestRestoreRepeats(t *testing.T) {
 	t.Parallel()
@@ -372,10 +408,11 @@ func TestRestoreRepeats(t *testing.T) {
 		add(user)
 	}
 	command(t, "directory", "token", "add", "stolen", "--tenant", "localhost", "--data", data)
+	command(t, "token", "add", "lent", "--scope", "accounts:read", "--data", data)
 	command(t, "backup", "--archive", file, "--data", data)
 	for _, line := range []string{
 		"account disable ann --reason thief", "account delete bob", "account role cleo user",
-		"account disable dora", "account enable dora", "directory token remove stolen",
+		"account disable dora", "account enable dora", "directory token remove stolen", "token remove lent",
 		"account rename emma Emma", "account delete emma", "account free-name emma",
 	} {
 		command(t, append(strings.Fields(line), "--data", data)...)
@@ -411,6 +448,13 @@ func TestRestoreRepeats(t *testing.T) {
 			!regexp.MustCompile(`not applicable .*account.disable emma@localhost`).MatchString(out) {
 			t.Errorf("%s: restore says\n%s", name, out)
 		}
+		if !slices.IsSortedFunc(restoredTrail(t, to), time.Time.Compare) {
+			t.Errorf("%s: a later change of the trail has an earlier time", name)
+		}
+		lost := strings.Contains(out, "1 account is lost, which was made after the backup")
+		if lost != (name == "database") {
+			t.Errorf("%s: lost accounts: restore says\n%s", name, out)
+		}
 		shown := command(t, "audit", "list", "--account", "ann", "--tenant", "localhost", "--data", to)
 		if !strings.Contains(shown, "thief") || !strings.Contains(shown, "restore: change") {
 			t.Errorf("%s: the trail says\n%s", name, shown)
@@ -432,6 +476,22 @@ func TestRestoreRepeats(t *testing.T) {
 	}
 	wantFailure(t, exitFailed, "the trail of another platform", "restore", file, "--keys-dir", keys, "--trail", foreign,
 		"--data", filepath.Join(dir, "refused"))
+}
+
+// A backup names the files of the configuration that are not in it.
+func TestBackupNamesOtherFiles(t *testing.T) {
+	t.Parallel()
+	data, dir := made(t), t.TempDir()
+	config, password := filepath.Join(dir, "dialtone.toml"), filepath.Join(dir, "relay.password")
+	text := fmt.Sprintf("[mail]\nrelay = %q\nrelay_password_file = %q\n", "smtps://x@127.0.0.1:1", password)
+	err := errors.Join(os.WriteFile(config, []byte(text), 0o600), os.WriteFile(password, []byte("x\n"), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := command(t, "backup", "--archive", filepath.Join(dir, "backup.tar"), "--config", config, "--data", data)
+	if want := "it lacks " + password + " (mail.relay_password_file)"; !strings.Contains(out, want) {
+		t.Errorf("backup does not say %q\n%s", want, out)
+	}
 }
 
 // killed starts a command, and kills it within a random time after a file exists that matches a pattern. It reports

@@ -58,6 +58,9 @@ func (c *healthCommand) Run(p *program) error {
 	return nil
 }
 
+// errOtherCertificate means that a server has another certificate than ops.tls_cert.
+var errOtherCertificate = errors.New("another certificate")
+
 // readiness is an answer of /readyz.
 type readiness struct {
 	Checks []struct {
@@ -90,6 +93,13 @@ func (c *healthCommand) ask(ctx context.Context, ops config.Ops) (state readines
 	}
 	client := http.Client{Transport: transport}
 	answer, err := client.Do(request)
+	if refused, ok := errors.AsType[*net.OpError](err); ok && refused.Op == "remote error" {
+		return state, fmt.Errorf("the server at %s refuses the connection (%w); --client-cert needs a certificate of "+
+			"an authority in ops.tls_client_ca", address, refused.Err)
+	} else if errors.Is(err, errOtherCertificate) {
+		return state, fmt.Errorf("the server at %s cannot be asked: its certificate is not the one in %s", address,
+			ops.TLSCert)
+	}
 	if err != nil {
 		return state, fmt.Errorf("%w at %s: %w", errNoAnswer, address, err)
 	}
@@ -116,7 +126,7 @@ func (c *healthCommand) tlsConfig(ops config.Ops) (*tls.Config, error) {
 		InsecureSkipVerify: true, // VerifyConnection does more
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if !bytes.Equal(s.PeerCertificates[0].Raw, own.Bytes) {
-				return fmt.Errorf("its certificate is not the one in %s", ops.TLSCert)
+				return errOtherCertificate
 			}
 			return nil
 		},

@@ -233,6 +233,9 @@ func (configCheckCommand) Run(p *program) error {
 	if err := p.checkCertificates(c); err != nil {
 		return err
 	}
+	if err := p.noteUnreadable(c); err != nil {
+		return err
+	}
 	fmt.Fprintln(p.stdout, "the configuration is valid")
 	return nil
 }

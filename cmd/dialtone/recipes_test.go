@@ -99,6 +99,10 @@ var elsewhere = map[string]string{
 	"docs/installing.md: apt install":                              "make release-test",
 	"docs/installing.md: tar -xzf":                                 "make release-test unpacks it",
 	"docs/tls.md: listen = \":443\"":                               "TestTLS and TestACME set these keys",
+	"docs/tls.md: chown root:dialtone":                             "TestConfigCheckAsRoot gives a key to the group",
+	"docs/tls.md: #!/bin/sh":                                       "a hook of certbot, whose files only certbot makes",
+	"docs/tls.md: install -m 644 ca.pem":                           "the recipe tls checks these files",
+	"deploy/docker/README.md: services:":                           "TestTLS runs health with these flags",
 	"docs/tls.md: [ops]":                                           "TestTLS and TestKamailioOverTLS set these keys",
 }
 

@@ -38,7 +38,7 @@ func (r *reloader) reload() {
 		r.server.log.Error("configuration not reloaded", "err", err)
 		return
 	}
-	var applied, restart []string
+	applied, restart := []string{}, []string(nil)
 	for _, key := range config.Changed(r.running, conf) {
 		if appliedNow[key] {
 			applied = append(applied, key)
@@ -51,7 +51,11 @@ func (r *reloader) reload() {
 	defer r.program.logLevel.Set(conf.Log.Level)
 	r.server.outbox.SetTemplates(messages)
 	r.running.Log.Level, r.running.Mail.TemplatesDir = conf.Log.Level, conf.Mail.TemplatesDir
-	r.server.log.Info("configuration reloaded", "applied", applied)
+	attrs := []any{"applied", applied}
+	if conf.Mail.TemplatesDir != "" {
+		attrs = append(attrs, "templates_read", conf.Mail.TemplatesDir)
+	}
+	r.server.log.Info("configuration reloaded", attrs...)
 	if restart != nil {
 		r.server.log.Warn("changed keys need a restart", "keys", restart)
 	}

@@ -55,7 +55,10 @@ func (restoreCommand) Help() string {
 
 func (c *restoreCommand) Run(p *program) (err error) {
 	switch {
-	case c.AfterDatabase == (c.File != ""):
+	case c.AfterDatabase && c.File != "":
+		return usageError{fault.New(fault.Invalid, "give either an archive or --after-database, not both: with the "+
+			"flag, the database is in place already")}
+	case !c.AfterDatabase && c.File == "":
 		return usageError{fault.New(fault.Invalid, "name an archive, or give --after-database if other tools have "+
 			"restored the database")}
 	case c.AfterDatabase && (c.Identity != "" || c.KeysDir != ""):
@@ -118,7 +121,8 @@ type restore struct {
 	rings    rings
 	plan     []datadir.Move
 	epoch    store.NewEpoch
-	begun    bool // the epoch may have begun
+	begun    bool  // the epoch may have begun
+	lost     int64 // accounts of the lost database that are newer than the backup
 	// tasks are what has to be done elsewhere, which is printed at the end.
 	tasks []string
 }
@@ -558,7 +562,7 @@ func (r *restore) stageFiles() {
 // conclude prints what was restored, and what is to be done now.
 func (r *restore) conclude() error {
 	m := r.manifest
-	r.say("restored the backup of %s from %s: %s, %s", m.Made.Format(time.RFC3339), m.Host,
+	r.say("restored the backup of %s from %s, which has %s and %s", m.Made.Format(time.RFC3339), m.Host,
 		counted(m.Tenants, "tenant"), counted(m.Accounts, "account"))
 	if m.Engine == "postgresql" {
 		r.say("the database is not in the backup: restore it with pg_restore or from its base backup, and then run " +
@@ -581,8 +585,9 @@ func (r *restore) concludeEpoch() {
 			"dialtone account resend", plural(r.epoch.Waiting, "account waits", "accounts wait"))
 	}
 	if r.epoch.Withdrawn > 0 {
-		r.say("%s not sent, because the links in them have ended: dialtone mail list --all shows which",
-			plural(r.epoch.Withdrawn, "message that waited is", "messages that waited are"))
+		r.say("%s ended: dialtone mail list --all shows which", plural(r.epoch.Withdrawn,
+			"message that waited is not sent, because its link has",
+			"messages that waited are not sent, because their links have"))
 	}
 	for _, task := range r.tasks {
 		r.say("%s", task)

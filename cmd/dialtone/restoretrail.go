@@ -65,7 +65,7 @@ func (r *restore) readTrail(in *installation, facts store.Facts) (later []audit.
 	magic := make([]byte, 16)
 	n, _ := io.ReadFull(f, magic)
 	if string(magic[:n]) == "SQLite format 3\x00" {
-		err = r.readDamaged(path, add)
+		err = r.readDamaged(path, facts.NewestAccount, add)
 	} else if _, err = f.Seek(0, io.SeekStart); err == nil {
 		err = readExport(path, f, add)
 	}
@@ -102,8 +102,9 @@ func readExport(path string, from io.Reader, add func(audit.Change) error) error
 	return lines.Err()
 }
 
-// readDamaged reads the trail of the lost database. It reads a copy, so that the database stays as it is.
-func (r *restore) readDamaged(path string, add func(audit.Change) error) error {
+// readDamaged reads the trail of the lost database, and counts its accounts that are newer than all in the backup. It
+// reads a copy, so that the database stays as it is.
+func (r *restore) readDamaged(path string, newest time.Time, add func(audit.Change) error) error {
 	if err := r.under.Mkdir("lost"); err != nil {
 		return err
 	}
@@ -122,12 +123,20 @@ func (r *restore) readDamaged(path string, add func(audit.Change) error) error {
 			return refused
 		})
 	})
+	countErr := sqlite.Read(to, func(q engine.Querier) (err error) {
+		r.lost, err = store.AccountsAfter(q, newest)
+		return err
+	})
 	if refused != nil {
 		return refused
 	}
 	if err != nil {
 		fmt.Fprintf(escaped{r.stderr}, "warning: the audit trail in %s cannot be read to its end (%d changes could): "+
 			"%v\n", path, n, err)
+	}
+	if countErr != nil {
+		fmt.Fprintf(escaped{r.stderr}, "warning: the accounts in %s that the backup lacks cannot be counted: %v\n",
+			path, countErr)
 	}
 	return os.RemoveAll(filepath.Dir(to))
 }
@@ -148,6 +157,10 @@ func copyFile(from, to string) error {
 
 // repeat makes the changes of a later trail again that take something away, and lists all.
 func (r *restore) repeat(in *installation, changes []audit.Change) error {
+	if r.lost > 0 {
+		r.say("%s made after the backup: the owners sign up again",
+			plural(r.lost, "account is lost, which was", "accounts are lost, which were"))
+	}
 	if len(changes) == 0 {
 		if r.options.Trail != "" {
 			r.say("%s has no later changes", r.options.Trail)
@@ -195,21 +208,21 @@ func (r *restore) repeatOne(in *installation, o *operator.Service, t *tenant.Ten
 	if audit.CheckReason(reason) != nil {
 		reason = fmt.Sprintf("restore: change %d", c.ID)
 	}
-	caller := r.caller()
+	caller, now := r.caller(), time.Now()
 	ctx, err := caller.With(r.ctx, reason)
 	if err != nil {
 		return err
 	}
 	switch c.Action {
 	case audit.TokenRemove:
-		return in.store.RemoveToken(ctx, c.Subject, 0, r.now)
+		return in.store.RemoveToken(ctx, c.Subject, 0, now)
 	case audit.DirectoryTokenRemove:
 		return in.store.RemoveServer(ctx, c.Subject)
 	}
 	if t == nil {
 		return errOther
 	}
-	a, err := in.store.Find(ctx, t.ID, c.User, r.now)
+	a, err := in.store.Find(ctx, t.ID, c.User, now)
 	if err != nil {
 		return err
 	}

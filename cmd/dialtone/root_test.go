@@ -9,6 +9,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"dialtone/internal/test/tlstest"
 )
 
 // The user and group of the server in the tests that run commands as root.
@@ -294,4 +297,34 @@ func (s *service) names() (names string) {
 		}
 	}
 	return names
+}
+
+// A file that the server's user could not read is noted, since root can read it.
+func TestConfigCheckAsRoot(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.command("tenant", "add", "phone.test")
+	a := tlstest.NewAuthority(t)
+	cert, key := a.Issue(t, "ops", time.Time{}, "phone.test")
+	check := func() string {
+		t.Helper()
+		out, status := checkedOps(t, s.dir, cert, key, "")
+		if status != 0 {
+			t.Errorf("status %d", status)
+		}
+		return out
+	}
+	if out := check(); !strings.Contains(out, "the configuration is valid") ||
+		!strings.Contains(out, "note: ops.tls_key: the user nobody, who owns "+s.dir+", cannot read "+key) {
+		t.Errorf("with a key of root: %s", out)
+	}
+	moved := filepath.Join(s.dir, "ops.key")
+	text, err := os.ReadFile(key)
+	s.must(err)
+	s.must(os.WriteFile(moved, text, 0o640))
+	s.must(os.Chown(moved, 0, serviceGroup))
+	key = moved
+	if out := check(); strings.Contains(out, "ops.tls_key") {
+		t.Errorf("with a key of the group: %s", out)
+	}
 }

@@ -71,7 +71,9 @@ func TestReload(t *testing.T) {
 		if err := syscall.Kill(p.Pid(), syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		p.stderr.Wait(t, logged...)
+		for _, text := range logged {
+			p.stderr.Wait(t, text)
+		}
 	}
 	messages := func(user string) string {
 		t.Helper()
@@ -99,7 +101,7 @@ func TestReload(t *testing.T) {
 	write(template, letter("Welcome back."))
 	write(file, "[mail]\ntemplates_dir = \""+filepath.Dir(template)+"\"\n[log]\nlevel = \"error\"\n"+
 		"[http]\nmax_connections = 100\n")
-	hangUp(`"msg":"configuration reloaded","applied":["log.level"]`,
+	hangUp(`"msg":"configuration reloaded","applied":["log.level"],"templates_read":"`+filepath.Dir(template)+`"`,
 		`"msg":"changed keys need a restart","keys":["http.max_connections"]`)
 	p.stderr.Reset()
 	if text := messages("alex"); !strings.Contains(text, "Welcome back.") {
@@ -122,6 +124,8 @@ func TestReload(t *testing.T) {
 	// A level that is lowered shows what it hid.
 	write(template, letter("Welcome."))
 	hangUp(`"msg":"configuration reloaded","applied":["log.level"]`)
+	// If nothing but a template has changed, the log says that they were read.
+	hangUp(`"msg":"configuration reloaded","applied":[],"templates_read":"` + filepath.Dir(template) + `"`)
 	messages("carl")
 	process.Eventually(t, "the signup is logged", process.Holds(func() bool { return p.stderr.Count(`"signup"`) > 0 }))
 	p.mustStop(t)

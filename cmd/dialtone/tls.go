@@ -17,6 +17,7 @@ import (
 
 	"dialtone/internal/certificate"
 	"dialtone/internal/config"
+	"dialtone/internal/datadir"
 	"dialtone/internal/http/acme"
 	"dialtone/internal/http/ops"
 	httpserver "dialtone/internal/http/server"
@@ -38,7 +39,7 @@ func (s *server) openTLS(ctx context.Context) (err error) {
 	}
 	roots, err := authorities(s.TLS.CAFile)
 	if err != nil {
-		return fmt.Errorf("tls.acme_ca_file: %w", err)
+		return fmt.Errorf("tls.acme_ca_file: %w: %w", tlscert.ErrUnusable, err)
 	}
 	s.acme = acme.New(acme.Deps{
 		Store:     s.store,
@@ -83,11 +84,11 @@ func authorities(file string) (*x509.CertPool, error) {
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", tlscert.ErrUnusable, err)
+		return nil, err
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%w: %s has no certificate in PEM", tlscert.ErrUnusable, file)
+		return nil, fmt.Errorf("%s has no certificate in PEM", file)
 	}
 	return pool, nil
 }
@@ -292,15 +293,61 @@ func (p *program) checkCertificates(c config.Config) error {
 	return fmt.Errorf("%w: %s", tlscert.ErrUnusable, faults[len(faults)-1])
 }
 
+// configured is a file or directory that the configuration names, and the key that names it.
+type configured struct{ key, path string }
+
+// configuredFiles returns the files that the configuration names, besides data and the keys of Dialtone.
+func configuredFiles(c config.Config) (list []configured) {
+	add := func(key, path string) {
+		if path != "" {
+			list = append(list, configured{key, path})
+		}
+	}
+	add("mail.templates_dir", c.Mail.TemplatesDir)
+	add("mail.relay_password_file", c.Mail.RelayPasswordFile)
+	add("mail.relay_ca_file", c.Mail.RelayCAFile)
+	add("http.security_txt", c.HTTP.SecurityTxt)
+	for i := range c.TLS.Cert {
+		add("tls.cert", string(c.TLS.Cert[i]))
+		add("tls.key", string(c.TLS.Key[i]))
+	}
+	add("tls.acme_ca_file", c.TLS.CAFile)
+	add("ops.tls_cert", c.Ops.TLSCert)
+	add("ops.tls_key", c.Ops.TLSKey)
+	add("ops.tls_client_ca", c.Ops.TLSClientCA)
+	add("trace.header_file", c.Trace.HeaderFile)
+	return list
+}
+
+// noteUnreadable notes the configured files that the owner of the data directory cannot read. Root can read all, so
+// that nothing else would tell.
+func (p *program) noteUnreadable(c config.Config) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	owner, err := datadir.Dir(c.Data).Owner()
+	if err != nil || owner == nil || owner.Root() {
+		return err
+	}
+	for _, f := range configuredFiles(c) {
+		if at := owner.Denied(f.path); at != "" {
+			fmt.Fprintf(escaped{p.stderr}, "note: %s: the user %s, who owns %s, cannot read %s: the owner and mode "+
+				"of %s do not allow it, and a server that runs as this user cannot use it\n",
+				f.key, owner, c.Data, f.path, at)
+		}
+	}
+	return nil
+}
+
 // certificateFaults returns what is wrong with the certificates in files, for the hosts of the tenants.
 func certificateFaults(c config.Config, hosts []string) []string {
-	faults := tlscert.Check(opsPairs(c.Ops), nil, time.Now())
+	faults := tlscert.Check("ops.tls_cert", "ops.tls_key", opsPairs(c.Ops), nil, time.Now())
 	if len(c.TLS.Cert) > 0 {
-		faults = append(faults, tlscert.Check(publicPairs(c.TLS), hosts, time.Now())...)
+		faults = append(faults, tlscert.Check("tls.cert", "tls.key", publicPairs(c.TLS), hosts, time.Now())...)
 	}
-	for _, file := range []string{c.Ops.TLSClientCA, c.TLS.CAFile} {
-		if _, err := authorities(file); err != nil {
-			faults = append(faults, err.Error())
+	for _, f := range []configured{{"ops.tls_client_ca", c.Ops.TLSClientCA}, {"tls.acme_ca_file", c.TLS.CAFile}} {
+		if _, err := authorities(f.path); err != nil {
+			faults = append(faults, f.key+": "+err.Error())
 		}
 	}
 	return faults

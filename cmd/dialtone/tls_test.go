@@ -217,6 +217,12 @@ func TestTLS(t *testing.T) {
 	if status, text := health(cert, own...); status != exitFailed || !strings.Contains(text, "not the one in "+cert) {
 		t.Errorf("health of a server with another certificate: status %d, %s", status, text)
 	}
+	foreignCert, foreignKey := tlstest.NewAuthority(t).Issue(t, "foreign", time.Time{})
+	status, text := health(opsCert, "--client-cert="+foreignCert, "--client-key="+foreignKey)
+	if status != exitFailed || !strings.Contains(text, "refuses the connection") ||
+		strings.Contains(text, "does not answer") {
+		t.Errorf("health with a certificate of another authority: status %d, %s", status, text)
+	}
 	operator := clientOf(t, a.Roots, clientCert, clientKey)
 	readyz := func(says string, contains bool) {
 		t.Helper()
@@ -283,6 +289,16 @@ func TestTLS(t *testing.T) {
 	server.mustStop(t)
 }
 
+// checkedOps runs "config check" with files for the operators' listener.
+func checkedOps(t testing.TB, data, cert, key, authority string) (text string, status int) {
+	t.Helper()
+	var out bytes.Buffer
+	status = run(t.Context(), []string{"config", "check", "--data", data}, []string{
+		"DIALTONE_OPS_TLS_CERT=" + cert, "DIALTONE_OPS_TLS_KEY=" + key, "DIALTONE_OPS_TLS_CLIENT_CA=" + authority,
+	}, &out, &out)
+	return out.String(), status
+}
+
 // A pair that does not belong together keeps a server from starting, and "config check" reports all faults.
 func TestWrongCertificates(t *testing.T) {
 	a := tlstest.NewAuthority(t)
@@ -327,6 +343,26 @@ func TestWrongCertificates(t *testing.T) {
 	want(0, nil, "tenant", "add", "second.test")
 	want(exitConfig, []string{"no certificate is for second.test"}, check(quoted(cert), quoted(key))...)
 	want(exitConfig, []string{"private key does not match"}, check(quoted(cert), quoted(otherKey))...)
+	absent := filepath.Join(t.TempDir(), "absent")
+	ops := func(cert, key, authority string) string {
+		t.Helper()
+		out, status := checkedOps(t, data, cert, key, authority)
+		if status != exitConfig {
+			t.Errorf("status %d: %s", status, out)
+		}
+		return out
+	}
+	if out := ops(cert, absent, ""); !strings.Contains(out, "ops.tls_key: open "+absent) {
+		t.Errorf("without the key: %s", out)
+	}
+	if out := ops(cert, key, absent); strings.Count(out, "cannot be used") != 1 ||
+		!strings.Contains(out, "ops.tls_client_ca: open "+absent) {
+		t.Errorf("without the authority: %s", out)
+	}
+	clientCert, clientKey := a.Issue(t, "kamailio", time.Time{})
+	if out := ops(clientCert, clientKey, ""); !strings.Contains(out, "is for no host") {
+		t.Errorf("with the certificate of a client: %s", out)
+	}
 	if err := os.Chmod(key, 0o644); err != nil {
 		t.Fatal(err)
 	}

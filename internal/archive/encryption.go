@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
@@ -16,15 +17,33 @@ type Recipients []age.Recipient
 
 // ParseRecipient parses a recipient as it is on a command line: age1…
 func ParseRecipient(text string) (age.Recipient, error) {
-	list, err := ParseRecipients(bytes.NewReader([]byte(text)))
+	list, err := ParseRecipients(strings.NewReader(text))
+	if errors.Is(err, ErrPrivate) {
+		return nil, err
+	}
 	if err != nil || len(list) != 1 {
 		return nil, fmt.Errorf("%q is not a recipient of age; use the public key that age-keygen printed: age1…", text)
 	}
 	return list[0], nil
 }
 
+// ErrPrivate is returned for a private key in the place of a recipient. No error repeats the key.
+var ErrPrivate = errors.New("this is a private key of age, which only restore needs; encrypt to its public key, " +
+	"which age-keygen -y prints: age1…")
+
 // ParseRecipients reads recipients, one a line. Empty lines and those that begin with # are ignored.
-func ParseRecipients(r io.Reader) (Recipients, error) { return age.ParseRecipients(r) }
+func ParseRecipients(r io.Reader) (Recipients, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxSmall))
+	if err != nil {
+		return nil, err
+	}
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(bytes.ToUpper(bytes.TrimSpace(line)), []byte("AGE-SECRET-KEY-")) {
+			return nil, ErrPrivate
+		}
+	}
+	return age.ParseRecipients(bytes.NewReader(text))
+}
 
 // Encrypt returns what encrypts to all of the recipients. Its Close ends the archive, and does not close w.
 func Encrypt(w io.Writer, to Recipients) (io.WriteCloser, error) {
@@ -36,6 +55,10 @@ func Encrypt(w io.Writer, to Recipients) (io.WriteCloser, error) {
 
 // ErrEncrypted is returned by Decrypt without identities for an encrypted archive.
 var ErrEncrypted = errors.New("the backup is encrypted; give the file with the private key: --identity FILE")
+
+// ErrDatabase is returned by Decrypt for an SQLite database.
+var ErrDatabase = fmt.Errorf("%w, but a copy of the database alone, as dialtone backup makes without --archive; "+
+	"put it in place as docs/backup.md says, and run dialtone restore --after-database", ErrFormat)
 
 const ageHeader, armorHeader = "age-encryption.org/v1", armor.Header
 
@@ -51,6 +74,8 @@ func Decrypt(r io.Reader, identities io.Reader) (_ io.Reader, encrypted bool, er
 	switch {
 	case bytes.HasPrefix(begin, []byte(armorHeader)):
 		from = armor.NewReader(b)
+	case bytes.HasPrefix(begin, []byte("SQLite format 3\x00")):
+		return nil, false, ErrDatabase
 	case !bytes.HasPrefix(begin, []byte(ageHeader)):
 		return b, false, nil
 	}

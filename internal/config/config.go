@@ -446,6 +446,12 @@ func (l *loader) checkTLS() {
 		l.fault(l.set["tls.redirect_listen"], "tls.redirect_listen",
 			"expected nothing, since the public listener does not speak TLS", "set tls.cert and tls.key, or tls.acme")
 	}
+	for _, other := range []struct{ key, at string }{{"listen", c.Listen}, {"ops.listen", c.Ops.Listen}} {
+		if l.sound("tls.redirect_listen", other.key) && sameAddress(c.TLS.RedirectListen, other.at) {
+			l.fault(l.set["tls.redirect_listen"], "tls.redirect_listen", "expected another address than "+
+				quote(other.at)+", which "+other.key+" has", "choose another port, usually 80")
+		}
+	}
 	if l.sound("dev", "tls.cert", "tls.acme") && c.Dev && c.TLS.On() {
 		l.fault(l.set["dev"], "dev", "expected false, since the public listener speaks TLS",
 			"leave out the keys of [tls]")
@@ -471,6 +477,19 @@ func (l *loader) sound(names ...string) bool {
 
 // Remote reports whether other machines can reach the listener.
 func (o Ops) Remote() bool { return !isLoopback(o.Listen) }
+
+// sameAddress reports whether two listeners cannot both have their addresses.
+func sameAddress(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	return errA == nil && errB == nil && portA == portB && portA != "0" &&
+		(hostA == hostB || isUnspecified(hostA) || isUnspecified(hostB))
+}
+
+func isUnspecified(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
+}
 
 // isLoopback reports whether only this machine can reach the address.
 func isLoopback(listen string) bool {

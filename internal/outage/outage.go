@@ -8,6 +8,7 @@ package outage
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -38,8 +39,8 @@ func NewWarning(log *slog.Logger, failed, recovered string, now func() time.Time
 	return &Log{log: log, failed: failed, recovered: recovered, level: slog.LevelWarn, now: now}
 }
 
-// Report is called with the outcome of each attempt. The attributes are added to each line. An
-// error that comes after ctx has ended is not a failure.
+// Report is called with the outcome of each attempt. The attributes are added to each line, and retry_in only to those
+// of failures. An error that comes after ctx has ended is not a failure.
 func (l *Log) Report(ctx context.Context, err error, attrs ...any) {
 	if err != nil && ctx.Err() != nil {
 		return
@@ -50,7 +51,8 @@ func (l *Log) Report(ctx context.Context, err error, attrs ...any) {
 	switch {
 	case err == nil && l.since.IsZero():
 	case err == nil:
-		l.log.WarnContext(ctx, l.recovered, append(attrs,
+		// At the level WARN, a log that has the failure has its end too.
+		l.log.WarnContext(ctx, l.recovered, append(withoutRetry(attrs),
 			"after", now.Sub(l.since).Round(time.Millisecond).String(), "failures", l.failures)...)
 		l.since, l.failures = time.Time{}, 0
 	case l.since.IsZero():
@@ -65,4 +67,14 @@ func (l *Log) Report(ctx context.Context, err error, attrs ...any) {
 				"since", l.since.UTC().Format(time.RFC3339), "failures", l.failures, "err", err)...)
 		}
 	}
+}
+
+// withoutRetry returns attributes without retry_in.
+func withoutRetry(attrs []any) []any {
+	for i := 0; i+1 < len(attrs); i += 2 {
+		if attrs[i] == "retry_in" {
+			return slices.Concat(attrs[:i], attrs[i+2:])
+		}
+	}
+	return attrs
 }

@@ -30,7 +30,7 @@ func TestReport(t *testing.T) {
 		l.Report(ctx, down, "retry_in", "300ms")
 		now = now.Add(300 * time.Millisecond)
 	}
-	l.Report(ctx, nil)
+	l.Report(ctx, nil, "retry_in", "300ms", "hook", "crm")
 	l.Report(ctx, nil)
 	l.Report(ctx, down)
 	now = now.Add(-time.Hour) // the clock is set back
@@ -42,7 +42,7 @@ func TestReport(t *testing.T) {
 	want := []string{
 		`level=ERROR msg="refresh failed" retry_in=300ms err=down`,
 		`level=ERROR msg="refresh failed" retry_in=300ms since=2026-03-01T12:00:00Z failures=201 err=down`,
-		`level=WARN msg="refresh works again" after=2m0s failures=400`,
+		`level=WARN msg="refresh works again" hook=crm after=2m0s failures=400`,
 		`level=ERROR msg="refresh failed" err=down`,
 		`level=ERROR msg="refresh failed" since=2026-03-01T12:02:00Z failures=2 err=down`,
 		`level=WARN msg="refresh works again" after=-1h0m0s failures=2`,

@@ -20,6 +20,8 @@ type Facts struct {
 	// LastChange is the ID of the newest change in the audit trail, or 0, and LastChangeAt its time.
 	LastChange   int64
 	LastChangeAt time.Time
+	// NewestAccount is when the newest account was created, or zero.
+	NewestAccount time.Time
 }
 
 // Facts returns the facts of the store.
@@ -27,14 +29,18 @@ func (s *Store) Facts(ctx context.Context) (Facts, error) { return FactsOf(s.eng
 
 // FactsOf returns the facts of a database, which may be a copy.
 func FactsOf(q engine.Querier) (f Facts, err error) {
-	var at int64
+	var at, newest int64
 	err = q.Row(`SELECT (SELECT max(version) FROM schema_version), (SELECT count(*) FROM tenant),
 		(SELECT count(*) FROM account WHERE closed IS NULL),
 		COALESCE((SELECT id FROM audit ORDER BY id DESC LIMIT 1), 0),
-		COALESCE((SELECT at FROM audit ORDER BY id DESC LIMIT 1), 0)`).
-		Scan(&f.Schema, &f.Tenants, &f.Accounts, &f.LastChange, &at)
+		COALESCE((SELECT at FROM audit ORDER BY id DESC LIMIT 1), 0),
+		COALESCE((SELECT max(created) FROM account), 0)`).
+		Scan(&f.Schema, &f.Tenants, &f.Accounts, &f.LastChange, &at, &newest)
 	if at != 0 {
 		f.LastChangeAt = engine.FromMicros(at)
+	}
+	if newest != 0 {
+		f.NewestAccount = engine.FromMicros(newest)
 	}
 	return f, err
 }
@@ -191,6 +197,16 @@ func notifyAll(tx engine.Tx, event account.UID, now time.Time) error {
 		}
 	}
 	return err
+}
+
+// AccountsAfter returns how many accounts were created after a time, in a database like that of ChangesAfter.
+func AccountsAfter(q engine.Querier, after time.Time) (n int64, err error) {
+	created := int64(0)
+	if !after.IsZero() {
+		created = engine.Micros(after)
+	}
+	err = q.Row(`SELECT count(*) FROM account WHERE closed IS NULL AND created > $1`, created).Scan(&n)
+	return n, err
 }
 
 // ChangesAfter calls f for each change after one with an ID, in a database that may be a copy, of an

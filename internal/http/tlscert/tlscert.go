@@ -165,15 +165,21 @@ func Config(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Confi
 }
 
 // Check returns a sentence for each fault of the files: those that keep a server from starting, and those that clients
-// would notice. Some certificate has to be for each host.
-func Check(pairs []Pair, hosts []string, now time.Time) (faults []string) {
+// would notice. Some certificate has to be for each host. certKey and keyKey are the names of the settings that have
+// the paths.
+func Check(certKey, keyKey string, pairs []Pair, hosts []string, now time.Time) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	var leaves []*x509.Certificate
 	for _, p := range pairs {
 		chain, err1 := os.ReadFile(p.Cert)
 		key, err2 := os.ReadFile(p.Key)
-		if err := errors.Join(err1, err2); err != nil {
-			fault("%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		if err1 != nil {
+			fault("%s: %v", certKey, err1)
+		}
+		if err2 != nil {
+			fault("%s: %v", keyKey, err2)
+		}
+		if err1 != nil || err2 != nil {
 			continue
 		}
 		if info, err := os.Stat(p.Key); err == nil && info.Mode().Perm()&0o007 != 0 {
@@ -191,6 +197,10 @@ func Check(pairs []Pair, hosts []string, now time.Time) (faults []string) {
 			fault("%s expired on %s; renew it", p.Cert, c.Leaf.NotAfter.UTC().Format(day))
 		case now.Before(c.Leaf.NotBefore):
 			fault("%s is not valid before %s; is the clock right?", p.Cert, c.Leaf.NotBefore.UTC().Format(day))
+		}
+		if len(c.Leaf.DNSNames) == 0 && len(c.Leaf.IPAddresses) == 0 {
+			fault("%s: %s is for no host (it has no subjectAltName), so that clients refuse it",
+				certKey, p.Cert)
 		}
 		// An authority that says where its own certificate is usually is no root that clients know.
 		if len(c.Certificate) == 1 && len(c.Leaf.IssuingCertificateURL) > 0 {

@@ -106,7 +106,7 @@ func TestMissingIntermediate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	faults := Check([]Pair{p}, []string{"a.test"}, time.Now())
+	faults := Check("tls.cert", "tls.key", []Pair{p}, []string{"a.test"}, time.Now())
 	if len(faults) != 1 || !strings.Contains(faults[0], "fullchain.pem") {
 		t.Errorf("got %q", faults)
 	}

@@ -1,0 +1,104 @@
+package datadir
+
+import (
+	"errors"
+	"io/fs"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Owner is the user of a data directory, whom the server usually runs as.
+type Owner struct {
+	uid    uint32
+	groups []uint32
+	name   string
+}
+
+// Owner returns the owner of the directory. It is nil if there is no directory.
+func (d Dir) Owner() (*Owner, error) {
+	var info unix.Stat_t
+	if err := unix.Stat(string(d), &info); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: string(d), Err: err}
+	}
+	o := &Owner{uid: info.Uid, groups: []uint32{info.Gid}, name: strconv.FormatUint(uint64(info.Uid), 10)}
+	if u, err := user.LookupId(o.name); err == nil {
+		o.name = u.Username
+		ids, _ := u.GroupIds()
+		for _, id := range ids {
+			if gid, err := strconv.ParseUint(id, 10, 32); err == nil {
+				o.groups = append(o.groups, uint32(gid))
+			}
+		}
+	}
+	return o, nil
+}
+
+// String returns the name of the user, or the number of one without a name.
+func (o *Owner) String() string { return o.name }
+
+// Root reports whether the owner is root, who can read everything.
+func (o *Owner) Root() bool { return o.uid == 0 }
+
+// Denied returns the first path on the way to a file that its mode keeps the owner from, or "" if there is none: the
+// file itself, a directory above it, or one above what a symbolic link leads to. Access control lists count as
+// permission, since the mode does not say what they allow. The caller is root: what it cannot find is not reported.
+func (o *Owner) Denied(file string) string {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return ""
+	}
+	paths := above(file)
+	real, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return ""
+	}
+	if real != file {
+		paths = append(paths, above(real)...)
+	}
+	for _, dir := range paths {
+		if !o.may(dir, unix.X_OK) {
+			return dir
+		}
+	}
+	if !o.may(real, unix.R_OK) {
+		return real
+	}
+	return ""
+}
+
+// above returns the directories above a path, from the root.
+func above(path string) (dirs []string) {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		dirs = append(dirs, dir)
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	slices.Reverse(dirs)
+	return dirs
+}
+
+// may reports whether the bits of one class, R_OK or X_OK, are set for the owner.
+func (o *Owner) may(path string, bits uint32) bool {
+	var info unix.Stat_t
+	if unix.Stat(path, &info) != nil {
+		return true
+	}
+	if n, err := unix.Getxattr(path, "system.posix_acl_access", nil); err == nil && n > 0 {
+		return true
+	}
+	shift := 0
+	switch {
+	case info.Uid == o.uid:
+		shift = 6
+	case slices.Contains(o.groups, info.Gid):
+		shift = 3
+	}
+	return uint32(info.Mode)>>shift&bits == bits
+}
