@@ -254,8 +254,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// readiness asks a server whether it is ready.
-type readiness struct {
+// readyState asks a server whether it is ready.
+type readyState struct {
 	t       *testing.T
 	address string
 	http    *http.Client
@@ -263,11 +263,11 @@ type readiness struct {
 	down, up time.Duration
 }
 
-func newReadiness(t *testing.T, address string) *readiness {
-	return &readiness{t: t, address: address, http: &http.Client{Timeout: 10 * time.Second}}
+func newReadiness(t *testing.T, address string) *readyState {
+	return &readyState{t: t, address: address, http: &http.Client{Timeout: 10 * time.Second}}
 }
 
-func (r *readiness) ask() (status int, text string) {
+func (r *readyState) ask() (status int, text string) {
 	resp, err := r.http.Get("http://" + r.address + "/readyz")
 	if err != nil {
 		return 0, err.Error()
@@ -285,7 +285,7 @@ const noticeWithin = 5 * time.Second
 
 // wait waits until the server says that it is ready or not ready. It must do so within
 // noticeWithin.
-func (r *readiness) wait(ready bool, since time.Time) {
+func (r *readyState) wait(ready bool, since time.Time) {
 	r.t.Helper()
 	want := http.StatusServiceUnavailable
 	if ready {
@@ -312,7 +312,7 @@ func (r *readiness) wait(ready bool, since time.Time) {
 	}
 }
 
-func (r *readiness) String() string {
+func (r *readyState) String() string {
 	return fmt.Sprintf("/readyz notices a fault within %v, and its end within %v",
 		r.down.Round(time.Millisecond), r.up.Round(time.Millisecond))
 }
