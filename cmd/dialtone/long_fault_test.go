@@ -41,7 +41,7 @@ const syncs = "fsync,fdatasync"
 // watchedServer is a testServer whose readiness is watched.
 type watchedServer struct {
 	*testServer
-	ready *readiness
+	ready *readyState
 }
 
 func newWatchedServer(t *testing.T, data, pickup string, env ...string) *watchedServer {
@@ -49,7 +49,7 @@ func newWatchedServer(t *testing.T, data, pickup string, env ...string) *watched
 	ops := freeAddress(t)
 	p := newTestServer(t, launch{data: data, listen: freeAddress(t), flags: []string{"--ops-listen", ops},
 		env: env}, pickup)
-	return &watchedServer{testServer: p, ready: newReadiness(t, ops)}
+	return &watchedServer{testServer: p, ready: newReadyState(t, ops)}
 }
 
 // restart starts the server again, with the same addresses and directories.

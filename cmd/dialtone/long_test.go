@@ -263,7 +263,7 @@ type readyState struct {
 	down, up time.Duration
 }
 
-func newReadiness(t *testing.T, address string) *readyState {
+func newReadyState(t *testing.T, address string) *readyState {
 	return &readyState{t: t, address: address, http: &http.Client{Timeout: 10 * time.Second}}
 }
 
