@@ -53,10 +53,10 @@ var Sections = []Section{
 // Finding is one fault, warning or note.
 type Finding struct {
 	Level Level  `json:"level"`
-	Check string `json:"check"` // what was looked at, in a word or two
-	Cause string `json:"cause"` // one sentence, without a period
-	Next  string `json:"next"`  // what to do, likewise
-	See   string `json:"see"`   // a page of the documentation
+	Check string `json:"check"`  // what was looked at, in a word or two
+	Cause string `json:"cause"`  // one sentence, without a period
+	Next  string `json:"advice"` // what to do, likewise
+	See   string `json:"see"`    // a page of the documentation
 }
 
 // New returns a finding.
