@@ -94,7 +94,7 @@ func flood(ctx context.Context, o options) error {
 		return err
 	}
 	var tookClean time.Duration
-	var result struct{ Found, Changed int64 }
+	var result struct{ Found, Done int64 }
 	if err := measure("during the deletion", func() error {
 		began := time.Now()
 		out, err := command("account", "bulk", "delete", "--net=2a00::/16", "--since="+since.Format(time.RFC3339),
@@ -112,8 +112,8 @@ func flood(ctx context.Context, o options) error {
 	}
 	fmt.Printf("\n%d accounts signed up in %s (%.0f a second); the stop refused signups %s after the command began; "+
 		"%d of %d accounts were deleted in %s (%.0f a second); peak memory of the server %.0f MiB\n",
-		len(signedUp.all), tookFlood.Round(time.Second/10), signedUp.rate, show(tookStop), result.Changed, result.Found,
-		tookClean.Round(time.Second/10), float64(result.Changed)/tookClean.Seconds(), p.memory("VmHWM"))
+		len(signedUp.all), tookFlood.Round(time.Second/10), signedUp.rate, show(tookStop), result.Done, result.Found,
+		tookClean.Round(time.Second/10), float64(result.Done)/tookClean.Seconds(), p.memory("VmHWM"))
 	// The regular users got a message about a new browser.
 	left, err := filepath.Glob(filepath.Join(data, "pickup", "*.eml"))
 	if err == nil && len(left) > regulars {
