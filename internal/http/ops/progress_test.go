@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,16 +15,16 @@ import (
 func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		var storeHangs, diskHangs bool
+		var storeHangs, diskHangs atomic.Bool
 		s := New([]Check{
 			{Name: "store", Vital: true, Probe: func(context.Context) error {
-				if storeHangs {
+				if storeHangs.Load() {
 					<-release
 				}
 				return errors.New("the store is away")
 			}},
 			{Name: "disk", Probe: func(context.Context) error {
-				if diskHangs {
+				if diskHangs.Load() {
 					<-release
 				}
 				return nil
@@ -43,12 +44,12 @@ func TestProgress(t *testing.T) {
 		if err := s.Progress(); err != nil {
 			t.Errorf("a store that fails: %v", err)
 		}
-		diskHangs = true
+		diskHangs.Store(true)
 		wait(time.Minute)
 		if err := s.Progress(); err != nil {
 			t.Errorf("a disk that hangs: %v", err)
 		}
-		storeHangs = true
+		storeHangs.Store(true)
 		wait(stallTime / 2)
 		if err := s.Progress(); err != nil {
 			t.Errorf("a store that has hung for a short time: %v", err)
@@ -57,7 +58,8 @@ func TestProgress(t *testing.T) {
 		if err := s.Progress(); err == nil || !strings.Contains(err.Error(), `"store" has hung`) {
 			t.Errorf("a store that hangs: %v", err)
 		}
-		storeHangs, diskHangs = false, false
+		storeHangs.Store(false)
+		diskHangs.Store(false)
 		close(release)
 		wait(stallTime)
 		if err := s.Progress(); err != nil {
