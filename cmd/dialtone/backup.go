@@ -57,7 +57,7 @@ func (c *backupCommand) Run(p *program) error {
 		return p.with(func(in *installation) error { return c.copyStore(p, in) })
 	}
 	if c.WithKeys && len(recipients) == 0 && !c.PlainKeys {
-		return usageError{fault.New(fault.Invalid, "whoever has the keys and the database can read all credentials; "+
+		return usageError{fault.New(fault.Invalid, "anyone with the keys and the database can read all credentials; "+
 			"encrypt the archive with --recipient, or add --plain-keys if it is kept where nobody else can read it")}
 	}
 	if c.File == "-" {
@@ -118,9 +118,9 @@ type backup struct {
 	to          archive.Recipients
 	keys, force bool
 
-	bar  *progress
-	out  *archive.Writer
-	lack []string // what the archive does not have
+	bar     *progress
+	out     *archive.Writer
+	missing []string // what the archive does not have
 }
 
 // temporaryBackup is the pattern of the names of files that are not complete.
@@ -233,7 +233,7 @@ func (b *backup) checkSpace(dir string) error {
 // more. With PostgreSQL there is no file.
 func (b *backup) copyDatabase(dir string) (facts store.Facts, f *os.File, err error) {
 	if b.in.shared() {
-		b.lack = append(b.lack, "the PostgreSQL database: make a dump with pg_dump, after this")
+		b.missing = append(b.missing, "the PostgreSQL database: make a dump with pg_dump, after this")
 		facts, err = b.in.store.Facts(b.ctx)
 		return facts, nil, err
 	}
@@ -273,7 +273,7 @@ func (b *backup) addFiles(database *os.File) error {
 	if err := b.addConfiguration(); err != nil {
 		return err
 	}
-	b.lackFiles()
+	b.noteFiles()
 	if b.keys {
 		if err := b.addKeys(); err != nil {
 			return err
@@ -315,7 +315,7 @@ func (b *backup) addMessages(from, to string, list []mailmsg.ID, suffixes ...str
 func (b *backup) addConfiguration() error {
 	path := b.configFile()
 	if path == "" {
-		b.lack = append(b.lack, "the configuration: it is not in a file, but in the environment and in flags")
+		b.missing = append(b.missing, "the configuration: it is not in a file, but in the environment and in flags")
 		return nil
 	}
 	text, err := os.ReadFile(path)
@@ -325,10 +325,10 @@ func (b *backup) addConfiguration() error {
 	return b.out.Add(archive.Configuration, int64(len(text)), strings.NewReader(string(text)))
 }
 
-// lackFiles notes the files that the configuration names, none of which is in an archive.
-func (b *backup) lackFiles() {
+// noteFiles notes that the files named in the configuration are not in the archive.
+func (b *backup) noteFiles() {
 	for _, f := range configuredFiles(b.in.Config) {
-		b.lack = append(b.lack, f.path+" ("+f.key+"): keep a copy of it")
+		b.missing = append(b.missing, f.path+" ("+f.key+"): keep a copy of it")
 	}
 }
 
@@ -396,12 +396,12 @@ func (b *backup) print(file string, m archive.Manifest) error {
 		names = append(names, "messages")
 	}
 	fmt.Fprintf(b.stdout, "it has: %s\n", strings.Join(slices.Concat([]string{"manifest.json"}, names), ", "))
-	for _, lack := range b.lack {
-		fmt.Fprintf(b.stdout, "it lacks %s\n", lack)
+	for _, part := range b.missing {
+		fmt.Fprintf(b.stdout, "not in it: %s\n", part)
 	}
 	switch {
 	case m.Keys:
-		fmt.Fprintln(b.stdout, "it has the keys: whoever can read it can read all credentials")
+		fmt.Fprintln(b.stdout, "it has the keys, so anyone who can read it can read all credentials")
 	case b.in.keys.Seal.FromEnv():
 		fmt.Fprintln(b.stdout,
 			"without the keys this backup cannot be used: keep DIALTONE_KEYS_SEAL in a different place")

@@ -183,7 +183,7 @@ func TestRestoreEndsWhatWasHandedOut(t *testing.T) {
 
 	out := command(t, "backup", "--archive", file, "--with-keys", "--recipient", key.recipient, "--config", config)
 	for _, says := range []string{"1 tenant, 2 accounts, 2 messages", "encrypted to 1 recipient", "dialtone.toml",
-		"whoever can read it"} {
+		"anyone who can read it"} {
 		if !strings.Contains(out, says) {
 			t.Errorf("backup does not say %q:\n%s", says, out)
 		}
@@ -489,7 +489,7 @@ func TestBackupNamesOtherFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := command(t, "backup", "--archive", filepath.Join(dir, "backup.tar"), "--config", config, "--data", data)
-	if want := "it lacks " + password + " (mail.relay_password_file)"; !strings.Contains(out, want) {
+	if want := "not in it: " + password + " (mail.relay_password_file)"; !strings.Contains(out, want) {
 		t.Errorf("backup does not say %q\n%s", want, out)
 	}
 }

@@ -69,7 +69,7 @@ type commandLine struct {
 	Mail      mailCommand      `cmd:"" group:"Mail" help:"Manage the messages that servers send, and DKIM keys."`
 	Verify    verifyCommand    `cmd:"" group:"Store and keys" help:"Check the data directory and the store for faults."`
 	Backup    backupCommand    `cmd:"" group:"Store and keys" help:"Write a backup while a server runs."`
-	Restore   restoreCommand   `cmd:"" group:"Store and keys" help:"Restore a backup, or begin anew after others have."`
+	Restore   restoreCommand   `cmd:"" group:"Store and keys" help:"Restore a backup, or finish another restore."`
 	Store     storeCommand     `cmd:"" group:"Store and keys" help:"Update the schema, or copy the store."`
 	Keys      keysCommand      `cmd:"" group:"Store and keys" help:"Manage the signing keys."`
 

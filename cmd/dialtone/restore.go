@@ -9,11 +9,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"dialtone/internal/account"
@@ -23,7 +20,6 @@ import (
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
-	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
 	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/phonetables"
@@ -33,7 +29,7 @@ import (
 type restoreCommand struct {
 	File string `arg:"" optional:"" help:"The archive, which dialtone backup --archive wrote."`
 
-	AfterDatabase bool   `help:"The database was restored by other tools: begin anew with it."`
+	AfterDatabase bool   `help:"Other tools restored the database: end old sessions and links."`
 	Identity      string `placeholder:"FILE" help:"The private key of age that the archive was encrypted to."`
 	KeysDir       string `placeholder:"DIR" help:"Directory with seal.key, if the archive has no keys."`
 	Trail         string `placeholder:"FILE" help:"Repeat later changes of this trail, or lost database."`
@@ -156,41 +152,6 @@ func (r *restore) closeSources() error {
 	return r.archive.Close()
 }
 
-// becomeOwner makes a command of root continue as the owner of a directory, for good. The owner can replace files and
-// links in it at any time, and could otherwise have root overwrite or move files elsewhere.
-func becomeOwner(dir string) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	info, err := os.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	owner := info.Sys().(*syscall.Stat_t)
-	if owner.Uid == 0 {
-		return nil
-	}
-	uid, gid := int(owner.Uid), int(owner.Gid)
-	groups := []int{gid}
-	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		ids, _ := u.GroupIds()
-		for _, text := range ids {
-			if id, err := strconv.Atoi(text); err == nil && id != gid {
-				groups = append(groups, id)
-			}
-		}
-	}
-	if err := errors.Join(syscall.Setgroups(groups), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
-		return fmt.Errorf("continue as the owner of %s: %w", dir, err)
-	}
-	return nil
-}
-
-// rings are the keys of the restored installation. Sign and turn may be nil.
-type rings struct{ seal, sign, turn *secret.Ring }
-
 func (r *restore) say(format string, args ...any) {
 	fmt.Fprintf(escaped{r.stdout}, format+"\n", args...)
 }
@@ -257,38 +218,6 @@ func (r *restore) fromArchive() (err error) {
 	return r.conclude()
 }
 
-// sameDir reports whether two paths name one directory.
-func sameDir(a, b string) bool {
-	if a == "" || b == "" {
-		return false
-	}
-	x, errX := os.Stat(a)
-	y, errY := os.Stat(b)
-	if errX != nil || errY != nil {
-		return filepath.Clean(a) == filepath.Clean(b)
-	}
-	return os.SameFile(x, y)
-}
-
-// checkKeyPlaces fails if keys of another installation are where those of the archive go.
-func (r *restore) checkKeyPlaces() error {
-	if sameDir(r.options.KeysDir, r.conf.Keys.Dir) {
-		return nil
-	}
-	for _, k := range keyFilesOf(r.keys) {
-		if k.source.FromEnv() {
-			continue
-		}
-		if _, err := os.Lstat(k.source.Path); err == nil {
-			return fault.New(fault.Conflict, "%s exists; move it away, or use it for the restore with --keys-dir %s",
-				k.source.Path, filepath.Dir(k.source.Path))
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return inDataDir(err)
-		}
-	}
-	return nil
-}
-
 // extract reads the archive into the directory of the restore, and compares all hashes.
 func (r *restore) extract() error {
 	info, err := r.archive.Stat()
@@ -329,42 +258,6 @@ func (r *restore) extract() error {
 	if newest := int64(migrations.Newest(sqlite.Dialect)); r.manifest.Schema > newest {
 		return fmt.Errorf("%w: the backup has the schema %d, and this program knows %d; restore it with version %q",
 			migrations.ErrNewer, r.manifest.Schema, newest, r.manifest.Version)
-	}
-	return nil
-}
-
-// loadKeys reads the keys from the environment, from --keys-dir or from the archive.
-func (r *restore) loadKeys() error {
-	from := r.options.KeysDir
-	if from == "" {
-		from = r.under.Path(archive.KeysDir)
-	}
-	for _, k := range []struct {
-		name   string
-		source keyfile.Source
-		ring   **secret.Ring
-	}{
-		{"seal.key", r.keys.Seal, &r.rings.seal}, {"sign.key", r.keys.Sign, &r.rings.sign},
-		{"turn.key", r.keys.TURN, &r.rings.turn},
-	} {
-		var err error
-		if k.source.FromEnv() {
-			*k.ring, err = k.source.Read()
-		} else {
-			*k.ring, err = keyfile.Read(filepath.Join(from, k.name))
-		}
-		if errors.Is(err, keyfile.ErrMissing) {
-			err = nil
-		}
-		if err != nil {
-			return fmt.Errorf("%w: %w", keyfile.ErrUnusable, err)
-		}
-	}
-	if r.rings.seal == nil && r.options.KeysDir != "" {
-		return fmt.Errorf("%w: there is no seal.key in %s", keyfile.ErrUnusable, r.options.KeysDir)
-	} else if r.rings.seal == nil {
-		return fmt.Errorf("%w: the backup has no keys; give the directory that has a copy of its seal.key: "+
-			"--keys-dir DIR", keyfile.ErrUnusable)
 	}
 	return nil
 }
@@ -486,55 +379,6 @@ func (r *restore) seenBefore() string {
 	return fmt.Sprintf("checkpoint %d and change %d were seen here", checkpoint, through)
 }
 
-// renewKeys replaces the keys that sign what is handed out. Keys of the environment cannot be replaced here.
-func (r *restore) renewKeys() {
-	if r.keys.Sign.FromEnv() {
-		r.tasks = append(r.tasks, "the signing key is in the environment: before you start a server, replace "+
-			"DIALTONE_KEYS_SIGN with what dialtone keys rotate --revoke prints; until then, open forms are valid")
-	} else if r.rings.sign == nil {
-		r.rings.sign = secret.NewRing(r.now)
-	} else {
-		r.rings.sign = signRotation(false, true).Apply(r.rings.sign, r.now)
-	}
-	switch {
-	case r.rings.turn == nil:
-	case r.keys.TURN.FromEnv():
-		r.tasks = append(r.tasks, "the key of the TURN servers is in the environment: replace DIALTONE_KEYS_TURN with "+
-			"what dialtone turn secret --rotate --revoke prints, and give the new secret to the TURN servers")
-	default:
-		r.rings.turn = turnRotation(true).Apply(r.rings.turn, r.now)
-		r.tasks = append(r.tasks, "the TURN servers need the new secret, which dialtone turn secret prints; until "+
-			"they have it, they accept credentials from before the restore, and none from after it")
-	}
-}
-
-const newKeysDir = "new-keys"
-
-// stageKeys writes the keys and plans where they go.
-func (r *restore) stageKeys() error {
-	if err := r.under.Mkdir(newKeysDir); err != nil {
-		return err
-	}
-	for _, k := range []struct {
-		name   string
-		source keyfile.Source
-		ring   *secret.Ring
-	}{
-		{"seal.key", r.keys.Seal, r.rings.seal}, {"sign.key", r.keys.Sign, r.rings.sign},
-		{"turn.key", r.keys.TURN, r.rings.turn},
-	} {
-		if k.ring == nil || k.source.FromEnv() {
-			continue
-		}
-		from := filepath.Join(newKeysDir, k.name)
-		if err := keyfile.Create(r.under.Path(from), k.ring); err != nil {
-			return err
-		}
-		r.plan = append(r.plan, datadir.Move{From: from, To: k.source.Path})
-	}
-	return nil
-}
-
 // restoredDir is the directory for what a person looks at: the configuration and messages that are not sent.
 const restoredDir = "restored"
 
@@ -639,7 +483,7 @@ func (r *restore) afterDatabase() (err error) {
 	if err := r.under.Finish(); err != nil {
 		return err
 	}
-	r.say("began anew with the restored database: %s, %s", counted(facts.Tenants, "tenant"),
+	r.say("old sessions and links have ended; the database has %s, %s", counted(facts.Tenants, "tenant"),
 		counted(facts.Accounts, "account"))
 	r.concludeEpoch()
 	if in.shared() {
@@ -647,30 +491,6 @@ func (r *restore) afterDatabase() (err error) {
 	}
 	r.say("now run dialtone verify, and start the server")
 	return nil
-}
-
-// replaceKeys replaces the signing keys in place.
-func (r *restore) replaceKeys() (err error) {
-	for _, k := range []struct {
-		source keyfile.Source
-		ring   **secret.Ring
-	}{{r.keys.Sign, &r.rings.sign}, {r.keys.TURN, &r.rings.turn}} {
-		if *k.ring, err = k.source.Read(); err != nil && !errors.Is(err, keyfile.ErrMissing) {
-			return err
-		}
-	}
-	hadSign := r.rings.sign != nil
-	r.renewKeys()
-	write := func(source keyfile.Source, ring *secret.Ring, exists bool) error {
-		if ring == nil || source.FromEnv() {
-			return nil
-		}
-		if exists {
-			return keyfile.Replace(source.Path, ring)
-		}
-		return keyfile.Create(source.Path, ring)
-	}
-	return errors.Join(write(r.keys.Sign, r.rings.sign, hadSign), write(r.keys.TURN, r.rings.turn, true))
 }
 
 // rebuildExport fills the exported tables again, if they are enabled.

@@ -161,7 +161,7 @@ func (r *restoring) filesOnly(database string) {
 	r.Helper()
 	file, to := filepath.Join(r.backup, "dialtone.tar"), filepath.Join(filepath.Dir(r.data), "another")
 	for _, c := range []struct{ args, says string }{
-		{"backup --archive " + file + " --config " + r.config, "it lacks the PostgreSQL database"},
+		{"backup --archive " + file + " --config " + r.config, "not in it: the PostgreSQL database"},
 		{"restore " + file + " --data " + to + " --keys-dir " + filepath.Join(r.data, "keys"),
 			"and then run dialtone restore --after-database"},
 	} {
@@ -205,7 +205,7 @@ func (r *restoring) newEpoch(p *serverProcess, v *visitor, database, user string
 	}
 }
 
-// A base backup has the exported tables too. The documented steps begin anew with it.
+// A base backup has the exported tables too. The documented steps end the sessions and links in it.
 func TestRestoreBaseBackup(t *testing.T) {
 	t.Parallel()
 	tool, err := postgrestest.Program("pg_basebackup")

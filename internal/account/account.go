@@ -180,9 +180,9 @@
 // # Accounts of other platforms
 //
 // An Import adds accounts with the hashes that they have elsewhere. Their passwords are not checked. They may have no
-// address: then they get no messages about changes, and nobody can have a link sent for a forgotten password. Whoever
-// knows the password can add an address, and so take such an account over unnoticed, as with an account whose mailbox
-// is dead.
+// address: then they get no messages about changes, and nobody can have a link sent for a forgotten password. Anyone
+// who knows the password can add an address, and so take over such an account unnoticed, as with an account whose
+// mailbox is dead.
 //
 // # Credentials
 //

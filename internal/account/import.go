@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -51,94 +50,6 @@ func (e ImportEntry) lacksRealm() bool {
 	return e.Realm == "" && e.hashed() && e.Password.Reveal() == ""
 }
 
-// ImportReason is a word for what became of an entry, or a remark about it. It is part of the JSON form.
-type ImportReason string
-
-// Reasons why an entry adds no account.
-const (
-	ImportThere        ImportReason = "there"
-	ImportRepeated     ImportReason = "repeated"
-	ImportConflict     ImportReason = "conflict"
-	ImportDeleted      ImportReason = "deleted"
-	ImportRealm        ImportReason = "realm"
-	ImportUnknownRealm ImportReason = "unknown_realm"
-	ImportUser         ImportReason = "user"
-	ImportCapitals     ImportReason = "capitals"
-	ImportReserved     ImportReason = "reserved"
-	ImportAmbiguous    ImportReason = "ambiguous"
-	ImportNoPassword   ImportReason = "no_password"
-	ImportBadHash      ImportReason = "bad_hash"
-	ImportContradicts  ImportReason = "contradicts"
-	ImportNoMD5        ImportReason = "no_md5"
-	ImportNoSHA256     ImportReason = "no_sha256"
-	ImportNoEmail      ImportReason = "no_email"
-	ImportBadRole      ImportReason = "bad_role"
-	ImportInactive     ImportReason = "inactive"
-	ImportTrunk        ImportReason = "trunk"
-	ImportUnreadable   ImportReason = "unreadable"
-)
-
-// Remarks about entries that are added.
-const (
-	NoteNoRealm   ImportReason = "no_realm"
-	NoteHashed    ImportReason = "hashed"
-	NoteFolded    ImportReason = "folded"
-	NoteLink      ImportReason = "link"
-	NoteNoEmail   ImportReason = "without_email"
-	NoteBadEmail  ImportReason = "bad_email"
-	NoteBadName   ImportReason = "bad_name"
-	NoteNoHA1B    ImportReason = "without_ha1b"
-	NoteNoSHA256  ImportReason = "without_sha256"
-	NoteBadDigest ImportReason = "bad_digest"
-	NoteWeak      ImportReason = "weak"
-)
-
-// importTexts say what the reasons and the remarks mean, in the order of a report.
-var importTexts = []struct {
-	reason ImportReason
-	text   string
-}{
-	{ImportThere, "there already, with the same password"},
-	{ImportRepeated, "repeated in the file, with the same password"},
-	{ImportConflict, "the name has another account, which stays as it is"},
-	{ImportDeleted, "the name of a deleted account; see: dialtone account free-name"},
-	{ImportRealm, "another realm than the tenant's"},
-	{ImportUnknownRealm, "no realm, although other rows have one; HA1 contains the realm, so add it"},
-	{ImportUser, "not a user name here"},
-	{ImportCapitals, "capitals in the user name; see --fold-case"},
-	{ImportReserved, "a reserved user name; see --allow-reserved"},
-	{ImportAmbiguous, "several entries of the file want this name; none of them is added"},
-	{ImportNoPassword, "neither HA1 nor password"},
-	{ImportBadHash, "not a hash"},
-	{ImportContradicts, "password and HA1 do not belong together"},
-	{ImportNoMD5, "no MD5 hash, which phones and sign-in here need"},
-	{ImportNoSHA256, "no SHA-256 hash, with which people sign in at this tenant"},
-	{ImportNoEmail, "no e-mail address for the message that the account needs"},
-	{ImportBadRole, "not a role"},
-	{ImportInactive, "not active on the other platform"},
-	{ImportTrunk, "a trunk or a provider, and not a person"},
-	{ImportUnreadable, "cannot be read"},
-	{NoteNoRealm, "no realm; taken to be the tenant's"},
-	{NoteHashed, "plain passwords, hashed in memory; destroy the file afterwards"},
-	{NoteFolded, "capitals became small letters"},
-	{NoteLink, "a message has a link to choose a password, since HA1 contains the name"},
-	{NoteNoEmail, "no e-mail address; the person cannot get messages"},
-	{NoteBadEmail, "added without an e-mail address, because it is not one"},
-	{NoteBadName, "the display name became the user name"},
-	{NoteNoHA1B, "no hash for phones that send user@domain; the next password has it"},
-	{NoteNoSHA256, "no SHA-256 hash; the next password has it"},
-	{NoteBadDigest, "another hash than HA1 was left out, because it is not one"},
-	{NoteWeak, "a password that is easy to guess"},
-}
-
-// importRefusals is how many of importTexts are reasons; the rest are remarks.
-var importRefusals = slices.IndexFunc(importTexts, func(t struct {
-	reason ImportReason
-	text   string
-}) bool {
-	return t.reason == NoteNoRealm
-})
-
 // ImportOptions are the choices of an import.
 type ImportOptions struct {
 	// Format names the format of the file, for the audit trail.
@@ -156,40 +67,6 @@ type ImportOptions struct {
 	CheckPasswords bool
 	// DryRun changes nothing.
 	DryRun bool
-}
-
-// ImportReport says what became of the entries.
-type ImportReport struct {
-	DryRun bool
-	// Rows is how many entries there are, and Added how many accounts were added, or would be.
-	Rows, Added int64
-	// Refused are those that were not added, and Notes remarks about those that were.
-	Refused, Notes []ImportCount
-	// Realms are realms of the file that are not the tenant's, the commonest first.
-	Realms []ImportRealmCount
-}
-
-// ImportCount is how many entries have a reason.
-type ImportCount struct {
-	Reason ImportReason
-	Text   string
-	Count  int64
-	// First are the first of them.
-	First []ImportExample
-}
-
-// ImportExample is an entry in a report. The text of Detail is for people.
-type ImportExample struct {
-	File   string
-	Line   int64
-	User   string
-	Detail string
-}
-
-// ImportRealmCount is how many entries have a realm.
-type ImportRealmCount struct {
-	Realm string
-	Count int64
 }
 
 const (
@@ -419,52 +296,6 @@ func (im *Import) End(ctx context.Context) (ImportReport, error) {
 	return im.report, errors.Join(err, im.s.deps.Store.EndImport(context.WithoutCancel(ctx), im.tenant.ID, c,
 		im.s.deps.Now()))
 }
-
-func rowCount(n int64) string {
-	if n == 1 {
-		return "1 row"
-	}
-	return fmt.Sprintf("%d rows", n)
-}
-
-// summary is the value in the audit trail.
-func (im *Import) summary(err error) string {
-	text := fmt.Sprintf("added %d", im.report.Added)
-	for _, c := range im.report.Refused {
-		text += fmt.Sprintf(", %s %d", c.Reason, c.Count)
-	}
-	if left := im.rows - im.report.Rows; im.stopped || err != nil || left > 0 {
-		text += "; stopped before the end"
-	}
-	return text
-}
-
-// shown returns a text of the file as a report may have it.
-func shown(text string) string {
-	text = strings.ToValidUTF8(text, "?")
-	if len(text) > importShown {
-		text = strings.ToValidUTF8(text[:importShown], "") + "…"
-	}
-	return text
-}
-
-func (im *Import) count(e ImportEntry, why ImportReason, detail string) {
-	c := im.counts[why]
-	if c == nil {
-		c = &ImportCount{Reason: why}
-		for _, t := range importTexts {
-			if t.reason == why {
-				c.Text = t.text
-			}
-		}
-		im.counts[why] = c
-	}
-	if c.Count++; len(c.First) < importExamples {
-		c.First = append(c.First, ImportExample{File: e.File, Line: e.Line, User: shown(e.User), Detail: detail})
-	}
-}
-
-func (im *Import) refuse(e ImportEntry, why ImportReason, detail string) { im.count(e, why, detail) }
 
 // check applies the rules that need only the entry. It returns why it cannot be an account, or "".
 func (im *Import) check(e ImportEntry) (item importItem, why ImportReason, detail string) {

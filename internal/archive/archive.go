@@ -27,7 +27,7 @@
 // # What it is not
 //
 // The package opens no database and places no files: its callers do. An archive that is not encrypted proves nothing
-// about who made it, since whoever changes a file can change the manifest.
+// about who made it, since anyone who changes a file can change the manifest.
 package archive
 
 import (

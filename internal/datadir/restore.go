@@ -17,9 +17,9 @@ import (
 )
 
 // A restore puts everything into DATA/restore.unfinished first, and checks it there. When all is ready, it writes the
-// plan, a list of what goes where, and then carries it out. So there are two states that a killed restore leaves:
-// without a plan, nothing was put in place, and another restore begins anew. With a plan, everything was checked, and
-// another restore carries out what is left of it. As long as the directory exists, no server starts.
+// plan, a list of what goes where, and then carries it out. So there are two states that a killed restore leaves.
+// Without a plan, nothing was put in place, and another restore starts from the beginning. With a plan, everything was
+// checked, and another restore carries out what is left of it. As long as the directory exists, no server starts.
 const (
 	unfinished = "restore.unfinished"
 	finished   = "restore.finished" // the same directory while it is removed
@@ -171,8 +171,8 @@ func (r *Restoring) Finish() error {
 			return fmt.Errorf("put %s in place: %w; run the same command again", m.To, err)
 		}
 	}
-	// The directory is removed under another name: without its plan, another restore would begin anew, and find the
-	// data directory full.
+	// The directory is removed under another name: without its plan, another restore would start from the beginning,
+	// and find the data directory full.
 	done := filepath.Join(string(r.dir), finished)
 	if err := errors.Join(os.RemoveAll(done), os.Rename(r.path, done), atomicfile.SyncDir(string(r.dir))); err != nil {
 		return err

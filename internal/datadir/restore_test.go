@@ -24,7 +24,7 @@ func write(t *testing.T, r *datadir.Restoring, name, text string) {
 	}
 }
 
-// A restore without a plan is begun anew. One with a plan is finished, wherever it was interrupted.
+// A restore without a plan starts from the beginning. One with a plan is finished, wherever it was interrupted.
 func TestInterruptedRestore(t *testing.T) {
 	dir := datadir.Dir(t.TempDir())
 	begin := func(wantPlanned bool) *datadir.Restoring {
