@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"dialtone/internal/archive"
 	"dialtone/internal/atomicfile"
@@ -298,18 +301,50 @@ func (b *backup) addFiles(database *os.File) error {
 func (b *backup) addMessages(from, to string, list []mailmsg.ID, suffixes ...string) error {
 	for _, id := range list {
 		for _, suffix := range suffixes {
-			text, err := os.ReadFile(filepath.Join(from, id.String()+suffix))
-			if errors.Is(err, fs.ErrNotExist) {
+			path := filepath.Join(from, id.String()+suffix)
+			text, err := readMessage(path)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
 				continue
-			} else if err != nil {
+			case errors.Is(err, errNoMessage):
+				b.missing = append(b.missing, path+": it is not a regular file of the size of a message")
+				continue
+			case err != nil:
 				return err
 			}
-			if err := b.out.Add(to+id.String()+suffix, int64(len(text)), strings.NewReader(string(text))); err != nil {
+			if err := b.out.Add(to+id.String()+suffix, int64(len(text)), bytes.NewReader(text)); err != nil {
 				return err
 			}
 		}
 	}
 	return b.ctx.Err()
+}
+
+var errNoMessage = errors.New("not a message")
+
+// readMessage reads the file of a message. It follows no link: the user of the server may make one to a file that only
+// root can read, and root makes backups. It fails with errNoMessage for anything else than a regular file, and for one
+// that no archive may have.
+func readMessage(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, errNoMessage
+	} else if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errNoMessage
+	}
+	text, err := io.ReadAll(io.LimitReader(f, archive.MaxSmall+1))
+	if err == nil && len(text) > archive.MaxSmall {
+		err = errNoMessage
+	}
+	return text, err
 }
 
 func (b *backup) addConfiguration() error {

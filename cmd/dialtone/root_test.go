@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"io/fs"
 	"os"
@@ -151,6 +152,35 @@ func TestRestoreAsRoot(t *testing.T) {
 	}
 	if text, err := os.ReadFile(secret); err != nil || string(text) != "of root" {
 		t.Errorf("the file of root has %q, %v", text, err)
+	}
+}
+
+// A backup by root has no file that the service's user only points to.
+func TestBackupAsRoot(t *testing.T) {
+	s := newService(t)
+	above := filepath.Dir(s.dir)
+	private := filepath.Join(above, "private")
+	s.must(os.Mkdir(private, 0o700))
+	secret, file := filepath.Join(private, "secret"), filepath.Join(private, "backup.tar")
+	s.must(os.WriteFile(secret, []byte("only for root"), 0o600))
+	s.command("tenant", "add", "localhost")
+	s.command("verify") // creates the pickup directory
+	link := filepath.Join(s.dir, "pickup", strings.Repeat("ab", 16)+".eml")
+	pipe := filepath.Join(s.dir, "pickup", strings.Repeat("cd", 16)+".eml")
+	script := exec.Command("sh", "-c", `ln -s "$0" "$1" && mkfifo "$2"`, secret, link, pipe)
+	script.SysProcAttr = s.asService().SysProcAttr
+	script.Dir = "/"
+	s.must(script.Run())
+	out := s.command("backup", "--archive", file)
+	text, err := os.ReadFile(file)
+	s.must(err)
+	if bytes.Contains(text, []byte("only for root")) {
+		t.Error("the archive has a file of root")
+	}
+	for _, path := range []string{link, pipe} {
+		if !strings.Contains(out, "not in it: "+path) {
+			t.Errorf("the command does not name %s: %s", path, out)
+		}
 	}
 }
 

@@ -61,11 +61,13 @@ const (
 )
 
 // The limits of what is read.
+// MaxSmall is the greatest length of a key, a message and the configuration, in bytes.
+const MaxSmall = 4 << 20
+
 const (
 	maxHeader   = 64 << 10
 	maxManifest = 64 << 10 // without its files
 	maxEntry    = 512      // of a file in the manifest
-	maxSmall    = 4 << 20  // of a key, a message and the configuration
 	maxFiles    = 1_000_000
 )
 
@@ -141,7 +143,7 @@ func limitOf(name string, maxDatabase int64) (int64, bool) {
 	case name == Database:
 		return maxDatabase, true
 	case name == Configuration, keyFile.MatchString(name), messageFile.MatchString(name):
-		return maxSmall, true
+		return MaxSmall, true
 	}
 	return 0, false
 }

@@ -33,7 +33,7 @@ var ErrPrivate = errors.New("this is a private key of age, which only restore ne
 
 // ParseRecipients reads recipients, one a line. Empty lines and those that begin with # are ignored.
 func ParseRecipients(r io.Reader) (Recipients, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxSmall))
+	text, err := io.ReadAll(io.LimitReader(r, MaxSmall))
 	if err != nil {
 		return nil, err
 	}
