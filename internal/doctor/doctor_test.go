@@ -17,11 +17,12 @@ func TestRunEnds(t *testing.T) {
 		defer close(never)
 		found := doctor.New(doctor.Note, "a", doctor.AboutHealth, "cause", "next")
 		start := time.Now()
+		one := []doctor.Finding{found}
 		list := doctor.Run(t.Context(), limit, []doctor.Check{
-			{Name: "a", Do: func(context.Context) []doctor.Finding { return []doctor.Finding{found} }},
+			{Name: "a", Do: func(context.Context) []doctor.Finding { return one }},
 			{Name: "b", Do: func(context.Context) []doctor.Finding { <-never; return nil }},
 			{Name: "c", Do: func(context.Context) []doctor.Finding { <-never; return nil }},
-			{Name: "d", Do: func(ctx context.Context) []doctor.Finding { <-ctx.Done(); return []doctor.Finding{found} }},
+			{Name: "d", Do: func(ctx context.Context) []doctor.Finding { <-ctx.Done(); return one }},
 		})
 		if took := time.Since(start); took < limit || took > limit+limit/5 {
 			t.Errorf("it took %v", took)
