@@ -150,10 +150,11 @@ type Checker interface {
 }
 
 // SchemaChecker is an engine that can compare its schema with the one that the migrations make. Nothing else in a
-// database runs by itself when rows change, so this shows who has made the database change or hide rows.
+// database runs by itself when rows change, or refuses rows, so this shows who has made it do so.
 type SchemaChecker interface {
-	// CheckSchema calls report with a sentence for each trigger, rule, view and table definition that is not one of the
-	// migrations, and for each that is missing. Other tables and indexes may be there.
+	// CheckSchema calls report with a sentence for each part of the schema that can change what is read or written, and
+	// is not one of the migrations, and for each part that is missing. Other tables may be there that have nothing to
+	// do with these, and indexes that only cost time: docs/operating.md has which.
 	CheckSchema(ctx context.Context, report func(string)) error
 }
 

@@ -2,6 +2,9 @@ package postgres
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,4 +86,26 @@ func (e *Engine) FillPool(t *testing.T) int {
 		c.Release()
 	}
 	return len(held)
+}
+
+// SchemaText returns what schema.txt has to have for a database as the migrations make it, in which there is nothing
+// else.
+func (e *Engine) SchemaText(ctx context.Context) (string, error) {
+	q, made := e.Reads(ctx), make(objects)
+	err := q.Each(func(row engine.Scanner) error {
+		var key string
+		err := row.Scan(&key)
+		made[key] = ""
+		return err
+	}, `SELECT 'table ' || relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
+		UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = current_schema()::regnamespace`)
+	if err != nil {
+		return "", err
+	}
+	found, _, err := readSchema(q, made)
+	var text strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		text.WriteString(key + "\t" + found[key] + "\n")
+	}
+	return text.String(), err
 }

@@ -2,6 +2,12 @@ package postgres
 
 import (
 	"context"
+	_ "embed"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
 
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/migrations"
@@ -9,62 +15,225 @@ import (
 
 var _ engine.SchemaChecker = (*Engine)(nil)
 
-// The trigger and the function that the migrations make.
+// madeText is what the migrations make: a line for each object, its kind and name, a tab, and its definition.
+// TestMadeSchema compares it with the migrations, and writes it anew with -update.
+//
+//go:embed schema.txt
+var madeText string
+
+// objects are the definitions of parts of a schema, by kind and name, such as "index audit_at".
+type objects map[string]string
+
+var madeSchema = sync.OnceValue(func() objects {
+	list := make(objects)
+	for line := range strings.Lines(madeText) {
+		key, definition, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		list[key] = definition
+	}
+	return list
+})
+
+// names returns the names of the objects of a kind.
+func (o objects) names(kind string) (list []string) {
+	for key := range o {
+		if name, ok := strings.CutPrefix(key, kind+" "); ok {
+			list = append(list, name)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// Common table expressions for the queries below.
 const (
-	madeTrigger = `CREATE TRIGGER revision_tell AFTER UPDATE ON revision FOR EACH ROW ` +
-		`WHEN ((new.subject = 'tenant'::text)) EXECUTE FUNCTION dialtone_tell()`
-	madeFunction = `
-BEGIN
-	PERFORM pg_notify('dialtone_' || NEW.subject, '');
-	RETURN NULL;
-END `
+	// home is the schema that has the tables of this program, as the search path finds them. $1 are their names. It is
+	// not simply the first one of the path, where a stranger may put a table that hides one of these.
+	home = `home AS (SELECT relnamespace AS oid FROM unnest($1::text[]) n
+			JOIN pg_class c ON c.oid = to_regclass(quote_ident(n))
+			GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1)`
+	// ours are the tables of this program.
+	ours = `ours AS (SELECT c.* FROM pg_class c JOIN home ON home.oid = relnamespace WHERE relname = ANY($1::text[]))`
+	// around are the relations of the schema, without those of extensions.
+	around = `around AS (SELECT c.* FROM pg_class c JOIN home ON home.oid = relnamespace
+			WHERE NOT EXISTS (SELECT 1 FROM pg_depend
+				WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e'))`
+	// path are the schemas that names without a schema are looked up in.
+	path = `path AS (SELECT n.oid, nspname, place FROM unnest(current_schemas(true)) WITH ORDINALITY p (name, place)
+			JOIN pg_namespace n ON nspname = name)`
 )
 
-// ours are the relations of the schema, without those of extensions.
-const ours = `(SELECT oid, relname, relkind, relrowsecurity FROM pg_class c
-	WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
-	AND NOT EXISTS (SELECT 1 FROM pg_depend
-		WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')) ours`
+// listObjects lists the parts of the tables of $1, the functions named in $2, and which of the indexes are harmless.
+// What only changes where and how rows are stored is left out: tablespaces, and the parameters of WITH. So are the
+// constraints for NOT NULL that PostgreSQL has from version 18 on.
+//
+// A harmless index makes no write fail. It is not unique, and calls nothing. Its values fit into a page: those of a
+// fixed length, and those in the indexes of the migrations, whose names are $3. A hash index has no values.
+const listObjects = `WITH ` + home + `, ` + ours + `, ` + path + `
+	SELECT 'table ' || relname, concat_ws(' ', relkind, CASE relpersistence WHEN 'u' THEN 'unlogged' END), false
+		FROM ours
+	UNION ALL SELECT 'column ' || attname || ' of the table ' || relname,
+			concat_ws(' ', format_type(atttypid, atttypmod), 'collate ' || collname,
+				CASE WHEN attnotnull THEN 'not null' END,
+				'default ' || replace(pg_get_expr(adbin, adrelid, true), '''\x''::bytea', '''''::bytea'),
+				'identity ' || nullif(attidentity::text, ''), 'generated ' || nullif(attgenerated::text, '')), false
+		FROM ours JOIN pg_attribute a ON attrelid = ours.oid AND attnum > 0 AND NOT attisdropped
+		LEFT JOIN pg_collation l ON l.oid = attcollation LEFT JOIN pg_attrdef d ON adrelid = ours.oid AND adnum = attnum
+	UNION ALL SELECT 'constraint ' || conname || ' of the table ' || relname, pg_get_constraintdef(o.oid, true), false
+		FROM ours JOIN pg_constraint o ON conrelid = ours.oid WHERE contype <> 'n'
+	UNION ALL SELECT 'index ' || i.relname, regexp_replace(pg_get_indexdef(i.oid, 0, true), ' WITH \([^()]*\)', ''),
+			NOT indisunique AND NOT indisexclusion AND indpred IS NULL AND indexprs IS NULL
+			AND NOT EXISTS (SELECT 1 FROM unnest(indclass) u JOIN pg_opclass k ON k.oid = u WHERE
+				opcnamespace <> 'pg_catalog'::regnamespace AND NOT EXISTS (SELECT 1 FROM pg_depend
+					WHERE classid = 'pg_opclass'::regclass AND objid = u AND deptype = 'e'))
+			AND (amname NOT IN ('btree', 'brin') OR NOT EXISTS (SELECT 1 FROM unnest(indkey) u
+				JOIN pg_attribute ON attrelid = ours.oid AND attnum = u AND attlen < 0
+				WHERE NOT EXISTS (SELECT 1 FROM pg_index m JOIN pg_class mi ON mi.oid = m.indexrelid
+					WHERE m.indrelid = ours.oid AND mi.relname = ANY($3::text[]) AND u = ANY(m.indkey))))
+		FROM ours JOIN pg_index x ON indrelid = ours.oid JOIN pg_class i ON i.oid = indexrelid
+		JOIN pg_am m ON m.oid = i.relam
+	UNION ALL SELECT 'trigger ' || tgname || ' of the table ' || relname, pg_get_triggerdef(t.oid, true), false
+		FROM ours JOIN pg_trigger t ON tgrelid = ours.oid WHERE NOT tgisinternal
+	UNION ALL SELECT 'sequence ' || c.relname, concat_ws(' ', seqtypid::regtype, 'from', seqmin, 'to', seqmax,
+			'by', seqincrement, CASE WHEN seqcycle THEN 'cycle' END), false
+		FROM ours JOIN pg_depend d ON refclassid = 'pg_class'::regclass AND refobjid = ours.oid
+			AND d.classid = 'pg_class'::regclass AND deptype IN ('a', 'i')
+		JOIN pg_sequence s ON seqrelid = d.objid JOIN pg_class c ON c.oid = d.objid
+	UNION ALL SELECT 'function ' || CASE WHEN path.oid = (SELECT oid FROM home) THEN '' ELSE nspname || '.' END ||
+			proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
+			replace(pg_get_functiondef(p.oid), quote_ident(nspname) || '.' || quote_ident(proname),
+				quote_ident(proname)), false
+		FROM path JOIN pg_proc p ON pronamespace = path.oid WHERE proname = ANY($2::text[]) AND prokind IN ('f', 'p')`
 
-// CheckSchema implements engine.SchemaChecker. Besides triggers and rules, a policy can hide rows, and a function runs
-// that a default, a constraint or an index calls. Those of the migrations call none but PostgreSQL's own, which have no
-// row in pg_depend.
+// builtIn are the functions of PostgreSQL that the statements of this program call.
+var builtIn = []string{
+	"clock_timestamp", "count", "current_database", "current_schema", "current_setting", "decode", "encode",
+	"generate_series", "length", "lower", "lpad", "max", "md5", "min", "nextval", "pg_advisory_xact_lock",
+	"pg_advisory_xact_lock_shared", "pg_backend_pid", "pg_cancel_backend", "pg_database_size", "pg_is_in_recovery",
+	"pg_notify", "pg_terminate_backend", "pg_try_advisory_lock", "pg_try_advisory_lock_shared",
+	"pg_try_advisory_xact_lock_shared", "quote_ident", "random", "replace", "set_config", "string_agg", "substr", "sum",
+	"to_regclass", "unnest",
+}
+
+// listOthers lists what has effect on the tables of $1 and is not a part of them: a sentence for each. $2 are the
+// triggers that the migrations make, with their tables, and $3 is builtIn.
+const listOthers = `WITH ` + home + `, ` + ours + `, ` + around + `, ` + path + `
+	SELECT 'dialtone did not make the trigger ' || tgname || ': ' || pg_get_triggerdef(t.oid, true)
+		FROM around JOIN pg_trigger t ON tgrelid = around.oid WHERE NOT tgisinternal AND relname <> ALL($1::text[])
+	UNION ALL SELECT 'the trigger ' || tgname || ' of the table ' || relname || ' is disabled'
+		FROM around JOIN pg_trigger ON tgrelid = around.oid
+		WHERE tgenabled NOT IN ('O', 'A') AND (tgisinternal OR tgname || ' of the table ' || relname = ANY($2::text[]))
+	UNION ALL SELECT 'dialtone did not make the rule ' || rulename || ': ' || pg_get_ruledef(r.oid)
+		FROM around JOIN pg_rewrite r ON ev_class = around.oid WHERE rulename <> '_RETURN'
+	UNION ALL SELECT 'dialtone did not make ' || pg_describe_object('pg_class'::regclass, oid, 0)
+		FROM around WHERE relkind IN ('v', 'm', 'f', 'p')
+	UNION ALL SELECT 'dialtone did not make the policy ' || polname || ' of the table ' || relname
+		FROM around JOIN pg_policy ON polrelid = around.oid
+	UNION ALL SELECT 'row security of the table ' || relname || ' is enabled' FROM around WHERE relrowsecurity
+	UNION ALL SELECT inhrelid::regclass || ' inherits from ' || inhparent::regclass ||
+			', so rows of one are rows of the other'
+		FROM pg_inherits WHERE inhparent IN (SELECT oid FROM ours) OR inhrelid IN (SELECT oid FROM ours)
+	UNION ALL SELECT 'the table ' || conrelid::regclass || ' refers to the table ' || confrelid::regclass ||
+			', so rows of ' || confrelid::regclass || ' cannot be removed freely: ' || pg_get_constraintdef(oid, true)
+		FROM pg_constraint WHERE contype = 'f' AND confrelid IN (SELECT oid FROM ours)
+			AND conrelid NOT IN (SELECT oid FROM ours)
+	UNION ALL SELECT pg_describe_object('pg_class'::regclass, to_regclass(quote_ident(n)), 0) || ' of the schema ' ||
+			nspname || ' hides the table of dialtone that has this name'
+		FROM unnest($1::text[]) n JOIN pg_class c ON c.oid = to_regclass(quote_ident(n))
+		JOIN pg_namespace s ON s.oid = relnamespace WHERE s.oid NOT IN (SELECT oid FROM home)
+			AND n IN (SELECT relname FROM ours)
+	UNION ALL SELECT 'the search path has the schema ' || nspname ||
+			' before pg_catalog, so it can hide what PostgreSQL has'
+		FROM path WHERE place < (SELECT place FROM path WHERE nspname = 'pg_catalog') AND nspname !~ '^pg_temp'
+	UNION ALL SELECT 'dialtone did not make ' || pg_describe_object('pg_proc'::regclass, p.oid, 0) ||
+			' of the schema ' || nspname || ', which its statements may call in place of PostgreSQL''s'
+		FROM path JOIN pg_proc p ON pronamespace = path.oid
+		WHERE nspname <> 'pg_catalog' AND proname = ANY($3::text[])
+			AND NOT EXISTS (SELECT 1 FROM pg_depend
+				WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e')
+	UNION ALL SELECT 'dialtone did not make ' || pg_describe_object('pg_operator'::regclass, o.oid, 0) ||
+			' of the schema ' || nspname || ', which its statements may call in place of PostgreSQL''s'
+		FROM path JOIN pg_operator o ON oprnamespace = path.oid
+		WHERE nspname <> 'pg_catalog' AND EXISTS (SELECT 1 FROM pg_operator
+				WHERE oprname = o.oprname AND oprnamespace = 'pg_catalog'::regnamespace)
+			AND NOT EXISTS (SELECT 1 FROM pg_depend
+				WHERE classid = 'pg_operator'::regclass AND objid = o.oid AND deptype = 'e')`
+
+// CheckSchema implements engine.SchemaChecker. It compares the parts of the tables, and looks for what makes
+// PostgreSQL run or find something else in their place.
 func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
+	made := madeSchema()
+	tables := made.names("table")
 	q := e.Reads(ctx)
-	err := q.Each(func(row engine.Scanner) error {
+	found, harmless, err := readSchema(q, made)
+	if err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(made)) {
+		if definition, ok := found[key]; !ok {
+			if !strings.Contains(key, " of the table ") || hasTable(found, key) { // otherwise the table is missing
+				report(fmt.Sprintf("the %s is missing in the database", key))
+			}
+		} else if definition != made[key] {
+			report(fmt.Sprintf("the %s is not as dialtone made it: %s", key, definition))
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		if _, ok := made[key]; ok || harmless[key] {
+			continue
+		}
+		if name, ok := strings.CutPrefix(key, "index "); ok && isConstraint(found, name) {
+			continue // it is that of a constraint, which is reported
+		}
+		report(fmt.Sprintf("dialtone did not make the %s: %s", key, found[key]))
+	}
+	err = q.Each(func(row engine.Scanner) error {
 		var text string
 		if err := row.Scan(&text); err != nil {
 			return err
 		}
 		report(text)
 		return nil
-	}, `SELECT 'dialtone did not make the trigger ' || tgname || ': ' || pg_get_triggerdef(t.oid)
-			FROM pg_trigger t JOIN `+ours+` ON ours.oid = tgrelid
-			WHERE NOT tgisinternal AND (tgname, relname) <> ('revision_tell', 'revision')
-		UNION ALL SELECT 'the trigger ' || tgname || ' of the table ' || relname || ' is disabled'
-			FROM pg_trigger JOIN `+ours+` ON ours.oid = tgrelid
-			WHERE tgenabled NOT IN ('O', 'A') AND (tgisinternal OR (tgname, relname) = ('revision_tell', 'revision'))
-		UNION ALL SELECT 'the trigger revision_tell is missing in the database, or not as dialtone made it'
-			WHERE NOT EXISTS (SELECT 1 FROM pg_trigger t JOIN `+ours+` ON ours.oid = tgrelid
-				JOIN pg_proc p ON p.oid = tgfoid WHERE tgname = 'revision_tell' AND relname = 'revision'
-				AND replace(pg_get_triggerdef(t.oid), quote_ident(current_schema()) || '.', '') = $1 AND prosrc = $2)
-		UNION ALL SELECT 'dialtone did not make the rule ' || rulename || ': ' || pg_get_ruledef(r.oid)
-			FROM pg_rewrite r JOIN `+ours+` ON ours.oid = ev_class WHERE rulename <> '_RETURN'
-		UNION ALL SELECT 'dialtone did not make ' || pg_describe_object('pg_class'::regclass, oid, 0)
-			FROM `+ours+` WHERE relkind IN ('v', 'm', 'f', 'p')
-		UNION ALL SELECT 'dialtone did not make the policy ' || polname || ' of the table ' || relname
-			FROM pg_policy JOIN `+ours+` ON ours.oid = polrelid
-		UNION ALL SELECT 'row security of the table ' || relname || ' is enabled' FROM `+ours+` WHERE relrowsecurity
-		UNION ALL SELECT 'dialtone did not make ' || pg_describe_object(d.classid, d.objid, 0) || ', which calls ' ||
-				pg_describe_object(d.refclassid, d.refobjid, 0)
-			FROM (SELECT 'pg_attrdef'::regclass AS classid, a.oid AS objid, adrelid AS relation FROM pg_attrdef a
-				UNION ALL SELECT 'pg_constraint'::regclass, o.oid, conrelid FROM pg_constraint o
-				UNION ALL SELECT 'pg_class'::regclass, indexrelid, indrelid FROM pg_index) part
-			JOIN `+ours+` ON ours.oid = part.relation
-			JOIN pg_depend d ON d.classid = part.classid AND d.objid = part.objid
-				AND d.refclassid = 'pg_proc'::regclass`, madeTrigger, madeFunction)
+	}, listOthers, tables, made.names("trigger"), builtIn)
 	if err != nil {
 		return err
 	}
 	return migrations.CheckNewest(q, Dialect, report)
+}
+
+// hasTable reports whether the table exists that a part belongs to.
+func hasTable(found objects, part string) bool {
+	_, table, _ := strings.Cut(part, " of the table ")
+	_, ok := found["table "+table]
+	return ok
+}
+
+// isConstraint reports whether there is a constraint of this name.
+func isConstraint(found objects, name string) bool {
+	for key := range found {
+		if strings.HasPrefix(key, "constraint "+name+" of the table ") {
+			return true
+		}
+	}
+	return false
+}
+
+// readSchema returns the parts of the tables that the migrations make, and which of the indexes are harmless.
+func readSchema(q engine.Querier, made objects) (found objects, harmless map[string]bool, err error) {
+	var functions []string
+	for _, name := range made.names("function") {
+		name, _, _ = strings.Cut(name, "(")
+		functions = append(functions, name)
+	}
+	found, harmless = make(objects), make(map[string]bool)
+	err = q.Each(func(row engine.Scanner) error {
+		var key, definition string
+		var is bool
+		if err := row.Scan(&key, &definition, &is); err != nil {
+			return err
+		}
+		found[key] = strings.Join(strings.Fields(definition), " ") // a dump and its restore may change white space
+		harmless[key] = is
+		return nil
+	}, listObjects, made.names("table"), functions, made.names("index"))
+	return found, harmless, err
 }

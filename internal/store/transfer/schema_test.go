@@ -10,7 +10,16 @@ func TestCheckSchema(t *testing.T) {
 	type test struct{ add, remove, want string }
 	sqlite := []test{
 		{`CREATE TABLE mine (a, b); CREATE INDEX mine_a ON mine (a);
-			CREATE INDEX audit_mine ON audit (reason)`, ``, ``},
+			CREATE INDEX audit_mine ON Audit (reason, actor COLLATE nocase);
+			CREATE UNIQUE INDEX mine_b ON mine (b)`, ``, ``},
+		{`CREATE UNIQUE INDEX once ON account (email)`, `DROP INDEX once`,
+			"did not make the index once: CREATE UNIQUE INDEX once ON account"},
+		{`CREATE UNIQUE INDEX once ON Session (length(browser)) WHERE net = ''`, `DROP INDEX once`,
+			"did not make the index once"},
+		{`CREATE INDEX fails ON audit (json(reason))`, `DROP INDEX fails`, "did not make the index fails"},
+		{`CREATE INDEX fails ON audit (at) WHERE json(reason)`, `DROP INDEX fails`, "did not make the index fails"},
+		{`CREATE TABLE holds (account BLOB REFERENCES Account (uid))`, `DROP TABLE holds`,
+			"the table holds refers to the table Account"},
 		{`CREATE TRIGGER hide AFTER INSERT ON audit BEGIN DELETE FROM audit WHERE id = NEW.id; END`,
 			`DROP TRIGGER hide`, "did not make the trigger hide: CREATE TRIGGER hide AFTER INSERT ON audit"},
 		{`CREATE TRIGGER aside AFTER INSERT ON mine BEGIN DELETE FROM audit; END`, `DROP TRIGGER aside`,
@@ -23,11 +32,66 @@ func TestCheckSchema(t *testing.T) {
 			`DELETE FROM schema_version WHERE version = 99`, "the schema has version 99"},
 	}
 	const nothing = `CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-		CREATE FUNCTION one() RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'`
+		CREATE FUNCTION one() RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+		CREATE FUNCTION one_of(bytea, bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true'`
 	postgres := []test{
-		{nothing + `; CREATE TABLE mine (a bigint); CREATE INDEX audit_mine ON audit (reason)`, ``, ``},
+		{nothing + `; CREATE TABLE mine (a bigint, b text UNIQUE);
+			CREATE INDEX audit_mine ON audit (actor, at) WITH (fillfactor = 80);
+			CREATE INDEX audit_reason ON audit USING hash (reason);
+			CREATE SCHEMA mine; CREATE TABLE mine.audit (a bigint UNIQUE);
+			CREATE VIEW mine.report AS SELECT * FROM public.audit;
+			ALTER INDEX audit_user SET (fillfactor = 70)`, ``, ``},
+		{`CREATE UNIQUE INDEX once ON account (email)`, `DROP INDEX once`,
+			"did not make the index once: CREATE UNIQUE INDEX once ON account"},
+		{`CREATE UNIQUE INDEX once ON session (length(browser)) WHERE net = ''`, `DROP INDEX once`,
+			"did not make the index once"},
+		{`CREATE INDEX fails ON audit ((1 / length(reason)))`, `DROP INDEX fails`, "did not make the index fails"},
+		{`CREATE INDEX fails ON audit (at) WHERE 1 / length(reason) = 1`, `DROP INDEX fails`,
+			"did not make the index fails"},
+		{`CREATE INDEX long ON audit (at, after)`, `DROP INDEX long`, "did not make the index long"},
+		{`DROP INDEX audit_at; CREATE UNIQUE INDEX audit_at ON audit (at)`,
+			`DROP INDEX audit_at; CREATE INDEX audit_at ON audit (at)`,
+			"the index audit_at is not as dialtone made it"},
+		{`DROP INDEX audit_at`, `CREATE INDEX audit_at ON audit (at)`, "the index audit_at is missing"},
+		{`ALTER TABLE account ADD CONSTRAINT once UNIQUE (email)`, `ALTER TABLE account DROP CONSTRAINT once`,
+			"did not make the constraint once of the table account: UNIQUE (email)"},
+		{`ALTER TABLE account ADD CONSTRAINT apart EXCLUDE (email WITH =)`, `ALTER TABLE account DROP CONSTRAINT apart`,
+			"did not make the constraint apart of the table account"},
+		{`ALTER TABLE account ADD CONSTRAINT not_ann CHECK (username <> 'ann')`,
+			`ALTER TABLE account DROP CONSTRAINT not_ann`, "did not make the constraint not_ann of the table account"},
+		{`ALTER TABLE account DROP CONSTRAINT account_tenant_fkey`,
+			`ALTER TABLE account ADD FOREIGN KEY (tenant) REFERENCES tenant (id)`,
+			"the constraint account_tenant_fkey of the table account is missing"},
+		{`ALTER TABLE audit ADD more text`, `ALTER TABLE audit DROP more`,
+			"did not make the column more of the table audit: text"},
+		{`ALTER TABLE account ADD more text GENERATED ALWAYS AS (1 / length(username)) STORED`,
+			`ALTER TABLE account DROP more`, "did not make the column more of the table account"},
+		{`ALTER TABLE account ALTER email_n SET DEFAULT 7`, `ALTER TABLE account ALTER email_n SET DEFAULT 0`,
+			"the column email_n of the table account is not as dialtone made it: bigint not null default 7"},
+		{`ALTER TABLE account ALTER activated SET NOT NULL`, `ALTER TABLE account ALTER activated DROP NOT NULL`,
+			"the column activated of the table account is not as dialtone made it"},
+		{`ALTER TABLE account ALTER name TYPE varchar(64)`, `ALTER TABLE account ALTER name TYPE text COLLATE "C"`,
+			"the column name of the table account is not as dialtone made it"},
+		{`ALTER SEQUENCE audit_id_seq MAXVALUE 1000`, `ALTER SEQUENCE audit_id_seq NO MAXVALUE`,
+			"the sequence audit_id_seq is not as dialtone made it"},
+		{`ALTER TABLE spent SET UNLOGGED`, `ALTER TABLE spent SET LOGGED`,
+			"the table spent is not as dialtone made it"},
+		{`CREATE TABLE more () INHERITS (account)`, `DROP TABLE more`, "more inherits from account"},
+		{`CREATE TABLE mine.holds (account bytea REFERENCES public.account)`, `DROP TABLE mine.holds`,
+			"the table mine.holds refers to the table account"},
+		{`CREATE SCHEMA postgres; CREATE TABLE postgres.audit (id bigint)`, `DROP SCHEMA postgres CASCADE`,
+			"table audit of the schema postgres hides the table of dialtone that has this name"},
+		{`CREATE FUNCTION lower(bytea) RETURNS text LANGUAGE sql AS 'SELECT NULL'`, `DROP FUNCTION lower(bytea)`,
+			"did not make function lower(bytea) of the schema public"},
+		{`CREATE OPERATOR = (LEFTARG = bytea, RIGHTARG = bigint, FUNCTION = one_of)`, `DROP OPERATOR = (bytea, bigint)`,
+			"did not make operator =(bytea,bigint) of the schema public"},
+		{`CREATE FUNCTION dialtone_exporting(bigint DEFAULT 1) RETURNS boolean LANGUAGE sql AS 'SELECT false'`,
+			`DROP FUNCTION dialtone_exporting(bigint)`, "did not make the function dialtone_exporting(bigint)"},
+		{`ALTER FUNCTION dialtone_exporting() SET search_path = mine`,
+			`ALTER FUNCTION dialtone_exporting() RESET search_path`,
+			"the function dialtone_exporting() is not as dialtone made it"},
 		{`CREATE TRIGGER hide BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION nothing()`,
-			`DROP TRIGGER hide ON audit`, "did not make the trigger hide: CREATE TRIGGER hide BEFORE INSERT ON "},
+			`DROP TRIGGER hide ON audit`, "did not make the trigger hide of the table audit: CREATE TRIGGER hide"},
 		{`CREATE RULE hide AS ON INSERT TO audit DO INSTEAD NOTHING`, `DROP RULE hide ON audit`,
 			"did not make the rule hide"},
 		{`CREATE VIEW shadow AS SELECT * FROM audit`, `DROP VIEW shadow`, "did not make view shadow"},
@@ -39,12 +103,13 @@ func TestCheckSchema(t *testing.T) {
 		{`CREATE OR REPLACE FUNCTION dialtone_tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`,
 			"CREATE OR REPLACE FUNCTION dialtone_tell() RETURNS trigger LANGUAGE plpgsql AS $$\nBEGIN\n\tPERFORM " +
 				"pg_notify('dialtone_' || NEW.subject, '');\n\tRETURN NULL;\nEND $$",
-			"the trigger revision_tell is missing"},
+			"the function dialtone_tell() is not as dialtone made it"},
 		{`ALTER TABLE audit ADD CONSTRAINT run CHECK (one() = 1)`, `ALTER TABLE audit DROP CONSTRAINT run`,
-			"constraint run on table audit, which calls function one()"},
+			"did not make the constraint run of the table audit: CHECK (one() = 1)"},
 		{`ALTER TABLE audit ALTER event SET DEFAULT decode(one()::text, 'hex')`,
-			`ALTER TABLE audit ALTER event DROP DEFAULT`, "which calls function one()"},
-		{`CREATE INDEX run ON audit ((one()))`, `DROP INDEX run`, "index run, which calls function one()"},
+			`ALTER TABLE audit ALTER event DROP DEFAULT`,
+			"the column event of the table audit is not as dialtone made it"},
+		{`CREATE INDEX run ON audit ((one()))`, `DROP INDEX run`, "did not make the index run"},
 		{`INSERT INTO schema_version (version, checksum, applied) VALUES (99, '', 0)`,
 			`DELETE FROM schema_version WHERE version = 99`, "the schema has version 99"},
 	}
@@ -62,7 +127,11 @@ func TestCheckSchema(t *testing.T) {
 		}
 		for _, c := range tests {
 			t.exec(c.add)
-			if got := faults(); c.want == "" && len(got) > 0 || c.want != "" && !oneWith(got, c.want) {
+			got := faults()
+			if len(got) > 1 && strings.Contains(c.want, " hides ") {
+				got = got[len(got)-1:] // PostgreSQL then names the schema of what is hidden
+			}
+			if c.want == "" && len(got) > 0 || c.want != "" && !oneWith(got, c.want) {
 				t.Errorf("%s: %q, want %q", c.add, got, c.want)
 			}
 			t.exec(c.remove)
