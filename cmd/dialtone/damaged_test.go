@@ -2,10 +2,16 @@ package main
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
+	"database/sql"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"dialtone/internal/certificate"
+	"dialtone/internal/secret/keyfile"
 )
 
 // A server and commands on a database that was overwritten in the middle say what to do, once.
@@ -30,6 +36,60 @@ func TestDamagedDatabase(t *testing.T) {
 		status, _, stderr := runCommand(t, []string{}, append(args, "--data", data)...)
 		if status != exitConfig || strings.Count(stderr, "restore it from a backup") != 1 {
 			t.Errorf("%s: status %d\n%s", args[0], status, stderr)
+		}
+	}
+}
+
+// verify opens the private keys in the store.
+func TestVerifyOpensPrivateKeys(t *testing.T) {
+	data := t.TempDir()
+	mustOutput(t, "tenant", "add", "phone.test", "--data", data)
+	mustOutput(t, "mail", "dkim", "add", "phone.test", "--selector", "one", "--data", data)
+	ring, err := keyfile.Read(filepath.Join(data, "keys", "seal.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", filepath.Join(data, "dialtone.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	const authority = "https://ca.test/directory"
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := certificate.NewKeys(ring)
+	exec := func(query string, args ...any) {
+		t.Helper()
+		if _, err := db.Exec(query, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`INSERT INTO certificate (tenant, authority, issued, chain, sealed, tried, lease)
+		SELECT id, ?, 1, x'00', ?, 1, 0 FROM tenant`, authority, keys.Seal(1, "phone.test", der))
+	exec(`INSERT INTO authority_key (authority, sealed, made) VALUES (?, ?, 1)`,
+		authority, keys.SealAuthority(authority, der))
+	mustOutput(t, "verify", "--data", data)
+
+	exec(`UPDATE certificate SET sealed = ?`, keys.Seal(1, "other.test", der))
+	exec(`UPDATE authority_key SET sealed = ?`, keys.SealAuthority(authority, []byte("no key")))
+	exec(`UPDATE dkim_key SET selector = 'two'`)
+	status, out, _ := runCommand(t, []string{}, "verify", "--data", data)
+	if status != exitFailed || strings.Count(out, "FAULT") != 3 {
+		t.Errorf("status %d: %s", status, out)
+	}
+	for _, want := range []string{
+		"FAULT  the private key of the certificate for phone.test: ",
+		"FAULT  the key of the account with " + authority + ": it is damaged",
+		"FAULT  tenant phone.test: DKIM key two: ",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in: %s", want, out)
 		}
 	}
 }

@@ -11,9 +11,11 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
+	"dialtone/internal/certificate"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
+	"dialtone/internal/mail/dkim"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/tenant"
@@ -44,6 +46,9 @@ func (c *verifyCommand) Run(p *program) error {
 		addFault := func(s string) { r.Faults = append(r.Faults, s) }
 		r.VerifyReport, err = hook.Verify(p.ctx, in.store, in.seal, addFault)
 		if err != nil {
+			return err
+		}
+		if err := in.verifyKeys(p.ctx, addFault); err != nil {
 			return err
 		}
 		now := time.Now()
@@ -81,6 +86,23 @@ func (c *verifyCommand) Run(p *program) error {
 		}
 		return err
 	})
+}
+
+// verifyKeys calls report for each private key in the store that does not open.
+func (in *installation) verifyKeys(ctx context.Context, report func(string)) error {
+	tenants, _, err := in.store.Tenants(ctx)
+	if err != nil {
+		return err
+	}
+	hosts, keys := make(map[int64]string, len(tenants)), dkim.NewKeys(in.store, in.seal)
+	for _, t := range tenants {
+		hosts[t.ID] = t.Host
+		err := keys.Verify(ctx, t.ID, func(text string) { report("tenant " + t.Host + ": " + text) })
+		if err != nil {
+			return err
+		}
+	}
+	return certificate.Verify(ctx, in.store, hosts, in.seal, report)
 }
 
 // lostMessages returns a sentence for each message that this server has to send but that has no

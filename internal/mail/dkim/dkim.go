@@ -144,22 +144,39 @@ func (k *Keys) open(ctx context.Context, tenant int64) (keys []key, err error) {
 		return nil, err
 	}
 	for _, s := range list {
-		der, err := k.vault.Open(tenant, []byte(s.Selector), s.Sealed)
-		if err != nil {
-			return nil, fmt.Errorf("DKIM key %s: %w", s.Selector, err)
-		}
-		parsed, err := x509.ParsePKCS8PrivateKey(der)
-		private, ok := parsed.(crypto.Signer)
-		if err != nil || !ok {
-			return nil, fmt.Errorf("DKIM key %s is damaged", s.Selector)
-		}
-		p, err := publicKey(s.Selector, s.Created, private)
+		opened, err := k.openOne(s)
 		if err != nil {
 			return nil, err
 		}
-		keys = append(keys, key{p, private})
+		keys = append(keys, opened)
 	}
 	return keys, nil
+}
+
+// openOne unseals a key.
+func (k *Keys) openOne(s delivery.SigningKey) (key, error) {
+	der, err := k.vault.Open(s.Tenant, []byte(s.Selector), s.Sealed)
+	if err != nil {
+		return key{}, fmt.Errorf("DKIM key %s: %w", s.Selector, err)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	private, ok := parsed.(crypto.Signer)
+	if err != nil || !ok {
+		return key{}, fmt.Errorf("DKIM key %s is damaged", s.Selector)
+	}
+	p, err := publicKey(s.Selector, s.Created, private)
+	return key{p, private}, err
+}
+
+// Verify calls report for each of a tenant's keys that does not open. It changes nothing.
+func (k *Keys) Verify(ctx context.Context, tenant int64, report func(string)) error {
+	list, err := k.store.SigningKeys(ctx, tenant)
+	for _, s := range list {
+		if _, err := k.openOne(s); err != nil {
+			report(err.Error())
+		}
+	}
+	return err
 }
 
 // cacheTime is how long a Signer uses the keys that it read. A change takes effect within this
