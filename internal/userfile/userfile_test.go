@@ -459,6 +459,25 @@ func TestWritersAndReaders(t *testing.T) {
 	}
 }
 
+// Names that a spreadsheet would take for formulas are written as they are: the file is for imports.
+func TestFormulasStayNames(t *testing.T) {
+	for _, name := range []string{`=HYPERLINK("https://a.test")`, "+1", "-1+2", "@SUM(A1)", "'=1", "0042", "a\t=1"} {
+		for _, format := range []userfile.Format{userfile.CSV, userfile.JSONLines} {
+			e := userfile.Exported{Realm: "sip.test"}
+			e.User, e.Name = "alex", name
+			var out bytes.Buffer
+			w, err := userfile.NewWriter(format, &out, "")
+			if err = errors.Join(err, w.Write(e), w.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := read(t, format, out.String()); err != nil || len(got) != 1 ||
+				!strings.Contains(got[0], "["+name+" ") {
+				t.Errorf("%s: %q becomes %q, %v", format, name, got, err)
+			}
+		}
+	}
+}
+
 // A secret of an entry does not print.
 func TestSecretsDoNotPrint(t *testing.T) {
 	s, err := userfile.Open(userfile.CSV, "-", strings.NewReader("user,ha1,password\nalex,"+ha1+",secret word\n"))
