@@ -104,15 +104,18 @@ func (c *accountExport) Run(p *program) error {
 
 // writePrivate creates a file as a whole, with mode 0600. With replace, there may be a file of that name.
 func writePrivate(path string, replace bool, write func(io.Writer) error) error {
-	temp, err := atomicfile.CreateTemp(path, ".accounts-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name())
-	defer temp.Close()
-	const mode = 0o600
-	if err := errors.Join(temp.Chmod(mode), write(temp), temp.Sync()); err != nil {
-		return err
-	}
-	return publish(temp.Name(), path, replace)
+	return asCaller(func() error {
+		temp, err := atomicfile.CreateTemp(path, ".accounts-*")
+		if err != nil {
+			return err
+		}
+		defer os.Remove(temp.Name())
+		defer temp.Close()
+		const mode = 0o600
+		err = asActing(func() error { return write(temp) })
+		if err := errors.Join(temp.Chmod(mode), err, temp.Sync()); err != nil {
+			return err
+		}
+		return publish(temp.Name(), path, replace)
+	})
 }

@@ -77,9 +77,11 @@ func (c *accountImport) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		err = source.Read(ctx, func(e account.ImportEntry) error {
-			im.Look(e)
-			return nil
+		err = asCaller(func() error {
+			return source.Read(ctx, func(e account.ImportEntry) error {
+				im.Look(e)
+				return nil
+			})
 		})
 		if err == nil {
 			err = im.Plan()
@@ -88,11 +90,13 @@ func (c *accountImport) Run(p *program) error {
 			return fmt.Errorf("%s: %w", c.Format, err)
 		}
 		bar, done := newProgress(p.stderr), int64(0)
-		err = source.Read(ctx, func(e account.ImportEntry) error {
-			if done++; done%1000 == 0 || done == im.Rows() {
-				bar.show("import", done, im.Rows())
-			}
-			return im.Add(ctx, e)
+		err = asCaller(func() error {
+			return source.Read(ctx, func(e account.ImportEntry) error {
+				if done++; done%1000 == 0 || done == im.Rows() {
+					bar.show("import", done, im.Rows())
+				}
+				return asActing(func() error { return im.Add(ctx, e) })
+			})
 		})
 		if err != nil {
 			im.Stop()

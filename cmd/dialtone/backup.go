@@ -22,6 +22,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
@@ -105,12 +106,58 @@ func (c *backupCommand) recipients() (list archive.Recipients, err error) {
 
 // copyStore writes a copy of the SQLite database.
 func (c *backupCommand) copyStore(p *program, in *installation) error {
-	if err := in.store.Backup(p.ctx, c.File); err != nil {
+	write := in.store.Backup
+	if isActing() {
+		write = in.backupByOwner
+	}
+	if err := write(p.ctx, c.File); err != nil {
 		return err
 	}
 	fmt.Fprintf(p.stdout, "%s is a copy of the store; keep a copy of %s in a different place\n",
 		c.File, in.keys.Seal.Path)
 	return nil
+}
+
+// backupByOwner writes a copy of the SQLite database where perhaps only root can write. SQLite works as the owner of
+// the data directory, and so makes its copy there first.
+func (in *installation) backupByOwner(ctx context.Context, path string) error {
+	err := asCaller(func() error {
+		if _, err := os.Lstat(path); err == nil {
+			return fault.New(fault.Conflict, "%s exists; choose another name, or move the file away", path)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	temp, err := os.MkdirTemp(in.Data, temporaryBackup)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	made := filepath.Join(temp, archive.Database)
+	if err := in.store.Backup(ctx, made); err != nil {
+		return err
+	}
+	from, err := os.Open(made)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, remove, err := createBackup(path)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	if _, err := io.Copy(to, from); err != nil {
+		return fmt.Errorf("the backup cannot be written: %w", err)
+	}
+	return asCaller(func() error {
+		if err := errors.Join(atomicfile.InheritOwner(to), to.Sync()); err != nil {
+			return err
+		}
+		return publish(to.Name(), path, false)
+	})
 }
 
 // backup is an archive that is being written.
@@ -131,13 +178,22 @@ const temporaryBackup = ".backup-*"
 
 func (b *backup) write() (m archive.Manifest, err error) {
 	dir := filepath.Dir(b.path)
-	if info, err := os.Lstat(b.path); err == nil && info.IsDir() {
-		return m, fault.New(fault.Invalid, "%s is a directory; name a file in it", b.path)
-	} else if err == nil && !b.force {
-		return m, errExists(b.path)
-	}
-	if err := b.checkSpace(dir); err != nil {
+	err = asCaller(func() error {
+		if info, err := os.Lstat(b.path); err == nil && info.IsDir() {
+			return fault.New(fault.Invalid, "%s is a directory; name a file in it", b.path)
+		} else if err == nil && !b.force {
+			return errExists(b.path)
+		}
+		return b.checkSpace(dir)
+	})
+	if err != nil {
 		return m, err
+	}
+	if isActing() {
+		dir = b.in.Data
+		if err := b.checkSpace(dir); err != nil {
+			return m, err
+		}
 	}
 	b.bar = newProgress(b.stderr)
 	defer b.bar.end()
@@ -149,12 +205,11 @@ func (b *backup) write() (m archive.Manifest, err error) {
 	if database != nil {
 		defer database.Close()
 	}
-	f, err := atomicfile.CreateTemp(b.path, temporaryBackup)
+	f, remove, err := createBackup(b.path)
 	if err != nil {
-		return m, fmt.Errorf("the backup cannot be written: %w", err)
+		return m, err
 	}
-	defer os.Remove(f.Name())
-	defer f.Close()
+	defer remove()
 	buffered := bufio.NewWriterSize(f, 1<<20)
 	var to io.Writer = buffered
 	closeTo := func() error { return nil }
@@ -182,7 +237,22 @@ func (b *backup) write() (m archive.Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
-	return m, publish(f.Name(), b.path, b.force)
+	return m, asCaller(func() error { return publish(f.Name(), b.path, b.force) })
+}
+
+// createBackup creates the file that will be renamed to path. Call remove in the end.
+func createBackup(path string) (f *os.File, remove func(), err error) {
+	err = asCaller(func() error {
+		f, err = atomicfile.CreateTemp(path, temporaryBackup)
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("the backup cannot be written: %w", err)
+	}
+	return f, func() {
+		f.Close()
+		_ = asCaller(func() error { return os.Remove(f.Name()) })
+	}, nil
 }
 
 func (b *backup) engine() string {
@@ -353,7 +423,7 @@ func (b *backup) addConfiguration() error {
 		b.missing = append(b.missing, "the configuration: it is not in a file, but in the environment and in flags")
 		return nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := readNamed(path)
 	if err != nil {
 		return err
 	}
@@ -383,7 +453,11 @@ func (p *program) configFile() string {
 // addKeys adds the keys, also those of the environment.
 func (b *backup) addKeys() error {
 	for _, k := range b.in.keyFiles() {
-		ring, err := k.source.Read()
+		var ring *secret.Ring
+		err := b.in.inKeys(func() (err error) {
+			ring, err = k.source.Read()
+			return err
+		})
 		if errors.Is(err, keyfile.ErrMissing) && k.name != "seal.key" {
 			continue
 		} else if err != nil {
@@ -411,7 +485,11 @@ func keyFilesOf(k *datadir.Keys) []keyFile {
 
 // print prints what the archive contains, and what it does not.
 func (b *backup) print(file string, m archive.Manifest) error {
-	info, err := os.Stat(b.path)
+	var info fs.FileInfo
+	err := asCaller(func() (err error) {
+		info, err = os.Stat(b.path)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -34,8 +34,12 @@ func (c *keysBind) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.store.Close()) }()
-	ring, err := in.keys.Seal.Read()
+	defer func() { err = errors.Join(err, in.close()) }()
+	var ring *secret.Ring
+	err = in.inKeys(func() (err error) {
+		ring, err = in.keys.Seal.Read()
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -64,7 +68,7 @@ func (c *keysBind) Run(p *program) (err error) {
 		if done, err = account.Bind(p.ctx, in.store, ring, wait); err != nil || in.keys.Seal.FromEnv() {
 			return err
 		}
-		return keyfile.Replace(in.keys.Seal.Path, ring.Strict())
+		return in.inKeys(func() error { return keyfile.Replace(in.keys.Seal.Path, ring.Strict()) })
 	})
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ import (
 
 // The times that the command may take: for the configuration and the store, and then for all checks together.
 const (
+	filesTime = time.Second
 	openTime  = 3500 * time.Millisecond
 	checkTime = 5 * time.Second
 )
@@ -122,15 +123,20 @@ func (c *doctorCommand) examine(p *program) []doctor.Finding {
 	e := &examination{
 		Config: conf, program: p, dns: resolver(c.Resolver), roots: roots, opened: make(chan *installation, 1),
 	}
-	list := doctor.Run(p.ctx, openTime, []doctor.Check{
+	first := []doctor.Check{
 		{Name: "configuration", Do: e.configuration},
 		{Name: "files", Do: func(ctx context.Context) []doctor.Finding { return e.files().Check(ctx) }},
-		{Name: "store", Do: e.open},
-	})
+	}
+	var list []doctor.Finding
+	if o, _ := ownerOf(e.Data); o != nil {
+		// They need root, and the store changes the user of the process.
+		list, first = doctor.Run(p.ctx, filesTime, first), nil
+	}
+	list = append(list, doctor.Run(p.ctx, openTime, append(first, doctor.Check{Name: "store", Do: e.open}))...)
 	var in *installation
 	select {
 	case in = <-e.opened:
-		defer in.store.Close() // nothing was written
+		defer in.close() // nothing was written
 	default: // it cannot be opened, or hangs
 	}
 	return append(list, doctor.Run(p.ctx, checkTime, e.checks(in))...)
@@ -293,7 +299,7 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 	}
 	list, _, err := in.store.Tenants(ctx)
 	if err != nil {
-		in.store.Close()
+		in.close()
 		return one(doctor.Fault, doctor.AboutStart, err.Error(), e.storeAdvice())
 	}
 	for _, t := range list {

@@ -21,7 +21,6 @@ import (
 // examined runs the command and returns its findings. An entry resolver=HOST:PORT is for --resolver.
 func examined(t *testing.T, environ ...string) (list []doctor.Finding) {
 	t.Helper()
-	var out, stderr strings.Builder
 	start := time.Now()
 	args := []string{"doctor", "--json"}
 	for _, entry := range environ {
@@ -29,12 +28,13 @@ func examined(t *testing.T, environ ...string) (list []doctor.Finding) {
 			args = append(args, "--resolver", address)
 		}
 	}
-	status := run(t.Context(), args, environ, &out, &stderr)
+	environ = slices.DeleteFunc(slices.Clone(environ), func(s string) bool { return strings.HasPrefix(s, "resolver=") })
+	status, out, stderr := runCommand(t, environ, args...)
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	if err := json.Unmarshal([]byte(out.String()), &list); err != nil {
-		t.Fatalf("%v: %s%s", err, &out, &stderr)
+	if err := json.Unmarshal([]byte(out), &list); err != nil {
+		t.Fatalf("%v: %s%s", err, out, stderr)
 	}
 	isFault := func(f doctor.Finding) bool { return f.Level == doctor.Fault }
 	if want := slices.ContainsFunc(list, isFault); (status == exitFailed) != want || status > exitFailed {

@@ -253,8 +253,12 @@ func (c *htdigestCommand) Run(p *program) error {
 		}
 		change := audit.Change{Action: audit.ExportFile, Tenant: t.Host, Subject: strings.ToValidUTF8(c.File, "?")}
 		err = p.recorded(in, change, func() error {
-			_, err := htdigest.Write(c.File, entries)
-			return err
+			return asCaller(func() error {
+				_, err := htdigest.Write(c.File, func(yield func(export.Entry) error) error {
+					return asActing(func() error { return entries(yield) })
+				})
+				return err
+			})
 		})
 		if err == nil && len(left) > 0 {
 			fmt.Fprintln(p.stderr, describeMissing(left))

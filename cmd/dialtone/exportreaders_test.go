@@ -36,8 +36,22 @@ func TestExportStatusNamesReaders(t *testing.T) {
 		!readable() {
 		t.Errorf("readable: %t, the status is %q", readable(), out)
 	}
+	above := filepath.Dir(s.dir)
+	run("chmod 700 " + above)
+	status, _, stderr := runCommand(t, nil, "directory", "export", "status", "--data", s.dir)
+	if status != exitConfig ||
+		!strings.Contains(stderr, "the user 65534, who owns "+s.dir+", may not pass through a directory above it") {
+		t.Errorf("in a closed directory: status %d, %s", status, stderr)
+	}
+	run("chmod 751 " + above + "; chgrp 65533 " + above) // open for the owner of the data, not for the phone server
+	run("chmod 710 " + above)
+	stdout, err := exec.Command(binary(t), "directory", "export", "status", "--data", s.dir).Output()
+	want := "  " + above + " has the mode 0710 and the group 65533; run: chmod o+x"
+	if err == nil || !strings.Contains(string(stdout), want) {
+		t.Errorf("in a directory for the owner alone: %v, the status is %q", err, stdout)
+	}
+	run("chmod 755 " + above)
 	for name, c := range map[string]struct{ command, path string }{
-		"directory above":           {"chmod 700 " + filepath.Dir(s.dir), filepath.Dir(s.dir)},
 		"data directory":            {"chmod 700 " + s.dir, s.dir},
 		"group of the data, no x":   {"chgrp 65531 " + s.dir + "; chmod 701 " + s.dir, s.dir},
 		"directory of the export":   {"chmod 700 " + dir, dir},

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"time"
 
 	"dialtone/internal/config"
@@ -114,7 +113,7 @@ func (c *healthCommand) ask(ctx context.Context, ops config.Ops) (state readines
 
 // tlsConfig accepts the certificate in ops.tls_cert alone. It need not be for the address, which is of this machine.
 func (c *healthCommand) tlsConfig(ops config.Ops) (*tls.Config, error) {
-	text, err := os.ReadFile(ops.TLSCert)
+	text, err := readNamed(ops.TLSCert)
 	if err != nil {
 		return nil, err
 	}

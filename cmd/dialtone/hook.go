@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -118,7 +117,7 @@ func (c *hookAdd) secret(p *program) (hook.Secret, error) {
 func (p *program) secretFile(path string) (string, error) {
 	from := p.stdin
 	if path != "-" {
-		f, err := os.Open(path)
+		f, err := openNamed(path)
 		if err != nil {
 			return "", err
 		}

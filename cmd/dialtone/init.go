@@ -89,7 +89,7 @@ func (c *initCommand) Run(p *program) error {
 		return err
 	}
 	return p.withStore(always, func(in *installation) error {
-		if err := shareConfig(path, conf.Data); err != nil {
+		if err := asCaller(func() error { return shareConfig(path, conf.Data) }); err != nil {
 			return err
 		}
 		t, err := c.addTenant(p, in)
@@ -101,7 +101,7 @@ func (c *initCommand) Run(p *program) error {
 			return err
 		}
 		dir := filepath.Join(filepath.Dir(path), "init")
-		if err := c.writeExamples(p, in, t, dir); err != nil {
+		if err := asCaller(func() error { return c.writeExamples(p, in, t, dir) }); err != nil {
 			return err
 		}
 		return c.printSteps(p, in, t, dir)
@@ -280,7 +280,7 @@ func (c *initCommand) createData(conf config.Config) error {
 	}
 	uid, err1 := strconv.Atoi(owner.Uid)
 	gid, err2 := strconv.Atoi(owner.Gid)
-	return errors.Join(err1, err2, os.Chown(conf.Data, uid, gid))
+	return errors.Join(err1, err2, os.Lchown(conf.Data, uid, gid))
 }
 
 // shareConfig lets the user of the server read a configuration that root has written.
@@ -290,11 +290,20 @@ func shareConfig(path, data string) error {
 		return err
 	}
 	gid := info.Sys().(*syscall.Stat_t).Gid
-	f, err := os.Stat(path)
-	if err != nil || f.Mode().Perm() != 0o600 || info.Sys().(*syscall.Stat_t).Uid == 0 {
+	// The directory may be that of the user, who must not get another file of root's by a link.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	file, err := f.Stat()
+	if err != nil || !file.Mode().IsRegular() || file.Mode().Perm() != 0o600 ||
+		file.Sys().(*syscall.Stat_t).Nlink != 1 || info.Sys().(*syscall.Stat_t).Uid == 0 {
 		return err // it belongs to somebody, or is shared already
 	}
-	return errors.Join(os.Chown(path, -1, int(gid)), os.Chmod(path, 0o640))
+	return errors.Join(f.Chown(-1, int(gid)), f.Chmod(0o640))
 }
 
 // addTenant returns the tenant, and adds it first if it is missing.
@@ -366,7 +375,11 @@ func (c *initCommand) writeExamples(p *program, in *installation, t *tenant.Tena
 // addPhoneServer writes the file with the token of the phone server, and adds the phone server. If only one of both
 // was done before, it does both again, because the store does not know the token.
 func (c *initCommand) addPhoneServer(ctx context.Context, in *installation, t *tenant.Tenant, path string) error {
-	list, _, err := in.store.Servers(ctx)
+	var list []sipserver.Server
+	err := asActing(func() (err error) {
+		list, _, err = in.store.Servers(ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -378,7 +391,7 @@ func (c *initCommand) addPhoneServer(ctx context.Context, in *installation, t *t
 	case err == nil:
 		err = os.Remove(path)
 	case errors.Is(err, fs.ErrNotExist) && known:
-		err = in.store.RemoveServer(ctx, c.PhoneServer)
+		err = asActing(func() error { return in.store.RemoveServer(ctx, c.PhoneServer) })
 	case errors.Is(err, fs.ErrNotExist):
 		err = nil
 	}
@@ -391,9 +404,11 @@ func (c *initCommand) addPhoneServer(ctx context.Context, in *installation, t *t
 	if err := atomicfile.Create(path, line); err != nil {
 		return err
 	}
-	return in.store.AddServer(ctx, sipserver.Server{
-		Name: c.PhoneServer, Token: token.Hash(), Tenants: []int64{t.ID},
-		Created: time.Now().UTC().Truncate(time.Microsecond),
+	return asActing(func() error {
+		return in.store.AddServer(ctx, sipserver.Server{
+			Name: c.PhoneServer, Token: token.Hash(), Tenants: []int64{t.ID},
+			Created: time.Now().UTC().Truncate(time.Microsecond),
+		})
 	})
 }
 

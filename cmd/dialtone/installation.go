@@ -51,7 +51,11 @@ type installation struct {
 	keys  *datadir.Keys
 	seal  *secret.Ring
 	store *store.Store
+	back  func() error // undoes becomeOwner
 }
+
+// close closes the store. The command continues as the user who has started it.
+func (in *installation) close() error { return errors.Join(in.store.Close(), in.back()) }
 
 // shared reports whether other servers may use the store.
 func (in *installation) shared() bool { return in.Database != "" }
@@ -103,50 +107,99 @@ func openInstallation(
 func openInstallationWith(
 	ctx context.Context, c config.Config, node string, create creation, with func(*secret.Ring) *secret.Ring,
 ) (*installation, error) {
-	if err := datadir.Dir(c.Data).CheckRestored(); err != nil {
-		return nil, inDataDir(err)
-	}
-	return openAny(ctx, c, node, create, with)
+	return openChecked(ctx, c, node, create, with, datadir.Dir(c.Data).CheckRestored)
 }
 
 // openAny is openInstallationWith also while a restore is not finished.
 func openAny(
 	ctx context.Context, c config.Config, node string, create creation, with func(*secret.Ring) *secret.Ring,
 ) (*installation, error) {
-	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
+	return openChecked(ctx, c, node, create, with, func() error { return nil })
+}
+
+// openChecked calls check first. A command of root continues as the owner of the data directory.
+func openChecked(
+	ctx context.Context, c config.Config, node string, create creation, with func(*secret.Ring) *secret.Ring,
+	check func() error,
+) (_ *installation, err error) {
+	in := &installation{
+		Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys), back: func() error { return nil },
+	}
+	if node == "" {
+		back, err := becomeOwner(c.Data)
+		if err != nil {
+			return nil, err
+		}
+		in.back = back
+	}
+	if err = check(); err != nil {
+		err = inDataDir(err)
+	} else {
+		err = in.open(ctx, node, create, with)
+	}
+	if err != nil {
+		return nil, errors.Join(err, in.back())
+	}
+	return in, nil
+}
+
+// open opens the keys and the store.
+func (in *installation) open(
+	ctx context.Context, node string, create creation, with func(*secret.Ring) *secret.Ring,
+) error {
 	exists, err := in.hasStore(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !exists && (create == never || create == ifNamed && !in.named()) {
-		return nil, in.noStore()
+		return in.noStore()
 	}
 	if !exists {
 		if err := in.dir.Create(); err != nil {
-			return nil, inDataDir(err)
+			return inDataDir(err)
 		}
 	}
-	ring, err := in.keys.Open(datadir.Store{
-		Shared:   in.shared(),
-		KeepKeys: exists && create != always,
-		Sealed:   func() (bool, error) { return in.sealed(ctx) },
-	}, time.Now())
+	var ring *secret.Ring
+	err = in.inKeys(func() (err error) {
+		ring, err = in.keys.Open(datadir.Store{
+			Shared:   in.shared(),
+			KeepKeys: exists && create != always,
+			Sealed:   func() (bool, error) { return in.sealed(ctx) },
+		}, time.Now())
+		return err
+	})
 	if errors.Is(err, fs.ErrPermission) && errors.Is(err, keyfile.ErrUnusable) {
 		err = fmt.Errorf("%w; run the program as the owner of the keys, or correct owner and mode", err)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	in.seal = with(ring)
 	in.store, err = in.openStore(ctx, node)
-	return in, err
+	return err
 }
 
-func (in *installation) hasStore(ctx context.Context) (bool, error) {
+// inKeys calls do, which reads or writes keys. Root may have put them where only root can write.
+func (in *installation) inKeys(do func() error) error {
+	return asCaller(func() error {
+		o, err := ownerOf(in.Keys.Dir)
+		if err != nil {
+			return err
+		}
+		return o.do(do)
+	})
+}
+
+func (in *installation) hasStore(ctx context.Context) (exists bool, err error) {
 	if in.shared() {
-		return postgres.HasStore(ctx, in.Database)
+		// The files that libpq's variables and the URL name, such as the one with the password, may be root's.
+		err = asCaller(func() error {
+			exists, err = postgres.HasStore(ctx, in.Database)
+			return err
+		})
+		return exists, err
 	}
-	exists, err := in.dir.HasStore()
+	exists, err = in.dir.HasStore()
 	return exists, inDataDir(err)
 }
 
@@ -177,7 +230,11 @@ func newKeys(c config.KeyFiles) *datadir.Keys {
 func (in *installation) openStore(ctx context.Context, node string) (*store.Store, error) {
 	check := store.SealCheck(in.seal)
 	if in.shared() {
-		e, err := postgres.Open(ctx, node, in.Database, check)
+		var e *postgres.Engine
+		err := asCaller(func() (err error) {
+			e, err = postgres.Open(ctx, node, in.Database, check)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -191,9 +248,13 @@ func (in *installation) openStore(ctx context.Context, node string) (*store.Stor
 }
 
 // sealed reports whether the store may contain something that is sealed with a key.
-func (in *installation) sealed(ctx context.Context) (bool, error) {
+func (in *installation) sealed(ctx context.Context) (sealed bool, err error) {
 	if in.shared() {
-		return postgres.Sealed(ctx, in.Database)
+		err = asCaller(func() error {
+			sealed, err = postgres.Sealed(ctx, in.Database)
+			return err
+		})
+		return sealed, err
 	}
 	return in.dir.HasDatabase(), nil
 }
@@ -215,7 +276,7 @@ func (p *program) withStore(create creation, do func(*installation) error) (err 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.store.Close()) }()
+	defer func() { err = errors.Join(err, in.close()) }()
 	warnOfLost(p.logger(c.Log), lost)
 	return do(in)
 }

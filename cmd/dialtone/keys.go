@@ -37,7 +37,9 @@ func (c *keysRotate) Run(p *program) error {
 		if c.Revoke {
 			change.Subject = "revoke"
 		}
-		return p.recorded(in, change, func() error { return c.rotate(p, in, time.Now()) })
+		return p.recorded(in, change, func() error {
+			return in.inKeys(func() error { return c.rotate(p, in, time.Now()) })
+		})
 	})
 }
 

@@ -44,7 +44,7 @@ func (in *installation) newRelay() (*relay.Relay, error) {
 		}
 	}
 	if in.Mail.RelayCAFile != "" {
-		text, err := os.ReadFile(in.Mail.RelayCAFile)
+		text, err := readNamed(in.Mail.RelayCAFile)
 		if err != nil {
 			return nil, fmt.Errorf("mail.relay_ca_file: %w", err)
 		}
@@ -64,7 +64,7 @@ func relayPassword(m config.Mail) func() (string, error) {
 		if m.RelayPassword != (config.Secret{}) {
 			return m.RelayPassword.Reveal(), nil
 		}
-		text, err := os.ReadFile(m.RelayPasswordFile)
+		text, err := readNamed(m.RelayPasswordFile)
 		if err != nil {
 			return "", fmt.Errorf("mail.relay_password_file: %w", err)
 		}

@@ -81,7 +81,7 @@ func (c *restoreCommand) Run(p *program) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.closeSources()) }()
-	if err := becomeOwner(conf.Data); err != nil {
+	if err := stayOwner(conf.Data); err != nil {
 		return err
 	}
 	if err := dir.Create(); err != nil {
@@ -456,7 +456,7 @@ func (r *restore) afterDatabase() (err error) {
 		// Nothing was changed yet, so that another command may look for the reason.
 		return errors.Join(err, r.under.Abandon())
 	}
-	defer func() { err = errors.Join(err, in.store.Close()) }()
+	defer func() { err = errors.Join(err, in.close()) }()
 	r.rings.seal = in.seal
 	if err := r.verify(in); err != nil {
 		return errors.Join(err, r.under.Abandon())

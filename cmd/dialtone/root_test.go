@@ -358,3 +358,113 @@ func TestConfigCheckAsRoot(t *testing.T) {
 		t.Errorf("with a key of the group: %s", out)
 	}
 }
+
+// A command of root follows no link that the service's user has put into the data directory.
+func TestRootFollowsNoLink(t *testing.T) {
+	s := newService(t)
+	private := filepath.Join(filepath.Dir(s.dir), "private")
+	content := func() (text string) {
+		s.must(filepath.WalkDir(private, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			text += path + " has " + string(b) + "\n"
+			return err
+		}))
+		return text
+	}
+	s.must(os.Mkdir(private, 0o700))
+	s.command("tenant", "add", "localhost")
+	out, err := s.asService("backup", filepath.Join(s.dir, "copy.db")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v, %s", err, out)
+	}
+	s.must(os.Rename(filepath.Join(s.dir, "copy.db"), filepath.Join(private, "other.db")))
+	s.must(os.Chown(filepath.Join(private, "other.db"), 0, 0))
+	for _, name := range []string{"file", "wal"} {
+		s.must(os.WriteFile(filepath.Join(private, name), []byte("of root"), 0o600))
+	}
+	for _, c := range []struct {
+		link, to string
+		command  []string
+	}{
+		{"dialtone.db-wal", "wal", []string{"tenant", "set", "localhost", "--product", "Phones"}},
+		{"dialtone.db-wal", "new", []string{"tenant", "set", "localhost", "--product", "Phones"}},
+		{"dialtone.db", "other.db", []string{"tenant", "set", "localhost", "--product", "Phones"}},
+		{"directory", "", []string{"directory", "export", "enable"}},
+		{"pickup", "", []string{"verify"}},
+		{"keys", "", []string{"turn", "secret"}},
+		{"serve.lock", "file", []string{
+			"store", "copy", "--from", "sqlite:" + filepath.Join(s.dir, "dialtone.db"),
+			"--to", "sqlite:" + filepath.Join(s.dir, "other.db"),
+		}},
+	} {
+		before, link := content(), filepath.Join(s.dir, c.link)
+		err := os.Rename(link, link+".aside")
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		aside := err == nil
+		s.must(os.Symlink(filepath.Join(private, c.to), link))
+		args := append(c.command, "--data", s.dir)
+		if out, err := exec.Command(binary(t), args...).CombinedOutput(); err == nil {
+			t.Errorf("%s is a link, and %q succeeds: %s", c.link, c.command, out)
+		}
+		if after := content(); after != before {
+			t.Errorf("%q with the link %s to %s changes files of root", c.command, c.link, c.to)
+		}
+		s.must(os.Remove(link))
+		if aside {
+			s.must(os.Rename(link+".aside", link))
+		}
+	}
+	s.command("directory", "export", "rebuild")
+	if out, err := exec.Command(binary(t), "verify", "--data", s.dir).CombinedOutput(); err != nil {
+		t.Errorf("verify: %v, %s", err, out)
+	}
+}
+
+// Files that root names on the command line may be where the service's user cannot go.
+func TestFilesOfRoot(t *testing.T) {
+	s := newService(t)
+	private := filepath.Join(filepath.Dir(s.dir), "private")
+	s.must(os.Mkdir(private, 0o700))
+	file := func(name string) string { return filepath.Join(private, name) }
+	s.must(os.WriteFile(file("people.csv"), []byte("username,name,email,password,role\n"+
+		"ann,Ann,ann@mail.test,correct horse battery,guest\n"), 0o600))
+	config := "data = \"" + s.dir + "\"\n"
+	s.must(os.WriteFile(file("dialtone.toml"), []byte(config), 0o600))
+	s.command("tenant", "add", "localhost")
+	s.command("account", "import", file("people.csv"), "--format", "csv", "--tenant", "localhost")
+	s.command("account", "export", file("accounts.csv"), "--format", "csv", "--tenant", "localhost")
+	s.command("directory", "htdigest", file("users"), "--tenant", "localhost")
+	s.command("backup", file("copy.db"))
+	s.command("backup", "--archive", file("backup.tar"), "--config", file("dialtone.toml"))
+	s.command("keys", "rotate")
+	s.command("doctor")
+	s.owned()
+	for _, name := range []string{"accounts.csv", "users", "copy.db", "backup.tar"} {
+		info, err := os.Stat(file(name))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 0 || info.Size() == 0 {
+			t.Errorf("%s belongs to the user %d and has %d bytes", name, owner.Uid, info.Size())
+		}
+	}
+	if left, err := os.ReadDir(private); err != nil || len(left) != 6 {
+		t.Errorf("beside them: %v, %v", left, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(s.dir, ".backup*")); err != nil || len(left) > 0 {
+		t.Errorf("left in the data directory: %v, %v", left, err)
+	}
+	// Keys in a directory of root's, which the server only reads.
+	keys := file("keys")
+	s.must(os.Rename(filepath.Join(s.dir, "keys"), keys))
+	s.must(os.Chown(keys, 0, 0))
+	s.must(os.WriteFile(file("dialtone.toml"), []byte(config+"[keys]\ndir = \""+keys+"\"\n"), 0o600))
+	s.command("keys", "rotate", "--config", file("dialtone.toml"))
+	s.command("turn", "secret", "--config", file("dialtone.toml"))
+}

@@ -46,7 +46,7 @@ func (storeCopy) Help() string {
 		"env:NAME for a variable that contains either. To continue an interrupted copy, run the command again."
 }
 
-func (c *storeCopy) Run(p *program) error {
+func (c *storeCopy) Run(p *program) (err error) {
 	from, err := p.location(c.From)
 	if err != nil {
 		return err
@@ -55,6 +55,11 @@ func (c *storeCopy) Run(p *program) error {
 	if err != nil {
 		return err
 	}
+	back, err := becomeOwnerOf(from, to)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, back()) }()
 	for _, location := range []string{from, to} {
 		path, ok := strings.CutPrefix(location, "sqlite:")
 		if !ok {
@@ -94,6 +99,30 @@ func (c *storeCopy) Run(p *program) error {
 	fmt.Fprintln(p.stdout, "all rows were copied and compared; "+
 		"now give seal.key and sign.key to the servers that will use the copy")
 	return nil
+}
+
+// becomeOwnerOf is becomeOwner for the directories of SQLite databases. They must have one owner.
+func becomeOwnerOf(locations ...string) (back func() error, err error) {
+	var dirs []string
+	var owners []*dirOwner
+	for _, location := range locations {
+		if path, ok := strings.CutPrefix(location, "sqlite:"); ok {
+			o, err := ownerOf(filepath.Dir(path))
+			if err != nil {
+				return nil, err
+			}
+			dirs, owners = append(dirs, filepath.Dir(path)), append(owners, o)
+		}
+	}
+	if len(dirs) == 2 && (owners[0] == nil) != (owners[1] == nil) ||
+		len(dirs) == 2 && owners[0] != nil && owners[0].uid != owners[1].uid {
+		return nil, fault.New(fault.Invalid, "%s and %s belong to different users, so root will not copy from "+
+			"one to the other: give both to one user, or use dialtone backup", dirs[0], dirs[1])
+	}
+	if len(dirs) == 0 {
+		return func() error { return nil }, nil
+	}
+	return becomeOwner(dirs[0])
 }
 
 // location returns the location of a store. It refuses a password on the command line, because

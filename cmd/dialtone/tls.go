@@ -82,7 +82,7 @@ func authorities(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(file)
+	text, err := readNamed(file)
 	if err != nil {
 		return nil, err
 	}
@@ -341,6 +341,15 @@ func (p *program) noteUnreadable(c config.Config) error {
 
 // certificateFaults returns what is wrong with the certificates in files, for the hosts of the tenants.
 func certificateFaults(c config.Config, hosts []string) []string {
+	var faults []string
+	_ = asCaller(func() error {
+		faults = readCertificateFaults(c, hosts)
+		return nil
+	})
+	return faults
+}
+
+func readCertificateFaults(c config.Config, hosts []string) []string {
 	faults := tlscert.Check("ops.tls_cert", "ops.tls_key", opsPairs(c.Ops), nil, time.Now())
 	if len(c.TLS.Cert) > 0 {
 		faults = append(faults, tlscert.Check("tls.cert", "tls.key", publicPairs(c.TLS), hosts, time.Now())...)
@@ -362,7 +371,7 @@ func (p *program) hostsOf(c config.Config) (hosts []string, err error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("the hosts of the tenants cannot be read: %w", err)
 	}
-	defer func() { err = errors.Join(err, in.store.Close()) }()
+	defer func() { err = errors.Join(err, in.close()) }()
 	list, _, err := in.store.Tenants(p.ctx)
 	for _, t := range list {
 		if !tenant.Loopback(t.Host) {

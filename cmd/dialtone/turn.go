@@ -57,7 +57,9 @@ func (c *turnSecret) Run(p *program) error {
 		change.Subject = "revoke"
 	}
 	return p.with(func(in *installation) error {
-		return p.recorded(in, change, func() error { return c.print(p, in, time.Now()) })
+		return p.recorded(in, change, func() error {
+			return in.inKeys(func() error { return c.print(p, in, time.Now()) })
+		})
 	})
 }
 

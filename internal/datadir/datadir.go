@@ -73,7 +73,7 @@ func (d Dir) Lock() (unlock func(), err error) {
 	path := filepath.Join(string(d), "serve.lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		f, err = os.OpenFile(path, os.O_RDWR, 0)
+		f, err = os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0) // the server may be root's, and the directory not
 	} else if err == nil {
 		err = atomicfile.InheritOwner(f)
 	}

@@ -87,6 +87,21 @@ func TestLock(t *testing.T) {
 	unlock()
 }
 
+// The lock is never a file elsewhere: root may take it in a directory of another user.
+func TestLockFollowsNoLink(t *testing.T) {
+	dir, other := datadir.Dir(t.TempDir()), filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(other, filepath.Join(string(dir), "serve.lock")); err != nil {
+		t.Fatal(err)
+	}
+	if unlock, err := dir.Lock(); err == nil {
+		unlock()
+		t.Error("the lock is a file elsewhere")
+	}
+}
+
 func TestPlace(t *testing.T) {
 	above := t.TempDir()
 	dir := datadir.Dir(filepath.Join(above, "data"))
