@@ -21,7 +21,7 @@ import (
 // tenantCertificate writes a certificate to a file, for a phone server on this machine.
 type tenantCertificate struct {
 	Host  string        `arg:"" help:"The host name."`
-	To    string        `required:"" placeholder:"FILE" help:"File to write: the chain and then the private key, in PEM."`
+	To    string        `required:"" placeholder:"FILE" help:"File to write: the chain and the private key, in PEM."`
 	Group string        `placeholder:"NAME" help:"Group that may read the file (none)."`
 	Wait  time.Duration `placeholder:"TIME" help:"How long to wait for the first certificate, such as 3m (no time)."`
 }
@@ -59,7 +59,8 @@ func (c *tenantCertificate) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		what, err := c.write(string(made.Chain) + string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
+		private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+		what, err := c.write(string(made.Chain) + string(private))
 		if err != nil {
 			return err
 		}
