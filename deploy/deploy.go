@@ -9,6 +9,14 @@ var (
 	Nginx string
 	//go:embed kamailio/http.cfg
 	Kamailio string
+	//go:embed kamailio/tls.cfg
+	KamailioTLS string
+	//go:embed kamailio/dialtone-certificate.service
+	CertificateService string
+	//go:embed kamailio/dialtone-certificate.timer
+	CertificateTimer string
+	//go:embed systemd/low-ports.conf
+	LowPorts string
 	//go:embed systemd/dialtone.service
 	Unit string
 )

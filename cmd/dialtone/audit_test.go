@@ -33,7 +33,8 @@ var readers = []string{
 	"account list", "account names", "audit list", "completion", "config check", "directory export status",
 	"directory hook list", "directory token list", "doctor", "health", "help", "man", "mail dkim list",
 	"mail doctor", "mail list", "mail show",
-	"provision", "signups show", "stats", "tenant list", "tenant reserved", "token list", "verify", "version",
+	"provision", "signups show", "stats", "tenant certificate", "tenant list",
+	"tenant reserved", "token list", "verify", "version",
 	// These write another database or file, which has a trail of its own.
 	"backup", "store copy",
 	// The schema has a table of its own of what was applied when.

@@ -63,7 +63,8 @@ func (initCommand) Help() string {
 	return "It writes a configuration (--config, " + newConfig + "), creates the data directory (--data, " + newData +
 		") with keys and store, adds the first tenant and an operator, and prints the DNS records to add. Beside the " +
 		"configuration, the directory init gets examples for nginx, Kamailio and systemd. On a terminal, it asks for " +
-		"what is not given. Nothing that exists is overwritten: run it again if it was interrupted."
+		"what is not given. Nothing that exists is overwritten, except a configuration that sets only data, such as " +
+		"that of the Debian package: run it again if it was interrupted."
 }
 
 func (c *initCommand) Run(p *program) error {
@@ -180,12 +181,18 @@ func (c *initCommand) ask(p *program) error {
 	return nil
 }
 
-// writeConfig writes a configuration, unless there is one.
+// writeConfig writes a configuration, unless there is one that sets more than the data directory, as that of the
+// Debian package does.
 func (c *initCommand) writeConfig(p *program, path string) error {
-	if _, err := os.Stat(path); err == nil {
+	existing, err := os.ReadFile(path)
+	if err == nil && len(settingsIn(existing)) > 0 {
 		return p.say("%s exists, and is used as it is, also for TLS and mail", path)
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	write, wrote := atomicfile.Create, "wrote the configuration %s"
+	if err == nil {
+		write, wrote = atomicfile.Replace, "wrote the answers into the configuration %s"
 	}
 	quote := strconv.Quote
 	flags := map[string]string{}
@@ -193,8 +200,15 @@ func (c *initCommand) writeConfig(p *program, path string) error {
 	data := flags["data"]
 	if data == "" {
 		data = newData
+		if existing != nil {
+			was, err := config.Load(path, nil, nil)
+			if err != nil {
+				return err
+			}
+			data = was.Data
+		}
 	}
-	data, err := filepath.Abs(data)
+	data, err = filepath.Abs(data)
 	if err != nil {
 		return err
 	}
@@ -228,10 +242,22 @@ func (c *initCommand) writeConfig(p *program, path string) error {
 	if err := atomicfile.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if err := atomicfile.Create(path, text); err != nil {
+	if err := write(path, text); err != nil {
 		return err
 	}
-	return p.say("wrote the configuration %s", path)
+	return p.say(wrote, path)
+}
+
+// settingsIn returns the lines of a configuration that are neither comments nor headings, nor the data directory.
+func settingsIn(text []byte) (lines []string) {
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		key, _, _ := strings.Cut(line, "=")
+		if line != "" && line[0] != '#' && line[0] != '[' && strings.TrimSpace(key) != "data" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // checkConfig checks a configuration before it is written to its place.
@@ -356,7 +382,8 @@ func (c *initCommand) writeExamples(p *program, in *installation, t *tenant.Tena
 		return err
 	}
 	here := strings.NewReplacer("phone.example.org", t.Host, "127.0.0.1:8080", in.Listen,
-		"/etc/dialtone/dialtone.toml", p.line.Config, "/usr/bin/dialtone", executable())
+		"/etc/dialtone/dialtone.toml", p.line.Config, "/usr/bin/dialtone", executable(),
+		"\n##!define SIPS", sips(in.TLS.ACME))
 	files := map[string]string{
 		"kamailio.cfg":     here.Replace(deploy.Kamailio),
 		"dialtone.service": here.Replace(deploy.Unit),
@@ -364,12 +391,42 @@ func (c *initCommand) writeExamples(p *program, in *installation, t *tenant.Tena
 	if !in.TLS.On() {
 		files["nginx.conf"] = here.Replace(deploy.Nginx)
 	}
+	if in.TLS.ACME {
+		files["tls.cfg"] = here.Replace(deploy.KamailioTLS)
+		files["dialtone-certificate.service"] = here.Replace(deploy.CertificateService)
+		files["dialtone-certificate.timer"] = deploy.CertificateTimer
+	}
+	if lowPort(in.Listen) || lowPort(in.TLS.RedirectListen) {
+		files["low-ports.conf"] = deploy.LowPorts
+	}
 	for name, text := range files {
 		if err := atomicfile.Create(filepath.Join(dir, name), text); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
 	return c.addPhoneServer(p.ctx, in, t, filepath.Join(dir, "directory.cfg"))
+}
+
+// sips returns the lines of kamailio.cfg that turn on TLS for phones: with ACME, there is a certificate for them.
+// 0.0.0.0 is every IPv4 address; Kamailio needs the IPv6 addresses one by one.
+func sips(on bool) string {
+	if !on {
+		return "\n##!define SIPS"
+	}
+	text := "\n#!define SIPS"
+	for _, a := range publicAddresses() {
+		if a.Is6() {
+			text += "\nlisten=tls:[" + a.String() + "]:5061"
+		}
+	}
+	return text
+}
+
+// lowPort reports whether a program needs a capability to listen at an address.
+func lowPort(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	number, err2 := strconv.Atoi(port)
+	return err == nil && err2 == nil && number > 0 && number < 1024
 }
 
 // addPhoneServer writes the file with the token of the phone server, and adds the phone server. If only one of both
@@ -428,12 +485,15 @@ func (c *initCommand) printSteps(p *program, in *installation, t *tenant.Tenant,
 	for _, line := range addressRecords(t.Host) {
 		say("  %s", line)
 	}
-	for _, line := range []string{
-		"_sips._tcp.%[1]s. IN SRV 10 0 5061 %[1]s.", "_sip._tcp.%[1]s. IN SRV 10 0 5060 %[1]s.",
-		"_sip._udp.%[1]s. IN SRV 10 0 5060 %[1]s.", `%[1]s. IN NAPTR 10 0 "s" "SIPS+D2T" "" _sips._tcp.%[1]s.`,
-		`%[1]s. IN NAPTR 20 0 "s" "SIP+D2T" "" _sip._tcp.%[1]s.`,
-		`%[1]s. IN NAPTR 30 0 "s" "SIP+D2U" "" _sip._udp.%[1]s.`,
-	} {
+	records := []string{
+		"_sips._tcp.%[1]s. IN SRV 10 0 5061 %[1]s.", `%[1]s. IN NAPTR 10 0 "s" "SIPS+D2T" "" _sips._tcp.%[1]s.`,
+	}
+	if !in.TLS.ACME { // otherwise kamailio.cfg has only TLS for other machines
+		records = append(records, "_sip._tcp.%[1]s. IN SRV 10 0 5060 %[1]s.",
+			"_sip._udp.%[1]s. IN SRV 10 0 5060 %[1]s.", `%[1]s. IN NAPTR 20 0 "s" "SIP+D2T" "" _sip._tcp.%[1]s.`,
+			`%[1]s. IN NAPTR 30 0 "s" "SIP+D2U" "" _sip._udp.%[1]s.`)
+	}
+	for _, line := range records {
 		say("  "+line, t.Host)
 	}
 	public, err := dkim.NewKeys(in.store, in.seal).List(p.ctx, t.ID)
@@ -458,7 +518,14 @@ func (c *initCommand) printSteps(p *program, in *installation, t *tenant.Tenant,
 		say("  nginx.conf         for /etc/nginx/sites-enabled/")
 	}
 	say("  kamailio.cfg       with directory.cfg, which has a token: only Kamailio may read it")
+	if in.TLS.ACME {
+		say("  tls.cfg            beside kamailio.cfg, for phones that use TLS")
+		say("  dialtone-certificate.service, .timer  for /etc/systemd/system/: Kamailio gets the certificate")
+	}
 	say("  dialtone.service   for /etc/systemd/system/, unless a package has installed it")
+	if lowPort(in.Listen) || lowPort(in.TLS.RedirectListen) {
+		say("  low-ports.conf     for /etc/systemd/system/dialtone.service.d/, without which the server cannot start")
+	}
 	say("\nNext:")
 	say("  systemctl enable --now dialtone")
 	say("  dialtone health --config %s", p.line.Config)
@@ -476,17 +543,12 @@ func (emptyDNS) LookupTXT(_ context.Context, name string) ([]string, error) {
 
 // addressRecords returns records for the public addresses of this machine, or one to fill in.
 func addressRecords(host string) (lines []string) {
-	list, _ := net.InterfaceAddrs() // without them, the operator fills them in
-	for _, a := range list {
-		prefix, err := netip.ParsePrefix(a.String())
-		if err != nil || !prefix.Addr().IsGlobalUnicast() || prefix.Addr().IsPrivate() {
-			continue
-		}
+	for _, a := range publicAddresses() {
 		kind := "A"
-		if prefix.Addr().Is6() {
+		if a.Is6() {
 			kind = "AAAA"
 		}
-		lines = append(lines, fmt.Sprintf("%s. IN %s %s", host, kind, prefix.Addr()))
+		lines = append(lines, fmt.Sprintf("%s. IN %s %s", host, kind, a))
 	}
 	if lines == nil {
 		lines = []string{
@@ -495,4 +557,16 @@ func addressRecords(host string) (lines []string) {
 		}
 	}
 	return lines
+}
+
+// publicAddresses returns the addresses of this machine that are not private.
+func publicAddresses() (found []netip.Addr) {
+	list, _ := net.InterfaceAddrs() // without them, the operator fills them in
+	for _, a := range list {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err == nil && prefix.Addr().IsGlobalUnicast() && !prefix.Addr().IsPrivate() {
+			found = append(found, prefix.Addr())
+		}
+	}
+	return found
 }

@@ -439,7 +439,7 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		"tenant/algorithm",
 		"tenant/signups-per-hour",
 		"tenant/signups", "tenant/signups-note", "tenant/activation", "tenant/require-second-factor",
-		"tenant/with-accounts", "tenant/yes", "tenant/reason", "/data",
+		"tenant/to", "tenant/group", "tenant/wait", "tenant/with-accounts", "tenant/yes", "tenant/reason", "/data",
 		"/config", "/help", "/version",
 		"help/command", "completion/shell", "health/client-cert", "health/client-key", // files
 		"init/host", "init/realm", "init/product", "init/tls", "init/listen", "init/tls-cert", "init/tls-key", // files

@@ -23,7 +23,10 @@ type tenantCommand struct {
 	List     tenantList     `cmd:"" help:"List all tenants."`
 	Set      tenantSet      `cmd:"" help:"Change settings of a tenant."`
 	Reserved tenantReserved `cmd:"" help:"List the user names that nobody can sign up with."`
-	Remove   tenantRemove   `cmd:"" help:"Remove a tenant."`
+
+	Certificate tenantCertificate `cmd:"" help:"Write the certificate that a tenant has by ACME, for a phone server."`
+
+	Remove tenantRemove `cmd:"" help:"Remove a tenant."`
 }
 
 // tenantOptions are the settings of a tenant. A nil option was not given.

@@ -12,7 +12,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -417,6 +419,7 @@ func TestACME(t *testing.T) {
 		!strings.Contains(string(out), "valid until "+time.Now().UTC().AddDate(0, 0, 90).Format("2006-")) {
 		t.Errorf("stats: %v, %s", err, out)
 	}
+	writesCertificate(t, serial, "phone.test", "--data", data)
 	server.mustStop(t)
 	pebble.Stop(t)
 	server = startTLS(t, l)
@@ -445,6 +448,124 @@ func forEveryUser(t *testing.T, files ...string) (copies []string) {
 		t.Fatal(err)
 	}
 	return copies
+}
+
+// writesCertificate wants "tenant certificate" to write the certificate with a serial number, with its key, and to
+// write nothing the second time.
+func writesCertificate(t *testing.T, serial string, args ...string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "phone.pem")
+	write := func(want string, mode os.FileMode, more ...string) {
+		t.Helper()
+		out := string(mustOutput(t, slices.Concat([]string{"tenant", "certificate", "--to", file}, args, more)...))
+		if !strings.HasPrefix(out, want) {
+			t.Errorf("it prints %s, want %s", out, want)
+		}
+		pair, err := tls.LoadX509KeyPair(file, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := pair.Leaf.SerialNumber.String(); got != serial {
+			t.Errorf("the file has the certificate %s, want %s", got, serial)
+		}
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%v, %v: want the mode %04o", info.Mode(), err, mode)
+		}
+	}
+	write("wrote "+file, 0o600)
+	before, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(file+" is up to date", 0o600)
+	if after, err := os.Stat(file); err != nil || !os.SameFile(before, after) {
+		t.Errorf("a file that is up to date was written again (%v)", err)
+	}
+	if err := os.WriteFile(file, []byte("an older one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write("replaced "+file, 0o600)
+	own, err := user.LookupGroupId(strconv.Itoa(os.Getgid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(file+" is up to date", 0o640, "--group", own.Name)
+	if out, err := exec.Command(binary(t), slices.Concat([]string{"tenant", "certificate", "--to", file}, args,
+		[]string{"--group", "no such group"})...).CombinedOutput(); err == nil ||
+		!strings.Contains(string(out), "there is no group no such group") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// With SIPS, deploy/kamailio/http.cfg has the certificate in tls.cfg for phones, and another one after "kamcmd
+// tls.reload".
+func TestKamailioSIPS(t *testing.T) {
+	a := tlstest.NewAuthority(t)
+	issue := func() string {
+		cert, key := a.Issue(t, "phones", time.Time{}, "phone.example.org")
+		text := ""
+		for _, path := range []string{cert, key} {
+			part, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text += string(part)
+		}
+		return text
+	}
+	address := process.Address(t)
+	var file, control string
+	s := phonetest.Kamailio(t, func(s *phonetest.Server) string {
+		file, control = s.Write(t, "phones.pem", issue()), "unix:"+filepath.Join(s.Dir, "ctl")
+		tlsConfig := s.Write(t, "tls.cfg", phonetest.Config(t, "kamailio/tls.cfg",
+			"/etc/kamailio/phone.example.org.pem", file))
+		return phonetest.Config(t, "kamailio/http.cfg", "127.0.0.1:5060", fmt.Sprintf("127.0.0.1:%d", s.Port),
+			`include_file "directory.cfg"`, `#!define DIRECTORY "dialtone=>http://kamailio:x@127.0.0.1:9"`,
+			"##!define SIPS", "#!define SIPS", "0.0.0.0:5061", address, "/etc/kamailio/tls.cfg", tlsConfig,
+			`loadmodule "ctl.so"`, `loadmodule "ctl.so"`+"\nmodparam(\"ctl\", \"binrpc\", \""+control+"\")")
+	})
+	shown := func() string {
+		t.Helper()
+		serial, err := serialAt(address, "phone.example.org", a.Roots)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return serial
+	}
+	first := shown()
+	s.Write(t, filepath.Base(file), issue())
+	if again := shown(); again != first {
+		t.Error("the certificate changes without a command")
+	}
+	kamcmd := exec.Command(process.Find(t, "kamcmd"), "-s", control, "tls.reload")
+	if out, err := kamcmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if shown() == first {
+		t.Error("tls.reload does not read the certificate again")
+	}
+}
+
+// The units that give Kamailio the certificate are valid.
+func TestCertificateUnits(t *testing.T) {
+	analyze := installed(t, "systemd-analyze")
+	dir := t.TempDir()
+	var paths []string
+	for _, name := range []string{"dialtone-certificate.service", "dialtone-certificate.timer"} {
+		// The programs are not installed where the test runs.
+		text := strings.NewReplacer("/usr/bin/dialtone", "/bin/true", "/usr/sbin/kamcmd", "/bin/true").Replace(
+			deployText(t, "kamailio/"+name))
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	verify := exec.Command(analyze, append([]string{"verify", "--man=no"}, paths...)...)
+	verify.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":")
+	if out, err := verify.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
 }
 
 // deploy/kamailio/http.cfg asks a listener with TLS, with a certificate of its own.

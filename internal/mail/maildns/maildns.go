@@ -97,7 +97,9 @@ func (d checker) spf(relay string) Finding {
 	case len(list) == 0:
 		f.Says = d.domain + " has no SPF record, which says which servers may send for it"
 		f.Name, f.Add = d.domain, "v=spf1 mx -all"
-		if relay != "" && net.ParseIP(relay) == nil {
+		if ip := net.ParseIP(relay); relay == "localhost" || ip.IsLoopback() {
+			f.Add = "v=spf1 a mx -all" // a mail server on the machine that the domain leads to
+		} else if relay != "" && ip == nil {
 			f.Add = "v=spf1 mx a:" + relay + " -all"
 			f.Says += "; if the relay belongs to a provider, replace a:" + relay +
 				" by the include: from its documentation"

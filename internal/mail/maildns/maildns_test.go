@@ -55,6 +55,7 @@ func TestCheck(t *testing.T) {
 		says    string
 		name    string
 		add     string
+		relay   string // if it is another
 		noRelay bool
 	}{
 		{what: "complete"},
@@ -64,6 +65,8 @@ func TestCheck(t *testing.T) {
 			wrong: "spf", says: "no SPF record", name: apex, add: "v=spf1 mx a:mail.test -all"},
 		{what: "no SPF and no relay", change: one(apex), noRelay: true,
 			wrong: "spf", says: "no SPF record", name: apex, add: "v=spf1 mx -all"},
+		{what: "no SPF and a relay on the same machine", change: one(apex), relay: "127.0.0.1",
+			wrong: "spf", says: "no SPF record", name: apex, add: "v=spf1 a mx -all"},
 		{what: "two SPF records", change: one(apex, "v=spf1 -all", "v=spf1 mx -all"),
 			wrong: "spf", says: "2 SPF records"},
 		{what: "SPF for everybody", change: one(apex, "v=spf1 mx +all"),
@@ -107,6 +110,9 @@ func TestCheck(t *testing.T) {
 				c.domain = "phone.test"
 			}
 			relay := "mail.test"
+			if c.relay != "" {
+				relay = c.relay
+			}
 			if c.noRelay {
 				relay = ""
 			}
