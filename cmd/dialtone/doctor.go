@@ -260,7 +260,10 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 	}
 	in := &installation{Config: e.Config, dir: datadir.Dir(e.Data), keys: newKeys(e.Keys)}
 	exists, err := in.hasStore(ctx)
-	if err != nil {
+	if errors.Is(err, postgres.ErrMisplaced) {
+		return one(doctor.Fault, doctor.AboutNodes, err.Error(),
+			"do what the error says, and add no tenant before; until then, no server starts")
+	} else if err != nil {
 		return one(doctor.Fault, doctor.AboutStart, err.Error(), e.storeAdvice())
 	}
 	if !exists {
@@ -303,11 +306,27 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 		e.tenants = append(e.tenants, t)
 	}
 	e.opened <- in
+	found := e.hidden(ctx)
 	if len(list) == 0 {
-		return one(doctor.Fault, doctor.AboutTenants, "there is no tenant, so nobody can use the platform",
-			"add one with: dialtone tenant add HOST")
+		found = append(found, one(doctor.Fault, doctor.AboutTenants, "there is no tenant, so nobody can use the platform",
+			"add one with: dialtone tenant add HOST")...)
 	}
-	return nil
+	return found
+}
+
+// hidden reports a store that is not used because another one comes before it in PostgreSQL's search_path.
+func (e *examination) hidden(ctx context.Context) []doctor.Finding {
+	if e.Database == "" {
+		return nil
+	}
+	used, hidden, err := postgres.Hidden(ctx, e.Database)
+	if err != nil || len(hidden) == 0 {
+		return failed("store", err)
+	}
+	return []doctor.Finding{doctor.New(doctor.Warning, "store", doctor.AboutNodes, fmt.Sprintf(
+		"the schema %q has another store, which is not used because %q, whose tables are used, comes before it in the "+
+			"search_path", hidden[0], used),
+		"find out which has the accounts, let the search_path begin with its schema, and drop the other one")}
 }
 
 func (e *examination) storeAdvice() string {

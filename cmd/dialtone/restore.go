@@ -451,7 +451,7 @@ func (r *restore) afterDatabase() (err error) {
 	if r.under, err = r.dir.BeginEpoch(); err != nil {
 		return inDataDir(err)
 	}
-	in, err := openAny(r.ctx, r.conf, "", never, func(k *secret.Ring) *secret.Ring { return k })
+	in, err := openAny(r.ctx, r.conf, "", upgrade, func(k *secret.Ring) *secret.Ring { return k })
 	if err != nil {
 		// Nothing was changed yet, so that another command may look for the reason.
 		return errors.Join(err, r.under.Abandon())

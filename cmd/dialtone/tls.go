@@ -23,6 +23,7 @@ import (
 	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/tlscert"
 	"dialtone/internal/http/web"
+	"dialtone/internal/store/migrations"
 	"dialtone/internal/tenant"
 )
 
@@ -354,10 +355,14 @@ func certificateFaults(c config.Config, hosts []string) []string {
 }
 
 // hostsOf returns the hosts of the tenants that people reach from other machines. There are none before the first
-// start of a server.
+// start of a server, and none are known while the store is that of the previous version, whose configuration is
+// checked before an update.
 func (p *program) hostsOf(c config.Config) (hosts []string, err error) {
 	in, err := openInstallation(p.ctx, c, "", never)
 	if errors.Is(err, errNoStore) {
+		return nil, nil
+	} else if errors.Is(err, migrations.ErrOlder) {
+		fmt.Fprintln(escaped{p.stderr}, "note: tls.cert was not compared with the hosts of the tenants:", err)
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("the hosts of the tenants cannot be read: %w", err)

@@ -84,3 +84,6 @@ func (e *Engine) FillPool(t *testing.T) int {
 	}
 	return len(held)
 }
+
+// Connect opens a connection for a few statements.
+var Connect = connect
