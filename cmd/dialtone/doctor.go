@@ -308,8 +308,8 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 	e.opened <- in
 	found := e.hidden(ctx)
 	if len(list) == 0 {
-		found = append(found, one(doctor.Fault, doctor.AboutTenants, "there is no tenant, so nobody can use the platform",
-			"add one with: dialtone tenant add HOST")...)
+		found = append(found, one(doctor.Fault, doctor.AboutTenants,
+			"there is no tenant, so nobody can use the platform", "add one with: dialtone tenant add HOST")...)
 	}
 	return found
 }
@@ -471,7 +471,7 @@ func (e *examination) certificates(context.Context, *installation) (list []docto
 		}
 	}
 	for _, text := range certificateFaults(e.Config, hosts) {
-		list = append(list, doctor.New(doctor.Fault, "certificates", doctor.AboutStart, text,
+		list = append(list, doctor.New(doctor.Fault, "certificates", doctor.AboutCertificates, text,
 			"put valid files in place; a running server reads them within seconds"))
 	}
 	return list
@@ -585,7 +585,7 @@ func (e *examination) server(ctx context.Context, in *installation) (list []doct
 	if in != nil {
 		var checks []doctor.Check
 		for _, t := range e.tenants {
-			public := doctor.Public{Tenant: t, Issuer: issuer, Roots: e.roots, Now: time.Now}
+			public := doctor.Public{Tenant: t, Issuer: issuer, Roots: e.roots, DNS: e.dns, Now: time.Now}
 			checks = append(checks, doctor.Check{Name: "public url", Do: public.Check})
 		}
 		list = doctor.Run(ctx, publicTime, checks)
@@ -625,6 +625,10 @@ func (e *examination) readyz(ctx context.Context) (list []doctor.Finding) {
 		case !c.OK:
 			list = append(list, doctor.New(doctor.Fault, "server", doctor.AboutHealth,
 				fmt.Sprintf("the server is not ready (%s): %s", c.Name, c.Error), "see what the check means"))
+		case strings.HasPrefix(c.Warning, silentProxy):
+			list = append(list, doctor.New(doctor.Fault, "server", doctor.AboutStart, c.Warning,
+				"let the proxy set the header, as the examples in deploy/nginx and deploy/caddy do, or remove the address "+
+					"from http.trusted_proxies if no proxy has it"))
 		case c.Warning != "" && c.Name == "proxy":
 			list = append(list, doctor.New(doctor.Fault, "server", doctor.AboutStart, c.Warning,
 				"add the address to http.trusted_proxies, and restart the server"))

@@ -35,8 +35,8 @@ func schemas(t *testing.T, url string) (text string) {
 // looking are commands that need a store, of each area.
 var looking = []string{
 	"account list --tenant localhost", "account add ann --email ann@phone.test --name Ann --tenant localhost",
-	"audit list", "token list", "stats", "tenant list", "tenant add phone.test", "signups show", "directory token list",
-	"directory export status", "directory hook list", "mail list", "mail dkim list localhost", "verify", "keys rotate",
+	"audit list", "token list", "stats", "tenant list", "tenant add phone.test", "signups show",
+	"directory token list", "directory export status", "directory hook list", "mail list", "mail dkim list localhost", "verify", "keys rotate",
 	"keys bind",
 }
 
@@ -46,7 +46,8 @@ func TestNoSecondStore(t *testing.T) {
 	c := postgrestest.Shared(t)
 	url, dir := c.Database(t), t.TempDir()
 	environ := []string{
-		"DIALTONE_DATABASE=" + url, "DIALTONE_DATA=" + dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9", "DIALTONE_LISTEN=127.0.0.1:9",
+		"DIALTONE_DATABASE=" + url, "DIALTONE_DATA=" + dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9",
+		"DIALTONE_LISTEN=127.0.0.1:9",
 	}
 	execute := func(line string) (status int, out string) {
 		var b strings.Builder
@@ -58,7 +59,8 @@ func TestNoSecondStore(t *testing.T) {
 	}
 	path := `DO $$BEGIN EXECUTE format('ALTER DATABASE %%I SET search_path = %s', current_database()); END$$`
 	c.Exec(t, url, "CREATE SCHEMA early; "+fmt.Sprintf(path, "early, public"))
-	for _, line := range append(looking, "store migrate", "restore --after-database", "serve", "backup --archive "+dir+"/x.tar",
+	for _, line := range append(looking, "store migrate", "restore --after-database", "serve",
+		"backup --archive "+dir+"/x.tar",
 		"init --admin ann --email ann@phone.test --host phone.test --yes --config "+dir+"/dialtone.toml") {
 		status, out := execute(line)
 		if status != exitConfig || !strings.Contains(out, `tables are in the schema "public", but "early"`) {
@@ -82,7 +84,9 @@ func TestCommandsDoNotUpdateSchema(t *testing.T) {
 	for _, engine := range []string{"sqlite", "postgres"} {
 		t.Run(engine, func(t *testing.T) {
 			dir := t.TempDir()
-			environ := []string{"DIALTONE_DATA=" + dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9", "DIALTONE_LISTEN=127.0.0.1:9"}
+			environ := []string{
+				"DIALTONE_DATA=" + dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9", "DIALTONE_LISTEN=127.0.0.1:9",
+			}
 			var url string
 			if engine == "postgres" {
 				url = c.Database(t)
@@ -98,8 +102,8 @@ func TestCommandsDoNotUpdateSchema(t *testing.T) {
 			}
 			newest := migrations.Newest(engine)
 			// The tables of the newest version are there, so that nothing but its number shows an update.
-			forget := fmt.Sprintf(`DELETE FROM schema_floor WHERE version = %d; DELETE FROM schema_version WHERE version = %[1]d`,
-				newest)
+			forget := fmt.Sprintf(`DELETE FROM schema_floor WHERE version = %d;
+				DELETE FROM schema_version WHERE version = %[1]d`, newest)
 			database := filepath.Join(dir, "dialtone.db")
 			if url != "" {
 				c.Exec(t, url, forget)
@@ -117,8 +121,8 @@ func TestCommandsDoNotUpdateSchema(t *testing.T) {
 			}
 			before, _ := os.ReadFile(database)
 			want := regexp.MustCompile(fmt.Sprintf(
-				`^dialtone: (.*: )?the schema lacks version %d, and this program needs those up to %[1]d: the store has to `+
-					`be updated for this program: run dialtone store migrate`, newest))
+				`^dialtone: (.*: )?the schema lacks version %d, and this program needs those up to %[1]d: the store `+
+					`has to be updated for this program: run dialtone store migrate`, newest))
 			for _, line := range looking {
 				if status, out := execute(line); status != exitConfig || !want.MatchString(out) {
 					t.Errorf("dialtone %s: status %d, %s", line, status, out)

@@ -235,6 +235,7 @@ func (configCheckCommand) Run(p *program) error {
 	if err := p.checkCertificates(c); err != nil {
 		return err
 	}
+	p.noteMissing(c)
 	if err := p.noteUnreadable(c); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -318,6 +319,17 @@ func configuredFiles(c config.Config) (list []configured) {
 	add("ops.tls_client_ca", c.Ops.TLSClientCA)
 	add("trace.header_file", c.Trace.HeaderFile)
 	return list
+}
+
+// noteMissing notes the configured files that are not there. A server starts without those that it reads only when it
+// needs them, such as the password for the relay.
+func (p *program) noteMissing(c config.Config) {
+	for _, f := range configuredFiles(c) {
+		if _, err := os.Stat(f.path); errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprintf(escaped{p.stderr}, "note: %s: there is no %s; make it, or correct the path: a server starts "+
+				"without the file and fails when it needs it\n", f.key, f.path)
+		}
+	}
 }
 
 // noteUnreadable notes the configured files that the owner of the data directory cannot read. Root can read all, so

@@ -113,8 +113,8 @@ func openLock(path string) (f *os.File, created bool, err error) {
 	return f, created, nil
 }
 
-// CreateLocked is Create and Lock. If the caller puts nothing into the directory, it calls undo in place of unlock: that
-// also removes what CreateLocked has created, except what others use now.
+// CreateLocked is Create and Lock. If the caller puts nothing into the directory, it calls undo in place of unlock:
+// that also removes what CreateLocked has created, except what others use now.
 func (d Dir) CreateLocked() (unlock, undo func(), err error) {
 	var made []string // the deepest first
 	for dir := filepath.Clean(string(d)); ; dir = filepath.Dir(dir) {

@@ -49,12 +49,13 @@ func readPlace(q engine.Querier) (p place, err error) {
 		return p, err
 	}
 	var role, database string
-	if err := q.Row(`SELECT quote_ident(current_user), quote_ident(current_database())`).Scan(&role, &database); err != nil {
+	err = q.Row(`SELECT quote_ident(current_user), quote_ident(current_database())`).Scan(&role, &database)
+	if err != nil {
 		return p, err
 	}
 	has, first := pgx.Identifier{p.stores[0]}.Sanitize(), pgx.Identifier{p.first}.Sanitize()
-	return p, fmt.Errorf("%w: the tables are in the schema %[2]s, but %[3]s comes before it, and a second, empty store "+
-		"would be made there; let the search_path begin with %[2]s (ALTER ROLE %[4]s IN DATABASE %[5]s SET "+
+	return p, fmt.Errorf("%w: the tables are in the schema %[2]s, but %[3]s comes before it, and a second, empty "+
+		"store would be made there; let the search_path begin with %[2]s (ALTER ROLE %[4]s IN DATABASE %[5]s SET "+
 		"search_path = %[2]s, or in the options of the database's URL), or drop the schema %[3]s if nothing uses it",
 		ErrMisplaced, has, first, role, database)
 }

@@ -39,7 +39,8 @@ func TestNoSecondStoreInEarlierSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Exec(t, url, `CREATE SCHEMA "Early one"; CREATE SCHEMA later;
-		DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = "Early one", public, later', current_database()); END$$`)
+		DO $$BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = "Early one", public, later', current_database());
+		END$$`)
 	check := func() {
 		t.Helper()
 		for _, change := range []migrations.Change{migrations.Nothing, migrations.Upgrade, migrations.Create} {
