@@ -627,8 +627,8 @@ func (e *examination) readyz(ctx context.Context) (list []doctor.Finding) {
 				fmt.Sprintf("the server is not ready (%s): %s", c.Name, c.Error), "see what the check means"))
 		case strings.HasPrefix(c.Warning, silentProxy):
 			list = append(list, doctor.New(doctor.Fault, "server", doctor.AboutStart, c.Warning,
-				"let the proxy set the header, as the examples in deploy/nginx and deploy/caddy do, or remove the address "+
-					"from http.trusted_proxies if no proxy has it"))
+				"let the proxy set the header, as the examples in deploy/nginx and deploy/caddy do, or remove the "+
+					"address from http.trusted_proxies if no proxy has it"))
 		case c.Warning != "" && c.Name == "proxy":
 			list = append(list, doctor.New(doctor.Fault, "server", doctor.AboutStart, c.Warning,
 				"add the address to http.trusted_proxies, and restart the server"))

@@ -214,7 +214,8 @@ func TestDoctorFindsSilentProxy(t *testing.T) {
 		}
 		_, port, _ := net.SplitHostPort(proxy.Listener.Addr().String())
 		mustOutput(t, "tenant", "set", "example.com", "--public-url", "https://example.com:"+port, "--data", dir)
-		list := examined(t, "DIALTONE_DATA="+dir, "DIALTONE_OPS_LISTEN="+strings.TrimPrefix(p.operators, "http://"), "DIALTONE_LISTEN=127.0.0.1:9",
+		list := examined(t, "DIALTONE_DATA="+dir, "DIALTONE_LISTEN=127.0.0.1:9",
+			"DIALTONE_OPS_LISTEN="+strings.TrimPrefix(p.operators, "http://"),
 			"resolver="+dns, "ca-file="+authority)
 		found := false
 		for _, f := range list {

@@ -81,8 +81,8 @@ func (s *server) proxyReady(context.Context) error {
 			"ignored, and all visitors share the limits of its address", peer))
 	}
 	if peer, found := s.site.SilentProxy(proxyMemory); found {
-		return ops.Warning(fmt.Sprintf("%s: all requests from %s, which is in http.trusted_proxies, come without, so all "+
-			"visitors share the limits of its address", silentProxy, peer))
+		return ops.Warning(fmt.Sprintf("%s: all requests from %s, which is in http.trusted_proxies, come without, so "+
+			"all visitors share the limits of its address", silentProxy, peer))
 	}
 	return nil
 }

@@ -24,7 +24,8 @@ func schemas(t *testing.T, url string) (text string) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	err = e.Reads(t.Context()).Row(`SELECT string_agg(n, ' ') FROM (SELECT schemaname || ' ' || count(*) n FROM pg_tables
+	err = e.Reads(t.Context()).Row(`SELECT string_agg(n, ' ') FROM (
+		SELECT schemaname || ' ' || count(*) n FROM pg_tables
 		WHERE schemaname !~ '^(pg_|information_schema)' GROUP BY schemaname ORDER BY schemaname) counts`).Scan(&text)
 	if err != nil {
 		t.Fatal(err)
@@ -36,8 +37,8 @@ func schemas(t *testing.T, url string) (text string) {
 var looking = []string{
 	"account list --tenant localhost", "account add ann --email ann@phone.test --name Ann --tenant localhost",
 	"audit list", "token list", "stats", "tenant list", "tenant add phone.test", "signups show",
-	"directory token list", "directory export status", "directory hook list", "mail list", "mail dkim list localhost", "verify", "keys rotate",
-	"keys bind",
+	"directory token list", "directory export status", "directory hook list", "mail list",
+	"mail dkim list localhost", "verify", "keys rotate", "keys bind",
 }
 
 // No command and no server begins a second store in a schema that comes before that of the store.

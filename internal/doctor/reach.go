@@ -98,8 +98,10 @@ func (p Public) Check(ctx context.Context) []Finding {
 	if answer.TLS != nil && len(answer.TLS.PeerCertificates) > 0 {
 		leaf := answer.TLS.PeerCertificates[0]
 		if certificate.ExpiresSoon(leaf.NotAfter, leaf.NotAfter.Sub(leaf.NotBefore), p.Now()) {
-			list = []Finding{New(Warning, "public url", AboutExpiry, fmt.Sprintf("the certificate at %s expires at %s", url,
-				leaf.NotAfter.UTC().Format(time.RFC3339)), "renew it, and find out why it was not renewed by itself")}
+			expires := leaf.NotAfter.UTC().Format(time.RFC3339)
+			list = []Finding{New(Warning, "public url", AboutExpiry,
+				fmt.Sprintf("the certificate at %s expires at %s", url, expires),
+				"renew it, and find out why it was not renewed by itself")}
 		}
 	}
 	var question struct{ Question, Token string }

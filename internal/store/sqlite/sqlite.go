@@ -73,7 +73,7 @@ func OpenTo(
 	frames := hasFrames(path)
 	if change == migrations.Create {
 		err = create(path)
-	} else if err = checkFile(path); errors.Is(err, fs.ErrNotExist) {
+	} else if err = checkPlace(path); errors.Is(err, fs.ErrNotExist) {
 		err = migrations.ErrNoStore
 	}
 	if err == nil {
