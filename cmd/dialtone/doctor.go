@@ -306,7 +306,7 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 		e.tenants = append(e.tenants, t)
 	}
 	e.opened <- in
-	found := e.hidden(ctx)
+	found := append(e.hidden(ctx), e.unused(ctx, in)...)
 	if len(list) == 0 {
 		found = append(found, one(doctor.Fault, doctor.AboutTenants,
 			"there is no tenant, so nobody can use the platform", "add one with: dialtone tenant add HOST")...)
@@ -327,6 +327,26 @@ func (e *examination) hidden(ctx context.Context) []doctor.Finding {
 		"the schema %q has another store, which is not used because %q, whose tables are used, comes before it in the "+
 			"search_path", hidden[0], used),
 		"find out which has the accounts, let the search_path begin with its schema, and drop the other one")}
+}
+
+// unused notes a store as the first start of a server makes it: somebody who expects accounts has given this command,
+// or the server, another configuration.
+func (e *examination) unused(ctx context.Context, in *installation) []doctor.Finding {
+	if len(e.tenants) != 1 || !tenant.Loopback(e.tenants[0].Host) {
+		return nil
+	}
+	facts, err := in.store.Facts(ctx)
+	if err != nil || facts.Accounts > 0 {
+		return failed("store", err)
+	}
+	place := "the PostgreSQL database"
+	if e.Database == "" {
+		place = in.dir.Database()
+	}
+	return []doctor.Finding{doctor.New(doctor.Note, "store", doctor.AboutStart,
+		fmt.Sprintf("%s has no accounts, and only the tenant %s", place, e.tenants[0].Host),
+		"if there should be others, compare data and database with those of the server, also in the environment of its "+
+			"unit")}
 }
 
 func (e *examination) storeAdvice() string {
