@@ -345,8 +345,8 @@ func (e *examination) unused(ctx context.Context, in *installation) []doctor.Fin
 	}
 	return []doctor.Finding{doctor.New(doctor.Note, "store", doctor.AboutStart,
 		fmt.Sprintf("%s has no accounts, and only the tenant %s", place, e.tenants[0].Host),
-		"if there should be others, compare data and database with those of the server, also in the environment of its "+
-			"unit")}
+		"if there should be others, compare data and database with those of the server, also in the environment of "+
+			"its unit")}
 }
 
 func (e *examination) storeAdvice() string {
