@@ -27,13 +27,13 @@ type node struct {
 	data, stable []byte // the content of a file for programs, and on disk
 	// shared means that stable or another disk uses the memory of data, so it must be copied before
 	// a write. The memory of stable is never written to.
-	shared   bool
-	sum      sum // of data, if summed is set
-	summed   bool
+	shared bool
+	sum    sum // of data, if summed is set
+	summed bool
 	// stableSum is the checksum of stable, if stableSummed is set. Most crashes leave most files as they were.
 	stableSum    sum
 	stableSummed bool
-	unsynced []change
+	unsynced     []change
 	// failed means that a failed sync dropped data: clean pages of the cache may differ from the disk.
 	failed bool
 
