@@ -45,7 +45,7 @@ const (
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]func(t *testing.T, base string) *browser{
-		"chromium": newBrowser, "firefox": newFirefox,
+		"chromium": newWindow, "firefox": newFirefox,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -544,23 +544,33 @@ type browser struct {
 	asked  int // how often the browser itself asked for a password
 }
 
-// sharedChromium is one Chromium for all tests of the package, since a start costs more processor time
-// than many a test.
-var sharedChromium struct {
+// chromiums are the browsers that tests of the package share, by program, since a start costs more
+// processor time than many a test.
+var chromiums = map[string]*sharedChromium{headless.Chromium: {}, headless.Shell: {}}
+
+type sharedChromium struct {
 	once  sync.Once
 	ctx   context.Context
 	close func()
 	err   error
 }
 
-// startChromium starts Chromium unless another test has, and returns its context. Tests of TURN need
-// allow-loopback-in-peer-connection.
-func startChromium(t *testing.T) context.Context {
+// closeChromiums ends the browsers that were started.
+func closeChromiums() {
+	for _, c := range chromiums {
+		if c.close != nil {
+			c.close()
+		}
+	}
+}
+
+// startChromium starts a program of package headless unless another test has, and returns its context.
+// Tests of TURN need allow-loopback-in-peer-connection.
+func startChromium(t *testing.T, program string) context.Context {
 	t.Helper()
-	c := &sharedChromium
+	c := chromiums[program]
 	c.once.Do(func() {
-		c.ctx, c.close, c.err = headless.Start(headless.Chromium,
-			chromedp.Flag("allow-loopback-in-peer-connection", true))
+		c.ctx, c.close, c.err = headless.Start(program, chromedp.Flag("allow-loopback-in-peer-connection", true))
 	})
 	if c.err != nil {
 		t.Fatal(c.err)
@@ -568,11 +578,23 @@ func startChromium(t *testing.T) context.Context {
 	return c.ctx
 }
 
-// newBrowser opens a tab of Chromium for the site at base. It shares no cookies, cache or credentials
-// with other tabs.
+// newBrowser opens a tab of Chromium without a window for the site at base. It shares no cookies, cache or
+// credentials with other tabs.
 func newBrowser(t *testing.T, base string) *browser {
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(startChromium(t), chromedp.WithNewBrowserContext())
+	return newTab(t, headless.Shell, base)
+}
+
+// newWindow is newBrowser in the Chromium that people use.
+func newWindow(t *testing.T, base string) *browser {
+	t.Helper()
+	return newTab(t, headless.Chromium, base)
+}
+
+// newTab is newBrowser in a program of package headless.
+func newTab(t *testing.T, program, base string) *browser {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(startChromium(t, program), chromedp.WithNewBrowserContext())
 	t.Cleanup(cancel)
 	ctx, cancel = context.WithTimeout(ctx, 4*time.Minute)
 	t.Cleanup(cancel)

@@ -61,12 +61,12 @@ func TestKilledBulkChange(t *testing.T) {
 		}
 		return b
 	}
-	// killed kills a process when it has changed another fifth of the accounts.
+	// killed kills a process when it has changed some more accounts, long before the end: a busy machine may look late.
 	killed := func(p *process.Process) {
 		t.Helper()
 		before := progress().Done
 		process.Eventually(t, "the bulk change", func() error {
-			if b := progress(); b.Done < before+bots/5 {
+			if b := progress(); b.Done == before {
 				return fmt.Errorf("%+v", b)
 			}
 			return nil

@@ -27,7 +27,7 @@ import (
 	"dialtone/internal/test/process"
 )
 
-// suite runs all tests, and ends the database server and the browser that they share.
+// suite runs all tests, and ends the database server and the browsers that they share.
 type suite struct{ *testing.M }
 
 func (s suite) Run() int {
@@ -40,9 +40,7 @@ func (s suite) Run() int {
 		flag.Set("test.parallel", "6")
 	}
 	status := postgrestest.Main(s.M)
-	if sharedChromium.close != nil {
-		sharedChromium.close()
-	}
+	closeChromiums()
 	return status
 }
 

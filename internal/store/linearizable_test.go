@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,7 +22,7 @@ import (
 )
 
 func TestLinearizableOnSQLite(t *testing.T) {
-	testLinearizable(t, func(t *testing.T) func() (closableStore, error) {
+	testLinearizable(t, 5, func(t *testing.T) func() (closableStore, error) {
 		path, ring := filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon)
 		return func() (closableStore, error) { return teststore.Open(t.Context(), path, ring) }
 	})
@@ -29,7 +31,7 @@ func TestLinearizableOnSQLite(t *testing.T) {
 // Three nodes on one database behave as one store.
 func TestLinearizableOnPostgres(t *testing.T) {
 	c := postgrestest.Shared(t)
-	testLinearizable(t, func(t *testing.T) func() (closableStore, error) {
+	testLinearizable(t, 3, func(t *testing.T) func() (closableStore, error) {
 		url, ring := c.Database(t), secret.NewRing(noon)
 		return func() (closableStore, error) {
 			var s roundRobin
@@ -231,12 +233,17 @@ func (s *roundRobin) UsePasskey(
 	return s.next().UsePasskey(ctx, was, sealed, now)
 }
 
-// testLinearizable tests five histories. newDatabase makes an empty database for each and returns a
-// function that opens it as a store.
-func testLinearizable(t *testing.T, newDatabase func(*testing.T) (open func() (closableStore, error))) {
-	const seeds = 5
-	ran, successes := 0, make(conformance.Successes)
-	for seed := range uint64(seeds) {
+// testLinearizable tests the histories of seeds, or as many as DIALTONE_HISTORIES says. newDatabase makes an
+// empty database for each and returns a function that opens it as a store.
+func testLinearizable(t *testing.T, seeds uint64, newDatabase func(*testing.T) (open func() (closableStore, error))) {
+	if text := os.Getenv("DIALTONE_HISTORIES"); text != "" {
+		var err error
+		if seeds, err = strconv.ParseUint(text, 10, 16); err != nil {
+			t.Fatal("DIALTONE_HISTORIES: ", err)
+		}
+	}
+	ran, successes := uint64(0), make(conformance.Successes)
+	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			ran++
 			openDatabase := newDatabase(t)

@@ -40,7 +40,7 @@ func adminPaths() (paths []string) {
 func TestAdminPagesLayout(t *testing.T) {
 	s := newPageServer(t)
 	rules := accessibilityRules(t)
-	p := openTab(t, s, "/error", chromedp.EmulateViewport(320, 640))
+	p := openLayout(t, s, "/error", 320, 640)
 	languages := []string{"en", "de", "fr", "es", "ar"}
 	for i, path := range adminPaths() {
 		for _, lang := range languages {

@@ -189,8 +189,15 @@ func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Acco
 			out.left, err = h.UseCode(h.ctx, u, c.at)
 			return none, err
 		}
-	case 21:
-		switch rng.IntN(3) {
+	case 21, 22:
+		what := rng.IntN(3)
+		if on, ok := recent(o.finished, rng, 4); ok && what < 2 {
+			if known, ok := h.known[on.user]; ok { // most others have no app
+				a = known
+				c.user, c.uid, c.passwords, c.factors = on.user, a.UID, a.Passwords, a.Factors
+			}
+		}
+		switch what {
 		case 0:
 			c.op = renewCodes
 			change := h.newCodes(c, a)
@@ -206,7 +213,7 @@ func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Acco
 		c.op = removeFactors
 		m := ownNotice(c, mailmsg.FactorChanged)
 		return func() (account.Account, error) { return h.RemoveFactors(h.ctx, h.tenant, a.User, m, c.at) }
-	case 22, 23:
+	case 23:
 		c.op, c.passkey, c.now = addPasskey, rng.IntN(passkeysOfUser), fmt.Sprintf("state %x", newID())
 		k := newPasskey(a, fmt.Sprint(a.User, " ", c.passkey), c.at)
 		k.Passkey.Sealed, k.Notice = []byte(c.now), ownNotice(c, mailmsg.FactorChanged)

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -101,6 +103,19 @@ func newRand(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
+// queries returns the number of random queries: DIALTONE_QUERIES, which make test-long sets.
+func queries(t *testing.T) int {
+	text := os.Getenv("DIALTONE_QUERIES")
+	if text == "" {
+		return 100
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal("DIALTONE_QUERIES: ", err)
+	}
+	return n
+}
+
 func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 
 // addRandom adds n accounts of any kind to the tenant and returns those that are live at pageTime.
@@ -184,7 +199,7 @@ var pageTests = []testCase{
 		t.addRandom(r, 10)
 		t.tenant = own
 		all := t.addRandom(r, 80)
-		for i := range 300 {
+		for i := range queries(t.T) {
 			switch i % 4 {
 			case 0:
 				t.limitScan(1+r.IntN(4), 1+r.IntN(20), 0)

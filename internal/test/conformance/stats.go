@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"dialtone/internal/account"
@@ -151,11 +152,20 @@ var backlogTests = []testCase{
 	}},
 	{"of hooks are counted up to a limit", func(t *test) {
 		t.addHook("a")
-		t.addActive("ann", noon)
-		for i := range stats.MaxCounted + 50 {
-			_, err := t.SetRole(t.ctx, t.tenant, "ann", account.Roles[i%2], noon)
-			t.must(err)
+		var all sync.WaitGroup
+		const accounts = 30 // concurrent changes share transactions
+		for n := range accounts {
+			user := fmt.Sprint("user", n)
+			t.addActive(user, noon)
+			all.Go(func() {
+				for i := range stats.MaxCounted/accounts + 2 {
+					if _, err := t.SetRole(t.ctx, t.tenant, user, account.Roles[i%2], noon); err != nil {
+						t.Error(err)
+					}
+				}
+			})
 		}
+		all.Wait()
 		list, err := t.HookBacklogs(t.ctx, 0)
 		t.must(err)
 		t.wantSame(int64(list[0].Waiting), int64(stats.MaxCounted+1))

@@ -27,10 +27,13 @@ type node struct {
 	data, stable []byte // the content of a file for programs, and on disk
 	// shared means that stable or another disk uses the memory of data, so it must be copied before
 	// a write. The memory of stable is never written to.
-	shared   bool
-	sum      sum // of data, if summed is set
-	summed   bool
-	unsynced []change
+	shared bool
+	sum    sum // of data, if summed is set
+	summed bool
+	// stableSum is the checksum of stable, if stableSummed is set. Most crashes leave most files as they were.
+	stableSum    sum
+	stableSummed bool
+	unsynced     []change
 	// failed means that a failed sync dropped data: clean pages of the cache may differ from the disk.
 	failed bool
 
@@ -177,8 +180,9 @@ func (n *node) sync(fails, reverts bool) {
 	case len(n.unsynced) == 0:
 	case !fails && !n.failed:
 		n.stable, n.shared = n.data, true
+		n.stableSum, n.stableSummed = n.sum, n.summed
 	case !fails:
-		n.stable = bytes.Clone(n.stable)
+		n.stable, n.stableSummed = bytes.Clone(n.stable), false
 		for _, c := range n.unsynced {
 			n.stable = c.onto(n.stable)
 		}
@@ -214,7 +218,14 @@ func (n *node) sums() (now, forgotten sum) {
 	if !n.failed {
 		return n.sum, n.sum
 	}
-	return n.sum, sumOf(n.stable)
+	return n.sum, n.sumOfStable()
+}
+
+func (n *node) sumOfStable() sum {
+	if !n.stableSummed {
+		n.stableSum, n.stableSummed = sumOf(n.stable), true
+	}
+	return n.stableSum
 }
 
 // forget reads clean pages from disk again, and keeps unsynced changes.
@@ -324,6 +335,10 @@ func (d *disk) crash(v Variant) *disk {
 		} else {
 			c.data = d.dataAfter(n, v, chance)
 			c.stable, c.shared = c.data, true
+			if len(n.unsynced) == 0 {
+				c.sum, c.summed = n.sumOfStable(), true
+				c.stableSum, c.stableSummed = c.sum, true
+			}
 		}
 		after.nodes[id] = c
 	}

@@ -22,13 +22,13 @@ type diskFault struct {
 	first, step int
 }
 
-// diskFaults are the ways in which an operation fails. In make test, every fourth operation fails in each way but the
+// diskFaults are the ways in which an operation fails. In make test, every sixth operation fails in each way but the
 // last, beginning with another one in each.
 var diskFaults = []diskFault{
-	{"EIO once", crashfs.Fault{Err: syscall.EIO}, 0, 4},
-	{"ENOSPC once", crashfs.Fault{Err: syscall.ENOSPC, Only: grows}, 1, 4},
-	{"EIO until repaired", crashfs.Fault{Err: syscall.EIO, Stays: true}, 2, 4},
-	{"ENOSPC until repaired", crashfs.Fault{Err: syscall.ENOSPC, Stays: true, Only: grows}, 3, 4},
+	{"EIO once", crashfs.Fault{Err: syscall.EIO}, 0, 6},
+	{"ENOSPC once", crashfs.Fault{Err: syscall.ENOSPC, Only: grows}, 1, 6},
+	{"EIO until repaired", crashfs.Fault{Err: syscall.EIO, Stays: true}, 3, 6},
+	{"ENOSPC until repaired", crashfs.Fault{Err: syscall.ENOSPC, Stays: true, Only: grows}, 4, 6},
 	{"EIO of a sync once, and the page cache is lost",
 		crashfs.Fault{Err: syscall.EIO, Reverts: true, Only: syncs}, 0, 1},
 }

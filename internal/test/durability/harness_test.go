@@ -57,7 +57,7 @@ type harness struct {
 	pickup   *pickup.Dir
 	accounts *account.Service
 	outbox   *outbox.Outbox
-	sessions *session.Authenticator
+	sessions func() *session.Authenticator
 	tenant   *tenant.Tenant
 	issuer   *captcha.Issuer
 	now      func() time.Time
@@ -275,13 +275,16 @@ func (h *harness) start(relayed bool) (flushErr, err error) {
 	return h.outbox.Flush(ctx), nil
 }
 
-// newSessions replaces the Authenticator by one that has nothing to write. Its clock is ahead, so that nobody has
-// just activated an account.
+// newSessions replaces the Authenticator by one that has nothing to write. It is made when it is first used: an
+// Authenticator has tables of 2 MB, and few of the thousands of starts use one. Its clock is ahead, so that nobody
+// has just activated an account.
 func (h *harness) newSessions() {
-	h.sessions = session.NewAuthenticator(session.Deps{
-		Accounts: h.accounts, Store: h.undo, Notices: h.accounts, Passwords: throttle.NewPasswords(h.now),
-		Signatures: func() *session.Signatures { return session.NewSignatures(ring) },
-		Now:        func() time.Time { return h.now().Add(session.SettlingTime) },
+	h.sessions = sync.OnceValue(func() *session.Authenticator {
+		return session.NewAuthenticator(session.Deps{
+			Accounts: h.accounts, Store: h.undo, Notices: h.accounts, Passwords: throttle.NewPasswords(h.now),
+			Signatures: func() *session.Signatures { return session.NewSignatures(ring) },
+			Now:        func() time.Time { return h.now().Add(session.SettlingTime) },
+		})
 	})
 }
 
@@ -610,12 +613,12 @@ func (t *transcript) signIn(h *harness, user string) *request {
 	if err == nil {
 		var g session.Grant
 		from := account.Origin{Addr: netip.AddrFrom4([4]byte{12, byte(serial >> 8), byte(serial), 1})}
-		g, err = h.sessions.SignIn(ctx, h.tenant, a, "", from, session.ByPassword)
+		g, err = h.sessions().SignIn(ctx, h.tenant, a, "", from, session.ByPassword)
 		d.session = g.Session
 	}
 	if err == nil {
 		ctx := withNotices(func(_ string, n account.Notice, _ error) { t.noted(d, n) })
-		if err = h.sessions.Flush(ctx); err != nil {
+		if err = h.sessions().Flush(ctx); err != nil {
 			h.newSessions() // what could not be written is no longer tried
 		}
 	}
@@ -626,7 +629,7 @@ func (t *transcript) signIn(h *harness, user string) *request {
 // endOthers ends all sessions of a user but the one with a token.
 func (t *transcript) endOthers(h *harness, user, token string) *request {
 	d := t.begin(h, &request{what: "end-others", user: user, token: token})
-	next, err := h.sessions.EndOthers(ctx, h.tenant, token, account.Origin{})
+	next, err := h.sessions().EndOthers(ctx, h.tenant, token, account.Origin{})
 	d.session = next
 	t.end(h, d, err)
 	return d
@@ -1055,7 +1058,7 @@ func (h *harness) promiseSessions(
 
 // counts reports whether the session of a request counts.
 func (h *harness) counts(d *request, wrong func(string, ...any)) bool {
-	_, err := h.sessions.SignedIn(ctx, h.tenant, d.session, account.Origin{})
+	_, err := h.sessions().SignedIn(ctx, h.tenant, d.session, account.Origin{})
 	if err != nil && !errors.Is(err, session.ErrDenied) {
 		wrong("%s: read the session: %v", d, err)
 	}

@@ -565,7 +565,8 @@ var chances = func() uint64 {
 
 // TestEveryPoint stops each scenario before and after each of its operations, in every variant. Then it
 // starts the program on the disk that is left, and checks the promise. In make test, a write is torn at
-// every second sector only, and a row of writes to one file is stopped after some of them (leftOut).
+// every second sector only, a row of writes to one file is stopped after some of them (leftOut), and except
+// after an answer, one half of the variants is tried in turn.
 func TestEveryPoint(t *testing.T) {
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
@@ -589,7 +590,11 @@ func TestEveryPoint(t *testing.T) {
 					return true
 				}
 				p.moments++
-				err := p.everyCut(then, tr.at(at), uint64(at))
+				variants := cuts(uint64(at), chances)
+				if !answered {
+					variants = sample(variants, at)
+				}
+				err := p.everyCut(then, tr.at(at), variants)
 				if err != nil {
 					t.Errorf("stopped at %d: %v\n%s", at, err, history(f.Journal(), at))
 				}
@@ -685,9 +690,8 @@ func leftOut(ops []crashfs.Op, i int) bool {
 	})
 }
 
-// everyCut checks the disks that every variant of a stop leaves.
-func (p *points) everyCut(f *crashfs.FS, tr *transcript, seed uint64) error {
-	variants := cuts(seed, chances)
+// everyCut checks the disks that variants of a stop leave, and those of a torn last write.
+func (p *points) everyCut(f *crashfs.FS, tr *transcript, variants []crashfs.Variant) error {
 	lengths := f.Torn()
 	if len(lengths) > 0 {
 		p.torn++
