@@ -525,7 +525,7 @@ func (r *restore) fillExport() {
 	}
 	in, err := openAny(r.ctx, r.conf, "", never, func(k *secret.Ring) *secret.Ring { return k })
 	if err == nil {
-		err = errors.Join(r.rebuildExport(in), in.store.Close())
+		err = errors.Join(r.rebuildExport(in), in.close())
 	}
 	if err != nil {
 		fmt.Fprintln(escaped{r.stderr}, "warning: the exported tables are not filled; the server fills them when it "+
