@@ -488,7 +488,7 @@ func (p *program) ask(question, want string) error {
 	fmt.Fprint(p.stderr, question+": ")
 	answer, err := p.readLine(bufio.NewReader(p.stdin))
 	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+		return fmt.Errorf("nothing was changed: %w", err)
 	}
 	if answer != want {
 		return fault.New(fault.Conflict, "nothing was changed, because the answer was not %s", want)

@@ -81,7 +81,7 @@ func (p *program) readLine(in *bufio.Reader) (string, error) {
 		return strings.TrimSpace(text), err
 	case <-p.ctx.Done():
 		fmt.Fprintln(p.stderr) // the next text begins after what the terminal shows for Ctrl-C
-		return "", fault.New(fault.Conflict, "nothing was changed, because the program was told to end")
+		return "", fault.New(fault.Conflict, "the program was told to end")
 	}
 }
 
