@@ -75,7 +75,7 @@ release:
 	tools/release/build dist
 
 release-test: release
-	@tools/need mmdebstrap lintian mandoc buildah python3 ip openssl
+	@tools/need mmdebstrap lintian mandoc buildah python3 ip openssl linphonec
 	tools/release/test dist
 
 # Installs what the tests need besides Go: browsers, curl, PostgreSQL, PgBouncer, HAProxy, nginx, Caddy, phones
