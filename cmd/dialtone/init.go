@@ -29,7 +29,7 @@ type initCommand struct {
 	Realm string `placeholder:"NAME" help:"Digest realm (the host). Fixed while the tenant has accounts."`
 	// The names of these are those of keys and of other commands.
 	Product      string `placeholder:"NAME" help:"Name of the platform for people (the host)."`
-	TLS          string `name:"tls" enum:"proxy,files,acme," default:"" placeholder:"HOW" help:"proxy, files or acme (proxy)."`
+	TLS          string `name:"tls" enum:"proxy,files,acme," default:"" placeholder:"HOW" help:"${enum} (proxy)."`
 	Listen       string `placeholder:"ADDR" help:"Address for people (127.0.0.1:8080 behind a proxy, otherwise :443)."`
 	TLSCert      string `name:"tls-cert" placeholder:"FILE" help:"Certificate chain, with --tls=files."`
 	TLSKey       string `name:"tls-key" placeholder:"FILE" help:"File with its private key."`
@@ -130,16 +130,16 @@ func writable(dir string) error {
 		switch err := unix.Access(at, unix.W_OK); {
 		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
 		case err != nil:
-			return fault.New(fault.Conflict, "%s cannot be written: %s: %v; run init as another user, such as root, or "+
-				"give another --config and --data", dir, at, err)
+			return fault.New(fault.Conflict, "%s cannot be written: %s: %v; run init as another user, such as root, "+
+				"or give another --config and --data", dir, at, err)
 		default:
 			return nil
 		}
 	}
 }
 
-// lock keeps a second init with the same configuration away, until unlock is called or the process ends. It removes what
-// one that was killed has left.
+// lock keeps a second init with the same configuration away, until unlock is called or the process ends. It removes
+// what one that was killed has left.
 func (s *setup) lock() (unlock func(), err error) {
 	dir := filepath.Dir(s.path)
 	if err := atomicfile.MkdirAll(dir, 0o755); err != nil {

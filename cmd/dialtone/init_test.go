@@ -37,14 +37,15 @@ func TestInitAsks(t *testing.T) {
 	dir := t.TempDir()
 	file, data := filepath.Join(dir, "dialtone.toml"), filepath.Join(dir, "data")
 	ask := func(typed string, args ...string) (string, error) {
-		cmd := exec.Command(binary(t), append([]string{"init", "--config", file, "--data", data, "--user", me(t)}, args...)...)
+		args = append([]string{"init", "--config", file, "--data", data, "--user", me(t)}, args...)
+		cmd := exec.Command(binary(t), args...)
 		cmd.Env, cmd.Stdin = []string{}, newTerminal(t, typed)
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
 	// Host, realm, product, TLS, relay, its password, user name, address.
-	out, err := ask("http://bad\n\nPhone.test\n\nPhones\nfoo\n\nmail.phone.test\nsmtps://a@mail.phone.test:465\n/none\n"+
-		binary(t)+"\nAnn\nann\n", "--email", "ann@phone.test")
+	out, err := ask("http://bad\n\nPhone.test\n\nPhones\nfoo\n\nmail.phone.test\nsmtps://a@mail.phone.test:465\n"+
+		"/none\n"+binary(t)+"\nAnn\nann\n", "--email", "ann@phone.test")
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -74,9 +75,13 @@ func TestInitAsks(t *testing.T) {
 
 	// The second time, only what would be used is asked.
 	out, err = ask("phone.test\nann\n")
-	if err != nil || strings.Count(out, ": ") < 2 || strings.Contains(out, "TLS by") || strings.Contains(out, "relay, such") ||
-		strings.Contains(out, "Digest realm") || strings.Contains(out, "E-mail") {
+	if err != nil || !strings.Contains(out, "User name of the first operator: ") {
 		t.Errorf("%v: %s", err, out)
+	}
+	for _, unused := range []string{"TLS by", "relay, such", "Digest realm", "E-mail"} {
+		if strings.Contains(out, unused) {
+			t.Errorf("it asks what it does not use: %s", out)
+		}
 	}
 }
 
@@ -146,8 +151,7 @@ func TestInitOnPostgres(t *testing.T) {
 				"ann@phone.test", "--user", me(t), "--config", file, "--data", filepath.Join(dir, "data"))
 			cmd.Env = []string{"DIALTONE_DATABASE=" + url, "PGPASSFILE=/none"}
 			out, err := cmd.CombinedOutput()
-			if err != nil || !strings.Contains(string(out), "Give the server these variables, too, as far as the database "+
-				"needs them: PGPASSFILE") {
+			if err != nil || !strings.Contains(string(out), "as far as the database needs them: PGPASSFILE") {
 				t.Fatalf("%v: %s", err, out)
 			}
 			conf, err := config.Load(file, nil, nil)
@@ -176,9 +180,9 @@ func TestInitChecksCertificates(t *testing.T) {
 	other, otherKey := authority.Issue(t, "two", until, "other.test")
 	dir := t.TempDir()
 	run := func(cert, key string) (string, error) {
-		cmd := exec.Command(binary(t), "init", "--yes", "--host", "phone.test", "--admin", "ann", "--email", "ann@phone.test",
-			"--user", me(t), "--config", filepath.Join(dir, "dialtone.toml"), "--data", filepath.Join(dir, "data"),
-			"--tls", "files", "--tls-cert", filepath.Base(cert), "--tls-key", key)
+		cmd := exec.Command(binary(t), "init", "--yes", "--host", "phone.test", "--admin", "ann",
+			"--email", "ann@phone.test", "--user", me(t), "--config", filepath.Join(dir, "dialtone.toml"),
+			"--data", filepath.Join(dir, "data"), "--tls", "files", "--tls-cert", filepath.Base(cert), "--tls-key", key)
 		cmd.Env, cmd.Dir = []string{}, filepath.Dir(cert)
 		out, err := cmd.CombinedOutput()
 		return string(out), err
@@ -188,8 +192,9 @@ func TestInitChecksCertificates(t *testing.T) {
 		"another key":  {cert, otherKey, "private key does not match"},
 		"no key":       {cert, filepath.Join(dir, "none"), "no such file"},
 	} {
-		if out, err := run(wrong.cert, wrong.key); err == nil || !strings.Contains(out, "nothing was changed: --tls-key: ") ||
-			!strings.Contains(out, wrong.says) {
+		out, err := run(wrong.cert, wrong.key)
+		if err == nil || !strings.Contains(out, wrong.says) ||
+			!strings.Contains(out, "nothing was changed: --tls-key: ") {
 			t.Errorf("%s: %v: %s", what, err, out)
 		}
 	}
@@ -213,7 +218,8 @@ func TestInitAsRoot(t *testing.T) {
 	file := filepath.Join(filepath.Dir(s.dir), "etc", "dialtone.toml")
 	authority := tlstest.NewAuthority(t)
 	cert, key := authority.Issue(t, "one", time.Now().AddDate(0, 1, 0), "phone.test")
-	args := []string{"init", "--yes", "--host", "phone.test", "--admin", "ann", "--email", "ann@phone.test", "--config", file}
+	args := []string{"init", "--yes", "--host", "phone.test", "--admin", "ann", "--email", "ann@phone.test",
+		"--config", file}
 	refused := func(want string, more ...string) {
 		t.Helper()
 		cmd := exec.Command(s.program, append(append(args, "--data", s.dir), more...)...)
@@ -269,7 +275,8 @@ func TestInitAsRoot(t *testing.T) {
 func TestInitUnit(t *testing.T) {
 	analyze := installed(t, "systemd-analyze")
 	unit := func(c config.Config, path string, u serverUser) string {
-		return serverUnit(strings.Replace(deployText(t, "systemd/dialtone.service"), "/usr/bin/dialtone", binary(t), 1), c, path, u)
+		text := strings.Replace(deployText(t, "systemd/dialtone.service"), "/usr/bin/dialtone", binary(t), 1)
+		return serverUnit(text, c, path, u)
 	}
 	usual := serverUser{name: newUser, group: newUser}
 	standard := config.Config{Data: newData, Listen: "127.0.0.1:8080", Keys: config.KeyFiles{Dir: newData + "/keys"},
@@ -285,8 +292,9 @@ func TestInitUnit(t *testing.T) {
 	}{
 		"another user": {func(*config.Config) {}, serverUser{name: "daemon", group: "daemon"},
 			[]string{"User=daemon\nGroup=daemon\n", "StateDirectory=dialtone\n"}, "ReadWritePaths=/"},
-		"another directory": {func(c *config.Config) { c.Data, c.Keys.Dir, c.Mail.PickupDir = "/srv/a b%", "/srv/a b%/keys", "/srv/p" },
-			usual, []string{"\nReadWritePaths=\"/srv/a b%%\" /srv/p\n"}, "StateDirectory"},
+		"another directory": {func(c *config.Config) {
+			c.Data, c.Keys.Dir, c.Mail.PickupDir = "/srv/a b%", "/srv/a b%/keys", "/srv/p"
+		}, usual, []string{"\nReadWritePaths=\"/srv/a b%%\" /srv/p\n"}, "StateDirectory"},
 		"a home": {func(c *config.Config) { c.Data, c.Keys.Dir = "/home/ann/data", "/home/ann/data/keys" }, usual,
 			[]string{"ProtectHome=read-only\n", "ReadWritePaths=/home/ann/data "}, "ProtectHome=yes"},
 		"ports": {func(c *config.Config) { c.Listen = ":443" }, usual,

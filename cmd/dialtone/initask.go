@@ -184,8 +184,8 @@ func (s *setup) checkTLS() error {
 		return fault.New(fault.Invalid, "%q is not an answer; type proxy, files or acme", s.TLS)
 	}
 	if why := notInDNS(s.Host); s.TLS == "acme" && why != "" {
-		return fault.New(fault.Invalid, "a certificate authority issues no certificate for %s, which %s; choose proxy or "+
-			"files", s.Host, why)
+		return fault.New(fault.Invalid, "a certificate authority issues no certificate for %s, which %s; "+
+			"choose proxy or files", s.Host, why)
 	}
 	return nil
 }
@@ -288,13 +288,14 @@ func (s *setup) sayUnused(in *installation) error {
 	}
 	host := s.tenant.Host
 	if s.Realm != "" && s.Realm != s.tenant.Realm {
-		if err := s.p.say("--realm is ignored, because the tenant has the realm %s, which is fixed while it has accounts",
-			s.tenant.Realm); err != nil {
+		if err := s.p.say("--realm is ignored, because the tenant has the realm %s, which is fixed while it has "+
+			"accounts", s.tenant.Realm); err != nil {
 			return err
 		}
 	}
 	if s.Product != "" && s.Product != s.tenant.Name() {
-		if err := s.p.say("--product is ignored; to change it, run: dialtone tenant set %s --product NAME", host); err != nil {
+		if err := s.p.say("--product is ignored; to change it, run: dialtone tenant set %s --product NAME",
+			host); err != nil {
 			return err
 		}
 	}

@@ -15,8 +15,8 @@ import (
 	"dialtone/internal/fault"
 )
 
-// readConfig finds out what the configuration says, or what will be in it before the answers. From then on, the program
-// has of the environment and the flags only what the server will have, too.
+// readConfig finds out what the configuration says, or what will be in it before the answers. From then on, the
+// program has of the environment and the flags only what the server will have, too.
 func (s *setup) readConfig() (err error) {
 	p := s.p
 	if p.line.Config = p.configFile(); p.line.Config == "" {
@@ -142,12 +142,12 @@ func (s *setup) useExisting() (err error) {
 			strconv.Quote(data))
 	}
 	if data != "" && filepath.Clean(s.conf.Data) != data {
-		return fault.New(fault.Conflict, "%s has data = %s, and not %s; change it there, or leave --data and %s out",
-			s.path, strconv.Quote(s.conf.Data), strconv.Quote(data), "DIALTONE_DATA")
+		return fault.New(fault.Conflict, "%s has data = %s, and not %s; change it there, or leave --data and "+
+			"DIALTONE_DATA out", s.path, strconv.Quote(s.conf.Data), strconv.Quote(data))
 	}
 	if database != "" && s.conf.Database != database {
-		return fault.New(fault.Conflict, "%s has another database, or none; change database there, or leave --database "+
-			"and DIALTONE_DATABASE out", s.path)
+		return fault.New(fault.Conflict, "%s has another database, or none; change database there, or leave "+
+			"--database and DIALTONE_DATABASE out", s.path)
 	}
 	return nil
 }
@@ -246,7 +246,8 @@ func (s *setup) writeConfig(text string) error {
 	}
 	write, wrote := atomicfile.Create, "wrote the configuration %s"
 	if s.old != nil {
-		write, wrote = atomicfile.Replace, "wrote the answers into the configuration %s, which set nothing else than data"
+		write = atomicfile.Replace
+		wrote = "wrote the answers into the configuration %s, which set nothing else than data"
 		if s.conf.DatabaseHasPassword() { // the mode stays
 			info, err := os.Stat(s.path)
 			if err != nil {

@@ -46,8 +46,8 @@ func (s *setup) writeExamples(in *installation, dir string) error {
 		}
 	}
 	if len(stale) > 0 {
-		err := s.p.say("in %s, these files stay, though they would be different now: %s; to get them anew, remove them and "+
-			"run init again", dir, strings.Join(stale, ", "))
+		err := s.p.say("in %s, these files stay, though they would be different now: %s; to get them anew, remove "+
+			"them and run init again", dir, strings.Join(stale, ", "))
 		if err != nil {
 			return err
 		}
@@ -211,9 +211,9 @@ func inUnit(path string) string {
 // tokenIn matches the name and the token in directory.cfg.
 var tokenIn = regexp.MustCompile(`(?m)^#!define DIRECTORY "dialtone=>https?://([^:@/"]+):([A-Za-z0-9_-]{43})@`)
 
-// addPhoneServer writes the file with the token of the phone server, and adds the phone server. A file that exists stays.
-// If init was interrupted after it wrote the file, the phone server gets the token in it. If there is no file, it gets
-// another token, because the store does not know the old one.
+// addPhoneServer writes the file with the token of the phone server, and adds the phone server. A file that exists
+// stays. If init was interrupted after it wrote the file, the phone server gets the token in it. If there is no file,
+// it gets another token, because the store does not know the old one.
 func (s *setup) addPhoneServer(in *installation, path string) error {
 	ctx := s.p.ctx
 	list, _, err := in.store.Servers(ctx)
@@ -248,12 +248,12 @@ func (s *setup) addPhoneServer(in *installation, path string) error {
 	case ok && i < 0:
 		return s.addServer(ctx, in, token)
 	case !ok || list[i].Token != token.Hash():
-		return s.p.say("%s stays, though its token is not that of %s; to get another one, remove the file and run init "+
-			"again", path, s.PhoneServer)
+		return s.p.say("%s stays, though its token is not that of %s; to get another one, remove the file and run "+
+			"init again", path, s.PhoneServer)
 	case !slices.Contains(list[i].Tenants, s.tenant.ID):
-		return s.p.say("%s may not ask about %s; for a token for all tenants, run: dialtone directory token remove %s, "+
-			"and then: dialtone directory token add %s --tenant HOST, with --tenant for each", s.PhoneServer,
-			s.tenant.Host, s.PhoneServer, s.PhoneServer)
+		return s.p.say("%s may not ask about %s; for a token for all tenants, run: dialtone directory token remove "+
+			"%[1]s, and then: dialtone directory token add %[1]s --tenant HOST, with --tenant for each",
+			s.PhoneServer, s.tenant.Host)
 	}
 	return nil
 }

@@ -73,8 +73,8 @@ func (s *setup) printRecords(in *installation, say func(string, ...any)) error {
 		say("  for DKIM, unless the relay signs: dialtone mail dkim add %s --selector dialtone", host)
 	}
 	if !in.TLS.ACME {
-		say("\nkamailio.cfg is for phones on this machine only. Once it has a certificate and its lines for SIPS, add:\n%s",
-			strings.Join(sips, "\n"))
+		say("\nkamailio.cfg is for phones on this machine only. Once it has a certificate and SIPS, add to the DNS:")
+		say("%s", strings.Join(sips, "\n"))
 	}
 	return nil
 }
@@ -113,7 +113,8 @@ func (s *setup) printNext(in *installation, dir string, say func(string, ...any)
 			}
 		}
 		if len(names) > 0 {
-			say("  Give the server these variables, too, as far as the database needs them: %s", strings.Join(names, ", "))
+			say("  Give the server these variables, too, as far as the database needs them: %s",
+				strings.Join(names, ", "))
 		}
 	}
 	units := []string{"/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}

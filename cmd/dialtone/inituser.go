@@ -29,8 +29,8 @@ func chooseUser(data, name string) (serverUser, error) {
 	if os.Geteuid() != 0 {
 		me := userOf(uint32(os.Geteuid()), uint32(os.Getegid()))
 		if name != "" && name != me.name {
-			return me, fault.New(fault.Conflict, "only root can set up a server that runs as the user %s; leave --user out, "+
-				"or run init as root", name)
+			return me, fault.New(fault.Conflict, "only root can set up a server that runs as the user %s; leave "+
+				"--user out, or run init as root", name)
 		}
 		return me, nil
 	}
@@ -43,8 +43,8 @@ func chooseUser(data, name string) (serverUser, error) {
 	u, err := user.Lookup(name)
 	if err != nil {
 		return serverUser{}, fault.New(fault.Conflict, "there is no user %s for the server to run as; create it with: "+
-			"useradd --system --user-group --no-create-home --home-dir %s --shell /usr/sbin/nologin %s; or name another "+
-			"one with --user", name, data, name)
+			"useradd --system --user-group --no-create-home --home-dir %s --shell /usr/sbin/nologin %s; "+
+			"or name another one with --user", name, data, name)
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
@@ -52,8 +52,9 @@ func chooseUser(data, name string) (serverUser, error) {
 		return serverUser{}, err
 	}
 	if owner != nil && owner.uid != uint32(uid) && holds {
-		return serverUser{}, fault.New(fault.Conflict, "%s belongs to the user %s, so that a server of the user %s could "+
-			"not use it; give --user %s, or run first: chown -R %s: %s", data, owner.name, name, owner.name, name, data)
+		return serverUser{}, fault.New(fault.Conflict, "%s belongs to the user %s, so that a server of the user %s "+
+			"could not use it; give --user %s, or run first: chown -R %s: %s", data, owner.name, name, owner.name, name,
+			data)
 	}
 	return userOf(uint32(uid), uint32(gid)), nil
 }
@@ -127,8 +128,8 @@ func (u serverUser) denied(file string) error {
 		return nil
 	}
 	if at := datadir.NewOwner(u.uid, u.gid).Denied(file); at != "" {
-		return fault.New(fault.Invalid, "the user %s, whom the server runs as, cannot read %s: the owner and mode of %s "+
-			"do not allow it", u.name, file, at)
+		return fault.New(fault.Invalid, "the user %s, whom the server runs as, cannot read %s: the owner and mode of "+
+			"%s do not allow it", u.name, file, at)
 	}
 	return nil
 }

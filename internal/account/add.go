@@ -36,8 +36,8 @@ type NewAccount struct {
 // Add adds an account for an operator, by the rules of a signup, but without a captcha and, except for
 // tokenPlaces, without limits. An account
 // with a password that waits gets the activation message. One without a password gets a message with a link to choose
-// it, which activates and confirms the account. It works for PendingLife. An active account with a password, or with NoMessage, gets no
-// message. A server writes the message within seconds. Add fails with fault.Invalid, ErrTaken and
+// it, which activates and confirms the account. It works for PendingLife. An active account with a password, or with
+// NoMessage, gets no message. A server writes the message within seconds. Add fails with fault.Invalid, ErrTaken and
 // fault.Limited.
 func (s *Service) Add(ctx context.Context, t *tenant.Tenant, n NewAccount) (Account, error) {
 	a, c, err := s.checkNew(t, n)
