@@ -486,11 +486,11 @@ func (p *program) atTerminal() bool {
 // ask asks the person at the terminal, and fails unless the answer is the one that is wanted.
 func (p *program) ask(question, want string) error {
 	fmt.Fprint(p.stderr, question+": ")
-	answer, err := bufio.NewReader(p.stdin).ReadString('\n')
+	answer, err := p.readLine(bufio.NewReader(p.stdin))
 	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+		return fmt.Errorf("nothing was changed: %w", err)
 	}
-	if strings.TrimSpace(answer) != want {
+	if answer != want {
 		return fault.New(fault.Conflict, "nothing was changed, because the answer was not %s", want)
 	}
 	return nil

@@ -1,32 +1,60 @@
 package main
 
 import (
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dialtone/internal/config"
+	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/process"
+	"dialtone/internal/test/tlstest"
 )
 
-// On a terminal, init asks for what is not given, and a line without an answer takes the default.
+// me returns the name of the user who runs the test.
+func me(t *testing.T) string {
+	t.Helper()
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Username
+}
+
+// On a terminal, init asks for what is not given, and again after a wrong answer. A line without an answer takes the
+// default.
 func TestInitAsks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file, data := filepath.Join(dir, "dialtone.toml"), filepath.Join(dir, "data")
 	ask := func(typed string, args ...string) (string, error) {
-		cmd := exec.Command(binary(t), append([]string{"init", "--config", file, "--data", data}, args...)...)
+		args = append([]string{"init", "--config", file, "--data", data, "--user", me(t)}, args...)
+		cmd := exec.Command(binary(t), args...)
 		cmd.Env, cmd.Stdin = []string{}, newTerminal(t, typed)
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	// Host, realm, product, TLS, relay, user name, address.
-	out, err := ask("phone.test\n\nPhones\n\nsmtps://mail.phone.test:465\nann\n", "--email", "ann@phone.test")
+	// Host, realm, product, TLS, relay, its password, user name, address.
+	out, err := ask("http://bad\n\nPhone.test\n\nPhones\nfoo\n\nmail.phone.test\nsmtps://a@mail.phone.test:465\n"+
+		"/none\n"+binary(t)+"\nAnn\nann\n", "--email", "ann@phone.test")
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for _, want := range []string{
-		"Host name, such as phone.example.org: ", "[phone.test]: ", "(proxy, files, acme) [proxy]: ",
+		"Host name, such as phone.example.org:   \"http://bad\" is not a host name; ",
+		"Host name, such as phone.example.org:   an answer is needed\n",
+		"[phone.test]: ", "(proxy, files, acme) [proxy]: ", `  "foo" is not an answer; type proxy, files or acme`,
+		"for the pickup directory:   expected smtps://", "password for the relay:   open /none: no such file",
+		"first operator:   the user name must be in lower case",
 		"added the tenant phone.test with the realm phone.test", "added the operator ann",
 		`phone.test. IN TXT "v=spf1 mx a:mail.phone.test -all"`,
 	} {
@@ -38,22 +66,179 @@ func TestInitAsks(t *testing.T) {
 		t.Errorf("it asks for what is given: %s", out)
 	}
 	text, err := os.ReadFile(file)
-	if err != nil || !strings.Contains(string(text), "\nrelay = \"smtps://mail.phone.test:465\"\n") {
+	if err != nil || !strings.Contains(string(text), "\nrelay = \"smtps://a@mail.phone.test:465\"\n") {
 		t.Errorf("%v: the configuration is %s", err, text)
 	}
 	if out := string(mustOutput(t, "tenant", "list", "--json", "--config", file)); !strings.Contains(out, `"Phones"`) {
 		t.Errorf("the tenants are %s", out)
 	}
+
+	// The second time, only what would be used is asked.
+	out, err = ask("phone.test\nann\n")
+	if err != nil || !strings.Contains(out, "User name of the first operator: ") {
+		t.Errorf("%v: %s", err, out)
+	}
+	for _, unused := range []string{"TLS by", "relay, such", "Digest realm", "E-mail"} {
+		if strings.Contains(out, unused) {
+			t.Errorf("it asks what it does not use: %s", out)
+		}
+	}
 }
 
-// What root sets up belongs to the user that the server runs as, who can read the configuration.
+// Ctrl-C at a question ends init at once, and leaves nothing.
+func TestInitInterrupted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	keyboard, terminal := openTerminal(t)
+	cmd := exec.Command(binary(t), "init", "--config", filepath.Join(dir, "etc", "dialtone.toml"),
+		"--data", filepath.Join(dir, "data"), "--user", me(t))
+	screen, err := os.Create(filepath.Join(t.TempDir(), "screen"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer screen.Close()
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = []string{}, terminal, screen, screen
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	before, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until := func(want string) {
+		t.Helper()
+		process.Eventually(t, "the text "+want, func() error {
+			text, err := os.ReadFile(screen.Name())
+			if err == nil && !strings.HasSuffix(string(text), want) {
+				err = fmt.Errorf("the screen shows %q", text)
+			}
+			return err
+		})
+	}
+	defer cmd.Process.Kill() // if it does not end by itself
+	until("phone.example.org: ")
+	keyboard.WriteString("phone.test\n")
+	until("[phone.test]: ")
+	keyboard.WriteString("\x03")
+	until("nothing was changed: the program was told to end\n")
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitFailed {
+		t.Error(err)
+	}
+	if after, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS); err != nil || *after != *before {
+		t.Errorf("the terminal is %v, %v, and was %v", after, err, before)
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
+		t.Errorf("%v: there is %v", err, list)
+	}
+}
+
+// The database is in the configuration, wherever its URL came from. One with a password makes the file unreadable for
+// others.
+func TestInitOnPostgres(t *testing.T) {
+	t.Parallel()
+	for name, mode := range map[string]fs.FileMode{"new": 0o600, "replaced": 0o640} {
+		t.Run(name, func(t *testing.T) {
+			url := postgrestest.Shared(t).Database(t)
+			dir := t.TempDir()
+			file := filepath.Join(dir, "dialtone.toml")
+			if name == "replaced" {
+				if err := os.WriteFile(file, []byte("# nothing\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.Command(binary(t), "init", "--yes", "--host", name+".test", "--admin", "ann", "--email",
+				"ann@phone.test", "--user", me(t), "--config", file, "--data", filepath.Join(dir, "data"))
+			cmd.Env = []string{"DIALTONE_DATABASE=" + url, "PGPASSFILE=/none"}
+			out, err := cmd.CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "as far as the database needs them: PGPASSFILE") {
+				t.Fatalf("%v: %s", err, out)
+			}
+			conf, err := config.Load(file, nil, nil)
+			if err != nil || conf.Database != url {
+				t.Errorf("%v: the database is not in the configuration", err)
+			}
+			if info, err := os.Stat(file); err != nil || info.Mode().Perm() != mode {
+				t.Errorf("%v, %v", info.Mode(), err)
+			}
+			if out := string(mustOutput(t, "tenant", "list", "--config", file)); !strings.Contains(out, name+".test") {
+				t.Errorf("the tenants are %s", out)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "data", "dialtone.db")); err == nil {
+				t.Error("there is an SQLite store")
+			}
+		})
+	}
+}
+
+// With --tls=files, the certificate has to be for the host, and the user of the server has to be able to read it.
+func TestInitChecksCertificates(t *testing.T) {
+	t.Parallel()
+	authority := tlstest.NewAuthority(t)
+	until := time.Now().AddDate(0, 1, 0)
+	cert, key := authority.Issue(t, "one", until, "phone.test")
+	other, otherKey := authority.Issue(t, "two", until, "other.test")
+	dir := t.TempDir()
+	run := func(cert, key string) (string, error) {
+		cmd := exec.Command(binary(t), "init", "--yes", "--host", "phone.test", "--admin", "ann",
+			"--email", "ann@phone.test", "--user", me(t), "--config", filepath.Join(dir, "dialtone.toml"),
+			"--data", filepath.Join(dir, "data"), "--tls", "files", "--tls-cert", filepath.Base(cert), "--tls-key", key)
+		cmd.Env, cmd.Dir = []string{}, filepath.Dir(cert)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for what, wrong := range map[string]struct{ cert, key, says string }{
+		"another host": {other, otherKey, "no certificate is for phone.test"},
+		"another key":  {cert, otherKey, "private key does not match"},
+		"no key":       {cert, filepath.Join(dir, "none"), "no such file"},
+	} {
+		out, err := run(wrong.cert, wrong.key)
+		if err == nil || !strings.Contains(out, wrong.says) ||
+			!strings.Contains(out, "nothing was changed: --tls-key: ") {
+			t.Errorf("%s: %v: %s", what, err, out)
+		}
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
+		t.Fatalf("%v: there is %v", err, list)
+	}
+	if out, err := run(cert, key); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	conf, err := config.Load(filepath.Join(dir, "dialtone.toml"), nil, nil)
+	if err != nil || string(conf.TLS.Cert[0]) != cert || conf.Listen != ":443" {
+		t.Errorf("%v: %v", err, conf.TLS)
+	}
+}
+
+// What root sets up belongs to the user that the server runs as, who can read the configuration and the certificate.
 func TestInitAsRoot(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	s.must(os.Remove(s.dir))
 	file := filepath.Join(filepath.Dir(s.dir), "etc", "dialtone.toml")
-	s.command("init", "--yes", "--host", "phone.test", "--admin", "ann", "--email", "ann@phone.test",
-		"--user", "nobody", "--config", file)
+	authority := tlstest.NewAuthority(t)
+	cert, key := authority.Issue(t, "one", time.Now().AddDate(0, 1, 0), "phone.test")
+	args := []string{"init", "--yes", "--host", "phone.test", "--admin", "ann", "--email", "ann@phone.test",
+		"--config", file}
+	refused := func(want string, more ...string) {
+		t.Helper()
+		cmd := exec.Command(s.program, append(append(args, "--data", s.dir), more...)...)
+		cmd.Env = []string{}
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	refused("the user nobody, whom the server runs as, cannot read "+cert, "--user", "nobody", "--tls", "files",
+		"--tls-cert", cert, "--tls-key", key)
+	if _, err := user.Lookup(newUser); err != nil {
+		refused("there is no user dialtone for the server to run as; create it with: useradd --system ")
+	}
+	for _, path := range []string{s.dir, file} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("there is %s", path)
+		}
+	}
+	s.command(append(args, "--user", "nobody")...)
 	s.must(filepath.WalkDir(s.dir, func(path string, _ os.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -75,6 +260,69 @@ func TestInitAsRoot(t *testing.T) {
 	s.must(err)
 	if mode := info.Mode().Perm(); mode != 0o640 || info.Sys().(*syscall.Stat_t).Uid != 0 {
 		t.Errorf("the configuration has the mode %04o and the user %d", mode, info.Sys().(*syscall.Stat_t).Uid)
+	}
+	unit, err := os.ReadFile(filepath.Join(filepath.Dir(file), "init", "dialtone.service"))
+	s.must(err)
+	if !strings.Contains(string(unit), "\nUser=nobody\nGroup=nogroup\n") {
+		t.Errorf("the unit is %s", unit)
+	}
+	refused("belongs to the user nobody, so that a server of the user root could not use it; give --user nobody",
+		"--user", "root")
+	s.command(args...) // as before, the user is the owner
+}
+
+// A unit that init writes has the user, the directories and the ports of the answers, and systemd accepts it.
+func TestInitUnit(t *testing.T) {
+	analyze := installed(t, "systemd-analyze")
+	unit := func(c config.Config, path string, u serverUser) string {
+		text := strings.Replace(deployText(t, "systemd/dialtone.service"), "/usr/bin/dialtone", binary(t), 1)
+		return serverUnit(text, c, path, u)
+	}
+	usual := serverUser{name: newUser, group: newUser}
+	standard := config.Config{Data: newData, Listen: "127.0.0.1:8080", Keys: config.KeyFiles{Dir: newData + "/keys"},
+		Mail: config.Mail{PickupDir: newData + "/pickup"}}
+	if !packagedUnit(standard, newConfig, usual) {
+		t.Error("the unit of the packages does not fit what they install")
+	}
+	for what, c := range map[string]struct {
+		change func(*config.Config)
+		user   serverUser
+		has    []string
+		lacks  string
+	}{
+		"another user": {func(*config.Config) {}, serverUser{name: "daemon", group: "daemon"},
+			[]string{"User=daemon\nGroup=daemon\n", "StateDirectory=dialtone\n"}, "ReadWritePaths=/"},
+		"another directory": {func(c *config.Config) {
+			c.Data, c.Keys.Dir, c.Mail.PickupDir = "/srv/a b%", "/srv/a b%/keys", "/srv/p"
+		}, usual, []string{"\nReadWritePaths=\"/srv/a b%%\" /srv/p\n"}, "StateDirectory"},
+		"a home": {func(c *config.Config) { c.Data, c.Keys.Dir = "/home/ann/data", "/home/ann/data/keys" }, usual,
+			[]string{"ProtectHome=read-only\n", "ReadWritePaths=/home/ann/data "}, "ProtectHome=yes"},
+		"ports": {func(c *config.Config) { c.Listen = ":443" }, usual,
+			[]string{"AmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\n"},
+			"CapabilityBoundingSet=\n"},
+	} {
+		conf := standard
+		c.change(&conf)
+		text := unit(conf, newConfig, c.user)
+		for _, want := range c.has {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %q in %s", what, want, text)
+			}
+		}
+		if strings.Contains(text, c.lacks) {
+			t.Errorf("%s: %q in %s", what, c.lacks, text)
+		}
+		if what != "ports" && packagedUnit(conf, newConfig, c.user) {
+			t.Errorf("%s: the unit of the packages seems to fit", what)
+		}
+		file := filepath.Join(t.TempDir(), "dialtone.service")
+		text = strings.Replace(text, "Documentation=man:dialtone(1) ", "Documentation=", 1)
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(analyze, "verify", file).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%s: systemd-analyze verify: %v\n%s", what, err, out)
+		}
 	}
 }
 

@@ -56,7 +56,7 @@ type commandLine struct {
 	Doctor    doctorCommand    `cmd:"" group:"Run" help:"Find out what is wrong, and say what to do."`
 	Version   versionCommand   `cmd:"" group:"Run" help:"Print the version."`
 	Complete  completeCommand  `cmd:"" group:"Run" name:"completion" help:"Print a script for completion in a shell."`
-	Man       manCommand       `cmd:"" group:"Run" hidden:"" help:"Print the manual page, dialtone(1)."`
+	Man       manCommand       `cmd:"" group:"Run" help:"Print the manual page, dialtone(1)."`
 	Help      helpCommand      `cmd:"" group:"Run" help:"Show the help of a command."`
 	Account   accountCommand   `cmd:"" group:"Accounts" help:"Manage accounts."`
 	Audit     auditCommand     `cmd:"" group:"Accounts" help:"List and export what operators and people changed."`

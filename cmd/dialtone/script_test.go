@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -68,13 +69,19 @@ func TestMain(m *testing.M) {
 //	closed DIR                 want no file in a directory to be accessible to other users of the machine
 //	members NAME…              want the output to be JSON objects, or a list of them, with exactly
 //	                           these members
+//
+// $ME is the name of the user who runs the tests.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata/script",
 		RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
 			e.Values[serversKey{}] = servers{}
-			return nil
+			me, err := user.Current()
+			if err == nil {
+				e.Setenv("ME", me.Username)
+			}
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "terminate": cmdTerminate, "exits": cmdExits, "eventually": cmdEventually,

@@ -24,7 +24,7 @@ type tenantCommand struct {
 	Set      tenantSet      `cmd:"" help:"Change settings of a tenant."`
 	Reserved tenantReserved `cmd:"" help:"List the user names that nobody can sign up with."`
 
-	Certificate tenantCertificate `cmd:"" help:"Write the certificate that a tenant has by ACME, for a phone server."`
+	Certificate tenantCertificate `cmd:"" help:"Write the ACME certificate of a tenant to a file."`
 
 	Remove tenantRemove `cmd:"" help:"Remove a tenant."`
 }

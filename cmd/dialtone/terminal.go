@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"strconv"
@@ -8,6 +9,8 @@ import (
 	"text/tabwriter"
 	"unicode"
 	"unicode/utf8"
+
+	"dialtone/internal/fault"
 )
 
 // table returns a writer of aligned columns for people. Cells end with tabs and rows with line
@@ -60,6 +63,26 @@ func escape(text string) string {
 		text = text[size:]
 	}
 	return b.String()
+}
+
+// readLine returns the next line that a person types, without the white space around it. Like ReadString, it returns
+// io.EOF at the end. If the person ends the program, such as by Ctrl-C, it fails at once: nothing can interrupt the
+// read, which goes on until the process ends.
+func (p *program) readLine(in *bufio.Reader) (string, error) {
+	var text string
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		text, err = in.ReadString('\n')
+	}()
+	select {
+	case <-done:
+		return strings.TrimSpace(text), err
+	case <-p.ctx.Done():
+		fmt.Fprintln(p.stderr) // the next text begins after what the terminal shows for Ctrl-C
+		return "", fault.New(fault.Conflict, "the program was told to end")
+	}
 }
 
 // cell returns a text for a cell of a table, which would be too wide with a long one.

@@ -22,11 +22,13 @@ type NewAccount struct {
 	Role Role
 	Lang i18n.Tag
 	// HA1 and HA1SHA256 are the digests of the password, as in a Form. Without HA1, a message to the address has a
-	// link to choose the password.
+	// link to choose the password, unless NoMessage is set.
 	HA1       string
 	HA1SHA256 *string
 	// Active says that the account is active at once. Otherwise it waits for the link in its message.
 	Active bool
+	// NoMessage, for an active account, says that the operator passes on a link of MakeResetLink.
+	NoMessage bool
 	// Reserved permits a reserved user name.
 	Reserved bool
 }
@@ -34,8 +36,8 @@ type NewAccount struct {
 // Add adds an account for an operator, by the rules of a signup, but without a captcha and, except for
 // tokenPlaces, without limits. An account
 // with a password that waits gets the activation message. One without a password gets a message with a link to choose
-// it, which activates and confirms the account. It works for PendingLife. An active account with a password gets no
-// message. A server writes the message within seconds. Add fails with fault.Invalid, ErrTaken and
+// it, which activates and confirms the account. It works for PendingLife. An active account with a password, or with
+// NoMessage, gets no message. A server writes the message within seconds. Add fails with fault.Invalid, ErrTaken and
 // fault.Limited.
 func (s *Service) Add(ctx context.Context, t *tenant.Tenant, n NewAccount) (Account, error) {
 	a, c, err := s.checkNew(t, n)
@@ -52,7 +54,7 @@ func (s *Service) Add(ctx context.Context, t *tenant.Tenant, n NewAccount) (Acco
 	s.seal(&a, c)
 	add := Addition{Account: a}
 	switch {
-	case n.HA1 == "":
+	case n.HA1 == "" && !n.NoMessage:
 		add.Notice = s.newNotice(a, mailmsg.SetPassword, PendingLife, "")
 		add.Token = secret.NewToken().Hash() // nobody has the token
 	case !n.Active:

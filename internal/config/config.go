@@ -250,6 +250,22 @@ type loader struct {
 // The error is of type Faults and has every fault: those of the file by line and column, then those
 // of the environment, then those of the flags. Config is empty then.
 func Load(path string, environ []string, flags map[string]string) (Config, error) {
+	return load(environ, flags, func(l *loader, named string) {
+		if path != "" {
+			l.readFile(path, "")
+		} else if named != "" {
+			l.readFile(named, configVariable+" names this file")
+		}
+	})
+}
+
+// Parse is Load for the text of a file that does not exist yet. Faults call it name.
+func Parse(name, text string, environ []string) (Config, error) {
+	return load(environ, nil, func(l *loader, _ string) { l.readTOML(name, []byte(text)) })
+}
+
+// load is Load with a function that reads the file. The environment may name one.
+func load(environ []string, flags map[string]string, read func(l *loader, named string)) (Config, error) {
 	l := &loader{keys: Keys(), set: map[string]place{}}
 	for _, k := range l.keys {
 		if !strings.HasPrefix(k.Default, dataPrefix) {
@@ -263,14 +279,9 @@ func Load(path string, environ []string, flags map[string]string) (Config, error
 			variables[name] = value
 		}
 	}
-	var hint string
-	if path == "" && variables[configVariable] != "" {
-		path, hint = variables[configVariable], configVariable+" names this file"
-	}
+	named := variables[configVariable]
 	delete(variables, configVariable)
-	if path != "" {
-		l.readFile(path, hint)
-	}
+	read(l, named)
 	l.readVariables(variables)
 	l.readFlags(flags)
 	for _, k := range l.keys {

@@ -22,6 +22,21 @@ const maxFileSize = 256 << 10
 // maxFileKeys limits its keys. The library takes quadratic time for unknown ones.
 const maxFileKeys = 200
 
+// FileKeys returns the names of the keys that the file at path sets. It fails with Faults if it is no configuration.
+func FileKeys(path string) (names []string, err error) {
+	l := &loader{keys: Keys(), set: map[string]place{}}
+	l.readFile(path, "")
+	if len(l.faults) > 0 {
+		return nil, l.faults
+	}
+	for _, k := range l.keys {
+		if _, ok := l.set[k.Name]; ok {
+			names = append(names, k.Name)
+		}
+	}
+	return names, nil
+}
+
 // readFile sets the keys of the file at path. If it cannot be read, the fault ends with the hint.
 func (l *loader) readFile(path, hint string) {
 	f, err := os.Open(path)

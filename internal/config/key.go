@@ -108,6 +108,24 @@ func (k Key) Example() string {
 	return strconv.Quote(strings.Replace(k.Default, dataPrefix, "./data/", 1))
 }
 
+// TOML is a value as the file writes it. The text is as in the variable of the key.
+func (k Key) TOML(text string) string {
+	quote := strconv.Quote
+	if k.format.kind != reflect.String {
+		quote = func(s string) string { return s }
+	}
+	if !k.List {
+		return quote(text)
+	}
+	var elements []string
+	for e := range strings.SplitSeq(text, ",") {
+		if e = strings.TrimSpace(e); e != "" {
+			elements = append(elements, quote(e))
+		}
+	}
+	return "[" + strings.Join(elements, ", ") + "]"
+}
+
 // Text is what the manual says about the key.
 func (k Key) Text() string {
 	_, text, ok := strings.Cut(manual, "\n### "+k.Name+"\n")

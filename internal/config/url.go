@@ -47,6 +47,9 @@ func parseDatabaseURL(v reflect.Value, text string) (hint string, ok bool) {
 	return "", false
 }
 
+// DatabaseHasPassword reports whether the key database has a password in it.
+func (c Config) DatabaseHasPassword() bool { return hasPassword(c.Database) }
+
 // hasPassword reports whether the URL of a database has a password in it.
 func hasPassword(text string) bool {
 	m := splitDatabaseURL(text)

@@ -26,7 +26,12 @@ func (d Dir) Owner() (*Owner, error) {
 	} else if err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: string(d), Err: err}
 	}
-	o := &Owner{uid: info.Uid, groups: []uint32{info.Gid}, name: strconv.FormatUint(uint64(info.Uid), 10)}
+	return NewOwner(info.Uid, info.Gid), nil
+}
+
+// NewOwner returns the owner of a directory that does not exist yet.
+func NewOwner(uid, gid uint32) *Owner {
+	o := &Owner{uid: uid, groups: []uint32{gid}, name: strconv.FormatUint(uint64(uid), 10)}
 	if u, err := user.LookupId(o.name); err == nil {
 		o.name = u.Username
 		ids, _ := u.GroupIds()
@@ -36,7 +41,7 @@ func (d Dir) Owner() (*Owner, error) {
 			}
 		}
 	}
-	return o, nil
+	return o
 }
 
 // String returns the name of the user, or the number of one without a name.

@@ -15,8 +15,10 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/http/lookup"
 	"dialtone/internal/sipserver"
+	"dialtone/internal/tenant"
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/process"
+	"dialtone/internal/test/world"
 )
 
 // lookups is a platform with the HTTP look-ups of the operators' listener.
@@ -29,9 +31,9 @@ type lookups struct {
 	away             atomic.Bool                   // whether all requests get 503
 }
 
-func overHTTP(t testing.TB, p *platform) *lookups {
+func overHTTP(t testing.TB, p *platform, more ...string) *lookups {
 	t.Helper()
-	l := &lookups{platform: p, token: p.AddServer("kamailio", "phone.test", "other.test")}
+	l := &lookups{platform: p, token: p.AddServer("kamailio", append(more, "phone.test", "other.test")...)}
 	registry := sipserver.NewRegistry(p.RegistryDeps())
 	p.Must(registry.Refresh(t.Context()))
 	handler := lookup.New(lookup.Deps{Registry: registry, Log: p.Logger, Now: p.Now})
@@ -84,6 +86,28 @@ func (l *lookups) kamailio(replace []string) *phonetest.Server {
 	})
 	s.Control = controlAt(port)
 	return s
+}
+
+// A tenant whose realm is not its host has a line of its own in deploy/kamailio/http.cfg.
+func TestKamailioOverHTTPWithRealm(t *testing.T) {
+	t.Parallel()
+	p := onSQLite(t)
+	p.AddTenant(tenant.Tenant{Host: "office.test", Realm: "The Office"})
+	p.At("office.test").Member("dora", world.WithPassword("dora's password"))
+	l := overHTTP(t, p, "office.test")
+	k := l.kamailio([]string{
+		`alias="phone.test"`, "alias=\"phone.test\"\nalias=\"office.test\"",
+		`#if ($avp(realm) == "phone.example.org") { $avp(realm) = "sip.example.org"; }`,
+		`if ($avp(realm) == "office.test") { $avp(realm) = "The Office"; }`,
+	})
+	dora := &phonetest.Phone{Server: k, User: "dora", Domain: "Office.Test", Password: "dora's password"}
+	dora.Registers(t, 200)
+	if r, err := dora.Call("berta@office.test"); err != nil || r.Status != 480 {
+		t.Errorf("a call inside: %v, %v", r, err)
+	}
+	dora.Password = "guessed"
+	dora.Registers(t, 401)
+	(&phonetest.Phone{Server: k, User: "alex", Domain: "phone.test", Password: "alex's password"}).Registers(t, 200)
 }
 
 func TestKamailioOverHTTP(t *testing.T) {

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"dialtone/internal/account"
+	"dialtone/internal/config"
+	"dialtone/internal/fault"
+	"dialtone/internal/http/tlscert"
+	"dialtone/internal/sipserver"
+)
+
+// question is an answer that init needs: a flag, or what a person types.
+type question struct {
+	to         *string
+	flag, text string // without a text, it is not asked
+	fallback   func() string
+	optional   bool
+	skip       func() bool // whether the answer would not be used
+	check      func() error
+}
+
+// questions returns what init asks, in this order: an answer may depend on those before it.
+func (s *setup) questions() []question {
+	host := func() string { return s.Host }
+	none := func() string { return "" }
+	existing := func() bool { return !s.fresh }
+	known := func() bool { return s.tenant != nil }
+	notFiles := func() bool { return !s.fresh || s.TLS != "files" }
+	return []question{
+		{to: &s.Host, flag: "host", text: "Host name, such as phone.example.org", check: s.checkHost},
+		{to: &s.Realm, flag: "realm", text: "Digest realm, fixed once there are accounts", fallback: host, skip: known,
+			check: s.checkTenant},
+		{to: &s.Product, flag: "product", text: "Name of the platform for people", fallback: host, skip: known,
+			check: s.checkTenant},
+		{to: &s.TLS, flag: "tls", text: "TLS by a proxy, by certificate files, or by ACME (proxy, files, acme)",
+			fallback: func() string { return "proxy" }, skip: existing, check: s.checkTLS},
+		{to: &s.TLSCert, flag: "tls-cert", text: "File with the certificate chain", skip: notFiles,
+			check: func() error { return s.checkFile(&s.TLSCert) }},
+		{to: &s.TLSKey, flag: "tls-key", text: "File with its private key", skip: notFiles, check: s.checkPair},
+		{to: &s.Listen, flag: "listen", fallback: none, optional: true, skip: existing,
+			check: func() error { return s.checkKey("listen", s.Listen) }},
+		{to: &s.Relay, flag: "mail-relay",
+			text:     "SMTP relay, such as smtps://user@mail.example.org:465, or nothing for the pickup directory",
+			fallback: none, optional: true, skip: existing, check: s.checkRelay},
+		{to: &s.PasswordFile, flag: "mail-relay-password-file", text: "File with the password for the relay",
+			skip:  func() bool { return !s.fresh || s.PasswordFile == "" && !s.needsPassword() },
+			check: func() error { return s.checkFile(&s.PasswordFile) }},
+		{to: &s.Admin, flag: "admin", text: "User name of the first operator", check: s.checkAdmin},
+		{to: &s.Email, flag: "email", text: "E-mail address of the first operator",
+			skip: func() bool { return s.exists }, check: s.checkEmail},
+		{to: &s.PhoneServer, flag: "phone-server", fallback: func() string { return "kamailio" },
+			check: func() error { return sipserver.CheckName(s.PhoneServer) }},
+	}
+}
+
+// askAll asks for what was not given, and checks all answers. On a terminal, it asks again for a wrong one.
+func (s *setup) askAll() error {
+	if s.fresh {
+		s.useGiven()
+	}
+	terminal := !s.Yes && s.p.atTerminal()
+	in := bufio.NewReader(s.p.stdin)
+	var wrong []string
+	for _, q := range s.questions() {
+		if q.skip != nil && q.skip() {
+			continue
+		}
+		err := s.answer(q, terminal, in)
+		if _, ok := errors.AsType[usageError](err); ok && q.to != &s.Host {
+			wrong = append(wrong, err.Error())
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(wrong) > 0 {
+		return usageError{errors.New(strings.Join(wrong, "; "))}
+	}
+	return nil
+}
+
+// answer gets the answer to a question. It fails with usageError if the one that was given is missing or wrong.
+func (s *setup) answer(q question, terminal bool, in *bufio.Reader) error {
+	given := *q.to != ""
+	fallback := ""
+	if q.fallback != nil {
+		fallback = q.fallback()
+	}
+	for {
+		switch {
+		case given:
+		case terminal && q.text != "":
+			if err := s.ask(q, fallback, in); err != nil {
+				return err
+			}
+		case q.fallback == nil:
+			return usageError{fault.New(fault.Invalid, "--%s is missing, and there is no terminal to ask at", q.flag)}
+		default:
+			*q.to = fallback
+		}
+		if *q.to == "" && q.optional {
+			return nil
+		}
+		err := errors.New("an answer is needed")
+		if *q.to != "" {
+			err = named(q.check())
+		}
+		switch _, refused := errors.AsType[*fault.Error](err); {
+		case err == nil:
+			return nil
+		case given || !terminal:
+			if refused {
+				err = usageError{fmt.Errorf("--%s: %w", q.flag, err)}
+			}
+			return err
+		case *q.to != "" && !refused:
+			return err
+		}
+		fmt.Fprintf(escaped{s.p.stderr}, "  %v\n", err)
+		*q.to = ""
+	}
+}
+
+// ask asks a person once.
+func (s *setup) ask(q question, fallback string, in *bufio.Reader) error {
+	fmt.Fprint(s.p.stderr, q.text)
+	if fallback != "" {
+		fmt.Fprintf(escaped{s.p.stderr}, " [%s]", fallback)
+	}
+	fmt.Fprint(s.p.stderr, ": ")
+	text, err := s.p.readLine(in)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if *q.to = cmp.Or(text, fallback); *q.to == "" && !q.optional && err != nil {
+		return fault.New(fault.Conflict, "the questions were not answered")
+	}
+	return nil
+}
+
+// checkHost also brings the host into the form that the store has, and looks the tenant up.
+func (s *setup) checkHost() (err error) {
+	if s.Host, err = typedHost(s.Host); err != nil {
+		return err
+	}
+	return s.look(func(in *installation) error {
+		t, err := in.tenantOf(s.p.ctx, s.Host)
+		if err == nil {
+			s.tenant = t
+		} else if !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		return nil
+	})
+}
+
+// look runs a function with the store, if there is one.
+func (s *setup) look(do func(*installation) error) (err error) {
+	in, err := openInstallation(s.p.ctx, s.conf, "", never)
+	if errors.Is(err, errNoStore) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.store.Close()) }()
+	return do(in)
+}
+
+func (s *setup) checkTenant() error {
+	_, err := s.newTenant(time.Now())
+	return err
+}
+
+func (s *setup) checkTLS() error {
+	if !slices.Contains([]string{"proxy", "files", "acme"}, s.TLS) {
+		return fault.New(fault.Invalid, "%q is not an answer; type proxy, files or acme", s.TLS)
+	}
+	if why := notInDNS(s.Host); s.TLS == "acme" && why != "" {
+		return fault.New(fault.Invalid, "a certificate authority issues no certificate for %s, which %s; "+
+			"choose proxy or files", s.Host, why)
+	}
+	return nil
+}
+
+// checkFile checks that the server can read a file, and makes its path absolute.
+func (s *setup) checkFile(path *string) (err error) {
+	if *path, err = filepath.Abs(*path); err != nil {
+		return err
+	}
+	if err := s.user.denied(*path); err != nil {
+		return fault.New(fault.Invalid, "%v", err)
+	}
+	return nil
+}
+
+// checkPair checks the certificate and its key. Those of a list from the environment are checked one by one.
+func (s *setup) checkPair() error {
+	certs, keys := strings.Split(s.TLSCert, ","), strings.Split(s.TLSKey, ",")
+	if s.given["tls.cert"] != s.TLSCert || s.given["tls.key"] != s.TLSKey {
+		certs, keys = []string{s.TLSCert}, []string{s.TLSKey}
+	}
+	if len(certs) != len(keys) {
+		return fault.New(fault.Invalid, "there are %d certificates, and %d keys", len(certs), len(keys))
+	}
+	var pairs []tlscert.Pair
+	for i := range certs {
+		if err := errors.Join(s.checkFile(&certs[i]), s.checkFile(&keys[i])); err != nil {
+			return fault.New(fault.Invalid, "%v", err)
+		}
+		pairs = append(pairs, tlscert.Pair{Cert: certs[i], Key: keys[i]})
+	}
+	s.TLSCert, s.TLSKey = strings.Join(certs, ","), strings.Join(keys, ",")
+	faults := tlscert.Check("the certificate", "the key", pairs, []string{s.Host}, time.Now())
+	if len(faults) > 0 {
+		return fault.New(fault.Invalid, "%s", strings.Join(faults, "; "))
+	}
+	return nil
+}
+
+// checkKey checks the value of a key of the configuration.
+func (s *setup) checkKey(name, value string, more ...string) error {
+	environ := more
+	for _, k := range config.Keys() {
+		if k.Name == name {
+			environ = append(environ, k.Variable()+"="+value)
+		}
+	}
+	_, err := config.Load("", environ, nil)
+	if faults, ok := errors.AsType[config.Faults](err); ok {
+		if text := faultTexts(faults, name); text != "" {
+			return fault.New(fault.Invalid, "%s", text)
+		}
+	}
+	return nil
+}
+
+func (s *setup) checkRelay() error {
+	return s.checkKey("mail.relay", s.Relay, "DIALTONE_MAIL_RELAY_PASSWORD=given later")
+}
+
+// needsPassword reports whether the relay wants a password that the environment of the server does not have.
+func (s *setup) needsPassword() bool {
+	return config.RelayURL(s.Relay).Parts().User != "" && s.conf.Mail.RelayPassword == config.Secret{}
+}
+
+// checkAdmin checks the name of a new account.
+func (s *setup) checkAdmin() error {
+	if s.tenant != nil {
+		err := s.look(func(in *installation) error {
+			_, err := s.p.accounts(in).Find(s.p.ctx, s.tenant.ID, s.Admin)
+			if s.exists = err == nil; fault.Is(err, fault.NotFound) {
+				return nil
+			}
+			return err
+		})
+		if err != nil || s.exists {
+			return err
+		}
+	}
+	var words []string
+	if s.tenant != nil {
+		words = s.tenant.Reserved
+	}
+	reserved, err := account.NewReserved(words)
+	if err != nil {
+		return err
+	}
+	return account.CheckUser(s.Admin, reserved)
+}
+
+func (s *setup) checkEmail() error {
+	_, err := account.CleanEmail(s.Email)
+	return err
+}
+
+// sayUnused names the answers about a tenant and an account that exist.
+func (s *setup) sayUnused(in *installation) error {
+	if s.tenant == nil {
+		return nil
+	}
+	host := s.tenant.Host
+	if s.Realm != "" && s.Realm != s.tenant.Realm {
+		if err := s.p.say("--realm is ignored, because the tenant has the realm %s, which is fixed while it has "+
+			"accounts", s.tenant.Realm); err != nil {
+			return err
+		}
+	}
+	if s.Product != "" && s.Product != s.tenant.Name() {
+		if err := s.p.say("--product is ignored; to change it, run: dialtone tenant set %s --product NAME",
+			host); err != nil {
+			return err
+		}
+	}
+	if !s.exists || s.Email == "" {
+		return nil
+	}
+	a, err := s.p.accounts(in).Find(s.p.ctx, s.tenant.ID, s.Admin)
+	if err != nil || a.Email == s.Email {
+		return err
+	}
+	return s.p.say("--email is ignored; to change the address, run: dialtone account email %s ADDRESS --tenant %s",
+		s.Admin, host)
+}

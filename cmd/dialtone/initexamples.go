@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"dialtone/deploy"
+	"dialtone/internal/atomicfile"
+	"dialtone/internal/config"
+	"dialtone/internal/secret"
+	"dialtone/internal/sipserver"
+	"dialtone/internal/tenant"
+)
+
+// writeExamples writes the files for other programs, with the host and the addresses of this installation. It leaves
+// files that exist as they are, and names those that differ from what it would write.
+func (s *setup) writeExamples(in *installation, dir string) error {
+	if err := s.sayUnused(in); err != nil {
+		return err
+	}
+	if err := atomicfile.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	files := exampleFiles(in.Config, s.path, s.user, *s.tenant)
+	var stale []string
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		path := filepath.Join(dir, name)
+		err := atomicfile.Create(path, files[name])
+		if errors.Is(err, fs.ErrExist) {
+			if text, readErr := os.ReadFile(path); readErr == nil && string(text) != files[name] {
+				stale = append(stale, name)
+			}
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(stale) > 0 {
+		err := s.p.say("in %s, these files stay, though they would be different now: %s; to get them anew, remove "+
+			"them and run init again", dir, strings.Join(stale, ", "))
+		if err != nil {
+			return err
+		}
+	}
+	return s.addPhoneServer(in, filepath.Join(dir, "directory.cfg"))
+}
+
+// exampleFiles returns the files by name, without the one that has a token.
+func exampleFiles(c config.Config, path string, u serverUser, t tenant.Tenant) map[string]string {
+	here := strings.NewReplacer("phone.example.org", t.Host, "127.0.0.1:8080", reachable(c.Listen),
+		"/etc/dialtone/dialtone.toml", inUnit(path), "/usr/bin/dialtone", inUnit(executable()),
+		"\n##!define SIPS", sips(c.TLS.ACME), realmLine, realmLine+realmOf(t))
+	files := map[string]string{
+		"kamailio.cfg":     here.Replace(deploy.Kamailio),
+		"dialtone.service": serverUnit(here.Replace(deploy.Unit), c, path, u),
+	}
+	if !c.TLS.On() {
+		files["nginx.conf"] = here.Replace(deploy.Nginx)
+	}
+	if c.TLS.ACME {
+		files["tls.cfg"] = here.Replace(deploy.KamailioTLS)
+		files["dialtone-certificate.service"] = shown(here.Replace(deploy.CertificateService), c, path)
+		files["dialtone-certificate.timer"] = deploy.CertificateTimer
+	}
+	if lowPorts(c) {
+		files["low-ports.conf"] = deploy.LowPorts
+	}
+	return files
+}
+
+// realmLine is the line of kamailio.cfg after which a tenant with another realm than its host has its line.
+const realmLine = "\n\t# A tenant whose realm is not its host has a line here:"
+
+// realmOf returns the line that gives the realm of a tenant to Kamailio, or nothing if the realm is the host.
+func realmOf(t tenant.Tenant) string {
+	if t.Realm == t.Host {
+		return ""
+	}
+	return fmt.Sprintf("\n\tif ($avp(realm) == %q) { $avp(realm) = %q; }", t.Host, t.Realm)
+}
+
+// sips returns the lines of kamailio.cfg that turn on TLS for phones: with ACME, there is a certificate for them.
+// 0.0.0.0 is every IPv4 address; Kamailio needs the IPv6 addresses one by one.
+func sips(on bool) string {
+	if !on {
+		return "\n##!define SIPS"
+	}
+	text := "\n#!define SIPS"
+	for _, a := range publicAddresses() {
+		if a.Is6() {
+			text += "\nlisten=tls:[" + a.String() + "]:5061"
+		}
+	}
+	return text
+}
+
+// lowPorts reports whether a server needs a capability for its listeners.
+func lowPorts(c config.Config) bool {
+	return slices.ContainsFunc([]string{c.Listen, c.TLS.RedirectListen, c.Ops.Listen}, lowPort)
+}
+
+// lowPort reports whether a program needs a capability to listen at an address.
+func lowPort(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	number, err2 := strconv.Atoi(port)
+	return err == nil && err2 == nil && number > 0 && number < 1024
+}
+
+// The user and the data directory in the unit of the packages.
+const (
+	unitUser  = "User=dialtone\nGroup=dialtone\n"
+	unitState = "StateDirectory=dialtone\nStateDirectoryMode=0751\n"
+)
+
+// packagedUnit reports whether the unit of the packages fits, at most with low-ports.conf.
+func packagedUnit(c config.Config, path string, u serverUser) bool {
+	return path == newConfig && u.name == newUser && slices.Equal(writtenDirs(c), []string{newData})
+}
+
+// serverUnit returns a unit for the user, the directories and the ports of an installation.
+func serverUnit(unit string, c config.Config, path string, u serverUser) string {
+	unit = strings.Replace(unit, unitUser, "User="+u.name+"\nGroup="+u.group+"\n", 1)
+	var more []string
+	for _, dir := range writtenDirs(c) {
+		if dir != newData {
+			more = append(more, inUnit(dir))
+		}
+	}
+	if c.Data != newData {
+		unit = strings.Replace(unit, unitState, "", 1)
+		unit = strings.Replace(unit, "below /var/lib/dialtone.", "below the directories of ReadWritePaths=.", 1)
+		unit = strings.Replace(unit, "add ReadWritePaths= in a drop-in.", "add another such line.", 1)
+	}
+	if len(more) > 0 {
+		unit = strings.Replace(unit, "\nProtectSystem=strict\n",
+			"\nProtectSystem=strict\nReadWritePaths="+strings.Join(more, " ")+"\n", 1)
+	}
+	if lowPorts(c) {
+		_, capabilities, _ := strings.Cut(deploy.LowPorts, "[Service]\n")
+		unit = strings.Replace(unit, "CapabilityBoundingSet=\n", capabilities, 1)
+	}
+	return shown(unit, c, path)
+}
+
+// writtenDirs returns the directories that the server writes to: the data directory, and those outside of it.
+func writtenDirs(c config.Config) []string {
+	dirs := []string{filepath.Clean(c.Data)}
+	all := []string{c.Keys.Dir}
+	if c.Mail.Relay == "" {
+		all = append(all, c.Mail.PickupDir)
+	}
+	for _, h := range c.Export.Htdigest {
+		all = append(all, filepath.Dir(h.File))
+	}
+	for _, dir := range all {
+		inside := func(above string) bool { return below(dir, above) }
+		if filepath.IsAbs(dir) && !slices.ContainsFunc(dirs, inside) {
+			dirs = append(dirs, filepath.Clean(dir))
+		}
+	}
+	return dirs
+}
+
+func below(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// shown returns a unit whose processes see the files of an installation, also below /home and /tmp.
+func shown(unit string, c config.Config, path string) string {
+	paths := append(writtenDirs(c), path, executable())
+	for _, f := range configuredFiles(c) {
+		paths = append(paths, f.path)
+	}
+	for _, hides := range []struct {
+		setting, instead string
+		dirs             []string
+	}{
+		{"\nProtectHome=yes\n", "\nProtectHome=read-only\n", []string{"/home", "/root", "/run/user"}},
+		{"\nPrivateTmp=yes\n", "\nPrivateTmp=no\n", []string{"/tmp", "/var/tmp"}},
+	} {
+		hidden := func(p string) bool {
+			return slices.ContainsFunc(hides.dirs, func(dir string) bool { return below(p, dir) })
+		}
+		if slices.ContainsFunc(paths, hidden) {
+			unit = strings.Replace(unit, hides.setting, hides.instead, 1)
+		}
+	}
+	return unit
+}
+
+// inUnit returns a path as a unit of systemd has it.
+func inUnit(path string) string {
+	path = strings.ReplaceAll(path, "%", "%%")
+	if strings.ContainsAny(path, " \t\"'\\") {
+		return strconv.Quote(path)
+	}
+	return path
+}
+
+// tokenIn matches the name and the token in directory.cfg.
+var tokenIn = regexp.MustCompile(`(?m)^#!define DIRECTORY "dialtone=>https?://([^:@/"]+):([A-Za-z0-9_-]{43})@`)
+
+// addPhoneServer writes the file with the token of the phone server, and adds the phone server. A file that exists
+// stays. If init was interrupted after it wrote the file, the phone server gets the token in it. If there is no file,
+// it gets another token, because the store does not know the old one.
+func (s *setup) addPhoneServer(in *installation, path string) error {
+	ctx := s.p.ctx
+	var list []sipserver.Server
+	err := asActing(func() (err error) {
+		list, _, err = in.store.Servers(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(list, func(p sipserver.Server) bool { return p.Name == s.PhoneServer })
+	old, err := readIfAny(path)
+	if err != nil {
+		return err
+	}
+	if old == nil {
+		if i >= 0 {
+			err := asActing(func() error { return in.store.RemoveServer(ctx, s.PhoneServer) })
+			if err != nil {
+				return err
+			}
+		}
+		token := secret.NewToken()
+		line := fmt.Sprintf("#!define DIRECTORY \"dialtone=>http://%s:%s@%s\"\n", s.PhoneServer, token.Text(),
+			reachable(in.Ops.Listen))
+		if err := atomicfile.Create(path, line); err != nil {
+			return err
+		}
+		return s.addServer(ctx, in, token)
+	}
+	var token secret.Token
+	m, ok := tokenIn.FindStringSubmatch(*old), false
+	if m != nil && m[1] == s.PhoneServer {
+		token, ok = secret.ParseToken(m[2])
+	}
+	switch {
+	case ok && i < 0:
+		return s.addServer(ctx, in, token)
+	case !ok || list[i].Token != token.Hash():
+		return s.p.say("%s stays, though its token is not that of %s; to get another one, remove the file and run "+
+			"init again", path, s.PhoneServer)
+	case !slices.Contains(list[i].Tenants, s.tenant.ID):
+		return s.p.say("%s may not ask about %s; for a token for all tenants, run: dialtone directory token remove "+
+			"%[1]s, and then: dialtone directory token add %[1]s --tenant HOST, with --tenant for each",
+			s.PhoneServer, s.tenant.Host)
+	}
+	return nil
+}
+
+func (s *setup) addServer(ctx context.Context, in *installation, token secret.Token) error {
+	return asActing(func() error {
+		return in.store.AddServer(ctx, sipserver.Server{
+			Name: s.PhoneServer, Token: token.Hash(), Tenants: []int64{s.tenant.ID},
+			Created: time.Now().UTC().Truncate(time.Microsecond),
+		})
+	})
+}
+
+// executable returns the path of this program.
+func executable() string {
+	path, err := os.Executable()
+	if err != nil {
+		return "/usr/bin/dialtone"
+	}
+	return path
+}

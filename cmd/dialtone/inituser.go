@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"dialtone/internal/datadir"
+	"dialtone/internal/fault"
+)
+
+// serverUser is the user that the server runs as, with the group of the same number as in the user database.
+type serverUser struct {
+	name, group string // or the numbers of a user without a name
+	uid, gid    uint32
+}
+
+// chooseUser returns the user of a server with a data directory: the one with the given name, the directory's owner, or
+// the usual one. It fails if the server could not use the directory.
+func chooseUser(data, name string) (serverUser, error) {
+	owner, holds, err := dataOwner(data)
+	if err != nil {
+		return serverUser{}, err
+	}
+	if os.Geteuid() != 0 {
+		me := userOf(uint32(os.Geteuid()), uint32(os.Getegid()))
+		if name != "" && name != me.name {
+			return me, fault.New(fault.Conflict, "only root can set up a server that runs as the user %s; leave "+
+				"--user out, or run init as root", name)
+		}
+		return me, nil
+	}
+	if name == "" && owner != nil && (owner.uid != 0 || holds) {
+		return *owner, nil
+	}
+	if name == "" {
+		name = newUser
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return serverUser{}, fault.New(fault.Conflict, "there is no user %s for the server to run as; create it with: "+
+			"useradd --system --user-group --no-create-home --home-dir %s --shell /usr/sbin/nologin %s; "+
+			"or name another one with --user", name, data, name)
+	}
+	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		return serverUser{}, err
+	}
+	if owner != nil && owner.uid != uint32(uid) && holds {
+		return serverUser{}, fault.New(fault.Conflict, "%s belongs to the user %s, so that a server of the user %s "+
+			"could not use it; give --user %s, or run first: chown -R %s: %s", data, owner.name, name, owner.name, name,
+			data)
+	}
+	return userOf(uint32(uid), uint32(gid)), nil
+}
+
+// dataOwner returns the owner of a data directory, or nil if there is none, and whether it holds keys or a database.
+func dataOwner(data string) (owner *serverUser, holds bool, err error) {
+	info, err := os.Stat(data)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	} else if err != nil {
+		return nil, false, err
+	} else if !info.IsDir() {
+		return nil, false, fault.New(fault.Conflict, "%s is not a directory; give another --data", data)
+	}
+	of := info.Sys().(*syscall.Stat_t)
+	u := userOf(of.Uid, of.Gid)
+	_, err = os.Stat(filepath.Join(data, "keys"))
+	return &u, err == nil || datadir.Dir(data).HasDatabase(), nil
+}
+
+func userOf(uid, gid uint32) serverUser {
+	u := serverUser{strconv.FormatUint(uint64(uid), 10), strconv.FormatUint(uint64(gid), 10), uid, gid}
+	if found, err := user.LookupId(u.name); err == nil {
+		u.name = found.Username
+	}
+	if found, err := user.LookupGroupId(u.group); err == nil {
+		u.group = found.Name
+	}
+	return u
+}
+
+// createData creates the data directory for the user of the server, unless it exists.
+func (s *setup) createData() error {
+	owner, holds, err := dataOwner(s.conf.Data)
+	if err != nil || holds {
+		return err
+	}
+	if owner == nil {
+		if err := datadir.Dir(s.conf.Data).Create(); err != nil {
+			return inDataDir(err)
+		}
+	}
+	if os.Geteuid() != 0 || owner != nil && owner.uid == s.user.uid {
+		return nil
+	}
+	return os.Lchown(s.conf.Data, int(s.user.uid), int(s.user.gid))
+}
+
+// shareConfig lets the user of the server read a configuration that root has written.
+func shareConfig(path, data string) error {
+	info, err := os.Stat(data)
+	if err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	gid := info.Sys().(*syscall.Stat_t).Gid
+	// The directory may be that of the user, who must not get another file of root's by a link.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	file, err := f.Stat()
+	if err != nil || !file.Mode().IsRegular() || file.Mode().Perm() != 0o600 ||
+		file.Sys().(*syscall.Stat_t).Nlink != 1 || info.Sys().(*syscall.Stat_t).Uid == 0 {
+		return err // it belongs to somebody, or is shared already
+	}
+	return errors.Join(f.Chown(-1, int(gid)), f.Chmod(0o640))
+}
+
+// denied returns an error if the user of the server cannot read a file.
+func (u serverUser) denied(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	if os.Geteuid() != 0 || u.uid == 0 {
+		return nil
+	}
+	if at := datadir.NewOwner(u.uid, u.gid).Denied(file); at != "" {
+		return fault.New(fault.Invalid, "the user %s, whom the server runs as, cannot read %s: the owner and mode of "+
+			"%s do not allow it", u.name, file, at)
+	}
+	return nil
+}
