@@ -17,8 +17,8 @@ import (
 // growth prints figures for increasing numbers of accounts.
 func growth(ctx context.Context, o options) error {
 	const conns = 64
-	fmt.Println("| accounts | first answer | memory at start | signups/s | p50 | p99 | processor time, each | KiB written, each " +
-		"| sign-ins/s | p50 | p99 | processor time, each | peak memory |")
+	fmt.Println("| accounts | first answer | memory at start | signups/s | p50 | p99 " +
+		"| processor time, each | KiB written, each | sign-ins/s | p50 | p99 | processor time, each | peak memory |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, n := range o.accounts {
 		data := filepath.Join(o.dir, fmt.Sprintf("growth-%d", n))

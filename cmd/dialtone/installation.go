@@ -22,6 +22,7 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
+	"dialtone/internal/store/engine"
 	"dialtone/internal/store/phonetables"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
@@ -181,13 +182,22 @@ func (in *installation) openStore(ctx context.Context, node string) (*store.Stor
 		if err != nil {
 			return nil, err
 		}
-		return store.New(e, phonetables.OnPostgres(e, in.seal)), nil
+		return newStore(e, phonetables.OnPostgres(e, in.seal))
 	}
 	e, err := sqlite.Open(ctx, in.dir.Database(), check)
 	if err != nil {
 		return nil, err
 	}
-	return store.New(e, phonetables.OnSQLite(e, in.seal)), nil
+	return newStore(e, phonetables.OnSQLite(e, in.seal))
+}
+
+// newStore returns the store on an engine, and closes the engine if it cannot.
+func newStore(e engine.Engine, tables *phonetables.Tables) (*store.Store, error) {
+	s, err := store.New(e, tables)
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return s, nil
 }
 
 // sealed reports whether the store may contain something that is sealed with a key.
@@ -272,7 +282,7 @@ func (p *program) accounts(in *installation) *account.Service {
 	return account.NewService(account.Deps{
 		Store:    in.store,
 		SealRing: in.seal,
-		Outbox:   outbox.New(outbox.Deps{SealRing: in.seal}), // seals links, and writes no messages
+		Outbox:   outbox.New(outbox.Deps{SealRing: in.seal, Now: time.Now}), // seals links, and writes no messages
 		Log:      p.logger(in.Log),
 		Now:      time.Now,
 	})

@@ -19,6 +19,7 @@ import (
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
 )
 
 // database is an empty database of either engine.
@@ -59,7 +60,7 @@ func (d *database) store(ring *secret.Ring, node string) (*store.Store, engine.E
 	} else {
 		tables = phonetables.OnSQLite(e.(*sqlite.Engine), ring)
 	}
-	s := store.New(e, tables)
+	s := teststore.On(e, tables)
 	d.Cleanup(func() { s.Close() })
 	return s, e
 }

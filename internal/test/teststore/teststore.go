@@ -88,14 +88,23 @@ func OpenPostgres(ctx context.Context, ring *secret.Ring, node, url string) (*st
 	return OnPostgres(e, ring), nil
 }
 
-// OnSQLite returns the store on an engine.
+// OnSQLite returns the store on an engine. It panics if the engine cannot be read.
 func OnSQLite(e *sqlite.Engine, ring *secret.Ring) *store.Store {
-	return store.New(e, phonetables.OnSQLite(e, ring))
+	return On(e, phonetables.OnSQLite(e, ring))
 }
 
-// OnPostgres returns the store on an engine.
+// OnPostgres is OnSQLite for PostgreSQL.
 func OnPostgres(e *postgres.Engine, ring *secret.Ring) *store.Store {
-	return store.New(e, phonetables.OnPostgres(e, ring))
+	return On(e, phonetables.OnPostgres(e, ring))
+}
+
+// On returns the store on an engine, with tables that belong to it. It panics if the engine cannot be read.
+func On(e engine.Engine, tables *phonetables.Tables) *store.Store {
+	s, err := store.New(e, tables)
+	if err != nil {
+		panic(err)
+	}
+	return s
 }
 
 // check returns the check of an engine's database. Without a ring there is none.
