@@ -22,7 +22,6 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
-	"dialtone/internal/store/engine"
 	"dialtone/internal/store/phonetables"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
@@ -182,22 +181,13 @@ func (in *installation) openStore(ctx context.Context, node string) (*store.Stor
 		if err != nil {
 			return nil, err
 		}
-		return newStore(e, phonetables.OnPostgres(e, in.seal))
+		return store.New(e, phonetables.OnPostgres(e, in.seal))
 	}
 	e, err := sqlite.Open(ctx, in.dir.Database(), check)
 	if err != nil {
 		return nil, err
 	}
-	return newStore(e, phonetables.OnSQLite(e, in.seal))
-}
-
-// newStore returns the store on an engine, and closes the engine if it cannot.
-func newStore(e engine.Engine, tables *phonetables.Tables) (*store.Store, error) {
-	s, err := store.New(e, tables)
-	if err != nil {
-		return nil, errors.Join(err, e.Close())
-	}
-	return s, nil
+	return store.New(e, phonetables.OnSQLite(e, in.seal))
 }
 
 // sealed reports whether the store may contain something that is sealed with a key.

@@ -269,7 +269,7 @@ func (r *restore) prepareDatabase() (err error) {
 	if err != nil {
 		return err
 	}
-	st, err := newStore(e, phonetables.OnSQLite(e, r.rings.seal))
+	st, err := store.New(e, phonetables.OnSQLite(e, r.rings.seal))
 	if err != nil {
 		return err
 	}

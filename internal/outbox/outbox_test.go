@@ -599,7 +599,7 @@ func TestTakeOverOfUnowned(t *testing.T) {
 
 func TestOpener(t *testing.T) {
 	ring := secret.NewRing(world.Noon)
-	o := outbox.New(outbox.Deps{SealRing: ring})
+	o := outbox.New(outbox.Deps{SealRing: ring, Now: time.Now})
 	l := o.NewLink(7)
 	entry := func(tenant int64, id mailmsg.ID, sealed []byte) outbox.Entry {
 		return outbox.Entry{Ref: outbox.Ref{Tenant: tenant, Message: id}, SealedToken: sealed}

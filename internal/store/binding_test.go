@@ -79,7 +79,8 @@ func (d *database) exec(e engine.Engine, query string, args ...any) {
 func (d *database) older(e engine.Engine) {
 	d.Helper()
 	d.exec(e, `UPDATE revision SET n = 0 WHERE subject = 'binding'`)
-	d.exec(e, `UPDATE schema_floor SET floor = 1 WHERE version = 13`)
+	d.exec(e, `UPDATE revision SET n = 0 WHERE subject = 'links'`)
+	d.exec(e, `UPDATE schema_floor SET floor = 1 WHERE version > 1`)
 }
 
 // exchange exchanges the names of two accounts.

@@ -49,14 +49,18 @@ type Store struct {
 }
 
 // New returns a store on an engine, with the tables for phone servers that belong to it. The engine
-// was opened with a check by SealCheck. It fails if the engine cannot be read.
+// was opened with a check by SealCheck. If the engine cannot be read, it closes the
+// engine and fails.
 func New(e engine.Engine, tables *phonetables.Tables) (*Store, error) {
 	s := &Store{engine: e, tables: tables, added: make(chan struct{}, 1), scan: defaultScan}
 	s.node, _ = e.(engine.Node)
 	s.grouper, _ = e.(admission.Grouper)
 	n, err := engine.Count(e.Reads(context.Background()), `SELECT n FROM revision WHERE subject = 'links'`)
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
 	s.ordered = n == orderedLinks
-	return s, err
+	return s, nil
 }
 
 // LinkHash implements account.LinkHasher.

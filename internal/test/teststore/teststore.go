@@ -44,7 +44,7 @@ func OpenWithMigrations(ctx context.Context, path string, ring *secret.Ring) (*s
 	if err != nil {
 		return nil, err
 	}
-	return OnSQLite(e, ring), nil
+	return store.New(e, phonetables.OnSQLite(e, ring))
 }
 
 func isMissing(path string) bool {
@@ -76,7 +76,7 @@ func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*
 	if err != nil {
 		return nil, err
 	}
-	return OnSQLite(e, ring), nil
+	return store.New(e, phonetables.OnSQLite(e, ring))
 }
 
 // OpenPostgres opens the store in the PostgreSQL database at url, for a node.
@@ -85,7 +85,7 @@ func OpenPostgres(ctx context.Context, ring *secret.Ring, node, url string) (*st
 	if err != nil {
 		return nil, err
 	}
-	return OnPostgres(e, ring), nil
+	return store.New(e, phonetables.OnPostgres(e, ring))
 }
 
 // OnSQLite returns the store on an engine. It panics if the engine cannot be read.
