@@ -18,8 +18,8 @@ import (
 func growth(ctx context.Context, o options) error {
 	const conns = 64
 	fmt.Println("| accounts | first answer | memory at start | signups/s | p50 | p99 " +
-		"| sign-ins/s | p50 | p99 | peak memory |")
-	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+		"| processor time, each | KiB written, each | sign-ins/s | p50 | p99 | processor time, each | peak memory |")
+	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, n := range o.accounts {
 		data := filepath.Join(o.dir, fmt.Sprintf("growth-%d", n))
 		users, err := populate(ctx, o.binary, data, n)
@@ -35,13 +35,22 @@ func growth(ctx context.Context, o options) error {
 		if err != nil {
 			return err
 		}
-		up := drive(conns, p.target, o.duration, signups(stock))
-		in := drive(conns, p.target, o.duration, signins(users))
+		up, err := p.drive(conns, o.duration, signups(stock))
+		if err != nil {
+			return err
+		}
+		in, err := p.drive(conns, o.duration, signins(users))
+		if err != nil {
+			return err
+		}
 		if up.failed+in.failed > 0 {
 			fmt.Printf("failed: %d %v, %d %v\n", up.failed, up.firstFailure, in.failed, in.firstFailure)
 		}
-		fmt.Printf("| %d | %s | %.0f MiB | %.0f | %s | %s | %.0f | %s | %s | %.0f MiB |\n", n, show(p.first), idle,
-			up.rate, show(up.p50), show(up.p99), in.rate, show(in.p50), show(in.p99), p.memory("VmHWM"))
+		upTook, upWritten := up.each()
+		inTook, _ := in.each()
+		fmt.Printf("| %d | %s | %.0f MiB | %.0f | %s | %s | %d µs | %.1f | %.0f | %s | %s | %d µs | %.0f MiB |\n",
+			n, show(p.first), idle, up.rate, show(up.p50), show(up.p99), upTook.Microseconds(), float64(upWritten)/1024,
+			in.rate, show(in.p50), show(in.p99), inTook.Microseconds(), p.memory("VmHWM"))
 		if err := p.stop(); err != nil {
 			return err
 		}

@@ -117,6 +117,13 @@ type figures struct {
 	p50, p99, max time.Duration
 	failed        int
 	firstFailure  error
+	used          usage // of the server, if it was measured
+}
+
+// each returns the processor time and the bytes written for one request.
+func (f figures) each() (processor time.Duration, written int64) {
+	n := max(len(f.all), 1)
+	return f.used.processor / time.Duration(n), f.used.written / int64(n)
 }
 
 func (f figures) String() string {
@@ -213,6 +220,7 @@ func (f *figures) add(g figures) {
 	if f.firstFailure == nil {
 		f.firstFailure = g.firstFailure
 	}
+	f.used = f.used.plus(g.used)
 	f.summarize(append(f.all, g.all...))
 }
 

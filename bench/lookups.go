@@ -118,8 +118,8 @@ func (m *meter) used() (time.Duration, error) {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
 		return 0, err
 	}
-	server, err := m.processorTime()
-	return server + time.Duration(own.Utime.Nano()+own.Stime.Nano()), err
+	server, err := m.usage()
+	return server.processor + time.Duration(own.Utime.Nano()+own.Stime.Nano()), err
 }
 
 // newToken adds a phone server and waits until the running server has seen it.

@@ -99,11 +99,11 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	describe()
-	if o.versus != "" {
-		return versus(ctx, o)
-	}
 	if o.cpu {
 		return processor(ctx, o)
+	}
+	if o.versus != "" {
+		return versus(ctx, o)
 	}
 	if len(o.accounts) > 0 {
 		return growth(ctx, o)

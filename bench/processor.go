@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,108 +12,123 @@ import (
 	"time"
 )
 
-// processor prints the processor time (user and system) that the server and an empty handler use for
-// each kind of request. Unlike rates, these times hardly depend on other work on the machine.
+// kinds are what processor measures, in the order of its table.
+var kinds = []string{
+	"captchas", "sign-up page", "signups, the POST alone", "visits", "activations",
+	"sign-ins (challenge and proof)", "look-ups by phone servers",
+}
+
+// processor prints the processor time (user and system) that the server uses for each kind of request, and
+// what it gives to the disk. Unlike rates, these hardly depend on other work on the machine. With another
+// build, the two take turns.
 func processor(ctx context.Context, o options) error {
-	const conns, rounds = 64, 3
-	empty, err := startEmpty(ctx)
-	if err != nil {
-		return err
+	const rounds = 3
+	builds := []string{o.binary}
+	if o.versus != "" {
+		builds = append(builds, o.versus)
 	}
-	defer empty.stop()
-	least := make(map[string]float64)
-	measure := func(name string, p *process, count int, work func(*client) func() error) error {
-		before, err := p.processorTime()
-		if err != nil {
-			return err
+	least := make([]map[string]cost, len(builds))
+	for i := range builds {
+		least[i] = make(map[string]cost)
+	}
+	for n := range rounds {
+		for i, binary := range builds {
+			data := filepath.Join(o.dir, fmt.Sprintf("processor-%d-%d", n, i))
+			if err := measureKinds(ctx, binary, data, least[i]); err != nil {
+				return fmt.Errorf("%s: %w", binary, err)
+			}
 		}
-		f := drive(conns, p.target, time.Hour, atMost(count, work))
-		after, err := p.processorTime()
-		if err != nil {
-			return err
-		}
-		if f.failed > 0 {
-			return fmt.Errorf("%s: %d failed, the first with: %w", name, f.failed, f.firstFailure)
-		}
-		took := float64((after - before).Microseconds()) / float64(count)
-		if past, ok := least[name]; !ok || took < past {
-			least[name] = took
+	}
+	if o.versus == "" {
+		fmt.Printf("| each, least of %d | processor time | KiB written |\n| --- | --- | --- |\n", rounds)
+		for _, name := range kinds {
+			fmt.Printf("| %s | %s |\n", name, least[0][name])
 		}
 		return nil
 	}
-	start := math.Inf(1)
-	for i := range rounds {
-		operators, err := freeAddress()
-		if err != nil {
-			return err
-		}
-		p, err := startDialtone(ctx, o.binary, filepath.Join(o.dir, fmt.Sprintf("processor-%d", i)),
-			"DIALTONE_OPS_LISTEN="+operators)
-		if err != nil {
-			return err
-		}
-		defer p.stop()
-		start = min(start, float64(p.first.Microseconds())/1000)
-		stock, err := prefetch(p.target, 8000)
-		if err != nil {
-			return err
-		}
-		for _, k := range []struct {
-			name  string
-			p     *process
-			count int
-			work  func(*client) func() error
-		}{
-			{"empty handler", empty, 40000, repeat("/")},
-			{"empty handler, visits", empty, 6000, emptyVisits},
-			{"captchas", p, 40000, repeat("/captcha.ashx")},
-			{"sign-up page", p, 40000, repeat("/signup.html")},
-			{"signups, the POST alone", p, 8000, signups(stock)},
-			{"visits", p, 6000, visits},
-		} {
-			if err := measure(k.name, k.p, k.count, k.work); err != nil {
-				return err
-			}
-		}
-		before, err := p.processorTime()
-		if err != nil {
-			return err
-		}
-		users, f, err := activateAll(p, conns, time.Hour)
-		if err != nil {
-			return err
-		}
-		after, err := p.processorTime()
-		if err != nil {
-			return err
-		}
-		took := float64((after - before).Microseconds()) / float64(len(f.all))
-		if past, ok := least["activations"]; !ok || took < past {
-			least["activations"] = took
-		}
-		if err := measure("sign-ins (challenge and proof)", p, 20000, signins(users)); err != nil {
-			return err
-		}
-		token, err := newToken(ctx, o.binary, p.data, operators)
-		if err != nil {
-			return err
-		}
-		asked := *p
-		asked.target = operators
-		if err := measure("look-ups by phone servers", &asked, 40000, credentials(users, token)); err != nil {
-			return err
-		}
+	fmt.Printf("| each, least of %d | processor time | KiB written | the other | KiB written | ratio |\n"+
+		"| --- | --- | --- | --- | --- | --- |\n", rounds)
+	for _, name := range kinds {
+		a, b := least[0][name], least[1][name]
+		fmt.Printf("| %s | %s | %s | %.2f |\n", name, a, b, a.processor/b.processor)
 	}
-	fmt.Printf("| microseconds of processor time per request | least of %d |\n| --- | --- |\n", rounds)
-	for _, name := range []string{
-		"empty handler", "empty handler, visits", "captchas", "sign-up page",
-		"signups, the POST alone", "visits", "activations", "sign-ins (challenge and proof)",
-		"look-ups by phone servers",
-	} {
-		fmt.Printf("| %s | %.1f |\n", name, least[name])
-	}
-	fmt.Printf("\nfirst answer %.1f ms after start\n", start)
 	return nil
+}
+
+// cost is what one request costs the server.
+type cost struct {
+	processor float64 // in microseconds
+	written   float64 // in KiB
+}
+
+func (c cost) String() string { return fmt.Sprintf("%.1f µs | %.1f", c.processor, c.written) }
+
+// measureKinds runs a server and lowers the costs in least to those that it sees.
+func measureKinds(ctx context.Context, binary, data string, least map[string]cost) error {
+	const conns = 64
+	operators, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	p, err := startDialtone(ctx, binary, data, "DIALTONE_OPS_LISTEN="+operators)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	record := func(name string, f figures) error {
+		if f.failed > 0 {
+			return fmt.Errorf("%s: %d failed, the first with: %w", name, f.failed, f.firstFailure)
+		}
+		n := float64(len(f.all))
+		c := cost{float64(f.used.processor.Microseconds()) / n, float64(f.used.written) / 1024 / n}
+		if past, ok := least[name]; ok {
+			c = cost{min(c.processor, past.processor), min(c.written, past.written)}
+		}
+		least[name] = c
+		return nil
+	}
+	measure := func(name string, p *process, count int, work func(*client) func() error) error {
+		f, err := p.drive(conns, time.Hour, atMost(count, work))
+		if err != nil {
+			return err
+		}
+		return record(name, f)
+	}
+	stock, err := prefetch(p.target, 8000)
+	if err != nil {
+		return err
+	}
+	for _, k := range []struct {
+		name  string
+		count int
+		work  func(*client) func() error
+	}{
+		{"captchas", 40000, repeat("/captcha.ashx")},
+		{"sign-up page", 40000, repeat("/signup.html")},
+		{"signups, the POST alone", 8000, signups(stock)},
+		{"visits", 6000, visits},
+	} {
+		if err := measure(k.name, p, k.count, k.work); err != nil {
+			return err
+		}
+	}
+	users, f, err := activateAll(p, conns, time.Hour)
+	if err != nil {
+		return err
+	}
+	if err := record("activations", f); err != nil {
+		return err
+	}
+	if err := measure("sign-ins (challenge and proof)", p, 20000, signins(users)); err != nil {
+		return err
+	}
+	token, err := newToken(ctx, binary, p.data, operators)
+	if err != nil {
+		return err
+	}
+	asked := *p
+	asked.target = operators
+	return measure("look-ups by phone servers", &asked, 40000, credentials(users, token))
 }
 
 // atMost limits the number of calls on all connections together.
@@ -131,24 +145,49 @@ func atMost(count int, work func(*client) func() error) func(*client) func() err
 	}
 }
 
-// processorTime returns the processor time that the process has used so far, in user and system mode.
-// Its resolution is 10 ms.
-func (p *process) processorTime() (time.Duration, error) {
+// usage is what a process has used so far.
+type usage struct {
+	processor time.Duration // in user and system mode, with a resolution of 10 ms
+	written   int64         // bytes that were given to a disk; a page that is written again before that counts once
+}
+
+func (u usage) plus(v usage) usage { return usage{u.processor + v.processor, u.written + v.written} }
+
+// drive is drive with what the server uses meanwhile.
+func (p *process) drive(conns int, duration time.Duration, work func(*client) func() error) (figures, error) {
+	before, err := p.usage()
+	if err != nil {
+		return figures{}, err
+	}
+	f := drive(conns, p.target, duration, work)
+	after, err := p.usage()
+	f.used = usage{after.processor - before.processor, after.written - before.written}
+	return f, err
+}
+
+func (p *process) usage() (u usage, err error) {
+	fail := func() (usage, error) { return usage{}, fmt.Errorf("cannot read what %s uses", p.target) }
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
-		return 0, err
+		return fail()
 	}
 	// The name of the command, in parentheses, may contain spaces. utime and stime are the 14th and
 	// 15th field of the line, and so the 12th and 13th after the name.
 	_, rest, _ := strings.Cut(string(text), ") ")
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {
-		return 0, fmt.Errorf("cannot read the processor time of %s", p.target)
+		return fail()
 	}
 	user, errUser := strconv.Atoi(fields[11])
 	system, errSystem := strconv.Atoi(fields[12])
-	if errUser != nil || errSystem != nil {
-		return 0, fmt.Errorf("cannot read the processor time of %s", p.target)
+	u.processor = time.Duration(user+system) * 10 * time.Millisecond
+	text, err = os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid))
+	_, rest, found := strings.Cut(string(text), "\nwrite_bytes: ")
+	line, _, _ := strings.Cut(rest, "\n")
+	var errWritten error
+	u.written, errWritten = strconv.ParseInt(line, 10, 64)
+	if errUser != nil || errSystem != nil || err != nil || !found || errWritten != nil {
+		return fail()
 	}
-	return time.Duration(user+system) * 10 * time.Millisecond, nil
+	return u, nil
 }

@@ -156,8 +156,11 @@ func activateAll(p *process, conns int, duration time.Duration) ([]string, figur
 	}
 	close(feed)
 	done := make(chan string, len(tokens))
-	f := drive(conns, p.target, duration, activations(feed, done))
+	f, err := p.drive(conns, duration, activations(feed, done))
 	close(done)
+	if err != nil {
+		return nil, f, err
+	}
 	var users []string
 	for u := range done {
 		users = append(users, u)

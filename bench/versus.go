@@ -22,11 +22,12 @@ func versus(ctx context.Context, o options) error {
 	idle := [2]float64{ours.memory("VmRSS"), other.memory("VmRSS")}
 	slice := o.duration / turns
 
-	fmt.Print("| | connections | this build | the other | ratio |\n| --- | --- | --- | --- | --- |\n")
+	fmt.Print("| | connections | this build | the other | ratio | processor time, each | the other | ratio " +
+		"| KiB written, each | the other |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, conns := range o.conns {
 		row := func(name string, work [2]func(*client) func() error) error {
 			run := func(p *process, work func(*client) func() error) func() (figures, error) {
-				return func() (figures, error) { return drive(conns, p.target, slice, work), nil }
+				return func() (figures, error) { return p.drive(conns, slice, work) }
 			}
 			a, b, ratio, err := compare(run(ours, work[0]), run(other, work[1]), byRate)
 			if err != nil {
@@ -35,8 +36,12 @@ func versus(ctx context.Context, o options) error {
 			if failed := a.failed + b.failed; failed > 0 {
 				return fmt.Errorf("%s: %d requests failed: %v %v", name, failed, a.firstFailure, b.firstFailure)
 			}
-			fmt.Printf("| %s | %d | %.0f/s, p99 %s | %.0f/s, p99 %s | %s |\n", name, conns,
-				a.rate, show(a.p99), b.rate, show(b.p99), asText(ratio, "of the other"))
+			took, written := a.each()
+			otherTook, otherWritten := b.each()
+			fmt.Printf("| %s | %d | %.0f/s, p99 %s | %.0f/s, p99 %s | %s | %d µs | %d µs | %.2f | %.1f | %.1f |\n",
+				name, conns, a.rate, show(a.p99), b.rate, show(b.p99), asText(ratio, "of the other"),
+				took.Microseconds(), otherTook.Microseconds(), float64(took)/float64(otherTook),
+				float64(written)/1024, float64(otherWritten)/1024)
 			return nil
 		}
 		same := func(work func(*client) func() error) [2]func(*client) func() error {

@@ -69,7 +69,7 @@ func (s *server) tasks() []func(context.Context) {
 		every(refreshInterval, s.workBulk),
 		s.followTrail,
 		s.writeCounts,
-		every(checkpointInterval, s.coverTrail),
+		s.watchTrail,
 		s.dispatcher.Run,
 		s.authenticator.Run,
 		s.registry.Run,
@@ -240,6 +240,12 @@ func (s *server) eraseOverdue(ctx context.Context) error {
 		err = errors.Join(err, s.store.Erase(ctx))
 	}
 	return err
+}
+
+// watchTrail looks at the schema at once, which takes too long to wait for at start, and at the trail again and again.
+func (s *server) watchTrail(ctx context.Context) {
+	s.checkSchema(ctx)
+	every(checkpointInterval, s.coverTrail)(ctx)
 }
 
 // coverTrail writes the checkpoints of the audit trail, and looks whether somebody has made the database change rows by

@@ -14,10 +14,10 @@ import (
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
-	"dialtone/internal/store/phonetables"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
 )
 
 // older turns a store and its seal.key into those of an earlier version. url is empty for SQLite.
@@ -38,11 +38,11 @@ func older(t *testing.T, data, url string) {
 	if url == "" {
 		onFile, err := sqlite.Open(t.Context(), filepath.Join(data, "dialtone.db"), nil)
 		must(err)
-		e, s = onFile, store.New(onFile, phonetables.OnSQLite(onFile, ring))
+		e, s = onFile, teststore.OnSQLite(onFile, ring)
 	} else {
 		onServer, err := postgres.Open(t.Context(), "", url, nil)
 		must(err)
-		e, s = onServer, store.New(onServer, phonetables.OnPostgres(onServer, ring))
+		e, s = onServer, teststore.OnPostgres(onServer, ring)
 	}
 	defer s.Close()
 	sealer := account.NewSealer(ring)

@@ -253,13 +253,13 @@ func (in *installation) openStore(ctx context.Context, node string, change migra
 		if err != nil {
 			return nil, err
 		}
-		return store.New(e, phonetables.OnPostgres(e, in.seal)), nil
+		return store.New(e, phonetables.OnPostgres(e, in.seal))
 	}
 	e, err := sqlite.OpenTo(ctx, change, in.dir.Database(), check)
 	if err != nil {
 		return nil, err
 	}
-	return store.New(e, phonetables.OnSQLite(e, in.seal)), nil
+	return store.New(e, phonetables.OnSQLite(e, in.seal))
 }
 
 // sealed reports whether the store may contain something that is sealed with a key.
@@ -348,7 +348,7 @@ func (p *program) accounts(in *installation) *account.Service {
 	return account.NewService(account.Deps{
 		Store:    in.store,
 		SealRing: in.seal,
-		Outbox:   outbox.New(outbox.Deps{SealRing: in.seal}), // seals links, and writes no messages
+		Outbox:   outbox.New(outbox.Deps{SealRing: in.seal, Now: time.Now}), // seals links, and writes no messages
 		Log:      p.logger(in.Log),
 		Now:      time.Now,
 	})

@@ -274,7 +274,10 @@ func (r *restore) prepareDatabase() (err error) {
 	if err != nil {
 		return err
 	}
-	st := store.New(e, phonetables.OnSQLite(e, r.rings.seal))
+	st, err := store.New(e, phonetables.OnSQLite(e, r.rings.seal))
+	if err != nil {
+		return err
+	}
 	defer func() {
 		err = errors.Join(err, st.Close())
 		if err == nil {

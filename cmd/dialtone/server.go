@@ -135,7 +135,6 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	events := audit.Log{Logger: log, Observers: []func(audit.Event){s.counts.Observe, s.daily.Observe}}
 	s.events = events
 	s.keeper = in.keeper(node, log)
-	s.checkSchema(ctx)
 	if err := s.keeper.Start(ctx); err != nil {
 		return nil, err
 	}

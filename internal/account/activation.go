@@ -21,13 +21,13 @@ func (s *Service) Activate(
 ) (Account, error) {
 	var a Account
 	err := error(fault.New(fault.NotFound, "no such link"))
-	if token, ok := secret.ParseToken(text); ok {
+	if link, ok := s.link(text); ok {
 		if t.Confirms() {
-			a, err = s.deps.Store.Linked(ctx, t.ID, token.Hash(), s.deps.Now())
+			a, err = s.deps.Store.Linked(ctx, t.ID, link, s.deps.Now())
 		} else {
 			// The write continues if the client disconnects, so that no link is left half used.
 			ctx := context.WithoutCancel(ctx)
-			a, err = s.deps.Store.Activate(ctx, t.ID, token.Hash(), s.deps.Now())
+			a, err = s.deps.Store.Activate(ctx, t.ID, link, s.deps.Now())
 		}
 	}
 	recorded := err
@@ -46,16 +46,22 @@ var errOpened = errors.New("link opened, password required")
 var ErrLink = fault.Field("token", "this is not the link of that account, or a newer message has "+
 	"replaced it; open the link of the newest message")
 
+// link returns what the store keeps of the token in a text, and reports false if the text is no token.
+func (s *Service) link(text string) ([32]byte, bool) {
+	token, ok := secret.ParseToken(text)
+	return s.deps.Store.LinkHash(token), ok
+}
+
 // Confirm takes the token of a link from somebody who has proved the password of a. It may be
 // repeated. It fails with ErrLink, ErrExpired and ErrHeld.
 func (s *Service) Confirm(
 	ctx context.Context, t *tenant.Tenant, a Account, text string, from Origin,
 ) (Account, error) {
 	err, detail := error(ErrLink), ""
-	if token, ok := secret.ParseToken(text); ok {
+	if link, ok := s.link(text); ok {
 		now := s.deps.Now().UTC().Truncate(time.Microsecond) // the precision of the store
 		var confirmed Account
-		confirmed, err = s.deps.Store.Confirm(context.WithoutCancel(ctx), t.ID, token.Hash(), a.UID, now)
+		confirmed, err = s.deps.Store.Confirm(context.WithoutCancel(ctx), t.ID, link, a.UID, now)
 		switch {
 		case err == nil && (!a.Confirmed.IsZero() || !confirmed.Confirmed.Equal(now)):
 			a, detail = confirmed, stats.Repeated
@@ -74,11 +80,11 @@ func (s *Service) Confirm(
 // HasLink reports whether a text is the newest link of the account of a user, or the link that
 // activated it.
 func (s *Service) HasLink(ctx context.Context, tenant int64, user, text string) (bool, error) {
-	token, ok := secret.ParseToken(text)
+	link, ok := s.link(text)
 	if !ok {
 		return false, nil
 	}
-	a, err := s.deps.Store.Linked(ctx, tenant, token.Hash(), s.deps.Now())
+	a, err := s.deps.Store.Linked(ctx, tenant, link, s.deps.Now())
 	switch {
 	case err == nil, errors.Is(err, ErrActive):
 		return a.User == user, nil

@@ -56,12 +56,12 @@ func (s *Service) Add(ctx context.Context, t *tenant.Tenant, n NewAccount) (Acco
 	switch {
 	case n.HA1 == "" && !n.NoMessage:
 		add.Notice = s.newNotice(a, mailmsg.SetPassword, PendingLife, "")
-		add.Token = secret.NewToken().Hash() // nobody has the token
+		add.Token = s.deps.Store.LinkHash(secret.NewTokenAt(now)) // nobody has the token
 	case !n.Active:
 		add.Notice = s.newNotice(a, mailmsg.Activation, PendingLife, "")
 		add.Token = add.Notice.Token
 	default:
-		add.Token = secret.NewToken().Hash()
+		add.Token = s.deps.Store.LinkHash(secret.NewTokenAt(now))
 	}
 	if add.Notice.Message != (mailmsg.ID{}) {
 		add.Allowances = s.tokenPlaces(ctx, t, a.Email)

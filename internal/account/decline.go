@@ -7,7 +7,6 @@ import (
 
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
-	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -57,11 +56,11 @@ var (
 // Declinable returns the pending account that Decline would remove, and fails as that does. It changes
 // nothing.
 func (s *Service) Declinable(ctx context.Context, t *tenant.Tenant, text string) (Account, error) {
-	token, ok := secret.ParseToken(text)
+	link, ok := s.link(text)
 	if !ok {
 		return Account{}, ErrDeclineGone
 	}
-	a, err := s.deps.Store.LinkedAddress(ctx, t.ID, token.Hash(), s.deps.Now())
+	a, err := s.deps.Store.LinkedAddress(ctx, t.ID, link, s.deps.Now())
 	return a, declineError(err)
 }
 
@@ -81,9 +80,9 @@ func (s *Service) Decline(ctx context.Context, t *tenant.Tenant, text string, fr
 
 // decline removes an account that Declinable returned.
 func (s *Service) decline(ctx context.Context, t *tenant.Tenant, a Account, text string, from Origin) error {
-	token, _ := secret.ParseToken(text)
+	link, _ := s.link(text)
 	now := s.deps.Now()
-	d := Decline{Account: a, Token: token.Hash(), Recipient: []throttle.Allowance{
+	d := Decline{Account: a, Token: link, Recipient: []throttle.Allowance{
 		s.recipient(t, a.Email)[0], s.emailRecipient(t, a.Email)[0],
 	}}
 	for range throttle.MessagesPerRecipient.Limit {

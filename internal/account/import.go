@@ -527,12 +527,12 @@ func (im *Import) addition(item *importItem, now time.Time) Addition {
 	switch {
 	case !item.own:
 		add.Notice = im.s.newNotice(*a, mailmsg.SetPassword, PendingLife, "")
-		add.Token = secret.NewToken().Hash() // nobody has the token
+		add.Token = im.s.deps.Store.LinkHash(secret.NewTokenAt(now)) // nobody has the token
 	case im.options.Waiting:
 		add.Notice = im.s.newNotice(*a, mailmsg.Activation, PendingLife, "")
 		add.Token = add.Notice.Token
 	default:
-		add.Token = secret.NewToken().Hash()
+		add.Token = im.s.deps.Store.LinkHash(secret.NewTokenAt(now))
 	}
 	return add
 }

@@ -7,7 +7,6 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -92,11 +91,11 @@ func (s *Service) leave(ctx context.Context, proved Account, from Origin) (Accou
 
 // StayLink returns the account that a link to stay keeps, as it is. It changes nothing. It fails with ErrLinkUsed.
 func (s *Service) StayLink(ctx context.Context, t *tenant.Tenant, text string) (Account, error) {
-	token, ok := secret.ParseToken(text)
+	link, ok := s.link(text)
 	if !ok {
 		return Account{}, ErrLinkUsed
 	}
-	return s.deps.Store.StayLink(ctx, t.ID, token.Hash(), s.deps.Now())
+	return s.deps.Store.StayLink(ctx, t.ID, link, s.deps.Now())
 }
 
 // Stay makes an account active again, for its owner who has left and has the link of the message about that. It
@@ -104,8 +103,8 @@ func (s *Service) StayLink(ctx context.Context, t *tenant.Tenant, text string) (
 func (s *Service) Stay(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
 	var a Account
 	err := error(ErrLinkUsed)
-	if token, ok := secret.ParseToken(text); ok {
-		a, err = s.deps.Store.Stay(byOwner(ctx, from), t.ID, token.Hash(), s.deps.Now())
+	if link, ok := s.link(text); ok {
+		a, err = s.deps.Store.Stay(byOwner(ctx, from), t.ID, link, s.deps.Now())
 	}
 	s.record(ctx, audit.AccountStay, t, a, from, err)
 	return a, refusedLink(err)

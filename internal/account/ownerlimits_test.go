@@ -51,7 +51,7 @@ func (o *fixture) mailedLink(user string) string {
 	token := secret.NewToken()
 	o.Log.Hide(token.Text())
 	n := account.NewResetLink{Tenant: o.Tenant.ID, User: user, Notice: account.Notice{
-		Kind: mailmsg.Reset, Token: token.Hash(), Made: o.Now(), Until: o.Now().Add(time.Hour),
+		Kind: mailmsg.Reset, Token: o.Store.LinkHash(token), Made: o.Now(), Until: o.Now().Add(time.Hour),
 		SealedToken: []byte("unused"),
 	}}
 	rand.Read(n.Message[:])

@@ -74,7 +74,7 @@ func (s *Service) newNotice(a Account, kind mailmsg.Kind, life time.Duration, ne
 	// The store keeps microseconds. A message that is written again must have the same times.
 	made := s.deps.Now().UTC().Truncate(time.Microsecond)
 	return Notice{
-		Kind: kind, Message: link.Message, Token: link.Token.Hash(), SealedToken: link.Sealed,
+		Kind: kind, Message: link.Message, Token: s.deps.Store.LinkHash(link.Token), SealedToken: link.Sealed,
 		Made: made, Until: made.Add(life), Net: net,
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"dialtone/internal/i18n"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
-	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
 )
@@ -168,11 +167,11 @@ func (s *Service) requestEmail(
 // EmailLink returns the account of a link that sets another address, and that address. It changes nothing. It
 // fails with ErrLinkUsed.
 func (s *Service) EmailLink(ctx context.Context, t *tenant.Tenant, text string) (Account, string, error) {
-	token, ok := secret.ParseToken(text)
+	link, ok := s.link(text)
 	if !ok {
 		return Account{}, "", ErrLinkUsed
 	}
-	return s.deps.Store.EmailLink(ctx, t.ID, token.Hash(), s.deps.Now())
+	return s.deps.Store.EmailLink(ctx, t.ID, link, s.deps.Now())
 }
 
 // ConfirmEmail sets the address of an account, for somebody who got the message of RequestEmail. A message to the
@@ -188,9 +187,9 @@ func (s *Service) confirmEmail(ctx context.Context, t *tenant.Tenant, text strin
 	if err != nil {
 		return Account{}, err
 	}
-	token, _ := secret.ParseToken(text)
+	link, _ := s.link(text)
 	n := s.newNotice(before, mailmsg.EmailChanged, NoticeLife, audit.Network(from.Addr))
-	a, err := s.deps.Store.SetEmail(ctx, t.ID, token.Hash(), n, s.deps.Now())
+	a, err := s.deps.Store.SetEmail(ctx, t.ID, link, n, s.deps.Now())
 	if errors.Is(err, fault.ErrInDoubt) {
 		s.deps.Outbox.Recheck(outbox.Ref{Tenant: t.ID, Account: before.UID, Message: n.Message})
 	}

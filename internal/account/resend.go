@@ -36,7 +36,7 @@ func (s *Service) resend(
 	ctx context.Context, t *tenant.Tenant, r LinkReplacement, now time.Time,
 ) error {
 	link := s.deps.Outbox.NewLink(t.ID)
-	r.Token, r.Message, r.SealedToken = link.Token.Hash(), link.Message, link.Sealed
+	r.Token, r.Message, r.SealedToken = s.deps.Store.LinkHash(link.Token), link.Message, link.Sealed
 	// The store keeps microseconds. A message that is written again must have the same times.
 	r.Made = now.UTC().Truncate(time.Microsecond)
 	r.Allowances = append([]throttle.Allowance{{

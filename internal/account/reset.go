@@ -373,18 +373,21 @@ func (s *Service) MakeResetLink(
 
 // unsentLink returns a reset link without a message.
 func (s *Service) unsentLink(life time.Duration) (secret.Token, Notice) {
-	token, made := secret.NewToken(), s.deps.Now().UTC().Truncate(time.Microsecond)
-	return token, Notice{Kind: mailmsg.Reset, Token: token.Hash(), Made: made, Until: made.Add(life)}
+	made := s.deps.Now().UTC().Truncate(time.Microsecond)
+	token := secret.NewTokenAt(made)
+	return token, Notice{
+		Kind: mailmsg.Reset, Token: s.deps.Store.LinkHash(token), Made: made, Until: made.Add(life),
+	}
 }
 
 // ResetLink returns the accounts that a reset link is for, ordered by user, and when it expires. It
 // changes nothing. It fails with ErrLinkUsed.
 func (s *Service) ResetLink(ctx context.Context, t *tenant.Tenant, text string) ([]Account, time.Time, error) {
-	token, ok := secret.ParseToken(text)
+	link, ok := s.link(text)
 	if !ok {
 		return nil, time.Time{}, ErrLinkUsed
 	}
-	return s.deps.Store.ResetLink(ctx, t.ID, token.Hash(), s.deps.Now())
+	return s.deps.Store.ResetLink(ctx, t.ID, link, s.deps.Now())
 }
 
 // Reset sets a new password for one of the accounts of a reset link. If its owner has left, it is active again, which
@@ -423,10 +426,9 @@ func (s *Service) reset(
 	if err != nil {
 		return list[i], err
 	}
-	token, _ := secret.ParseToken(text)
-	hash := token.Hash()
+	link, _ := s.link(text)
 	c := PasswordChange{
-		Account: a, Link: (*[32]byte)(&hash),
+		Account: a, Link: &link,
 		Allowances: []throttle.Allowance{{
 			Bucket: s.buckets.Of("reset use", t.ID, ofAddress(a, a.Emails)),
 			Rule:   throttle.ResetUsesPerAccount,
@@ -461,11 +463,11 @@ func byOwner(ctx context.Context, from Origin) context.Context {
 
 // NotMeLink returns what NotMe with a link undoes. It changes nothing. It fails with ErrLinkUsed.
 func (s *Service) NotMeLink(ctx context.Context, t *tenant.Tenant, text string) (Undone, error) {
-	token, ok := secret.ParseToken(text)
+	link, ok := s.link(text)
 	if !ok {
 		return Undone{}, ErrLinkUsed
 	}
-	return s.deps.Store.NotMeLink(ctx, t.ID, token.Hash(), s.deps.Now())
+	return s.deps.Store.NotMeLink(ctx, t.ID, link, s.deps.Now())
 }
 
 // NotMe is for somebody who did not make a change. It uses up the link of the message about it, undoes
@@ -477,8 +479,8 @@ func (s *Service) NotMe(
 	next, n := s.unsentLink(ResetLife)
 	undone, err := s.NotMeLink(ctx, t, text)
 	if err == nil {
-		token, _ := secret.ParseToken(text)
-		a, err = s.deps.Store.NotMe(byOwner(ctx, from), t.ID, token.Hash(), n, s.deps.Now(), throttle.Allowance{
+		link, _ := s.link(text)
+		a, err = s.deps.Store.NotMe(byOwner(ctx, from), t.ID, link, n, s.deps.Now(), throttle.Allowance{
 			Bucket: s.buckets.Of("not me", t.ID, ofAddress(undone.Account, undone.Emails)),
 			Rule:   throttle.NotMePerAccount,
 			Limit:  throttle.LimitNotMe,

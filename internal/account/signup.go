@@ -315,7 +315,7 @@ func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 	p.account.Net = audit.Network(p.from.Addr)
 	su.Account.UID, su.Account.Net = p.account.UID, p.account.Net
 	s.seal(&su.Account, p.credential)
-	su.Token, su.Message, su.SealedToken = link.Token.Hash(), link.Message, link.Sealed
+	su.Token, su.Message, su.SealedToken = s.deps.Store.LinkHash(link.Token), link.Message, link.Sealed
 	_, staging := trace.Start(ctx, "pickup.stage")
 	staged, err := s.stage(t, su.Account, link, su.Account.Created, false)
 	staging.Finish(err != nil)

@@ -9,6 +9,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
+	"dialtone/internal/secret"
 	"dialtone/internal/throttle"
 )
 
@@ -58,6 +59,8 @@ type SignupStore interface {
 
 // LinkStore replaces and spends activation links.
 type LinkStore interface {
+	LinkHasher
+
 	// Activate enables the account that the token was issued for, once. Of any number of concurrent
 	// calls one succeeds, and the others fail with ErrActive. It also fails with ErrExpired,
 	// ErrHeld, ErrReplaced for a link that Resend has replaced, and fault.NotFound for a token of
@@ -90,6 +93,12 @@ type LinkStore interface {
 	// before it are valid again, unless there was another Resend since, and the places are free. It
 	// leaves an account alone that was activated in the meantime. It may be repeated.
 	UndoResend(ctx context.Context, r LinkReplacement, now time.Time) error
+}
+
+// LinkHasher names the tokens of links in calls of the store.
+type LinkHasher interface {
+	// LinkHash returns what the store keeps of the token of a link, from which the token cannot be found.
+	LinkHash(secret.Token) [32]byte
 }
 
 // Finder reads accounts.

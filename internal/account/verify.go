@@ -11,6 +11,7 @@ import (
 
 // Inspector is a store that can be checked.
 type Inspector interface {
+	LinkHasher
 	// Consistent reports every fault in the database's own structures: pages, indexes, references.
 	Consistent(ctx context.Context, report func(string)) error
 	// CompareExport reports every difference between the tables exported for SIP servers and the
@@ -57,6 +58,7 @@ type verifier struct {
 	ring    *secret.Ring
 	binding Binding
 	old     int // credentials in the older form
+	hash    func(secret.Token) [32]byte
 	// owners are the users by the hash of the token of their links.
 	owners map[[32]byte]string
 }
@@ -69,7 +71,7 @@ func Verify(
 ) (Report, error) {
 	v := verifier{
 		Report: Report{Faults: []string{}, Notes: []string{}},
-		ring:   ring, owners: make(map[[32]byte]string),
+		ring:   ring, hash: store.LinkHash, owners: make(map[[32]byte]string),
 	}
 	err := store.Consistent(ctx, func(text string) { v.fault("database: %s", text) })
 	if err != nil {
@@ -188,7 +190,7 @@ func (v *verifier) outbox(entries []outbox.Entry) {
 			v.fault("outbox: message %s cannot be written again: %v", e.Message, err)
 			continue
 		}
-		owner, known := v.owners[token.Hash()]
+		owner, known := v.owners[v.hash(token)]
 		if owner != e.User && (known || e.Kind == mailmsg.Activation) { // other links are removed when they are used
 			v.fault("outbox: the link of message %s is not that of account %s", e.Message, e.User)
 		}
@@ -204,7 +206,7 @@ func (v *verifier) message(file, text string, err error) {
 	token, ok := mailmsg.Token(text)
 	if !ok {
 		v.fault("message %s: there is no link in it", file)
-	} else if _, known := v.owners[token.Hash()]; !known {
+	} else if _, known := v.owners[v.hash(token)]; !known {
 		v.note("message %s: its link is no longer valid (the account expired or was deleted, "+
 			"or a newer message has replaced it)", file)
 	}

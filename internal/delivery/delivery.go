@@ -59,6 +59,7 @@ import (
 
 	"dialtone/internal/account"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/secret"
 )
 
 // State is the state of a message.
@@ -129,6 +130,9 @@ func (d Delivery) Replaced() bool {
 // it is durable when it returns, and any process may call it at any time. Deliveries are deleted
 // with their account. Package conformance tests these rules.
 type Store interface {
+	// LinkHash is that of account.LinkHasher.
+	LinkHash(secret.Token) [32]byte
+
 	// DueMessages returns about limit deliveries of this node that are due now, the longest due
 	// first, starting after a position. It leaves out accounts whose address is in one of the
 	// domains. next is the position to continue from; it is zero at the end.
@@ -212,9 +216,9 @@ type Files interface {
 	// f fails. EachBadmail does so for badmail/.
 	EachPickup(f func([]mailmsg.ID) error) error
 	EachBadmail(f func([]mailmsg.ID) error) error
-	// TokenHash returns the hash of the activation token in a message's link. It fails if the
+	// Token returns the token in a message's link. It fails if the
 	// message has no link.
-	TokenHash(id mailmsg.ID) ([32]byte, error)
+	Token(id mailmsg.ID) (secret.Token, error)
 }
 
 // Relay is the SMTP server that messages are handed to. It is safe for concurrent use.

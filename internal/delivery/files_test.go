@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/secret"
 )
 
 var errBroken = errors.New("broken by the test")
@@ -133,6 +134,8 @@ type tidyStore struct {
 	err       error // of ClaimFiles
 }
 
+func (s *tidyStore) LinkHash(t secret.Token) [32]byte { return t }
+
 func (s *tidyStore) Classify(context.Context, []mailmsg.ID) ([]Delivery, []mailmsg.ID, error) {
 	return s.known, nil, nil
 }
@@ -144,15 +147,15 @@ func (s *tidyStore) ClaimFiles(
 	return s.unclaimed, s.err
 }
 
-// TokenHash implements Files. Message 9 has no file, and message 10 no token.
-func (f *callLog) TokenHash(id mailmsg.ID) ([32]byte, error) {
+// Token implements Files. Message 9 has no file, and message 10 no token.
+func (f *callLog) Token(id mailmsg.ID) (secret.Token, error) {
 	switch id[0] {
 	case 9:
-		return [32]byte{}, ErrNoFile
+		return secret.Token{}, ErrNoFile
 	case 10:
-		return [32]byte{}, errBroken
+		return secret.Token{}, errBroken
 	}
-	return [32]byte{id[0]}, nil
+	return secret.Token{id[0]}, nil
 }
 
 func TestTidyPickup(t *testing.T) {

@@ -5,10 +5,13 @@ import (
 	"errors"
 
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/secret"
 )
 
 // OrphanStore is the part of a store that RemoveOrphans needs.
 type OrphanStore interface {
+	// LinkHash is that of account.LinkHasher.
+	LinkHash(secret.Token) [32]byte
 	// Classify is that of Store.
 	Classify(ctx context.Context, messages []mailmsg.ID) (list []Delivery, inOutbox []mailmsg.ID, err error)
 	// WithAccount returns those of the files whose link is, or was, a link of an account.
@@ -20,7 +23,7 @@ type OrphanStore interface {
 // message is published after its account is committed, so the account of a file that can be seen
 // exists or is gone.
 func RemoveOrphans(ctx context.Context, store OrphanStore, files Files) (removed int, err error) {
-	remove := func(found []mailmsg.ID, token func(mailmsg.ID) ([32]byte, error)) error {
+	remove := func(found []mailmsg.ID, hash func(mailmsg.ID) ([32]byte, error)) error {
 		known, inOutbox, err := store.Classify(ctx, found)
 		if err != nil {
 			return err
@@ -37,8 +40,8 @@ func RemoveOrphans(ctx context.Context, store OrphanStore, files Files) (removed
 			if keep[id] {
 				continue
 			}
-			if hash, err := token(id); err == nil {
-				unknown = append(unknown, FoundFile{id, hash})
+			if h, err := hash(id); err == nil {
+				unknown = append(unknown, FoundFile{id, h})
 			} else if !errors.Is(err, ErrNoFile) {
 				keep[id] = true // the file is not ours
 			}
@@ -63,7 +66,12 @@ func RemoveOrphans(ctx context.Context, store OrphanStore, files Files) (removed
 		return errors.Join(errs...)
 	}
 	return removed, errors.Join(
-		files.EachPickup(func(found []mailmsg.ID) error { return remove(found, files.TokenHash) }),
+		files.EachPickup(func(found []mailmsg.ID) error {
+			return remove(found, func(id mailmsg.ID) ([32]byte, error) {
+				token, err := files.Token(id)
+				return store.LinkHash(token), err
+			})
+		}),
 		// A message in badmail/ has a delivery for as long as its account exists.
 		files.EachBadmail(func(found []mailmsg.ID) error {
 			return remove(found, func(mailmsg.ID) ([32]byte, error) { return [32]byte{}, nil })

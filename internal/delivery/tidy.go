@@ -62,7 +62,7 @@ func (q *Queue) tidyPickup(ctx context.Context, files []mailmsg.ID) error {
 		if !isUnknown {
 			continue
 		}
-		token, err := q.deps.Files.TokenHash(id)
+		token, err := q.deps.Files.Token(id)
 		if errors.Is(err, ErrNoFile) {
 			continue
 		} else if err != nil {
@@ -70,7 +70,7 @@ func (q *Queue) tidyPickup(ctx context.Context, files []mailmsg.ID) error {
 				"message", id.String(), "err", err)
 			continue
 		}
-		found = append(found, FoundFile{id, token})
+		found = append(found, FoundFile{id, q.deps.Store.LinkHash(token)})
 	}
 	if len(found) == 0 {
 		return errors.Join(errs...)

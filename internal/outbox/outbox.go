@@ -189,7 +189,7 @@ type Link struct {
 
 // NewLink draws the ID of a message and the token for its link.
 func (o *Outbox) NewLink(tenant int64) Link {
-	l := Link{Token: secret.NewToken()}
+	l := Link{Token: secret.NewTokenAt(o.deps.Now())}
 	rand.Read(l.Message[:])
 	l.Sealed = o.tokens.Seal(tenant, l.Message[:], l.Token[:])
 	return l

@@ -79,7 +79,7 @@ func (f *fixture) flush(want error) {
 func (f *fixture) signup(user string) (outbox.Entry, outbox.StagedMessage) {
 	f.Helper()
 	s, link := f.Signup(user).Signup, f.Outbox.NewLink(f.Tenant.ID)
-	s.Token, s.Message, s.SealedToken = link.Token.Hash(), link.Message, link.Sealed
+	s.Token, s.Message, s.SealedToken = f.Store.LinkHash(link.Token), link.Message, link.Sealed
 	f.Must(f.Store.Create(f.Context(), s, f.Now()))
 	return f.staged(link)
 }
@@ -91,7 +91,7 @@ func (f *fixture) resend(e outbox.Entry) (outbox.Entry, outbox.StagedMessage) {
 	f.Must(err)
 	link := f.Outbox.NewLink(e.Tenant)
 	f.Must(f.Store.Resend(f.Context(), account.LinkReplacement{
-		Account: a, Was: a.Email, Token: link.Token.Hash(), Message: link.Message,
+		Account: a, Was: a.Email, Token: f.Store.LinkHash(link.Token), Message: link.Message,
 		SealedToken: link.Sealed, Made: f.Now().Add(time.Minute),
 	}, f.Now().Add(time.Minute)))
 	return f.staged(link)
@@ -243,7 +243,7 @@ func (f *fixture) changeWith(user string, kind mailmsg.Kind) outbox.Entry {
 	f.Must(err)
 	link := f.Outbox.NewLink(f.Tenant.ID)
 	_, err = f.Store.SetPassword(f.Context(), account.PasswordChange{Account: a.Account, Notice: account.Notice{
-		Kind: kind, Message: link.Message, Token: link.Token.Hash(),
+		Kind: kind, Message: link.Message, Token: f.Store.LinkHash(link.Token),
 		SealedToken: link.Sealed, Made: f.Now(), Until: f.Now().Add(time.Hour), Net: "192.0.2.0/24",
 	}}, f.Now())
 	f.Must(err)
@@ -599,7 +599,7 @@ func TestTakeOverOfUnowned(t *testing.T) {
 
 func TestOpener(t *testing.T) {
 	ring := secret.NewRing(world.Noon)
-	o := outbox.New(outbox.Deps{SealRing: ring})
+	o := outbox.New(outbox.Deps{SealRing: ring, Now: time.Now})
 	l := o.NewLink(7)
 	entry := func(tenant int64, id mailmsg.ID, sealed []byte) outbox.Entry {
 		return outbox.Entry{Ref: outbox.Ref{Tenant: tenant, Message: id}, SealedToken: sealed}

@@ -191,3 +191,18 @@ func TestMAC(t *testing.T) {
 		}
 	}
 }
+
+func TestOrderedHash(t *testing.T) {
+	made := time.UnixMilli(0x0102030405ff)
+	token := secret.NewTokenAt(made)
+	if want := []byte{1, 2, 3, 4, 5, 0xff}; !bytes.Equal(token[:6], want) {
+		t.Errorf("the token begins with % x, want % x", token[:6], want)
+	}
+	if other := secret.NewTokenAt(made); other == token || other.OrderedHash() == token.OrderedHash() {
+		t.Error("two tokens of one time are the same")
+	}
+	hash, sum := token.OrderedHash(), token.Hash()
+	if !bytes.Equal(hash[:6], token[:6]) || !bytes.Equal(hash[6:], sum[:26]) {
+		t.Errorf("the hash % x is not the time and the first bytes of % x", hash, sum)
+	}
+}

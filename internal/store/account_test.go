@@ -70,8 +70,8 @@ func TestFindReadsARowForEveryName(t *testing.T) {
 	onFile, onServer := bothEngines(t)
 	ring, rows := secret.NewRing(noon), 0
 	for name, s := range map[string]*store.Store{
-		"SQLite":     store.New(countingEngine{onFile, &rows}, phonetables.OnSQLite(onFile, ring)),
-		"PostgreSQL": store.New(countingEngine{onServer, &rows}, phonetables.OnPostgres(onServer, ring)),
+		"SQLite":     teststore.On(countingEngine{onFile, &rows}, phonetables.OnSQLite(onFile, ring)),
+		"PostgreSQL": teststore.On(countingEngine{onServer, &rows}, phonetables.OnPostgres(onServer, ring)),
 	} {
 		ctx := t.Context()
 		// Tenants with smaller and greater ids have other names.

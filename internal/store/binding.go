@@ -138,7 +138,7 @@ func storeResealed(tx engine.Tx, list []resealed) error {
 // store, all credentials will have the newer form.
 func checkBinding(tx engine.Tx, ring *secret.Ring, isNew bool) error {
 	if isNew {
-		return RaiseBinding(tx, account.Bound)
+		return errors.Join(RaiseBinding(tx, account.Bound), SetLinkOrder(tx, orderedLinks))
 	}
 	b, err := binding(tx)
 	if err == nil && b < account.Bound && ring.IsStrict() {

@@ -19,6 +19,7 @@ import (
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/teststore"
 )
 
 // database is an empty database of either engine.
@@ -59,7 +60,7 @@ func (d *database) store(ring *secret.Ring, node string) (*store.Store, engine.E
 	} else {
 		tables = phonetables.OnSQLite(e.(*sqlite.Engine), ring)
 	}
-	s := store.New(e, tables)
+	s := teststore.On(e, tables)
 	d.Cleanup(func() { s.Close() })
 	return s, e
 }
@@ -78,7 +79,8 @@ func (d *database) exec(e engine.Engine, query string, args ...any) {
 func (d *database) older(e engine.Engine) {
 	d.Helper()
 	d.exec(e, `UPDATE revision SET n = 0 WHERE subject = 'binding'`)
-	d.exec(e, `UPDATE schema_floor SET floor = 1 WHERE version = 13`)
+	d.exec(e, `UPDATE revision SET n = 0 WHERE subject = 'links'`)
+	d.exec(e, `UPDATE schema_floor SET floor = 1 WHERE version > 1`)
 }
 
 // exchange exchanges the names of two accounts.

@@ -23,7 +23,10 @@ func TestConcurrentClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	s := New(e, phonetables.OnPostgres(e, nil))
+	s, err := New(e, phonetables.OnPostgres(e, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
 	h := hook.Hook{ID: hook.ID{1}, Name: "a", AllTenants: true, Created: noon}
 	if err := s.AddHook(ctx, h); err != nil {
 		t.Fatal(err)

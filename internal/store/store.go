@@ -29,6 +29,7 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/phonetables"
 )
 
@@ -44,15 +45,49 @@ type Store struct {
 
 	takeOver takeOver
 	scan     scanLimits
+	ordered  bool // links are kept by secret.Token.OrderedHash
 }
 
 // New returns a store on an engine, with the tables for phone servers that belong to it. The engine
-// was opened with a check by SealCheck.
-func New(e engine.Engine, tables *phonetables.Tables) *Store {
+// was opened with a check by SealCheck. If the engine cannot be read, it closes the
+// engine and fails.
+func New(e engine.Engine, tables *phonetables.Tables) (*Store, error) {
 	s := &Store{engine: e, tables: tables, added: make(chan struct{}, 1), scan: defaultScan}
 	s.node, _ = e.(engine.Node)
 	s.grouper, _ = e.(admission.Grouper)
-	return s
+	n, err := engine.Count(e.Reads(context.Background()), `SELECT n FROM revision WHERE subject = 'links'`)
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	s.ordered = n == orderedLinks
+	return s, nil
+}
+
+// LinkHash implements account.LinkHasher.
+func (s *Store) LinkHash(t secret.Token) [32]byte {
+	if s.ordered {
+		return t.OrderedHash()
+	}
+	return t.Hash()
+}
+
+// linksVersion is the first schema version whose programs find links that are kept in order.
+const linksVersion = 20
+
+// How a store keeps links, in the table revision.
+const (
+	hashedLinks  = 0
+	orderedLinks = 1
+)
+
+// SetLinkOrder says how a store that has no links yet keeps them. Older programs would not find ordered ones, and are
+// kept out.
+func SetLinkOrder(tx engine.Tx, order int64) error {
+	_, err := tx.Exec(`UPDATE revision SET n = $1 WHERE subject = 'links'`, order)
+	if err != nil || order == hashedLinks {
+		return err
+	}
+	return migrations.KeepOut(tx, linksVersion)
 }
 
 // Close finishes the writes that were accepted and closes the database.

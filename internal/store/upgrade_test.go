@@ -155,7 +155,7 @@ func TestUpgradeFromVersion0(t *testing.T) {
 		if err != nil || len(text) != len(secret.Token{}) {
 			t.Fatalf("the token of %s: %v", e.User, err)
 		}
-		a, err := s.Activate(ctx, e.Tenant, secret.Token(text).Hash(), at)
+		a, err := s.Activate(ctx, e.Tenant, s.LinkHash(secret.Token(text)), at)
 		if err != nil || a.UID != e.Account || a.Disabled {
 			t.Errorf("the link of %s: %v", e.User, err)
 		}

@@ -12,9 +12,9 @@ import (
 // module of the page with all that it imports. It is put together at start, by text substitution and
 // not by a build step, so the modules keep to a few forms of import and export. TestBundle lists them.
 var (
-	importForm = regexp.MustCompile(`(?m)^import (?:\{(\s*\w+(?:,\s*\w+)*,?\s*)\} from )?"\./([\w-]+\.js)";$`)
-	exportForm = regexp.MustCompile(`(?m)^export ((?:async )?function|const) (\w+)`)
-	otherForm  = regexp.MustCompile(`(?m)^(?:import|export)\b.*$`)
+	importForm = regexp.MustCompile(`^import (?:\{(\s*\w+(?:,\s*\w+)*,?\s*)\} from )?"\./([\w-]+\.js)";(?:\n|$)`)
+	exportForm = regexp.MustCompile(`^export ((?:async )?function|const) (\w+)`)
+	otherForm  = regexp.MustCompile(`^(?:import|export)\b`)
 )
 
 // bundles returns the scripts of the pages by name, in parts: the modules that no other module imports, each
@@ -61,25 +61,33 @@ func readModule(files fs.FS, name string) (m module, err error) {
 	if err != nil {
 		return m, err
 	}
-	source := importForm.ReplaceAllStringFunc(string(content), func(line string) string {
-		match := importForm.FindStringSubmatch(line)
-		m.imports = append(m.imports, match[2])
-		if match[1] == "" {
-			return ""
-		}
-		return "const {" + match[1] + "} = " + variable(match[2]) + ";"
-	})
+	var source strings.Builder
 	var exports []string
-	source = exportForm.ReplaceAllStringFunc(source, func(line string) string {
-		match := exportForm.FindStringSubmatch(line)
-		exports = append(exports, match[2])
-		return match[1] + " " + match[2]
-	})
-	if line := otherForm.FindString(source); line != "" {
-		return m, fmt.Errorf("%s: this form is not supported: %s", name, line)
+	// The expressions are tried only where a line begins with the word. To search for them takes long.
+	for rest := string(content); rest != ""; {
+		line := rest
+		if end := strings.IndexByte(rest, '\n'); end >= 0 {
+			line = rest[:end+1]
+		}
+		out := line
+		if strings.HasPrefix(line, "import") || strings.HasPrefix(line, "export") {
+			if match := importForm.FindStringSubmatch(rest); match != nil {
+				m.imports = append(m.imports, match[2])
+				if line, out = match[0], "\n"; match[1] != "" {
+					out = "const {" + match[1] + "} = " + variable(match[2]) + ";\n"
+				}
+			} else if match := exportForm.FindStringSubmatch(rest); match != nil {
+				exports = append(exports, match[2])
+				line, out = match[0], match[1]+" "+match[2]
+			} else if otherForm.MatchString(line) {
+				return m, fmt.Errorf("%s: this form is not supported: %s", name, strings.TrimSuffix(line, "\n"))
+			}
+		}
+		source.WriteString(out)
+		rest = rest[len(line):]
 	}
 	m.text = fmt.Appendf(nil, "const %s = (() => {\n%s\nreturn { %s };\n})();\n",
-		variable(name), source, strings.Join(exports, ", "))
+		variable(name), source.String(), strings.Join(exports, ", "))
 	return m, nil
 }
 

@@ -54,7 +54,7 @@ func newPages(a *assets, languages ...*i18n.Words) (*pages, error) {
 
 func parsePage(a *assets, words *i18n.Words, file string) (*template.Template, error) {
 	page := template.New("layout.html").Option("missingkey=error")
-	page.Funcs(wording{words}.functions()).Funcs(template.FuncMap{
+	page.Funcs(newWording(words).functions()).Funcs(template.FuncMap{
 		"asset": func(name string) (string, error) {
 			if a.url(name) == "" {
 				return "", fmt.Errorf("no static file %s", name)

@@ -1,11 +1,14 @@
 package web
 
 import (
+	"encoding/json"
 	"fmt"
 	"html/template"
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"dialtone/internal/i18n"
@@ -14,7 +17,12 @@ import (
 
 // wording is what the templates know of one language, as functions. They escape the texts, so that
 // what is filled into them can be markup.
-type wording struct{ *i18n.Words }
+type wording struct {
+	*i18n.Words
+	markups, scripts *sync.Map // what markup and texts have returned, by key and by prefixes
+}
+
+func newWording(words *i18n.Words) wording { return wording{words, new(sync.Map), new(sync.Map)} }
 
 func (w wording) functions() template.FuncMap {
 	return template.FuncMap{
@@ -118,11 +126,11 @@ func (w wording) languages() (list []choice) {
 // is, anything else as text. *Stars* make words strong, and [brackets] a link to the value named
 // link, which is an address of our own.
 func (w wording) say(key string, slots ...any) (template.HTML, error) {
-	text, ok := w.Find(key)
+	text, ok := w.markup(key)
 	if !ok || len(slots)%2 != 0 {
 		return "", fmt.Errorf("no text %s with %d slots", key, len(slots))
 	}
-	pairs := []string{"[", `<a>`, "]", "</a>"}
+	pairs := make([]string, 0, len(slots)+2)
 	for i := 0; i < len(slots); i += 2 {
 		name, value := slots[i].(string), ""
 		if markup, ok := slots[i+1].(template.HTML); ok {
@@ -131,27 +139,47 @@ func (w wording) say(key string, slots ...any) (template.HTML, error) {
 			value = template.HTMLEscapeString(fmt.Sprint(slots[i+1]))
 		}
 		if name == "link" {
-			pairs[1] = `<a href="` + value + `">`
-			continue
+			name, value = linkSlot, ` href="`+value+`"`
 		}
-		pairs = append(pairs, "{"+name+"}", value)
+		pairs = append(pairs, name, value)
+	}
+	return template.HTML(i18n.Fill(text, append(pairs, linkSlot, "")...)), nil
+}
+
+// linkSlot is the placeholder for the attribute of a link. Texts do not have it.
+const linkSlot = " href"
+
+// markup returns a text with markup instead of stars and brackets.
+func (w wording) markup(key string) (string, bool) {
+	if known, ok := w.markups.Load(key); ok {
+		return known.(string), true
+	}
+	text, ok := w.Find(key)
+	if !ok {
+		return "", false
 	}
 	text = template.HTMLEscapeString(text)
 	for strings.Count(text, "*") > 1 {
 		text = strings.Replace(strings.Replace(text, "*", "<strong>", 1), "*", "</strong>", 1)
 	}
-	return template.HTML(strings.NewReplacer(pairs...).Replace(text)), nil
+	text = strings.NewReplacer("[", "<a{"+linkSlot+"}>", "]", "</a>").Replace(text)
+	w.markups.Store(key, text)
+	return text, true
 }
 
-// texts returns the texts for a page's scripts, by their prefixes.
-func (w wording) texts(prefixes ...string) map[string]string {
+// texts returns the texts for a page's scripts, by their prefixes, as a JSON object.
+func (w wording) texts(prefixes ...string) (template.JS, error) {
+	key := strings.Join(prefixes, " ")
+	if known, ok := w.scripts.Load(key); ok {
+		return known.(template.JS), nil
+	}
 	all := make(map[string]string)
 	for _, prefix := range prefixes {
-		for key, text := range w.Under(prefix) {
-			all[key] = text
-		}
+		maps.Copy(all, w.Under(prefix))
 	}
-	return all
+	text, err := json.Marshal(all) // which escapes what would end a script
+	w.scripts.Store(key, template.JS(text))
+	return template.JS(text), err
 }
 
 // bdi returns text that keeps its own direction within a sentence. The class may be empty.

@@ -11,6 +11,7 @@ import (
 
 	"dialtone/internal/delivery"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/secret"
 )
 
 var _ delivery.Files = (*Dir)(nil)
@@ -140,19 +141,19 @@ func (d *Dir) messages(path string, f func([]mailmsg.ID) error) error {
 	})
 }
 
-// TokenHash implements delivery.Files.
-func (d *Dir) TokenHash(id mailmsg.ID) ([32]byte, error) {
+// Token implements delivery.Files.
+func (d *Dir) Token(id mailmsg.ID) (secret.Token, error) {
 	m, err := d.read(id.String() + published)
 	if errors.Is(err, fs.ErrNotExist) {
-		return [32]byte{}, delivery.ErrNoFile
+		return secret.Token{}, delivery.ErrNoFile
 	} else if err != nil {
-		return [32]byte{}, err
+		return secret.Token{}, err
 	}
 	token, ok := mailmsg.Token(m.Text)
 	if !ok {
-		return [32]byte{}, errors.New("the message has no link")
+		return secret.Token{}, errors.New("the message has no link")
 	}
-	return token.Hash(), nil
+	return token, nil
 }
 
 // Load returns the number of published messages in the directory, and when the oldest was written

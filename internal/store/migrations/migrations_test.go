@@ -50,6 +50,8 @@ var frozen = map[string]string{
 	"0018_messages.sqlite.sql":        "23e86559b21dcf9253fd3d0c73d84dcf9af1c3e0e57dfe59e7e4eebe9bda9026",
 	"0019_certificates.postgres.sql":  "19e6f1de4cdfe91927e4d8affb395647fa9fb5c17f29a45ed6ee5d71490458c2",
 	"0019_certificates.sqlite.sql":    "884a84c98ad26116a6a0eafebe9014fbec63e95c72752de57614e1e349175a32",
+	"0020_links.sqlite.sql":           "3ef74838ca31860c28f22657cf98475302c8360813f6e68ba852ff177239879f",
+	"0020_links.postgres.sql":         "3ef74838ca31860c28f22657cf98475302c8360813f6e68ba852ff177239879f",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

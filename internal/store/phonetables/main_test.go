@@ -54,7 +54,7 @@ func openStore(t *testing.T, ring *secret.Ring, node, url string) *testStore {
 	}
 	t.Cleanup(func() { e.Close() })
 	tables := phonetables.OnPostgres(e, ring)
-	return &testStore{store.New(e, tables), e, tables}
+	return &testStore{teststore.On(e, tables), e, tables}
 }
 
 // openFile opens a store on SQLite, and closes it at the end of the test.
@@ -66,7 +66,7 @@ func openFile(t *testing.T, ring *secret.Ring) *testStore {
 	}
 	t.Cleanup(func() { e.Close() })
 	tables := phonetables.OnSQLite(e, ring)
-	return &testStore{store.New(e, tables), e, tables}
+	return &testStore{teststore.On(e, tables), e, tables}
 }
 
 // open opens the store at path, and closes it at the end of the test.

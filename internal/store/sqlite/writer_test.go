@@ -222,12 +222,12 @@ func TestLeaderYieldsBeforeGathering(t *testing.T) {
 		commit(group)
 	})
 	// The scheduler sometimes runs goroutines in another order, so there are several attempts.
-	for range 5 {
+	for attempt := range 5 {
 		first = 0
 		var all sync.WaitGroup
 		for n := range 20 {
 			all.Go(func() {
-				if err := s.Write(func(tx engine.Tx) error { return addNote(tx, n) }); err != nil {
+				if err := s.Write(func(tx engine.Tx) error { return addNote(tx, 20*attempt+n) }); err != nil {
 					t.Error(err)
 				}
 			})

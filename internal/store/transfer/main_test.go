@@ -7,7 +7,6 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
-	"dialtone/internal/store/phonetables"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
 	"dialtone/internal/tenant"
@@ -34,7 +33,7 @@ func openFile(ctx context.Context, path string, ring *secret.Ring) (*testStore, 
 	if err != nil {
 		return nil, err
 	}
-	return &testStore{store.New(e, phonetables.OnSQLite(e, ring)), e}, nil
+	return &testStore{teststore.OnSQLite(e, ring), e}, nil
 }
 
 // openPostgres opens a store on PostgreSQL.
@@ -43,7 +42,7 @@ func openPostgres(ctx context.Context, ring *secret.Ring, node, url string) (*te
 	if err != nil {
 		return nil, err
 	}
-	return &testStore{store.New(e, phonetables.OnPostgres(e, ring)), e}, nil
+	return &testStore{teststore.OnPostgres(e, ring), e}, nil
 }
 
 // openStore opens a store on PostgreSQL, and closes it at the end of the test.

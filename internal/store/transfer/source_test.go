@@ -70,6 +70,22 @@ func TestCopyKeepsTenantVersion(t *testing.T) {
 	}
 }
 
+// The links of the source work in the copy.
+func TestCopyKeepsLinkOrder(t *testing.T) {
+	ring, token := secret.NewRing(noon), secret.NewTokenAt(noon)
+	for state, want := range map[string][32]byte{"0": token.Hash(), "1": token.OrderedHash()} {
+		from, to := newSource(t, ring), postgrestest.Shared(t).Database(t)
+		var n int64
+		execSQLite(t, from, `UPDATE revision SET n = `+state+` WHERE subject = 'links' RETURNING n`, &n)
+		if err := Copy(t.Context(), "sqlite:"+from, to, noProgress); err != nil {
+			t.Fatal(err)
+		}
+		if got := openStore(t, ring, "a", to).LinkHash(token); got != want {
+			t.Errorf("links in state %s: the hash is %x, want %x", state, got, want)
+		}
+	}
+}
+
 // A source of an older version is not migrated.
 func TestCopyDoesNotMigrateSource(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "old.db")

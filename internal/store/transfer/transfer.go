@@ -369,12 +369,14 @@ func scanAny(row engine.Scanner, n int) ([]any, error) {
 const (
 	tenantsVersion = `SELECT n FROM revision WHERE subject = 'tenant'`
 	bindingState   = `SELECT n FROM revision WHERE subject = 'binding'`
+	linksState     = `SELECT n FROM revision WHERE subject = 'links'`
 )
 
 // numbered are the tables whose ids are never given again.
 var numbered = []string{"tenant", "audit"}
 
-// copyNumbers copies the last ids, the version of the tenants and how far credentials are bound. So
+// copyNumbers copies the last ids, the version of the tenants, how far credentials are bound, and how links are
+// kept. So
 // the target does not reuse the id of a removed row, and no server sees the version decrease.
 func (c *copier) copyNumbers() error {
 	last := make(map[string]int64)
@@ -393,6 +395,10 @@ func (c *copier) copyNumbers() error {
 	if err != nil {
 		return err
 	}
+	links, err := engine.Count(c.from, linksState)
+	if err != nil {
+		return err
+	}
 	gaps := last["audit"]
 	if _, gapless := c.source.(engine.Counter); gapless {
 		if gaps, err = store.AuditGaps(c.from); err != nil {
@@ -408,6 +414,9 @@ func (c *copier) copyNumbers() error {
 			return err
 		}
 		if err := store.RaiseBinding(tx, account.Binding(binding)); err != nil {
+			return err
+		}
+		if err := store.SetLinkOrder(tx, links); err != nil {
 			return err
 		}
 		for _, table := range numbered {

@@ -712,7 +712,7 @@ func (h *harness) linked(token string) (account.Account, error) {
 	if !ok {
 		return account.Account{}, fault.New(fault.NotFound, "no link")
 	}
-	return h.store.Linked(ctx, h.tenant.ID, parsed.Hash(), h.now())
+	return h.store.Linked(ctx, h.tenant.ID, h.store.LinkHash(parsed), h.now())
 }
 
 // found is the state of the store and the pickup directory.
@@ -752,7 +752,7 @@ func (h *harness) inspect() (*found, error) {
 			continue
 		}
 		if t, ok := secret.ParseToken(m.token); ok {
-			if _, err := h.store.Linked(ctx, h.tenant.ID, t.Hash(), h.now()); errors.Is(err, account.ErrReplaced) {
+			if _, err := h.store.Linked(ctx, h.tenant.ID, h.store.LinkHash(t), h.now()); errors.Is(err, account.ErrReplaced) {
 				continue
 			}
 		}

@@ -44,7 +44,7 @@ func OpenWithMigrations(ctx context.Context, path string, ring *secret.Ring) (*s
 	if err != nil {
 		return nil, err
 	}
-	return OnSQLite(e, ring), nil
+	return store.New(e, phonetables.OnSQLite(e, ring))
 }
 
 func isMissing(path string) bool {
@@ -76,7 +76,7 @@ func OpenVFS(ctx context.Context, path string, ring *secret.Ring, vfs string) (*
 	if err != nil {
 		return nil, err
 	}
-	return OnSQLite(e, ring), nil
+	return store.New(e, phonetables.OnSQLite(e, ring))
 }
 
 // OpenPostgres opens the store in the PostgreSQL database at url, for a node.
@@ -85,17 +85,26 @@ func OpenPostgres(ctx context.Context, ring *secret.Ring, node, url string) (*st
 	if err != nil {
 		return nil, err
 	}
-	return OnPostgres(e, ring), nil
-}
-
-// OnSQLite returns the store on an engine.
-func OnSQLite(e *sqlite.Engine, ring *secret.Ring) *store.Store {
-	return store.New(e, phonetables.OnSQLite(e, ring))
-}
-
-// OnPostgres returns the store on an engine.
-func OnPostgres(e *postgres.Engine, ring *secret.Ring) *store.Store {
 	return store.New(e, phonetables.OnPostgres(e, ring))
+}
+
+// OnSQLite returns the store on an engine. It panics if the engine cannot be read.
+func OnSQLite(e *sqlite.Engine, ring *secret.Ring) *store.Store {
+	return On(e, phonetables.OnSQLite(e, ring))
+}
+
+// OnPostgres is OnSQLite for PostgreSQL.
+func OnPostgres(e *postgres.Engine, ring *secret.Ring) *store.Store {
+	return On(e, phonetables.OnPostgres(e, ring))
+}
+
+// On returns the store on an engine, with tables that belong to it. It panics if the engine cannot be read.
+func On(e engine.Engine, tables *phonetables.Tables) *store.Store {
+	s, err := store.New(e, tables)
+	if err != nil {
+		panic(err)
+	}
+	return s
 }
 
 // check returns the check of an engine's database. Without a ring there is none.

@@ -290,7 +290,7 @@ func (w *World) Signup(user string, options ...Option) Person {
 		Signup:   teststore.SignupAt(w.Tenant.ID, user, w.Now().UTC().Truncate(time.Microsecond)),
 		Password: Password(user, w.Tenant.Host), Token: secret.NewToken(),
 	}
-	p.Signup.Token = p.Token.Hash()
+	p.Signup.Token = w.Store.LinkHash(p.Token)
 	p.Account.Name, p.Account.Lang, p.Account.HasSHA256 = user, "", true
 	for _, o := range options {
 		o(&p)
@@ -318,7 +318,7 @@ func (w *World) Join(user string, options ...Option) Person {
 // Activate activates an account that waits for it.
 func (w *World) Activate(p Person) {
 	w.Helper()
-	_, err := w.Store.Activate(w.Context(), p.Account.Tenant, p.Token.Hash(), w.Now())
+	_, err := w.Store.Activate(w.Context(), p.Account.Tenant, w.Store.LinkHash(p.Token), w.Now())
 	w.Must(err)
 }
 
