@@ -752,7 +752,8 @@ func (h *harness) inspect() (*found, error) {
 			continue
 		}
 		if t, ok := secret.ParseToken(m.token); ok {
-			if _, err := h.store.Linked(ctx, h.tenant.ID, h.store.LinkHash(t), h.now()); errors.Is(err, account.ErrReplaced) {
+			_, err := h.store.Linked(ctx, h.tenant.ID, h.store.LinkHash(t), h.now())
+			if errors.Is(err, account.ErrReplaced) {
 				continue
 			}
 		}
