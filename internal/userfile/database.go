@@ -16,12 +16,18 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"dialtone/internal/fault"
+	"dialtone/internal/regularfile"
 )
 
 // readSQLite reads tables of a file of SQLite, which it does not change.
 func readSQLite(ctx context.Context, path string, tables []table, yield Yield) (err error) {
 	if _, err := os.Stat(path); err != nil {
 		return err
+	}
+	for _, suffix := range []string{"", "-journal", "-wal", "-shm"} {
+		if err := regularfile.Check(path + suffix); err != nil {
+			return err
+		}
 	}
 	absolute, err := filepath.Abs(path)
 	if err != nil {

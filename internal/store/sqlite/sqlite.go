@@ -117,6 +117,11 @@ func (e *Engine) connectReader() (*conn.Conn, error) {
 
 // Connect opens a connection and runs pragmas on it.
 func Connect(path, vfs, pragmas string) (*conn.Conn, error) {
+	if vfs == "" {
+		if err := checkRegular(path); err != nil {
+			return nil, err
+		}
+	}
 	c, err := conn.Open(path, conn.Options{VFS: vfs})
 	if err != nil {
 		return nil, err
