@@ -102,8 +102,8 @@ func main() {
 }
 
 // stopOnSignals calls stop at the first signal. If again is set, the second one ends the process at once, because a
-// command may wait for a disk or a pipe, which stop does not interrupt. A server is given the time that it needs: it may
-// get the same signal from its supervisor and from systemd.
+// command may wait for a disk or a pipe, which stop does not interrupt. A server has the time that it needs: it may get
+// the same signal from its supervisor and from systemd.
 func stopOnSignals(received <-chan os.Signal, stop context.CancelFunc, again bool) {
 	<-received
 	stop()

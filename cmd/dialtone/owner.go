@@ -29,8 +29,8 @@ type dirOwner struct {
 }
 
 // ownerOf returns the owner of a directory, or of the nearest directory above it that exists. It is nil if this
-// process is not root's, or if that is root. A directory of root's that another user can replace, because a directory or
-// link above it is theirs, is an error.
+// process is not root's, or if that is root. A directory of root's that another user can replace, because a directory
+// or link above it is theirs, is an error.
 func ownerOf(dir string) (*dirOwner, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -41,8 +41,8 @@ func ownerOf(dir string) (*dirOwner, error) {
 	}
 	owner := w.last
 	if owner.Uid == 0 && w.other != "" {
-		return nil, fmt.Errorf("%w: %s belongs to root, but the user %d, to whom %s belongs, can replace it; give it to "+
-			"the user of the server, or move it to a directory of root's", errDataDir, dir, w.uid, w.other)
+		return nil, fmt.Errorf("%w: %s belongs to root, but the user %d, to whom %s belongs, can replace it; give it "+
+			"to the user of the server, or move it to a directory of root's", errDataDir, dir, w.uid, w.other)
 	} else if owner.Uid == 0 {
 		return nil, nil
 	}

@@ -15,9 +15,10 @@ import (
 func Private(check string, files map[string]string) (list []Finding) {
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		if mode, open := PublicMode(path); open {
-			list = append(list, New(Fault, check, AboutStart, fmt.Sprintf("every user of this machine can read %s, which "+
-				"has %s, because it has the mode %04o", path, files[path], mode), fmt.Sprintf("run: chmod o-r %q; if "+
-				"others may have read it, replace what is secret", path)))
+			cause := fmt.Sprintf("every user of this machine can read %s, which has %s, because it has the mode %04o",
+				path, files[path], mode)
+			list = append(list, New(Fault, check, AboutStart, cause,
+				fmt.Sprintf("run: chmod o-r %q; if others may have read it, replace what is secret", path)))
 		}
 	}
 	return list
@@ -61,8 +62,9 @@ func (f Files) links() (list []Finding) {
 			level = Warning // the operator has made it
 		}
 		target, _ := os.Readlink(path)
-		list = append(list, New(level, "files", AboutStart, fmt.Sprintf("%s is a link of the user %s to %s; commands and "+
-			"the server follow it, though it may not be where the data belongs", path, userName(owner), target),
+		cause := fmt.Sprintf("%s is a link of the user %s to %s; commands and the server follow it, though it may "+
+			"not lead to where the data belongs", path, userName(owner), target)
+		list = append(list, New(level, "files", AboutStart, cause,
 			"find out who made it; then move what it is for back in its place, or set its place in the configuration"))
 	}
 	return list
