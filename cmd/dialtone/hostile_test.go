@@ -19,7 +19,7 @@ import (
 )
 
 // Root that restores into an absent directory, in a directory of the service's user, does it as this user from the
-// beginning: what this user puts there meanwhile leads nowhere else.
+// beginning. So a plan that this user puts there meanwhile leads nowhere else; here it is the restore's own plan.
 func TestRestoreIntoAbsentDirectory(t *testing.T) {
 	s := newService(t)
 	above := filepath.Dir(s.dir)
@@ -29,29 +29,19 @@ func TestRestoreIntoAbsentDirectory(t *testing.T) {
 	backup := filepath.Join(ofRoot, "backup.tar")
 	s.command("backup", "--archive", backup, "--with-keys", "--plain-keys")
 	s.must(os.Mkdir(home, 0o755))
-	data, prepared := filepath.Join(home, "data"), filepath.Join(home, "prepared")
-	s.must(os.Mkdir(prepared, 0o700))
-	to := filepath.Join(ofRoot, "created")
-	plan := fmt.Sprintf(`[{"From":"payload","To":%q}]`, to)
-	for name, text := range map[string]string{"payload": "of the user", "plan.json": plan} {
-		s.must(os.WriteFile(filepath.Join(prepared, name), []byte(text), 0o600))
-		s.must(os.Chown(filepath.Join(prepared, name), serviceUser, serviceGroup))
+	s.must(os.Chown(home, serviceUser, serviceGroup))
+	data, keys := filepath.Join(home, "data"), filepath.Join(ofRoot, "keys")
+	status, out, stderr := runCommand(t, []string{"DIALTONE_KEYS_DIR=" + keys}, "restore", backup, "--data", data)
+	if _, err := os.Lstat(keys); err == nil || status == 0 || !strings.Contains(stderr, "permission denied") {
+		t.Errorf("status %d, and root has created a directory for the user (%v): %s%s", status, err, out, stderr)
 	}
-	for _, path := range []string{home, prepared} {
-		s.must(os.Chown(path, serviceUser, serviceGroup))
-	}
-	p, err := process.Start(exec.Command(binary(t), "restore", backup, "--data", data), syscall.SIGKILL)
-	s.must(err)
-	defer p.Kill()
-	for !p.Ended() {
-		_ = os.Rename(prepared, filepath.Join(data, "restore.unfinished"))
-	}
-	if _, err := os.Lstat(to); err == nil {
-		t.Error("root has created a file for the user")
-	}
-	info, err := os.Stat(data)
-	if err != nil || info.Sys().(*syscall.Stat_t).Uid != serviceUser {
-		t.Errorf("the data directory: %v, %v", info, err)
+	s.must(os.RemoveAll(data))
+	mustOutput(t, "restore", backup, "--data", data)
+	for _, path := range []string{data, filepath.Join(data, "dialtone.db"), filepath.Join(data, "keys", "seal.key")} {
+		info, err := os.Stat(path)
+		if err != nil || info.Sys().(*syscall.Stat_t).Uid != serviceUser {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
 	}
 }
 
@@ -238,5 +228,39 @@ func TestHealthPrintsOneLineForEachCheck(t *testing.T) {
 	_, out, _ := runCommand(t, []string{"DIALTONE_OPS_LISTEN=" + fake.Listener.Addr().String()}, "health")
 	if want := "a; ready: b; ready\nc: warning: d; ready\nready\n"; out != want {
 		t.Errorf("printed %q", out)
+	}
+}
+
+// Restore says where a backup comes from. One that somebody else has encrypted for the same recipient does not fit the
+// operator's own key.
+func TestForgedArchive(t *testing.T) {
+	t.Parallel()
+	dir, key := t.TempDir(), newIdentity(t)
+	data, other := filepath.Join(dir, "data"), filepath.Join(dir, "other")
+	mustOutput(t, "tenant", "add", "localhost", "--data", data)
+	mustOutput(t, "tenant", "add", "forged.test", "--data", other)
+	archives := make(map[string]string)
+	for _, from := range []string{data, other} {
+		archives[from] = from + ".age"
+		mustOutput(t, "backup", "--archive", archives[from], "--with-keys", "--recipient", key.recipient, "--data", from)
+	}
+	restore := func(to, archive string, args ...string) (int, string, string) {
+		args = append([]string{"restore", archive, "--identity", key.file, "--data", filepath.Join(dir, to)}, args...)
+		return runCommand(t, []string{}, args...)
+	}
+	const origin, unproved = "the backup says that it was made at ", "nothing proves that it is from your server"
+	status, out, _ := restore("one", archives[other])
+	said, done := strings.Index(out, origin), strings.Index(out, "restored the backup")
+	if status != 0 || said < 0 || done < said || !strings.Contains(out, unproved) {
+		t.Errorf("with the keys of the archive: status %d, %s", status, out)
+	}
+	ownKeys := filepath.Join(data, "keys")
+	status, out, stderr := restore("two", archives[other], "--keys-dir", ownKeys)
+	if status != exitConfig || !strings.Contains(stderr, "seal.key") {
+		t.Errorf("a forged archive with --keys-dir: status %d, %s%s", status, out, stderr)
+	}
+	status, out, stderr = restore("three", archives[data], "--keys-dir", ownKeys)
+	if status != 0 || !strings.Contains(out, origin) || strings.Contains(out, unproved) {
+		t.Errorf("with --keys-dir: status %d, %s%s", status, out, stderr)
 	}
 }

@@ -303,7 +303,7 @@ func (r *restore) sayOrigin(tenants, accounts int64) {
 		r.rings.seal.IDs()[0])
 	if r.options.KeysDir == "" && !r.keys.Seal.FromEnv() {
 		r.say("nothing proves that it is from your server, since its keys are in it too; if others can write to " +
-			"where it was kept, restore it with --keys-dir and your own copy of seal.key, which a forged one does not fit")
+			"where it was kept, restore it with --keys-dir and your own copy of seal.key, which no forged one fits")
 	}
 }
 
