@@ -11,6 +11,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
+	"dialtone/internal/store/migrations"
 )
 
 type keysBind struct{}
@@ -150,7 +151,7 @@ func bindNames(ctx context.Context, in *installation, log *slog.Logger) error {
 		return err
 	}
 	in.seal = strict
-	in.store, err = in.openStore(ctx, "")
+	in.store, err = in.openStore(ctx, "", migrations.Nothing)
 	return err
 }
 

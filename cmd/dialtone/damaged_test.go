@@ -38,6 +38,10 @@ func TestDamagedDatabase(t *testing.T) {
 			t.Errorf("%s: status %d\n%s", args[0], status, stderr)
 		}
 	}
+	runCommand(t, []string{}, "doctor", "--data", data)
+	if beside, err := filepath.Glob(path + "-*"); err != nil || len(beside) > 0 {
+		t.Errorf("%v were not there before", beside)
+	}
 }
 
 // verify opens the private keys in the store.

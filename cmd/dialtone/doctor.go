@@ -276,7 +276,10 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 	}
 	in := &installation{Config: e.Config, dir: datadir.Dir(e.Data), keys: newKeys(e.Keys)}
 	exists, err := in.hasStore(ctx)
-	if err != nil {
+	if errors.Is(err, postgres.ErrMisplaced) {
+		return one(doctor.Fault, doctor.AboutNodes, err.Error(),
+			"do what the error says, and add no tenant before; until then, no server starts")
+	} else if err != nil {
 		return one(doctor.Fault, doctor.AboutStart, err.Error(), e.storeAdvice())
 	}
 	if !exists {
@@ -289,7 +292,7 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 		version, err = postgres.SchemaVersion(ctx, e.Database)
 	} else {
 		known = int64(migrations.Newest(sqlite.Dialect))
-		version, err = sqlite.SchemaVersion(in.dir.Database())
+		version, err = schemaVersion(in.dir)
 	}
 	if err != nil {
 		return one(doctor.Fault, doctor.AboutStart, err.Error(), e.storeAdvice())
@@ -319,11 +322,62 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 		e.tenants = append(e.tenants, t)
 	}
 	e.opened <- in
+	found := append(e.hidden(ctx), e.unused(ctx, in)...)
 	if len(list) == 0 {
-		return one(doctor.Fault, doctor.AboutTenants, "there is no tenant, so nobody can use the platform",
-			"add one with: dialtone tenant add HOST")
+		found = append(found, one(doctor.Fault, doctor.AboutTenants,
+			"there is no tenant, so nobody can use the platform", "add one with: dialtone tenant add HOST")...)
 	}
-	return nil
+	return found
+}
+
+// schemaVersion reads the version as the owner of the data directory.
+func schemaVersion(dir datadir.Dir) (version int64, err error) {
+	back, err := becomeOwner(string(dir))
+	if err != nil {
+		return 0, err
+	}
+	version, err = sqlite.SchemaVersion(dir.Database())
+	return version, errors.Join(err, back())
+}
+
+// hidden reports a store that is not used because another one comes before it in PostgreSQL's search_path.
+func (e *examination) hidden(ctx context.Context) []doctor.Finding {
+	if e.Database == "" {
+		return nil
+	}
+	var used string
+	var hidden []string
+	err := asCaller(func() (err error) {
+		used, hidden, err = postgres.Hidden(ctx, e.Database)
+		return err
+	})
+	if err != nil || len(hidden) == 0 {
+		return failed("store", err)
+	}
+	return []doctor.Finding{doctor.New(doctor.Warning, "store", doctor.AboutNodes, fmt.Sprintf(
+		"the schema %q has another store, which is not used because %q, whose tables are used, comes before it in the "+
+			"search_path", hidden[0], used),
+		"find out which has the accounts, let the search_path begin with its schema, and drop the other one")}
+}
+
+// unused notes a store as the first start of a server makes it: somebody who expects accounts has given this command,
+// or the server, another configuration.
+func (e *examination) unused(ctx context.Context, in *installation) []doctor.Finding {
+	if len(e.tenants) != 1 || !tenant.Loopback(e.tenants[0].Host) {
+		return nil
+	}
+	facts, err := in.store.Facts(ctx)
+	if err != nil || facts.Accounts > 0 {
+		return failed("store", err)
+	}
+	place := "the PostgreSQL database"
+	if e.Database == "" {
+		place = in.dir.Database()
+	}
+	return []doctor.Finding{doctor.New(doctor.Note, "store", doctor.AboutStart,
+		fmt.Sprintf("%s has no accounts, and only the tenant %s", place, e.tenants[0].Host),
+		"if there should be others, compare data and database with those of the server, also in the environment of "+
+			"its unit")}
 }
 
 func (e *examination) storeAdvice() string {
@@ -486,7 +540,7 @@ func (e *examination) certificates(context.Context, *installation) (list []docto
 		}
 	}
 	for _, text := range certificateFaults(e.Config, hosts) {
-		list = append(list, doctor.New(doctor.Fault, "certificates", doctor.AboutStart, text,
+		list = append(list, doctor.New(doctor.Fault, "certificates", doctor.AboutCertificates, text,
 			"put valid files in place; a running server reads them within seconds"))
 	}
 	return list
@@ -600,7 +654,7 @@ func (e *examination) server(ctx context.Context, in *installation) (list []doct
 	if in != nil {
 		var checks []doctor.Check
 		for _, t := range e.tenants {
-			public := doctor.Public{Tenant: t, Issuer: issuer, Roots: e.roots, Now: time.Now}
+			public := doctor.Public{Tenant: t, Issuer: issuer, Roots: e.roots, DNS: e.dns, Now: time.Now}
 			checks = append(checks, doctor.Check{Name: "public url", Do: public.Check})
 		}
 		list = doctor.Run(ctx, publicTime, checks)
@@ -640,6 +694,10 @@ func (e *examination) readyz(ctx context.Context) (list []doctor.Finding) {
 		case !c.OK:
 			list = append(list, doctor.New(doctor.Fault, "server", doctor.AboutHealth,
 				fmt.Sprintf("the server is not ready (%s): %s", c.Name, c.Error), "see what the check means"))
+		case strings.HasPrefix(c.Warning, silentProxy):
+			list = append(list, doctor.New(doctor.Fault, "server", doctor.AboutStart, c.Warning,
+				"let the proxy set the header, as the examples in deploy/nginx and deploy/caddy do, or remove the "+
+					"address from http.trusted_proxies if no proxy has it"))
 		case c.Warning != "" && c.Name == "proxy":
 			list = append(list, doctor.New(doctor.Fault, "server", doctor.AboutStart, c.Warning,
 				"add the address to http.trusted_proxies, and restart the server"))

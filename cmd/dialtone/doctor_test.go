@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,16 +20,17 @@ import (
 	"dialtone/internal/doctor"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/smtptest"
 )
 
-// examined runs the command and returns its findings. An entry resolver=HOST:PORT is for --resolver.
+// examined runs the command and returns its findings. Entries resolver= and ca-file= are flags.
 func examined(t *testing.T, environ ...string) (list []doctor.Finding) {
 	t.Helper()
 	start := time.Now()
 	args := []string{"doctor", "--json"}
 	for _, entry := range environ {
-		if address, ok := strings.CutPrefix(entry, "resolver="); ok {
-			args = append(args, "--resolver", address)
+		if name, value, _ := strings.Cut(entry, "="); name == "resolver" || name == "ca-file" {
+			args = append(args, "--"+name, value)
 		}
 	}
 	environ = slices.DeleteFunc(slices.Clone(environ), func(s string) bool { return strings.HasPrefix(s, "resolver=") })
@@ -122,20 +127,25 @@ func TestDoctorOnPostgres(t *testing.T) {
 
 // The sections that findings name exist.
 func TestDoctorNamesSections(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "docs/operating.md"))
-	if err != nil {
-		t.Fatal(err)
+	for _, s := range doctor.Sections {
+		page, anchor, _ := strings.Cut(s.Path(), "#")
+		text, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(anchorsOf(string(text)), anchor) {
+			t.Errorf("%s has no section %s", page, anchor)
+		}
 	}
-	var anchors []string
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(string(text), -1) {
+}
+
+// anchorsOf returns the anchors of the headings of a page.
+func anchorsOf(text string) (anchors []string) {
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
 		anchor := strings.ReplaceAll(strings.ToLower(m[1]), " ", "-")
 		anchors = append(anchors, regexp.MustCompile(`[^a-z0-9-]`).ReplaceAllString(anchor, ""))
 	}
-	for _, s := range doctor.Sections {
-		if !slices.Contains(anchors, string(s)) {
-			t.Errorf("docs/operating.md has no section %s", s)
-		}
-	}
+	return anchors
 }
 
 // It ends in time, with findings, though everything that it asks accepts connections and says nothing.
@@ -172,4 +182,51 @@ func TestDoctorEndsInTime(t *testing.T) {
 	wantFinding(t, list, doctor.Warning, "server", "no server runs on this machine")
 	list = examined(t, append(environ, "DIALTONE_DATABASE=postgres://dialtone@"+silent()+"/dialtone")...)
 	wantFinding(t, list, doctor.Fault, "store", "")
+}
+
+// A trusted proxy that does not say where requests come from is found by the request to the public URL, for which the
+// DNS server of --resolver is asked.
+func TestDoctorFindsSilentProxy(t *testing.T) {
+	t.Parallel()
+	dns := smtptest.DNS(t, map[string][]string{"example.com": {"127.0.0.1"}})
+	const silent = "the proxy sends no X-Forwarded-For: all requests from 127.0.0.1"
+	for _, sets := range []bool{false, true} {
+		dir := t.TempDir()
+		mustOutput(t, "tenant", "add", "localhost", "--data", dir)   // which start asks
+		mustOutput(t, "tenant", "add", "example.com", "--data", dir) // the host of httptest's certificate
+		p := start(t, launch{data: dir, env: []string{"DIALTONE_HTTP_TRUSTED_PROXIES=127.0.0.1"}})
+		to, err := url.Parse("http://" + p.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proxy := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(to)
+			r.Out.Host = r.In.Host
+			if sets {
+				r.SetXForwarded()
+			}
+		}})
+		defer proxy.Close()
+		authority := filepath.Join(t.TempDir(), "ca.pem")
+		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw})
+		if err := os.WriteFile(authority, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(proxy.Listener.Addr().String())
+		mustOutput(t, "tenant", "set", "example.com", "--public-url", "https://example.com:"+port, "--data", dir)
+		list := examined(t, "DIALTONE_DATA="+dir, "DIALTONE_LISTEN=127.0.0.1:9",
+			"DIALTONE_OPS_LISTEN="+strings.TrimPrefix(p.operators, "http://"),
+			"resolver="+dns, "ca-file="+authority)
+		found := false
+		for _, f := range list {
+			found = found || f.Level == doctor.Fault && f.Check == "server" && strings.HasPrefix(f.Cause, silent)
+			if (f.Check == "public url" || f.Check == "dns") && strings.Contains(f.Cause, "example.com") {
+				t.Errorf("with the DNS server that has the name: %+v", f)
+			}
+		}
+		if found == sets {
+			t.Errorf("the proxy sets the header: %v; found: %v in %+v", sets, found, list)
+		}
+		p.mustStop(t)
+	}
 }

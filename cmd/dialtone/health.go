@@ -71,11 +71,18 @@ func (s *server) relayReady(context.Context) error {
 // proxyMemory is how long the check of the proxy warns after the last request.
 const proxyMemory = 10 * time.Minute
 
-// proxyReady warns about a proxy that is not in http.trusted_proxies.
+// silentProxy begins the warning about a proxy that does not say where requests come from.
+const silentProxy = "the proxy sends no X-Forwarded-For"
+
+// proxyReady warns about a proxy that is not in http.trusted_proxies, or that does not say where requests come from.
 func (s *server) proxyReady(context.Context) error {
 	if peer, found := s.site.UntrustedProxy(proxyMemory); found {
 		return ops.Warning(fmt.Sprintf("the proxy at %s is not in http.trusted_proxies, so its X-Forwarded-For is "+
 			"ignored, and all visitors share the limits of its address", peer))
+	}
+	if peer, found := s.site.SilentProxy(proxyMemory); found {
+		return ops.Warning(fmt.Sprintf("%s: all requests from %s, which is in http.trusted_proxies, come without, so "+
+			"all visitors share the limits of its address", silentProxy, peer))
 	}
 	return nil
 }

@@ -242,7 +242,8 @@ func TestForgedArchive(t *testing.T) {
 	archives := make(map[string]string)
 	for _, from := range []string{data, other} {
 		archives[from] = from + ".age"
-		mustOutput(t, "backup", "--archive", archives[from], "--with-keys", "--recipient", key.recipient, "--data", from)
+		mustOutput(t, "backup", "--archive", archives[from], "--with-keys", "--recipient", key.recipient,
+			"--data", from)
 	}
 	restore := func(to, archive string, args ...string) (int, string, string) {
 		args = append([]string{"restore", archive, "--identity", key.file, "--data", filepath.Join(dir, to)}, args...)

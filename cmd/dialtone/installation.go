@@ -22,6 +22,7 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
+	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/phonetables"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
@@ -72,14 +73,28 @@ func (in *installation) keeper(node string, log *slog.Logger) *audit.Keeper {
 type creation int
 
 const (
-	// never is for all commands but those below: a wrong directory is a mistake.
+	// never is for all commands but those below: a wrong directory is a mistake. They do not update the schema
+	// either, which is for the operator to decide while servers of the previous version run.
 	never creation = iota
+	// upgrade is for commands that update the schema of a store.
+	upgrade
 	// ifNamed is for a command that may be the first on a machine. It creates a store if the
 	// configuration names the directory or the database, not in the default directory.
 	ifNamed
-	// always is for the server.
+	// always is for the server. It updates the schema too.
 	always
 )
+
+// change returns what may be changed in the schema of a database that has a store, or has none.
+func (c creation) change(exists bool) migrations.Change {
+	switch {
+	case !exists && c >= ifNamed:
+		return migrations.Create
+	case c == upgrade, c == always:
+		return migrations.Upgrade
+	}
+	return migrations.Nothing
+}
 
 // errNoStore means that there is no store where the configuration says.
 var errNoStore = errors.New("there is no store")
@@ -151,7 +166,7 @@ func (in *installation) open(
 	if err != nil {
 		return err
 	}
-	if !exists && (create == never || create == ifNamed && !in.named()) {
+	if !exists && (create < ifNamed || create == ifNamed && !in.named()) {
 		return in.noStore()
 	}
 	if !exists {
@@ -175,7 +190,7 @@ func (in *installation) open(
 		return err
 	}
 	in.seal = with(ring)
-	in.store, err = in.openStore(ctx, node)
+	in.store, err = in.openStore(ctx, node, create.change(exists))
 	return err
 }
 
@@ -227,12 +242,12 @@ func newKeys(c config.KeyFiles) *datadir.Keys {
 	return datadir.NewKeys(c.Dir, datadir.KeyTexts{Seal: c.Seal, Sign: c.Sign, TURN: c.Turn})
 }
 
-func (in *installation) openStore(ctx context.Context, node string) (*store.Store, error) {
+func (in *installation) openStore(ctx context.Context, node string, change migrations.Change) (*store.Store, error) {
 	check := store.SealCheck(in.seal)
 	if in.shared() {
 		var e *postgres.Engine
 		err := asCaller(func() (err error) {
-			e, err = postgres.Open(ctx, node, in.Database, check)
+			e, err = postgres.OpenTo(ctx, change, node, in.Database, check)
 			return err
 		})
 		if err != nil {
@@ -240,7 +255,7 @@ func (in *installation) openStore(ctx context.Context, node string) (*store.Stor
 		}
 		return store.New(e, phonetables.OnPostgres(e, in.seal)), nil
 	}
-	e, err := sqlite.Open(ctx, in.dir.Database(), check)
+	e, err := sqlite.OpenTo(ctx, change, in.dir.Database(), check)
 	if err != nil {
 		return nil, err
 	}
@@ -269,7 +284,7 @@ func (p *program) withStore(create creation, do func(*installation) error) (err 
 		return err
 	}
 	var lost []lostPart
-	if create != never {
+	if create >= ifNamed {
 		lost = lostParts(p.ctx, c, create)
 	}
 	in, err := openInstallation(p.ctx, c, "", create)

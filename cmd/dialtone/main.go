@@ -30,6 +30,7 @@ import (
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
 )
 
@@ -186,6 +187,7 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 var configErrors = []error{
 	errTemplates, errNoStore, keyfile.ErrUnusable,
 	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, engine.ErrNodeAlive, migrations.ErrNewer,
+	migrations.ErrOlder, migrations.ErrNoStore, postgres.ErrMisplaced,
 	sqlite.ErrNotWritable, sqlite.ErrReplaced, errDataDir, datadir.ErrRestoring, tlscert.ErrUnusable,
 }
 
@@ -245,6 +247,7 @@ func (configCheckCommand) Run(p *program) error {
 	if err := p.checkCertificates(c); err != nil {
 		return err
 	}
+	p.noteMissing(c)
 	if err := p.noteUnreadable(c); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"dialtone/internal/account"
@@ -85,14 +86,17 @@ func (c *restoreCommand) Run(p *program) (err error) {
 	if err := stayOwner(conf.Data); err != nil {
 		return err
 	}
-	if err := dir.Create(); err != nil {
-		return inDataDir(err)
-	}
-	unlock, err := dir.Lock()
+	unlock, undo, err := dir.CreateLocked()
 	if err != nil {
 		return inDataDir(err)
 	}
-	defer unlock()
+	defer func() {
+		if err != nil {
+			undo()
+		} else {
+			unlock()
+		}
+	}()
 	// Another user may have created the directory meanwhile.
 	if err := stayOwner(conf.Data); err != nil {
 		return err
@@ -176,6 +180,7 @@ func (r *restore) fromArchive() (err error) {
 		}
 		r.say("an earlier restore was ready and had been interrupted; it is finished now, and %s was not read",
 			r.options.File)
+		r.fillExport()
 		r.say("see what it printed, or dialtone audit list --action store.restore; then run dialtone verify")
 		return nil
 	}
@@ -435,12 +440,31 @@ func (r *restore) conclude() error {
 			"dialtone restore --after-database")
 		return nil
 	}
+	r.fillExport()
 	r.concludeEpoch()
+	if err := r.sayOwner(); err != nil {
+		return err
+	}
 	if m.Has(archive.Configuration) {
 		r.say("the configuration file of the backup is %s; it is not used",
 			filepath.Join(r.conf.Data, restoredDir, archive.Configuration))
 	}
 	r.say("now run dialtone verify, and start the server")
+	return nil
+}
+
+// sayOwner says that only root can use the data directory, if that is so.
+func (r *restore) sayOwner() error {
+	info, err := os.Stat(r.conf.Data)
+	if err != nil || os.Geteuid() != 0 || info.Sys().(*syscall.Stat_t).Uid != 0 {
+		return err
+	}
+	dirs := fmt.Sprintf("%q", r.conf.Data)
+	if keys, err := filepath.Rel(r.conf.Data, r.conf.Keys.Dir); err != nil || !filepath.IsLocal(keys) {
+		dirs += fmt.Sprintf(" %q", r.conf.Keys.Dir)
+	}
+	r.say("%s belongs to root, so a server that runs as another user cannot use it; if yours does, give everything to "+
+		"its user first: chown -R USER: %s", r.conf.Data, dirs)
 	return nil
 }
 
@@ -473,7 +497,7 @@ func (r *restore) afterDatabase() (err error) {
 	if r.under, err = r.dir.BeginEpoch(); err != nil {
 		return inDataDir(err)
 	}
-	in, err := openAny(r.ctx, r.conf, "", never, func(k *secret.Ring) *secret.Ring { return k })
+	in, err := openAny(r.ctx, r.conf, "", upgrade, func(k *secret.Ring) *secret.Ring { return k })
 	if err != nil {
 		// Nothing was changed yet, so that another command may look for the reason.
 		return errors.Join(err, r.under.Abandon())
@@ -513,6 +537,22 @@ func (r *restore) afterDatabase() (err error) {
 	}
 	r.say("now run dialtone verify, and start the server")
 	return nil
+}
+
+// fillExport fills the exported tables of a database that was put in place. A server would do it too, so that an error
+// is not one of the restore.
+func (r *restore) fillExport() {
+	if r.conf.Database != "" {
+		return
+	}
+	in, err := openAny(r.ctx, r.conf, "", never, func(k *secret.Ring) *secret.Ring { return k })
+	if err == nil {
+		err = errors.Join(r.rebuildExport(in), in.close())
+	}
+	if err != nil {
+		fmt.Fprintln(escaped{r.stderr}, "warning: the exported tables are not filled; the server fills them when it "+
+			"starts, and until then verify has faults:", err)
+	}
 }
 
 // rebuildExport fills the exported tables again, if they are enabled.

@@ -25,7 +25,7 @@ type storeCommand struct {
 type storeMigrate struct{}
 
 func (storeMigrate) Run(p *program) error {
-	return p.with(func(in *installation) error {
+	return p.withStore(upgrade, func(in *installation) error {
 		version, err := in.store.Schema(p.ctx)
 		if err == nil {
 			fmt.Fprintf(p.stdout, "the schema has version %d\n", version)

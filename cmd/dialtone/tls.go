@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -26,6 +27,7 @@ import (
 	httpserver "dialtone/internal/http/server"
 	"dialtone/internal/http/tlscert"
 	"dialtone/internal/http/web"
+	"dialtone/internal/store/migrations"
 	"dialtone/internal/tenant"
 )
 
@@ -364,6 +366,17 @@ func (p *program) notePublic(c config.Config) {
 	}
 }
 
+// noteMissing notes the configured files that are not there. A server starts without those that it reads only when it
+// needs them, such as the password for the relay.
+func (p *program) noteMissing(c config.Config) {
+	for _, f := range configuredFiles(c) {
+		if _, err := os.Stat(f.path); errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprintf(escaped{p.stderr}, "note: %s: there is no %s; make it, or correct the path: a server starts "+
+				"without the file and fails when it needs it\n", f.key, f.path)
+		}
+	}
+}
+
 // noteUnreadable notes the configured files that the owner of the data directory cannot read. Root can read all, so
 // that nothing else would tell.
 func (p *program) noteUnreadable(c config.Config) error {
@@ -408,10 +421,14 @@ func readCertificateFaults(c config.Config, hosts []string) []string {
 }
 
 // hostsOf returns the hosts of the tenants that people reach from other machines. There are none before the first
-// start of a server.
+// start of a server, and none are known while the store is that of the previous version, whose configuration is
+// checked before an update.
 func (p *program) hostsOf(c config.Config) (hosts []string, err error) {
 	in, err := openInstallation(p.ctx, c, "", never)
 	if errors.Is(err, errNoStore) {
+		return nil, nil
+	} else if errors.Is(err, migrations.ErrOlder) {
+		fmt.Fprintln(escaped{p.stderr}, "note: tls.cert was not compared with the hosts of the tenants:", err)
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("the hosts of the tenants cannot be read: %w", err)

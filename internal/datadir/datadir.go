@@ -71,20 +71,82 @@ func (d Dir) HasDatabase() bool {
 // fails at once if another process holds it: two servers would recover each other's messages. It
 // also fails if the file system cannot lock files, with an error that says so.
 func (d Dir) Lock() (unlock func(), err error) {
-	path := filepath.Join(string(d), "serve.lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	unlock, _, err = d.lock()
+	return unlock, err
+}
+
+const lockName = "serve.lock"
+
+// lock is Lock, and reports whether it created the file.
+func (d Dir) lock() (unlock func(), created bool, err error) {
+	path := filepath.Join(string(d), lockName)
+	for {
+		f, made, err := openLock(path)
+		if err != nil {
+			return nil, false, err
+		}
+		held, err := f.Stat()
+		if err != nil {
+			return nil, false, errors.Join(err, f.Close())
+		}
+		if now, err := os.Stat(path); err == nil && os.SameFile(held, now) {
+			return func() { f.Close() }, made, nil
+		}
+		// CreateLocked of another process has removed the file after it was opened here.
+		f.Close()
+	}
+}
+
+// openLock opens the file of the lock, creates it if it is missing, and takes the lock.
+func openLock(path string) (f *os.File, created bool, err error) {
+	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		f, err = os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0) // the server may be root's, and the directory not
 	} else if err == nil {
-		err = atomicfile.InheritOwner(f)
+		created, err = true, atomicfile.InheritOwner(f)
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := lockError(path, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, false, errors.Join(err, f.Close())
 	}
-	return func() { f.Close() }, nil
+	return f, created, nil
+}
+
+// CreateLocked is Create and Lock. If the caller puts nothing into the directory, it calls undo in place of unlock:
+// that also removes what CreateLocked has created, except what others use now.
+func (d Dir) CreateLocked() (unlock, undo func(), err error) {
+	var made []string // the deepest first
+	for dir := filepath.Clean(string(d)); ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			break
+		}
+		made = append(made, dir)
+	}
+	removeDirs := func() {
+		for _, dir := range made {
+			if os.Remove(dir) != nil { // it has something
+				return
+			}
+		}
+	}
+	if err := d.Create(); err != nil {
+		removeDirs()
+		return nil, nil, err
+	}
+	unlock, created, err := d.lock()
+	if err != nil {
+		removeDirs()
+		return nil, nil, err
+	}
+	return unlock, func() {
+		if list, err := os.ReadDir(string(d)); created && err == nil && len(list) == 1 {
+			os.Remove(filepath.Join(string(d), lockName))
+		}
+		removeDirs()
+		unlock()
+	}, nil
 }
 
 // lockError returns the error of Lock for an error of flock(2).

@@ -138,3 +138,65 @@ func TestPlace(t *testing.T) {
 		}
 	}
 }
+
+// What CreateLocked has created is removed by undo, and only that.
+func TestCreateLocked(t *testing.T) {
+	exists := func(paths ...string) {
+		t.Helper()
+		for _, path := range paths {
+			if _, err := os.Lstat(path); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	missing := func(path string) {
+		t.Helper()
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is there: %v", path, err)
+		}
+	}
+	above := t.TempDir()
+	inner := filepath.Join(above, "a", "b")
+	dir := datadir.Dir(inner)
+	create := func() (unlock, undo func()) {
+		t.Helper()
+		unlock, undo, err := dir.CreateLocked()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := dir.CreateLocked(); err == nil || !strings.Contains(err.Error(), "another server runs") {
+			t.Errorf("a second lock: %v", err)
+		}
+		return unlock, undo
+	}
+	lock := filepath.Join(inner, "serve.lock")
+	_, undo := create()
+	undo()
+	missing(filepath.Join(above, "a"))
+	exists(above)
+
+	_, undo = create()
+	other := filepath.Join(inner, "other")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	undo()
+	exists(other, lock)
+	unlock, _ := create()
+	unlock()
+	exists(lock)
+
+	_, undo = create() // the lock of an earlier server stays
+	if err := os.Remove(other); err != nil {
+		t.Fatal(err)
+	}
+	undo()
+	exists(lock)
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	_, undo = create() // in a directory that was there
+	undo()
+	missing(lock)
+	exists(inner)
+}

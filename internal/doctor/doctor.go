@@ -9,6 +9,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -25,7 +26,7 @@ const (
 	Note Level = "note"
 )
 
-// Section is a part of docs/operating.md, by its anchor.
+// Section is a part of docs/operating.md, by its anchor, or of another page in docs, by page#anchor.
 type Section string
 
 // The sections that findings refer to.
@@ -42,12 +43,24 @@ const (
 	AboutTenants Section = "tenants"
 	AboutTrail   Section = "audit-trail"
 	AboutDoctor  Section = "what-is-wrong"
+
+	AboutCertificates Section = "tls.md#certificates-in-files"
+	AboutExpiry       Section = "tls.md#expiry"
+	AboutKeyFiles     Section = "tls.md#who-reads-the-keys"
 )
 
 // Sections are all of them.
 var Sections = []Section{
 	AboutStart, AboutRestore, AboutHealth, AboutKeys, AboutMail, AboutPhones, AboutNodes, AboutClock, AboutSignups,
-	AboutTenants, AboutTrail, AboutDoctor,
+	AboutTenants, AboutTrail, AboutDoctor, AboutCertificates, AboutExpiry, AboutKeyFiles,
+}
+
+// Path returns where the section is in the source.
+func (s Section) Path() string {
+	if strings.Contains(string(s), "#") {
+		return "docs/" + string(s)
+	}
+	return "docs/operating.md#" + string(s)
 }
 
 // Finding is one fault, warning or note.
@@ -61,7 +74,7 @@ type Finding struct {
 
 // New returns a finding.
 func New(level Level, check string, see Section, cause, next string) Finding {
-	return Finding{Level: level, Check: check, Cause: cause, Next: next, See: "docs/operating.md#" + string(see)}
+	return Finding{Level: level, Check: check, Cause: cause, Next: next, See: see.Path()}
 }
 
 // Check is a part of an examination.

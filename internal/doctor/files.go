@@ -91,9 +91,9 @@ func (f Files) Check(ctx context.Context) (list []Finding) {
 		}
 		mode := info.Mode().Perm()
 		if mode&0o077 != 0 || mode&0o400 == 0 {
-			add(Fault, fmt.Sprintf("the key file %s has the mode %04o, with which the server does not start",
-				path, mode),
-				fmt.Sprintf("run: chmod 600 %q; if other users of this machine may have read it, make new keys", path))
+			list = append(list, New(Fault, "files", AboutKeys,
+				fmt.Sprintf("the key file %s has the mode %04o, with which the server does not start", path, mode),
+				fmt.Sprintf("run: chmod 600 %q; if other users of this machine may have read it, make new keys", path)))
 		}
 	}
 	list = append(list, f.links()...)
@@ -114,8 +114,15 @@ func (f Files) all() (paths []string) {
 // readable returns a finding for each file in Read that a user cannot read.
 func (f Files) readable(uid uint32) (list []Finding) {
 	groups := groupsOf(uid)
-	add := func(cause, next string) { list = append(list, New(Fault, "files", AboutStart, cause, next)) }
 	for _, name := range slices.Sorted(maps.Keys(f.Read)) {
+		see := AboutStart
+		switch {
+		case strings.HasPrefix(name, "mail."):
+			see = AboutMail
+		case strings.HasPrefix(name, "tls."), strings.HasPrefix(name, "ops.tls_"):
+			see = AboutKeyFiles
+		}
+		add := func(cause, next string) { list = append(list, New(Fault, "files", see, cause, next)) }
 		path, err := filepath.Abs(f.Read[name])
 		if err != nil || uid == 0 {
 			continue

@@ -55,7 +55,9 @@ type Public struct {
 	Issuer *captcha.Issuer
 	// Roots are certificate authorities besides those of the system, or nil.
 	Roots *x509.CertPool
-	Now   func() time.Time
+	// DNS looks the host up. If it is nil, the system does.
+	DNS *net.Resolver
+	Now func() time.Time
 }
 
 // Check returns what is wrong.
@@ -67,30 +69,39 @@ func (p Public) Check(ctx context.Context) []Finding {
 	if tenant.Loopback(p.Tenant.Host) { // for trying out
 		level = Warning
 	}
+	see := AboutStart // most faults are those of a proxy
 	found := func(level Level, cause, next string) []Finding {
-		return []Finding{New(level, "public url", AboutTenants, cause, next)}
+		return []Finding{New(level, "public url", see, cause, next)}
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/captcha.ashx", nil)
 	if err != nil {
+		see = AboutTenants
 		return found(Fault, fmt.Sprintf("the public URL %q of %s is wrong: %v", url, p.Tenant.Host, err),
 			"correct it with: dialtone tenant set "+p.Tenant.Host+" --public-url URL")
 	}
 	client := http.Client{
-		Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: p.Roots}},
+		Transport: &http.Transport{
+			DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: p.Roots},
+			DialContext: (&net.Dialer{Resolver: p.DNS}).DialContext,
+		},
 		// A redirect elsewhere would be followed by browsers, but not by programs that use the API.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	answer, err := client.Do(request)
 	if err != nil {
-		return found(level, fmt.Sprintf("%s cannot be reached from this machine: %v", url, cause(err)), p.advice(err))
+		var next string
+		next, see = p.advice(err)
+		return found(level, fmt.Sprintf("%s cannot be reached from this machine: %v", url, cause(err)), next)
 	}
 	defer answer.Body.Close()
 	var list []Finding
 	if answer.TLS != nil && len(answer.TLS.PeerCertificates) > 0 {
 		leaf := answer.TLS.PeerCertificates[0]
 		if certificate.ExpiresSoon(leaf.NotAfter, leaf.NotAfter.Sub(leaf.NotBefore), p.Now()) {
-			list = found(Warning, fmt.Sprintf("the certificate at %s expires at %s", url,
-				leaf.NotAfter.UTC().Format(time.RFC3339)), "renew it, and find out why it was not renewed by itself")
+			expires := leaf.NotAfter.UTC().Format(time.RFC3339)
+			list = []Finding{New(Warning, "public url", AboutExpiry,
+				fmt.Sprintf("the certificate at %s expires at %s", url, expires),
+				"renew it, and find out why it was not renewed by itself")}
 		}
 	}
 	var question struct{ Question, Token string }
@@ -147,14 +158,14 @@ func cause(err error) string {
 	}
 }
 
-// advice says what to do about an error of a request.
-func (p Public) advice(err error) string {
+// advice says what to do about an error of a request, and where to read more.
+func (p Public) advice(err error) (next string, see Section) {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "give the proxy, or tls.cert, a valid certificate for " + p.Tenant.Host
+		return "give the proxy, or tls.cert, a valid certificate for " + p.Tenant.Host, AboutCertificates
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
-		return "add the name to the DNS"
+		return "add the name to the DNS", AboutTenants
 	}
 	return "start the server and the proxy; if both run, look at the firewall, and whether this machine may reach " +
-		"its own public address"
+		"its own public address", AboutStart
 }

@@ -43,7 +43,8 @@ func Open(path string) (*os.File, error) {
 		err = check(path, info)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		f.Close()
+		return nil, err
 	}
 	return f, nil
 }

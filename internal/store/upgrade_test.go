@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -207,4 +208,59 @@ func TestSchemaOfLaterVersion(t *testing.T) {
 			s.Close()
 		}
 	}
+}
+
+// A database that must not be changed is not: neither one of an older program, nor what is not a store, nor a missing
+// one.
+func TestOpenToNothing(t *testing.T) {
+	old, _ := oldDatabase(t)
+	other := filepath.Join(t.TempDir(), "other.db")
+	execSQLite(t, other, `CREATE TABLE theirs (n)`)
+	for _, c := range []struct {
+		path   string
+		change migrations.Change
+		want   error
+	}{
+		{old, migrations.Nothing, migrations.ErrOlder},
+		{other, migrations.Nothing, migrations.ErrNoStore},
+		{other, migrations.Upgrade, migrations.ErrNoStore},
+		{filepath.Join(t.TempDir(), "missing.db"), migrations.Nothing, migrations.ErrNoStore},
+		{filepath.Join(t.TempDir(), "missing.db"), migrations.Upgrade, migrations.ErrNoStore},
+	} {
+		before := schemaOf(t, c.path)
+		if _, err := sqlite.OpenTo(t.Context(), c.change, c.path, nil); !errors.Is(err, c.want) {
+			t.Errorf("%s opened to %d: %v", filepath.Base(c.path), c.change, err)
+		}
+		if after := schemaOf(t, c.path); after != before {
+			t.Errorf("%s opened to %d: the schema is now %s", filepath.Base(c.path), c.change, after)
+		}
+	}
+	e, err := sqlite.OpenTo(t.Context(), migrations.Upgrade, old, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if e, err = sqlite.OpenTo(t.Context(), migrations.Nothing, old, nil); err != nil {
+		t.Fatalf("after the update: %v", err)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// schemaOf returns the names in the schema of a database, or that there is no file.
+func schemaOf(t *testing.T, path string) (names string) {
+	t.Helper()
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return "no file"
+	}
+	err := sqlite.Read(path, func(q engine.Querier) error {
+		return q.Row(`SELECT CAST(group_concat(name) AS TEXT) FROM sqlite_schema`).Scan(&names)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }

@@ -27,11 +27,22 @@ func Disk(dir string) func(context.Context) error {
 	}
 }
 
+// amount returns a number of bytes as people read it.
+func amount(bytes uint64) string {
+	switch {
+	case bytes >= 10*mib:
+		return fmt.Sprintf("%d MiB", bytes/mib)
+	case bytes >= mib:
+		return fmt.Sprintf("%.1f MiB", float64(bytes/(mib/10))/10)
+	}
+	return fmt.Sprintf("%d KiB", bytes/1024)
+}
+
 // diskWarning returns a Warning if there is not enough free space, in bytes, or if there are not enough inodes. Some
 // file systems have no number of inodes.
 func diskWarning(dir string, size, free, inodes, freeInodes uint64) error {
 	if free < min(max(size/20, minReserve), maxReserve) {
-		return Warning(fmt.Sprintf("the disk of %s has only %d MiB left; free some space", dir, free/mib))
+		return Warning(fmt.Sprintf("the disk of %s has only %s left; free some space", dir, amount(free)))
 	}
 	if inodes > 0 && freeInodes < minInodes {
 		return Warning(fmt.Sprintf("the disk of %s has only %d inodes left; remove some files", dir, freeInodes))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -225,6 +226,13 @@ func TestDisk(t *testing.T) {
 		err := diskWarning("/data", c.size, c.free, c.inodes, c.freeInodes)
 		if _, warning := errors.AsType[Warning](err); warning != c.warns {
 			t.Errorf("%s: %v", c.claim, err)
+		}
+	}
+	for free, want := range map[uint64]string{
+		912 << 10: "912 KiB left", mib: "1.0 MiB left", 9*mib + mib/2: "9.5 MiB left", 12*mib + 7: "12 MiB left",
+	} {
+		if err := diskWarning("/data", gib, free, 1e6, 1e6); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d bytes: %v, want %s", free, err, want)
 		}
 	}
 	if _, warning := errors.AsType[Warning](Disk("/nonexistent")(t.Context())); !warning {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dialtone/internal/tenant"
 )
 
 // TestParseHop has the forms in which proxies write an address.
@@ -126,5 +128,45 @@ func TestUntrustedProxy(t *testing.T) {
 		if _, found := s.UntrustedProxy(0); found {
 			t.Errorf("%s: it is never forgotten", peer)
 		}
+	}
+}
+
+// A trusted proxy without the header is found by its requests to a tenant, unless it has sent the header too.
+func TestSilentProxy(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	s := &Site{deps: Deps{TrustedProxies: trusted}}
+	receive := func(peer, host, header string) {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = netip.AddrPortFrom(netip.MustParseAddr(peer), 1).String()
+		if header != "" {
+			r.Header.Set("X-Forwarded-For", header)
+		}
+		s.forwarding.note(&request{Request: r, tenant: &tenant.Tenant{Host: host}}, trusted)
+	}
+	want := func(want string) {
+		t.Helper()
+		got, found := s.SilentProxy(time.Minute)
+		if found != (want != "") || found && got.String() != want {
+			t.Errorf("got %v, %v, want %q", got, found, want)
+		}
+	}
+	receive("192.0.2.1", "phone.test", "") // no proxy
+	receive("10.0.0.7", "localhost", "")   // on this machine
+	want("")
+	receive("10.0.0.7", "phone.test", "198.51.100.1")
+	receive("10.0.0.7", "phone.test", "") // such as a check of the proxy
+	want("")
+	receive("10.0.0.8", "phone.test", "")
+	want("10.0.0.8")
+	if _, found := s.SilentProxy(0); found {
+		t.Error("it is never forgotten")
+	}
+	receive("10.0.0.8", "phone.test", "198.51.100.1")
+	want("")
+	for i := range 2 * maxForwarding {
+		receive(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}).String(), "phone.test", "")
+	}
+	if n := s.forwarding.known.Load(); n != maxForwarding {
+		t.Errorf("%d proxies are remembered", n)
 	}
 }

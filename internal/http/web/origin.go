@@ -55,6 +55,59 @@ func (s *Site) UntrustedProxy(within time.Duration) (netip.Addr, bool) {
 	return u.peer, true
 }
 
+// forwarding is when trusted proxies passed on the address of a client, and when not.
+type forwarding struct {
+	proxies sync.Map     // of *forwarded, by netip.Addr
+	known   atomic.Int64 // how many proxies are in the map
+}
+
+// maxForwarding limits the proxies that are remembered. A whole network may be trusted.
+const maxForwarding = 64
+
+// forwarded are the times of a proxy's last requests with and without X-Forwarded-For, in nanoseconds since 1970.
+type forwarded struct{ with, without atomic.Int64 }
+
+// note remembers a request to a tenant. Those to a loopback host are made on this machine, not by a proxy.
+func (f *forwarding) note(r *request, trusted []netip.Prefix) {
+	if len(trusted) == 0 || tenant.Loopback(r.tenant.Host) {
+		return
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	addr := peer.Addr().Unmap().WithZone("")
+	if err != nil || !trusts(trusted, addr) {
+		return
+	}
+	v, ok := f.proxies.Load(addr)
+	if !ok {
+		if f.known.Add(1) > maxForwarding {
+			f.known.Add(-1)
+			return
+		}
+		if v, ok = f.proxies.LoadOrStore(addr, new(forwarded)); ok {
+			f.known.Add(-1)
+		}
+	}
+	at := &v.(*forwarded).without
+	if r.Header.Get("X-Forwarded-For") != "" {
+		at = &v.(*forwarded).with
+	}
+	at.Store(time.Now().UnixNano())
+}
+
+// SilentProxy returns a trusted proxy that passed on no address of a client within a time, if there is one with
+// requests: then all visitors share its limits.
+func (s *Site) SilentProxy(within time.Duration) (silent netip.Addr, found bool) {
+	since := time.Now().Add(-within).UnixNano()
+	s.forwarding.proxies.Range(func(addr, times any) bool {
+		f := times.(*forwarded)
+		if f.without.Load() > since && f.with.Load() <= since {
+			silent, found = addr.(netip.Addr), true
+		}
+		return !found
+	})
+	return silent, found
+}
+
 // warnings logs each message at most once an hour, however many requests cause it.
 type warnings struct{ last sync.Map } // of *atomic.Int64, by message
 

@@ -73,6 +73,7 @@ type Site struct {
 	questions  atomic.Int64
 	warnings   warnings
 	untrusted  atomic.Pointer[untrusted]
+	forwarding forwarding
 }
 
 // New returns a Site. It fails only for mistakes in the embedded files.
@@ -301,6 +302,7 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 			"this server has no platform with that host name; check the address")
 	}
 	r.tenant = t
+	s.forwarding.note(r, s.deps.TrustedProxies)
 	if t.Secure() {
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
 	}

@@ -37,6 +37,52 @@ var Files embed.FS
 var ErrNewer = errors.New("the database was written by a newer version of dialtone; " +
 	"use that version, or restore a backup")
 
+// ErrOlder is returned for a database whose schema an older program has made, where it must not be changed.
+var ErrOlder = errors.New("the store has to be updated for this program: run dialtone store migrate, which the " +
+	"servers of the previous version survive, or restart the server")
+
+// ErrNoStore is returned for a database without the tables of a store, where none must be made.
+var ErrNoStore = errors.New("the database has no tables of dialtone")
+
+// Change says how far the schema of a database may be changed when it is opened.
+type Change int
+
+const (
+	// Nothing is changed: without a store, or with the schema of an older program, opening fails.
+	Nothing Change = iota
+	// Upgrade brings the schema of a store up to date. Without a store, opening fails.
+	Upgrade
+	// Create also makes a store.
+	Create
+)
+
+// Prepare brings the schema up to date as far as it may be changed. exists says whether the database has a store. It
+// fails with ErrNoStore, ErrOlder and ErrNewer, and has changed nothing then.
+func (c Change) Prepare(tx engine.Tx, dialect string, exists bool, now time.Time) error {
+	switch {
+	case !exists && c != Create:
+		return ErrNoStore
+	case c == Nothing:
+		return check(tx, dialect)
+	}
+	return Migrate(tx, dialect, now)
+}
+
+// check returns an error if Migrate would change the schema or refuse it.
+func check(q engine.Querier, dialect string) error {
+	list := embedded(dialect)
+	newest := list[len(list)-1].version
+	for _, m := range list {
+		if applied, err := m.applied(q); err != nil {
+			return err
+		} else if !applied {
+			return fmt.Errorf("the schema lacks version %d, and this program needs those up to %d: %w",
+				m.version, newest, ErrOlder)
+		}
+	}
+	return Allowed(q, newest)
+}
+
 // Migration is one step of a schema.
 type Migration struct {
 	version  int
@@ -110,27 +156,32 @@ func Apply(tx engine.Tx, list []Migration, now time.Time) error {
 
 // apply runs the migration, unless it was run before.
 func (m Migration) apply(tx engine.Tx, now time.Time) error {
-	var checksum string
-	err := tx.Row(`SELECT checksum FROM schema_version WHERE version = $1`, m.version).Scan(&checksum)
-	switch {
-	case err == nil && checksum == m.checksum:
-		return nil
-	case err == nil:
-		return fmt.Errorf("schema version %d of the database is not this program's: %w",
-			m.version, ErrNewer)
-	case !errors.Is(err, sql.ErrNoRows):
+	if applied, err := m.applied(tx); err != nil || applied {
 		return err
 	}
 	if err := tx.Script(m.sql); err != nil {
 		return fmt.Errorf("schema version %d: %w", m.version, err)
 	}
-	_, err = tx.Exec(`INSERT INTO schema_version (version, checksum, applied) VALUES ($1, $2, $3)`,
+	_, err := tx.Exec(`INSERT INTO schema_version (version, checksum, applied) VALUES ($1, $2, $3)`,
 		m.version, m.checksum, engine.Micros(now))
 	if err != nil || m.version == 0 { // version 0 has no table of floors
 		return err
 	}
 	_, err = tx.Exec(`INSERT INTO schema_floor (version, floor) VALUES ($1, $2)`, m.version, m.floor)
 	return err
+}
+
+// applied reports whether the migration was run before.
+func (m Migration) applied(q engine.Querier) (bool, error) {
+	var checksum string
+	err := q.Row(`SELECT checksum FROM schema_version WHERE version = $1`, m.version).Scan(&checksum)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return false, nil
+	case err == nil && checksum != m.checksum:
+		return false, fmt.Errorf("schema version %d of the database is not this program's: %w", m.version, ErrNewer)
+	}
+	return err == nil, err
 }
 
 // Allowed returns ErrNewer if the database needs a newer program than one that knows the schema up

@@ -1,14 +1,87 @@
 package postgres
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
 
-// HasStore reports whether the database at url has the tables of a store, of any version.
-func HasStore(ctx context.Context, url string) (exists bool, err error) {
+	"github.com/jackc/pgx/v5"
+
+	"dialtone/internal/store/engine"
+)
+
+// ErrMisplaced means that the database has a store in a schema that is not the first of the search_path. PostgreSQL
+// makes new tables in the first, so opening the database would make a second store there, without any accounts.
+var ErrMisplaced = errors.New("the store is not in the first schema of the search_path")
+
+// place is where the tables of the program are.
+type place struct {
+	first  string   // the first schema of the search_path that exists, where new tables are made
+	stores []string // the schemas with a store that the search_path names, in its order
+}
+
+// placeQuery returns the schemas of the search_path that this role may use, and whether they have a store. Other
+// programs have tables named schema_version too, with other columns.
+const placeQuery = `SELECT s.name, (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		JOIN pg_attribute a ON a.attrelid = c.oid
+		WHERE n.nspname = s.name AND c.relname = 'schema_version' AND c.relkind = 'r' AND NOT a.attisdropped
+		AND a.attname IN ('version', 'checksum', 'applied')) = 3
+	FROM unnest(current_schemas(false)) WITH ORDINALITY s (name, position) ORDER BY position`
+
+// readPlace reads where the tables are. It fails with ErrMisplaced.
+func readPlace(q engine.Querier) (p place, err error) {
+	err = q.Each(func(row engine.Scanner) error {
+		var name string
+		var has bool
+		if err := row.Scan(&name, &has); err != nil {
+			return err
+		}
+		if p.first == "" {
+			p.first = name
+		}
+		if has {
+			p.stores = append(p.stores, name)
+		}
+		return nil
+	}, placeQuery)
+	if err != nil || len(p.stores) == 0 || slices.Contains(p.stores, p.first) {
+		return p, err
+	}
+	var role, database string
+	err = q.Row(`SELECT quote_ident(current_user), quote_ident(current_database())`).Scan(&role, &database)
+	if err != nil {
+		return p, err
+	}
+	has, first := pgx.Identifier{p.stores[0]}.Sanitize(), pgx.Identifier{p.first}.Sanitize()
+	return p, fmt.Errorf("%w: the tables are in the schema %[2]s, but %[3]s comes before it, and a second, empty "+
+		"store would be made there; let the search_path begin with %[2]s (ALTER ROLE %[4]s IN DATABASE %[5]s SET "+
+		"search_path = %[2]s, or in the options of the database's URL), or drop the schema %[3]s if nothing uses it",
+		ErrMisplaced, has, first, role, database)
+}
+
+// placeAt is readPlace for the database at url.
+func placeAt(ctx context.Context, url string) (place, error) {
 	conn, err := connect(ctx, url)
 	if err != nil {
-		return false, err
+		return place{}, err
 	}
 	defer conn.Close(ctx)
-	err = conn.QueryRow(ctx, `SELECT to_regclass('schema_version') IS NOT NULL`).Scan(&exists)
-	return exists, err
+	return readPlace(&Tx{ctx: ctx, conn: conn})
+}
+
+// HasStore reports whether the database at url has the tables of a store, of any version. It fails with ErrMisplaced.
+func HasStore(ctx context.Context, url string) (exists bool, err error) {
+	p, err := placeAt(ctx, url)
+	return len(p.stores) > 0, err
+}
+
+// Hidden returns the schemas of the search_path with a store that is hidden by the one in the first schema, which is
+// used.
+func Hidden(ctx context.Context, url string) (used string, hidden []string, err error) {
+	p, err := placeAt(ctx, url)
+	if err != nil || len(p.stores) < 2 {
+		return p.first, nil, err
+	}
+	return p.first, p.stores[1:], nil
 }

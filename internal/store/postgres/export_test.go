@@ -109,3 +109,6 @@ func (e *Engine) SchemaText(ctx context.Context) (string, error) {
 	}
 	return text.String(), err
 }
+
+// Connect opens a connection for a few statements.
+var Connect = connect

@@ -116,12 +116,20 @@ var (
 
 // Open opens the PostgreSQL database at url and brings its schema up to date. Then it runs check in
 // the same transaction, unless check is nil; an error of check leaves the database as it was. Open
-// fails with migrations.ErrNewer.
+// fails with migrations.ErrNewer and ErrMisplaced.
 //
 // The url is one that libpq takes (PostgreSQL 15, section 34.1.1.2); with several hosts and
 // target_session_attrs=read-write the engine follows the primary. node names this server among
 // those that share the database and stays the same over restarts. It is empty for a command.
 func Open(ctx context.Context, node, url string, check func(engine.Tx) error) (*Engine, error) {
+	return OpenTo(ctx, migrations.Create, node, url, check)
+}
+
+// OpenTo is Open with less that may be changed in the schema. It then also fails with migrations.ErrNoStore and
+// ErrOlder.
+func OpenTo(
+	ctx context.Context, change migrations.Change, node, url string, check func(engine.Tx) error,
+) (*Engine, error) {
 	conf, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, withoutPassword(err)
@@ -160,7 +168,7 @@ func Open(ctx context.Context, node, url string, check func(engine.Tx) error) (*
 		name: node, pool: pool, settings: settings, known: migrations.Newest(Dialect),
 		others: make(map[string]nodeSeen),
 	}
-	if err := e.prepare(ctx, check); err != nil {
+	if err := e.prepare(ctx, change, check); err != nil {
 		pool.Close()
 		return nil, err
 	}
@@ -184,8 +192,8 @@ func setConnectTimeout(conf *pgx.ConnConfig, url string) {
 // never change, and neither must those that are derived from it.
 const SchemaLock = 0x6469616c746f6e65 // "dialtone"
 
-// prepare brings the schema up to date and runs check.
-func (e *Engine) prepare(ctx context.Context, check func(engine.Tx) error) error {
+// prepare brings the schema up to date as far as it may be changed, and runs check.
+func (e *Engine) prepare(ctx context.Context, change migrations.Change, check func(engine.Tx) error) error {
 	conn, err := e.pool.Acquire(ctx)
 	if err != nil {
 		return withoutPassword(err)
@@ -196,10 +204,14 @@ func (e *Engine) prepare(ctx context.Context, check func(engine.Tx) error) error
 		return err
 	}
 	err = tx.Lock(SchemaLock)
+	var p place
 	if err == nil {
-		err = migrations.Migrate(tx, Dialect, time.Now())
+		p, err = readPlace(tx)
 	}
 	if err == nil {
+		err = change.Prepare(tx, Dialect, len(p.stores) > 0, time.Now())
+	}
+	if err == nil && change != migrations.Nothing {
 		err = numberDatabase(tx)
 	}
 	if err == nil && check != nil {

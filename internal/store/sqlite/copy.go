@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -25,14 +26,20 @@ func SchemaVersion(path string) (int64, error) {
 	if err := checkFile(path); err != nil {
 		return 0, fmt.Errorf("%s: %w", path, err)
 	}
-	c, err := conn.Open(path, conn.Options{ReadOnly: true})
+	// A connection that only reads leaves the WAL and the wal-index that SQLite makes for it. One that may write
+	// removes them when it is closed, but would also move a WAL that was there to the database.
+	options := conn.Options{Existing: true}
+	if _, err := os.Stat(path + "-wal"); err == nil {
+		options = conn.Options{ReadOnly: true}
+	}
+	c, err := conn.Open(path, options)
 	if err != nil {
 		return 0, err
 	}
 	defer c.Close()
 	var version sql.NullInt64
 	if err := errors.Join(
-		c.Script(`PRAGMA busy_timeout = 5000`),
+		c.Script(`PRAGMA busy_timeout = 5000; PRAGMA query_only = 1`),
 		c.Row([]any{&version}, `SELECT max(version) FROM schema_version`),
 	); err != nil {
 		return 0, fmt.Errorf("%s holds no store: %w", path, err)

@@ -23,14 +23,8 @@ var ErrDamaged = errors.New("the database is damaged or has lost content; restor
 // database once, and an empty file is one that has lost its content. The file has mode 0600, which
 // SQLite gives to its WAL too.
 func create(path string) (err error) {
-	// The WAL is looked at first: another process may create the database meanwhile, and has a WAL
-	// only after that.
-	wal, noWAL := os.Stat(path + "-wal")
-	if err := checkFile(path); !errors.Is(err, fs.ErrNotExist) {
+	if err := checkPlace(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
-	}
-	if noWAL == nil && wal.Size() > 0 {
-		return ErrDamaged
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*.db")
 	if err != nil {
@@ -67,6 +61,18 @@ func create(path string) (err error) {
 		return err
 	}
 	return atomicfile.SyncDir(filepath.Dir(path))
+}
+
+// checkPlace is checkFile, and returns ErrDamaged for a database that is missing beside its WAL.
+func checkPlace(path string) error {
+	// The WAL is looked at first: another process may create the database meanwhile, and has a WAL
+	// only after that.
+	wal, noWAL := os.Stat(path + "-wal")
+	err := checkFile(path)
+	if errors.Is(err, fs.ErrNotExist) && noWAL == nil && wal.Size() > 0 {
+		return ErrDamaged
+	}
+	return err
 }
 
 // checkFile returns ErrDamaged for a file that is not a database or ends within a page. SQLite

@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -54,6 +55,14 @@ var (
 // ErrNotWritable; then it has not written anything, except for ErrForeignWAL, where SQLite may have
 // written the wal-index.
 func Open(ctx context.Context, path string, check func(engine.Tx) error) (*Engine, error) {
+	return OpenTo(ctx, migrations.Create, path, check)
+}
+
+// OpenTo is Open with less that may be changed in the schema. It then also fails with migrations.ErrNoStore and
+// ErrOlder.
+func OpenTo(
+	ctx context.Context, change migrations.Change, path string, check func(engine.Tx) error,
+) (*Engine, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -62,14 +71,22 @@ func Open(ctx context.Context, path string, check func(engine.Tx) error) (*Engin
 		return nil, err
 	}
 	frames := hasFrames(path)
-	if err := errors.Join(create(path), settleWAL(path+"-wal")); err != nil {
+	if change == migrations.Create {
+		err = create(path)
+	} else if err = checkPlace(path); errors.Is(err, fs.ErrNotExist) {
+		err = migrations.ErrNoStore
+	}
+	if err == nil {
+		err = settleWAL(path + "-wal")
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	place, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	e, err := OpenVFS(ctx, path, check, "")
+	e, err := open(change, path, check, "")
 	if err != nil && frames && IsDamaged(err) {
 		return nil, fmt.Errorf("%w (%w)", foreignWAL(path), err)
 	}
@@ -81,14 +98,22 @@ func Open(ctx context.Context, path string, check func(engine.Tx) error) (*Engin
 
 // OpenVFS is Open for a file of the named VFS of SQLite. The path is absolute, and a missing
 // database is created in place.
-func OpenVFS(ctx context.Context, path string, check func(engine.Tx) error, vfs string) (*Engine, error) {
+func OpenVFS(_ context.Context, path string, check func(engine.Tx) error, vfs string) (*Engine, error) {
+	return open(migrations.Create, path, check, vfs)
+}
+
+func open(change migrations.Change, path string, check func(engine.Tx) error, vfs string) (*Engine, error) {
 	e := &Engine{path: path, vfs: vfs}
-	c, err := e.Connect()
+	c, err := e.connect(conn.Options{VFS: vfs, Existing: change != migrations.Create})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	err = exclusively(c, func(tx Tx) error {
-		if err := migrations.Migrate(tx, Dialect, time.Now()); err != nil || check == nil {
+		n, err := engine.Count(tx, `SELECT count(*) FROM sqlite_schema WHERE name = 'schema_version'`)
+		if err == nil {
+			err = change.Prepare(tx, Dialect, n > 0, time.Now())
+		}
+		if err != nil || check == nil {
 			return err
 		}
 		return check(tx)
@@ -105,9 +130,11 @@ func OpenVFS(ctx context.Context, path string, check func(engine.Tx) error, vfs 
 func (e *Engine) Path() string { return e.path }
 
 // Connect opens another connection that may write.
-func (e *Engine) Connect() (*conn.Conn, error) {
+func (e *Engine) Connect() (*conn.Conn, error) { return e.connect(conn.Options{VFS: e.vfs}) }
+
+func (e *Engine) connect(o conn.Options) (*conn.Conn, error) {
 	// Deleted values are overwritten with zeros, and not left in the free space of the file.
-	return Connect(e.path, e.vfs, `PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL;
+	return connect(e.path, o, `PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL;
 		PRAGMA synchronous = FULL; PRAGMA foreign_keys = 1; PRAGMA secure_delete = 1`)
 }
 
@@ -117,12 +144,16 @@ func (e *Engine) connectReader() (*conn.Conn, error) {
 
 // Connect opens a connection and runs pragmas on it.
 func Connect(path, vfs, pragmas string) (*conn.Conn, error) {
-	if vfs == "" {
+	return connect(path, conn.Options{VFS: vfs}, pragmas)
+}
+
+func connect(path string, o conn.Options, pragmas string) (*conn.Conn, error) {
+	if o.VFS == "" {
 		if err := checkRegular(path); err != nil {
 			return nil, err
 		}
 	}
-	c, err := conn.Open(path, conn.Options{VFS: vfs})
+	c, err := conn.Open(path, o)
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -153,21 +151,13 @@ func Compare(ctx context.Context, from, to string, progress Progress) (err error
 // isSQLite returns the path of a database of SQLite.
 func isSQLite(database string) (path string, ok bool) { return strings.CutPrefix(database, "sqlite:") }
 
-// openEngine opens a database without checking its keys. Unless create is true, the database must
-// exist.
-func openEngine(ctx context.Context, database string, create bool) (engine.Copier, error) {
+// openEngine opens a database without checking its keys.
+func openEngine(ctx context.Context, database string, change migrations.Change) (engine.Copier, error) {
 	path, ok := isSQLite(database)
 	if !ok {
-		return postgres.Open(ctx, "", database, nil)
+		return postgres.OpenTo(ctx, change, "", database, nil)
 	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(path); err != nil && !create {
-		return nil, err
-	}
-	return sqlite.Open(ctx, path, nil)
+	return sqlite.OpenTo(ctx, change, path, nil)
 }
 
 // checkSchema fails for a source whose schema is not current. Opening it would migrate it, and a
@@ -202,7 +192,7 @@ func open(ctx context.Context, from, to string, create bool, progress Progress) 
 	if err := checkSchema(ctx, from); err != nil {
 		return nil, err
 	}
-	source, err := openEngine(ctx, from, false)
+	source, err := openEngine(ctx, from, migrations.Nothing)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +200,11 @@ func open(ctx context.Context, from, to string, create bool, progress Progress) 
 	if err != nil {
 		return nil, errors.Join(err, source.Close())
 	}
-	target, err := openEngine(ctx, to, create)
+	change := migrations.Nothing
+	if create {
+		change = migrations.Create
+	}
+	target, err := openEngine(ctx, to, change)
 	if err != nil {
 		return nil, errors.Join(err, snapshot.Close(), source.Close())
 	}

@@ -2,6 +2,7 @@ package smtptest
 
 import (
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -11,7 +12,8 @@ import (
 // ServFail is the only record of a name for which the server answers SERVFAIL.
 const ServFail = "SERVFAIL"
 
-// DNS starts a DNS server with TXT records and returns its address. The server stops with the test.
+// DNS starts a DNS server with TXT records and returns its address. A text that is an IPv4 address is an A
+// record too. The server stops with the test.
 // A name that is not in records, or has a nil list, does not exist.
 func DNS(t testing.TB, records map[string][]string) string {
 	t.Helper()
@@ -40,6 +42,17 @@ func DNS(t testing.TB, records map[string][]string) string {
 				m.Header.RCode = dnsmessage.RCodeServerFailure
 			case texts == nil:
 				m.Header.RCode = dnsmessage.RCodeNameError
+			case q.Type == dnsmessage.TypeA:
+				for _, text := range texts {
+					if addr, err := netip.ParseAddr(text); err == nil && addr.Is4() {
+						m.Answers = append(m.Answers, dnsmessage.Resource{
+							Header: dnsmessage.ResourceHeader{
+								Name: q.Name, Type: q.Type, Class: dnsmessage.ClassINET, TTL: 60,
+							},
+							Body: &dnsmessage.AResource{A: addr.As4()},
+						})
+					}
+				}
 			case q.Type == dnsmessage.TypeTXT:
 				for _, text := range texts {
 					var parts []string

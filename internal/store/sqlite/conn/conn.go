@@ -34,8 +34,10 @@ type Options struct {
 	// VFS is the name of SQLite's file system for the database. If it is empty, SQLite uses its
 	// default.
 	VFS string
-	// ReadOnly opens an existing database for reading. Otherwise a missing file is created.
+	// ReadOnly opens an existing database for reading.
 	ReadOnly bool
+	// Existing opens no database that is missing. Without it and ReadOnly, a missing file is created.
+	Existing bool
 }
 
 // Conn is a connection to one database.
@@ -68,6 +70,9 @@ func Open(path string, o Options) (*Conn, error) {
 	}
 	// A Conn is not for concurrent use, so SQLite need not lock it.
 	flags := int32(lib.SQLITE_OPEN_READWRITE | lib.SQLITE_OPEN_CREATE | lib.SQLITE_OPEN_NOMUTEX)
+	if o.Existing {
+		flags &^= lib.SQLITE_OPEN_CREATE
+	}
 	if o.ReadOnly {
 		flags = lib.SQLITE_OPEN_READONLY | lib.SQLITE_OPEN_NOMUTEX
 	}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"dialtone/internal/doctor"
+	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/postgres"
+	"dialtone/internal/store/sqlite/conn"
+	"dialtone/internal/test/postgrestest"
+)
+
+// schemas are the tables of a database by schema, with the versions in each schema_version.
+func schemas(t *testing.T, url string) (text string) {
+	t.Helper()
+	e, err := postgres.OpenTo(t.Context(), migrations.Nothing, "", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	err = e.Reads(t.Context()).Row(`SELECT string_agg(n, ' ') FROM (
+		SELECT schemaname || ' ' || count(*) n FROM pg_tables
+		WHERE schemaname !~ '^(pg_|information_schema)' GROUP BY schemaname ORDER BY schemaname) counts`).Scan(&text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// looking are commands that need a store, of each area.
+var looking = []string{
+	"account list --tenant localhost", "account add ann --email ann@phone.test --name Ann --tenant localhost",
+	"audit list", "token list", "stats", "tenant list", "tenant add phone.test", "signups show",
+	"directory token list", "directory export status", "directory hook list", "mail list",
+	"mail dkim list localhost", "verify", "keys rotate", "keys bind",
+}
+
+// No command and no server begins a second store in a schema that comes before that of the store.
+func TestNoSecondStore(t *testing.T) {
+	t.Parallel()
+	c := postgrestest.Shared(t)
+	url, dir := c.Database(t), t.TempDir()
+	environ := []string{
+		"DIALTONE_DATABASE=" + url, "DIALTONE_DATA=" + dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9",
+		"DIALTONE_LISTEN=127.0.0.1:9",
+	}
+	execute := func(line string) (status int, out string) {
+		var b strings.Builder
+		status = run(t.Context(), strings.Fields(line), environ, &b, &b)
+		return status, b.String()
+	}
+	if status, out := execute("tenant add localhost"); status != 0 {
+		t.Fatal(out)
+	}
+	path := `DO $$BEGIN EXECUTE format('ALTER DATABASE %%I SET search_path = %s', current_database()); END$$`
+	c.Exec(t, url, "CREATE SCHEMA early; "+fmt.Sprintf(path, "early, public"))
+	for _, line := range append(looking, "store migrate", "restore --after-database", "serve",
+		"backup --archive "+dir+"/x.tar",
+		"init --admin ann --email ann@phone.test --host phone.test --yes --config "+dir+"/dialtone.toml") {
+		status, out := execute(line)
+		if status != exitConfig || !strings.Contains(out, `tables are in the schema "public", but "early"`) {
+			t.Errorf("dialtone %s: status %d, %s", line, status, out)
+		}
+	}
+	wantFinding(t, examined(t, environ...), doctor.Fault, "store", `in the schema "public", but "early"`)
+	c.Exec(t, url, fmt.Sprintf(path, "public, early"))
+	if got := schemas(t, url); strings.Contains(got, "early") {
+		t.Errorf("the tables by schema are now %s", got)
+	}
+	// Somebody has made a second store before.
+	c.Exec(t, url, `CREATE TABLE early.schema_version (version BIGINT, checksum TEXT, applied BIGINT)`)
+	wantFinding(t, examined(t, environ...), doctor.Warning, "store", `the schema "early" has another store`)
+}
+
+// A store of the previous version is not updated by commands that are not made for that.
+func TestCommandsDoNotUpdateSchema(t *testing.T) {
+	t.Parallel()
+	c := postgrestest.Shared(t)
+	for _, engine := range []string{"sqlite", "postgres"} {
+		t.Run(engine, func(t *testing.T) {
+			dir := t.TempDir()
+			environ := []string{
+				"DIALTONE_DATA=" + dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9", "DIALTONE_LISTEN=127.0.0.1:9",
+			}
+			var url string
+			if engine == "postgres" {
+				url = c.Database(t)
+				environ = append(environ, "DIALTONE_DATABASE="+url)
+			}
+			execute := func(line string) (status int, out string) {
+				var b strings.Builder
+				status = run(t.Context(), strings.Fields(line), environ, &b, &b)
+				return status, b.String()
+			}
+			if status, out := execute("tenant add localhost"); status != 0 {
+				t.Fatal(out)
+			}
+			newest := migrations.Newest(engine)
+			// The tables of the newest version are there, so that nothing but its number shows an update.
+			forget := fmt.Sprintf(`DELETE FROM schema_floor WHERE version = %d;
+				DELETE FROM schema_version WHERE version = %[1]d`, newest)
+			database := filepath.Join(dir, "dialtone.db")
+			if url != "" {
+				c.Exec(t, url, forget)
+			} else {
+				change, err := conn.Open(database, conn.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := change.Script(forget); err != nil {
+					t.Fatal(err)
+				}
+				if err := change.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before, _ := os.ReadFile(database)
+			want := regexp.MustCompile(fmt.Sprintf(
+				`^dialtone: (.*: )?the schema lacks version %d, and this program needs those up to %[1]d: the store `+
+					`has to be updated for this program: run dialtone store migrate`, newest))
+			for _, line := range looking {
+				if status, out := execute(line); status != exitConfig || !want.MatchString(out) {
+					t.Errorf("dialtone %s: status %d, %s", line, status, out)
+				}
+			}
+			wantFinding(t, examined(t, environ...), doctor.Warning, "store", "so the store was not looked at")
+			if after, _ := os.ReadFile(database); !bytes.Equal(before, after) {
+				t.Error("the database was changed")
+			}
+		})
+	}
+}
