@@ -69,7 +69,7 @@ func (f Files) Check(ctx context.Context) (list []Finding) {
 		}
 		if id := ownerOf(info); id != owner {
 			add(Fault, fmt.Sprintf("%s belongs to the user %s, but the data directory to %s, so the server "+
-				"cannot use it", path, userName(id), name), fmt.Sprintf("run as root: chown %s %q", name, path))
+				"cannot use it", path, userName(id), name), fmt.Sprintf("run as root: chown -h %s %q", name, path))
 			continue
 		}
 		need := fs.FileMode(0o600)
