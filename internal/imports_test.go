@@ -37,7 +37,7 @@ var (
 	}
 
 	// shared are adapters that all others may use.
-	shared = []string{"atomicfile", "secret/keyfile"}
+	shared = []string{"atomicfile", "regularfile", "secret/keyfile"}
 
 	// foundations are the packages that others of their group are built on.
 	foundations = []string{

@@ -22,6 +22,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/regularfile"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
@@ -92,7 +93,7 @@ func (c *backupCommand) recipients() (list archive.Recipients, err error) {
 	if c.RecipientsFile == "" {
 		return list, nil
 	}
-	f, err := os.Open(c.RecipientsFile)
+	f, err := regularfile.Open(c.RecipientsFile)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
@@ -23,6 +24,7 @@ import (
 	"dialtone/internal/mail/dkim"
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/operator"
+	"dialtone/internal/regularfile"
 	"dialtone/internal/secret"
 	"dialtone/internal/stats"
 	"dialtone/internal/store/migrations"
@@ -111,7 +113,7 @@ func (c *doctorCommand) examine(p *program) []doctor.Finding {
 	}
 	var roots *x509.CertPool
 	if c.CAFile != "" {
-		extra, err := os.ReadFile(c.CAFile)
+		extra, err := regularfile.Read(c.CAFile)
 		if roots, _ = x509.SystemCertPool(); roots == nil {
 			roots = x509.NewCertPool()
 		}
@@ -170,6 +172,7 @@ func (e *examination) checks(in *installation) []doctor.Check {
 	add("clock", e.clock)
 	add("hooks", e.hooks)
 	add("export", e.export)
+	add("export", e.htdigest)
 	add("versions", e.versions)
 	add("signups", e.signups)
 	add("certificates", e.certificates)
@@ -229,7 +232,14 @@ func (e *examination) files() doctor.Files {
 			own = append(own, dir.Database()+suffix)
 		}
 	}
-	f := doctor.Files{Data: e.Data, Own: own, Read: map[string]string{}}
+	f := doctor.Files{Data: e.Data, Own: own, Read: map[string]string{}, Private: secretFiles(e.Config)}
+	f.NoLinks = []string{filepath.Join(e.Data, "directory")}
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+		f.NoLinks = append(f.NoLinks, filepath.Join(e.Data, "directory", "directory.db"+suffix))
+	}
+	if e.program.hasPassword(e.Config) {
+		f.Private[e.program.configFile()] = "the password of the database"
+	}
 	f.Secret = []string{keys.Seal.Path, keys.Sign.Path, keys.TURN.Path}
 	read := func(name, path string) {
 		if path != "" {
@@ -282,7 +292,7 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 		version, err = postgres.SchemaVersion(ctx, e.Database)
 	} else {
 		known = int64(migrations.Newest(sqlite.Dialect))
-		version, err = sqlite.SchemaVersion(in.dir.Database())
+		version, err = schemaVersion(in.dir)
 	}
 	if err != nil {
 		return one(doctor.Fault, doctor.AboutStart, err.Error(), e.storeAdvice())
@@ -320,12 +330,27 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 	return found
 }
 
+// schemaVersion reads the version as the owner of the data directory.
+func schemaVersion(dir datadir.Dir) (version int64, err error) {
+	back, err := becomeOwner(string(dir))
+	if err != nil {
+		return 0, err
+	}
+	version, err = sqlite.SchemaVersion(dir.Database())
+	return version, errors.Join(err, back())
+}
+
 // hidden reports a store that is not used because another one comes before it in PostgreSQL's search_path.
 func (e *examination) hidden(ctx context.Context) []doctor.Finding {
 	if e.Database == "" {
 		return nil
 	}
-	used, hidden, err := postgres.Hidden(ctx, e.Database)
+	var used string
+	var hidden []string
+	err := asCaller(func() (err error) {
+		used, hidden, err = postgres.Hidden(ctx, e.Database)
+		return err
+	})
 	if err != nil || len(hidden) == 0 {
 		return failed("store", err)
 	}
@@ -441,12 +466,30 @@ func (e *examination) export(ctx context.Context, in *installation) (list []doct
 	if in.shared() {
 		return list
 	}
+	private := make(map[string]string)
+	for _, suffix := range []string{"", "-wal"} {
+		private[status.Locations[0]+suffix] = "password hashes for phone servers"
+	}
+	list = append(list, doctor.Private("export", private)...)
 	readers, err := readersOf(status.Locations[0])
 	for _, text := range readers.Blocked {
 		cause, next, _ := strings.Cut(text, "; ")
 		add("a phone server in the group "+readers.Group+" cannot read the exported tables: "+cause, next)
 	}
 	return append(list, failed("export", err)...)
+}
+
+// htdigest reports htdigest files that every user can read. The audit trail says where they were written.
+func (e *examination) htdigest(ctx context.Context, in *installation) []doctor.Finding {
+	const newest = 100
+	page, err := in.store.ChangePage(ctx, audit.Filter{Action: string(audit.ExportFile), Newest: true}, "", newest)
+	private := make(map[string]string)
+	for _, c := range page.Changes {
+		if filepath.IsAbs(c.Subject) {
+			private[filepath.Clean(c.Subject)] = "password hashes for web servers"
+		}
+	}
+	return append(doctor.Private("export", private), failed("export", err)...)
 }
 
 // versions reports servers of several versions on one database.

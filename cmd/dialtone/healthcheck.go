@@ -45,9 +45,9 @@ func (c *healthCommand) Run(p *program) error {
 	for _, c := range state.Checks {
 		switch {
 		case !c.OK:
-			fmt.Fprintf(escaped{p.stdout}, "%s: %s\n", c.Name, c.Error)
+			fmt.Fprintf(escaped{p.stdout}, "%s: %s\n", oneLine(c.Name), oneLine(c.Error))
 		case c.Warning != "":
-			fmt.Fprintf(escaped{p.stdout}, "%s: warning: %s\n", c.Name, c.Warning)
+			fmt.Fprintf(escaped{p.stdout}, "%s: warning: %s\n", oneLine(c.Name), oneLine(c.Warning))
 		}
 	}
 	if !state.ready {

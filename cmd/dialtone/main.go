@@ -95,10 +95,22 @@ func main() {
 	// The memory has keys and password hashes, which must not get into a core file. Where this is not
 	// possible, the program runs all the same.
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	status := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	ctx, stop := context.WithCancel(context.Background())
+	received := make(chan os.Signal, 2)
+	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
+	go stopOnSignals(received, stop, !slices.Contains(os.Args[1:], "serve"))
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// stopOnSignals calls stop at the first signal. If again is set, the second one ends the process at once, because a
+// command may wait for a disk or a pipe, which stop does not interrupt. A server has the time that it needs: it may get
+// the same signal from its supervisor and from systemd.
+func stopOnSignals(received <-chan os.Signal, stop context.CancelFunc, again bool) {
+	<-received
 	stop()
-	os.Exit(status)
+	if number, ok := (<-received).(syscall.Signal); ok && again {
+		os.Exit(128 + int(number)) // as a shell says it
+	}
 }
 
 // run executes a command line and returns the exit status.
@@ -239,6 +251,7 @@ func (configCheckCommand) Run(p *program) error {
 	if err := p.noteUnreadable(c); err != nil {
 		return err
 	}
+	p.notePublic(c)
 	fmt.Fprintln(p.stdout, "the configuration is valid")
 	return nil
 }

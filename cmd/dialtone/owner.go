@@ -8,7 +8,10 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
+
+	"dialtone/internal/regularfile"
 )
 
 // Commands of root in a data directory of another user work as that user, because this user can replace files and
@@ -26,25 +29,21 @@ type dirOwner struct {
 }
 
 // ownerOf returns the owner of a directory, or of the nearest directory above it that exists. It is nil if this
-// process is not root's, or if that is root.
+// process is not root's, or if that is root. A directory of root's that another user can replace, because a directory
+// or link above it is theirs, is an error.
 func ownerOf(dir string) (*dirOwner, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
-	dir, err := filepath.Abs(dir)
+	w, err := walkTo(dir)
 	if err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(dir)
-	for errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
-		dir = filepath.Dir(dir)
-		info, err = os.Stat(dir)
-	}
-	if err != nil {
-		return nil, err
-	}
-	owner := info.Sys().(*syscall.Stat_t)
-	if owner.Uid == 0 {
+	owner := w.last
+	if owner.Uid == 0 && w.other != "" {
+		return nil, fmt.Errorf("%w: %s belongs to root, but the user %d, to whom %s belongs, can replace it; give it "+
+			"to the user of the server, or move it to a directory of root's", errDataDir, dir, w.uid, w.other)
+	} else if owner.Uid == 0 {
 		return nil, nil
 	}
 	o := &dirOwner{int(owner.Uid), int(owner.Gid), []int{int(owner.Gid)}}
@@ -57,6 +56,57 @@ func ownerOf(dir string) (*dirOwner, error) {
 		}
 	}
 	return o, nil
+}
+
+// walk is what is on the way to a path.
+type walk struct {
+	last  *syscall.Stat_t // of the path, or of the directory above it that exists
+	other string          // a directory or link on the way that belongs to a user other than root, or ""
+	uid   uint32          // that user
+}
+
+// walkTo looks at all directories and links on the way to a path. What it has found of root's cannot be replaced by
+// others while it walks.
+func walkTo(path string) (w walk, err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return w, err
+	}
+	at, rest := "/", strings.Split(path, "/")
+	for links := 0; ; {
+		info, err := os.Lstat(at)
+		if errors.Is(err, fs.ErrNotExist) {
+			return w, nil
+		} else if err != nil {
+			return w, err
+		}
+		owner := info.Sys().(*syscall.Stat_t)
+		if w.other == "" && owner.Uid != 0 {
+			w.other, w.uid = at, owner.Uid
+		}
+		if info.Mode()&fs.ModeSymlink != 0 {
+			if links++; links > 40 { // as Linux has it
+				return w, &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
+			}
+			target, err := os.Readlink(at)
+			if err != nil {
+				return w, err
+			}
+			at = filepath.Dir(at)
+			if filepath.IsAbs(target) {
+				at = "/"
+			}
+			rest = append(strings.Split(target, "/"), rest...)
+		} else {
+			w.last = owner
+		}
+		for len(rest) > 0 && (rest[0] == "" || rest[0] == ".") {
+			rest = rest[1:]
+		}
+		if len(rest) == 0 {
+			return w, nil
+		}
+		at, rest = filepath.Join(at, rest[0]), rest[1:]
+	}
 }
 
 // becomeOwner makes a command of root continue as the owner of a directory, until back is called. What does not exist
@@ -91,7 +141,7 @@ func stayOwner(dir string) error {
 // openNamed opens a file that the operator has named.
 func openNamed(path string) (f *os.File, err error) {
 	err = asCaller(func() error {
-		f, err = os.Open(path)
+		f, err = regularfile.Open(path)
 		return err
 	})
 	return f, err
@@ -100,7 +150,7 @@ func openNamed(path string) (f *os.File, err error) {
 // readNamed reads a file that the operator has named.
 func readNamed(path string) (text []byte, err error) {
 	err = asCaller(func() error {
-		text, err = os.ReadFile(path)
+		text, err = regularfile.Read(path)
 		return err
 	})
 	return text, err

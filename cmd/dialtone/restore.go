@@ -20,6 +20,7 @@ import (
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
+	"dialtone/internal/regularfile"
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/store/migrations"
@@ -96,6 +97,10 @@ func (c *restoreCommand) Run(p *program) (err error) {
 			unlock()
 		}
 	}()
+	// Another user may have created the directory meanwhile.
+	if err := stayOwner(conf.Data); err != nil {
+		return err
+	}
 	if c.AfterDatabase {
 		return r.afterDatabase()
 	}
@@ -133,11 +138,11 @@ func (r *restore) openSources() (err error) {
 	if r.options.File == "" {
 		return nil
 	}
-	if r.archive, err = os.Open(r.options.File); err != nil {
+	if r.archive, err = regularfile.Open(r.options.File); err != nil {
 		return err
 	}
 	if r.options.Identity != "" {
-		if r.identity, err = os.ReadFile(r.options.Identity); err != nil {
+		if r.identity, err = regularfile.Read(r.options.Identity); err != nil {
 			return errors.Join(err, r.archive.Close())
 		}
 	}
@@ -204,7 +209,7 @@ func (r *restore) fromArchive() (err error) {
 			return err
 		}
 		r.renewKeys()
-	} else if r.options.Trail != "" {
+	} else if r.sayOrigin(r.manifest.Tenants, r.manifest.Accounts); r.options.Trail != "" {
 		return fault.New(fault.Invalid, "the backup has no database; give --trail with --after-database")
 	}
 	if err := r.stageKeys(); err != nil {
@@ -287,10 +292,27 @@ func (r *restore) prepareDatabase() (err error) {
 	in := &installation{
 		Config: r.conf, dir: datadir.Dir(r.under.Path("")), keys: r.keys, seal: r.rings.seal, store: st,
 	}
+	facts, err := st.Facts(r.ctx)
+	if err != nil {
+		return err
+	}
+	r.sayOrigin(facts.Tenants, facts.Accounts)
 	if err := r.verify(in); err != nil {
 		return err
 	}
 	return r.beginEpoch(in, "backup of "+r.manifest.Made.Format(time.RFC3339))
+}
+
+// sayOrigin says where the backup comes from, and what proves that.
+func (r *restore) sayOrigin(tenants, accounts int64) {
+	m := r.manifest
+	r.say("the backup says that it was made at %s on %s; it has %s and %s, and its seal.key has the ID %s",
+		m.Made.Format(time.RFC3339), m.Host, counted(tenants, "tenant"), counted(accounts, "account"),
+		r.rings.seal.IDs()[0])
+	if r.options.KeysDir == "" && !r.keys.Seal.FromEnv() {
+		r.say("nothing proves that it is from your server, since its keys are in it too; if others can write to " +
+			"where it was kept, restore it with --keys-dir and your own copy of seal.key, which no forged one fits")
+	}
 }
 
 func syncFile(path string) error {

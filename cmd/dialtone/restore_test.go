@@ -35,6 +35,8 @@ func newRestoring(t *testing.T, replace ...string) *restoring {
 	r.must(os.Mkdir(r.backup, 0o700))
 	r.must(os.Symlink(binary(t), filepath.Join(r.path, "dialtone")))
 	r.must(os.WriteFile(filepath.Join(r.path, "systemctl"), []byte("#!/bin/sh\n"), 0o755))
+	// The user of the server is the one of the test.
+	r.must(os.WriteFile(filepath.Join(r.path, "runuser"), []byte("#!/bin/sh\nshift 2\nexec \"$@\"\n"), 0o755))
 	r.must(os.WriteFile(r.config, []byte("data = \""+r.data+"\"\n"), 0o600))
 	return r
 }

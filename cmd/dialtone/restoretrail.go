@@ -18,6 +18,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/operator"
 	"dialtone/internal/operator/opjson"
+	"dialtone/internal/regularfile"
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/sqlite"
@@ -57,7 +58,7 @@ func (r *restore) readTrail(in *installation, facts store.Facts) (later []audit.
 		}
 		return nil
 	}
-	f, err := os.Open(path)
+	f, err := regularfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +143,7 @@ func (r *restore) readDamaged(path string, newest time.Time, add func(audit.Chan
 }
 
 func copyFile(from, to string) error {
-	source, err := os.Open(from)
+	source, err := regularfile.Open(from)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +27,7 @@ import (
 	"dialtone/internal/otlp"
 	"dialtone/internal/outbox"
 	"dialtone/internal/provision"
+	"dialtone/internal/regularfile"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/session"
 	"dialtone/internal/sipserver"
@@ -191,7 +191,7 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Now:        time.Now,
 	})
 	if file := s.HTTP.SecurityTxt; file != "" {
-		if _, err := os.ReadFile(file); err != nil {
+		if _, err := regularfile.Read(file); err != nil {
 			return nil, fmt.Errorf("http.security_txt: %w", err)
 		}
 	}
@@ -291,7 +291,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 		}
 	}
 	if s.HTTP.SecurityTxt != "" {
-		deps.SecurityTxt = func() ([]byte, error) { return os.ReadFile(s.HTTP.SecurityTxt) }
+		deps.SecurityTxt = func() ([]byte, error) { return regularfile.Read(s.HTTP.SecurityTxt) }
 	}
 	if s.Dev {
 		deps.DevMail = s.devMessages

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/operator/opjson"
+	"dialtone/internal/regularfile"
 	"dialtone/internal/tenant"
 )
 
@@ -148,7 +148,7 @@ func (l *logo) Decode(ctx *kong.DecodeContext) error {
 	if err := ctx.Scan.PopValueInto("file", &name); err != nil || name == "" {
 		return err
 	}
-	f, err := os.Open(name)
+	f, err := regularfile.Open(name)
 	if err != nil {
 		return err
 	}

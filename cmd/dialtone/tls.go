@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"dialtone/internal/certificate"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
+	"dialtone/internal/doctor"
 	"dialtone/internal/http/acme"
 	"dialtone/internal/http/ops"
 	httpserver "dialtone/internal/http/server"
@@ -319,6 +322,48 @@ func configuredFiles(c config.Config) (list []configured) {
 	add("ops.tls_client_ca", c.Ops.TLSClientCA)
 	add("trace.header_file", c.Trace.HeaderFile)
 	return list
+}
+
+// secretFiles returns the files with secrets of an installation, and what is in them: without keys, whose modes are
+// checked where they are read.
+func secretFiles(c config.Config) map[string]string {
+	files := make(map[string]string)
+	if c.Database == "" {
+		for _, suffix := range []string{"", "-wal"} {
+			files[datadir.Dir(c.Data).Database()+suffix] = "names, addresses and sealed credentials"
+		}
+	}
+	add := func(path, what string) {
+		if path != "" {
+			files[path] = what
+		}
+	}
+	add(c.Mail.RelayPasswordFile, "the password of the relay")
+	add(c.Trace.HeaderFile, "the header for traces")
+	return files
+}
+
+// urlPassword matches the URL of a database with a password.
+var urlPassword = regexp.MustCompile(`//[^/@]*:[^/@]+@|[?&]password=.`)
+
+// hasPassword reports whether the configuration file has the password of the database.
+func (p *program) hasPassword(c config.Config) bool {
+	if p.configFile() == "" || !urlPassword.MatchString(c.Database) {
+		return false
+	}
+	text, err := readNamed(p.configFile())
+	return err == nil && bytes.Contains(text, []byte(c.Database))
+}
+
+// notePublic notes the files with secrets that every user can read.
+func (p *program) notePublic(c config.Config) {
+	files := secretFiles(c)
+	if p.hasPassword(c) {
+		files[p.configFile()] = "the password of the database"
+	}
+	for _, f := range doctor.Private("files", files) {
+		fmt.Fprintf(escaped{p.stderr}, "note: %s; %s\n", oneLine(f.Cause), oneLine(f.Next))
+	}
 }
 
 // noteMissing notes the configured files that are not there. A server starts without those that it reads only when it

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"dialtone/internal/http/ops"
 	"dialtone/internal/otlp"
+	"dialtone/internal/regularfile"
 	"dialtone/internal/trace"
 )
 
@@ -43,7 +43,7 @@ func (s *server) openTracer(node string) (err error) {
 
 // readHeader returns the header in a file. Errors do not show its content.
 func readHeader(file string) (name, value string, err error) {
-	text, err := os.ReadFile(file)
+	text, err := regularfile.Read(file)
 	if err != nil {
 		return "", "", fmt.Errorf("trace.header_file: %w", err)
 	}

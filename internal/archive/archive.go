@@ -14,7 +14,7 @@
 //
 // The manifest is the last member, so an archive that was cut off is never taken for a whole one. Read
 // reports success only if the archive has exactly the files of its manifest, each with its size and hash, and
-// nothing follows. An encrypted archive is authenticated too: age detects every change of it.
+// nothing follows. In an encrypted archive, age detects every change too.
 //
 // A reader does not trust the archive. It accepts the names above and no others, so no path leads elsewhere,
 // regular files only, no sparse files, each file once, and small files of bounded size. The database is bounded by what
@@ -27,7 +27,9 @@
 // # What it is not
 //
 // The package opens no database and places no files: its callers do. An archive that is not encrypted proves nothing
-// about who made it, since anyone who changes a file can change the manifest.
+// about who made it, since anyone who changes a file can change the manifest. Nor does an encrypted one: everybody who
+// has the recipient, which is no secret, can encrypt another archive for it. What shows the origin is that the database
+// opens with keys that do not come from the archive.
 package archive
 
 import (

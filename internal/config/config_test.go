@@ -375,7 +375,7 @@ func TestFile(t *testing.T) {
 				`DIALTONE_LISTEN: listen: expected host:port, such as 127.0.0.1:8080, not "8080"; ` +
 				"did you mean 127.0.0.1:8080?",
 		},
-		{"is no directory", ".", nil, "", ".: cannot be read: is a directory"},
+		{"is no directory", ".", nil, "", ".: cannot be read: it is a directory, not a regular file"},
 		{"has an end", "long.toml", nil, "", "long.toml: cannot be read: longer than 262144 bytes"},
 		{
 			"has few keys", "many.toml", nil, "",

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -14,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"dialtone/internal/regularfile"
 )
 
 // maxFileSize limits the configuration file. A longer one is a mistake, such as a device or a log.
@@ -39,7 +40,7 @@ func FileKeys(path string) (names []string, err error) {
 
 // readFile sets the keys of the file at path. If it cannot be read, the fault ends with the hint.
 func (l *loader) readFile(path, hint string) {
-	f, err := os.Open(path)
+	f, err := regularfile.Open(path)
 	var text []byte
 	if err == nil {
 		defer f.Close()

@@ -34,6 +34,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/internal/atomicfile"
+	"dialtone/internal/regularfile"
 )
 
 // Dir is the path of a data directory.
@@ -170,7 +171,7 @@ func (d Dir) TrailFile() TrailFile { return TrailFile(filepath.Join(string(d), "
 
 // Load implements audit.Memory.
 func (f TrailFile) Load() (string, error) {
-	text, err := os.ReadFile(string(f))
+	text, err := regularfile.Read(string(f))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -191,7 +192,7 @@ func (d Dir) NodeFile() string { return filepath.Join(string(d), "node.id") }
 
 // Node returns the name of the server. If no server has run here yet, the error is fs.ErrNotExist.
 func (d Dir) Node() (string, error) {
-	text, err := os.ReadFile(d.NodeFile())
+	text, err := regularfile.Read(d.NodeFile())
 	if err != nil {
 		return "", err
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/internal/atomicfile"
+	"dialtone/internal/regularfile"
 )
 
 // A restore puts everything into DATA/restore.unfinished first, and checks it there. When all is ready, it writes the
@@ -156,7 +157,7 @@ func (r *Restoring) Ready(plan []Move) error {
 
 // Finish carries out the plan, if there is one, and removes the directory of the restore.
 func (r *Restoring) Finish() error {
-	text, err := os.ReadFile(r.Path(planFile))
+	text, err := regularfile.Read(r.Path(planFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -210,7 +211,7 @@ func (r *Restoring) move(m Move) error {
 
 // copyAcross moves a file to another file system.
 func copyAcross(from, to string) error {
-	source, err := os.Open(from)
+	source, err := regularfile.Open(from)
 	if err != nil {
 		return err
 	}

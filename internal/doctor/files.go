@@ -23,6 +23,10 @@ type Files struct {
 	Own []string
 	// Secret are key files, which nobody else may read.
 	Secret []string
+	// NoLinks are other files and directories in the data directory that must be no symbolic links either.
+	NoLinks []string
+	// Private has files with secrets that not every user may read, and what is in them.
+	Private map[string]string
 	// Read are files that the server only reads, by the key of the configuration or another name.
 	Read map[string]string
 }
@@ -61,11 +65,11 @@ func (f Files) Check(ctx context.Context) (list []Finding) {
 		}
 		info, err := os.Lstat(path)
 		if err != nil || info.Mode()&fs.ModeSymlink != 0 {
-			continue // missing files have their own checks
+			continue // missing files have their own checks, and links too
 		}
 		if id := ownerOf(info); id != owner {
 			add(Fault, fmt.Sprintf("%s belongs to the user %s, but the data directory to %s, so the server "+
-				"cannot use it", path, userName(id), name), fmt.Sprintf("run as root: chown %s %q", name, path))
+				"cannot use it", path, userName(id), name), fmt.Sprintf("run as root: chown -h %s %q", name, path))
 			continue
 		}
 		need := fs.FileMode(0o600)
@@ -92,6 +96,8 @@ func (f Files) Check(ctx context.Context) (list []Finding) {
 				fmt.Sprintf("run: chmod 600 %q; if other users of this machine may have read it, make new keys", path)))
 		}
 	}
+	list = append(list, f.links()...)
+	list = append(list, Private("files", f.Private)...)
 	return append(list, f.readable(owner)...)
 }
 

@@ -16,12 +16,18 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"dialtone/internal/fault"
+	"dialtone/internal/regularfile"
 )
 
 // readSQLite reads tables of a file of SQLite, which it does not change.
 func readSQLite(ctx context.Context, path string, tables []table, yield Yield) (err error) {
 	if _, err := os.Stat(path); err != nil {
 		return err
+	}
+	for _, suffix := range []string{"", "-journal", "-wal", "-shm"} {
+		if err := regularfile.Check(path + suffix); err != nil {
+			return err
+		}
 	}
 	absolute, err := filepath.Abs(path)
 	if err != nil {
@@ -59,10 +65,10 @@ func readSQLite(ctx context.Context, path string, tables []table, yield Yield) (
 func readSQLiteTable(
 	ctx context.Context, tx *sql.Tx, path, name string, read func(row, Yield) error, yield Yield,
 ) error {
-	// A view could have rows without end.
+	// A view could have rows without end, and so could a virtual table, which may read from a view.
 	var isTable bool
-	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table'
-		AND lower(name) = $1)`, name).Scan(&isTable)
+	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pragma_table_list WHERE schema = 'main'
+		AND type = 'table' AND lower(name) = $1)`, name).Scan(&isTable)
 	if err == nil && !isTable {
 		return fault.New(fault.Invalid, "%s has no table %s", path, name)
 	}

@@ -1,6 +1,7 @@
 package userfile
 
 import (
+	"bufio"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -14,18 +15,21 @@ import (
 // readXML reads users of FreeSWITCH's directory. Entities other than the five of XML are errors, and documents with a
 // DOCTYPE are refused, so nothing is expanded or fetched. file is the name for the entries.
 func readXML(file string, in io.Reader, yield Yield) error {
-	limited := &io.LimitedReader{R: in, N: maxXML + 1}
+	limited := &xmlReader{in: bufio.NewReader(in), left: maxXML}
 	d := xml.NewDecoder(limited)
 	var domains []string // the name of each open element domain
 	var open []string
 	var user *account.ImportEntry
 	var depthOfUser int
 	for {
+		limited.ofToken = maxLine
 		t, err := d.Token()
 		line, _ := d.InputPos()
 		switch {
-		case limited.N <= 0:
+		case errors.Is(err, errLongXML):
 			return fault.New(fault.Invalid, "the XML is longer than %d MiB; split it", maxXML>>20)
+		case errors.Is(err, errLongToken):
+			return atLine(int64(line), "an element, a text or a comment is longer than %d MiB", maxLine>>20)
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
@@ -67,6 +71,46 @@ func readXML(file string, in io.Reader, yield Yield) error {
 			open = open[:len(open)-1]
 		}
 	}
+}
+
+// xmlReader bounds the length of a document and of each token, since the decoder needs many times the memory of an
+// element with many attributes. It is an io.ByteReader, so that the decoder does not read ahead.
+type xmlReader struct {
+	in            *bufio.Reader
+	left, ofToken int // bytes
+}
+
+var (
+	errLongXML   = errors.New("the XML is too long")
+	errLongToken = errors.New("a token of the XML is too long")
+)
+
+// ReadByte implements io.ByteReader.
+func (r *xmlReader) ReadByte() (byte, error) {
+	b, err := r.in.ReadByte()
+	if err != nil {
+		return 0, err
+	}
+	if r.left--; r.left < 0 {
+		return 0, errLongXML
+	}
+	if r.ofToken--; r.ofToken < 0 {
+		return 0, errLongToken
+	}
+	return b, nil
+}
+
+// Read implements io.Reader. The decoder does not call it.
+func (r *xmlReader) Read(to []byte) (int, error) {
+	if len(to) == 0 {
+		return 0, nil
+	}
+	b, err := r.ReadByte()
+	if err != nil {
+		return 0, err
+	}
+	to[0] = b
+	return 1, nil
 }
 
 // syntaxMessage returns the message of an error of XML, without texts of the file.

@@ -41,6 +41,7 @@ import (
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
 	"dialtone/internal/redact"
+	"dialtone/internal/regularfile"
 )
 
 // Format is a format of accounts.
@@ -83,9 +84,23 @@ type Source struct {
 // of a PostgreSQL database, or "-" for stdin.
 func Open(format Format, location string, stdin io.Reader) (*Source, error) {
 	s := &Source{format: format, location: location}
-	if location == "-" {
+	var once io.Reader // it cannot be read twice
+	switch {
+	case location == "-":
+		once = stdin
+	case regularfile.IsInherited(location):
+		f, err := regularfile.Open(location)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		if info, err := f.Stat(); err == nil && !info.Mode().IsRegular() {
+			once = f
+		}
+	}
+	if once != nil {
 		var err error
-		if s.spool, err = newSpool(stdin); err != nil {
+		if s.spool, err = newSpool(once); err != nil {
 			return nil, fmt.Errorf("keep standard input in a temporary file: %w", err)
 		}
 	}
@@ -139,7 +154,7 @@ func (s *Source) Read(ctx context.Context, yield Yield) error {
 		}
 		return readDirectory(s.location, checked)
 	}
-	f, err := os.Open(s.location)
+	f, err := regularfile.Open(s.location)
 	if err != nil {
 		return err
 	}
@@ -216,7 +231,7 @@ func readDirectory(root string, yield Yield) error {
 			return err
 		}
 		found = true
-		f, err := os.Open(path)
+		f, err := regularfile.Open(path)
 		if err != nil {
 			return err
 		}

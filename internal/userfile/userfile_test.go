@@ -12,10 +12,12 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
+	"dialtone/internal/regularfile"
 	"dialtone/internal/userfile"
 )
 
@@ -235,7 +237,10 @@ func TestHostileInputs(t *testing.T) {
 		{"unknown entity", userfile.FreeSWITCH, `<user id="&e;"/>`, "line 1: this is not XML"},
 		{"deep nesting", userfile.FreeSWITCH, deep, "line 1: there are more than 64 elements"},
 		{"XML that does not end", userfile.FreeSWITCH, "<user id='a'>\n", "this is not XML"},
-		{"huge XML", userfile.FreeSWITCH, "<a>" + strings.Repeat(" ", 17<<20), "longer than 16 MiB"},
+		{"huge XML", userfile.FreeSWITCH, "<a>" + strings.Repeat("<b/>"+strings.Repeat(" ", 1<<16), 17<<4),
+			"longer than 16 MiB"},
+		{"huge element", userfile.FreeSWITCH, "<a>\n<user" + strings.Repeat(` a=""`, 1<<18) + "/></a>",
+			"line 2: an element, a text or a comment is longer than 1 MiB"},
 		{"SQLite on standard input", userfile.Kamailio, "SQLite format 3\x00",
 			"a file of SQLite cannot be read from standard input; give its path"},
 		{"SQLite as CSV", userfile.CSV, "SQLite format 3\x00",
@@ -300,7 +305,7 @@ func TestDatabaseErrors(t *testing.T) {
 	}{
 		{userfile.Kamailio, "sqlite:" + missing, missing + ": no such file or directory"},
 		{userfile.Kamailio, "sqlite:" + text, text + " has no table subscriber that can be read: "},
-		{userfile.Kamailio, "sqlite:" + dir, dir + " cannot be read as a file of SQLite: "},
+		{userfile.Kamailio, "sqlite:" + dir, dir + ": it is a directory, not a regular file"},
 		{userfile.CSV, "sqlite:" + text, "the format csv cannot be read from a database; give a file of this format"},
 		{userfile.CSV, "postgres://127.0.0.1:1/x", "the format csv cannot be read from a database; "},
 	} {
@@ -321,6 +326,12 @@ func TestMadeUpDatabases(t *testing.T) {
 		"a view": {
 			"CREATE VIEW subscriber AS WITH RECURSIVE n(username) AS (SELECT 1 UNION ALL SELECT 1 FROM n) " +
 				"SELECT * FROM n",
+			"has no table subscriber",
+		},
+		"a virtual table": {
+			"CREATE VIEW endless AS WITH RECURSIVE n(c) AS (SELECT 1 UNION ALL SELECT c+1 FROM n) " +
+				"SELECT c AS rowid, c AS username FROM n;" +
+				"CREATE VIRTUAL TABLE subscriber USING fts5(username, content='endless')",
 			"has no table subscriber",
 		},
 		"a generated column": {
@@ -344,6 +355,45 @@ func TestMadeUpDatabases(t *testing.T) {
 		err = s.Read(t.Context(), func(account.ImportEntry) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want an error with %q", name, err, c.want)
+		}
+	}
+}
+
+// What the shell has opened may be a pipe, and is read twice all the same. Another pipe is refused.
+func TestPipes(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := w.WriteString("alex:phone.test:0123456789abcdef0123456789abcdef\n"); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	s, err := userfile.Open(userfile.Htdigest, fmt.Sprintf("/dev/fd/%d", r.Fd()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for range 2 {
+		n := 0
+		err := s.Read(t.Context(), func(account.ImportEntry) error { n++; return nil })
+		if err != nil || n != 1 {
+			t.Errorf("%d entries, %v", n, err)
+		}
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, location := range []string{pipe, "sqlite:" + pipe} {
+		s, err := userfile.Open(userfile.Kamailio, location, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = s.Read(t.Context(), func(account.ImportEntry) error { return nil })
+		if !errors.Is(err, regularfile.ErrOther) {
+			t.Errorf("%s: %v", location, err)
 		}
 	}
 }

@@ -23,6 +23,7 @@ import (
 
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/export"
+	"dialtone/internal/regularfile"
 )
 
 const mode = 0o640
@@ -49,7 +50,7 @@ func Write(path string, entries Entries) (changed bool, err error) {
 	if err := errors.Join(err, out.Flush()); err != nil {
 		return false, err
 	}
-	old, err := os.Open(path)
+	old, err := regularfile.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := atomicfile.InheritOwner(temp); err != nil {

@@ -30,6 +30,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"dialtone/internal/regularfile"
 )
 
 // ErrUnusable is returned, wrapped, for files that are no certificate and key.
@@ -71,7 +73,7 @@ func (f *Files) Refresh() error {
 	same := len(f.texts) == len(texts)
 	for i, path := range paths {
 		var err error
-		if texts[i], err = os.ReadFile(path); err != nil {
+		if texts[i], err = regularfile.Read(path); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnusable, err)
 		}
 		same = same && bytes.Equal(texts[i], f.texts[i])
@@ -171,8 +173,8 @@ func Check(certKey, keyKey string, pairs []Pair, hosts []string, now time.Time) 
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	var leaves []*x509.Certificate
 	for _, p := range pairs {
-		chain, err1 := os.ReadFile(p.Cert)
-		key, err2 := os.ReadFile(p.Key)
+		chain, err1 := regularfile.Read(p.Cert)
+		key, err2 := regularfile.Read(p.Key)
 		if err1 != nil {
 			fault("%s: %v", certKey, err1)
 		}

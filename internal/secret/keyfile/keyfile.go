@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dialtone/internal/atomicfile"
+	"dialtone/internal/regularfile"
 	"dialtone/internal/secret"
 )
 
@@ -31,7 +32,7 @@ func Read(path string) (*secret.Ring, error) {
 		return nil, fmt.Errorf("%s: mode %#o lets others read the key; set it to 0600 (chmod 600)",
 			path, mode)
 	}
-	text, err := os.ReadFile(path)
+	text, err := regularfile.Read(path)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/internal/regularfile"
 	"dialtone/internal/store/sqlite/conn"
 )
 
@@ -35,6 +36,16 @@ func checkAccess(path string) error {
 	}
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if err := access(path+suffix, unix.R_OK|unix.W_OK); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRegular fails if a file of a database is a pipe or a device. SQLite could wait for it without end.
+func checkRegular(path string) error {
+	for _, suffix := range []string{"", "-journal", "-wal", "-shm"} {
+		if err := regularfile.Check(path + suffix); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dialtone/internal/atomicfile"
+	"dialtone/internal/regularfile"
 	"dialtone/internal/store/migrations"
 )
 
@@ -82,7 +83,10 @@ func checkPlace(path string) error {
 // database, which SQLite would mix with it. Backup writes such a database: VACUUM INTO leaves it in
 // rollback mode, and SQLite notes WAL mode in the header, durably, before it creates a WAL.
 func checkFile(path string) error {
-	f, err := os.Open(path)
+	if err := checkRegular(path); err != nil {
+		return err
+	}
+	f, err := regularfile.Open(path)
 	if err != nil {
 		return err
 	}

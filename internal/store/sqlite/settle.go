@@ -3,7 +3,8 @@ package sqlite
 import (
 	"errors"
 	"io/fs"
-	"os"
+
+	"dialtone/internal/regularfile"
 )
 
 // settleWAL makes what this process reads of a WAL the same as what is on the disk. It is called
@@ -18,7 +19,7 @@ import (
 // A WAL that cannot be synced is an error. The next start finds the page cache marked as written,
 // drops it, and continues with what is on the disk.
 func settleWAL(path string) error {
-	f, err := os.Open(path)
+	f, err := regularfile.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {

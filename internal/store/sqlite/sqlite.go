@@ -148,6 +148,11 @@ func Connect(path, vfs, pragmas string) (*conn.Conn, error) {
 }
 
 func connect(path string, o conn.Options, pragmas string) (*conn.Conn, error) {
+	if o.VFS == "" {
+		if err := checkRegular(path); err != nil {
+			return nil, err
+		}
+	}
 	c, err := conn.Open(path, o)
 	if err != nil {
 		return nil, err

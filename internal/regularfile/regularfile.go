@@ -1,0 +1,92 @@
+// Package regularfile opens files for reading that must be regular ones.
+//
+// # Guarantees
+//
+// Open never waits: a named pipe, a device, a socket or a directory in place of the file is an error, which wraps
+// ErrOther. So somebody who may replace a file cannot make a command hang. A symbolic link is followed.
+//
+// What the caller's shell has opened for this process, such as /dev/stdin and /dev/fd/63, may be a pipe: only the
+// caller can have meant it.
+package regularfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// ErrOther means that there is something else in place of a regular file.
+var ErrOther = errors.New("not a regular file")
+
+// IsInherited reports whether a path names a file that this process has inherited.
+func IsInherited(path string) bool {
+	return path == "/dev/stdin" || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/self/fd/")
+}
+
+// Open opens a file for reading.
+func Open(path string) (*os.File, error) {
+	if IsInherited(path) {
+		return os.Open(path)
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	if errors.Is(err, syscall.ENXIO) { // a socket
+		return nil, other(path, "socket")
+	} else if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		err = check(path, info)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Read reads a whole file.
+func Read(path string) ([]byte, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// Check fails if there is something else at a path. It is for files that a library opens. That there is nothing is
+// no error.
+func Check(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return check(path, info)
+}
+
+func check(path string, info fs.FileInfo) error {
+	switch mode := info.Mode(); {
+	case mode.IsRegular():
+		return nil
+	case mode.IsDir():
+		return other(path, "directory")
+	case mode&fs.ModeNamedPipe != 0:
+		return other(path, "named pipe")
+	case mode&fs.ModeSocket != 0:
+		return other(path, "socket")
+	case mode&fs.ModeDevice != 0:
+		return other(path, "device")
+	}
+	return other(path, "special file")
+}
+
+func other(path, kind string) error {
+	return &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("it is a %s, %w", kind, ErrOther)}
+}
