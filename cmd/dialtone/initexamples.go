@@ -46,7 +46,7 @@ func (s *setup) writeExamples(in *installation, dir string) error {
 		}
 	}
 	if len(stale) > 0 {
-		err := s.p.say("in %s, these files stay, though they would be different now: %s; to get them anew, remove "+
+		err := s.p.say("in %s, these files stay, though they would be different now: %s; to get new ones, remove "+
 			"them and run init again", dir, strings.Join(stale, ", "))
 		if err != nil {
 			return err

@@ -49,7 +49,7 @@ func PublicMode(path string) (mode fs.FileMode, open bool) {
 	}
 }
 
-// links returns a finding for each link in the data directory in place of a file of the server's. Whoever can write
+// links returns a finding for each link in the data directory in place of a file of the server's. Anybody who can write
 // there can point it elsewhere.
 func (f Files) links() (list []Finding) {
 	for _, path := range append(f.all(), f.NoLinks...) {

@@ -16,7 +16,7 @@ import (
 var _ engine.SchemaChecker = (*Engine)(nil)
 
 // madeText is what the migrations make: a line for each object, its kind and name, a tab, and its definition.
-// TestMadeSchema compares it with the migrations, and writes it anew with -update.
+// TestMadeSchema compares it with the migrations, and rewrites it with -update.
 //
 //go:embed schema.txt
 var madeText string
