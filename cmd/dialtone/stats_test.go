@@ -82,7 +82,8 @@ func TestStats(t *testing.T) {
 		if !maps.Equal(got.Total, want) {
 			return fmt.Errorf("got %v, want %v", got.Total, want)
 		}
-		if len(got.Hooks) != 1 || got.Hooks[0].Waiting != 2 || got.Hooks[0].Oldest == nil {
+		if len(got.Hooks) != 1 || got.Hooks[0].Waiting != 2 || got.Hooks[0].Oldest == nil ||
+			got.Hooks[0].LastFailure == nil {
 			return fmt.Errorf("the hooks are %+v", got.Hooks)
 		}
 		return nil
