@@ -31,7 +31,7 @@ const (
 // and while the accounts of the bots are deleted.
 func flood(ctx context.Context, o options) error {
 	data := filepath.Join(o.dir, "flood")
-	users, err := populate(ctx, o.binary, data, regulars)
+	users, err := populate(ctx, o.binary, data, "", regulars)
 	if err != nil {
 		return err
 	}

@@ -2,31 +2,61 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
+	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
+	"dialtone/internal/store/engine"
 	"dialtone/internal/store/sqlite/conn"
+	"dialtone/internal/test/postgrestest"
 )
 
-// growth prints figures for increasing numbers of accounts.
+// growth prints figures for increasing numbers of accounts, on SQLite or on PostgreSQL.
 func growth(ctx context.Context, o options) error {
 	const conns = 64
+	newDatabase := func(int) (string, error) { return "", nil }
+	if o.postgres {
+		if err := os.Chmod(o.dir, 0o711); err != nil { // PostgreSQL does not run as root
+			return err
+		}
+		c, err := postgrestest.Launch(filepath.Join(o.dir, "postgres"))
+		if err != nil {
+			return err
+		}
+		defer c.Stop()
+		admin, err := pgx.Connect(ctx, c.URL("postgres"))
+		if err != nil {
+			return err
+		}
+		defer admin.Close(ctx)
+		newDatabase = func(n int) (string, error) {
+			name := fmt.Sprintf("growth%d", n)
+			_, err := admin.Exec(ctx, "CREATE DATABASE "+name)
+			return c.URL(name), err
+		}
+	}
 	fmt.Println("| accounts | first answer | memory at start | signups/s | p50 | p99 " +
 		"| processor time, each | KiB written, each | sign-ins/s | p50 | p99 | processor time, each | peak memory |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, n := range o.accounts {
 		data := filepath.Join(o.dir, fmt.Sprintf("growth-%d", n))
-		users, err := populate(ctx, o.binary, data, n)
+		database, err := newDatabase(n)
 		if err != nil {
 			return err
 		}
-		p, err := startDialtone(ctx, o.binary, data)
+		users, err := populate(ctx, o.binary, data, database, n)
+		if err != nil {
+			return err
+		}
+		p, err := startDialtone(ctx, o.binary, data, "DIALTONE_DATABASE="+database)
 		if err != nil {
 			return err
 		}
@@ -58,10 +88,11 @@ func growth(ctx context.Context, o options) error {
 	return nil
 }
 
-// populate makes a data directory with n active accounts. It writes them as the program would, sealed
-// under the folder's own key, without the cost of a signup for each.
-func populate(ctx context.Context, binary, data string, n int) (users []string, err error) {
-	p, err := startDialtone(ctx, binary, data)
+// populate makes a data directory, and a store with n active accounts in it or in a PostgreSQL database. It writes them
+// as the program would, sealed under the directory's own key, without the cost of a signup for each. It returns the
+// names of some of them.
+func populate(ctx context.Context, binary, data, database string, n int) (users []string, err error) {
+	p, err := startDialtone(ctx, binary, data, "DIALTONE_DATABASE="+database)
 	if err != nil {
 		return nil, err
 	}
@@ -72,44 +103,83 @@ func populate(ctx context.Context, binary, data string, n int) (users []string, 
 	if err != nil {
 		return nil, err
 	}
-	conn, err := conn.Open(filepath.Join(data, "dialtone.db"), conn.Options{})
+	sealer := account.NewSealer(ring)
+	at := time.Now().Add(-30 * 24 * time.Hour)
+	row := func(i int) []any {
+		user := fmt.Sprintf("person%08d", i)
+		made := at.Add(time.Duration(i) * time.Millisecond)
+		a := account.Account{Tenant: 1, UID: account.NewUID(made), User: user}
+		b, sha := digest.ComputeB(user, realm, password), digest.ComputeSHA256(user, realm, password)
+		c := digest.Credential{HA1: digest.Compute(user, realm, password), HA1B: &b, SHA256: &sha}
+		sealer.Seal(&a, c)
+		token := secret.NewTokenAt(made).OrderedHash()
+		if i%max(1, n/5000) == 0 {
+			users = append(users, user)
+		}
+		return []any{a.UID[:], 1, user, "Alex Example", user + "@example.org", "guest", false, made.UnixMicro(),
+			made.Add(account.PendingLife).UnixMicro(), made.UnixMicro(), 0, a.Sealed, true, token[:]}
+	}
+	if database != "" {
+		err = populatePostgres(ctx, database, n, row)
+		return users, err
+	}
+	err = populateSQLite(filepath.Join(data, "dialtone.db"), n, row)
+	return users, err
+}
+
+// populated are the columns of the rows that populate makes.
+var populated = []string{"uid", "tenant", "username", "name", "email", "role", "held", "created", "expires",
+	"activated", "epoch", "credential", "has_sha256", "token"}
+
+func populatePostgres(ctx context.Context, database string, n int, row func(int) []any) error {
+	conn, err := pgx.Connect(ctx, database)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	defer conn.Close(ctx)
+	i := -1
+	_, err = conn.CopyFrom(ctx, pgx.Identifier{"account"}, populated, pgx.CopyFromFunc(func() ([]any, error) {
+		if i++; i == n {
+			return nil, nil
+		}
+		return row(i), nil
+	}))
+	if err != nil {
+		return err
+	}
+	// autovacuum and the checkpointer do this at some time.
+	_, err = conn.Exec(ctx, `VACUUM ANALYZE account`)
+	if err == nil {
+		_, err = conn.Exec(ctx, `CHECKPOINT`)
+	}
+	return err
+}
+
+func populateSQLite(path string, n int, row func(int) []any) error {
+	conn, err := conn.Open(path, conn.Options{})
+	if err != nil {
+		return err
 	}
 	defer conn.Close()
 	if err := conn.Script(`PRAGMA synchronous = OFF; PRAGMA journal_mode = DELETE;
 		PRAGMA foreign_keys = 1; PRAGMA cache_size = -200000; BEGIN`); err != nil {
-		return nil, err
+		return err
 	}
-	sealer := account.NewSealer(ring)
-	at := time.Now().Add(-30 * 24 * time.Hour)
+	insert := `INSERT INTO account (` + strings.Join(populated, ", ") + `) VALUES (` +
+		engine.Placeholders(1, len(populated)) + `)`
 	for i := range n {
-		user := fmt.Sprintf("person%08d", i)
-		a := account.Account{Tenant: 1, UID: account.NewUID(at.Add(time.Duration(i) * time.Millisecond)), User: user}
-		b, sha := digest.ComputeB(user, realm, password), digest.ComputeSHA256(user, realm, password)
-		c := digest.Credential{HA1: digest.Compute(user, realm, password), HA1B: &b, SHA256: &sha}
-		sealer.Seal(&a, c)
-		var token [32]byte
-		rand.Read(token[:])
-		if _, err := conn.Exec(`INSERT INTO account (uid, tenant, username, name, email, role, held,
-			created, expires, activated, epoch, credential, has_sha256, token)
-			VALUES ($1, 1, $2, 'Alex Example', $3, 'guest', FALSE, $4, $5, $4, 0, $6, TRUE, $7)`,
-			a.UID[:], user, user+"@example.org", at.UnixMicro(), at.Add(account.PendingLife).UnixMicro(),
-			a.Sealed, token[:]); err != nil {
-			return nil, err
-		}
-		if i%max(1, n/5000) == 0 {
-			users = append(users, user)
+		if _, err := conn.Exec(insert, row(i)...); err != nil {
+			return err
 		}
 	}
 	if err := conn.Script(`COMMIT`); err != nil {
-		return nil, err
+		return err
 	}
 	// The rows were written without syncs. They must be on disk before anything is measured.
-	f, err := os.OpenFile(filepath.Join(data, "dialtone.db"), os.O_RDWR, 0)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
-	return users, f.Sync()
+	return f.Sync()
 }

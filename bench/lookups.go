@@ -30,7 +30,7 @@ func lookups(ctx context.Context, o options) error {
 	least, most := math.Inf(1), 0.0
 	for _, n := range o.lookups {
 		data := filepath.Join(o.dir, fmt.Sprintf("lookups-%d", n))
-		users, err := populate(ctx, o.binary, data, n)
+		users, err := populate(ctx, o.binary, data, "", n)
 		if err != nil {
 			return err
 		}

@@ -55,7 +55,7 @@ func main() {
 	flag.DurationVar(&o.duration, "for", 5*time.Second, "how long to measure each figure")
 	flag.StringVar(&o.dir, "dir", "", "`directory` on the disk to measure (default a temporary one)")
 	flag.BoolVar(&o.postgres, "postgres", false,
-		"measure signups on a new PostgreSQL database, by one server and by two")
+		"measure signups on a new PostgreSQL database, by one server and by two; with -growth, measure that there")
 	flag.BoolVar(&o.cpu, "processor", false, "measure the CPU time of each kind of request instead of rates")
 	flag.StringVar(&o.binary, "binary", "", "`program` to measure (default one built from this directory)")
 	flag.StringVar(&o.versus, "versus", "", "another build of the `program`, to compare with in alternating turns")
