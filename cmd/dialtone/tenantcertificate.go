@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/user"
 	"slices"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/certificate"
 	"dialtone/internal/fault"
+	"dialtone/internal/regularfile"
 	"dialtone/internal/tenant"
 )
 
@@ -60,31 +60,35 @@ func (c *tenantCertificate) Run(p *program) error {
 			return err
 		}
 		private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
-		what, err := c.write(string(made.Chain) + string(private))
+		var what string
+		err = asCaller(func() error {
+			what, err = c.write(string(made.Chain)+string(private), group)
+			return err
+		})
 		if err != nil {
 			return err
-		}
-		if group >= 0 {
-			if err := errors.Join(os.Chown(c.To, -1, group), os.Chmod(c.To, 0o640)); err != nil {
-				return err
-			}
 		}
 		return p.say("%s, with a certificate until %s", what, made.NotAfter.UTC().Format(time.RFC3339))
 	})
 }
 
-// write writes the file, unless it has this content already, and says what it did.
-func (c *tenantCertificate) write(text string) (what string, err error) {
-	written, err := os.ReadFile(c.To)
+// write writes the file, unless it has this content already, lets a group read it, unless that is negative, and says
+// what it did.
+func (c *tenantCertificate) write(text string, group int) (what string, err error) {
+	written, err := regularfile.Read(c.To)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "wrote " + c.To, atomicfile.Create(c.To, text)
+		what, err = "wrote "+c.To, atomicfile.Create(c.To, text)
 	case err != nil:
-		return "", err
 	case string(written) == text:
-		return c.To + " is up to date", nil
+		what = c.To + " is up to date"
+	default:
+		what, err = "replaced "+c.To, atomicfile.Replace(c.To, text)
 	}
-	return "replaced " + c.To, atomicfile.Replace(c.To, text)
+	if err == nil && group >= 0 {
+		err = atomicfile.Share(c.To, group)
+	}
+	return what, err
 }
 
 // await returns the certificate of a tenant, and waits for it as long as it should.

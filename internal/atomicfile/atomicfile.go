@@ -100,6 +100,24 @@ func InheritOwner(f *os.File) error {
 	return f.Chown(int(owner.Uid), int(owner.Gid))
 }
 
+// Share lets a group read a file: its mode becomes 0640. It fails for a link, and for a file with other names, which
+// another user may have put in place.
+func Share(path string, gid int) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() || info.Sys().(*syscall.Stat_t).Nlink != 1 {
+		return &fs.PathError{Op: "share", Path: path, Err: errors.New("it is not a file with one name")}
+	}
+	return errors.Join(f.Chown(-1, gid), f.Chmod(0o640))
+}
+
 // Mkdir creates a directory, like os.Mkdir, and calls InheritOwner.
 func Mkdir(path string, mode fs.FileMode) error {
 	if err := os.Mkdir(path, mode); err != nil {

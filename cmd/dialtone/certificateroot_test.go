@@ -1,0 +1,55 @@
+package main
+
+import (
+	"database/sql"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"dialtone/internal/certificate"
+	"dialtone/internal/secret/keyfile"
+)
+
+// Root gives a certificate to another server, in a directory of root's, from a data directory of the server's user. A
+// link in its place is not followed.
+func TestCertificateForPhoneServer(t *testing.T) {
+	s := newService(t)
+	s.command("tenant", "add", "phone.test")
+	ring, err := keyfile.Read(filepath.Join(s.dir, "keys", "seal.key"))
+	s.must(err)
+	db, err := sql.Open("sqlite", filepath.Join(s.dir, "dialtone.db"))
+	s.must(err)
+	_, err = db.Exec(`INSERT INTO certificate (tenant, authority, issued, not_before, not_after, chain, sealed, tried, lease)
+		SELECT id, 'ca', 1, 1, 1, ?, ?, 1, 0 FROM tenant`, []byte("chain\n"),
+		certificate.NewKeys(ring).Seal(1, "phone.test", []byte("key")))
+	s.must(err)
+	s.must(db.Close())
+
+	private := filepath.Join(filepath.Dir(s.dir), "private")
+	s.must(os.Mkdir(private, 0o700))
+	file := filepath.Join(private, "phone.pem")
+	write := []string{"tenant", "certificate", "phone.test", "--to", file, "--group", "daemon"}
+	for _, want := range []string{"wrote ", file + " is up to date"} {
+		if out := s.command(write...); !strings.HasPrefix(out, want) {
+			t.Errorf("it prints %s, want %s", out, want)
+		}
+		info, err := os.Stat(file)
+		s.must(err)
+		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 0 || owner.Gid != 1 || info.Mode().Perm() != 0o640 {
+			t.Errorf("the file belongs to user %d and group %d, with the mode %o", owner.Uid, owner.Gid, info.Mode().Perm())
+		}
+	}
+	target := filepath.Join(private, "target")
+	s.must(os.Rename(file, target))
+	s.must(os.Chmod(target, 0o600))
+	s.must(os.Symlink(target, file))
+	if status, _, _ := runCommand(t, []string{}, append(write, "--data", s.dir)...); status == 0 {
+		t.Error("a link in place of the file is followed")
+	}
+	if info, err := os.Stat(target); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the target of the link has the mode %v, %v", info.Mode(), err)
+	}
+	s.owned()
+}
