@@ -21,7 +21,8 @@ func TestCertificateForPhoneServer(t *testing.T) {
 	s.must(err)
 	db, err := sql.Open("sqlite", filepath.Join(s.dir, "dialtone.db"))
 	s.must(err)
-	_, err = db.Exec(`INSERT INTO certificate (tenant, authority, issued, not_before, not_after, chain, sealed, tried, lease)
+	_, err = db.Exec(`INSERT INTO certificate (tenant, authority, issued, not_before, not_after, chain, sealed, tried,
+			lease)
 		SELECT id, 'ca', 1, 1, 1, ?, ?, 1, 0 FROM tenant`, []byte("chain\n"),
 		certificate.NewKeys(ring).Seal(1, "phone.test", []byte("key")))
 	s.must(err)
@@ -38,7 +39,8 @@ func TestCertificateForPhoneServer(t *testing.T) {
 		info, err := os.Stat(file)
 		s.must(err)
 		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 0 || owner.Gid != 1 || info.Mode().Perm() != 0o640 {
-			t.Errorf("the file belongs to user %d and group %d, with the mode %o", owner.Uid, owner.Gid, info.Mode().Perm())
+			t.Errorf("the file belongs to user %d and group %d, with the mode %o", owner.Uid, owner.Gid,
+				info.Mode().Perm())
 		}
 	}
 	target := filepath.Join(private, "target")
