@@ -126,7 +126,7 @@ func exampleFiles(c config.Config, path string, u serverUser, t tenant.Tenant) m
 	}
 	if c.TLS.ACME {
 		files["tls.cfg"] = here.Replace(deploy.KamailioTLS)
-		files["dialtone-certificate.service"] = shown(here.Replace(deploy.CertificateService), c, path)
+		files["dialtone-certificate.service"] = certificateUnit(here.Replace(deploy.CertificateService), c, path)
 		files["dialtone-certificate.timer"] = deploy.CertificateTimer
 	}
 	if lowPorts(c) {
@@ -207,6 +207,15 @@ func serverUnit(unit string, c config.Config, path string, u serverUser) string 
 		unit = strings.Replace(unit, "CapabilityBoundingSet=\n", capabilities, 1)
 	}
 	return shown(unit, c, path)
+}
+
+// certificateUnit returns the unit that gives Kamailio a certificate, for the directories of an installation.
+func certificateUnit(unit string, c config.Config, path string) string {
+	dirs := ""
+	for _, dir := range writtenDirs(c) {
+		dirs += " " + inUnit("-"+dir)
+	}
+	return shown(strings.Replace(unit, " -"+newData+"\n", dirs+"\n", 1), c, path)
 }
 
 // writtenDirs returns the directories that the server writes to: the data directory, and those outside of it.
