@@ -365,7 +365,8 @@ func TestInitAmongFilesOfAnother(t *testing.T) {
 	s.must(os.WriteFile(filepath.Join(private, ".temp-1"), nil, 0o600))
 	mine("ln -s " + private + " init")
 	out, err := run()
-	if err == nil || !strings.Contains(out, "nothing was changed: "+etc+"/init, where the examples go, is not a directory") {
+	want := "nothing was changed: " + etc + "/init, where the examples go, is not a directory"
+	if err == nil || !strings.Contains(out, want) {
 		t.Errorf("a link in place of the directory of examples: %v, %s", err, out)
 	}
 	if _, err := openExamples(filepath.Join(etc, "init")); err == nil {

@@ -269,8 +269,8 @@ func (s *setup) writeConfig(text string) error {
 func hideFromOthers(path string) error {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ELOOP) {
-		return fault.New(fault.Conflict, "%s is a link, and the answers have a password; give the file that it leads to "+
-			"as --config, or remove the link", path)
+		return fault.New(fault.Conflict, "%s is a link, and the answers have a password; give the file that it leads "+
+			"to as --config, or remove the link", path)
 	} else if err != nil {
 		return err
 	}

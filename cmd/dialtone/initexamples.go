@@ -76,8 +76,8 @@ func checkExamples(dir string) error {
 	} else if err != nil {
 		return err
 	}
-	return fault.New(fault.Conflict, "%s, where the examples go, is not a directory but a link or file; remove it, and "+
-		"run init again", dir)
+	return fault.New(fault.Conflict, "%s, where the examples go, is not a directory but a link or file; remove it, "+
+		"and run init again", dir)
 }
 
 // openExamples opens the directory of the examples, and creates it if it is missing.

@@ -29,8 +29,8 @@ type dirOwner struct {
 }
 
 // ownerOf returns the owner of a directory, or of the nearest directory above it that exists. It is nil if this
-// process is not root's, or if that is root. A directory of root's is an error if others can write to it, or can replace
-// it, because a directory or link above it is theirs or they can write to one. What is in it may be from them.
+// process is not root's, or if that is root. A directory of root's is an error if others can write to it, or can
+// replace it, because a directory or link above it is theirs or they can write to one. What is in it may be from them.
 func ownerOf(dir string) (*dirOwner, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -45,8 +45,8 @@ func ownerOf(dir string) (*dirOwner, error) {
 			"to the user of the server, or move it to a directory of root's", errDataDir, dir, w.uid, w.other)
 	} else if owner.Uid == 0 && w.writable != "" {
 		return nil, fmt.Errorf("%w: %s belongs to root, but other users can write to %s, which has the mode %04o, so "+
-			"that what is in the data directory may be from them; run: chmod g-w,o-w %[3]s; or give the data directory "+
-			"to the user of the server", errDataDir, dir, w.writable, w.mode)
+			"that what is in the data directory may be from them; run: chmod g-w,o-w %[3]s; or give the data "+
+			"directory to the user of the server", errDataDir, dir, w.writable, w.mode)
 	} else if owner.Uid == 0 {
 		return nil, nil
 	}

@@ -512,3 +512,36 @@ func TestDataOfRootForOthers(t *testing.T) {
 		s.must(os.Chmod(c.path, info.Mode()))
 	}
 }
+
+// A restore also writes where the configuration has its keys and messages, and nowhere else outside of the data
+// directory.
+func TestRestoreIntoConfiguredPlaces(t *testing.T) {
+	above := t.TempDir()
+	at := func(path string) string { return filepath.Join(above, path) }
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, bad := at("dialtone.toml"), at("mail/badmail/"+strings.Repeat("ab", 16)+".eml")
+	must(os.WriteFile(file, []byte("data = \""+at("data")+"\"\n[keys]\ndir = \""+at("keys")+
+		"\"\n[mail]\npickup_dir = \""+at("mail/pickup")+"\"\n"), 0o600))
+	command := func(args ...string) {
+		t.Helper()
+		mustOutput(t, append(args, "--config", file)...)
+	}
+	command("tenant", "add", "localhost")
+	must(os.MkdirAll(filepath.Dir(bad), 0o700))
+	must(os.WriteFile(bad, []byte("Subject: one\r\n\r\n"), 0o600))
+	command("backup", "--archive", at("backup.tar"), "--with-keys", "--plain-keys")
+	for _, dir := range []string{"data", "keys", "mail"} {
+		must(os.RemoveAll(at(dir)))
+	}
+	command("restore", at("backup.tar"))
+	for _, path := range []string{bad, at("keys/seal.key"), at("keys/sign.key"), at("data/dialtone.db")} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
