@@ -140,7 +140,7 @@ func (in *installation) backupByOwner(ctx context.Context, path string) error {
 	if err := in.store.Backup(ctx, made); err != nil {
 		return err
 	}
-	from, err := os.Open(made)
+	from, err := regularfile.Open(made)
 	if err != nil {
 		return err
 	}
@@ -329,7 +329,7 @@ func (b *backup) copyDatabase(dir string) (facts store.Facts, f *os.File, err er
 	if err != nil {
 		return facts, nil, err
 	}
-	f, err = os.Open(path)
+	f, err = regularfile.Open(path)
 	return facts, f, err
 }
 

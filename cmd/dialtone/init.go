@@ -97,7 +97,7 @@ func (c *initCommand) Run(p *program) error {
 		if err := errors.Join(s.addAdmin(o), o.Flush()); err != nil {
 			return err
 		}
-		dir := filepath.Join(filepath.Dir(s.path), "init")
+		dir := examplesDir(s.path)
 		if err := asCaller(func() error { return s.writeExamples(in, dir) }); err != nil {
 			return err
 		}
@@ -117,6 +117,9 @@ func (s *setup) prepare() (text string, err error) {
 		if err := writable(dir); err != nil {
 			return "", err
 		}
+	}
+	if err := checkExamples(examplesDir(s.path)); err != nil {
+		return "", err
 	}
 	if err := s.askAll(); err != nil || !s.fresh {
 		return "", err
@@ -141,11 +144,14 @@ func writable(dir string) error {
 // lock keeps a second init with the same configuration away, until unlock is called or the process ends. It removes
 // what one that was killed has left.
 func (s *setup) lock() (unlock func(), err error) {
+	if err := s.p.ctx.Err(); err != nil {
+		return nil, fault.New(fault.Conflict, "nothing was changed: the program was told to end")
+	}
 	dir := filepath.Dir(s.path)
 	if err := atomicfile.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	d, err := os.Open(dir)
+	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -333,4 +334,82 @@ func groupOf(t *testing.T, path string) uint32 {
 		t.Fatal(err)
 	}
 	return info.Sys().(*syscall.Stat_t).Gid
+}
+
+// What the user of the server has put beside the configuration neither stops init of root, nor has it write elsewhere.
+func TestInitAmongFilesOfAnother(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	above := filepath.Dir(s.dir)
+	etc, private := filepath.Join(above, "etc"), filepath.Join(above, "private")
+	s.must(os.Mkdir(etc, 0o755))
+	s.must(os.Chown(etc, serviceUser, serviceGroup))
+	s.must(os.Mkdir(private, 0o700))
+	mine := func(script string) {
+		t.Helper()
+		cmd := exec.Command("sh", "-c", script)
+		cmd.SysProcAttr, cmd.Dir = s.asService().SysProcAttr, etc
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v, %s", err, out)
+		}
+	}
+	run := func() (string, error) {
+		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+		defer stop()
+		cmd := exec.CommandContext(ctx, s.program, "init", "--yes", "--host", "phone.test", "--admin", "ann", "--email",
+			"ann@phone.test", "--user", "nobody", "--data", s.dir, "--config", filepath.Join(etc, "dialtone.toml"))
+		cmd.Env = []string{}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	s.must(os.WriteFile(filepath.Join(private, ".temp-1"), nil, 0o600))
+	mine("ln -s " + private + " init")
+	out, err := run()
+	want := "nothing was changed: " + etc + "/init, where the examples go, is not a directory"
+	if err == nil || !strings.Contains(out, want) {
+		t.Errorf("a link in place of the directory of examples: %v, %s", err, out)
+	}
+	if _, err := openExamples(filepath.Join(etc, "init")); err == nil {
+		t.Error("the link is opened")
+	}
+	if err := removeLeftovers(etc); err == nil {
+		t.Error("the link is followed to remove files")
+	}
+	mine("rm init; mkfifo dialtone.toml")
+	if out, err := run(); err == nil || !strings.Contains(out, "named pipe") {
+		t.Errorf("a pipe in place of the configuration: %v, %s", err, out)
+	}
+	mine("rm dialtone.toml; mkdir init; mkfifo .temp-1 init/.temp-1 init/nginx.conf; ln -s " + private +
+		"/new init/kamailio.cfg; mkfifo init/directory.cfg")
+	if out, err := run(); err == nil || !strings.Contains(out, "not a regular file") {
+		t.Errorf("a pipe in place of the token: %v, %s", err, out)
+	}
+	mine("rm init/directory.cfg")
+	if out, err := run(); err != nil {
+		t.Errorf("among pipes: %v, %s", err, out)
+	}
+	if list, err := os.ReadDir(private); err != nil || len(list) != 1 {
+		t.Errorf("in the directory of root: %v, %v", list, err)
+	}
+
+	target := filepath.Join(private, "target")
+	for what, place := range map[string]func(string, string) error{"link": os.Symlink, "hard link": os.Link} {
+		s.must(os.WriteFile(target, nil, 0o644))
+		path := filepath.Join(etc, what)
+		s.must(place(target, path))
+		if err := hideFromOthers(path); err == nil {
+			t.Errorf("a %s is changed", what)
+		}
+		if info, err := os.Stat(target); err != nil || info.Mode().Perm() != 0o644 {
+			t.Errorf("%s: %v, %v", what, info.Mode(), err)
+		}
+	}
+	link := filepath.Join(above, "link")
+	s.must(os.Symlink(private, link))
+	err = (&setup{conf: config.Config{Data: link}, user: serverUser{uid: serviceUser, gid: serviceGroup}}).createData()
+	info, statErr := os.Stat(private)
+	s.must(statErr)
+	if err == nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("a link to a directory of root is given away: %v", err)
+	}
 }

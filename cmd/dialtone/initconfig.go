@@ -9,10 +9,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/config"
 	"dialtone/internal/fault"
+	"dialtone/internal/regularfile"
 )
 
 // readConfig finds out what the configuration says, or what will be in it before the answers. From then on, the
@@ -65,7 +69,7 @@ func (s *setup) readConfig() (err error) {
 
 // readIfAny returns the text of a file, or nil if there is none.
 func readIfAny(path string) (*string, error) {
-	text, err := os.ReadFile(path)
+	text, err := regularfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
@@ -249,11 +253,7 @@ func (s *setup) writeConfig(text string) error {
 		write = atomicfile.Replace
 		wrote = "wrote the answers into the configuration %s, which set nothing else than data"
 		if s.conf.DatabaseHasPassword() { // the mode stays
-			info, err := os.Stat(s.path)
-			if err != nil {
-				return err
-			}
-			if err := os.Chmod(s.path, info.Mode().Perm()&0o770); err != nil {
+			if err := hideFromOthers(s.path); err != nil {
 				return err
 			}
 		}
@@ -262,6 +262,27 @@ func (s *setup) writeConfig(text string) error {
 		return err
 	}
 	return s.p.say(wrote, s.path)
+}
+
+// hideFromOthers takes a file away from those who are neither its owner nor in its group. It fails for a link, and for
+// a file with other names, which the owner of the directory may have put in place meanwhile.
+func hideFromOthers(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return fault.New(fault.Conflict, "%s is a link, and the answers have a password; give the file that it leads "+
+			"to as --config, or remove the link", path)
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() || info.Sys().(*syscall.Stat_t).Nlink != 1 {
+		return fault.New(fault.Conflict, "%s is not a file with one name; remove it, and run init again", path)
+	}
+	return f.Chmod(info.Mode().Perm() & 0o770)
 }
 
 // sayIgnored names the answers that an existing configuration contradicts, and what to change.
@@ -320,22 +341,38 @@ func fileList(files []config.File) string {
 // names in the directory of the configuration, so their content counts.
 func removeLeftovers(dir string) error {
 	opening, _, _ := strings.Cut(config.Example(nil), "\n")
-	for _, pattern := range []string{filepath.Join(dir, ".temp-*"), filepath.Join(dir, "init", ".temp-*")} {
-		list, err := filepath.Glob(pattern)
-		if err != nil {
-			return err
+	above, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer above.Close()
+	err = removeTemporary(above, func(text string) bool { return strings.HasPrefix(text, opening) })
+	if err != nil {
+		return err
+	}
+	examples, err := above.OpenRoot(examplesName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer examples.Close()
+	return removeTemporary(examples, func(string) bool { return true })
+}
+
+// removeTemporary removes those temporary files of a directory whose text is that of init.
+func removeTemporary(root *os.Root, ours func(text string) bool) error {
+	list, err := fs.Glob(root.FS(), ".temp-*")
+	if err != nil {
+		return err
+	}
+	for _, name := range list {
+		text, err := readIn(root, name)
+		if err != nil || !ours(text) {
+			continue
 		}
-		for _, path := range list {
-			text, err := os.ReadFile(path)
-			if err != nil {
-				continue // it is not of init
-			}
-			if filepath.Dir(path) == dir && !strings.HasPrefix(string(text), opening) {
-				continue
-			}
-			if err := os.Remove(path); err != nil {
-				return err
-			}
+		if err := root.Remove(name); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net"
@@ -15,9 +16,13 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dialtone/deploy"
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/config"
+	"dialtone/internal/fault"
+	"dialtone/internal/regularfile"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
@@ -29,16 +34,18 @@ func (s *setup) writeExamples(in *installation, dir string) error {
 	if err := s.sayUnused(in); err != nil {
 		return err
 	}
-	if err := atomicfile.MkdirAll(dir, 0o755); err != nil {
+	// From here on, dir is the same directory, even if its name is given to a link.
+	root, err := openExamples(dir)
+	if err != nil {
 		return err
 	}
+	defer root.Close()
 	files := exampleFiles(in.Config, s.path, s.user, *s.tenant)
 	var stale []string
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		path := filepath.Join(dir, name)
-		err := atomicfile.Create(path, files[name])
+		err := atomicfile.CreateIn(root, name, files[name])
 		if errors.Is(err, fs.ErrExist) {
-			if text, readErr := os.ReadFile(path); readErr == nil && string(text) != files[name] {
+			if text, readErr := readIn(root, name); readErr == nil && text != files[name] {
 				stale = append(stale, name)
 			}
 		} else if err != nil {
@@ -52,7 +59,57 @@ func (s *setup) writeExamples(in *installation, dir string) error {
 			return err
 		}
 	}
-	return s.addPhoneServer(in, filepath.Join(dir, "directory.cfg"))
+	return s.addPhoneServer(in, root, "directory.cfg")
+}
+
+// examplesName is the name of the directory of the examples, which is beside the configuration.
+const examplesName = "init"
+
+func examplesDir(config string) string { return filepath.Join(filepath.Dir(config), examplesName) }
+
+// checkExamples fails if there is something else in place of the directory of the examples. Another user may have put
+// a link there, so that root would write where that user cannot.
+func checkExamples(dir string) error {
+	info, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return fault.New(fault.Conflict, "%s, where the examples go, is not a directory but a link or file; remove it, "+
+		"and run init again", dir)
+}
+
+// openExamples opens the directory of the examples, and creates it if it is missing.
+func openExamples(dir string) (*os.Root, error) {
+	if err := atomicfile.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	above, err := os.OpenRoot(filepath.Dir(dir))
+	if err != nil {
+		return nil, err
+	}
+	defer above.Close()
+	if err := checkExamples(dir); err != nil {
+		return nil, err
+	}
+	return above.OpenRoot(filepath.Base(dir)) // which follows no link to elsewhere
+}
+
+// readIn reads a regular file in a directory, and follows no link to elsewhere.
+func readIn(root *os.Root, name string) (string, error) {
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return "", err
+	} else if !info.Mode().IsRegular() {
+		return "", &fs.PathError{Op: "open", Path: filepath.Join(root.Name(), name), Err: regularfile.ErrOther}
+	}
+	text, err := io.ReadAll(f)
+	return string(text), err
 }
 
 // exampleFiles returns the files by name, without the one that has a token.
@@ -69,7 +126,7 @@ func exampleFiles(c config.Config, path string, u serverUser, t tenant.Tenant) m
 	}
 	if c.TLS.ACME {
 		files["tls.cfg"] = here.Replace(deploy.KamailioTLS)
-		files["dialtone-certificate.service"] = shown(here.Replace(deploy.CertificateService), c, path)
+		files["dialtone-certificate.service"] = certificateUnit(here.Replace(deploy.CertificateService), c, path)
 		files["dialtone-certificate.timer"] = deploy.CertificateTimer
 	}
 	if lowPorts(c) {
@@ -152,6 +209,15 @@ func serverUnit(unit string, c config.Config, path string, u serverUser) string 
 	return shown(unit, c, path)
 }
 
+// certificateUnit returns the unit that gives Kamailio a certificate, for the directories of an installation.
+func certificateUnit(unit string, c config.Config, path string) string {
+	dirs := ""
+	for _, dir := range writtenDirs(c) {
+		dirs += " " + inUnit("-"+dir)
+	}
+	return shown(strings.Replace(unit, " -"+newData+"\n", dirs+"\n", 1), c, path)
+}
+
 // writtenDirs returns the directories that the server writes to: the data directory, and those outside of it.
 func writtenDirs(c config.Config) []string {
 	dirs := []string{filepath.Clean(c.Data)}
@@ -214,7 +280,7 @@ var tokenIn = regexp.MustCompile(`(?m)^#!define DIRECTORY "dialtone=>https?://([
 // addPhoneServer writes the file with the token of the phone server, and adds the phone server. A file that exists
 // stays. If init was interrupted after it wrote the file, the phone server gets the token in it. If there is no file,
 // it gets another token, because the store does not know the old one.
-func (s *setup) addPhoneServer(in *installation, path string) error {
+func (s *setup) addPhoneServer(in *installation, root *os.Root, name string) error {
 	ctx := s.p.ctx
 	var list []sipserver.Server
 	err := asActing(func() (err error) {
@@ -225,11 +291,12 @@ func (s *setup) addPhoneServer(in *installation, path string) error {
 		return err
 	}
 	i := slices.IndexFunc(list, func(p sipserver.Server) bool { return p.Name == s.PhoneServer })
-	old, err := readIfAny(path)
-	if err != nil {
+	path := filepath.Join(examplesDir(s.path), name)
+	old, err := readIn(root, name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if old == nil {
+	if err != nil {
 		if i >= 0 {
 			err := asActing(func() error { return in.store.RemoveServer(ctx, s.PhoneServer) })
 			if err != nil {
@@ -239,13 +306,13 @@ func (s *setup) addPhoneServer(in *installation, path string) error {
 		token := secret.NewToken()
 		line := fmt.Sprintf("#!define DIRECTORY \"dialtone=>http://%s:%s@%s\"\n", s.PhoneServer, token.Text(),
 			reachable(in.Ops.Listen))
-		if err := atomicfile.Create(path, line); err != nil {
+		if err := atomicfile.CreateIn(root, name, line); err != nil {
 			return err
 		}
 		return s.addServer(ctx, in, token)
 	}
 	var token secret.Token
-	m, ok := tokenIn.FindStringSubmatch(*old), false
+	m, ok := tokenIn.FindStringSubmatch(old), false
 	if m != nil && m[1] == s.PhoneServer {
 		token, ok = secret.ParseToken(m[2])
 	}

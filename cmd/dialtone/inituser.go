@@ -9,8 +9,10 @@ import (
 	"strconv"
 	"syscall"
 
+	"dialtone/internal/atomicfile"
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
+	"dialtone/internal/regularfile"
 )
 
 // serverUser is the user that the server runs as, with the group of the same number as in the user database.
@@ -100,7 +102,14 @@ func (s *setup) createData() error {
 	if os.Geteuid() != 0 || owner != nil && owner.uid == s.user.uid {
 		return nil
 	}
-	return os.Lchown(s.conf.Data, int(s.user.uid), int(s.user.gid))
+	d, err := atomicfile.OpenDir(s.conf.Data)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return fault.New(fault.Conflict, "%s is a link, which root gives to nobody; give the directory that it leads "+
+			"to as --data", s.conf.Data)
+	} else if err != nil {
+		return err
+	}
+	return errors.Join(d.Chown(int(s.user.uid), int(s.user.gid)), d.Close())
 }
 
 // shareConfig lets the user of the server read a configuration that root has written.
@@ -128,7 +137,7 @@ func shareConfig(path, data string) error {
 
 // denied returns an error if the user of the server cannot read a file.
 func (u serverUser) denied(file string) error {
-	f, err := os.Open(file)
+	f, err := regularfile.Open(file)
 	if err != nil {
 		return err
 	}

@@ -29,8 +29,8 @@ type dirOwner struct {
 }
 
 // ownerOf returns the owner of a directory, or of the nearest directory above it that exists. It is nil if this
-// process is not root's, or if that is root. A directory of root's that another user can replace, because a directory
-// or link above it is theirs, is an error.
+// process is not root's, or if that is root. A directory of root's is an error if others can write to it, or can
+// replace it, because a directory or link above it is theirs or they can write to one. What is in it may be from them.
 func ownerOf(dir string) (*dirOwner, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -43,6 +43,10 @@ func ownerOf(dir string) (*dirOwner, error) {
 	if owner.Uid == 0 && w.other != "" {
 		return nil, fmt.Errorf("%w: %s belongs to root, but the user %d, to whom %s belongs, can replace it; give it "+
 			"to the user of the server, or move it to a directory of root's", errDataDir, dir, w.uid, w.other)
+	} else if owner.Uid == 0 && w.writable != "" {
+		return nil, fmt.Errorf("%w: %s belongs to root, but other users can write to %s, which has the mode %04o, so "+
+			"that what is in the data directory may be from them; run: chmod g-w,o-w %[3]s; or give the data "+
+			"directory to the user of the server", errDataDir, dir, w.writable, w.mode)
 	} else if owner.Uid == 0 {
 		return nil, nil
 	}
@@ -63,6 +67,9 @@ type walk struct {
 	last  *syscall.Stat_t // of the path, or of the directory above it that exists
 	other string          // a directory or link on the way that belongs to a user other than root, or ""
 	uid   uint32          // that user
+
+	writable string // the first directory on the way in which users other than its owner can replace something, or ""
+	mode     uint32 // its permissions
 }
 
 // walkTo looks at all directories and links on the way to a path. What it has found of root's cannot be replaced by
@@ -101,6 +108,12 @@ func walkTo(path string) (w walk, err error) {
 		}
 		for len(rest) > 0 && (rest[0] == "" || rest[0] == ".") {
 			rest = rest[1:]
+		}
+		// With the sticky bit, others can create files, but not replace those of root. With an access control list,
+		// the bits of the group are what it gives at most.
+		shared := info.Mode().Perm()&0o022 != 0 && (info.Mode()&fs.ModeSticky == 0 || len(rest) == 0)
+		if w.writable == "" && info.IsDir() && shared {
+			w.writable, w.mode = at, owner.Mode&0o7777
 		}
 		if len(rest) == 0 {
 			return w, nil

@@ -175,7 +175,7 @@ func (r *restore) fromArchive() (err error) {
 		return inDataDir(err)
 	}
 	if planned {
-		if err := r.under.Finish(); err != nil {
+		if err := r.under.Finish(r.places()...); err != nil {
 			return err
 		}
 		r.say("an earlier restore was ready and had been interrupted; it is finished now, and %s was not read",
@@ -222,7 +222,7 @@ func (r *restore) fromArchive() (err error) {
 	if err := r.under.Ready(r.plan); err != nil {
 		return err
 	}
-	if err := r.under.Finish(); err != nil {
+	if err := r.under.Finish(r.places()...); err != nil {
 		return err
 	}
 	return r.conclude()
@@ -316,7 +316,7 @@ func (r *restore) sayOrigin(tenants, accounts int64) {
 }
 
 func syncFile(path string) error {
-	f, err := os.Open(path)
+	f, err := regularfile.Open(path)
 	if err != nil {
 		return err
 	}
@@ -412,10 +412,26 @@ func (r *restore) seenBefore() string {
 // restoredDir is the directory for what a person looks at: the configuration and messages that are not sent.
 const restoredDir = "restored"
 
+// places are where a restore may write outside of the data directory.
+func (r *restore) places() []string {
+	list := []string{r.badmail()}
+	for _, k := range keyFilesOf(r.keys) {
+		if !k.source.FromEnv() {
+			list = append(list, k.source.Path)
+		}
+	}
+	return list
+}
+
+// badmail is the directory of messages that could not be sent.
+func (r *restore) badmail() string {
+	return filepath.Join(filepath.Dir(r.conf.Mail.PickupDir), "badmail")
+}
+
 // stageFiles plans where all but the keys go. The database is last: without it, there is no store.
 func (r *restore) stageFiles() {
 	add := func(from, to string) { r.plan = append(r.plan, datadir.Move{From: from, To: to}) }
-	bad := filepath.Join(filepath.Dir(r.conf.Mail.PickupDir), "badmail")
+	bad := r.badmail()
 	kept := filepath.Join(r.conf.Data, restoredDir)
 	for _, f := range r.manifest.Files {
 		switch {
@@ -529,7 +545,7 @@ func (r *restore) afterDatabase() (err error) {
 	if err := r.rebuildExport(in); err != nil {
 		return err
 	}
-	if err := r.under.Finish(); err != nil {
+	if err := r.under.Finish(r.places()...); err != nil {
 		return err
 	}
 	r.say("old sessions and links have ended; the database has %s, %s", counted(facts.Tenants, "tenant"),

@@ -139,10 +139,11 @@ func TestRestoreAsRoot(t *testing.T) {
 	s.must(os.RemoveAll(s.dir))
 	again()
 	planted := filepath.Join(s.dir, "restore.unfinished")
-	plan := `[{"From":"mine","To":"` + secret + `"},{"From":"` + secret + `","To":"` + s.dir + `/got"}]`
+	way := filepath.Join(s.dir, "way") // so that all seems to be in the data directory
+	plan := `[{"From":"mine","To":"` + way + `/secret"}]`
 	script := exec.Command("sh", "-c",
-		`umask 077; mkdir "$0" && echo evil > "$0/mine" && printf %s "$1" > "$0/plan.json"`,
-		planted, plan)
+		`umask 077; mkdir "$0" && echo evil > "$0/mine" && printf %s "$1" > "$0/plan.json" &&
+		ln -s "$2" "$3"`, planted, plan, private, way)
 	script.SysProcAttr = s.asService().SysProcAttr
 	script.Dir = "/"
 	s.must(script.Run())
@@ -467,4 +468,80 @@ func TestFilesOfRoot(t *testing.T) {
 	s.must(os.WriteFile(file("dialtone.toml"), []byte(config+"[keys]\ndir = \""+keys+"\"\n"), 0o600))
 	s.command("keys", "rotate", "--config", file("dialtone.toml"))
 	s.command("turn", "secret", "--config", file("dialtone.toml"))
+}
+
+// A data directory of root's that others can change is refused, and says why.
+func TestDataOfRootForOthers(t *testing.T) {
+	s := newService(t)
+	above := filepath.Dir(s.dir)
+	s.must(os.Chown(s.dir, 0, 0))
+	s.command("tenant", "add", "localhost")
+	archive := filepath.Join(above, "backup.tar")
+	s.command("backup", "--archive", archive, "--with-keys", "--plain-keys")
+	empty := filepath.Join(above, "empty")
+	s.must(os.Mkdir(empty, 0o700))
+	for _, c := range []struct {
+		path    string
+		mode    os.FileMode
+		refused bool
+	}{
+		{s.dir, 0o770, true},
+		{s.dir, 0o770 | os.ModeSetgid, true},
+		{s.dir, 0o757, true},
+		{s.dir, 0o777 | os.ModeSticky, true},
+		{s.dir, 0o755, false},
+		{above, 0o775, true},
+		{above, 0o757, true},
+		{above, 0o777 | os.ModeSticky, false},
+		{empty, 0o770 | os.ModeSetgid, true},
+		{empty, 0o750, false},
+	} {
+		info, err := os.Stat(c.path)
+		s.must(err)
+		s.must(os.Chmod(c.path, c.mode))
+		args := []string{"verify", "--data", s.dir}
+		if c.path == empty {
+			args = []string{"restore", archive, "--data", empty}
+		}
+		out, err := exec.Command(binary(t), args...).CombinedOutput()
+		says := strings.Contains(string(out), "other users can write to "+c.path+", which has the mode ") &&
+			strings.Contains(string(out), "run: chmod g-w,o-w "+c.path+";")
+		if (err != nil) != c.refused || says != c.refused {
+			t.Errorf("%s with the mode %v: %v, %s", c.path, c.mode, err, out)
+		}
+		s.must(os.Chmod(c.path, info.Mode()))
+	}
+}
+
+// A restore also writes where the configuration has its keys and messages, and nowhere else outside of the data
+// directory.
+func TestRestoreIntoConfiguredPlaces(t *testing.T) {
+	above := t.TempDir()
+	at := func(path string) string { return filepath.Join(above, path) }
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, bad := at("dialtone.toml"), at("mail/badmail/"+strings.Repeat("ab", 16)+".eml")
+	must(os.WriteFile(file, []byte("data = \""+at("data")+"\"\n[keys]\ndir = \""+at("keys")+
+		"\"\n[mail]\npickup_dir = \""+at("mail/pickup")+"\"\n"), 0o600))
+	command := func(args ...string) {
+		t.Helper()
+		mustOutput(t, append(args, "--config", file)...)
+	}
+	command("tenant", "add", "localhost")
+	must(os.MkdirAll(filepath.Dir(bad), 0o700))
+	must(os.WriteFile(bad, []byte("Subject: one\r\n\r\n"), 0o600))
+	command("backup", "--archive", at("backup.tar"), "--with-keys", "--plain-keys")
+	for _, dir := range []string{"data", "keys", "mail"} {
+		must(os.RemoveAll(at(dir)))
+	}
+	command("restore", at("backup.tar"))
+	for _, path := range []string{bad, at("keys/seal.key"), at("keys/sign.key"), at("data/dialtone.db")} {
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
 }

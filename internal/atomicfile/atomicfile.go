@@ -9,6 +9,7 @@
 package atomicfile
 
 import (
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
@@ -29,6 +30,29 @@ func Create(path, content string) error {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))
+}
+
+// CreateIn is Create for a directory that is open, whatever its name leads to meanwhile. It follows no link.
+func CreateIn(root *os.Root, name, content string) error {
+	temp := ".temp-" + rand.Text()
+	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer root.Remove(temp)
+	d, err := root.Open(".")
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	defer d.Close()
+	_, err = f.WriteString(content)
+	if err = errors.Join(err, inheritFrom(f, d.Stat), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := root.Link(temp, name); err != nil {
+		return err
+	}
+	return d.Sync()
 }
 
 // Replace writes a file over an existing one, atomically. The new file has the owner and mode of the
@@ -89,10 +113,14 @@ func copyOwner(f *os.File, path string) error {
 // the directory that it is in, if the process runs as root. It changes the open file and not its
 // name, which another user may have given to another file meanwhile.
 func InheritOwner(f *os.File) error {
+	return inheritFrom(f, func() (fs.FileInfo, error) { return os.Stat(filepath.Dir(f.Name())) })
+}
+
+func inheritFrom(f *os.File, dir func() (fs.FileInfo, error)) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	info, err := os.Stat(filepath.Dir(f.Name()))
+	info, err := dir()
 	if err != nil {
 		return err
 	}

@@ -144,3 +144,34 @@ func TestOwners(t *testing.T) {
 		t.Error("OpenDir followed a symbolic link")
 	}
 }
+
+// CreateIn writes into the directory that was opened, whatever has its name.
+func TestCreateIn(t *testing.T) {
+	above := t.TempDir()
+	path, moved := filepath.Join(above, "dir"), filepath.Join(above, "moved")
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if err := errors.Join(os.Rename(path, moved), os.Mkdir(path, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := atomicfile.CreateIn(root, "file", "one"); err != nil {
+		t.Fatal(err)
+	}
+	if err := atomicfile.CreateIn(root, "file", "two"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a second CreateIn: %v", err)
+	}
+	if text, err := os.ReadFile(filepath.Join(moved, "file")); err != nil || string(text) != "one" {
+		t.Errorf("the file has %q, %v", text, err)
+	}
+	for dir, want := range map[string]int{path: 0, moved: 1} {
+		if list, err := os.ReadDir(dir); err != nil || len(list) != want {
+			t.Errorf("%s has %d files, %v", dir, len(list), err)
+		}
+	}
+}

@@ -155,8 +155,10 @@ func (r *Restoring) Ready(plan []Move) error {
 	return atomicfile.Create(r.Path(planFile), string(text))
 }
 
-// Finish carries out the plan, if there is one, and removes the directory of the restore.
-func (r *Restoring) Finish() error {
+// Finish carries out the plan, if there is one, and removes the directory of the restore. A plan that was found may be
+// from anybody who could write here before, so it is carried out only if all of it goes into the data directory or is
+// one of the other files or in one of the other directories that the configuration names.
+func (r *Restoring) Finish(others ...string) error {
 	text, err := regularfile.Read(r.Path(planFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -165,6 +167,11 @@ func (r *Restoring) Finish() error {
 	if err == nil {
 		if err := json.Unmarshal(text, &plan); err != nil {
 			return fmt.Errorf("%s: %w", r.Path(planFile), err)
+		}
+	}
+	for _, m := range plan {
+		if err := r.check(m, others); err != nil {
+			return err
 		}
 	}
 	for _, m := range plan {
@@ -187,6 +194,28 @@ func (r *Restoring) Abandon() error {
 		return nil
 	}
 	return os.RemoveAll(r.path)
+}
+
+// check fails if a move is not from the directory of the restore to a place that a restore may write.
+func (r *Restoring) check(m Move, others []string) error {
+	if !filepath.IsLocal(m.From) {
+		return fmt.Errorf("%s moves %q, which is not in %s; nothing was put in place", r.Path(planFile), m.From, r.path)
+	}
+	to, err := filepath.Abs(m.To)
+	if err != nil {
+		return err
+	}
+	for _, place := range append([]string{string(r.dir)}, others...) {
+		if place, err = filepath.Abs(place); err != nil {
+			return err
+		}
+		if rel, err := filepath.Rel(place, to); err == nil && filepath.IsLocal(rel) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s writes %q, which is neither in %s nor where the configuration has its keys and messages; "+
+		"nothing was put in place; if keys.dir or mail.pickup_dir was changed after the restore began, change it back",
+		r.Path(planFile), m.To, r.dir)
 }
 
 // move puts one file or directory in place. One that is there already was put there by an earlier Finish.

@@ -93,3 +93,57 @@ func TestLostFileOfRestore(t *testing.T) {
 		t.Error("the directory may be used")
 	}
 }
+
+// A plan is carried out as a whole or not at all: it moves only what the restore has, and only to where a restore may
+// write.
+func TestPlanOfAnother(t *testing.T) {
+	above := t.TempDir()
+	keys := filepath.Join(above, "keys")
+	for _, c := range []struct {
+		move datadir.Move
+		says string
+	}{
+		{datadir.Move{From: "x", To: filepath.Join(above, "evil")}, "neither in"},
+		{datadir.Move{From: "x", To: above + "/data/../evil"}, "neither in"},
+		{datadir.Move{From: "x", To: keys + "2"}, "neither in"},
+		{datadir.Move{From: "../../secret", To: above + "/data/got"}, "which is not in"},
+		{datadir.Move{From: filepath.Join(above, "secret"), To: above + "/data/got"}, "which is not in"},
+		{datadir.Move{From: "x", To: keys}, ""},
+	} {
+		data := filepath.Join(above, "data")
+		if err := os.RemoveAll(data); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(data, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(above, "secret"), []byte("secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		dir := datadir.Dir(data)
+		r, _, err := dir.BeginRestore()
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, r, "x", "x")
+		write(t, r, "db", "db")
+		if err := r.Ready([]datadir.Move{{From: "db", To: dir.Database()}, c.move}); err != nil {
+			t.Fatal(err)
+		}
+		err = r.Finish(keys)
+		if c.says == "" {
+			if _, statErr := os.Stat(keys); err != nil || statErr != nil {
+				t.Errorf("%v: %v, %v", c.move, err, statErr)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v: %v, want %s", c.move, err, c.says)
+		}
+		for _, path := range []string{dir.Database(), filepath.Join(above, "evil"), filepath.Join(data, "got")} {
+			if _, err := os.Lstat(path); err == nil {
+				t.Errorf("%v: there is %s", c.move, path)
+			}
+		}
+	}
+}
