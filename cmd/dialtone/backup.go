@@ -241,7 +241,7 @@ func (b *backup) write() (m archive.Manifest, err error) {
 	return m, asCaller(func() error { return publish(f.Name(), b.path, b.force) })
 }
 
-// createBackup creates the file that will be renamed to path. Call remove in the end.
+// createBackup creates the file that will be renamed to path. The caller calls remove when it is done, renamed or not.
 func createBackup(path string) (f *os.File, remove func(), err error) {
 	err = asCaller(func() error {
 		f, err = atomicfile.CreateTemp(path, temporaryBackup)

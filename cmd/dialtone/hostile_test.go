@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -208,12 +209,19 @@ func TestDoctorNamesOpenSecretsAndLinks(t *testing.T) {
 	s.must(os.Rename(keys, filepath.Join(above, "keys")))
 	s.must(os.Symlink(filepath.Join(above, "keys"), keys))
 	wantFinding(t, examined(t, "DIALTONE_DATA="+s.dir), doctor.Warning, "files", keys+" is a link of the user root")
-	for _, path := range []string{keys, exported, database} {
+	turnKey := filepath.Join(keys, "turn.key")
+	for _, path := range []string{turnKey, keys, exported, database} {
 		s.must(os.RemoveAll(path))
 		s.must(os.Symlink(filepath.Join(above, "other"), path))
 		s.must(os.Lchown(path, serviceUser, serviceGroup))
+		s.must(os.WriteFile(filepath.Join(above, "other"), []byte("of somebody else"), 0o644))
 		list := examined(t, "DIALTONE_DATA="+s.dir)
 		wantFinding(t, list, doctor.Fault, "files", path+" is a link of the user nobody to ")
+		for _, f := range list {
+			if strings.Contains(f.Next, "chmod") && strings.Contains(f.Next, strconv.Quote(path)) {
+				t.Errorf("it says to change the mode of what a link leads to: %+v", f)
+			}
+		}
 	}
 }
 

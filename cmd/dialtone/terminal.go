@@ -66,8 +66,8 @@ func escape(text string) string {
 }
 
 // readLine returns the next line that a person types, without the white space around it. Like ReadString, it returns
-// io.EOF at the end. If the person ends the program, such as by Ctrl-C, it fails at once: nothing can interrupt the
-// read, which goes on until the process ends.
+// io.EOF at the end. If the person ends the program, such as by Ctrl-C, it fails at once. The read
+// itself cannot be interrupted, and blocks its goroutine until the process ends.
 func (p *program) readLine(in *bufio.Reader) (string, error) {
 	var text string
 	var err error

@@ -86,7 +86,7 @@ func (f Files) Check(ctx context.Context) (list []Finding) {
 	}
 	for _, path := range f.Secret {
 		info, err := os.Stat(path)
-		if err != nil {
+		if err != nil || foreignLink(path) {
 			continue
 		}
 		mode := info.Mode().Perm()

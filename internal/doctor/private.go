@@ -25,9 +25,12 @@ func Private(check string, files map[string]string) (list []Finding) {
 }
 
 // PublicMode returns the mode of a file, and whether every user of this machine can read it: the mode allows it, and
-// those of the directories above.
+// those of the directories above. It reports false behind a foreign link.
 func PublicMode(path string) (mode fs.FileMode, open bool) {
 	path, err := filepath.Abs(path)
+	if err == nil && foreignLink(path) {
+		return 0, false
+	}
 	if err == nil {
 		path, err = filepath.EvalSymlinks(path)
 	}
@@ -45,6 +48,22 @@ func PublicMode(path string) (mode fs.FileMode, open bool) {
 		}
 		if d == filepath.Dir(d) {
 			return info.Mode().Perm(), true
+		}
+	}
+}
+
+// foreignLink reports whether a path leads through a link that somebody else than root or the caller has made. Nobody
+// must be told to change the mode of what that leads to.
+func foreignLink(path string) bool {
+	for ; ; path = filepath.Dir(path) {
+		info, err := os.Lstat(path)
+		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			if id := ownerOf(info); id != 0 && id != uint32(os.Getuid()) {
+				return true
+			}
+		}
+		if path == filepath.Dir(path) {
+			return false
 		}
 	}
 }

@@ -38,8 +38,8 @@ var ErrNewer = errors.New("the database was written by a newer version of dialto
 	"use that version, or restore a backup")
 
 // ErrOlder is returned for a database whose schema an older program has made, where it must not be changed.
-var ErrOlder = errors.New("the store has to be updated for this program: run dialtone store migrate, which the " +
-	"servers of the previous version survive, or restart the server")
+var ErrOlder = errors.New("the store has to be updated for this program: run dialtone store migrate, after which " +
+	"servers of the previous version still work, or restart the server")
 
 // ErrNoStore is returned for a database without the tables of a store, where none must be made.
 var ErrNoStore = errors.New("the database has no tables of dialtone")

@@ -9,7 +9,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-var update = flag.Bool("update", false, "write schema.txt anew")
+var update = flag.Bool("update", false, "rewrite schema.txt")
 
 // schema.txt has what the migrations make.
 func TestMadeSchema(t *testing.T) {
