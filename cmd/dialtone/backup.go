@@ -27,6 +27,7 @@ import (
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/sqlite"
 )
 
@@ -46,11 +47,19 @@ type backupCommand struct {
 func (backupCommand) Help() string {
 	return "Without --archive, FILE is a copy of the SQLite database alone. With it, FILE is one archive for " +
 		"dialtone restore, made while the server runs. A copy of the database is made first, in the directory of " +
-		"FILE, so that it needs room for twice the database. Of PostgreSQL, the archive has all but the database: " +
+		"FILE (by root, in the data directory), so that it needs room for twice the database. Of PostgreSQL, the archive has all but the database: " +
 		"use pg_dump for that."
 }
 
 func (c *backupCommand) Run(p *program) error {
+	err := c.run(p)
+	if errors.Is(err, migrations.ErrOlder) {
+		return fmt.Errorf("%w. To make a backup before that, use the program of the earlier version", err)
+	}
+	return err
+}
+
+func (c *backupCommand) run(p *program) error {
 	recipients, err := c.recipients()
 	if err != nil {
 		return err

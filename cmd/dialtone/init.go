@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -75,6 +76,15 @@ func (c *initCommand) Run(p *program) error {
 	if err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
+	if err = s.install(text); errors.Is(err, context.Canceled) {
+		return fault.New(fault.Conflict, "the program was told to end before it was done; run it again, and it continues")
+	}
+	return err
+}
+
+// install writes a new configuration, unless text is empty, and all that belongs to it.
+func (s *setup) install(text string) error {
+	p := s.p
 	unlock, err := s.lock()
 	if err != nil {
 		return err

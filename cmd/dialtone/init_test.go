@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -131,6 +132,44 @@ func TestInitInterrupted(t *testing.T) {
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
 		t.Errorf("%v: there is %v", err, list)
+	}
+}
+
+// canceler is output that cancels a context at a text.
+type canceler struct {
+	bytes.Buffer
+	cancel context.CancelFunc
+	at     string
+}
+
+func (c *canceler) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(c.at)) {
+		c.cancel()
+	}
+	return c.Buffer.Write(b)
+}
+
+// An init that is interrupted while it works says so, and the next one does the rest.
+func TestInitInterruptedAtWork(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	args := []string{
+		"init", "--yes", "--config", filepath.Join(dir, "dialtone.toml"), "--data", filepath.Join(dir, "data"),
+		"--user", me(t), "--host", "phone.test", "--admin", "ann", "--email", "ann@mail.test",
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out := &canceler{cancel: cancel, at: "wrote the configuration"}
+	status := run(ctx, args, []string{}, out, out)
+	if want := "the program was told to end before it was done; run it again"; status == 0 ||
+		!strings.Contains(out.String(), want) {
+		t.Errorf("status %d, want %q in: %s", status, want, out)
+	}
+	again := string(mustOutput(t, args...))
+	for _, want := range []string{"the tenant phone.test", "ann", "systemctl enable --now dialtone"} {
+		if !strings.Contains(again, want) {
+			t.Errorf("the second run does not print %s: %s", want, again)
+		}
 	}
 }
 
