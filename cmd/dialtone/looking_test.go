@@ -127,7 +127,8 @@ func TestCommandsDoNotUpdateSchema(t *testing.T) {
 			for _, line := range looking {
 				if status, out := execute(line); status != exitConfig || !want.MatchString(out) {
 					t.Errorf("dialtone %s: status %d, %s", line, status, out)
-				} else if strings.HasPrefix(line, "backup ") && !strings.Contains(out, "the program of the earlier version") {
+				} else if strings.HasPrefix(line, "backup ") &&
+					!strings.Contains(out, "the program of the earlier version") {
 					t.Errorf("dialtone %s does not say how to make a backup before: %s", line, out)
 				}
 			}
