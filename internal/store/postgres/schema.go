@@ -44,6 +44,18 @@ func (o objects) names(kind string) (list []string) {
 	return list
 }
 
+// functions returns the names of the functions, without their arguments.
+func (o objects) functions() (list []string) {
+	for _, name := range o.names("function") {
+		name, _, _ = strings.Cut(name, "(")
+		list = append(list, name)
+	}
+	return list
+}
+
+// oneLine writes a definition in a line. Different definitions stay different.
+var oneLine = strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\t", `\t`)
+
 // Common table expressions for the queries below.
 const (
 	// home is the schema that has the tables of this program, as the search path finds them. $1 are their names. It is
@@ -53,10 +65,15 @@ const (
 			GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1)`
 	// ours are the tables of this program.
 	ours = `ours AS (SELECT c.* FROM pg_class c JOIN home ON home.oid = relnamespace WHERE relname = ANY($1::text[]))`
-	// around are the relations of the schema, without those of extensions.
+	// around are the relations of the schema, without those of extensions that are not tables of this program.
 	around = `around AS (SELECT c.* FROM pg_class c JOIN home ON home.oid = relnamespace
-			WHERE NOT EXISTS (SELECT 1 FROM pg_depend
+			WHERE relname = ANY($1::text[]) OR NOT EXISTS (SELECT 1 FROM pg_depend
 				WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e'))`
+	// special are the base types of extensions, which only a superuser can create. No statement of this program has a
+	// value of one. So what takes one is not called in place of what PostgreSQL has.
+	special = `special AS (SELECT t.oid FROM pg_type t JOIN pg_depend
+			ON classid = 'pg_type'::regclass AND objid = t.oid AND deptype = 'e'
+			WHERE typtype = 'b' AND typcategory <> 'A')`
 	// path are the schemas that names without a schema are looked up in.
 	path = `path AS (SELECT n.oid, nspname, place FROM unnest(current_schemas(true)) WITH ORDINALITY p (name, place)
 			JOIN pg_namespace n ON nspname = name)`
@@ -72,19 +89,27 @@ const listObjects = `WITH ` + home + `, ` + ours + `, ` + path + `
 	SELECT 'table ' || relname, concat_ws(' ', relkind, CASE relpersistence WHEN 'u' THEN 'unlogged' END), false
 		FROM ours
 	UNION ALL SELECT 'column ' || attname || ' of the table ' || relname,
-			concat_ws(' ', format_type(atttypid, atttypmod), 'collate ' || collname,
+			concat_ws(' ', 'of the schema ' || nullif(typnamespace, 'pg_catalog'::regnamespace)::regnamespace,
+				format_type(atttypid, atttypmod),
+				'collate ' || CASE WHEN collnamespace <> 'pg_catalog'::regnamespace
+					THEN collnamespace::regnamespace || '.' ELSE '' END || collname,
 				CASE WHEN attnotnull THEN 'not null' END,
 				'default ' || replace(pg_get_expr(adbin, adrelid, true), '''\x''::bytea', '''''::bytea'),
 				'identity ' || nullif(attidentity::text, ''), 'generated ' || nullif(attgenerated::text, '')), false
 		FROM ours JOIN pg_attribute a ON attrelid = ours.oid AND attnum > 0 AND NOT attisdropped
+		JOIN pg_type y ON y.oid = atttypid
 		LEFT JOIN pg_collation l ON l.oid = attcollation LEFT JOIN pg_attrdef d ON adrelid = ours.oid AND adnum = attnum
 	UNION ALL SELECT 'constraint ' || conname || ' of the table ' || relname, pg_get_constraintdef(o.oid, true), false
 		FROM ours JOIN pg_constraint o ON conrelid = ours.oid WHERE contype <> 'n'
-	UNION ALL SELECT 'index ' || i.relname, regexp_replace(pg_get_indexdef(i.oid, 0, true), ' WITH \([^()]*\)', ''),
+	UNION ALL SELECT 'index ' || i.relname, concat_ws(' ',
+				regexp_replace(pg_get_indexdef(i.oid, 0, true), ' WITH \([^()]*\)', ''),
+				'with the collation ' || (SELECT string_agg(DISTINCT collnamespace::regnamespace || '.' || collname, ', ')
+					FROM pg_collation l WHERE l.oid = ANY(indcollation) AND collnamespace <> 'pg_catalog'::regnamespace)),
 			NOT indisunique AND NOT indisexclusion AND indpred IS NULL AND indexprs IS NULL
 			AND NOT EXISTS (SELECT 1 FROM unnest(indclass) u JOIN pg_opclass k ON k.oid = u WHERE
-				opcnamespace <> 'pg_catalog'::regnamespace AND NOT EXISTS (SELECT 1 FROM pg_depend
-					WHERE classid = 'pg_opclass'::regclass AND objid = u AND deptype = 'e'))
+				opcnamespace <> 'pg_catalog'::regnamespace)
+			AND NOT EXISTS (SELECT 1 FROM unnest(indcollation) u JOIN pg_collation l ON l.oid = u
+				WHERE collnamespace <> 'pg_catalog'::regnamespace)
 			AND (amname NOT IN ('btree', 'brin') OR NOT EXISTS (SELECT 1 FROM unnest(indkey) u
 				JOIN pg_attribute ON attrelid = ours.oid AND attnum = u AND attlen < 0
 				WHERE NOT EXISTS (SELECT 1 FROM pg_index m JOIN pg_class mi ON mi.oid = m.indexrelid
@@ -115,8 +140,8 @@ var builtIn = []string{
 }
 
 // listOthers lists what has effect on the tables of $1 and is not a part of them: a sentence for each. $2 are the
-// triggers that the migrations make, with their tables, and $3 is builtIn.
-const listOthers = `WITH ` + home + `, ` + ours + `, ` + around + `, ` + path + `
+// triggers that the migrations make, with their tables, $3 is builtIn, and $4 are the functions that they make.
+const listOthers = `WITH ` + home + `, ` + ours + `, ` + around + `, ` + path + `, ` + special + `
 	SELECT 'dialtone did not make the trigger ' || tgname || ': ' || pg_get_triggerdef(t.oid, true)
 		FROM around JOIN pg_trigger t ON tgrelid = around.oid WHERE NOT tgisinternal AND relname <> ALL($1::text[])
 	UNION ALL SELECT 'the trigger ' || tgname || ' of the table ' || relname || ' is disabled'
@@ -148,15 +173,22 @@ const listOthers = `WITH ` + home + `, ` + ours + `, ` + around + `, ` + path + 
 			' of the schema ' || nspname || ', which its statements may call in place of PostgreSQL''s'
 		FROM path JOIN pg_proc p ON pronamespace = path.oid
 		WHERE nspname <> 'pg_catalog' AND proname = ANY($3::text[])
-			AND NOT EXISTS (SELECT 1 FROM pg_depend
-				WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e')
+			AND NOT (proargtypes::oid[])[0:pronargs - pronargdefaults - 1] && ARRAY(SELECT oid FROM special)
 	UNION ALL SELECT 'dialtone did not make ' || pg_describe_object('pg_operator'::regclass, o.oid, 0) ||
 			' of the schema ' || nspname || ', which its statements may call in place of PostgreSQL''s'
 		FROM path JOIN pg_operator o ON oprnamespace = path.oid
 		WHERE nspname <> 'pg_catalog' AND EXISTS (SELECT 1 FROM pg_operator
 				WHERE oprname = o.oprname AND oprnamespace = 'pg_catalog'::regnamespace)
-			AND NOT EXISTS (SELECT 1 FROM pg_depend
-				WHERE classid = 'pg_operator'::regclass AND objid = o.oid AND deptype = 'e')`
+			AND NOT ARRAY[oprleft, oprright] && ARRAY(SELECT oid FROM special)
+	UNION ALL SELECT pg_describe_object(classid, objid, 0) || ' belongs to the extension ' || extname ||
+			', which can remove it; take it out with ALTER EXTENSION ' || quote_ident(extname) || ' DROP'
+		FROM pg_depend JOIN pg_extension x ON x.oid = refobjid
+		WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND (
+			classid = 'pg_class'::regclass AND objid IN (SELECT oid FROM ours
+				UNION SELECT d.objid FROM pg_depend d JOIN ours ON d.refobjid = ours.oid
+					WHERE d.refclassid = 'pg_class'::regclass AND d.classid = 'pg_class'::regclass)
+			OR classid = 'pg_proc'::regclass AND objid IN (SELECT p.oid FROM pg_proc p
+				JOIN path ON pronamespace = path.oid WHERE proname = ANY($4::text[])))`
 
 // CheckSchema implements engine.SchemaChecker. It compares the parts of the tables, and looks for what makes
 // PostgreSQL run or find something else in their place.
@@ -193,7 +225,7 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 		}
 		report(text)
 		return nil
-	}, listOthers, tables, made.names("trigger"), builtIn)
+	}, listOthers, tables, made.names("trigger"), builtIn, made.functions())
 	if err != nil {
 		return err
 	}
@@ -219,11 +251,6 @@ func isConstraint(found objects, name string) bool {
 
 // readSchema returns the parts of the tables that the migrations make, and which of the indexes are harmless.
 func readSchema(q engine.Querier, made objects) (found objects, harmless map[string]bool, err error) {
-	var functions []string
-	for _, name := range made.names("function") {
-		name, _, _ = strings.Cut(name, "(")
-		functions = append(functions, name)
-	}
 	found, harmless = make(objects), make(map[string]bool)
 	err = q.Each(func(row engine.Scanner) error {
 		var key, definition string
@@ -231,9 +258,9 @@ func readSchema(q engine.Querier, made objects) (found objects, harmless map[str
 		if err := row.Scan(&key, &definition, &is); err != nil {
 			return err
 		}
-		found[key] = strings.Join(strings.Fields(definition), " ") // a dump and its restore may change white space
+		found[key] = oneLine.Replace(definition)
 		harmless[key] = is
 		return nil
-	}, listObjects, made.names("table"), functions, made.names("index"))
+	}, listObjects, made.names("table"), made.functions(), made.names("index"))
 	return found, harmless, err
 }

@@ -36,7 +36,8 @@ var madeSchema = sync.OnceValues(func() (map[string]definition, error) {
 	return list, errors.Join(err, c.Close())
 })
 
-// readSchema returns what is in the schema, without what SQLite makes for itself.
+// readSchema returns what is in the schema, with what SQLite makes for itself: the indexes of constraints, which have
+// no SQL, and sqlite_sequence. The SQL is byte for byte what was run, or what ALTER TABLE made of it.
 func readSchema(q engine.Querier) (map[string]definition, error) {
 	list := make(map[string]definition)
 	err := q.Each(func(row engine.Scanner) error {
@@ -44,12 +45,23 @@ func readSchema(q engine.Querier) (map[string]definition, error) {
 		if err := row.Scan(&d.kind, &d.name, &d.table, &d.sql); err != nil {
 			return err
 		}
-		d.sql = strings.Join(strings.Fields(d.sql), " ") // a dump and its restore may change white space
 		list[d.kind+" "+d.name] = d
 		return nil
-	}, `SELECT CAST(type AS TEXT), CAST(name AS TEXT), CAST(tbl_name AS TEXT), CAST(sql AS TEXT) FROM sqlite_schema
-		WHERE sql IS NOT NULL AND NOT (type = 'table' AND substr(name, 1, 7) = 'sqlite_')`)
+	}, `SELECT CAST(type AS TEXT), CAST(name AS TEXT), CAST(tbl_name AS TEXT), CAST(COALESCE(sql, '') AS TEXT)
+		FROM sqlite_schema`)
 	return list, err
+}
+
+// firstVersions is how the first programs made the table of versions. No migration makes it.
+const firstVersions = "CREATE TABLE schema_version " +
+	"(version BIGINT PRIMARY KEY, checksum TEXT NOT NULL, applied BIGINT NOT NULL)"
+
+// statistics are the tables that ANALYZE makes, in all versions of SQLite.
+var statistics = []string{
+	"CREATE TABLE sqlite_stat1(tbl,idx,stat)",
+	"CREATE TABLE sqlite_stat2(tbl,idx,sampleno,sample)",
+	"CREATE TABLE sqlite_stat3(tbl,idx,neq,nlt,ndlt,sample)",
+	"CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
 }
 
 // CheckSchema implements engine.SchemaChecker. A temporary table or one of another file cannot hide one of these: the
@@ -64,11 +76,15 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 	if err != nil {
 		return err
 	}
+	if d, ok := found["table schema_version"]; ok && d.sql == firstVersions {
+		d.sql = made["table schema_version"].sql
+		found["table schema_version"] = d
+	}
 	for _, key := range slices.Sorted(maps.Keys(made)) {
 		if d, ok := found[key]; !ok {
 			report(fmt.Sprintf("the %s is missing in the database", key))
-		} else if d.sql != made[key].sql {
-			report(fmt.Sprintf("the %s is not as dialtone made it: %s", key, d.sql))
+		} else if d != made[key] {
+			report(fmt.Sprintf("the %s is not as dialtone made it: %+q", key, d.sql)) // shows each kind of space
 		}
 	}
 	ours := func(table string) bool {
@@ -86,7 +102,8 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 			if err := reportReferences(q, d.name, ours, report); err != nil {
 				return err
 			}
-			continue
+			// SQLite lets nobody make or remove a table of such a name.
+			foreign = strings.HasPrefix(strings.ToLower(d.name), "sqlite_") && !slices.Contains(statistics, d.sql)
 		case "index":
 			if foreign = ours(d.table); foreign {
 				harmless, err := harmlessIndex(q, d)
@@ -97,10 +114,38 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 			}
 		}
 		if foreign {
-			report(fmt.Sprintf("dialtone did not make the %s: %s", key, d.sql))
+			report(fmt.Sprintf("dialtone did not make the %s: %s", key, strings.Join(strings.Fields(d.sql), " ")))
+		}
+	}
+	const sequences = "table sqlite_sequence"
+	for _, key := range slices.Sorted(maps.Keys(made)) {
+		d := made[key]
+		if d.kind == "table" && strings.Contains(d.sql, "AUTOINCREMENT") &&
+			found[key] == d && found[sequences] == made[sequences] {
+			if err := checkSequence(q, d.name, report); err != nil {
+				return err
+			}
 		}
 	}
 	return migrations.CheckNewest(q, Dialect, report)
+}
+
+// checkSequence reports what sqlite_sequence has for a table if rows cannot be added, or would get the id of an earlier
+// row. It has no row for a table before the first row of the table is added.
+func checkSequence(q engine.Querier, table string, report func(string)) error {
+	const highest = 1 << 62 // far above each id, and far below that after which SQLite adds no rows
+	var rows, right, newest int64
+	var last string
+	err := q.Row(fmt.Sprintf(`SELECT count(seq), COALESCE(sum(typeof(seq) = 'integer' AND seq BETWEEN newest AND %d), 0),
+			newest, COALESCE(group_concat(quote(seq), ' and '), 'nothing')
+		FROM (SELECT COALESCE(max(id), 0) AS newest FROM %s) LEFT JOIN sqlite_sequence ON name = '%[2]s'`,
+		int64(highest), table)).Scan(&rows, &right, &newest, &last)
+	if err == nil && (rows != right || rows > 1 || rows == 0 && newest > 0) {
+		report(fmt.Sprintf("sqlite_sequence has %s for the table %s, whose greatest id is %d, so rows cannot be added or "+
+			"would get the ids of earlier ones; stop the server, and give %[2]s one row in sqlite_sequence, whose seq is "+
+			"the greatest id that was ever given, or restore a backup", last, table, newest))
+	}
+	return err
 }
 
 // harmlessIndex reports whether an index makes no write fail: it is not unique, and SQLite calculates nothing for it. A
