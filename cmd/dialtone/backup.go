@@ -47,8 +47,8 @@ type backupCommand struct {
 func (backupCommand) Help() string {
 	return "Without --archive, FILE is a copy of the SQLite database alone. With it, FILE is one archive for " +
 		"dialtone restore, made while the server runs. A copy of the database is made first, in the directory of " +
-		"FILE (by root, in the data directory), so that it needs room for twice the database. Of PostgreSQL, the archive has all but the database: " +
-		"use pg_dump for that."
+		"FILE (by root, in the data directory), so that it needs room for twice the database. Of PostgreSQL, the " +
+		"archive has all but the database: use pg_dump for that."
 }
 
 func (c *backupCommand) Run(p *program) error {

@@ -77,7 +77,8 @@ func (c *initCommand) Run(p *program) error {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
 	if err = s.install(text); errors.Is(err, context.Canceled) {
-		return fault.New(fault.Conflict, "the program was told to end before it was done; run it again, and it continues")
+		return fault.New(fault.Conflict, "the program was told to end before it was done; run it again, and it "+
+			"continues")
 	}
 	return err
 }

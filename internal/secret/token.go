@@ -59,8 +59,8 @@ func NewTokenAt(made time.Time) Token {
 	return t
 }
 
-// OrderedHash is what a store keeps of a token of NewTokenAt to have links in the order in which they were made: the time,
-// and the first 208 bits of Hash. New links are then next to each other in an index, and share its pages.
+// OrderedHash is what a store keeps of a token of NewTokenAt to have links in the order in which they were made: the
+// time, and the first 208 bits of Hash. New links are then next to each other in an index, and share its pages.
 func (t Token) OrderedHash() (h [32]byte) {
 	sum := t.Hash()
 	copy(h[copy(h[:], t[:orderBytes]):], sum[:])

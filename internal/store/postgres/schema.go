@@ -103,8 +103,9 @@ const listObjects = `WITH ` + home + `, ` + ours + `, ` + path + `
 		FROM ours JOIN pg_constraint o ON conrelid = ours.oid WHERE contype <> 'n'
 	UNION ALL SELECT 'index ' || i.relname, concat_ws(' ',
 				regexp_replace(pg_get_indexdef(i.oid, 0, true), ' WITH \([^()]*\)', ''),
-				'with the collation ' || (SELECT string_agg(DISTINCT collnamespace::regnamespace || '.' || collname, ', ')
-					FROM pg_collation l WHERE l.oid = ANY(indcollation) AND collnamespace <> 'pg_catalog'::regnamespace)),
+				'with the collation ' || (
+					SELECT string_agg(DISTINCT collnamespace::regnamespace || '.' || collname, ', ') FROM pg_collation l
+					WHERE l.oid = ANY(indcollation) AND collnamespace <> 'pg_catalog'::regnamespace)),
 			NOT indisunique AND NOT indisexclusion AND indpred IS NULL AND indexprs IS NULL
 			AND NOT EXISTS (SELECT 1 FROM unnest(indclass) u JOIN pg_opclass k ON k.oid = u WHERE
 				opcnamespace <> 'pg_catalog'::regnamespace)

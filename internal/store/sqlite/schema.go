@@ -136,14 +136,15 @@ func checkSequence(q engine.Querier, table string, report func(string)) error {
 	const highest = 1 << 62 // far above each id, and far below that after which SQLite adds no rows
 	var rows, right, newest int64
 	var last string
-	err := q.Row(fmt.Sprintf(`SELECT count(seq), COALESCE(sum(typeof(seq) = 'integer' AND seq BETWEEN newest AND %d), 0),
-			newest, COALESCE(group_concat(quote(seq), ' and '), 'nothing')
+	err := q.Row(fmt.Sprintf(`SELECT count(seq),
+			COALESCE(sum(typeof(seq) = 'integer' AND seq BETWEEN newest AND %d), 0), newest,
+			COALESCE(group_concat(quote(seq), ' and '), 'nothing')
 		FROM (SELECT COALESCE(max(id), 0) AS newest FROM %s) LEFT JOIN sqlite_sequence ON name = '%[2]s'`,
 		int64(highest), table)).Scan(&rows, &right, &newest, &last)
 	if err == nil && (rows != right || rows > 1 || rows == 0 && newest > 0) {
-		report(fmt.Sprintf("sqlite_sequence has %s for the table %s, whose greatest id is %d, so rows cannot be added or "+
-			"would get the ids of earlier ones; stop the server, and give %[2]s one row in sqlite_sequence, whose seq is "+
-			"the greatest id that was ever given, or restore a backup", last, table, newest))
+		report(fmt.Sprintf("sqlite_sequence has %s for the table %s, whose greatest id is %d, so rows cannot be added "+
+			"or would get the ids of earlier ones; stop the server, and give %[2]s one row in sqlite_sequence, whose "+
+			"seq is the greatest id that was ever given, or restore a backup", last, table, newest))
 	}
 	return err
 }

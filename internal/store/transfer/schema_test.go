@@ -8,7 +8,33 @@ import (
 // What somebody adds to a database that changes or hides rows by itself is found, and what an operator may add is not.
 func TestCheckSchema(t *testing.T) {
 	type test struct{ add, remove, want string }
+	// In SQLite a no-break space is a letter, and a comment ends with its line.
+	rewrite := func(table, from, to string) test {
+		change := func(from, to string) string {
+			return "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, '" + from + "', '" + to +
+				"') WHERE name = '" + table + "'; PRAGMA writable_schema = OFF"
+		}
+		return test{change(from, to), change(to, from), "the table " + table + " is not as dialtone made it"}
+	}
 	sqlite := []test{
+		rewrite("audit", "INTEGER PRIMARY KEY AUTOINCREMENT", "INTEGER\u00a0PRIMARY\u00a0KEY\u00a0AUTOINCREMENT"),
+		rewrite("account", "-- an operator disabled it\n", "-- an operator disabled it "),
+		{`CREATE TABLE keep (a); PRAGMA writable_schema = ON;
+			UPDATE sqlite_schema SET name = 'sqlite_keep', tbl_name = 'sqlite_keep',
+				sql = replace(sql, 'keep', 'sqlite_keep') WHERE name = 'keep'; PRAGMA writable_schema = OFF`,
+			`PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'sqlite_keep';
+				PRAGMA writable_schema = OFF`,
+			"did not make the table sqlite_keep"},
+		{`INSERT INTO sqlite_sequence (name, seq) VALUES ('audit', 9223372036854775807)`,
+			`DELETE FROM sqlite_sequence WHERE name = 'audit'`,
+			"sqlite_sequence has 9223372036854775807 for the table audit"},
+		{`INSERT INTO sqlite_sequence (name, seq) VALUES ('audit', 1), ('audit', 2)`,
+			`DELETE FROM sqlite_sequence WHERE name = 'audit'`, "sqlite_sequence has 1 and 2 for the table audit"},
+		{`INSERT INTO tenant (id, host, realm, public_url, settings, created) VALUES (7, 'a', 'a', '', '{}', 0);
+			UPDATE sqlite_sequence SET seq = 6 WHERE name = 'tenant'`,
+			`DELETE FROM tenant; DELETE FROM sqlite_sequence WHERE name = 'tenant'`,
+			"sqlite_sequence has 6 for the table tenant, whose greatest id is 7"},
+		{`ANALYZE`, ``, ``},
 		{`CREATE TABLE mine (a, b); CREATE INDEX mine_a ON mine (a);
 			CREATE INDEX audit_mine ON Audit (reason, actor COLLATE nocase);
 			CREATE UNIQUE INDEX mine_b ON mine (b)`, ``, ``},
@@ -35,12 +61,28 @@ func TestCheckSchema(t *testing.T) {
 		CREATE FUNCTION one() RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
 		CREATE FUNCTION one_of(bytea, bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true'`
 	postgres := []test{
-		{nothing + `; CREATE TABLE mine (a bigint, b text UNIQUE);
+		{nothing + `; CREATE EXTENSION citext; CREATE TABLE mine (a bigint, b text UNIQUE);
 			CREATE INDEX audit_mine ON audit (actor, at) WITH (fillfactor = 80);
 			CREATE INDEX audit_reason ON audit USING hash (reason);
 			CREATE SCHEMA mine; CREATE TABLE mine.audit (a bigint UNIQUE);
 			CREATE VIEW mine.report AS SELECT * FROM public.audit;
 			ALTER INDEX audit_user SET (fillfactor = 70)`, ``, ``},
+		{`ALTER EXTENSION citext ADD TABLE account`, `ALTER EXTENSION citext DROP TABLE account`,
+			"table account belongs to the extension citext"},
+		{`ALTER EXTENSION citext ADD FUNCTION dialtone_tell()`, `ALTER EXTENSION citext DROP FUNCTION dialtone_tell()`,
+			"function dialtone_tell() belongs to the extension citext"},
+		{`CREATE FUNCTION lower(bytea) RETURNS text LANGUAGE sql AS 'SELECT NULL';
+			ALTER EXTENSION citext ADD FUNCTION lower(bytea)`,
+			`ALTER EXTENSION citext DROP FUNCTION lower(bytea); DROP FUNCTION lower(bytea)`,
+			"did not make function lower(bytea) of the schema public"},
+		{`CREATE OPERATOR = (LEFTARG = bytea, RIGHTARG = bigint, FUNCTION = one_of);
+			ALTER EXTENSION citext ADD OPERATOR = (bytea, bigint)`,
+			`ALTER EXTENSION citext DROP OPERATOR = (bytea, bigint); DROP OPERATOR = (bytea, bigint)`,
+			"did not make operator =(bytea,bigint) of the schema public"},
+		{`CREATE COLLATION public."C" (provider = libc, locale = 'C');
+			ALTER TABLE account ALTER name TYPE text COLLATE public."C"`,
+			`ALTER TABLE account ALTER name TYPE text COLLATE pg_catalog."C"; DROP COLLATION public."C"`,
+			"the column name of the table account is not as dialtone made it"},
 		{`CREATE UNIQUE INDEX once ON account (email)`, `DROP INDEX once`,
 			"did not make the index once: CREATE UNIQUE INDEX once ON account"},
 		{`CREATE UNIQUE INDEX once ON session (length(browser)) WHERE net = ''`, `DROP INDEX once`,
@@ -125,6 +167,9 @@ func TestCheckSchema(t *testing.T) {
 		if got := faults(); len(got) > 0 {
 			t.Fatalf("a new database: %q", got)
 		}
+		if strings.HasSuffix(t.Name(), "/PostgreSQL") {
+			defer t.wantMembersSeen(faults)
+		}
 		for _, c := range tests {
 			t.exec(c.add)
 			got := faults()
@@ -140,4 +185,18 @@ func TestCheckSchema(t *testing.T) {
 			}
 		}
 	})
+}
+
+// wantMembersSeen wants what acts on a table to be found though the table belongs to an extension.
+func (t *trailTest) wantMembersSeen(faults func() []string) {
+	t.exec(`ALTER EXTENSION citext ADD TABLE audit; ALTER TABLE audit ENABLE ROW LEVEL SECURITY;
+		CREATE POLICY hide ON audit USING (id < 0); CREATE RULE hide AS ON INSERT TO audit DO INSTEAD NOTHING`)
+	all := strings.Join(faults(), "\n")
+	for _, want := range []string{
+		"belongs to the extension citext", "the policy hide", "the rule hide", "row security of the table audit",
+	} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not in %s", want, all)
+		}
+	}
 }
