@@ -61,7 +61,7 @@ func TestCheckSchema(t *testing.T) {
 		CREATE FUNCTION one() RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
 		CREATE FUNCTION one_of(bytea, bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true'`
 	postgres := []test{
-		{nothing + `; CREATE EXTENSION citext; CREATE TABLE mine (a bigint, b text UNIQUE);
+		{nothing + `; CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE TABLE mine (a bigint, b text UNIQUE);
 			CREATE INDEX audit_mine ON audit (actor, at) WITH (fillfactor = 80);
 			CREATE INDEX audit_reason ON audit USING hash (reason);
 			CREATE SCHEMA mine; CREATE TABLE mine.audit (a bigint UNIQUE);
@@ -187,13 +187,16 @@ func TestCheckSchema(t *testing.T) {
 	})
 }
 
-// wantMembersSeen wants what acts on a table to be found though the table belongs to an extension.
+// wantMembersSeen wants what acts on a table to be found though the table belongs to an extension, and what an extension
+// puts in the place of built-in operators.
 func (t *trailTest) wantMembersSeen(faults func() []string) {
 	t.exec(`ALTER EXTENSION citext ADD TABLE audit; ALTER TABLE audit ENABLE ROW LEVEL SECURITY;
-		CREATE POLICY hide ON audit USING (id < 0); CREATE RULE hide AS ON INSERT TO audit DO INSTEAD NOTHING`)
+		CREATE POLICY hide ON audit USING (id < 0); CREATE RULE hide AS ON INSERT TO audit DO INSTEAD NOTHING;
+		CREATE EXTENSION pg_trgm`)
 	all := strings.Join(faults(), "\n")
 	for _, want := range []string{
 		"belongs to the extension citext", "the policy hide", "the rule hide", "row security of the table audit",
+		"operator %(text,text) of the schema public",
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not in %s", want, all)
