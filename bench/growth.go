@@ -16,7 +16,6 @@ import (
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/sqlite/conn"
-	"dialtone/internal/test/postgrestest"
 )
 
 // growth prints figures for increasing numbers of accounts, on SQLite or on PostgreSQL.
@@ -24,10 +23,7 @@ func growth(ctx context.Context, o options) error {
 	const conns = 64
 	newDatabase := func(int) (string, error) { return "", nil }
 	if o.postgres {
-		if err := os.Chmod(o.dir, 0o711); err != nil { // PostgreSQL does not run as root
-			return err
-		}
-		c, err := postgrestest.Launch(filepath.Join(o.dir, "postgres"))
+		c, err := launchPostgres(o)
 		if err != nil {
 			return err
 		}

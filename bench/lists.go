@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -29,10 +28,7 @@ const (
 
 // lists measures pages of lists of accounts, on both engines.
 func lists(ctx context.Context, o options) error {
-	if err := os.Chmod(o.dir, 0o711); err != nil { // PostgreSQL does not run as root
-		return err
-	}
-	c, err := postgrestest.Launch(filepath.Join(o.dir, "postgres"))
+	c, err := launchPostgres(o)
 	if err != nil {
 		return err
 	}

@@ -19,16 +19,21 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
+// launchPostgres starts a PostgreSQL server with settings in the directory of the run.
+func launchPostgres(o options, settings ...string) (*postgrestest.Cluster, error) {
+	// It does not run as root, and must be able to enter the directory.
+	if err := os.Chmod(o.dir, 0o711); err != nil {
+		return nil, err
+	}
+	return postgrestest.Launch(filepath.Join(o.dir, "postgres"), settings...)
+}
+
 // shared measures signups of one and of two servers on one PostgreSQL database, and plain INSERTs of
 // the same rows by pgbench: one transaction for each signup, prepared statements, as many connections
 // as the servers have clients, and synchronous_commit on. Servers, clients and database share the
 // processors of one machine.
 func shared(ctx context.Context, o options) error {
-	// PostgreSQL does not run as root, and must be able to enter the directory.
-	if err := os.Chmod(o.dir, 0o711); err != nil {
-		return err
-	}
-	c, err := postgrestest.Launch(filepath.Join(o.dir, "postgres"), "max_connections=400")
+	c, err := launchPostgres(o, "max_connections=400")
 	if err != nil {
 		return err
 	}

@@ -9,9 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/config"
@@ -267,21 +264,14 @@ func (s *setup) writeConfig(text string) error {
 // hideFromOthers takes a file away from those who are neither its owner nor in its group. It fails for a link, and for
 // a file with other names, which the owner of the directory may have put in place meanwhile.
 func hideFromOthers(path string) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ELOOP) {
-		return fault.New(fault.Conflict, "%s is a link, and the answers have a password; give the file that it leads "+
-			"to as --config, or remove the link", path)
+	f, info, err := regularfile.OpenOnly(path)
+	if errors.Is(err, regularfile.ErrOther) {
+		return fault.New(fault.Conflict, "%v, and the answers have a password; remove it, or give another --config",
+			err)
 	} else if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() || info.Sys().(*syscall.Stat_t).Nlink != 1 {
-		return fault.New(fault.Conflict, "%s is not a file with one name; remove it, and run init again", path)
-	}
 	return f.Chmod(info.Mode().Perm() & 0o770)
 }
 

@@ -118,21 +118,12 @@ func shareConfig(path, data string) error {
 	if err != nil || os.Geteuid() != 0 {
 		return err
 	}
-	gid := info.Sys().(*syscall.Stat_t).Gid
-	// The directory may be that of the user, who must not get another file of root's by a link.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, syscall.ELOOP) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	defer f.Close()
-	file, err := f.Stat()
-	if err != nil || !file.Mode().IsRegular() || file.Mode().Perm() != 0o600 ||
-		file.Sys().(*syscall.Stat_t).Nlink != 1 || info.Sys().(*syscall.Stat_t).Uid == 0 {
+	owner := info.Sys().(*syscall.Stat_t)
+	file, err := os.Lstat(path)
+	if err != nil || owner.Uid == 0 || !file.Mode().IsRegular() || file.Mode().Perm() != 0o600 {
 		return err // it belongs to somebody, or is shared already
 	}
-	return errors.Join(f.Chown(-1, int(gid)), f.Chmod(0o640))
+	return atomicfile.Share(path, int(owner.Gid))
 }
 
 // denied returns an error if the user of the server cannot read a file.

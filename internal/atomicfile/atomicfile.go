@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"dialtone/internal/regularfile"
 )
 
 // Create writes a new file with mode 0600. It fails with fs.ErrExist if there is a file of that
@@ -128,21 +130,13 @@ func inheritFrom(f *os.File, dir func() (fs.FileInfo, error)) error {
 	return f.Chown(int(owner.Uid), int(owner.Gid))
 }
 
-// Share lets a group read a file: its mode becomes 0640. It fails for a link, and for a file with other names, which
-// another user may have put in place.
+// Share lets a group read a file: its mode becomes 0640. It fails as regularfile.OpenOnly does.
 func Share(path string, gid int) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, _, err := regularfile.OpenOnly(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !info.Mode().IsRegular() || info.Sys().(*syscall.Stat_t).Nlink != 1 {
-		return &fs.PathError{Op: "share", Path: path, Err: errors.New("it is not a file with one name")}
-	}
 	return errors.Join(f.Chown(-1, gid), f.Chmod(0o640))
 }
 

@@ -49,6 +49,32 @@ func Open(path string) (*os.File, error) {
 	return f, nil
 }
 
+// OpenOnly opens a file for reading, and follows no link. The file has no other name. So a change of its mode or owner
+// concerns no file that somebody else has put in its place. Other files are an error that wraps ErrOther.
+func OpenOnly(path string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
+	switch {
+	case errors.Is(err, syscall.ELOOP):
+		return nil, nil, other(path, "link")
+	case errors.Is(err, syscall.ENXIO):
+		return nil, nil, other(path, "socket")
+	case err != nil:
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		err = check(path, info)
+	}
+	if err == nil && info.Sys().(*syscall.Stat_t).Nlink != 1 {
+		err = other(path, "file with several names")
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
 // Read reads a whole file.
 func Read(path string) ([]byte, error) {
 	f, err := Open(path)

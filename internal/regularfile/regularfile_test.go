@@ -59,3 +59,34 @@ func open(path string) error {
 	}
 	return err
 }
+
+func TestOpenOnly(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(os.WriteFile(at("file"), []byte("text"), 0o600), os.Symlink("file", at("link")),
+		syscall.Mkfifo(at("pipe"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	f, info, err := regularfile.OpenOnly(at("file"))
+	if err != nil || info.Size() != 4 {
+		t.Fatal(info, err)
+	}
+	f.Close()
+	for name, want := range map[string]string{
+		"link": "it is a link", "pipe": "it is a named pipe", ".": "it is a directory",
+	} {
+		if _, _, err := regularfile.OpenOnly(at(name)); !errors.Is(err, regularfile.ErrOther) ||
+			!strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+	if _, _, err := regularfile.OpenOnly(at("missing")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file: %v", err)
+	}
+	if err := os.Link(at("file"), at("other")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := regularfile.OpenOnly(at("file")); !errors.Is(err, regularfile.ErrOther) {
+		t.Errorf("a file with two names: %v", err)
+	}
+}

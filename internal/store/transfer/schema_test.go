@@ -187,8 +187,8 @@ func TestCheckSchema(t *testing.T) {
 	})
 }
 
-// wantMembersSeen wants what acts on a table to be found though the table belongs to an extension, and what an extension
-// puts in the place of built-in operators.
+// wantMembersSeen wants what acts on a table to be found though the table belongs to an extension, and what an
+// extension puts in the place of built-in operators.
 func (t *trailTest) wantMembersSeen(faults func() []string) {
 	t.exec(`ALTER EXTENSION citext ADD TABLE audit; ALTER TABLE audit ENABLE ROW LEVEL SECURITY;
 		CREATE POLICY hide ON audit USING (id < 0); CREATE RULE hide AS ON INSERT TO audit DO INSTEAD NOTHING;
