@@ -708,8 +708,11 @@ func (b *browser) text() string {
 	return text
 }
 
+// visit loads a page and waits for its load event. It first waits until the present page has loaded:
+// its load event would otherwise end the wait too early.
 func (b *browser) visit(path string) {
 	b.t.Helper()
+	b.until(`document.readyState === "complete"`)
 	b.succeed(b.engine.visit(b.base + path))
 }
 

@@ -302,13 +302,17 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 			"program needs %d, so the store was not looked at", version, known),
 			"update it with dialtone store migrate, or by starting the server")
 	}
+	hidden := e.hidden(ctx)
 	in, err = openAny(ctx, e.Config, "", never, func(r *secret.Ring) *secret.Ring { return r })
 	if err != nil {
 		next := e.storeAdvice()
+		if hidden != nil {
+			next = "first decide which of the two stores is the right one: this error may be about the wrong one"
+		}
 		if advice := sqlite.Advice(err); advice != "" {
 			next = advice
 		}
-		return one(doctor.Fault, doctor.AboutStart, err.Error(), next)
+		return append(hidden, one(doctor.Fault, doctor.AboutStart, err.Error(), next)...)
 	}
 	list, _, err := in.store.Tenants(ctx)
 	if err != nil {
@@ -322,7 +326,7 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 		e.tenants = append(e.tenants, t)
 	}
 	e.opened <- in
-	found := append(e.hidden(ctx), e.unused(ctx, in)...)
+	found := append(hidden, e.unused(ctx, in)...)
 	if len(list) == 0 {
 		found = append(found, one(doctor.Fault, doctor.AboutTenants,
 			"there is no tenant, so nobody can use the platform", "add one with: dialtone tenant add HOST")...)

@@ -191,7 +191,8 @@ func (s *setup) addTenant(in *installation) error {
 		return s.p.say("the tenant %s exists", s.tenant.Host)
 	}
 	// The store keeps microseconds.
-	t, err := s.newTenant(time.Now().UTC().Truncate(time.Microsecond))
+	options := tenantOptions{Realm: &s.Realm, Product: &s.Product}
+	t, err := options.apply(tenant.Tenant{Host: s.Host, Created: time.Now().UTC().Truncate(time.Microsecond)})
 	if err != nil {
 		return err
 	}
@@ -200,12 +201,6 @@ func (s *setup) addTenant(in *installation) error {
 	}
 	s.tenant = &t
 	return s.p.say("added the tenant %s with the realm %s", t.Host, t.Realm)
-}
-
-// newTenant returns the tenant of the answers.
-func (s *setup) newTenant(created time.Time) (tenant.Tenant, error) {
-	options := tenantOptions{Realm: &s.Realm, Product: &s.Product}
-	return options.apply(tenant.Tenant{Host: s.Host, Created: created})
 }
 
 // addAdmin adds the operator, who chooses a password by a link.

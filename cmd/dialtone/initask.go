@@ -16,6 +16,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/http/tlscert"
 	"dialtone/internal/sipserver"
+	"dialtone/internal/tenant"
 )
 
 // question is an answer that init needs: a flag, or what a person types.
@@ -38,11 +39,11 @@ func (s *setup) questions() []question {
 	return []question{
 		{to: &s.Host, flag: "host", text: "Host name, such as phone.example.org", check: s.checkHost},
 		{to: &s.Realm, flag: "realm", text: "Digest realm, fixed once there are accounts", fallback: host, skip: known,
-			check: s.checkTenant},
+			check: func() error { return s.checkTenant(tenantOptions{Realm: &s.Realm}) }},
 		{to: &s.Product, flag: "product", text: "Name of the platform for people", fallback: host, skip: known,
-			check: s.checkTenant},
+			check: func() error { return s.checkTenant(tenantOptions{Product: &s.Product}) }},
 		{to: &s.TLS, flag: "tls", text: "TLS by a proxy, by certificate files, or by ACME (proxy, files, acme)",
-			fallback: func() string { return "proxy" }, skip: existing, check: s.checkTLS},
+			fallback: s.usualTLS, skip: existing, check: s.checkTLS},
 		{to: &s.TLSCert, flag: "tls-cert", text: "File with the certificate chain", skip: notFiles,
 			check: func() error { return s.checkFile(&s.TLSCert) }},
 		{to: &s.TLSKey, flag: "tls-key", text: "File with its private key", skip: notFiles, check: s.checkPair},
@@ -174,14 +175,25 @@ func (s *setup) look(do func(*installation) error) (err error) {
 	return do(in)
 }
 
-func (s *setup) checkTenant() error {
-	_, err := s.newTenant(time.Now())
+func (s *setup) checkTenant(o tenantOptions) error {
+	_, err := o.apply(tenant.Tenant{Host: s.Host})
 	return err
+}
+
+func (s *setup) usualTLS() string {
+	if s.TLSCert != "" || s.TLSKey != "" {
+		return "files"
+	}
+	return "proxy"
 }
 
 func (s *setup) checkTLS() error {
 	if !slices.Contains([]string{"proxy", "files", "acme"}, s.TLS) {
 		return fault.New(fault.Invalid, "%q is not an answer; type proxy, files or acme", s.TLS)
+	}
+	if s.TLS != "files" && (s.TLSCert != "" || s.TLSKey != "") {
+		return fault.New(fault.Invalid, "certificate files are not used with %s; leave --tls-cert and --tls-key out, or "+
+			"choose files", s.TLS)
 	}
 	if why := notInDNS(s.Host); s.TLS == "acme" && why != "" {
 		return fault.New(fault.Invalid, "a certificate authority issues no certificate for %s, which %s; "+

@@ -23,6 +23,9 @@ func (s *setup) printSteps(in *installation, dir string) error {
 	} else if err := s.printRecords(in, say); err != nil {
 		return err
 	}
+	if _, port, _ := net.SplitHostPort(in.Listen); in.TLS.ACME && port != "443" {
+		say("\nThe certificate authority connects to port 443 of the public address. Forward it to %s.", in.Listen)
+	}
 	s.printFiles(in, dir, say)
 	s.printNext(in, dir, say)
 	return nil

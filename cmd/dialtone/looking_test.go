@@ -73,9 +73,27 @@ func TestNoSecondStore(t *testing.T) {
 	if got := schemas(t, url); strings.Contains(got, "early") {
 		t.Errorf("the tables by schema are now %s", got)
 	}
-	// Somebody has made a second store before.
-	c.Exec(t, url, `CREATE TABLE early.schema_version (version BIGINT, checksum TEXT, applied BIGINT)`)
-	wantFinding(t, examined(t, environ...), doctor.Warning, "store", `the schema "early" has another store`)
+	// Somebody has made a second store before. Only doctor says so: Dialtone made its functions.
+	second := []string{
+		"DIALTONE_DATABASE=" + url + "&search_path=early", "DIALTONE_DATA=" + t.TempDir(),
+	}
+	if status, out, stderr := runCommand(t, second, "tenant", "add", "localhost"); status != 0 {
+		t.Fatal(out, stderr)
+	}
+	list := examined(t, environ...)
+	wantFinding(t, list, doctor.Warning, "store", `the schema "early" has another store`)
+	for _, f := range list {
+		if strings.Contains(f.Cause, "did not make") {
+			t.Errorf("%+v", f)
+		}
+	}
+	if status, out := execute("verify"); status != 0 {
+		t.Errorf("verify: status %d, %s", status, out)
+	}
+	c.Exec(t, url, fmt.Sprintf(path, "early, public"))
+	list = examined(t, environ...)
+	wantFinding(t, list, doctor.Fault, "store", `sealed with another key`)
+	wantFinding(t, list, doctor.Warning, "store", `the schema "public" has another store`)
 }
 
 // A store of the previous version is not updated by commands that are not made for that.

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -201,6 +202,20 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 	if err != nil {
 		return err
 	}
+	where, err := readPlace(q)
+	if err != nil && !errors.Is(err, ErrMisplaced) { // which CheckSchema does not look for
+		return err
+	}
+	// ofHidden reports whether a function is one that Dialtone made for a store in a later schema. Nothing calls it.
+	ofHidden := func(key, definition string) bool {
+		for _, schema := range where.stores {
+			name, ok := strings.CutPrefix(key, "function "+schema+".")
+			if ok && schema != where.first && made["function "+name] == definition {
+				return true
+			}
+		}
+		return false
+	}
 	for _, key := range slices.Sorted(maps.Keys(made)) {
 		if definition, ok := found[key]; !ok {
 			if !strings.Contains(key, " of the table ") || hasTable(found, key) { // otherwise the table is missing
@@ -216,6 +231,9 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 		}
 		if name, ok := strings.CutPrefix(key, "index "); ok && isConstraint(found, name) {
 			continue // it is that of a constraint, which is reported
+		}
+		if ofHidden(key, found[key]) {
+			continue
 		}
 		report(fmt.Sprintf("dialtone did not make the %s: %s", key, found[key]))
 	}
