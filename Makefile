@@ -55,6 +55,7 @@ lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not in gofmt form:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags long ./cmd/dialtone
+	CGO_ENABLED=0 GOOS=darwin $(GO) build -o /dev/null ./cmd/dialtone
 	$(GO) tool staticcheck ./...
 	@before=$$(git diff -- docs internal | cksum); $(GO) generate ./... && \
 	  test "$$before" = "$$(git diff -- docs internal | cksum)" || \

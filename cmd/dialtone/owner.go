@@ -113,7 +113,7 @@ func walkTo(path string) (w walk, err error) {
 		// the bits of the group are what it gives at most.
 		shared := info.Mode().Perm()&0o022 != 0 && (info.Mode()&fs.ModeSticky == 0 || len(rest) == 0)
 		if w.writable == "" && info.IsDir() && shared {
-			w.writable, w.mode = at, owner.Mode&0o7777
+			w.writable, w.mode = at, uint32(owner.Mode)&0o7777
 		}
 		if len(rest) == 0 {
 			return w, nil
