@@ -160,11 +160,12 @@ type ClosedName struct {
 // Sweeper removes old rows.
 type Sweeper interface {
 	// Sweep removes at most limit rows of each kind that are no longer needed: accounts that had
-	// expired by expired, and expired captchas, revoked sessions and uses.
+	// expired by expired, and expired captchas, revoked sessions and uses. Without more, up to a tenth of the uses
+	// may have expired.
 	Sweep(ctx context.Context, now, expired time.Time, limit int) (Swept, error)
 	// CorrectFuture sets times to now that were written while a clock was ahead: places under limits,
 	// notifications and deliveries that would wait longer than they ever have to. It returns how many
-	// it found.
+	// it found. It may take several calls to find the places of a large store.
 	CorrectFuture(ctx context.Context, now time.Time) (int64, error)
 }
 

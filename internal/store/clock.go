@@ -12,7 +12,6 @@ import (
 	"dialtone/internal/operator"
 	"dialtone/internal/stats"
 	"dialtone/internal/store/engine"
-	"dialtone/internal/throttle"
 )
 
 // maxSkew is how far the clocks of two servers of a database may differ. A time that lies further
@@ -67,11 +66,6 @@ func (s *Store) CorrectFuture(ctx context.Context, now time.Time) (corrected int
 			return err
 		})
 	}
-	// Every signup and every new link takes a place under the longest rule. So there is a place of
-	// the future only if one of these ends too late, which an index shows.
-	correct(throttle.Longest, `SELECT 1 FROM taken WHERE until > $1 LIMIT 1`,
-		`UPDATE taken SET at = CAST($2 AS BIGINT), until = CAST($2 AS BIGINT) + (until - at)
-			WHERE at > $1 - `+longestMicros)
 	correct(hook.MaxWait, `SELECT 1 FROM notice WHERE due > $1 LIMIT 1`,
 		`UPDATE notice SET due = $2 WHERE due > $1`)
 	correct(delivery.MaxWait, `SELECT 1 FROM delivery WHERE due > $1 AND node = $2 LIMIT 1`,
@@ -84,7 +78,11 @@ func (s *Store) CorrectFuture(ctx context.Context, now time.Time) (corrected int
 	if err == nil {
 		err = s.correctCounts(ctx, now)
 	}
-	return corrected, err
+	if err != nil {
+		return corrected, err
+	}
+	places, err := s.correctPlaces(ctx, now)
+	return corrected + places, err
 }
 
 // correctCounts moves counts of future days to the present day.
@@ -114,6 +112,3 @@ func (s *Store) correctCounts(ctx context.Context, now time.Time) error {
 
 // micros returns a duration in microseconds, for SQL.
 func micros(d time.Duration) string { return strconv.FormatInt(d.Microseconds(), 10) }
-
-// longestMicros is throttle.Longest in microseconds, for SQL.
-var longestMicros = micros(throttle.Longest)

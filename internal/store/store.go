@@ -46,6 +46,8 @@ type Store struct {
 	takeOver takeOver
 	scan     scanLimits
 	ordered  bool // links are kept by secret.Token.OrderedHash
+
+	sweeping, correcting turn
 }
 
 // New returns a store on an engine, with the tables for phone servers that belong to it. The engine

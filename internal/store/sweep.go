@@ -15,6 +15,12 @@ func (s *Store) Sweep(_ context.Context, now, expired time.Time, limit int) (swe
 		swept, err = sweep(tx, now, expired, limit)
 		return err
 	})
+	if err != nil {
+		return swept, err
+	}
+	places, err := s.sweepPlaces(now, limit)
+	swept.Others += places
+	swept.More = swept.More || places == int64(limit)
 	return swept, err
 }
 
@@ -29,8 +35,6 @@ func sweep(tx engine.Tx, now, expired time.Time, limit int) (swept account.Swept
 	for _, query := range []string{
 		`DELETE FROM spent WHERE (expires, nonce) IN
 			(SELECT expires, nonce FROM spent WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
-		`DELETE FROM taken WHERE (bucket, at, account) IN
-			(SELECT bucket, at, account FROM taken WHERE until <= $1 ORDER BY until LIMIT $2)`,
 		`DELETE FROM delivery WHERE message IN
 			(SELECT message FROM delivery WHERE expires <= $1 ORDER BY expires LIMIT $2)`,
 		`DELETE FROM replaced WHERE token IN (SELECT token FROM replaced WHERE until <= $1 ORDER BY until LIMIT $2)`,

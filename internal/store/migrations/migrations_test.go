@@ -52,6 +52,8 @@ var frozen = map[string]string{
 	"0019_certificates.sqlite.sql":    "884a84c98ad26116a6a0eafebe9014fbec63e95c72752de57614e1e349175a32",
 	"0020_links.sqlite.sql":           "3ef74838ca31860c28f22657cf98475302c8360813f6e68ba852ff177239879f",
 	"0020_links.postgres.sql":         "3ef74838ca31860c28f22657cf98475302c8360813f6e68ba852ff177239879f",
+	"0021_places.sqlite.sql":          "30965dfdaf9ead30ab8c0dfe0f7cdb9197bd9c4c04f3da8e3931d1797bcf88ac",
+	"0021_places.postgres.sql":        "30965dfdaf9ead30ab8c0dfe0f7cdb9197bd9c4c04f3da8e3931d1797bcf88ac",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {

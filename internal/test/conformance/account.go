@@ -517,6 +517,30 @@ var sweepTests = []testCase{
 			t.Errorf("removed %d accounts and %d others, want 5 and 15", accounts, others)
 		}
 	}},
+	{"removes expired places of a large store in several turns, and no others", func(t *test) {
+		const n = 60
+		for i := range n {
+			t.addPending(fmt.Sprint("ann", i), noon) // a place for an hour, and one for a day
+		}
+		var others int64
+		sweep := func(at time.Time, limit int) {
+			for range n {
+				for more := true; more; {
+					got, err := t.Sweep(t.ctx, at, noon, limit)
+					t.must(err)
+					others, more = others+got.Others, got.More
+				}
+			}
+		}
+		sweep(noon.Add(time.Hour), 2)
+		if others != 2*n { // with the captchas
+			t.Errorf("removed %d rows after an hour, want %d", others, 2*n)
+		}
+		sweep(noon.Add(throttle.Longest), n)
+		if others != 3*n {
+			t.Errorf("removed %d rows after a day, want %d", others, 3*n)
+		}
+	}},
 	{"removes first what expired first", func(t *test) {
 		for i, user := range []string{"cid", "ann", "bob"} {
 			t.addPending(user, noon.Add(time.Duration(i)*time.Second))

@@ -1,0 +1,94 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+	"time"
+
+	"dialtone/internal/store/engine"
+	"dialtone/internal/throttle"
+)
+
+// Places under limits are swept and corrected in the order of their buckets, some at a time, because no index has the
+// order in which they end: each signup would have to write it at several places.
+const (
+	// placesPerRemoved is how many places a sweep looks at for each that it may remove. So it goes on as long as a
+	// tenth of them no longer count, and the next sweep looks at the next ones.
+	placesPerRemoved = 10
+	// placesOfFuture is how many places are looked at for some that were taken while a clock was ahead. Buckets are in
+	// random order, so that such a time is found soon also in a larger table.
+	placesOfFuture = 50_000
+)
+
+// turn is where the next of several steps through the buckets begins. It is safe for concurrent use.
+type turn struct {
+	mu    sync.Mutex
+	after []byte // the last bucket that was looked at; empty at the beginning
+}
+
+// next returns the buckets with the next n places: those after one bucket, up to another one.
+func (t *turn) next(q engine.Querier, n int) (after, last []byte, err error) {
+	t.mu.Lock()
+	after = append([]byte{}, t.after...)
+	t.mu.Unlock()
+	err = q.Row(`SELECT bucket FROM taken WHERE bucket > $1 ORDER BY bucket LIMIT 1 OFFSET $2`, after, n-1).Scan(&last)
+	if errors.Is(err, sql.ErrNoRows) {
+		return after, lastBucket, nil
+	}
+	return after, last, err
+}
+
+// done says that all up to a bucket was looked at.
+func (t *turn) done(last []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.after = last; bytes.Equal(last, lastBucket) {
+		t.after = nil
+	}
+}
+
+// lastBucket is not before any bucket.
+var lastBucket = bytes.Repeat([]byte{0xff}, len(throttle.Bucket{}))
+
+// sweepPlaces removes up to limit of the next places that no longer count.
+func (s *Store) sweepPlaces(now time.Time, limit int) (removed int64, err error) {
+	var last []byte
+	err = s.engine.Write(func(tx engine.Tx) (err error) {
+		var after []byte
+		if after, last, err = s.sweeping.next(tx, placesPerRemoved*limit); err != nil {
+			return err
+		}
+		removed, err = tx.Exec(`DELETE FROM taken WHERE (bucket, at, account) IN (SELECT bucket, at, account FROM taken
+			WHERE bucket > $1 AND bucket <= $2 AND until <= $3 LIMIT $4)`, after, last, engine.Micros(now), limit)
+		return err
+	})
+	if err == nil && removed < int64(limit) {
+		s.sweeping.done(last)
+	}
+	return removed, err
+}
+
+// correctPlaces sets the places of the future to now, if there is one among the next ones.
+func (s *Store) correctPlaces(ctx context.Context, now time.Time) (corrected int64, err error) {
+	q, limit := s.engine.Reads(ctx), engine.Micros(now.Add(maxSkew))
+	after, last, err := s.correcting.next(q, placesOfFuture)
+	if err != nil {
+		return 0, err
+	}
+	found, err := engine.Count(q, `SELECT count(*) FROM (SELECT 1 FROM taken
+		WHERE bucket > $1 AND bucket <= $2 AND at > $3 LIMIT 1) AS one`, after, last, limit)
+	if err == nil && found > 0 {
+		err = s.engine.Write(func(tx engine.Tx) (err error) {
+			corrected, err = tx.Exec(`UPDATE taken SET at = CAST($2 AS BIGINT), until = CAST($2 AS BIGINT) + (until - at)
+				WHERE at > $1`, limit, engine.Micros(now))
+			return err
+		})
+	}
+	if err == nil {
+		s.correcting.done(last)
+	}
+	return corrected, err
+}
