@@ -218,6 +218,11 @@ func (s *setup) addAdmin(o operation) error {
 		return named(err)
 	}
 	if !s.Link {
+		if s.conf.Mail.Relay == "" {
+			return s.p.say("added the operator %s; the server, once it runs, writes a message to %s with a link to "+
+				"choose the password into %s, from where your mail server has to take it", a.User, a.Email,
+				s.conf.Mail.PickupDir)
+		}
 		return s.p.say("added the operator %s; the server, once it runs, sends a message with a link to choose the "+
 			"password to %s", a.User, a.Email)
 	}

@@ -192,8 +192,8 @@ func (s *setup) checkTLS() error {
 		return fault.New(fault.Invalid, "%q is not an answer; type proxy, files or acme", s.TLS)
 	}
 	if s.TLS != "files" && (s.TLSCert != "" || s.TLSKey != "") {
-		return fault.New(fault.Invalid, "certificate files are not used with %s; leave --tls-cert and --tls-key out, or "+
-			"choose files", s.TLS)
+		return fault.New(fault.Invalid, "certificate files are not used with %s; leave --tls-cert and --tls-key out, "+
+			"or choose files", s.TLS)
 	}
 	if why := notInDNS(s.Host); s.TLS == "acme" && why != "" {
 		return fault.New(fault.Invalid, "a certificate authority issues no certificate for %s, which %s; "+

@@ -129,6 +129,10 @@ func (s *setup) printNext(in *installation, dir string, say func(string, ...any)
 	} else {
 		say("  install -m 644 -t /etc/systemd/system %s/dialtone.service", dir)
 	}
+	if !in.TLS.On() {
+		say("  install -m 644 %s/nginx.conf /etc/nginx/sites-enabled/dialtone.conf   # once there is a certificate",
+			dir)
+	}
 	say("  systemctl daemon-reload")
 	say("  systemctl enable --now dialtone")
 	say("  dialtone health --config %s", s.path)

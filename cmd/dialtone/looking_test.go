@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -124,20 +125,31 @@ func TestCommandsDoNotUpdateSchema(t *testing.T) {
 			forget := fmt.Sprintf(`DELETE FROM schema_floor WHERE version = %d;
 				DELETE FROM schema_version WHERE version = %[1]d`, newest)
 			database := filepath.Join(dir, "dialtone.db")
-			if url != "" {
-				c.Exec(t, url, forget)
-			} else {
-				change, err := conn.Open(database, conn.Options{})
+			change := func(script string) {
+				if url != "" {
+					c.Exec(t, url, script)
+					return
+				}
+				db, err := conn.Open(database, conn.Options{})
+				if err == nil {
+					err = errors.Join(db.Script(script), db.Close())
+				}
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := change.Script(forget); err != nil {
-					t.Fatal(err)
-				}
-				if err := change.Close(); err != nil {
-					t.Fatal(err)
+			}
+			change(fmt.Sprintf(`INSERT INTO schema_version (version, checksum, applied) VALUES (%d, 'later', 0);
+				INSERT INTO schema_floor (version, floor) VALUES (%[1]d, 1)`, newest+1))
+			list := examined(t, environ...)
+			wantFinding(t, list, doctor.Warning, "store", fmt.Sprintf("knows those up to %d", newest))
+			for _, f := range list {
+				if strings.Contains(f.Next, "undo") {
+					t.Errorf("for a newer schema: %+v", f)
 				}
 			}
+			change(fmt.Sprintf(`DELETE FROM schema_floor WHERE version = %d;
+				DELETE FROM schema_version WHERE version = %[1]d`, newest+1))
+			change(forget)
 			before, _ := os.ReadFile(database)
 			want := regexp.MustCompile(fmt.Sprintf(
 				`^dialtone: (.*: )?the schema lacks version %d, and this program needs those up to %[1]d: the store `+

@@ -146,8 +146,8 @@ func RenewAt(notBefore, notAfter time.Time) time.Time {
 // maxWarning is how long before the end of a certificate a warning begins at most.
 const maxWarning = 14 * 24 * time.Hour
 
-// ExpiresSoon reports whether a certificate that is valid for life in all should have been renewed by now: a sixth of
-// its life is left, or two weeks.
+// ExpiresSoon reports whether a certificate that is valid for life in all should have been renewed by now: less than
+// a sixth of its life is left, and less than two weeks.
 func ExpiresSoon(notAfter time.Time, life time.Duration, now time.Time) bool {
 	return notAfter.Sub(now) < min(life/6, maxWarning)
 }

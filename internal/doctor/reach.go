@@ -43,7 +43,7 @@ func Address(ctx context.Context, dns Resolver, host string) []Finding {
 			"add an A record, and an AAAA record if the server has an IPv6 address, to the zone of "+host)}
 	}
 	return []Finding{New(Warning, "dns", AboutTenants,
-		fmt.Sprintf("the address of %s cannot be looked up: %v", host, err),
+		fmt.Sprintf("the address of %s cannot be looked up: %s", host, cause(err)),
 		"repair the DNS resolver of this machine (/etc/resolv.conf), or give another one with --resolver")}
 }
 
@@ -146,6 +146,11 @@ func (p Public) Check(ctx context.Context) []Finding {
 
 // cause returns what is wrong without the request, which the finding names.
 func cause(err error) string {
+	if e, ok := errors.AsType[*net.DNSError](err); ok {
+		failed := *e
+		failed.Server = "" // with --resolver, it is not the one that was asked
+		return failed.Error()
+	}
 	for {
 		inner := errors.Unwrap(err)
 		if _, tls := errors.AsType[*tls.CertificateVerificationError](err); inner == nil || tls {
@@ -161,11 +166,14 @@ func cause(err error) string {
 // advice says what to do about an error of a request, and where to read more.
 func (p Public) advice(err error) (next string, see Section) {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "give the proxy, or tls.cert, a valid certificate for " + p.Tenant.Host, AboutCertificates
+		return "give the proxy, or tls.cert, a valid certificate for " + p.Tenant.Host +
+				"; if its authority is your own, give this command the authority's certificate with --ca-file",
+			AboutCertificates
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok && e.IsNotFound {
 		return "add the name to the DNS", AboutTenants
 	}
 	return "start the server and the proxy; if both run, look at the firewall, and whether this machine may reach " +
-		"its own public address", AboutStart
+		"its own public address, or correct the public URL: dialtone tenant set " + p.Tenant.Host +
+		" --public-url URL", AboutStart
 }

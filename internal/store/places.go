@@ -82,8 +82,8 @@ func (s *Store) correctPlaces(ctx context.Context, now time.Time) (corrected int
 		WHERE bucket > $1 AND bucket <= $2 AND at > $3 LIMIT 1) AS one`, after, last, limit)
 	if err == nil && found > 0 {
 		err = s.engine.Write(func(tx engine.Tx) (err error) {
-			corrected, err = tx.Exec(`UPDATE taken SET at = CAST($2 AS BIGINT), until = CAST($2 AS BIGINT) + (until - at)
-				WHERE at > $1`, limit, engine.Micros(now))
+			corrected, err = tx.Exec(`UPDATE taken SET at = CAST($2 AS BIGINT),
+				until = CAST($2 AS BIGINT) + (until - at) WHERE at > $1`, limit, engine.Micros(now))
 			return err
 		})
 	}

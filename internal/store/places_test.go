@@ -41,7 +41,8 @@ func TestTurn(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				found, err := engine.Count(q, `SELECT count(*) FROM taken WHERE bucket > $1 AND bucket <= $2`, after, last)
+				found, err := engine.Count(q, `SELECT count(*) FROM taken WHERE bucket > $1 AND bucket <= $2`,
+					after, last)
 				if err != nil || int(found) > n+each-1 {
 					t.Errorf("a step of %d has %d places, %v", n, found, err)
 				}
