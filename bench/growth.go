@@ -102,7 +102,7 @@ func populate(ctx context.Context, binary, data, database string, n int) (users 
 	sealer := account.NewSealer(ring)
 	at := time.Now().Add(-30 * 24 * time.Hour)
 	row := func(i int) []any {
-		user := fmt.Sprintf("person%08d", i)
+		user := userName(uint64(i))
 		made := at.Add(time.Duration(i) * time.Millisecond)
 		a := account.Account{Tenant: 1, UID: account.NewUID(made), User: user}
 		b, sha := digest.ComputeB(user, realm, password), digest.ComputeSHA256(user, realm, password)

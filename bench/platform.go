@@ -155,8 +155,10 @@ func fetchCaptcha(c *client, request []byte) (solved, error) {
 	return solved{string(token), strconv.Itoa(a + b)}, nil
 }
 
-// names counts the user names in use.
+// names counts the user names in use. Those of accounts that are there from the start have smaller numbers.
 var names atomic.Uint64
+
+func init() { names.Store(1 << 31) }
 
 func signupForm(user string, s solved) []byte {
 	return fmt.Appendf(nil, "user=%s&name=Alex+Example&email=%s%%40example.org&ha1=%s&ha1b=%s&ha1_sha256=%s"+
@@ -165,7 +167,19 @@ func signupForm(user string, s solved) []byte {
 		digest.ComputeSHA256(user, realm, password).Hex(), s.token, s.answer)
 }
 
-func newName() string { return "bench" + strconv.FormatUint(names.Add(1), 10) }
+func newName() string { return userName(names.Add(1)) }
+
+// userName returns a user name of eight letters for a number. Names of successive numbers are in random order, as those
+// of people are, so that each changes another page of an index. Numbers below 2^32 have different names.
+func userName(n uint64) string {
+	n = n * 2654435761 % (1 << 32) // a prime number
+	name := make([]byte, 8)
+	for i := range name {
+		name[i] = 'a' + byte(n%16)
+		n /= 16
+	}
+	return string(name)
+}
 
 // host returns the Host header of the tenant localhost, for the port of the target.
 func host(target string) string {
