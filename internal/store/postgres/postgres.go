@@ -97,7 +97,8 @@ type Engine struct {
 	settings *settings // to make in each transaction; nil unless there is a pooler
 	queue    *engine.Queue[signup]
 	breaker  *breaker
-	known    int // the newest schema version that this program knows
+	accepted []string // settings that need not be durable
+	known    int      // the newest schema version that this program knows
 
 	probing *pgx.Conn // the connection of the breaker's probes
 
@@ -138,6 +139,10 @@ func OpenTo(
 		conf.MaxConns = connections
 	}
 	setConnectTimeout(conf.ConnConfig, url)
+	accepted, err := takeAccepted(conf.ConnConfig)
+	if err != nil {
+		return nil, err
+	}
 	for setting, value := range map[string]string{
 		"application_name":                    application(),
 		"idle_in_transaction_session_timeout": "5s",
@@ -165,7 +170,7 @@ func OpenTo(
 		return nil, err
 	}
 	e := &Engine{
-		name: node, pool: pool, settings: settings, known: migrations.Newest(Dialect),
+		name: node, pool: pool, settings: settings, accepted: accepted, known: migrations.Newest(Dialect),
 		others: make(map[string]nodeSeen),
 	}
 	if err := e.prepare(ctx, change, check); err != nil {
