@@ -11,8 +11,8 @@ import (
 )
 
 // acceptParameter is the parameter of the database's URL that names settings, separated by commas, that need not have
-// the values that docs/durability.md asks for. It is for services that store what is committed in a way of their own. It
-// is not a setting of PostgreSQL, because the owner of the database could make that.
+// the values that docs/durability.md asks for. It is for services that store what is committed in a way of their own.
+// It is not a setting of PostgreSQL, because the owner of the database could make that.
 const acceptParameter = "dialtone.accept"
 
 // durable are the settings with which a commit that returned may be lost, or the triggers of the migrations do not run.
@@ -35,15 +35,16 @@ func takeAccepted(conf *pgx.ConnConfig) ([]string, error) {
 	return names, nil
 }
 
-// listSettings has a sentence for each of the settings $1 that is not as it must be: in this session, and for those that
-// begin later with this user and database. PostgreSQL keeps the words for "on" of the latter as they were written.
-const listSettings = `WITH advice AS (SELECT name, '; let it be ' || CASE name WHEN 'session_replication_role' THEN 'origin'
-				ELSE 'on' END || ', or accept it with ` + acceptParameter + `=' || name || ' in the URL of the database' AS advice,
+// listSettings has a sentence for each of the settings $1 that is not as it must be: in this session, and for those
+// that begin later with this user and database. PostgreSQL keeps the words for "on" of the latter as they were written.
+const listSettings = `WITH advice AS (SELECT name, '; let it be ' || CASE name
+				WHEN 'session_replication_role' THEN 'origin' ELSE 'on' END || ', or accept it with ` + acceptParameter +
+	`=' || name || ' in the URL of the database' AS advice,
 			CASE name WHEN 'session_replication_role' THEN ', so triggers and foreign keys have no effect'
 				ELSE ', so a crash can lose what was answered as saved' END AS effect
 			FROM unnest($1::text[]) name),
-		good (value) AS (VALUES ('on'), ('tru'), ('true'), ('t'), ('tr'), ('yes'), ('ye'), ('y'), ('1'), ('remote_apply'),
-			('origin'))
+		good (value) AS (VALUES ('on'), ('true'), ('tru'), ('tr'), ('t'), ('yes'), ('ye'), ('y'), ('1'),
+			('remote_apply'), ('origin'))
 	SELECT 'the setting ' || name || ' is ' || current_setting(name) || effect || advice FROM advice
 		WHERE current_setting(name) NOT IN (SELECT value FROM good)
 	UNION ALL SELECT CASE WHEN setrole = 0 THEN 'the database' ELSE 'the role ' || session_user END || ' sets ' || name ||

@@ -74,15 +74,15 @@ func (o objects) functions() (list []string) {
 // oneLine writes a definition in a line. Different definitions stay different.
 var oneLine = strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\t", `\t`)
 
-// pin makes the settings of the transaction that looks at the schema: it finds and calls only what PostgreSQL itself has,
-// and prints everything in the same way. A temporary table would come first if the path did not name its schema.
+// pin makes the settings of the transaction that looks at the schema: it finds and calls only what PostgreSQL itself
+// has, and prints everything in the same way. A temporary table would come first if the path did not name its schema.
 const pin = `SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL quote_all_identifiers = off;
 	SET LOCAL standard_conforming_strings = on; SET LOCAL bytea_output = hex; SET LOCAL transform_null_equals = off;
 	SET LOCAL array_nulls = on; SET LOCAL extra_float_digits = 1; SET LOCAL DateStyle = ISO;
 	SET LOCAL IntervalStyle = postgres; SET LOCAL TimeZone = 'UTC'; SET LOCAL transaction_read_only = on`
 
-// Common table expressions for the queries below. $1 is the search path of the program's statements, $2 are the names of
-// its tables.
+// Common table expressions for the queries below. $1 is the search path of the program's statements, $2 are the names
+// of its tables.
 const (
 	// path are the schemas that names without a schema are looked up in.
 	path = `path AS (SELECT n.oid, nspname, place FROM unnest($1::text[]) WITH ORDINALITY p (name, place)
@@ -92,9 +92,11 @@ const (
 			JOIN path ON path.oid = relnamespace WHERE relname = ANY($2::text[]) ORDER BY relname, place)`
 	// home is the schema that has the tables of this program, as the search path finds them. It is not simply the first
 	// one of the path, where a stranger may put a table that hides one of these.
-	home = path + `, ` + seen + `, home AS (SELECT relnamespace AS oid FROM seen GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1)`
+	home = path + `, ` + seen + `, home AS (SELECT relnamespace AS oid FROM seen
+			GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1)`
 	// ours are the tables of this program.
-	ours = home + `, ours AS (SELECT c.* FROM pg_class c JOIN home ON home.oid = relnamespace WHERE relname = ANY($2::text[]))`
+	ours = home + `, ours AS (SELECT c.* FROM pg_class c JOIN home ON home.oid = relnamespace
+			WHERE relname = ANY($2::text[]))`
 	// around are the relations of the schema, without those of extensions that are not tables of this program.
 	around = `around AS (SELECT c.* FROM pg_class c JOIN home ON home.oid = relnamespace
 			WHERE relname = ANY($2::text[]) OR NOT EXISTS (SELECT 1 FROM pg_depend
@@ -102,7 +104,8 @@ const (
 	// strangers are the functions and operators of the path that PostgreSQL may call in place of its own: those with
 	// the name of a function in $4, or of an operator of PostgreSQL. It prefers those whose types fit better, which may
 	// be true of any type, because a parameter or literal of a statement can have no type before they are compared.
-	strangers = `strangers AS (SELECT 'pg_proc'::regclass AS class, p.oid FROM path JOIN pg_proc p ON pronamespace = path.oid
+	strangers = `strangers AS (SELECT 'pg_proc'::regclass AS class, p.oid
+				FROM path JOIN pg_proc p ON pronamespace = path.oid
 				WHERE nspname <> 'pg_catalog' AND proname = ANY($4::text[])
 			UNION ALL SELECT 'pg_operator'::regclass, o.oid FROM path JOIN pg_operator o ON oprnamespace = path.oid
 				WHERE nspname <> 'pg_catalog' AND EXISTS (SELECT 1 FROM pg_operator
@@ -168,25 +171,29 @@ const listObjects = `WITH ` + ours + `
 		FROM ours JOIN pg_depend d ON refclassid = 'pg_class'::regclass AND refobjid = ours.oid
 			AND d.classid = 'pg_class'::regclass AND deptype IN ('a', 'i')
 		JOIN pg_sequence s ON seqrelid = d.objid JOIN pg_class c ON c.oid = d.objid
-	UNION ALL SELECT 'function ' || proname || '(' || pg_get_function_identity_arguments(p.oid) || ')', ` + definition + `, false
+	UNION ALL SELECT 'function ' || proname || '(' || pg_get_function_identity_arguments(p.oid) || ')', ` +
+	definition + `, false
 		FROM home JOIN pg_proc p ON pronamespace = home.oid WHERE proname = ANY($3::text[])`
 
 // definition is that of a function p.
-const definition = `CASE WHEN prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) ELSE 'of the kind ' || prokind::text END`
+const definition = `CASE WHEN prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid)
+			ELSE 'of the kind ' || prokind::text END`
 
-// listElsewhere lists the functions of the search path that are named in $3 and are not in the schema of the tables: the
-// schema, quoted where it must be, the name with the arguments, and the definition.
+// listElsewhere lists the functions of the search path that are named in $3 and are not in the schema of the tables:
+// the schema, quoted where it must be, the name with the arguments, and the definition.
 const listElsewhere = `WITH ` + home + `
-	SELECT quote_ident(nspname), proname || '(' || pg_get_function_identity_arguments(p.oid) || ')', ` + definition + `
+	SELECT quote_ident(nspname), proname || '(' || pg_get_function_identity_arguments(p.oid) || ')', ` +
+	definition + `
 		FROM path JOIN pg_proc p ON pronamespace = path.oid
 		WHERE proname = ANY($3::text[]) AND path.oid NOT IN (SELECT oid FROM home)`
 
 // builtIn are the functions of PostgreSQL that the statements of this program call.
 var builtIn = []string{
-	"clock_timestamp", "count", "current_database", "current_schema", "current_setting", "decode", "encode",
-	"generate_series", "length", "lower", "lpad", "max", "md5", "min", "nextval", "pg_advisory_xact_lock",
-	"pg_advisory_xact_lock_shared", "pg_backend_pid", "pg_cancel_backend", "pg_database_size", "pg_is_in_recovery",
-	"pg_notify", "pg_terminate_backend", "pg_try_advisory_lock", "pg_try_advisory_lock_shared",
+	"clock_timestamp", "count", "current_database", "current_schema", "current_schemas", "current_setting", "decode",
+	"encode", "extract", "generate_series", "length", "lower", "lpad", "max", "md5", "min", "nextval",
+	"pg_advisory_xact_lock", "pg_advisory_xact_lock_shared", "pg_backend_pid", "pg_cancel_backend", "pg_database_size",
+	"pg_is_in_recovery", "pg_logical_emit_message", "pg_notify", "pg_terminate_backend", "pg_try_advisory_lock",
+	"pg_try_advisory_lock_shared",
 	"pg_try_advisory_xact_lock_shared", "quote_ident", "random", "replace", "set_config", "string_agg", "substr", "sum",
 	"to_regclass", "unnest",
 }
@@ -236,8 +243,8 @@ const listOthers = `WITH ` + ours + `, ` + around + `, ` + strangers + `, ` + pa
 	UNION ALL SELECT pg_describe_object(classid, objid, 0) || CASE deptype
 				WHEN 'e' THEN ' belongs to the extension ' || extname || ', which can remove it; take it out with ' ||
 					'ALTER EXTENSION ' || quote_ident(extname) || ' DROP'
-				ELSE ' depends on the extension ' || extname || ', which removes it when it is dropped; undo that with ' ||
-					'ALTER and NO DEPENDS ON EXTENSION ' || quote_ident(extname) END
+				ELSE ' depends on the extension ' || extname || ', which removes it when it is dropped; undo that ' ||
+					'with ALTER and NO DEPENDS ON EXTENSION ' || quote_ident(extname) END
 		FROM pg_depend d JOIN pg_extension x ON x.oid = refobjid JOIN parts ON classid = class AND objid = parts.oid
 		WHERE refclassid = 'pg_extension'::regclass AND deptype IN ('e', 'x')
 	UNION ALL SELECT 'the publication ' || pubname || ' has a row filter or a list of columns for the table ' ||
@@ -245,14 +252,14 @@ const listOthers = `WITH ` + ours + `, ` + around + `, ` + strangers + `, ` + pa
 		FROM pg_publication_rel r JOIN pg_publication p ON p.oid = prpubid JOIN ours ON ours.oid = prrelid
 		WHERE (pubupdate OR pubdelete)
 			AND (to_jsonb(r) ->> 'prqual' IS NOT NULL OR to_jsonb(r) ->> 'prattrs' IS NOT NULL) -- from version 15 on
-	UNION ALL SELECT 'the table ' || relname || ' has no replica identity, so updates fail if a publication has it; run ' ||
-			'ALTER TABLE ' || oid::regclass || ' REPLICA IDENTITY DEFAULT'
+	UNION ALL SELECT 'the table ' || relname || ' has no replica identity, so updates fail if a publication has it; ' ||
+			'run ALTER TABLE ' || oid::regclass || ' REPLICA IDENTITY DEFAULT'
 		FROM ours WHERE relreplident = 'n' OR relreplident = 'i'
 			AND NOT EXISTS (SELECT 1 FROM pg_index WHERE indrelid = ours.oid AND indisreplident)`
 
 // CheckSchema implements engine.SchemaChecker. It compares the parts of the tables, and looks for what makes
-// PostgreSQL run or find something else in their place. It also reports settings with which PostgreSQL loses what it has
-// committed.
+// PostgreSQL run or find something else in their place. It also reports settings with which PostgreSQL loses what it
+// has committed.
 //
 // Whoever owns the database can make functions and operators that fit the check's own statements better than those of
 // PostgreSQL. So these statements run with the settings of pin.
@@ -359,6 +366,11 @@ func readCheck(q engine.Querier, path, accepted []string) (c check, err error) {
 	if err != nil {
 		return c, err
 	}
+	if err := checkSettings(q, accepted, add); err != nil {
+		return c, err
+	}
+	// This comes last, because it reads tables: the condition of an index or policy, which is found by now, can call a
+	// function that changes the settings of the transaction.
 	for _, sequence := range made.names("sequence") {
 		table := strings.TrimSuffix(sequence, "_id_seq")
 		if !c.isMade("sequence "+sequence) || !c.isMade("table "+table) || !c.isMade("column id of the table "+table) {
@@ -368,7 +380,7 @@ func readCheck(q engine.Querier, path, accepted []string) (c check, err error) {
 			return c, err
 		}
 	}
-	return c, checkSettings(q, accepted, add)
+	return c, nil
 }
 
 // isMade reports whether an object is as the migrations make it.
@@ -404,8 +416,9 @@ func (c *check) compare(report func(string)) {
 // now, so it is never behind them.
 func checkSequence(q engine.Querier, schema, sequence, table string, add func(engine.Scanner) error) error {
 	const highest = 1 << 62 // far above each id, and far below the last one
-	return q.Each(add, fmt.Sprintf(`SELECT 'the sequence ' || $1::text || ' gives ' || next || ' as the next id, and the ' ||
-			'table ' || $2::text || ' has ' || newest || ', so rows cannot be added; stop the servers, and run ' ||
+	return q.Each(add, fmt.Sprintf(`SELECT 'the sequence ' || $1::text || ' gives ' || next ||
+			' as the next id, and the table ' || $2::text || ' has ' || newest ||
+			', so rows cannot be added; stop the servers, and run ' ||
 			'ALTER TABLE ' || $2::text || ' ALTER id RESTART WITH the id after the greatest one that was ever given'
 		FROM (SELECT last_value::numeric + is_called::int AS next,
 			(SELECT coalesce(max(id), 0) FROM %[1]s) AS newest FROM %[2]s) s
