@@ -58,7 +58,8 @@ func TestDurableSettings(t *testing.T) {
 	database := c.Database(t)
 	got := strings.Join(faults(t, database), "\n")
 	if !strings.Contains(got, "the setting fsync is off, so a crash can lose") ||
-		!strings.Contains(got, "the setting full_page_writes is off, so a crash can lose") || strings.Count(got, "\n") != 1 {
+		!strings.Contains(got, "the setting full_page_writes is off, so a crash can lose") ||
+		strings.Count(got, "\n") != 1 {
 		t.Errorf("got %s", got)
 	}
 	for _, words := range []string{"on", "TRUE", "remote_apply", "1"} {
@@ -86,4 +87,21 @@ func TestDurableSettings(t *testing.T) {
 		!strings.Contains(err.Error(), `dialtone.accept in the database's URL has "port"; it takes fsync, `) {
 		t.Errorf("an unknown setting: %v, %v", err, second)
 	}
+}
+
+// Through a pooler, the check looks at the schema that the settings of the URL choose.
+func TestCheckSchemaThroughPgBouncer(t *testing.T) {
+	eachPoolMode(t, func(t *testing.T, through func(string) string) {
+		c := postgrestest.Shared(t)
+		database := c.Database(t)
+		c.Exec(t, database, `CREATE SCHEMA later`)
+		pooled := through(database) + "&search_path=later&dialtone.accept=fsync"
+		if got := faults(t, pooled); len(got) > 0 {
+			t.Errorf("a new database: %q", got)
+		}
+		c.Exec(t, database, `DROP INDEX later.audit_at`)
+		if got := faults(t, pooled); len(got) != 1 || got[0] != "the index audit_at is missing in the database" {
+			t.Errorf("without an index: %q", got)
+		}
+	})
 }

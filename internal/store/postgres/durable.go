@@ -38,7 +38,8 @@ func takeAccepted(conf *pgx.ConnConfig) ([]string, error) {
 // listSettings has a sentence for each of the settings $1 that is not as it must be: in this session, and for those
 // that begin later with this user and database. PostgreSQL keeps the words for "on" of the latter as they were written.
 const listSettings = `WITH advice AS (SELECT name, '; let it be ' || CASE name
-				WHEN 'session_replication_role' THEN 'origin' ELSE 'on' END || ', or accept it with ` + acceptParameter +
+				WHEN 'session_replication_role' THEN 'origin' ELSE 'on' END ||
+				', or accept it with ` + acceptParameter +
 	`=' || name || ' in the URL of the database' AS advice,
 			CASE name WHEN 'session_replication_role' THEN ', so triggers and foreign keys have no effect'
 				ELSE ', so a crash can lose what was answered as saved' END AS effect
@@ -47,10 +48,11 @@ const listSettings = `WITH advice AS (SELECT name, '; let it be ' || CASE name
 			('remote_apply'), ('origin'))
 	SELECT 'the setting ' || name || ' is ' || current_setting(name) || effect || advice FROM advice
 		WHERE current_setting(name) NOT IN (SELECT value FROM good)
-	UNION ALL SELECT CASE WHEN setrole = 0 THEN 'the database' ELSE 'the role ' || session_user END || ' sets ' || name ||
-			' to ' || value || effect || advice
+	UNION ALL SELECT CASE WHEN setrole = 0 THEN 'the database' ELSE 'the role ' || session_user END ||
+			' sets ' || name || ' to ' || value || effect || advice
 		FROM pg_db_role_setting, unnest(setconfig) config,
-			LATERAL (SELECT split_part(config, '=', 1) AS setting, substr(config, strpos(config, '=') + 1) AS value) parts
+			LATERAL (SELECT split_part(config, '=', 1) AS setting,
+				substr(config, strpos(config, '=') + 1) AS value) parts
 		JOIN advice ON name = lower(setting)
 		WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
 			AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user))

@@ -149,7 +149,8 @@ const listObjects = `WITH ` + ours + `
 		FROM ours JOIN pg_constraint o ON conrelid = ours.oid WHERE contype <> 'n'
 	UNION ALL SELECT 'index ' || i.relname,
 			CASE WHEN i.reloptions IS NULL OR right(whole, length(condition)) <> condition THEN whole
-				ELSE regexp_replace(left(whole, length(whole) - length(condition)), ' WITH \([^()]*\)$', '') || condition
+				ELSE regexp_replace(left(whole, length(whole) - length(condition)), ' WITH \([^()]*\)$', '') ||
+					condition
 			END,
 			NOT indisunique AND NOT indisexclusion AND indpred IS NULL AND indexprs IS NULL
 			AND NOT EXISTS (SELECT 1 FROM unnest(indclass) u JOIN pg_opclass k ON k.oid = u WHERE
@@ -193,9 +194,8 @@ var builtIn = []string{
 	"encode", "extract", "generate_series", "length", "lower", "lpad", "max", "md5", "min", "nextval",
 	"pg_advisory_xact_lock", "pg_advisory_xact_lock_shared", "pg_backend_pid", "pg_cancel_backend", "pg_database_size",
 	"pg_is_in_recovery", "pg_logical_emit_message", "pg_notify", "pg_terminate_backend", "pg_try_advisory_lock",
-	"pg_try_advisory_lock_shared",
-	"pg_try_advisory_xact_lock_shared", "quote_ident", "random", "replace", "set_config", "string_agg", "substr", "sum",
-	"to_regclass", "unnest",
+	"pg_try_advisory_lock_shared", "pg_try_advisory_xact_lock_shared", "quote_ident", "random", "replace", "set_config",
+	"string_agg", "substr", "sum", "to_regclass", "unnest",
 }
 
 // listOthers lists what has effect on the tables of $2 and is not a part of them: a sentence for each. $3 are the
@@ -227,10 +227,11 @@ const listOthers = `WITH ` + ours + `, ` + around + `, ` + strangers + `, ` + pa
 	UNION ALL SELECT 'the search path has the schema ' || nspname ||
 			' before pg_catalog, so it can hide what PostgreSQL has'
 		FROM path WHERE place < (SELECT place FROM path WHERE nspname = 'pg_catalog') AND nspname !~ '^pg_temp'
-	UNION ALL SELECT CASE WHEN extname IS NULL THEN 'dialtone did not make ' || min(name) || ', which its statements ' ||
-				'may call in place of PostgreSQL''s; drop it, or move it to a schema that is not in the search_path'
-			ELSE 'the extension ' || extname || ' has ' || count(*) || ' functions and operators, such as ' || min(name) ||
-				', that statements of dialtone may call in place of PostgreSQL''s; ' ||
+	UNION ALL SELECT CASE WHEN extname IS NULL THEN 'dialtone did not make ' || min(name) || ', which its ' ||
+				'statements may call in place of PostgreSQL''s; drop it, or move it to a schema that is not in the ' ||
+				'search_path'
+			ELSE 'the extension ' || extname || ' has functions and operators (' || count(*) || ', such as ' ||
+				min(name) || ') that statements of dialtone may call in place of PostgreSQL''s; ' ||
 				CASE WHEN extrelocatable THEN 'make a schema that is not in the search_path, and run ' ||
 					'ALTER EXTENSION ' || quote_ident(extname) || ' SET SCHEMA with its name'
 				ELSE 'create the extension again in a schema that is not in the search_path' END

@@ -72,7 +72,7 @@ func TestCheckSchema(t *testing.T) {
 			CREATE PUBLICATION every FOR TABLE account; CREATE PUBLICATION added FOR TABLE audit WHERE (id > 4)
 				WITH (publish = 'insert'); ALTER TABLE audit REPLICA IDENTITY FULL`, ``, ``},
 		{`ALTER EXTENSION citext SET SCHEMA public`, `ALTER EXTENSION citext SET SCHEMA apart`,
-			"the extension citext has 29 functions and operators, such as"},
+			"the extension citext has functions and operators (29, such as"},
 		{`ALTER EXTENSION citext ADD TABLE account`, `ALTER EXTENSION citext DROP TABLE account`,
 			"table public.account belongs to the extension citext"},
 		{`ALTER EXTENSION citext ADD FUNCTION dialtone_tell()`, `ALTER EXTENSION citext DROP FUNCTION dialtone_tell()`,
@@ -80,11 +80,11 @@ func TestCheckSchema(t *testing.T) {
 		{`CREATE FUNCTION lower(bytea) RETURNS text LANGUAGE sql AS 'SELECT NULL';
 			ALTER EXTENSION citext ADD FUNCTION lower(bytea)`,
 			`ALTER EXTENSION citext DROP FUNCTION lower(bytea); DROP FUNCTION lower(bytea)`,
-			"the extension citext has 1 functions and operators, such as function public.lower(bytea),"},
+			"the extension citext has functions and operators (1, such as function public.lower(bytea))"},
 		{`CREATE OPERATOR = (LEFTARG = bytea, RIGHTARG = bigint, FUNCTION = one_of);
 			ALTER EXTENSION citext ADD OPERATOR = (bytea, bigint)`,
 			`ALTER EXTENSION citext DROP OPERATOR = (bytea, bigint); DROP OPERATOR = (bytea, bigint)`,
-			"the extension citext has 1 functions and operators, such as operator public.=(bytea,bigint),"},
+			"the extension citext has functions and operators (1, such as operator public.=(bytea,bigint))"},
 		{`CREATE COLLATION public."C" (provider = libc, locale = 'C');
 			ALTER TABLE account ALTER name TYPE text COLLATE public."C"`,
 			`ALTER TABLE account ALTER name TYPE text COLLATE pg_catalog."C"; DROP COLLATION public."C"`,
@@ -181,7 +181,8 @@ func TestCheckSchema(t *testing.T) {
 		{`ALTER EXTENSION citext SET SCHEMA public;
 			CREATE FUNCTION cc(citext, name) RETURNS citext LANGUAGE sql AS $$ SELECT (CASE WHEN $2 = 'aaa'
 				THEN 'function dialtone_tell()' ELSE pg_catalog.concat($1, $2) END)::citext $$;
-			CREATE FUNCTION cd(citext, citext) RETURNS citext LANGUAGE sql AS 'SELECT pg_catalog.concat($1, $2)::citext';
+			CREATE FUNCTION cd(citext, citext) RETURNS citext LANGUAGE sql
+				AS 'SELECT pg_catalog.concat($1, $2)::citext';
 			CREATE OPERATOR || (LEFTARG = citext, RIGHTARG = name, FUNCTION = cc);
 			CREATE OPERATOR || (LEFTARG = citext, RIGHTARG = citext, FUNCTION = cd);
 			CREATE TRIGGER aaa BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION nothing()`,
@@ -199,7 +200,8 @@ func TestCheckSchema(t *testing.T) {
 				"did not make function public.nextval(public.citext)\nthe extension citext has"},
 		{`CREATE TEMPORARY TABLE pg_trigger (LIKE pg_catalog.pg_trigger);
 			CREATE TRIGGER aaa BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION nothing()`,
-			`DROP TABLE pg_temp.pg_trigger; DROP TRIGGER aaa ON audit`, "did not make the trigger aaa of the table audit"},
+			`DROP TABLE pg_temp.pg_trigger; DROP TRIGGER aaa ON audit`,
+			"did not make the trigger aaa of the table audit"},
 		{`ALTER DATABASE %[1]s SET quote_all_identifiers = on; SET quote_all_identifiers = on;
 			SET standard_conforming_strings = off; SET bytea_output = escape`,
 			`ALTER DATABASE %[1]s RESET quote_all_identifiers; RESET quote_all_identifiers;
@@ -308,7 +310,7 @@ func (t *trailTest) wantMembersSeen(faults func() []string) {
 	all := strings.Join(faults(), "\n")
 	for _, want := range []string{
 		"belongs to the extension citext", "the policy hide", "the rule hide", "row security of the table audit",
-		"the extension pg_trgm has 2 functions and operators, such as operator public.%(text,text)",
+		"the extension pg_trgm has functions and operators (2, such as operator public.%(text,text)",
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not in %s", want, all)
