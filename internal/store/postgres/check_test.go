@@ -105,3 +105,24 @@ func TestCheckSchemaThroughPgBouncer(t *testing.T) {
 		}
 	})
 }
+
+// The check needs no rights beyond those of the owner of the tables.
+func TestCheckSchemaOfOrdinaryRole(t *testing.T) {
+	c := postgrestest.Shared(t)
+	database, err := url.Parse(c.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Exec(t, database.String(), `CREATE ROLE plain LOGIN PASSWORD 'plain'; CREATE SCHEMA plain AUTHORIZATION plain`)
+	t.Cleanup(func() { c.Exec(t, database.String(), `DROP OWNED BY plain; DROP ROLE plain`) })
+	plain := *database
+	plain.User = url.UserPassword("plain", "plain")
+	if got := faults(t, plain.String()); len(got) > 0 {
+		t.Errorf("a new database: %q", got)
+	}
+	c.Exec(t, plain.String(), `ALTER ROLE plain SET synchronous_commit = off; ALTER ROLE plain SET DateStyle = german`)
+	if got := strings.Join(faults(t, plain.String()), "\n"); strings.Count(got, "\n") != 1 ||
+		!strings.Contains(got, "the role plain sets synchronous_commit to off") {
+		t.Errorf("with a setting of the role: %s", got)
+	}
+}
