@@ -307,12 +307,12 @@ func (e *Engine) lockServer(ctx context.Context) error {
 	if e.name == "" {
 		return nil
 	}
-	lock := `SELECT pg_try_advisory_lock_shared($1)`
+	lock := `SELECT pg_try_advisory_lock_shared($1::bigint)`
 	if e.settings != nil {
 		if err := e.holdTransaction(ctx); err != nil {
 			return err
 		}
-		lock = `SELECT pg_try_advisory_xact_lock_shared($1)`
+		lock = `SELECT pg_try_advisory_xact_lock_shared($1::bigint)`
 	}
 	var ok bool
 	err := e.probing.QueryRow(ctx, lock, int64(serverLock)).Scan(&ok)
