@@ -68,7 +68,7 @@ func (s *snapshot) lockServers() (alone bool, err error) {
 		interval = 50 * time.Millisecond
 	)
 	for i := 0; ; i++ {
-		err = s.Row(`SELECT pg_try_advisory_lock($1)`, int64(serverLock)).Scan(&alone)
+		err = s.Row(`SELECT pg_try_advisory_lock($1::bigint)`, int64(serverLock)).Scan(&alone)
 		if err != nil || alone || i == tries {
 			return alone, err
 		}

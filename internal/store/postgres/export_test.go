@@ -91,24 +91,31 @@ func (e *Engine) FillPool(t *testing.T) int {
 // SchemaText returns what schema.txt has to have for a database as the migrations make it, in which there is nothing
 // else.
 func (e *Engine) SchemaText(ctx context.Context) (string, error) {
-	q, made := e.Reads(ctx), make(objects)
-	err := q.Each(func(row engine.Scanner) error {
+	made := make(objects)
+	err := e.Reads(ctx).Each(func(row engine.Scanner) error {
 		var key string
 		err := row.Scan(&key)
 		made[key] = ""
 		return err
-	}, `SELECT 'table ' || relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
-		UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = current_schema()::regnamespace`)
+	}, `SELECT 'table ' || relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+		UNION ALL SELECT 'function ' || proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace`)
 	if err != nil {
 		return "", err
 	}
-	found, _, err := readSchema(q, made)
 	var text strings.Builder
-	for _, key := range slices.Sorted(maps.Keys(found)) {
-		text.WriteString(key + "\t" + found[key] + "\n")
-	}
+	err = e.pinned(ctx, func(q engine.Querier, path []string) error {
+		found, _, _, err := readSchema(q, path, made)
+		text.Reset()
+		for _, key := range slices.Sorted(maps.Keys(found)) {
+			text.WriteString(key + "\t" + strings.ReplaceAll(found[key], "public.", schemaMark+".") + "\n")
+		}
+		return err
+	})
 	return text.String(), err
 }
 
 // Connect opens a connection for a few statements.
 var Connect = connect
+
+// BuiltIn are the functions of PostgreSQL that nobody may replace.
+var BuiltIn = builtIn

@@ -40,7 +40,8 @@ var kept = []string{"application_name", "client_encoding", "DateStyle", "TimeZon
 type settings struct{ names, values []string }
 
 // apply makes settings in a transaction.
-const apply = `SELECT set_config(name, value, true) FROM unnest($1::text[], $2::text[]) s (name, value)`
+const apply = `SELECT pg_catalog.set_config(name, value, true)
+	FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) s (name, value)`
 
 // newPool returns a pool of connections. Where they go through a pooler, it also returns the
 // settings that each transaction has to make.
@@ -95,6 +96,9 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 		return nil, withoutPassword(err)
 	}
 	setConnectTimeout(conf, url)
+	if _, err := takeAccepted(conf); err != nil {
+		return nil, err
+	}
 	conf.DefaultQueryExecMode = withoutNames(conf, url)
 	conn, err := pgx.ConnectConfig(ctx, conf)
 	if err != nil {

@@ -97,7 +97,8 @@ type Engine struct {
 	settings *settings // to make in each transaction; nil unless there is a pooler
 	queue    *engine.Queue[signup]
 	breaker  *breaker
-	known    int // the newest schema version that this program knows
+	accepted []string // settings that need not be durable
+	known    int      // the newest schema version that this program knows
 
 	probing *pgx.Conn // the connection of the breaker's probes
 
@@ -138,6 +139,10 @@ func OpenTo(
 		conf.MaxConns = connections
 	}
 	setConnectTimeout(conf.ConnConfig, url)
+	accepted, err := takeAccepted(conf.ConnConfig)
+	if err != nil {
+		return nil, err
+	}
 	for setting, value := range map[string]string{
 		"application_name":                    application(),
 		"idle_in_transaction_session_timeout": "5s",
@@ -165,7 +170,7 @@ func OpenTo(
 		return nil, err
 	}
 	e := &Engine{
-		name: node, pool: pool, settings: settings, known: migrations.Newest(Dialect),
+		name: node, pool: pool, settings: settings, accepted: accepted, known: migrations.Newest(Dialect),
 		others: make(map[string]nodeSeen),
 	}
 	if err := e.prepare(ctx, change, check); err != nil {
@@ -302,12 +307,12 @@ func (e *Engine) lockServer(ctx context.Context) error {
 	if e.name == "" {
 		return nil
 	}
-	lock := `SELECT pg_try_advisory_lock_shared($1)`
+	lock := `SELECT pg_try_advisory_lock_shared($1::bigint)`
 	if e.settings != nil {
 		if err := e.holdTransaction(ctx); err != nil {
 			return err
 		}
-		lock = `SELECT pg_try_advisory_xact_lock_shared($1)`
+		lock = `SELECT pg_try_advisory_xact_lock_shared($1::bigint)`
 	}
 	var ok bool
 	err := e.probing.QueryRow(ctx, lock, int64(serverLock)).Scan(&ok)

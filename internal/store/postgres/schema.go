@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -10,17 +11,23 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/jackc/pgx/v5"
+
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/migrations"
 )
 
 var _ engine.SchemaChecker = (*Engine)(nil)
 
-// madeText is what the migrations make: a line for each object, its kind and name, a tab, and its definition.
+// madeText is what the migrations make: a line for each object, its kind and name, a tab, and its definition, in which
+// schemaMark stands for the schema of the tables.
 // TestMadeSchema compares it with the migrations, and rewrites it with -update.
 //
 //go:embed schema.txt
 var madeText string
+
+// schemaMark stands for the name of a schema in madeText.
+const schemaMark = "{schema}"
 
 // objects are the definitions of parts of a schema, by kind and name, such as "index audit_at".
 type objects map[string]string
@@ -33,6 +40,16 @@ var madeSchema = sync.OnceValue(func() objects {
 	}
 	return list
 })
+
+// in returns the definitions as PostgreSQL prints them for a schema, whose name is quoted where it must be. So they are
+// compared with what it printed, of which nothing has to be removed.
+func (o objects) in(schema string) objects {
+	list := make(objects, len(o))
+	for key, definition := range o {
+		list[key] = strings.ReplaceAll(definition, schemaMark, oneLine.Replace(schema))
+	}
+	return list
+}
 
 // names returns the names of the objects of a kind.
 func (o objects) names(kind string) (list []string) {
@@ -57,56 +74,84 @@ func (o objects) functions() (list []string) {
 // oneLine writes a definition in a line. Different definitions stay different.
 var oneLine = strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\t", `\t`)
 
-// Common table expressions for the queries below.
+// pin makes the settings of the transaction that looks at the schema: it finds and calls only what PostgreSQL itself
+// has, and prints everything in the same way. A temporary table would come first if the path did not name its schema.
+const pin = `SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL quote_all_identifiers = off;
+	SET LOCAL standard_conforming_strings = on; SET LOCAL bytea_output = hex; SET LOCAL transform_null_equals = off;
+	SET LOCAL array_nulls = on; SET LOCAL extra_float_digits = 1; SET LOCAL DateStyle = ISO;
+	SET LOCAL IntervalStyle = postgres; SET LOCAL TimeZone = 'UTC'; SET LOCAL transaction_read_only = on`
+
+// Common table expressions for the queries below. $1 is the search path of the program's statements, $2 are the names
+// of its tables.
 const (
-	// home is the schema that has the tables of this program, as the search path finds them. $1 are their names. It is
-	// not simply the first one of the path, where a stranger may put a table that hides one of these.
-	home = `home AS (SELECT relnamespace AS oid FROM unnest($1::text[]) n
-			JOIN pg_class c ON c.oid = to_regclass(quote_ident(n))
+	// path are the schemas that names without a schema are looked up in.
+	path = `path AS (SELECT n.oid, nspname, place FROM unnest($1::text[]) WITH ORDINALITY p (name, place)
+			JOIN pg_namespace n ON nspname = name)`
+	// seen are the relations that statements find by the names of the tables.
+	seen = `seen AS (SELECT DISTINCT ON (relname) c.oid, relname, relnamespace FROM pg_class c
+			JOIN path ON path.oid = relnamespace WHERE relname = ANY($2::text[]) ORDER BY relname, place)`
+	// home is the schema that has the tables of this program, as the search path finds them. It is not simply the first
+	// one of the path, where a stranger may put a table that hides one of these.
+	home = path + `, ` + seen + `, home AS (SELECT relnamespace AS oid FROM seen
 			GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1)`
 	// ours are the tables of this program.
-	ours = `ours AS (SELECT c.* FROM pg_class c JOIN home ON home.oid = relnamespace WHERE relname = ANY($1::text[]))`
+	ours = home + `, ours AS (SELECT c.* FROM pg_class c JOIN home ON home.oid = relnamespace
+			WHERE relname = ANY($2::text[]))`
 	// around are the relations of the schema, without those of extensions that are not tables of this program.
 	around = `around AS (SELECT c.* FROM pg_class c JOIN home ON home.oid = relnamespace
-			WHERE relname = ANY($1::text[]) OR NOT EXISTS (SELECT 1 FROM pg_depend
+			WHERE relname = ANY($2::text[]) OR NOT EXISTS (SELECT 1 FROM pg_depend
 				WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e'))`
-	// special are the base types of extensions, which only a superuser can create. No statement of this program has a
-	// value of one. So what takes one is not called in place of what PostgreSQL has.
-	special = `special AS (SELECT t.oid FROM pg_type t JOIN pg_depend
-			ON classid = 'pg_type'::regclass AND objid = t.oid AND deptype = 'e'
-			WHERE typtype = 'b' AND typcategory <> 'A')`
-	// path are the schemas that names without a schema are looked up in.
-	path = `path AS (SELECT n.oid, nspname, place FROM unnest(current_schemas(true)) WITH ORDINALITY p (name, place)
-			JOIN pg_namespace n ON nspname = name)`
+	// strangers are the functions and operators of the path that PostgreSQL may call in place of its own: those with
+	// the name of a function in $4, or of an operator of PostgreSQL. It prefers those whose types fit better, which may
+	// be true of any type, because a parameter or literal of a statement can have no type before they are compared.
+	strangers = `strangers AS (SELECT 'pg_proc'::regclass AS class, p.oid
+				FROM path JOIN pg_proc p ON pronamespace = path.oid
+				WHERE nspname <> 'pg_catalog' AND proname = ANY($4::text[])
+			UNION ALL SELECT 'pg_operator'::regclass, o.oid FROM path JOIN pg_operator o ON oprnamespace = path.oid
+				WHERE nspname <> 'pg_catalog' AND EXISTS (SELECT 1 FROM pg_operator
+					WHERE oprname = o.oprname AND oprnamespace = 'pg_catalog'::regnamespace))`
+	// parts are the objects that Dialtone's tables consist of, with the functions in $5.
+	parts = `parts AS (SELECT 'pg_class'::regclass AS class, oid FROM ours
+			UNION SELECT 'pg_class'::regclass, indexrelid FROM pg_index JOIN ours ON ours.oid = indrelid
+			UNION SELECT 'pg_type'::regclass, reltype FROM ours
+			UNION SELECT 'pg_namespace'::regclass, oid FROM home
+			UNION SELECT classid, objid FROM pg_depend JOIN ours ON ours.oid = refobjid
+				WHERE refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i')
+			UNION SELECT 'pg_trigger'::regclass, t.oid FROM pg_trigger t JOIN ours ON ours.oid = tgrelid
+			UNION SELECT 'pg_proc'::regclass, p.oid FROM pg_proc p JOIN path ON pronamespace = path.oid
+				WHERE proname = ANY($5::text[]))`
 )
 
-// listObjects lists the parts of the tables of $1, the functions named in $2, and which of the indexes are harmless.
-// What only changes where and how rows are stored is left out: tablespaces, and the parameters of WITH. So are the
-// constraints for NOT NULL that PostgreSQL has from version 18 on.
+// listObjects lists the parts of the tables of $2, the functions of their schema that are named in $3, and which of the
+// indexes are harmless. What only changes where and how rows are stored is left out: tablespaces, and the parameters of
+// WITH. So are the constraints for NOT NULL that PostgreSQL has from version 18 on.
+//
+// Parameters of WITH are the last that PostgreSQL prints of an index before its condition, and have no parentheses.
 //
 // A harmless index makes no write fail. It is not unique, and calls nothing. Its values fit into a page: those of a
-// fixed length, and those in the indexes of the migrations, whose names are $3. A hash index has no values.
-const listObjects = `WITH ` + home + `, ` + ours + `, ` + path + `
+// fixed length, and those in the indexes of the migrations, whose names are $4. A hash index has no values.
+const listObjects = `WITH ` + ours + `
 	SELECT 'table ' || relname, concat_ws(' ', relkind, CASE relpersistence WHEN 'u' THEN 'unlogged' END), false
 		FROM ours
 	UNION ALL SELECT 'column ' || attname || ' of the table ' || relname,
-			concat_ws(' ', 'of the schema ' || nullif(typnamespace, 'pg_catalog'::regnamespace)::regnamespace,
-				format_type(atttypid, atttypmod),
+			concat_ws(' ', format_type(atttypid, atttypmod),
 				'collate ' || CASE WHEN collnamespace <> 'pg_catalog'::regnamespace
 					THEN collnamespace::regnamespace || '.' ELSE '' END || collname,
 				CASE WHEN attnotnull THEN 'not null' END,
-				'default ' || replace(pg_get_expr(adbin, adrelid, true), '''\x''::bytea', '''''::bytea'),
-				'identity ' || nullif(attidentity::text, ''), 'generated ' || nullif(attgenerated::text, '')), false
+				'default ' || pg_get_expr(adbin, adrelid, true),
+				'identity ' || nullif(attidentity::text, ''), 'generated ' || nullif(attgenerated::text, ''),
+				'storage ' || CASE WHEN attstorage <> typstorage THEN attstorage::text END,
+				'compression ' || nullif(to_jsonb(a) ->> 'attcompression', '')), false -- from version 14 on
 		FROM ours JOIN pg_attribute a ON attrelid = ours.oid AND attnum > 0 AND NOT attisdropped
 		JOIN pg_type y ON y.oid = atttypid
 		LEFT JOIN pg_collation l ON l.oid = attcollation LEFT JOIN pg_attrdef d ON adrelid = ours.oid AND adnum = attnum
 	UNION ALL SELECT 'constraint ' || conname || ' of the table ' || relname, pg_get_constraintdef(o.oid, true), false
 		FROM ours JOIN pg_constraint o ON conrelid = ours.oid WHERE contype <> 'n'
-	UNION ALL SELECT 'index ' || i.relname, concat_ws(' ',
-				regexp_replace(pg_get_indexdef(i.oid, 0, true), ' WITH \([^()]*\)', ''),
-				'with the collation ' || (
-					SELECT string_agg(DISTINCT collnamespace::regnamespace || '.' || collname, ', ') FROM pg_collation l
-					WHERE l.oid = ANY(indcollation) AND collnamespace <> 'pg_catalog'::regnamespace)),
+	UNION ALL SELECT 'index ' || i.relname,
+			CASE WHEN i.reloptions IS NULL OR right(whole, length(condition)) <> condition THEN whole
+				ELSE regexp_replace(left(whole, length(whole) - length(condition)), ' WITH \([^()]*\)$', '') ||
+					condition
+			END,
 			NOT indisunique AND NOT indisexclusion AND indpred IS NULL AND indexprs IS NULL
 			AND NOT EXISTS (SELECT 1 FROM unnest(indclass) u JOIN pg_opclass k ON k.oid = u WHERE
 				opcnamespace <> 'pg_catalog'::regnamespace)
@@ -115,42 +160,55 @@ const listObjects = `WITH ` + home + `, ` + ours + `, ` + path + `
 			AND (amname NOT IN ('btree', 'brin') OR NOT EXISTS (SELECT 1 FROM unnest(indkey) u
 				JOIN pg_attribute ON attrelid = ours.oid AND attnum = u AND attlen < 0
 				WHERE NOT EXISTS (SELECT 1 FROM pg_index m JOIN pg_class mi ON mi.oid = m.indexrelid
-					WHERE m.indrelid = ours.oid AND mi.relname = ANY($3::text[]) AND u = ANY(m.indkey))))
+					WHERE m.indrelid = ours.oid AND mi.relname = ANY($4::text[]) AND u = ANY(m.indkey))))
 		FROM ours JOIN pg_index x ON indrelid = ours.oid JOIN pg_class i ON i.oid = indexrelid
-		JOIN pg_am m ON m.oid = i.relam
+		JOIN pg_am m ON m.oid = i.relam,
+		LATERAL (SELECT pg_get_indexdef(i.oid, 0, true) AS whole,
+			coalesce(' WHERE ' || pg_get_expr(indpred, indrelid, true), '') AS condition) text
 	UNION ALL SELECT 'trigger ' || tgname || ' of the table ' || relname, pg_get_triggerdef(t.oid, true), false
 		FROM ours JOIN pg_trigger t ON tgrelid = ours.oid WHERE NOT tgisinternal
 	UNION ALL SELECT 'sequence ' || c.relname, concat_ws(' ', seqtypid::regtype, 'from', seqmin, 'to', seqmax,
-			'by', seqincrement, CASE WHEN seqcycle THEN 'cycle' END), false
+			'by', seqincrement, CASE WHEN seqcycle THEN 'cycle' END, 'cache ' || nullif(seqcache, 1)), false
 		FROM ours JOIN pg_depend d ON refclassid = 'pg_class'::regclass AND refobjid = ours.oid
 			AND d.classid = 'pg_class'::regclass AND deptype IN ('a', 'i')
 		JOIN pg_sequence s ON seqrelid = d.objid JOIN pg_class c ON c.oid = d.objid
-	UNION ALL SELECT 'function ' || CASE WHEN path.oid = (SELECT oid FROM home) THEN '' ELSE nspname || '.' END ||
-			proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
-			replace(pg_get_functiondef(p.oid), quote_ident(nspname) || '.' || quote_ident(proname),
-				quote_ident(proname)), false
-		FROM path JOIN pg_proc p ON pronamespace = path.oid WHERE proname = ANY($2::text[]) AND prokind IN ('f', 'p')`
+	UNION ALL SELECT 'function ' || proname || '(' || pg_get_function_identity_arguments(p.oid) || ')', ` +
+	definition + `, false
+		FROM home JOIN pg_proc p ON pronamespace = home.oid WHERE proname = ANY($3::text[])`
+
+// definition is that of a function p.
+const definition = `CASE WHEN prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid)
+			ELSE 'of the kind ' || prokind::text END`
+
+// listElsewhere lists the functions of the search path that are named in $3 and are not in the schema of the tables:
+// the schema, quoted where it must be, the name with the arguments, and the definition.
+const listElsewhere = `WITH ` + home + `
+	SELECT quote_ident(nspname), proname || '(' || pg_get_function_identity_arguments(p.oid) || ')', ` +
+	definition + `
+		FROM path JOIN pg_proc p ON pronamespace = path.oid
+		WHERE proname = ANY($3::text[]) AND path.oid NOT IN (SELECT oid FROM home)`
 
 // builtIn are the functions of PostgreSQL that the statements of this program call.
 var builtIn = []string{
-	"clock_timestamp", "count", "current_database", "current_schema", "current_setting", "decode", "encode",
-	"generate_series", "length", "lower", "lpad", "max", "md5", "min", "nextval", "pg_advisory_xact_lock",
-	"pg_advisory_xact_lock_shared", "pg_backend_pid", "pg_cancel_backend", "pg_database_size", "pg_is_in_recovery",
-	"pg_notify", "pg_terminate_backend", "pg_try_advisory_lock", "pg_try_advisory_lock_shared",
-	"pg_try_advisory_xact_lock_shared", "quote_ident", "random", "replace", "set_config", "string_agg", "substr", "sum",
-	"to_regclass", "unnest",
+	"clock_timestamp", "count", "current_database", "current_schema", "current_schemas", "current_setting", "decode",
+	"encode", "extract", "generate_series", "length", "lower", "lpad", "max", "md5", "min", "nextval",
+	"pg_advisory_xact_lock", "pg_advisory_xact_lock_shared", "pg_backend_pid", "pg_cancel_backend", "pg_database_size",
+	"pg_is_in_recovery", "pg_logical_emit_message", "pg_notify", "pg_terminate_backend", "pg_try_advisory_lock",
+	"pg_try_advisory_lock_shared", "pg_try_advisory_xact_lock_shared", "quote_ident", "random", "replace", "set_config",
+	"string_agg", "substr", "sum", "to_regclass", "unnest",
 }
 
-// listOthers lists what has effect on the tables of $1 and is not a part of them: a sentence for each. $2 are the
-// triggers that the migrations make, with their tables, $3 is builtIn, and $4 are the functions that they make.
-const listOthers = `WITH ` + home + `, ` + ours + `, ` + around + `, ` + path + `, ` + special + `
+// listOthers lists what has effect on the tables of $2 and is not a part of them: a sentence for each. $3 are the
+// triggers that the migrations make, with their tables, $4 is builtIn, and $5 are the functions that they make.
+const listOthers = `WITH ` + ours + `, ` + around + `, ` + strangers + `, ` + parts + `
 	SELECT 'dialtone did not make the trigger ' || tgname || ': ' || pg_get_triggerdef(t.oid, true)
-		FROM around JOIN pg_trigger t ON tgrelid = around.oid WHERE NOT tgisinternal AND relname <> ALL($1::text[])
+		FROM around JOIN pg_trigger t ON tgrelid = around.oid WHERE NOT tgisinternal AND relname <> ALL($2::text[])
 	UNION ALL SELECT 'the trigger ' || tgname || ' of the table ' || relname || ' is disabled'
 		FROM around JOIN pg_trigger ON tgrelid = around.oid
-		WHERE tgenabled NOT IN ('O', 'A') AND (tgisinternal OR tgname || ' of the table ' || relname = ANY($2::text[]))
+		WHERE tgenabled NOT IN ('O', 'A') AND (tgisinternal OR tgname || ' of the table ' || relname = ANY($3::text[]))
 	UNION ALL SELECT 'dialtone did not make the rule ' || rulename || ': ' || pg_get_ruledef(r.oid)
-		FROM around JOIN pg_rewrite r ON ev_class = around.oid WHERE rulename <> '_RETURN'
+		FROM around JOIN pg_rewrite r ON ev_class = around.oid
+		WHERE NOT (relkind IN ('v', 'm') AND ev_type = '1') -- the SELECT of a view, which is reported below
 	UNION ALL SELECT 'dialtone did not make ' || pg_describe_object('pg_class'::regclass, oid, 0)
 		FROM around WHERE relkind IN ('v', 'm', 'f', 'p')
 	UNION ALL SELECT 'dialtone did not make the policy ' || polname || ' of the table ' || relname
@@ -163,92 +221,211 @@ const listOthers = `WITH ` + home + `, ` + ours + `, ` + around + `, ` + path + 
 			', so rows of ' || confrelid::regclass || ' cannot be removed freely: ' || pg_get_constraintdef(oid, true)
 		FROM pg_constraint WHERE contype = 'f' AND confrelid IN (SELECT oid FROM ours)
 			AND conrelid NOT IN (SELECT oid FROM ours)
-	UNION ALL SELECT pg_describe_object('pg_class'::regclass, to_regclass(quote_ident(n)), 0) || ' of the schema ' ||
-			nspname || ' hides the table of dialtone that has this name'
-		FROM unnest($1::text[]) n JOIN pg_class c ON c.oid = to_regclass(quote_ident(n))
-		JOIN pg_namespace s ON s.oid = relnamespace WHERE s.oid NOT IN (SELECT oid FROM home)
-			AND n IN (SELECT relname FROM ours)
+	UNION ALL SELECT pg_describe_object('pg_class'::regclass, oid, 0) ||
+			' hides the table of dialtone that has this name'
+		FROM seen WHERE relnamespace NOT IN (SELECT oid FROM home) AND relname IN (SELECT relname FROM ours)
 	UNION ALL SELECT 'the search path has the schema ' || nspname ||
 			' before pg_catalog, so it can hide what PostgreSQL has'
 		FROM path WHERE place < (SELECT place FROM path WHERE nspname = 'pg_catalog') AND nspname !~ '^pg_temp'
-	UNION ALL SELECT 'dialtone did not make ' || pg_describe_object('pg_proc'::regclass, p.oid, 0) ||
-			' of the schema ' || nspname || ', which its statements may call in place of PostgreSQL''s'
-		FROM path JOIN pg_proc p ON pronamespace = path.oid
-		WHERE nspname <> 'pg_catalog' AND proname = ANY($3::text[])
-			AND NOT (proargtypes::oid[])[0:pronargs - pronargdefaults - 1] && ARRAY(SELECT oid FROM special)
-	UNION ALL SELECT 'dialtone did not make ' || pg_describe_object('pg_operator'::regclass, o.oid, 0) ||
-			' of the schema ' || nspname || ', which its statements may call in place of PostgreSQL''s'
-		FROM path JOIN pg_operator o ON oprnamespace = path.oid
-		WHERE nspname <> 'pg_catalog' AND EXISTS (SELECT 1 FROM pg_operator
-				WHERE oprname = o.oprname AND oprnamespace = 'pg_catalog'::regnamespace)
-			AND NOT ARRAY[oprleft, oprright] && ARRAY(SELECT oid FROM special)
-	UNION ALL SELECT pg_describe_object(classid, objid, 0) || ' belongs to the extension ' || extname ||
-			', which can remove it; take it out with ALTER EXTENSION ' || quote_ident(extname) || ' DROP'
-		FROM pg_depend JOIN pg_extension x ON x.oid = refobjid
-		WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND (
-			classid = 'pg_class'::regclass AND objid IN (SELECT oid FROM ours
-				UNION SELECT d.objid FROM pg_depend d JOIN ours ON d.refobjid = ours.oid
-					WHERE d.refclassid = 'pg_class'::regclass AND d.classid = 'pg_class'::regclass)
-			OR classid = 'pg_proc'::regclass AND objid IN (SELECT p.oid FROM pg_proc p
-				JOIN path ON pronamespace = path.oid WHERE proname = ANY($4::text[])))`
+	UNION ALL SELECT CASE WHEN extname IS NULL THEN 'dialtone did not make ' || min(name) || ', which its ' ||
+				'statements may call in place of PostgreSQL''s; drop it, or move it to a schema that is not in the ' ||
+				'search_path'
+			ELSE 'the extension ' || extname || ' has functions and operators (' || count(*) || ', such as ' ||
+				min(name) || ') that statements of dialtone may call in place of PostgreSQL''s; ' ||
+				CASE WHEN extrelocatable THEN 'make a schema that is not in the search_path, and run ' ||
+					'ALTER EXTENSION ' || quote_ident(extname) || ' SET SCHEMA with its name'
+				ELSE 'create the extension again in a schema that is not in the search_path' END
+			END
+		FROM (SELECT s.oid, class, extname, extrelocatable, pg_describe_object(class, s.oid, 0) AS name FROM strangers s
+			LEFT JOIN pg_depend ON classid = class AND objid = s.oid AND deptype = 'e'
+				AND refclassid = 'pg_extension'::regclass
+			LEFT JOIN pg_extension x ON x.oid = refobjid) named
+		GROUP BY extname, extrelocatable, CASE WHEN extname IS NULL THEN (class, oid) END
+	UNION ALL SELECT pg_describe_object(classid, objid, 0) || CASE deptype
+				WHEN 'e' THEN ' belongs to the extension ' || extname || ', which can remove it; take it out with ' ||
+					'ALTER EXTENSION ' || quote_ident(extname) || ' DROP'
+				ELSE ' depends on the extension ' || extname || ', which removes it when it is dropped; undo that ' ||
+					'with ALTER and NO DEPENDS ON EXTENSION ' || quote_ident(extname) END
+		FROM pg_depend d JOIN pg_extension x ON x.oid = refobjid JOIN parts ON classid = class AND objid = parts.oid
+		WHERE refclassid = 'pg_extension'::regclass AND deptype IN ('e', 'x')
+	UNION ALL SELECT 'the publication ' || pubname || ' has a row filter or a list of columns for the table ' ||
+			relname || ', which can make updates fail; drop it, or let it publish only inserts'
+		FROM pg_publication_rel r JOIN pg_publication p ON p.oid = prpubid JOIN ours ON ours.oid = prrelid
+		WHERE (pubupdate OR pubdelete)
+			AND (to_jsonb(r) ->> 'prqual' IS NOT NULL OR to_jsonb(r) ->> 'prattrs' IS NOT NULL) -- from version 15 on
+	UNION ALL SELECT 'the table ' || relname || ' has no replica identity, so updates fail if a publication has it; ' ||
+			'run ALTER TABLE ' || oid::regclass || ' REPLICA IDENTITY DEFAULT'
+		FROM ours WHERE relreplident = 'n' OR relreplident = 'i'
+			AND NOT EXISTS (SELECT 1 FROM pg_index WHERE indrelid = ours.oid AND indisreplident)`
 
 // CheckSchema implements engine.SchemaChecker. It compares the parts of the tables, and looks for what makes
-// PostgreSQL run or find something else in their place.
+// PostgreSQL run or find something else in their place. It also reports settings with which PostgreSQL loses what it
+// has committed.
+//
+// Whoever owns the database can make functions and operators that fit the check's own statements better than those of
+// PostgreSQL. So these statements run with the settings of pin.
 func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
-	made := madeSchema()
-	tables := made.names("table")
-	q := e.Reads(ctx)
-	found, harmless, err := readSchema(q, made)
+	var c check
+	err := e.pinned(ctx, func(q engine.Querier, path []string) (err error) {
+		c, err = readCheck(q, path, e.accepted)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	where, err := readPlace(q)
-	if err != nil && !errors.Is(err, ErrMisplaced) { // which CheckSchema does not look for
+	c.compare(report)
+	for _, text := range c.others {
+		report(text)
+	}
+	return migrations.CheckNewest(e.Reads(ctx), Dialect, report)
+}
+
+// pinned runs read in a transaction with the settings of pin, and passes the search path of the other statements. It
+// may run it twice.
+func (e *Engine) pinned(ctx context.Context, read func(q engine.Querier, path []string) error) error {
+	return reader{ctx, e}.retry(func(ctx context.Context) (again bool, err error) {
+		conn, err := e.pool.Acquire(ctx)
+		if err != nil {
+			return true, err
+		}
+		defer release(conn)
+		if err := e.begin(ctx, conn.Conn()); err != nil {
+			return true, err
+		}
+		defer rollback(conn.Conn())
+		q := unnamed{&Tx{ctx: ctx, conn: conn.Conn()}}
+		var path []string
+		if err := q.Row(`SELECT pg_catalog.current_schemas(true)::pg_catalog.text[]`).Scan(&path); err != nil {
+			return true, err
+		}
+		if err := q.Script(pin); err != nil {
+			return true, err
+		}
+		return true, read(q, path)
+	})
+}
+
+// unnamed runs queries without prepared statements, whose names a function could have given to other statements.
+type unnamed struct{ *Tx }
+
+func (u unnamed) Row(query string, args ...any) engine.Scanner {
+	return u.Tx.Row(query, append([]any{pgx.QueryExecModeExec}, args...)...)
+}
+
+func (u unnamed) Each(f func(engine.Scanner) error, query string, args ...any) error {
+	return u.Tx.Each(f, query, append([]any{pgx.QueryExecModeExec}, args...)...)
+}
+
+// check is what CheckSchema has found.
+type check struct {
+	made, found objects
+	harmless    map[string]bool // indexes that are not made and need no report
+	others      []string        // sentences to report
+}
+
+// readCheck reads what CheckSchema needs, in a transaction with the settings of pin.
+func readCheck(q engine.Querier, path, accepted []string) (c check, err error) {
+	made := madeSchema()
+	tables := made.names("table")
+	add := func(row engine.Scanner) error {
+		var text string
+		err := row.Scan(&text)
+		c.others = append(c.others, text)
 		return err
 	}
-	// ofHidden reports whether a function is one that Dialtone made for a store in a later schema. Nothing calls it.
-	ofHidden := func(key, definition string) bool {
-		for _, schema := range where.stores {
-			name, ok := strings.CutPrefix(key, "function "+schema+".")
-			if ok && schema != where.first && made["function "+name] == definition {
-				return true
-			}
-		}
-		return false
+	var name, schema string
+	err = q.Row(`WITH `+home+` SELECT nspname, quote_ident(nspname) FROM home JOIN pg_namespace n ON n.oid = home.oid`,
+		path, tables).Scan(&name, &schema)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) { // there is no table
+		return c, err
 	}
-	for _, key := range slices.Sorted(maps.Keys(made)) {
-		if definition, ok := found[key]; !ok {
-			if !strings.Contains(key, " of the table ") || hasTable(found, key) { // otherwise the table is missing
+	c.made = made.in(schema)
+	var twice []string
+	if c.found, c.harmless, twice, err = readSchema(q, path, c.made); err != nil {
+		return c, err
+	}
+	for _, key := range twice {
+		c.others = append(c.others, fmt.Sprintf("the database has the %s twice", key))
+	}
+	err = q.Each(func(row engine.Scanner) error {
+		var schema, signature, definition string
+		if err := row.Scan(&schema, &signature, &definition); err != nil {
+			return err
+		}
+		definition = oneLine.Replace(definition)
+		// Of a store in another schema, the function is the same, and it makes no difference which one is called.
+		if made.in(schema)["function "+signature] != definition {
+			c.others = append(c.others,
+				fmt.Sprintf("dialtone did not make the function %s.%s: %s", schema, signature, definition))
+		}
+		return nil
+	}, listElsewhere, path, tables, made.functions())
+	if err != nil {
+		return c, err
+	}
+	err = q.Each(add, listOthers, path, tables, made.names("trigger"), builtIn, made.functions())
+	if err != nil {
+		return c, err
+	}
+	if err := checkSettings(q, accepted, add); err != nil {
+		return c, err
+	}
+	// This comes last, because it reads tables: the condition of an index or policy, which is found by now, can call a
+	// function that changes the settings of the transaction.
+	for _, sequence := range made.names("sequence") {
+		table := strings.TrimSuffix(sequence, "_id_seq")
+		if !c.isMade("sequence "+sequence) || !c.isMade("table "+table) || !c.isMade("column id of the table "+table) {
+			continue // which is reported
+		}
+		if err := checkSequence(q, name, sequence, table, add); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// isMade reports whether an object is as the migrations make it.
+func (c *check) isMade(key string) bool {
+	definition, ok := c.found[key]
+	return ok && definition == c.made[key]
+}
+
+// compare reports what differs from what the migrations make.
+func (c *check) compare(report func(string)) {
+	for _, key := range slices.Sorted(maps.Keys(c.made)) {
+		if definition, ok := c.found[key]; !ok {
+			if !strings.Contains(key, " of the table ") || hasTable(c.found, key) { // otherwise the table is missing
 				report(fmt.Sprintf("the %s is missing in the database", key))
 			}
-		} else if definition != made[key] {
+		} else if definition != c.made[key] {
 			report(fmt.Sprintf("the %s is not as dialtone made it: %s", key, definition))
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(found)) {
-		if _, ok := made[key]; ok || harmless[key] {
+	for _, key := range slices.Sorted(maps.Keys(c.found)) {
+		if _, ok := c.made[key]; ok || c.harmless[key] {
 			continue
 		}
-		if name, ok := strings.CutPrefix(key, "index "); ok && isConstraint(found, name) {
+		if name, ok := strings.CutPrefix(key, "index "); ok && isConstraint(c.found, name) {
 			continue // it is that of a constraint, which is reported
 		}
-		if ofHidden(key, found[key]) {
-			continue
-		}
-		report(fmt.Sprintf("dialtone did not make the %s: %s", key, found[key]))
+		report(fmt.Sprintf("dialtone did not make the %s: %s", key, c.found[key]))
 	}
-	err = q.Each(func(row engine.Scanner) error {
-		var text string
-		if err := row.Scan(&text); err != nil {
-			return err
-		}
-		report(text)
-		return nil
-	}, listOthers, tables, made.names("trigger"), builtIn, made.functions())
-	if err != nil {
-		return err
-	}
-	return migrations.CheckNewest(q, Dialect, report)
+}
+
+// checkSequence passes a sentence to add if the sequence of a table will give an id that is there already, or has come
+// so far that it will soon give none. The id is read with the rows, in one snapshot; a sequence is always read as it is
+// now, so it is never behind them.
+func checkSequence(q engine.Querier, schema, sequence, table string, add func(engine.Scanner) error) error {
+	const highest = 1 << 62 // far above each id, and far below the last one
+	return q.Each(add, fmt.Sprintf(`SELECT 'the sequence ' || $1::text || ' gives ' || next ||
+			' as the next id, and the table ' || $2::text || ' has ' || newest ||
+			', so rows cannot be added; stop the servers, and run ' ||
+			'ALTER TABLE ' || $2::text || ' ALTER id RESTART WITH the id after the greatest one that was ever given'
+		FROM (SELECT last_value::numeric + is_called::int AS next,
+			(SELECT coalesce(max(id), 0) FROM %[1]s) AS newest FROM %[2]s) s
+		WHERE next <= newest OR next > %[3]d`,
+		pgx.Identifier{schema, table}.Sanitize(), pgx.Identifier{schema, sequence}.Sanitize(), int64(highest)),
+		sequence, table)
 }
 
 // hasTable reports whether the table exists that a part belongs to.
@@ -268,8 +445,11 @@ func isConstraint(found objects, name string) bool {
 	return false
 }
 
-// readSchema returns the parts of the tables that the migrations make, and which of the indexes are harmless.
-func readSchema(q engine.Querier, made objects) (found objects, harmless map[string]bool, err error) {
+// readSchema returns the parts of the tables that the migrations make, which of the indexes are harmless, and the keys
+// that more than one part has.
+func readSchema(q engine.Querier, path []string, made objects) (
+	found objects, harmless map[string]bool, twice []string, err error,
+) {
 	found, harmless = make(objects), make(map[string]bool)
 	err = q.Each(func(row engine.Scanner) error {
 		var key, definition string
@@ -277,9 +457,12 @@ func readSchema(q engine.Querier, made objects) (found objects, harmless map[str
 		if err := row.Scan(&key, &definition, &is); err != nil {
 			return err
 		}
+		if _, ok := found[key]; ok {
+			twice = append(twice, key)
+		}
 		found[key] = oneLine.Replace(definition)
 		harmless[key] = is
 		return nil
-	}, listObjects, made.names("table"), made.functions(), made.names("index"))
-	return found, harmless, err
+	}, listObjects, path, made.names("table"), made.functions(), made.names("index"))
+	return found, harmless, twice, err
 }

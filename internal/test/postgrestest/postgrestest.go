@@ -68,8 +68,7 @@ func Shared(t testing.TB) *Cluster {
 		t.Fatal("TestMain must call postgrestest.Main, which stops the shared cluster")
 	}
 	shared.once.Do(func() {
-		// No test crashes it, so it need not wait for the disk.
-		c, err := launchTemporary(memoryDir(), "fsync=off", "full_page_writes=off", "max_connections=300")
+		c, err := launchTemporary(memoryDir(), "max_connections=300")
 		if err == nil {
 			c.shared = true
 		}
