@@ -59,7 +59,7 @@ func (s *setup) questions() []question {
 		{to: &s.Email, flag: "email", text: "E-mail address of the first operator",
 			skip: func() bool { return s.exists }, check: s.checkEmail},
 		{to: &s.PhoneServer, flag: "phone-server", fallback: func() string { return "kamailio" },
-			check: func() error { return sipserver.CheckName(s.PhoneServer) }},
+			check: func() error { return withoutField(sipserver.CheckName(s.PhoneServer)) }},
 	}
 }
 
@@ -147,6 +147,14 @@ func (s *setup) ask(q question, fallback string, in *bufio.Reader) error {
 	return nil
 }
 
+// withoutField returns an error without its field, whose name is that of a field of accounts.
+func withoutField(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fault.New(fault.Invalid, "%v", err)
+}
+
 // checkHost also brings the host into the form that the store has, and looks the tenant up.
 func (s *setup) checkHost() (err error) {
 	if s.Host, err = typedHost(s.Host); err != nil {
@@ -216,7 +224,8 @@ func (s *setup) checkFile(path *string) (err error) {
 // checkPair checks the certificate and its key. Those of a list from the environment are checked one by one.
 func (s *setup) checkPair() error {
 	certs, keys := strings.Split(s.TLSCert, ","), strings.Split(s.TLSKey, ",")
-	if s.given["tls.cert"] != s.TLSCert || s.given["tls.key"] != s.TLSKey {
+	isList := s.given["tls.cert"] == s.TLSCert && s.given["tls.key"] == s.TLSKey
+	if !isList {
 		certs, keys = []string{s.TLSCert}, []string{s.TLSKey}
 	}
 	if len(certs) != len(keys) {
@@ -224,8 +233,14 @@ func (s *setup) checkPair() error {
 	}
 	var pairs []tlscert.Pair
 	for i := range certs {
-		if err := errors.Join(s.checkFile(&certs[i]), s.checkFile(&keys[i])); err != nil {
-			return fault.New(fault.Invalid, "%v", err)
+		if err := s.checkFile(&keys[i]); err != nil {
+			return err
+		}
+		if err := s.checkFile(&certs[i]); err != nil {
+			if isList {
+				return err
+			}
+			return nil // the check of the certificate has said so
 		}
 		pairs = append(pairs, tlscert.Pair{Cert: certs[i], Key: keys[i]})
 	}
