@@ -44,8 +44,7 @@ func (s *setup) questions() []question {
 			check: func() error { return s.checkTenant(tenantOptions{Product: &s.Product}) }},
 		{to: &s.TLS, flag: "tls", text: "TLS by a proxy, by certificate files, or by ACME (proxy, files, acme)",
 			fallback: s.usualTLS, skip: existing, check: s.checkTLS},
-		{to: &s.TLSCert, flag: "tls-cert", text: "File with the certificate chain", skip: notFiles,
-			check: func() error { return s.checkFile(&s.TLSCert) }},
+		{to: &s.TLSCert, flag: "tls-cert", text: "File with the certificate chain", skip: notFiles, check: s.checkCerts},
 		{to: &s.TLSKey, flag: "tls-key", text: "File with its private key", skip: notFiles, check: s.checkPair},
 		{to: &s.Listen, flag: "listen", fallback: none, optional: true, skip: existing,
 			check: func() error { return s.checkKey("listen", s.Listen) }},
@@ -200,8 +199,8 @@ func (s *setup) checkTLS() error {
 		return fault.New(fault.Invalid, "%q is not an answer; type proxy, files or acme", s.TLS)
 	}
 	if s.TLS != "files" && (s.TLSCert != "" || s.TLSKey != "") {
-		return fault.New(fault.Invalid, "certificate files are not used with %s; leave --tls-cert and --tls-key out, or "+
-			"choose files", s.TLS)
+		return fault.New(fault.Invalid, "certificate files are not used with %s; leave --tls-cert and --tls-key out, "+
+			"or choose files", s.TLS)
 	}
 	if why := notInDNS(s.Host); s.TLS == "acme" && why != "" {
 		return fault.New(fault.Invalid, "a certificate authority issues no certificate for %s, which %s; "+
@@ -221,13 +220,29 @@ func (s *setup) checkFile(path *string) (err error) {
 	return nil
 }
 
-// checkPair checks the certificate and its key. Those of a list from the environment are checked one by one.
-func (s *setup) checkPair() error {
-	certs, keys := strings.Split(s.TLSCert, ","), strings.Split(s.TLSKey, ",")
-	isList := s.given["tls.cert"] == s.TLSCert && s.given["tls.key"] == s.TLSKey
-	if !isList {
-		certs, keys = []string{s.TLSCert}, []string{s.TLSKey}
+// files returns the files of an answer. An answer from the environment may be a list of them.
+func (s *setup) files(key, answer string) []string {
+	if s.given[key] == answer {
+		return strings.Split(answer, ",")
 	}
+	return []string{answer}
+}
+
+// checkCerts checks the files of the certificate.
+func (s *setup) checkCerts() error {
+	certs := s.files("tls.cert", s.TLSCert)
+	for i := range certs {
+		if err := s.checkFile(&certs[i]); err != nil {
+			return err
+		}
+	}
+	s.TLSCert = strings.Join(certs, ",")
+	return nil
+}
+
+// checkPair checks the files of the key, and that they belong to the certificate, if that can be read.
+func (s *setup) checkPair() error {
+	certs, keys := s.files("tls.cert", s.TLSCert), s.files("tls.key", s.TLSKey)
 	if len(certs) != len(keys) {
 		return fault.New(fault.Invalid, "there are %d certificates, and %d keys", len(certs), len(keys))
 	}
@@ -236,11 +251,8 @@ func (s *setup) checkPair() error {
 		if err := s.checkFile(&keys[i]); err != nil {
 			return err
 		}
-		if err := s.checkFile(&certs[i]); err != nil {
-			if isList {
-				return err
-			}
-			return nil // the check of the certificate has said so
+		if s.checkFile(&certs[i]) != nil {
+			return nil // checkCerts has said so
 		}
 		pairs = append(pairs, tlscert.Pair{Cert: certs[i], Key: keys[i]})
 	}
