@@ -22,6 +22,7 @@ import (
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/process"
+	"dialtone/internal/userfile"
 )
 
 // kamailioTables returns a script of Kamailio that makes tables, for a kind of database.
@@ -71,6 +72,36 @@ func TestImportedPhone(t *testing.T) {
 	phone("", password).Registers(t, 200)
 	phone("alex@localhost", password).Registers(t, 200)
 	phone("", "guessed").Registers(t, 401)
+}
+
+// The rows of kamailio-sql fit the table that Kamailio makes, which has no column for an e-mail address.
+func TestKamailioTakesTheSQL(t *testing.T) {
+	t.Parallel()
+	db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "kamailio.sqlite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var out bytes.Buffer
+	w, err := userfile.NewWriter(userfile.KamailioSQL, &out, "for a test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := userfile.Exported{Realm: "localhost", Credential: new(digest.Credential)}
+	e.Credential.HA1 = digest.Compute("ann", "localhost", "p")
+	e.User, e.Name, e.Email = "ann", "Ann", "ann@mail.test"
+	if err := errors.Join(w.Write(e), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Exec(kamailioTables(t, "db_sqlite", "standard") + kamailioTables(t, "db_sqlite", "auth_db") +
+		out.String())
+	var ha1 string
+	if err == nil {
+		err = db.QueryRow("SELECT ha1 FROM subscriber WHERE username = 'ann' AND domain = 'localhost'").Scan(&ha1)
+	}
+	if err != nil || ha1 != e.Credential.HA1.Hex() {
+		t.Errorf("got %q, %v", ha1, err)
+	}
 }
 
 // The dumps of pg_dump, and the database itself, give the same accounts.
@@ -223,8 +254,8 @@ func TestInterruptedImport(t *testing.T) {
 	if err != nil || n == 0 || n == rows {
 		t.Fatalf("%d accounts, %v", n, err)
 	}
-	want := fmt.Sprintf("dialtone: interrupted: %d accounts of %d rows were added, and stay; run the same command again "+
-		"for the rest\n", n, rows)
+	want := fmt.Sprintf("dialtone: interrupted: %d accounts of %d rows were added, and stay; run the same command "+
+		"again for the rest\n", n, rows)
 	if cmd.ProcessState.ExitCode() != exitFailed || !strings.HasSuffix(out.String(), want) {
 		t.Errorf("status %d, got %s, want %s", cmd.ProcessState.ExitCode(), out.String(), want)
 	}

@@ -24,8 +24,8 @@ func notUTF8(line int64) error {
 
 // notUTF8Row is the error of a row in a database.
 func notUTF8Row(number int64) error {
-	return fault.New(fault.Invalid, "row %d: the text is not UTF-8; correct it in the database, or import a dump of it "+
-		"that is converted, for example with: %s", number, conversion)
+	return fault.New(fault.Invalid, "row %d: the text is not UTF-8; correct it in the database, or import a dump of "+
+		"it that is converted, for example with: %s", number, conversion)
 }
 
 // hasUTF8 reports whether all texts of an entry are UTF-8.

@@ -3,6 +3,7 @@ package userfile_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -128,13 +129,15 @@ func TestRead(t *testing.T) {
 			"COPY ps_auths (x, id, auth_type, md5_cred, realm) FROM stdin;\n1\talex\tmd5\tHA1\tsip.test\n\\.\n",
 			[]string{"2 alex@sip.test ha1"}},
 		{"a comment with the names of columns in the first line", userfile.Kamailio,
-			"-- id, username, domain\nINSERT INTO subscriber (username, domain, ha1) VALUES ('alex','sip.test','HA1');\n",
+			"-- id, username, domain\nINSERT INTO subscriber (username, domain, ha1) " +
+				"VALUES ('alex','sip.test','HA1');\n",
 			[]string{"2 alex@sip.test ha1"}},
 		{"a table in CSV with more columns", userfile.Kamailio, "select,username,phone (work),domain,ha1\n" +
 			"x,alex,1,sip.test,HA1\n", []string{"2 alex@sip.test ha1"}},
 		{"bytes of other tables and columns", userfile.Kamailio,
-			"INSERT INTO other (a) VALUES (_binary '\xff');\n-- gr\xfcn\nINSERT INTO subscriber (username, domain, ha1, photo) " +
-				"VALUES ('alex','sip.test','HA1','\xff');\n", []string{"3 alex@sip.test ha1"}},
+			"INSERT INTO other (a) VALUES (_binary '\xff');\n-- gr\xfcn\n" +
+				"INSERT INTO subscriber (username, domain, ha1, photo) VALUES ('alex','sip.test','HA1','\xff');\n",
+			[]string{"3 alex@sip.test ha1"}},
 		{"pg_dump with INSERT", userfile.Kamailio, "INSERT INTO public.subscriber (username, domain, password) " +
 			"VALUES ('alex', 'sip.test', 'a\\b''c'), ('bert', 'sip.test', E'a\\\\b'::character varying(64));\n",
 			[]string{`1 alex@sip.test "a\\b'c"`, `1 bert@sip.test "a\\b"`}},
@@ -316,23 +319,27 @@ func TestNotUTF8(t *testing.T) {
 		{"end of CSV, cut", userfile.CSV, "user,name\nalex,\xc3", 2},
 		{"far down in CSV", userfile.CSV, "user,name\n" + strings.Repeat("alex,\u00e4\u20ac\U0001f600xy\n", 20_000) +
 			"bert,\xe4\n", 20_002},
-		{"a column of Kamailio in CSV", userfile.Kamailio, "username,domain,first_name,x\nalex,sip.test,J\xfcrgen,\n", 2},
+		{"a column of Kamailio in CSV", userfile.Kamailio,
+			"username,domain,first_name,x\nalex,sip.test,J\xfcrgen,\n", 2},
 		{"a member of JSON lines", userfile.JSONLines, `{"user":"alex","password":"x"}` + "\n" +
 			`{"user":"bert","name":"Gro` + "\xdf" + `e","password":"x"}` + "\n", 2},
 		{"htdigest", userfile.Htdigest, "alex:sip.test:" + ha1 + "\nj\xfcrgen:sip.test:" + ha1 + "\n", 2},
 		{"pjsip.conf", userfile.Asterisk, "[alex]\ntype=auth\npassword=gr\xfcn\n", 3},
 		{"sip.conf", userfile.Asterisk, "[alex]\ntype=friend\nsecret=x\ncallerid=\"J\xfcrgen\" <1>\n", 4},
-		{"FreeSWITCH", userfile.FreeSWITCH, "<include>\n<user id=\"alex\">\n<variable name=\"effective_caller_id_name\" " +
-			"value=\"J\xfcrgen\"/></user></include>", 3},
-		{"name in INSERT", userfile.Kamailio, "INSERT INTO subscriber (username, first_name, ha1) VALUES\n('alex','Al'," +
-			"''),\n('bert','J\xfcrgen','');", 3},
-		{"password in INSERT", userfile.Kamailio, "INSERT INTO subscriber (username, password) VALUES ('a','\xfc');", 1},
-		{"user name in COPY", userfile.OpenSIPS, "COPY subscriber (username, password) FROM stdin;\nj\xfcrgen\tx\n\\.\n", 2},
+		{"FreeSWITCH", userfile.FreeSWITCH, "<include>\n<user id=\"alex\">\n" +
+			"<variable name=\"effective_caller_id_name\" value=\"J\xfcrgen\"/></user></include>", 3},
+		{"name in INSERT", userfile.Kamailio,
+			"INSERT INTO subscriber (username, first_name) VALUES\n('alex','Al'),\n('bert','J\xfcrgen');", 3},
+		{"password in INSERT", userfile.Kamailio,
+			"INSERT INTO subscriber (username, password) VALUES ('a','\xfc');", 1},
+		{"user name in COPY", userfile.OpenSIPS,
+			"COPY subscriber (username, password) FROM stdin;\nj\xfcrgen\tx\n\\.\n", 2},
 		{"Flexisip", userfile.Flexisip, "INSERT INTO accounts (id, username, email) VALUES (1,'a','\xfc@b.test');\n" +
 			"INSERT INTO passwords (account_id, algorithm, password) VALUES (1,'CLRTXT','x');\n", 1},
 	} {
 		_, err := read(t, c.format, c.input)
-		if want := fmt.Sprintf("line %d: the text %s", c.line, step); err == nil || !strings.Contains(err.Error(), want) {
+		want := fmt.Sprintf("line %d: the text %s", c.line, step)
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want an error with %q", c.name, err, want)
 		}
 	}
@@ -342,8 +349,8 @@ func TestNotUTF8(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v", err)
 	}
-	if got, err := read(t, userfile.FreeSWITCH, `<?xml version="1.0" encoding="us-ascii"?><user id="alex"/>`); err != nil ||
-		len(got) != 1 {
+	got, err := read(t, userfile.FreeSWITCH, `<?xml version="1.0" encoding="us-ascii"?><user id="alex"/>`)
+	if err != nil || len(got) != 1 {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
@@ -364,8 +371,8 @@ func TestDatabaseWithoutUTF8(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = s.Read(t.Context(), func(account.ImportEntry) error { return nil })
-	const want = "row 2: the text is not UTF-8; correct it in the database, or import a dump of it that is converted, " +
-		"for example with: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+	const want = "row 2: the text is not UTF-8; correct it in the database, or import a dump of it that is " +
+		"converted, for example with: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
@@ -380,19 +387,24 @@ func TestAdvice(t *testing.T) {
 		{userfile.JSONLines, `[{"user":"alex"}]`, "a JSON array; write each of its objects on a line of its own"},
 		{userfile.JSONLines, `{"user":1001}`, "user is a number; write it as a text, in quotes"},
 		{userfile.JSONLines, `{"user":"alex","ha1":{"md5":"x"}}`, "ha1 is an object; write it as a text, in quotes"},
-		{userfile.JSONLines, `{"user":"alex","password":true}`, "password is true or false; write it as a text, in quotes"},
-		{userfile.JSONLines, `{"user":"alex","pass`, "the JSON object does not end in this line; write each object on one line"},
-		{userfile.JSONLines, `{"user":"alex",}`, "not JSON; write one JSON object on each line, without commas between them"},
+		{userfile.JSONLines, `{"user":"alex","password":true}`,
+			"password is true or false; write it as a text, in quotes"},
+		{userfile.JSONLines, `{"user":"alex","pass`,
+			"the JSON object does not end in this line; write each object on one line"},
+		{userfile.JSONLines, `{"user":"alex",}`,
+			"not JSON; write one JSON object on each line, without commas between them"},
 		{userfile.JSONLines, `user,ha1`, "not JSON; write one JSON object on each line, without commas between them"},
 		{userfile.JSONLines, `"alex"`, "not a JSON object; write one JSON object on each line"},
 		{userfile.JSONLines, `{"login":"alex"}`, "there is no user name"},
 		{userfile.CSV, "user,password\n,x", "there is no user name"},
-		{userfile.CSV, "user,password\nalex", "1 value, and the header has 2 columns; write all of them, and put a value in " +
-			"quotes if it contains the separator ,"},
-		{userfile.CSV, "user;password\nalex;a;b", "3 values, and the header has 2 columns; write all of them, and put a " +
-			"value in quotes if it contains the separator ;"},
-		{userfile.CSV, "user\tname\tpassword\nalex\tb", "2 values, and the header has 3 columns; write all of them, and put " +
-			"a value in quotes if it contains the separator, the tab"},
+		{userfile.CSV, "user,password\nalex", "1 value, and the header has 2 columns; write all of them, and put a " +
+			"value in quotes if it contains the separator ,"},
+		{userfile.CSV, "user;password\nalex;a;b",
+			"3 values, and the header has 2 columns; write all of them, and put a " +
+				"value in quotes if it contains the separator ;"},
+		{userfile.CSV, "user\tname\tpassword\nalex\tb",
+			"2 values, and the header has 3 columns; write all of them, and " +
+				"put a value in quotes if it contains the separator, the tab"},
 		{userfile.Kamailio, "INSERT INTO subscriber (username, ha1) VALUES ('alex', MD5('x'))",
 			"a value is an SQL expression; write the value itself"},
 	} {
@@ -411,17 +423,19 @@ func TestAdvice(t *testing.T) {
 		format      userfile.Format
 		input, want string
 	}{
-		{userfile.CSV, "user,password\nalex,a\"b\n", `line 2: a quote is in a value without quotes; write the value in quotes, ` +
-			`and the quote twice`},
-		{userfile.CSV, "user,password\nalex,\"a\"b\"\n", `line 2: a quote in a value with quotes is not written twice, or ` +
-			`the quotes do not end; write "a""b" for a"b`},
+		{userfile.CSV, "user,password\nalex,a\"b\n", `line 2: a quote is in a value without quotes; write the value ` +
+			`in quotes, and the quote twice`},
+		{userfile.CSV, "user,password\nalex,\"a\"b\"\n", `line 2: a quote in a value with quotes is not written ` +
+			`twice, or the quotes do not end; write "a""b" for a"b`},
 		{userfile.CSV, "user,password\nalex,x\nbert,\"" + strings.Repeat("x\n", 2<<20),
 			"line 3: the row is longer than 1 MiB; is there a quote that does not end?"},
-		{userfile.CSV, "\xff\xfeu\x00", "the file is UTF-16; convert it to UTF-8 with: iconv -f UTF-16 -t UTF-8 OLD > NEW"},
+		{userfile.CSV, "\xff\xfeu\x00",
+			"the file is UTF-16; convert it to UTF-8 with: iconv -f UTF-16 -t UTF-8 OLD > NEW"},
 		{userfile.Htdigest, "", "there are no accounts in the file; is it of another format than htdigest?"},
 		{userfile.JSONLines, "\n", "there are no accounts in the file; is it of another format than jsonl?"},
 		{userfile.FreeSWITCH, "<html/>", "there are no accounts in the file; is it of another format than freeswitch?"},
-		{userfile.Asterisk, "[mail]\nrelay=x\n", "there are no accounts in the file; is it of another format than asterisk?"},
+		{userfile.Asterisk, "[mail]\nrelay=x\n",
+			"there are no accounts in the file; is it of another format than asterisk?"},
 	} {
 		if got, err := read(t, c.format, c.input); err == nil || err.Error() != c.want {
 			t.Errorf("%.80q: got %v, %v, want %q", c.input, got, err, c.want)
@@ -660,6 +674,52 @@ func TestWritersAndReaders(t *testing.T) {
 	}
 	if len(userfile.ExportFormats) != 8 {
 		t.Error("a format is not tested")
+	}
+}
+
+// The documentation says what each format has besides user name, realm and HA1, as an import gets it back.
+func TestDocumentedExports(t *testing.T) {
+	b, s256 := digest.ComputeB("alex", "sip.test", "secret"), digest.ComputeSHA256("alex", "sip.test", "secret")
+	e := userfile.Exported{Realm: "sip.test", Credential: &digest.Credential{
+		HA1: digest.Compute("alex", "sip.test", "secret"), HA1B: &b, SHA256: &s256,
+	}}
+	e.User, e.Name, e.Email, e.Role, e.Lang = "alex", "Alex", "a@b.test", account.User, "de"
+	text, err := os.ReadFile("../../docs/migrating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readers := map[userfile.Format]userfile.Format{
+		userfile.KamailioCSV: userfile.Kamailio, userfile.KamailioSQL: userfile.Kamailio,
+		userfile.CoturnSQL: userfile.Coturn, userfile.PJSIP: userfile.Asterisk,
+	}
+	for _, format := range userfile.ExportFormats {
+		var out bytes.Buffer
+		w, err := userfile.NewWriter(format, &out, "for a test")
+		if err == nil {
+			err = errors.Join(w.Write(e), w.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := userfile.Open(cmp.Or(readers[format], format), "-", &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		err = s.Read(t.Context(), func(got account.ImportEntry) error {
+			row := fmt.Sprintf("\n| `%s` |", format)
+			for _, has := range []bool{got.Name != "", got.Email != "", got.HA1B != nil, got.SHA256 != nil,
+				got.Role != "" && got.Lang != ""} {
+				row += map[bool]string{true: " yes |", false: " no |"}[has]
+			}
+			if !strings.Contains(string(text), row+"\n") {
+				t.Errorf("docs/migrating.md has no line %q", row)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
