@@ -83,6 +83,9 @@ func (c *accountImport) Run(p *program) error {
 				return nil
 			})
 		})
+		if ctx.Err() != nil {
+			return interruptedImport(account.ImportReport{DryRun: c.DryRun}, im.Rows())
+		}
 		if err == nil {
 			err = im.Plan()
 		}
@@ -104,7 +107,7 @@ func (c *accountImport) Run(p *program) error {
 		report, endErr := im.End(ctx)
 		bar.end()
 		if ctx.Err() != nil {
-			err = fmt.Errorf("stopped (%w); run the same command again to continue", ctx.Err())
+			err = interruptedImport(report, im.Rows())
 		} else if err = errors.Join(err, endErr); err != nil {
 			err = fmt.Errorf("stopped: %w; run the same command again to continue", err)
 		}
@@ -114,6 +117,23 @@ func (c *accountImport) Run(p *program) error {
 		}
 		return errors.Join(p.printImport(v), err)
 	})
+}
+
+// interruptedImport is the error of an import of a number of rows that was told to end.
+func interruptedImport(r account.ImportReport, rows int64) error {
+	switch {
+	case r.DryRun:
+		return fault.New(fault.Conflict,
+			"interrupted: a dry run adds nothing, and this one is not complete; run the same command again")
+	case r.Added == 0:
+		return fault.New(fault.Conflict, "interrupted: nothing was added; run the same command again")
+	}
+	were := "were added, and stay"
+	if r.Added == 1 {
+		were = "was added, and stays"
+	}
+	return fault.New(fault.Conflict, "interrupted: %s of %s %s; run the same command again for the rest",
+		counted(r.Added, "account"), counted(rows, "row"), were)
 }
 
 // printImport prints a report.

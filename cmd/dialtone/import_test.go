@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	neturl "net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,10 +17,12 @@ import (
 	"github.com/jackc/pgx/v5"
 	_ "modernc.org/sqlite"
 
+	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/process"
+	"dialtone/internal/userfile"
 )
 
 // kamailioTables returns a script of Kamailio that makes tables, for a kind of database.
@@ -66,6 +72,36 @@ func TestImportedPhone(t *testing.T) {
 	phone("", password).Registers(t, 200)
 	phone("alex@localhost", password).Registers(t, 200)
 	phone("", "guessed").Registers(t, 401)
+}
+
+// The rows of kamailio-sql fit the table that Kamailio makes, which has no column for an e-mail address.
+func TestKamailioTakesTheSQL(t *testing.T) {
+	t.Parallel()
+	db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "kamailio.sqlite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var out bytes.Buffer
+	w, err := userfile.NewWriter(userfile.KamailioSQL, &out, "for a test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := userfile.Exported{Realm: "localhost", Credential: new(digest.Credential)}
+	e.Credential.HA1 = digest.Compute("ann", "localhost", "p")
+	e.User, e.Name, e.Email = "ann", "Ann", "ann@mail.test"
+	if err := errors.Join(w.Write(e), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Exec(kamailioTables(t, "db_sqlite", "standard") + kamailioTables(t, "db_sqlite", "auth_db") +
+		out.String())
+	var ha1 string
+	if err == nil {
+		err = db.QueryRow("SELECT ha1 FROM subscriber WHERE username = 'ann' AND domain = 'localhost'").Scan(&ha1)
+	}
+	if err != nil || ha1 != e.Credential.HA1.Hex() {
+		t.Errorf("got %q, %v", ha1, err)
+	}
 }
 
 // The dumps of pg_dump, and the database itself, give the same accounts.
@@ -128,6 +164,143 @@ func TestImportFromPostgres(t *testing.T) {
 		plain := digest.Compute("plain", "localhost", "tab\t, \\back, 'quote'\n")
 		if got != first || !strings.Contains(got, plain.Hex()) {
 			t.Errorf("%s: the accounts are others", name)
+		}
+	}
+}
+
+// A PostgreSQL database in another encoding gives the same texts.
+func TestImportFromLatin1(t *testing.T) {
+	t.Parallel()
+	old := postgrestest.Shared(t).Database(t)
+	conn, err := pgx.Connect(t.Context(), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	name := fmt.Sprintf("latin1_%d", os.Getpid())
+	if _, err := conn.Exec(t.Context(), "CREATE DATABASE "+name+
+		" ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"); err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Exec(context.Background(), "DROP DATABASE "+name)
+	url, err := neturl.Parse(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url.Path = "/" + name
+	latin1, err := pgx.Connect(t.Context(), url.String()+"&client_encoding=UTF8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = latin1.Exec(t.Context(), "CREATE TABLE subscriber (username text, password text, first_name text);"+
+		"INSERT INTO subscriber VALUES ('ann', 'grün', 'Jürgen')")
+	if err := errors.Join(err, latin1.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(t.TempDir(), "data")
+	command(t, "tenant", "add", "localhost", "--data", data)
+	cmd := exec.Command(binary(t), "account", "import", "env:OLD", "--format", "kamailio", "--data", data)
+	cmd.Env = []string{"OLD=" + url.String()}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	got := command(t, "account", "export", "-", "--format", "csv", "--with-credentials", "--data", data)
+	if !strings.Contains(got, "Jürgen") || !strings.Contains(got, digest.Compute("ann", "localhost", "grün").Hex()) {
+		t.Error("the account has another name or password")
+	}
+}
+
+// An import that is interrupted says what is done, and how to go on. Running it again completes it.
+func TestInterruptedImport(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	data, file := filepath.Join(dir, "data"), filepath.Join(dir, "accounts")
+	command(t, "tenant", "add", "localhost", "--data", data)
+	const rows = 30_000
+	var lines strings.Builder
+	for i := range rows {
+		fmt.Fprintf(&lines, "user%d:localhost:%032x\n", i, i)
+	}
+	if err := os.WriteFile(file, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(data, "dialtone.db")+"?mode=ro&_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	count := func() (n int, err error) {
+		err = db.QueryRow("SELECT count(*) FROM account").Scan(&n)
+		return n, err
+	}
+	var out strings.Builder
+	cmd := exec.Command(binary(t), "account", "import", file, "--format", "htdigest", "--data", data)
+	cmd.Env, cmd.Stdout, cmd.Stderr = []string{}, &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	process.Eventually(t, "the first accounts", func() error {
+		if n, err := count(); err != nil || n == 0 {
+			return fmt.Errorf("%d accounts, %v", n, err)
+		}
+		return nil
+	})
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	n, err := count()
+	if err != nil || n == 0 || n == rows {
+		t.Fatalf("%d accounts, %v", n, err)
+	}
+	want := fmt.Sprintf("dialtone: interrupted: %d accounts of %d rows were added, and stay; run the same command "+
+		"again for the rest\n", n, rows)
+	if cmd.ProcessState.ExitCode() != exitFailed || !strings.HasSuffix(out.String(), want) {
+		t.Errorf("status %d, got %s, want %s", cmd.ProcessState.ExitCode(), out.String(), want)
+	}
+	if testing.Short() {
+		return
+	}
+	report := command(t, "account", "import", file, "--format", "htdigest", "--data", data)
+	if !strings.Contains(report, fmt.Sprintf("%d accounts of %d rows imported", rows-n, rows)) {
+		t.Errorf("got %s", report)
+	}
+}
+
+// Nobody reads a term of Go when a command is interrupted.
+func TestInterruptedCommands(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	data, file := filepath.Join(dir, "data"), filepath.Join(dir, "accounts")
+	command(t, "tenant", "add", "localhost", "--data", data)
+	if err := os.WriteFile(file, []byte("ann:localhost:0123456789abcdef0123456789abcdef\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, args := range [][]string{
+		{"account", "import", file, "--format", "htdigest"}, {"account", "export", "-", "--format", "csv"},
+		{"account", "list"}, {"directory", "export", "enable"},
+	} {
+		var out bytes.Buffer
+		status := run(ctx, append(args, "--data", data), []string{}, &out, &out)
+		if status == 0 || strings.Contains(out.String(), "context") {
+			t.Errorf("%v: status %d, %s", args, status, &out)
+		}
+	}
+	for _, c := range []struct {
+		dry         bool
+		rows, added int64
+		want        string
+	}{
+		{false, 0, 0, "interrupted: nothing was added; run the same command again"},
+		{true, 9, 5, "interrupted: a dry run adds nothing, and this one is not complete; run the same command again"},
+		{false, 9, 1, "interrupted: 1 account of 9 rows was added, and stays; run the same command again for the rest"},
+	} {
+		got := interruptedImport(account.ImportReport{DryRun: c.dry, Added: c.added}, c.rows).Error()
+		if got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
 		}
 	}
 }

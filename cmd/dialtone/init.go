@@ -29,8 +29,10 @@ type initCommand struct {
 	Host  string `placeholder:"HOST" help:"Host name of the first tenant."`
 	Realm string `placeholder:"NAME" help:"Digest realm (the host). Fixed while the tenant has accounts."`
 	// The names of these are those of keys and of other commands.
-	Product      string `placeholder:"NAME" help:"Name of the platform for people (the host)."`
-	TLS          string `name:"tls" enum:"proxy,files,acme," default:"" placeholder:"HOW" help:"${enum} (proxy)."`
+	Product string `placeholder:"NAME" help:"Name of the platform for people (the host)."`
+
+	TLS string `name:"tls" enum:"proxy,files,acme," default:"" placeholder:"HOW" help:"proxy, files or acme (proxy)."`
+
 	Listen       string `placeholder:"ADDR" help:"Address for people (127.0.0.1:8080 behind a proxy, otherwise :443)."`
 	TLSCert      string `name:"tls-cert" placeholder:"FILE" help:"Certificate chain, with --tls=files."`
 	TLSKey       string `name:"tls-key" placeholder:"FILE" help:"File with its private key."`

@@ -44,8 +44,7 @@ func (s *setup) questions() []question {
 			check: func() error { return s.checkTenant(tenantOptions{Product: &s.Product}) }},
 		{to: &s.TLS, flag: "tls", text: "TLS by a proxy, by certificate files, or by ACME (proxy, files, acme)",
 			fallback: s.usualTLS, skip: existing, check: s.checkTLS},
-		{to: &s.TLSCert, flag: "tls-cert", text: "File with the certificate chain", skip: notFiles,
-			check: func() error { return s.checkFile(&s.TLSCert) }},
+		{to: &s.TLSCert, flag: "tls-cert", text: "File with the certificate chain", skip: notFiles, check: s.checkCerts},
 		{to: &s.TLSKey, flag: "tls-key", text: "File with its private key", skip: notFiles, check: s.checkPair},
 		{to: &s.Listen, flag: "listen", fallback: none, optional: true, skip: existing,
 			check: func() error { return s.checkKey("listen", s.Listen) }},
@@ -59,7 +58,7 @@ func (s *setup) questions() []question {
 		{to: &s.Email, flag: "email", text: "E-mail address of the first operator",
 			skip: func() bool { return s.exists }, check: s.checkEmail},
 		{to: &s.PhoneServer, flag: "phone-server", fallback: func() string { return "kamailio" },
-			check: func() error { return sipserver.CheckName(s.PhoneServer) }},
+			check: func() error { return withoutField(sipserver.CheckName(s.PhoneServer)) }},
 	}
 }
 
@@ -147,6 +146,14 @@ func (s *setup) ask(q question, fallback string, in *bufio.Reader) error {
 	return nil
 }
 
+// withoutField returns an error without its field, whose name is that of a field of accounts.
+func withoutField(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fault.New(fault.Invalid, "%v", err)
+}
+
 // checkHost also brings the host into the form that the store has, and looks the tenant up.
 func (s *setup) checkHost() (err error) {
 	if s.Host, err = typedHost(s.Host); err != nil {
@@ -213,19 +220,39 @@ func (s *setup) checkFile(path *string) (err error) {
 	return nil
 }
 
-// checkPair checks the certificate and its key. Those of a list from the environment are checked one by one.
-func (s *setup) checkPair() error {
-	certs, keys := strings.Split(s.TLSCert, ","), strings.Split(s.TLSKey, ",")
-	if s.given["tls.cert"] != s.TLSCert || s.given["tls.key"] != s.TLSKey {
-		certs, keys = []string{s.TLSCert}, []string{s.TLSKey}
+// files returns the files of an answer. An answer from the environment may be a list of them.
+func (s *setup) files(key, answer string) []string {
+	if s.given[key] == answer {
+		return strings.Split(answer, ",")
 	}
+	return []string{answer}
+}
+
+// checkCerts checks the files of the certificate.
+func (s *setup) checkCerts() error {
+	certs := s.files("tls.cert", s.TLSCert)
+	for i := range certs {
+		if err := s.checkFile(&certs[i]); err != nil {
+			return err
+		}
+	}
+	s.TLSCert = strings.Join(certs, ",")
+	return nil
+}
+
+// checkPair checks the files of the key, and that they belong to the certificate, if that can be read.
+func (s *setup) checkPair() error {
+	certs, keys := s.files("tls.cert", s.TLSCert), s.files("tls.key", s.TLSKey)
 	if len(certs) != len(keys) {
 		return fault.New(fault.Invalid, "there are %d certificates, and %d keys", len(certs), len(keys))
 	}
 	var pairs []tlscert.Pair
 	for i := range certs {
-		if err := errors.Join(s.checkFile(&certs[i]), s.checkFile(&keys[i])); err != nil {
-			return fault.New(fault.Invalid, "%v", err)
+		if err := s.checkFile(&keys[i]); err != nil {
+			return err
+		}
+		if s.checkFile(&certs[i]) != nil {
+			return nil // checkCerts has said so
 		}
 		pairs = append(pairs, tlscert.Pair{Cert: certs[i], Key: keys[i]})
 	}

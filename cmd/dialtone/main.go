@@ -193,7 +193,11 @@ var configErrors = []error{
 
 // report prints an error, one line for each fault, and returns the exit status.
 func (p *program) report(err error) int {
-	fmt.Fprintln(escaped{p.stderr}, "dialtone:", err)
+	text := err.Error()
+	if errors.Is(err, context.Canceled) {
+		text = strings.ReplaceAll(text, context.Canceled.Error(), "the program was told to end")
+	}
+	fmt.Fprintln(escaped{p.stderr}, "dialtone:", text)
 	if advice := sqlite.Advice(err); advice != "" {
 		fmt.Fprintln(p.stderr, "dialtone:", advice)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -120,8 +121,10 @@ type Import struct {
 	subject  string
 	seed     maphash.Seed
 
-	rows    int64 // that Look saw
-	inRealm int64 // of them, those with the tenant's realm, or with a plain password and no realm
+	rows     int64 // that Look saw
+	bad      int64 // of them, those that cannot be read, or whose hashes are none
+	firstBad ImportEntry
+	inRealm  int64 // of them, those with the tenant's realm, or with a plain password and no realm
 	// realmNamed says that an entry has a realm. Hashes without a realm are then of an unknown one.
 	realmNamed bool
 	names      []seenName
@@ -178,6 +181,11 @@ func (s *Service) NewImport(t *tenant.Tenant, o ImportOptions) (*Import, error) 
 // Look takes an entry for Plan.
 func (im *Import) Look(e ImportEntry) {
 	im.rows++
+	if e.Problem == ImportUnreadable || e.Problem == ImportBadHash {
+		if im.bad++; im.bad == 1 {
+			im.firstBad = ImportEntry{File: e.File, Line: e.Line, Problem: e.Problem, Detail: e.Detail}
+		}
+	}
 	im.realmNamed = im.realmNamed || e.Realm != ""
 	item, why, _ := im.check(e)
 	if why == ImportRealm {
@@ -211,9 +219,13 @@ func (im *Import) hash(item importItem) seenName {
 // Rows is how many entries Look saw.
 func (im *Import) Rows() int64 { return im.rows }
 
-// Plan is called between Look and Add. It fails with fault.Conflict if entries have realms and none has the tenant's,
+// Plan is called between Look and Add. It fails with fault.Invalid if there are entries and none can be read, since the
+// file is probably of another format. It fails with fault.Conflict if entries have realms and none has the tenant's,
 // unless there are plain passwords without a realm.
 func (im *Import) Plan() error {
+	if im.rows > 0 && im.bad == im.rows {
+		return im.noneReadable()
+	}
 	if !im.realmNamed {
 		im.names = append(im.names, im.withoutRealm...)
 	}
@@ -247,6 +259,21 @@ func (im *Import) Plan() error {
 	return fault.New(fault.Conflict, "nothing was imported: no entry has the realm %s of the tenant; "+
 		"HA1 contains the realm, so set the one of the file while the tenant has no accounts: "+
 		"dialtone tenant set %s %s", im.tenant.Realm, im.tenant.Host, flag)
+}
+
+// noneReadable is the error of a file in which no entry can be read.
+func (im *Import) noneReadable() error {
+	which := "the only row cannot"
+	if im.rows > 1 {
+		which = fmt.Sprintf("none of %d rows can", im.rows)
+	}
+	first := im.firstBad
+	where := fmt.Sprintf("line %d", first.Line)
+	if first.File != "" {
+		where = shown(first.File) + ", " + where
+	}
+	return fault.New(fault.Invalid, "nothing was imported: %s be read (%s: %s); is the file of another format than %s?",
+		which, where, cmp.Or(first.Detail, first.Problem.text()), im.options.Format)
 }
 
 // Add takes an entry again, and adds its account with some of the next.

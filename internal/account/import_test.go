@@ -229,6 +229,50 @@ func TestImportOfAnotherRealm(t *testing.T) {
 	}
 }
 
+// If no row can be read, nothing is imported, and the error asks whether the file has another format.
+func TestImportOfAnotherFormat(t *testing.T) {
+	w := world.New(t, world.Options{})
+	unreadable := account.ImportEntry{Problem: account.ImportUnreadable, Detail: "not user:realm:HA1"}
+	noHash := account.ImportEntry{User: "root", Realm: "x:0", Problem: account.ImportBadHash, Detail: "no hex"}
+	trunk := account.ImportEntry{User: "x", Problem: account.ImportTrunk}
+	inFile := unreadable
+	inFile.File = "a.xml"
+	for _, c := range []struct {
+		entries []account.ImportEntry
+		want    string
+	}{
+		{[]account.ImportEntry{unreadable, unreadable},
+			"nothing was imported: none of 2 rows can be read (line 1: not user:realm:HA1); is the file of another " +
+				"format than test?"},
+		{[]account.ImportEntry{noHash, unreadable}, "none of 2 rows can be read (line 1: no hex); "},
+		{[]account.ImportEntry{inFile}, "the only row cannot be read (a.xml, line 1: not user:realm:HA1); "},
+		{[]account.ImportEntry{unreadable, trunk}, ""},
+		{[]account.ImportEntry{unreadable, row("ann", "p")}, ""},
+		{nil, ""},
+	} {
+		for _, dry := range []bool{true, false} {
+			_, err := runImport(t, w, account.ImportOptions{DryRun: dry}, c.entries...)
+			if c.want == "" && err != nil ||
+				c.want != "" && (!fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("dry run %t: got %v, want an error with %q", dry, err, c.want)
+			}
+		}
+	}
+}
+
+// A remark says what became of the entry.
+func TestImportOfABadName(t *testing.T) {
+	w := world.New(t, world.Options{})
+	e := row("ann", "p")
+	e.Name = "\x01"
+	r, err := runImport(t, w, account.ImportOptions{}, e)
+	w.Must(err)
+	const want = "the user name became the display name, because that of the file cannot be one"
+	if name := mustFind(w, "ann").Name; name != "ann" || r.Notes[1].Text != want {
+		t.Errorf("the name is %q, and the notes are %+v", name, r.Notes)
+	}
+}
+
 // HA1 contains the realm. Where entries name their realm, an HA1 without one is of an unknown realm.
 func TestImportWithoutRealm(t *testing.T) {
 	w := world.New(t, world.Options{})

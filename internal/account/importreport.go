@@ -80,11 +80,21 @@ var importTexts = []struct {
 	{NoteLink, "a message has a link to choose a password, since HA1 contains the name"},
 	{NoteNoEmail, "no e-mail address; the person cannot get messages"},
 	{NoteBadEmail, "added without an e-mail address, because it is not one"},
-	{NoteBadName, "the display name became the user name"},
+	{NoteBadName, "the user name became the display name, because that of the file cannot be one"},
 	{NoteNoHA1B, "no hash for phones that send user@domain; the next password has it"},
 	{NoteNoSHA256, "no SHA-256 hash; the next password has it"},
 	{NoteBadDigest, "another hash than HA1 was left out, because it is not one"},
 	{NoteWeak, "a password that is easy to guess"},
+}
+
+// text returns what a reason means.
+func (why ImportReason) text() string {
+	for _, t := range importTexts {
+		if t.reason == why {
+			return t.text
+		}
+	}
+	return ""
 }
 
 // importRefusals is how many of importTexts are reasons; the rest are remarks.
@@ -160,12 +170,7 @@ func shown(text string) string {
 func (im *Import) count(e ImportEntry, why ImportReason, detail string) {
 	c := im.counts[why]
 	if c == nil {
-		c = &ImportCount{Reason: why}
-		for _, t := range importTexts {
-			if t.reason == why {
-				c.Text = t.text
-			}
-		}
+		c = &ImportCount{Reason: why, Text: why.text()}
 		im.counts[why] = c
 	}
 	if c.Count++; len(c.First) < importExamples {

@@ -192,8 +192,11 @@ func parseHtdigest(v reflect.Value, text string) (string, bool) {
 func parseAddress(v reflect.Value, text string) (string, bool) {
 	v.SetString(text)
 	host, port, err := net.SplitHostPort(text)
-	if err == nil {
-		return "", isPort(port) && (host == "" || isHost(host))
+	switch {
+	case err == nil && !isPort(port):
+		return "a port is a number up to 65535", false
+	case err == nil:
+		return "", host == "" || isHost(host)
 	}
 	switch scheme, _, ok := strings.Cut(text, "://"); {
 	case ok:

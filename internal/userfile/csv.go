@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -15,9 +16,27 @@ import (
 
 // hasHeader reports whether a text begins with the header of one of the tables in CSV.
 func hasHeader(in *bufio.Reader, tables []table) bool {
-	start, _ := in.Peek(4096)
+	line := firstLine(in)
+	return !beginsSQL(line) && isHeader(headerColumns(line), tables)
+}
+
+// firstLine returns the first line of a text, of which it keeps a header.
+func firstLine(in *bufio.Reader) string {
+	start, _ := in.Peek(maxHeader)
 	line, _, _ := strings.Cut(string(start), "\n")
-	return isHeader(headerColumns(line), tables)
+	return line
+}
+
+// beginsSQL reports whether the first line of a text is SQL. Cut at its commas, it may have the columns of a header.
+func beginsSQL(line string) bool {
+	if strings.HasPrefix(line, "--") || strings.HasPrefix(line, "/*") || strings.HasPrefix(line, `\`) {
+		return true
+	}
+	word, _, more := strings.Cut(strings.TrimSpace(line), " ")
+	return more && slices.Contains([]string{
+		"ALTER", "BEGIN", "COPY", "CREATE", "DELETE", "DROP", "INSERT", "LOCK", "PRAGMA", "REPLACE", "SELECT", "SET",
+		"START", "TRUNCATE", "UPDATE", "USE",
+	}, strings.ToUpper(word))
 }
 
 // headerColumns returns the columns of a header, in lower case.
@@ -46,7 +65,7 @@ type boundedReader struct {
 	left int
 }
 
-var errLongRecord = errors.New("the record is too long, or a quote is not closed")
+var errLongRecord = errors.New("the record is too long")
 
 func (r *boundedReader) Read(p []byte) (int, error) {
 	if r.left <= 0 {
@@ -59,11 +78,17 @@ func (r *boundedReader) Read(p []byte) (int, error) {
 
 // readCSV reads CSV (RFC 4180) with a header.
 func readCSV(in *bufio.Reader, tables []table, yield Yield) error {
-	start, _ := in.Peek(4096)
-	line, _, _ := strings.Cut(string(start), "\n")
+	if _, err := in.Peek(maxHeader); fault.Is(err, fault.Invalid) {
+		return err // the header may be cut
+	}
+	line := firstLine(in)
 	columns := headerColumns(line)
-	if len(start) == 0 {
+	if _, err := in.Peek(1); errors.Is(err, io.EOF) {
 		return fault.New(fault.Invalid, "the file is empty; it needs a header that names the columns")
+	}
+	if beginsSQL(line) {
+		return fault.New(fault.Invalid,
+			"the file is an SQL dump; choose the format of the platform that it comes from, such as kamailio")
 	}
 	if !isHeader(columns, tables) {
 		return atLine(1, "there is no header with a column user; the first line has to name the columns, of %s",
@@ -78,22 +103,25 @@ func readCSV(in *bufio.Reader, tables []table, yield Yield) error {
 	records.ReuseRecord = true
 	records.FieldsPerRecord = -1
 	if _, err := records.Read(); err != nil {
-		return badCSV(err)
+		return badCSV(err, 1)
 	}
 	readers, end := readerOf(tables)
 	read := readers[tables[0].name]
+	next := int64(2) // the line after the last record
 	for {
 		bounded.left = maxLine
 		record, err := records.Read()
 		if errors.Is(err, io.EOF) {
 			return end(yield)
 		} else if err != nil {
-			return badCSV(err)
+			return badCSV(err, next)
 		}
 		at, _ := records.FieldPos(0)
+		last, _ := records.FieldPos(len(record) - 1)
+		next = int64(last + strings.Count(record[len(record)-1], "\n") + 1)
 		r := row{line: int64(at), values: make(map[string]string, len(columns))}
 		if len(record) != len(columns) {
-			r.problem = "another number of columns than the header"
+			r.problem = wrongCount(len(record), len(columns), records.Comma)
 		}
 		for i, value := range record[:min(len(record), len(columns))] {
 			if len(value) > maxValue {
@@ -138,9 +166,32 @@ func shortened(column string) string {
 	return column
 }
 
-func badCSV(err error) error {
+// wrongCount is the problem of a row that does not have the columns of the header.
+func wrongCount(values, columns int, separator rune) string {
+	plural, sign := "s", " "+string(separator)
+	if values == 1 {
+		plural = ""
+	}
+	if separator == '\t' {
+		sign = ", the tab"
+	}
+	return fmt.Sprintf("%d value%s, and the header has %d columns; write all of them, and put a value in quotes if it "+
+		"contains the separator%s", values, plural, columns, sign)
+}
+
+// badCSV returns an error of the row at a line.
+func badCSV(err error, line int64) error {
 	if e, ok := errors.AsType[*csv.ParseError](err); ok {
-		return atLine(int64(e.StartLine), "%v", e.Err)
+		line = int64(e.StartLine)
+	}
+	switch {
+	case errors.Is(err, csv.ErrBareQuote):
+		return atLine(line, "a quote is in a value without quotes; write the value in quotes, and the quote twice")
+	case errors.Is(err, csv.ErrQuote):
+		return atLine(line, `a quote in a value with quotes is not written twice, or the quotes do not end; `+
+			`write "a""b" for a"b`)
+	case errors.Is(err, errLongRecord):
+		return atLine(line, "the row is longer than %d MiB; is there a quote that does not end?", maxLine>>20)
 	}
 	return err
 }

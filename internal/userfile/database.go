@@ -126,6 +126,7 @@ func readPostgres(ctx context.Context, location string, tables []table, yield Yi
 		return fault.New(fault.Invalid, "this is not the URL of a PostgreSQL database; correct it") // err quotes it
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol // values come as texts
+	config.RuntimeParams["client_encoding"] = "UTF8"              // whatever the database has
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return err

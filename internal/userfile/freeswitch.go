@@ -17,6 +17,7 @@ import (
 func readXML(file string, in io.Reader, yield Yield) error {
 	limited := &xmlReader{in: bufio.NewReader(in), left: maxXML}
 	d := xml.NewDecoder(limited)
+	d.CharsetReader = xmlCharset
 	var domains []string // the name of each open element domain
 	var open []string
 	var user *account.ImportEntry
@@ -32,7 +33,12 @@ func readXML(file string, in io.Reader, yield Yield) error {
 			return atLine(int64(line), "an element, a text or a comment is longer than %d MiB", maxLine>>20)
 		case errors.Is(err, io.EOF):
 			return nil
+		case fault.Is(err, fault.Invalid):
+			return err
 		case err != nil:
+			if charset, ok := errors.AsType[charsetError](err); ok {
+				return atLine(int64(line), "%v", charset)
+			}
 			return atLine(int64(line), "this is not XML: %s", syntaxMessage(err))
 		}
 		switch t := t.(type) {

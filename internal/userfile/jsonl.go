@@ -3,9 +3,11 @@ package userfile
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 )
 
 // readJSONLines reads a JSON object a line, with the members of PlainColumns and password. Others are ignored.
@@ -29,8 +31,8 @@ func readJSONLines(in *bufio.Reader, yield Yield) error {
 			SHA256 string `json:"ha1_sha256"`
 		}
 		r := row{line: lines.line}
-		if json.Unmarshal(line, &o) != nil { // its error may quote a secret
-			r.problem = "not a JSON object with texts"
+		if err := json.Unmarshal(line, &o); err != nil {
+			r.problem = jsonProblem(line, err)
 		}
 		r.values = map[string]string{
 			"user": o.User, "username": o.Username, "realm": o.Realm, "domain": o.Domain, "name": o.Name,
@@ -41,4 +43,25 @@ func readJSONLines(in *bufio.Reader, yield Yield) error {
 			return err
 		}
 	}
+}
+
+// jsonProblem says what is wrong with a line, without the texts of the error, which may quote a secret.
+func jsonProblem(line []byte, err error) string {
+	wrong, isType := errors.AsType[*json.UnmarshalTypeError](err)
+	start := bytes.TrimSpace(line)[0]
+	switch {
+	case start == '[':
+		return "a JSON array; write each of its objects on a line of its own"
+	case isType && wrong.Field == "":
+		return "not a JSON object; write one JSON object on each line"
+	case isType:
+		kind, _, _ := strings.Cut(wrong.Value, " ")
+		what := map[string]string{
+			"number": "a number", "bool": "true or false", "object": "an object", "array": "an array",
+		}[kind]
+		return strings.ToLower(wrong.Field) + " is " + cmp.Or(what, "not a text") + "; write it as a text, in quotes"
+	case start == '{' && err.Error() == "unexpected end of JSON input":
+		return "the JSON object does not end in this line; write each object on one line"
+	}
+	return "not JSON; write one JSON object on each line, without commas between them"
 }

@@ -295,7 +295,7 @@ func (d *dump) value() (value string, end bool, problem string, err error) {
 		case t.kind == text && tokens == 0, t.kind == word && t.isNumber() && tokens == 0:
 			value += t.text
 			if tokens++; t.long {
-				problem = "a value is too long"
+				value, problem = "", "a value is too long"
 			}
 		case t.isWord("NULL") && tokens == 0:
 			tokens++
@@ -306,7 +306,7 @@ func (d *dump) value() (value string, end bool, problem string, err error) {
 			value = "0"
 			tokens++
 		default:
-			value, problem = "", "a value is an SQL expression"
+			value, problem = "", "a value is an SQL expression; write the value itself"
 			tokens++
 		}
 	}

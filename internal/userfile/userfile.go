@@ -8,6 +8,10 @@
 // line, and no value is longer than 64 KiB. A row that cannot be an account is an entry with a Problem; an error means
 // that the rest of the file cannot be read.
 //
+// Every text of an entry is UTF-8. One that is not is an error, and not the problem of a row, since a file in another
+// encoding has others too, and they would be lost or changed. Of an SQL dump, this is about the values that are read:
+// other tables may have bytes. Other files have to be UTF-8 as a whole.
+//
 // A Source can be read several times, also standard input: it is kept in a temporary file, encrypted with a key that
 // only this process has, because it has hashes or passwords.
 //
@@ -35,7 +39,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode/utf8"
 
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
@@ -64,10 +67,11 @@ const (
 var Formats = []Format{Htdigest, Kamailio, OpenSIPS, Flexisip, FreeSWITCH, Asterisk, Coturn, CSV, JSONLines}
 
 const (
-	maxValue = 64 << 10 // bytes of a value
-	maxLine  = 1 << 20  // bytes of a line of text, or of a record of CSV
-	maxXML   = 16 << 20 // bytes of a file of FreeSWITCH
-	maxDepth = 64       // elements of XML in each other
+	maxValue  = 64 << 10 // bytes of a value
+	maxLine   = 1 << 20  // bytes of a line of text, or of a record of CSV
+	maxHeader = 4096     // bytes of the header of CSV
+	maxXML    = 16 << 20 // bytes of a file of FreeSWITCH
+	maxDepth  = 64       // elements of XML in each other
 )
 
 // Yield takes an entry. Its error ends the reading, and is returned.
@@ -122,9 +126,13 @@ func IsPostgres(location string) bool {
 
 // Read calls yield for each entry, in the order of the source.
 func (s *Source) Read(ctx context.Context, yield Yield) error {
+	badText := notUTF8
 	checked := func(e account.ImportEntry) error {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if !hasUTF8(e) {
+			return badText(e.Line)
 		}
 		return yield(checkTexts(e))
 	}
@@ -133,16 +141,24 @@ func (s *Source) Read(ctx context.Context, yield Yield) error {
 		if tables == nil {
 			return s.wrongKind("a database")
 		}
+		badText = notUTF8Row
 		return readSQLite(ctx, path, tables, checked)
 	}
 	if IsPostgres(s.location) {
 		if tables == nil {
 			return s.wrongKind("a database")
 		}
+		badText = notUTF8Row
 		return readPostgres(ctx, s.location, tables, checked)
 	}
 	if s.spool != nil {
-		return s.readText(ctx, "", s.spool.reader(), checked)
+		in := bufio.NewReaderSize(s.spool.reader(), maxValue)
+		if isSQLite(in) && tables != nil {
+			return fault.New(fault.Invalid, "a file of SQLite cannot be read from standard input; give its path")
+		} else if isSQLite(in) {
+			return s.wrongKind("a file of SQLite")
+		}
+		return readStream(s.format, in, checked)
 	}
 	info, err := os.Stat(s.location)
 	if err != nil {
@@ -152,14 +168,22 @@ func (s *Source) Read(ctx context.Context, yield Yield) error {
 		if s.format != FreeSWITCH {
 			return s.wrongKind("a directory")
 		}
-		return readDirectory(s.location, checked)
+		return someAccounts(s.format, checked, func(yield Yield) error { return readDirectory(s.location, yield) })
 	}
 	f, err := regularfile.Open(s.location)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return s.readText(ctx, s.location, f, checked)
+	in := bufio.NewReaderSize(f, maxValue)
+	if !isSQLite(in) {
+		return readStream(s.format, in, checked)
+	}
+	if tables == nil {
+		return s.wrongKind("a file of SQLite")
+	}
+	badText = notUTF8Row
+	return readSQLite(ctx, s.location, tables, checked)
 }
 
 // databaseTables returns the tables of the format in a database, or nil if it has none.
@@ -176,51 +200,50 @@ func (s *Source) wrongKind(what string) error {
 
 const sqliteMagic = "SQLite format 3\x00"
 
-// readText reads a text, or a file of SQLite, whose path is then not empty.
-func (s *Source) readText(ctx context.Context, path string, from io.Reader, yield Yield) error {
-	in := bufio.NewReaderSize(from, maxValue)
-	if start, _ := in.Peek(len(sqliteMagic)); string(start) == sqliteMagic {
-		tables := s.databaseTables()
-		switch {
-		case tables == nil:
-			return s.wrongKind("a file of SQLite")
-		case path == "":
-			return fault.New(fault.Invalid, "a file of SQLite cannot be read from standard input; give its path")
-		}
-		return readSQLite(ctx, path, tables, yield)
-	}
-	return readStream(s.format, in, yield)
+// isSQLite reports whether a file is one of SQLite.
+func isSQLite(in *bufio.Reader) bool {
+	start, _ := in.Peek(len(sqliteMagic))
+	return string(start) == sqliteMagic
 }
 
 // readStream reads a text in a format.
 func readStream(format Format, in *bufio.Reader, yield Yield) error {
-	if start, _ := in.Peek(3); string(start) == "\ufeff" {
-		in.Discard(3)
-	} else if text := string(start); strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
-		return fault.New(fault.Invalid, "the file is UTF-16; convert it to UTF-8")
-	}
-	switch format {
-	case Htdigest:
-		return readHtdigest(in, yield)
-	case JSONLines:
-		return readJSONLines(in, yield)
-	case FreeSWITCH:
-		return readXML("", in, yield)
-	case CSV:
-		return readCSV(in, tablesOf[CSV], yield)
-	case Asterisk:
-		if startsWithSection(in) {
-			return readAsterisk(in, yield)
-		}
+	if err := checkBOM(in); err != nil {
+		return err
 	}
 	tables := tablesOf[format]
-	if tables == nil {
-		return fault.New(fault.Invalid, "%q is not a format", string(format))
+	isConfiguration := format == Asterisk && startsWithSection(in)
+	if tables != nil && format != CSV && !isConfiguration && !hasHeader(in, tables) {
+		return readSQL(in, tables, yield)
 	}
-	if hasHeader(in, tables) {
+	in = inUTF8(in)
+	switch {
+	case format == Htdigest:
+		return someAccounts(format, yield, func(yield Yield) error { return readHtdigest(in, yield) })
+	case format == JSONLines:
+		return someAccounts(format, yield, func(yield Yield) error { return readJSONLines(in, yield) })
+	case format == FreeSWITCH:
+		return someAccounts(format, yield, func(yield Yield) error { return readXML("", in, yield) })
+	case isConfiguration:
+		return someAccounts(format, yield, func(yield Yield) error { return readAsterisk(in, yield) })
+	case tables != nil:
 		return readCSV(in, tables, yield)
 	}
-	return readSQL(in, tables, yield)
+	return fault.New(fault.Invalid, "%q is not a format", string(format))
+}
+
+// someAccounts fails if a file has no entry at all. A table may be empty; but of a format in which any text, or any
+// XML, can be read, such a file is probably another one.
+func someAccounts(format Format, yield Yield, read func(Yield) error) error {
+	found := false
+	err := read(func(e account.ImportEntry) error {
+		found = true
+		return yield(e)
+	})
+	if err == nil && !found {
+		return fault.New(fault.Invalid, "there are no accounts in the file; is it of another format than %s?", format)
+	}
+	return err
 }
 
 // readDirectory reads all files of a directory of FreeSWITCH, in the order of their names.
@@ -237,7 +260,12 @@ func readDirectory(root string, yield Yield) error {
 		}
 		defer f.Close()
 		name, _ := filepath.Rel(root, path)
-		if err := readXML(name, f, yield); err != nil {
+		in := bufio.NewReader(f)
+		err = checkBOM(in)
+		if err == nil {
+			err = readXML(name, inUTF8(in), yield)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		return nil
@@ -253,10 +281,13 @@ func atLine(line int64, format string, args ...any) error {
 	return fault.New(fault.Invalid, "line %d: %s", line, fmt.Sprintf(format, args...))
 }
 
-// checkTexts refuses an entry with texts that a database may not store.
+// checkTexts refuses an entry without a user name, and one with texts that a database may not store.
 func checkTexts(e account.ImportEntry) account.ImportEntry {
+	if e.User == "" && e.Problem == "" {
+		return unreadable(e, "there is no user name")
+	}
 	for _, text := range []string{e.User, e.Realm} {
-		if !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+		if strings.ContainsRune(text, 0) {
 			return unreadable(e, "bytes that are not text")
 		}
 	}

@@ -3,6 +3,7 @@ package userfile_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ func TestRead(t *testing.T) {
 			"bert;sip.test;\"a\nb\"\n", []string{`2 alex@sip.test "se" !unreadable`, `4 bert@sip.test "a\nb"`}},
 		{"JSON lines", userfile.JSONLines, `{"user":"alex","realm":"sip.test","ha1":"HA1","other":[1]}` + "\n\n" +
 			`{"username":"bert","password":"p"}` + "\n" + `{"user":5}` + "\nnull\n[]\n",
-			[]string{"1 alex@sip.test ha1", `3 bert@ "p"`, "4 @ !unreadable", "5 @", "6 @ !unreadable"}},
+			[]string{"1 alex@sip.test ha1", `3 bert@ "p"`, "4 @ !unreadable", "5 @ !unreadable", "6 @ !unreadable"}},
 		{"Kamailio's table in CSV", userfile.Kamailio, "id,username,domain,password,ha1,ha1b\n" +
 			"1,alex,sip.test,,HA1,HA1B\n2,bert,sip.test,HA1,,\n3,carl,sip.test,pw,NULL,\\N\n",
 			[]string{"2 alex@sip.test ha1 ha1b", "3 bert@sip.test !bad_hash", `4 carl@sip.test "pw"`}},
@@ -117,6 +118,26 @@ func TestRead(t *testing.T) {
 			"COPY public.subscriber (id, username, domain, password, ha1) FROM stdin;\n" +
 			"1\talex\tsip.test\t\\N\tHA1\n2\tbert\tsip.test\ta\\\\b\\tc\t\n3\tcarl\n\\.\nSELECT 'x';\n",
 			[]string{"9 alex@sip.test ha1", `10 bert@sip.test "a\\b\tc"`, "11 carl@ !unreadable"}},
+		{"COPY in the first line", userfile.Kamailio, "COPY public.subscriber (id, username, domain, password, ha1) " +
+			"FROM stdin;\n1\talex\tsip.test\t\t" + "HA1\n\\.\n", []string{"2 alex@sip.test ha1"}},
+		{"INSERT in the first line", userfile.Kamailio, "insert into subscriber (id, username, domain, ha1) " +
+			"values (1,'alex','sip.test','HA1');\n", []string{"1 alex@sip.test ha1"}},
+		{"COPY in the first line for coturn", userfile.Coturn,
+			"COPY turnusers_lt (x, name, hmackey, realm) FROM stdin;\n1\talex\tHA1\tsip.test\n\\.\n",
+			[]string{"2 alex@sip.test ha1"}},
+		{"COPY in the first line for Asterisk", userfile.Asterisk,
+			"COPY ps_auths (x, id, auth_type, md5_cred, realm) FROM stdin;\n1\talex\tmd5\tHA1\tsip.test\n\\.\n",
+			[]string{"2 alex@sip.test ha1"}},
+		{"a comment with the names of columns in the first line", userfile.Kamailio,
+			"-- id, username, domain\nINSERT INTO subscriber (username, domain, ha1) " +
+				"VALUES ('alex','sip.test','HA1');\n",
+			[]string{"2 alex@sip.test ha1"}},
+		{"a table in CSV with more columns", userfile.Kamailio, "select,username,phone (work),domain,ha1\n" +
+			"x,alex,1,sip.test,HA1\n", []string{"2 alex@sip.test ha1"}},
+		{"bytes of other tables and columns", userfile.Kamailio,
+			"INSERT INTO other (a) VALUES (_binary '\xff');\n-- gr\xfcn\n" +
+				"INSERT INTO subscriber (username, domain, ha1, photo) VALUES ('alex','sip.test','HA1','\xff');\n",
+			[]string{"3 alex@sip.test ha1"}},
 		{"pg_dump with INSERT", userfile.Kamailio, "INSERT INTO public.subscriber (username, domain, password) " +
 			"VALUES ('alex', 'sip.test', 'a\\b''c'), ('bert', 'sip.test', E'a\\\\b'::character varying(64));\n",
 			[]string{`1 alex@sip.test "a\\b'c"`, `1 bert@sip.test "a\\b"`}},
@@ -211,13 +232,17 @@ func TestHostileInputs(t *testing.T) {
 		{"endless line", userfile.Htdigest, "a:b:c\n" + strings.Repeat("x", 2<<20), "line 2: "},
 		{"endless line of JSON", userfile.JSONLines, strings.Repeat("[", 2<<20), "line 1: "},
 		{"quote in CSV that is not closed", userfile.CSV,
-			"user,password\nalex,\"" + strings.Repeat("x\n", 2<<20), "record is too long"},
+			"user,password\nalex,\"" + strings.Repeat("x\n", 2<<20), "line 2: the row is longer than 1 MiB"},
 		{"quote in CSV", userfile.CSV, "user,password\nalex,a\"b\n", `line 2: `},
 		{"CSV without a header", userfile.CSV, "alex,secret\n",
 			"line 1: there is no header with a column user; the first line has to name the columns, of user, "},
 		{"empty CSV", userfile.CSV, "", "the file is empty"},
 		{"CSV in UTF-16", userfile.CSV, "\xff\xfeu\x00s\x00e\x00r\x00", "the file is UTF-16; convert it"},
 		{"htdigest in UTF-16", userfile.Htdigest, "\xfe\xff\x00a\x00:", "the file is UTF-16; convert it"},
+		{"SQL as CSV", userfile.CSV, "COPY subscriber (id, username) FROM stdin;\n",
+			"the file is an SQL dump; choose the format of the platform that it comes from"},
+		{"COPY in the first line that does not end", userfile.Kamailio,
+			"COPY subscriber (id, username) FROM stdin;\n1\talex\n", `line 3: the rows of COPY do not end with \.`},
 		{"CSV with columns that nothing has", userfile.CSV, "user,pass,e-mail,ha1\nalex,x,a@b.test,\n",
 			`line 1: unknown columns: "pass", "e-mail"; rename them, or remove them from the file; what is read is us`},
 		{"CSV with a column without a name", userfile.CSV, "user,password,\n", `line 1: unknown columns: "";`},
@@ -254,12 +279,12 @@ func TestHostileInputs(t *testing.T) {
 			t.Errorf("%s: got %v, %v, want an error with %q", c.name, got, err, c.want)
 		}
 	}
-	// Values that are too long, and bytes that are no text, are the problem of one row.
-	long := strings.Repeat("x", 70_000)
+	// Values that are too long, and NUL, are the problem of one row.
+	long := strings.Repeat("x", 65_535) + "ä"
 	for format, input := range map[userfile.Format]string{
-		userfile.CSV: "user,password\nalex," + long + "\nb\xff,x\nbert\x00,x\ncarl,y\n",
+		userfile.CSV: "user,password\nalex," + long + "\n" + long + ",x\nbert\x00,x\ncarl,y\n",
 		userfile.Kamailio: "INSERT INTO subscriber (username, password) VALUES ('alex','" + long + "')," +
-			"('b\xff','x'),('bert\x00','x'),('carl','y');",
+			"('" + long + "','x'),('bert\x00','x'),('carl','y');",
 		userfile.JSONLines: `{"user":5}` + "\n" + `{"user":[]}` + "\n" + `{"user":"bert\u0000"}` + "\n" +
 			`{"user":"carl","password":"y"}`,
 	} {
@@ -271,6 +296,149 @@ func TestHostileInputs(t *testing.T) {
 			if !strings.HasSuffix(e, "!unreadable") {
 				t.Errorf("%s: got %.200q", format, e)
 			}
+		}
+	}
+}
+
+// A text that is not UTF-8 ends the reading, in every format and whichever value it is in. The error has the line and
+// the command that converts the file.
+func TestNotUTF8(t *testing.T) {
+	const step = "is not UTF-8; convert the file, for example with: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+	for _, c := range []struct {
+		name   string
+		format userfile.Format
+		input  string
+		line   int
+	}{
+		{"display name in CSV", userfile.CSV, "user,name,password\nalex,Al,x\nbert,Gro\xdfe,x\n", 3},
+		{"user name in CSV", userfile.CSV, "user,password\nb\xff,x\n", 2},
+		{"password in CSV", userfile.CSV, "user,password\nalex,\xfc\n", 2},
+		{"within quotes in CSV", userfile.CSV, "user,name\nalex,\"a\n\xe4\"\n", 3},
+		{"header of CSV", userfile.CSV, "user,gr\xf6\xdfe\nalex,x\n", 1},
+		{"end of CSV", userfile.CSV, "user,name\nalex,\xe4", 2},
+		{"end of CSV, cut", userfile.CSV, "user,name\nalex,\xc3", 2},
+		{"far down in CSV", userfile.CSV, "user,name\n" + strings.Repeat("alex,\u00e4\u20ac\U0001f600xy\n", 20_000) +
+			"bert,\xe4\n", 20_002},
+		{"a column of Kamailio in CSV", userfile.Kamailio,
+			"username,domain,first_name,x\nalex,sip.test,J\xfcrgen,\n", 2},
+		{"a member of JSON lines", userfile.JSONLines, `{"user":"alex","password":"x"}` + "\n" +
+			`{"user":"bert","name":"Gro` + "\xdf" + `e","password":"x"}` + "\n", 2},
+		{"htdigest", userfile.Htdigest, "alex:sip.test:" + ha1 + "\nj\xfcrgen:sip.test:" + ha1 + "\n", 2},
+		{"pjsip.conf", userfile.Asterisk, "[alex]\ntype=auth\npassword=gr\xfcn\n", 3},
+		{"sip.conf", userfile.Asterisk, "[alex]\ntype=friend\nsecret=x\ncallerid=\"J\xfcrgen\" <1>\n", 4},
+		{"FreeSWITCH", userfile.FreeSWITCH, "<include>\n<user id=\"alex\">\n" +
+			"<variable name=\"effective_caller_id_name\" value=\"J\xfcrgen\"/></user></include>", 3},
+		{"name in INSERT", userfile.Kamailio,
+			"INSERT INTO subscriber (username, first_name) VALUES\n('alex','Al'),\n('bert','J\xfcrgen');", 3},
+		{"password in INSERT", userfile.Kamailio,
+			"INSERT INTO subscriber (username, password) VALUES ('a','\xfc');", 1},
+		{"user name in COPY", userfile.OpenSIPS,
+			"COPY subscriber (username, password) FROM stdin;\nj\xfcrgen\tx\n\\.\n", 2},
+		{"Flexisip", userfile.Flexisip, "INSERT INTO accounts (id, username, email) VALUES (1,'a','\xfc@b.test');\n" +
+			"INSERT INTO passwords (account_id, algorithm, password) VALUES (1,'CLRTXT','x');\n", 1},
+	} {
+		_, err := read(t, c.format, c.input)
+		want := fmt.Sprintf("line %d: the text %s", c.line, step)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", c.name, err, want)
+		}
+	}
+	_, err := read(t, userfile.FreeSWITCH, `<?xml version="1.0" encoding="ISO-8859-1"?>`+"\n<user id=\"j\xfcrgen\"/>")
+	const want = "line 1: the XML says that it is ISO-8859-1; if so, convert it with: iconv -f ISO-8859-1 -t UTF-8 " +
+		"OLD > NEW; then write UTF-8 into its first line"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v", err)
+	}
+	got, err := read(t, userfile.FreeSWITCH, `<?xml version="1.0" encoding="us-ascii"?><user id="alex"/>`)
+	if err != nil || len(got) != 1 {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// A file of SQLite has no encoding that iconv converts, and its rows have numbers.
+func TestDatabaseWithoutUTF8(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "latin1.db")
+	db, err := sql.Open("sqlite", path)
+	if err == nil {
+		_, err = db.Exec(`CREATE TABLE subscriber (username TEXT, first_name TEXT);
+			INSERT INTO subscriber VALUES ('alex', 'Al'), ('bert', CAST(x'4afc' AS TEXT))`)
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := userfile.Open(userfile.Kamailio, path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Read(t.Context(), func(account.ImportEntry) error { return nil })
+	const want = "row 2: the text is not UTF-8; correct it in the database, or import a dump of it that is " +
+		"converted, for example with: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The errors of rows and files say what to do.
+func TestAdvice(t *testing.T) {
+	for _, c := range []struct {
+		format      userfile.Format
+		input, want string
+	}{
+		{userfile.JSONLines, `[{"user":"alex"}]`, "a JSON array; write each of its objects on a line of its own"},
+		{userfile.JSONLines, `{"user":1001}`, "user is a number; write it as a text, in quotes"},
+		{userfile.JSONLines, `{"user":"alex","ha1":{"md5":"x"}}`, "ha1 is an object; write it as a text, in quotes"},
+		{userfile.JSONLines, `{"user":"alex","password":true}`,
+			"password is true or false; write it as a text, in quotes"},
+		{userfile.JSONLines, `{"user":"alex","pass`,
+			"the JSON object does not end in this line; write each object on one line"},
+		{userfile.JSONLines, `{"user":"alex",}`,
+			"not JSON; write one JSON object on each line, without commas between them"},
+		{userfile.JSONLines, `user,ha1`, "not JSON; write one JSON object on each line, without commas between them"},
+		{userfile.JSONLines, `"alex"`, "not a JSON object; write one JSON object on each line"},
+		{userfile.JSONLines, `{"login":"alex"}`, "there is no user name"},
+		{userfile.CSV, "user,password\n,x", "there is no user name"},
+		{userfile.CSV, "user,password\nalex", "1 value, and the header has 2 columns; write all of them, and put a " +
+			"value in quotes if it contains the separator ,"},
+		{userfile.CSV, "user;password\nalex;a;b",
+			"3 values, and the header has 2 columns; write all of them, and put a " +
+				"value in quotes if it contains the separator ;"},
+		{userfile.CSV, "user\tname\tpassword\nalex\tb",
+			"2 values, and the header has 3 columns; write all of them, and " +
+				"put a value in quotes if it contains the separator, the tab"},
+		{userfile.Kamailio, "INSERT INTO subscriber (username, ha1) VALUES ('alex', MD5('x'))",
+			"a value is an SQL expression; write the value itself"},
+	} {
+		s, err := userfile.Open(c.format, "-", strings.NewReader(c.input))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		var got account.ImportEntry
+		err = s.Read(t.Context(), func(e account.ImportEntry) error { got = e; return nil })
+		if err != nil || got.Problem != account.ImportUnreadable || got.Detail != c.want {
+			t.Errorf("%s: got %q, %q, %v, want %q", c.input, got.Problem, got.Detail, err, c.want)
+		}
+	}
+	for _, c := range []struct {
+		format      userfile.Format
+		input, want string
+	}{
+		{userfile.CSV, "user,password\nalex,a\"b\n", `line 2: a quote is in a value without quotes; write the value ` +
+			`in quotes, and the quote twice`},
+		{userfile.CSV, "user,password\nalex,\"a\"b\"\n", `line 2: a quote in a value with quotes is not written ` +
+			`twice, or the quotes do not end; write "a""b" for a"b`},
+		{userfile.CSV, "user,password\nalex,x\nbert,\"" + strings.Repeat("x\n", 2<<20),
+			"line 3: the row is longer than 1 MiB; is there a quote that does not end?"},
+		{userfile.CSV, "\xff\xfeu\x00",
+			"the file is UTF-16; convert it to UTF-8 with: iconv -f UTF-16 -t UTF-8 OLD > NEW"},
+		{userfile.Htdigest, "", "there are no accounts in the file; is it of another format than htdigest?"},
+		{userfile.JSONLines, "\n", "there are no accounts in the file; is it of another format than jsonl?"},
+		{userfile.FreeSWITCH, "<html/>", "there are no accounts in the file; is it of another format than freeswitch?"},
+		{userfile.Asterisk, "[mail]\nrelay=x\n",
+			"there are no accounts in the file; is it of another format than asterisk?"},
+	} {
+		if got, err := read(t, c.format, c.input); err == nil || err.Error() != c.want {
+			t.Errorf("%.80q: got %v, %v, want %q", c.input, got, err, c.want)
 		}
 	}
 }
@@ -506,6 +674,52 @@ func TestWritersAndReaders(t *testing.T) {
 	}
 	if len(userfile.ExportFormats) != 8 {
 		t.Error("a format is not tested")
+	}
+}
+
+// The documentation says what each format has besides user name, realm and HA1, as an import gets it back.
+func TestDocumentedExports(t *testing.T) {
+	b, s256 := digest.ComputeB("alex", "sip.test", "secret"), digest.ComputeSHA256("alex", "sip.test", "secret")
+	e := userfile.Exported{Realm: "sip.test", Credential: &digest.Credential{
+		HA1: digest.Compute("alex", "sip.test", "secret"), HA1B: &b, SHA256: &s256,
+	}}
+	e.User, e.Name, e.Email, e.Role, e.Lang = "alex", "Alex", "a@b.test", account.User, "de"
+	text, err := os.ReadFile("../../docs/migrating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readers := map[userfile.Format]userfile.Format{
+		userfile.KamailioCSV: userfile.Kamailio, userfile.KamailioSQL: userfile.Kamailio,
+		userfile.CoturnSQL: userfile.Coturn, userfile.PJSIP: userfile.Asterisk,
+	}
+	for _, format := range userfile.ExportFormats {
+		var out bytes.Buffer
+		w, err := userfile.NewWriter(format, &out, "for a test")
+		if err == nil {
+			err = errors.Join(w.Write(e), w.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := userfile.Open(cmp.Or(readers[format], format), "-", &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		err = s.Read(t.Context(), func(got account.ImportEntry) error {
+			row := fmt.Sprintf("\n| `%s` |", format)
+			for _, has := range []bool{got.Name != "", got.Email != "", got.HA1B != nil, got.SHA256 != nil,
+				got.Role != "" && got.Lang != ""} {
+				row += map[bool]string{true: " yes |", false: " no |"}[has]
+			}
+			if !strings.Contains(string(text), row+"\n") {
+				t.Errorf("docs/migrating.md has no line %q", row)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
