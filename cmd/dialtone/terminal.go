@@ -41,6 +41,18 @@ func (e escaped) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
+// oneLine returns a text on one line, without a period at its end.
+func oneLine(text string) string {
+	text = strings.ReplaceAll(strings.ReplaceAll(strings.TrimSpace(text), ":\n", ": "), "\n", "; ")
+	return strings.TrimSuffix(strings.Join(strings.Fields(text), " "), ".")
+}
+
+// printLine prints a text of others on one line, such as a name in the database, which could otherwise add lines that
+// look like those of this program. mark is before it.
+func printLine(to io.Writer, mark, text string) {
+	fmt.Fprintf(escaped{to}, "%s%s\n", mark, oneLine(text))
+}
+
 // escape replaces what is not shown by its escape in Go, such as \u202e.
 func escape(text string) string {
 	hidden := func(r rune) bool {

@@ -89,6 +89,16 @@ func (made Schema) Missing(found Schema, report func(string)) {
 	}
 }
 
+// Without returns the definitions whose kind and name another schema does not have.
+func (found Schema) Without(made Schema) (list []Definition) {
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		if _, ok := made[key]; !ok {
+			list = append(list, found[key])
+		}
+	}
+	return list
+}
+
 // Report reports a definition that Dialtone did not make.
 func (d Definition) Report(report func(string)) {
 	report(fmt.Sprintf("dialtone did not make the %s %s: %s", d.Kind, d.Name, strings.Join(strings.Fields(d.SQL), " ")))
@@ -132,11 +142,7 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 		_, ok := made["table "+strings.ToLower(table)] // SQLite folds ASCII letters, and there are no others
 		return ok
 	}
-	for _, key := range slices.Sorted(maps.Keys(found)) {
-		d := found[key]
-		if _, ok := made[key]; ok {
-			continue
-		}
+	for _, d := range found.Without(made) {
 		foreign := true
 		switch d.Kind {
 		case "table":
