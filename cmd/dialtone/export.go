@@ -89,7 +89,7 @@ type exportStatus struct {
 
 // Help is what "dialtone directory export status --help" adds.
 func (exportStatus) Help() string {
-	return "The command fails if the tables are incomplete, if somebody has changed their views or definitions, or if the " +
+	return "The command fails if the tables are incomplete, if somebody has changed their definitions, or if the " +
 		"group of their file cannot read it."
 }
 
@@ -100,8 +100,8 @@ func (c exportStatus) Run(p *program) error {
 		case err != nil:
 			return err
 		case len(status.Faults) > 0:
-			return fault.New(fault.Conflict, "the exported tables are not as dialtone made them, so phone servers may get "+
-				"other entries; see FAULT above")
+			return fault.New(fault.Conflict, "the exported tables are not as dialtone made them, so phone servers may "+
+				"get other entries; see FAULT above, and find out who changed them")
 		case len(status.Missing) > 0:
 			return fault.New(fault.Conflict, "phone servers do not get all accounts; see the list above")
 		case status.Enabled && !status.Complete:

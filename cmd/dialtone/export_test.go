@@ -306,8 +306,8 @@ func TestCommandsReportChangedTables(t *testing.T) {
 		}
 	}
 	change("directory/directory.db", "DROP VIEW subscriber; PRAGMA user_version = 7; "+
-		"CREATE VIEW subscriber AS SELECT 'mine' AS ha1; CREATE TRIGGER \"x\n"+forged+"\n\x1b[2K\" DELETE ON entry BEGIN "+
-		"SELECT RAISE(IGNORE); END")
+		"CREATE VIEW subscriber AS SELECT 'mine' AS ha1; "+
+		"CREATE TRIGGER \"x\n"+forged+"\n\x1b[2K\" DELETE ON entry BEGIN SELECT RAISE(IGNORE); END")
 	change("dialtone.db", "CREATE TRIGGER \"y\n"+forged+"\n\" DELETE ON account BEGIN SELECT 1; END")
 	for _, c := range []struct{ args, of string }{
 		{"doctor", "the view subscriber is not as dialtone made it;the trigger x; the trigger y; "},

@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// attack is a change that the owner of the database makes, how it is undone, and what is reported, or "" if nothing is.
+// attack is a change that the owner of the database makes, how it is undone, and what is reported of it, or "".
 type attack struct{ add, undo, want string }
 
 // wantFound checks what is reported of each attack, and that nothing is after it.
@@ -88,7 +88,8 @@ func TestChangedSchemas(t *testing.T) {
 			ALTER TABLE dialtone_directory.entry SET (fillfactor = 80);
 			ALTER DATABASE ` + nameOf(database) + ` SET quote_all_identifiers = on`, ``, ``},
 		{own, view("", ""), "the definition of dialtone_kamailio.subscriber is not as dialtone made it"},
-		{view("('' || ", ")"), view("", ""), "the definition of dialtone_kamailio.subscriber is not as dialtone made it"},
+		{view("('' || ", ")"), view("", ""),
+			"the definition of dialtone_kamailio.subscriber is not as dialtone made it"},
 		{`ALTER VIEW dialtone_kamailio.subscriber SET (security_barrier = true)`,
 			`ALTER VIEW dialtone_kamailio.subscriber RESET (security_barrier)`,
 			"dialtone_kamailio.subscriber is not as dialtone made it: view with security_barrier"},
@@ -100,8 +101,10 @@ func TestChangedSchemas(t *testing.T) {
 			`CREATE VIEW dialtone_coturn.turnusers_lt AS SELECT realm::varchar AS realm, username::varchar AS name,
 				ha1::varchar AS hmackey FROM dialtone_directory.entry`,
 			"dialtone_coturn.turnusers_lt is missing"},
-		{`ALTER TABLE dialtone_directory.entry RENAME ha1 TO x; ALTER TABLE dialtone_directory.entry RENAME ha1b TO ha1`,
-			`ALTER TABLE dialtone_directory.entry RENAME ha1 TO ha1b; ALTER TABLE dialtone_directory.entry RENAME x TO ha1`,
+		{`ALTER TABLE dialtone_directory.entry RENAME ha1 TO x;
+				ALTER TABLE dialtone_directory.entry RENAME ha1b TO ha1`,
+			`ALTER TABLE dialtone_directory.entry RENAME ha1 TO ha1b;
+				ALTER TABLE dialtone_directory.entry RENAME x TO ha1`,
 			"the definition of dialtone_coturn.turnusers_lt is not as dialtone made it"},
 		{`CREATE TRIGGER keep BEFORE DELETE ON dialtone_directory.entry FOR EACH ROW EXECUTE FUNCTION nothing()`,
 			`DROP TRIGGER keep ON dialtone_directory.entry`,
@@ -148,19 +151,24 @@ func TestChangedSchemas(t *testing.T) {
 		{`ALTER SEQUENCE dialtone_directory.change MAXVALUE 1000 CYCLE`,
 			`ALTER SEQUENCE dialtone_directory.change NO MAXVALUE NO CYCLE`,
 			"the range of dialtone_directory.change is not as dialtone made it"},
+		{`SELECT setval('dialtone_directory.change', 9223372036854775807)`,
+			`SELECT setval('dialtone_directory.change', 100)`,
+			"the sequence dialtone_directory.change is at 9223372036854775807"},
 		{`CREATE VIEW dialtone_kamailio.uri AS SELECT 1`, `DROP VIEW dialtone_kamailio.uri`,
 			"dialtone did not make view dialtone_kamailio.uri of the schema dialtone_kamailio"},
 		{`CREATE FUNCTION dialtone_digest.md5(varchar) RETURNS text LANGUAGE sql AS 'SELECT NULL'`,
 			`DROP FUNCTION dialtone_digest.md5`, "dialtone did not make function dialtone_digest.md5"},
 		{`CREATE OPERATOR dialtone_kamailio.= (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = equal)`,
-			`DROP OPERATOR dialtone_kamailio.= (varchar, varchar)`, "dialtone did not make operator dialtone_kamailio.="},
+			`DROP OPERATOR dialtone_kamailio.= (varchar, varchar)`,
+			"dialtone did not make operator dialtone_kamailio.="},
 	}
 	// These would hide everything if the names of functions were looked up in the schema of the store.
 	hiding := `CREATE FUNCTION concat_ws(text, text, text) RETURNS text LANGUAGE sql AS 'SELECT NULL';
 		CREATE FUNCTION pg_get_viewdef(oid) RETURNS text LANGUAGE sql AS 'SELECT NULL';
 		CREATE FUNCTION to_regclass(text) RETURNS regclass LANGUAGE sql AS 'SELECT NULL::regclass'; ` + own
-	attacks = append(attacks, attack{hiding, `DROP FUNCTION public.concat_ws(text, text, text), public.pg_get_viewdef(oid), public.to_regclass(text); ` +
-		view("", ""), "the definition of dialtone_kamailio.subscriber is not as dialtone made it"})
+	attacks = append(attacks, attack{hiding, `DROP FUNCTION public.concat_ws(text, text, text),
+		public.pg_get_viewdef(oid), public.to_regclass(text); ` + view("", ""),
+		"the definition of dialtone_kamailio.subscriber is not as dialtone made it"})
 	wantFound(t, s, exec, attacks)
 
 	exec(own)
@@ -180,7 +188,8 @@ func TestCheckWithoutTemporaryTables(t *testing.T) {
 	database := c.Database(t)
 	s := openStore(t, secret.NewRing(noon), "", newLogin(t, c, database))
 	name := nameOf(database)
-	c.Exec(t, database, `GRANT CREATE ON DATABASE `+name+` TO public; REVOKE TEMPORARY ON DATABASE `+name+` FROM public`)
+	c.Exec(t, database, `GRANT CREATE ON DATABASE `+name+` TO public;
+		REVOKE TEMPORARY ON DATABASE `+name+` FROM public`)
 	addTenant(t, s, "phone.test")
 	wantFound(t, s, func(string) {}, nil)
 	if err := s.EnableExport(t.Context(), noProgress); err != nil {
@@ -230,7 +239,8 @@ func TestChangedFile(t *testing.T) {
 	}
 	attacks := []attack{
 		{`ANALYZE`, ``, ``},
-		{strings.Replace(credential, "ha1,", "CASE username WHEN 'ann' THEN 'mine' ELSE ha1 END AS ha1,", 1), credential,
+		{strings.Replace(credential, "ha1,", "CASE username WHEN 'ann' THEN 'mine' ELSE ha1 END AS ha1,", 1),
+			credential,
 			"the view credential is not as dialtone made it"},
 		{strings.Replace(credential, "ha1,", "'mine' AS ha1,", 1) + `; PRAGMA user_version = 7`,
 			credential + `; PRAGMA user_version = 7`, "the view credential is not as dialtone made it"},

@@ -163,8 +163,8 @@ func (t *Tables) fill(ctx context.Context, progress export.Progress) error {
 	return t.Write(func(engine.Tx) ([]Subject, error) { return []Subject{Tenants}, nil })
 }
 
-// Compare calls report with a sentence for each difference between the tables and the accounts, and for what CheckSchema
-// finds.
+// Compare calls report with a sentence for each difference between the tables and the accounts, and for
+// what CheckSchema finds.
 func (t *Tables) Compare(ctx context.Context, report func(string)) error {
 	sound := true
 	count := func(text string) {

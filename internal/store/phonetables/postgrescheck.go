@@ -22,7 +22,7 @@ var (
 	createIndex = regexp.MustCompile(`(?m)^CREATE INDEX IF NOT EXISTS (\w+) ON dialtone_directory\.(\w+ .*;)$`)
 )
 
-// madeObjects are the tables and the sequence, their indexes, and then the views. A temporary view is on the tables that
+// madeObjects are the tables and the sequence, their indexes, and the views. A temporary view is on the tables that
 // exist, so that it has the same definition as the view that exists.
 var madeObjects = func() (tables, indexes, views []madeObject) {
 	for _, m := range createRelation.FindAllStringSubmatch(postgresTables, -1) {
@@ -116,6 +116,17 @@ func checkTables(tx engine.Tx, report func(string)) error {
 		return err
 	}
 	compareParts(made, found, report)
+	if sequence := (part{"dialtone_directory.change", "range"}); found[sequence] == made[sequence] {
+		const highest = 1 << 62 // far above each value, and far below the last one
+		last, err := engine.Count(tx, `SELECT last_value FROM dialtone_directory.change`)
+		if err != nil {
+			return err
+		}
+		if last > highest {
+			report(fmt.Sprintf("the sequence dialtone_directory.change is at %d, and at its end accounts cannot be "+
+				"changed; set it to a number that it has not had, with setval", last))
+		}
+	}
 	return tx.Each(func(row engine.Scanner) error {
 		var text string
 		err := row.Scan(&text)
@@ -243,7 +254,8 @@ const listOthers = `WITH ` + relations + `
 	UNION ALL SELECT 'the table ' || conrelid::regclass || ' refers to ' || shown || ', so rows of ' || shown ||
 			' cannot be removed freely: ' || pg_get_constraintdef(o.oid)
 		FROM relations JOIN pg_constraint o ON confrelid = relation WHERE contype = 'f'
-	UNION ALL SELECT 'dialtone did not make ' || pg_describe_object(classid, objid, objsubid) || ' of the schema ' || nspname
+	UNION ALL SELECT 'dialtone did not make ' || pg_describe_object(classid, objid, objsubid) || ' of the schema ' ||
+			nspname
 		FROM pg_namespace n JOIN pg_depend ON refclassid = 'pg_namespace'::regclass AND refobjid = n.oid
 		WHERE nspname = ANY($4::text[])
 			AND NOT (classid = 'pg_class'::regclass AND objid IN (SELECT relation FROM relations))

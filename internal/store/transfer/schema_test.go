@@ -21,7 +21,8 @@ func TestCheckSchema(t *testing.T) {
 	hidden := func(make, column, value, remove, want string) test {
 		change := "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET " + column + " = %s WHERE rootpage = " +
 			"(SELECT max(rootpage) FROM sqlite_schema); PRAGMA writable_schema = OFF; "
-		return test{make + "; " + fmt.Sprintf(change, value), fmt.Sprintf(change, "'"+remove+"'") + "DROP INDEX uu", want}
+		undo := fmt.Sprintf(change, "'"+remove+"'") + "DROP INDEX uu"
+		return test{make + "; " + fmt.Sprintf(change, value), undo, want}
 	}
 	sqlite := []test{
 		hidden("CREATE INDEX uu ON audit (abs(id)) WHERE id > 4", "tbl_name", "'audit' || char(0) || 'x'", "audit",
