@@ -181,13 +181,17 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 }
 
 // checkWritable reports a database that SQLite opens only for reading, as one whose header has a write version that it
-// does not know. BEGIN IMMEDIATE then succeeds, and the first change fails.
+// does not know. BEGIN IMMEDIATE then succeeds, and the first change fails. It makes no file and leaves the WAL as it
+// is: somebody may have moved the file, or put another one there.
 func (e *Engine) checkWritable(report func(string)) (err error) {
-	c, err := e.Connect()
+	c, err := connect(e.path, conn.Options{VFS: e.vfs, Existing: true}, `PRAGMA busy_timeout = 1000`)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
+	if err := c.NoCheckpointOnClose(); err != nil {
+		return err
+	}
 	_, err = c.Exec(`UPDATE revision SET n = n WHERE FALSE`)
 	if e, ok := errors.AsType[*conn.Error](err); ok && e.Code&0xff == sqlite3.SQLITE_READONLY {
 		report(fmt.Sprintf("the database cannot be changed: %v; stop the server, and restore a backup", err))
