@@ -94,7 +94,7 @@ func (c *accountExport) Run(p *program) error {
 			return err
 		}
 		if len(left) > 0 {
-			fmt.Fprintln(p.stderr, describeMissing(left))
+			printLine(p.stderr, "", describeMissing(left))
 		}
 		if c.File == "-" {
 			return nil

@@ -145,7 +145,7 @@ var jsonMembers = map[string]string{
 	"token list":              "[" + tokenMembers,
 	"tenant reserved":         "[built_in name",
 	"directory token list":    "[created name tenants",
-	"directory export status": "blocked domains enabled entries group missing places whole",
+	"directory export status": "blocked domains enabled entries faults group missing places whole",
 	"directory hook list": "[all_tenants created error events failed given_up kind name oldest plain_http tenants " +
 		"url waiting",
 	"mail list": "[" + messageMembers, "mail show": messageMembers + " header",

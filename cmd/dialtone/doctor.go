@@ -91,12 +91,6 @@ func (c *doctorCommand) print(p *program, list []doctor.Finding) {
 	}
 }
 
-// oneLine returns a text on one line, without a period at its end.
-func oneLine(text string) string {
-	text = strings.ReplaceAll(strings.ReplaceAll(strings.TrimSpace(text), ":\n", ": "), "\n", "; ")
-	return strings.TrimSuffix(strings.Join(strings.Fields(text), " "), ".")
-}
-
 // examine returns all findings. Without a configuration there is nothing else to look at.
 func (c *doctorCommand) examine(p *program) []doctor.Finding {
 	conf, err := p.settings()
@@ -462,9 +456,17 @@ func (e *examination) hooks(ctx context.Context, in *installation) (list []docto
 
 // export reports phone servers that do not get all accounts, or cannot read the tables.
 func (e *examination) export(ctx context.Context, in *installation) (list []doctor.Finding) {
+	// The status brings the file of SQLite up to date first, which can undo what somebody has changed.
+	err := in.store.CheckExportSchema(ctx, func(text string) {
+		list = append(list, doctor.New(doctor.Fault, "export", doctor.AboutPhones, "exported tables: "+text,
+			"find out who changed them, undo it, and run: dialtone verify"))
+	})
+	if err != nil {
+		return append(list, failed("export", err)...)
+	}
 	status, err := in.store.ExportStatus(ctx)
 	if err != nil || !status.Enabled {
-		return failed("export", err)
+		return append(list, failed("export", err)...)
 	}
 	add := func(cause, next string) {
 		list = append(list, doctor.New(doctor.Fault, "export", doctor.AboutPhones, cause, next))

@@ -89,7 +89,8 @@ type exportStatus struct {
 
 // Help is what "dialtone directory export status --help" adds.
 func (exportStatus) Help() string {
-	return "The command fails if the tables are incomplete, or if the group of their file cannot read it."
+	return "The command fails if the tables are incomplete, if somebody has changed their definitions, or if the " +
+		"group of their file cannot read it."
 }
 
 func (c exportStatus) Run(p *program) error {
@@ -98,6 +99,9 @@ func (c exportStatus) Run(p *program) error {
 		switch {
 		case err != nil:
 			return err
+		case len(status.Faults) > 0:
+			return fault.New(fault.Conflict, "the exported tables are not as dialtone made them, so phone servers may "+
+				"get other entries; see FAULT above, and find out who changed them")
 		case len(status.Missing) > 0:
 			return fault.New(fault.Conflict, "phone servers do not get all accounts; see the list above")
 		case status.Enabled && !status.Complete:
@@ -111,10 +115,20 @@ func (c exportStatus) Run(p *program) error {
 	})
 }
 
+// exportState is the state of the tables, and what somebody has changed in their definitions.
+type exportState struct {
+	export.Status
+	Faults []string `json:"faults"`
+}
+
 // print prints the state of the tables and returns it.
-func (c exportStatus) print(p *program, in *installation) (export.Status, exportReaders, error) {
-	readers := exportReaders{Blocked: []string{}}
-	status, err := in.store.ExportStatus(p.ctx)
+func (c exportStatus) print(p *program, in *installation) (exportState, exportReaders, error) {
+	readers, status := exportReaders{Blocked: []string{}}, exportState{Faults: []string{}}
+	// The status brings the file of SQLite up to date first, which can undo what somebody has changed.
+	err := in.store.CheckExportSchema(p.ctx, func(text string) { status.Faults = append(status.Faults, text) })
+	if err == nil {
+		status.Status, err = in.store.ExportStatus(p.ctx)
+	}
 	if err != nil {
 		return status, readers, err
 	}
@@ -125,7 +139,7 @@ func (c exportStatus) print(p *program, in *installation) (export.Status, export
 	}
 	if c.JSON {
 		return status, readers, json.NewEncoder(p.stdout).Encode(struct {
-			export.Status
+			exportState
 			exportReaders
 		}{status, readers})
 	}
@@ -140,7 +154,10 @@ func (c exportStatus) print(p *program, in *installation) (export.Status, export
 			counted(status.Domains, "domain"))
 	}
 	if len(status.Missing) > 0 {
-		fmt.Fprintln(p.stdout, describeMissing(status.Missing))
+		printLine(p.stdout, "", describeMissing(status.Missing))
+	}
+	for _, text := range status.Faults {
+		printLine(p.stdout, "FAULT  ", text)
 	}
 	for _, location := range status.Locations {
 		fmt.Fprintln(p.stdout, "  "+location)
@@ -261,7 +278,7 @@ func (c *htdigestCommand) Run(p *program) error {
 			})
 		})
 		if err == nil && len(left) > 0 {
-			fmt.Fprintln(p.stderr, describeMissing(left))
+			printLine(p.stderr, "", describeMissing(left))
 		}
 		return err
 	})

@@ -286,3 +286,47 @@ func TestExportStatusIncomplete(t *testing.T) {
 		}
 	}
 }
+
+// Commands report tables that somebody has changed, and what the names of parts have in them cannot add lines.
+func TestCommandsReportChangedTables(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data")
+	mustOutput(t, "tenant", "add", "phone.test", "--data", data)
+	mustOutput(t, "directory", "export", "enable", "--data", data)
+	const forged = "no faults found"
+	change := func(file, query string) {
+		t.Helper()
+		db, err := sql.Open("sqlite", filepath.Join(data, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = db.Exec(query)
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change("directory/directory.db", "DROP VIEW subscriber; PRAGMA user_version = 7; "+
+		"CREATE VIEW subscriber AS SELECT 'mine' AS ha1; "+
+		"CREATE TRIGGER \"x\n"+forged+"\n\x1b[2K\" DELETE ON entry BEGIN SELECT RAISE(IGNORE); END")
+	change("dialtone.db", "CREATE TRIGGER \"y\n"+forged+"\n\" DELETE ON account BEGIN SELECT 1; END")
+	for _, c := range []struct{ args, of string }{
+		{"doctor", "the view subscriber is not as dialtone made it;the trigger x; the trigger y; "},
+		{"directory export status", "the view subscriber is not as dialtone made it;the trigger x; "},
+		{"directory export status --json", "the view subscriber is not as dialtone made it;the trigger x\\n"},
+		{"verify", "the view subscriber is not as dialtone made it;the trigger x; ;the trigger y; "},
+	} {
+		// Each begins with the file as somebody has left it.
+		change("directory/directory.db", "PRAGMA user_version = 7; DROP VIEW subscriber; "+
+			"CREATE VIEW subscriber AS SELECT 'mine' AS ha1")
+		status, out, stderr := runCommand(t, []string{"DIALTONE_DATA=" + data, "DIALTONE_LISTEN=127.0.0.1:9",
+			"DIALTONE_OPS_LISTEN=127.0.0.1:9"}, strings.Fields(c.args)...)
+		if status != exitFailed || strings.Contains("\n"+out, "\n"+forged) || strings.Contains(out, "\x1b") {
+			t.Errorf("%s: status %d\n%s%s", c.args, status, out, stderr)
+		}
+		for want := range strings.SplitSeq(c.of, ";") {
+			if !strings.Contains(out, strings.TrimSpace(want)) {
+				t.Errorf("%s: no %q in\n%s", c.args, want, out)
+			}
+		}
+	}
+}

@@ -188,8 +188,8 @@ func (c *hookTest) Run(p *program) error {
 			if err != nil {
 				return fault.New(fault.Conflict, "%s at %s: %v", h.Name, h.URL, err)
 			}
-			_, err = fmt.Fprintf(escaped{p.stdout}, "%s at %s: %s\n", h.Name, h.URL, report)
-			return err
+			printLine(p.stdout, "", h.Name+" at "+h.URL+": "+report)
+			return nil
 		})
 	})
 }

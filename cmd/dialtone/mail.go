@@ -323,8 +323,8 @@ func (c *dkimList) Run(p *program) error {
 			return arrayOf(p.stdout, views)
 		}
 		for _, s := range views {
-			fmt.Fprintf(p.stdout, "; %s, %s, created %s\n%s\n",
-				s.Selector, s.Algorithm, s.Created.Format(time.RFC3339), maildns.ZoneLine(s.Name, s.Record))
+			fmt.Fprintf(escaped{p.stdout}, "; %s, %s, created %s\n%s\n",
+				oneLine(s.Selector), s.Algorithm, s.Created.Format(time.RFC3339), maildns.ZoneLine(s.Name, s.Record))
 		}
 		return nil
 	})
@@ -405,9 +405,9 @@ func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 		if !f.OK {
 			mark = "TO DO"
 		}
-		fmt.Fprintf(escaped{p.stdout}, "%s %s: %s\n", mark, f.What, f.Says)
+		printLine(p.stdout, mark+" ", f.What+": "+f.Says)
 		if f.Add != "" {
-			fmt.Fprintf(p.stdout, "      %s\n", maildns.ZoneLine(f.Name, f.Add))
+			fmt.Fprintf(escaped{p.stdout}, "      %s\n", maildns.ZoneLine(f.Name, f.Add))
 		}
 	}
 	return nil

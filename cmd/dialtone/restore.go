@@ -340,7 +340,7 @@ func (r *restore) verify(in *installation) error {
 		return err
 	}
 	for _, s := range report.Faults {
-		fmt.Fprintln(escaped{r.stdout}, "FAULT ", s)
+		printLine(r.stdout, "FAULT  ", s)
 	}
 	if len(report.Faults) > 0 && !r.options.AcceptFaults {
 		return fault.New(fault.Conflict, "the database of the backup has %s, see FAULT above, and nothing was "+

@@ -14,7 +14,7 @@ import (
 )
 
 // table returns a writer of aligned columns for people. Cells end with tabs and rows with line
-// breaks. Cells may have text of other people: what a terminal does not show is escaped.
+// breaks, and each row is one write. Cells may have text of other people: what a terminal does not show is escaped.
 func (p *program) table() tableWriter {
 	out := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	return tableWriter{escaped{out}, out}
@@ -23,6 +23,18 @@ func (p *program) table() tableWriter {
 type tableWriter struct {
 	escaped
 	out *tabwriter.Writer
+}
+
+// Write writes one row. A line break before its end is that of a cell.
+func (t tableWriter) Write(row []byte) (int, error) {
+	text, end := string(row), ""
+	if cut, ok := strings.CutSuffix(text, "\n"); ok {
+		text, end = cut, "\n"
+	}
+	if _, err := t.escaped.Write([]byte(strings.ReplaceAll(text, "\n", `\n`) + end)); err != nil {
+		return 0, err
+	}
+	return len(row), nil
 }
 
 // Flush prints the table.
@@ -39,6 +51,18 @@ func (e escaped) Write(text []byte) (int, error) {
 		return 0, err
 	}
 	return len(text), nil
+}
+
+// oneLine returns a text on one line, without a period at its end.
+func oneLine(text string) string {
+	text = strings.ReplaceAll(strings.ReplaceAll(strings.TrimSpace(text), ":\n", ": "), "\n", "; ")
+	return strings.TrimSuffix(strings.Join(strings.Fields(text), " "), ".")
+}
+
+// printLine prints a text of others on one line, such as a name in the database, which could otherwise add lines that
+// look like those of this program. mark is before it.
+func printLine(to io.Writer, mark, text string) {
+	fmt.Fprintf(escaped{to}, "%s%s\n", mark, oneLine(text))
 }
 
 // escape replaces what is not shown by its escape in Go, such as \u202e.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,6 +62,20 @@ func TestOutputIsEscaped(t *testing.T) {
 	run(t.Context(), []string{"account", "show", "a\u202en", "--data", data}, nil, &stdout, &stderr)
 	if text := stderr.String(); !strings.Contains(text, `a\u202en`) || text != escape(text) {
 		t.Errorf("the error is %q", text)
+	}
+}
+
+// A cell cannot add a row.
+func TestRowOfTable(t *testing.T) {
+	var out strings.Builder
+	table := (&program{stdout: &out}).table()
+	fmt.Fprintln(table, "NAME\tSTATE")
+	fmt.Fprintf(table, "%s\t%s\n", "ann\nbob\tactive", "held\n")
+	if err := table.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, `ann\nbob  active`) {
+		t.Errorf("got\n%s", got)
 	}
 }
 

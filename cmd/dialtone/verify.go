@@ -156,10 +156,10 @@ func (c *verifyCommand) text(p *program, r verifyReport) error {
 	}
 	fmt.Fprintln(p.stdout, r.Verified.Summary())
 	for _, s := range r.Faults {
-		fmt.Fprintln(escaped{p.stdout}, "FAULT ", s)
+		printLine(p.stdout, "FAULT  ", s)
 	}
 	for _, s := range r.Notes {
-		fmt.Fprintln(escaped{p.stdout}, "note  ", s)
+		printLine(p.stdout, "note   ", s)
 	}
 	if len(r.Faults) == 0 {
 		fmt.Fprintln(p.stdout, "no faults found")

@@ -130,9 +130,14 @@ type Admin interface {
 	// not open. It is called periodically.
 	MissingInExport(ctx context.Context) ([]Missing, error)
 
-	// CompareExport calls report for each difference between the entries and the accounts. It
-	// changes nothing, except that it applies pending updates first.
+	// CompareExport calls report for each difference between the entries and the accounts, and for
+	// what CheckExportSchema finds. It changes nothing, except that it applies pending updates first.
 	CompareExport(ctx context.Context, report func(string)) error
+
+	// CheckExportSchema calls report for each table, view or other part of the exported tables that
+	// is not as the program makes it, and for what else is there and may change what phone servers
+	// read. It changes nothing.
+	CheckExportSchema(ctx context.Context, report func(string)) error
 
 	// CatchUpExport applies updates that a crash or a fault has delayed, and removes what a
 	// disabled export has left. It is called periodically.

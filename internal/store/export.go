@@ -65,6 +65,11 @@ func (s *Store) MissingInExport(ctx context.Context) ([]export.Missing, error) {
 	return s.tables.Missing(ctx)
 }
 
+// CheckExportSchema implements export.Admin.
+func (s *Store) CheckExportSchema(ctx context.Context, report func(string)) error {
+	return s.tables.CheckSchema(ctx, report)
+}
+
 // CatchUpExport implements export.Admin.
 func (s *Store) CatchUpExport(ctx context.Context) error { return s.tables.CatchUp(ctx) }
 

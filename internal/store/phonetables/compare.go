@@ -3,6 +3,7 @@ package phonetables
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 
 	"dialtone/internal/account"
@@ -162,8 +163,30 @@ func (t *Tables) fill(ctx context.Context, progress export.Progress) error {
 	return t.Write(func(engine.Tx) ([]Subject, error) { return []Subject{Tenants}, nil })
 }
 
-// Compare calls report with a sentence for each difference between the tables and the accounts.
+// Compare calls report with a sentence for each difference between the tables and the accounts, and for
+// what CheckSchema finds.
 func (t *Tables) Compare(ctx context.Context, report func(string)) error {
+	sound := true
+	count := func(text string) {
+		sound = false
+		report(text)
+	}
+	err := t.backend.check(ctx, count)
+	if err == nil {
+		err = t.backend.damage(count)
+	}
+	if err != nil {
+		return err
+	}
+	err = t.compareEntries(ctx, report)
+	if err != nil && !sound && ctx.Err() == nil {
+		report(fmt.Sprintf("the entries cannot be compared: %v", err)) // because of what was reported
+		return nil
+	}
+	return err
+}
+
+func (t *Tables) compareEntries(ctx context.Context, report func(string)) error {
 	if on, err := Enabled(t.engine.Reads(ctx)); err != nil || !on {
 		return err
 	}

@@ -2,6 +2,7 @@ package phonetables
 
 import (
 	"context"
+	"strings"
 
 	"dialtone/internal/export"
 	"dialtone/internal/store/engine"
@@ -22,4 +23,11 @@ func (t *Tables) Publish(tx engine.Tx, subject Subject) error {
 // Fill fills the tables from the accounts.
 func (t *Tables) Fill(ctx context.Context, progress export.Progress) error {
 	return t.fill(ctx, progress)
+}
+
+// CountMade returns how many objects are compared on PostgreSQL, and how many the script creates.
+func CountMade() (compared, all int) {
+	tables, indexes, views := madeObjects()
+	all = strings.Count(postgresTables, "\nCREATE ") - strings.Count(postgresTables, "\nCREATE SCHEMA ")
+	return len(tables) + len(indexes) + len(views), all
 }

@@ -10,6 +10,9 @@
 // An active account whose credential does not open has no entry, and is recorded as missing. It does
 // not keep other accounts from their entries.
 //
+// CheckSchema finds what somebody has changed in the definitions of the tables, or added to them, as far
+// as it can change what phone servers read. Privileges and settings of roles are not compared.
+//
 // # How it works
 //
 // The tables are in the schema dialtone_directory. In PostgreSQL it is in the database of the
@@ -97,6 +100,9 @@ type backend interface {
 	// tables; hasMissing reports whether there is one.
 	prepareMissing(tx engine.Tx) error
 	hasMissing(q engine.Querier) (bool, error)
+	// check is CheckSchema. damage reports what the database's own checks find in the tables.
+	check(ctx context.Context, report func(string)) error
+	damage(report func(string)) error
 }
 
 // opener opens the sealed credential of an account. It is nil without keys.
@@ -298,6 +304,14 @@ func (t *Tables) Each(ctx context.Context, realm string, f func(export.Entry) er
 		more = len(list) == pageSize
 	}
 	return nil
+}
+
+// CheckSchema calls report with a sentence for each part of the tables that is not as this program makes
+// it, and for what else is there. Whoever changes a view or adds a trigger can give phone servers what is
+// in no entry, or keep an entry. It looks also while the export is disabled. Tables that do not exist are
+// no fault. It changes nothing.
+func (t *Tables) CheckSchema(ctx context.Context, report func(string)) error {
+	return t.backend.check(ctx, report)
 }
 
 // readEntries returns up to pageSize entries of a realm after a user name, and apart from them those

@@ -50,7 +50,7 @@ func (s schemas) publish(tx engine.Tx, changed []Subject) (due bool, err error) 
 			return false, err
 		}
 	}
-	_, err = engine.Count(tx, `SELECT nextval('dialtone_directory.change')`)
+	_, err = engine.Count(tx, `SELECT pg_catalog.nextval('dialtone_directory.change'::regclass)`)
 	return false, err
 }
 

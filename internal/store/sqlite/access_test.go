@@ -175,3 +175,34 @@ func owner(t *testing.T, path string) (uid, gid uint32) {
 	s := info.Sys().(*syscall.Stat_t)
 	return s.Uid, s.Gid
 }
+
+// A database whose header SQLite accepts for reading only is reported, and so are not those that can be written.
+func TestUnwritableHeader(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dialtone.db")
+	faults := func() (list []string) {
+		e, err := sqlite.Open(t.Context(), path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		if err := e.CheckSchema(t.Context(), func(text string) { list = append(list, text) }); err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if got := faults(); len(got) > 0 {
+		t.Fatalf("a new database: %q", got)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const writeVersion = 18 // its place in the header
+	_, err = f.WriteAt([]byte{3}, writeVersion)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got := faults(); len(got) != 1 || !strings.Contains(got[0], "the database cannot be changed") {
+		t.Errorf("got %q", got)
+	}
+}

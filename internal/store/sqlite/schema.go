@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	sqlite3 "modernc.org/sqlite/lib"
+
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/sqlite/conn"
@@ -17,39 +19,94 @@ import (
 
 var _ engine.SchemaChecker = (*Engine)(nil)
 
-// definition is what the schema has under a name.
-type definition struct{ kind, name, table, sql string }
+// Definition is what the schema has under a name.
+type Definition struct{ Kind, Name, Table, SQL string }
 
-// madeSchema returns the schema that the migrations make in an empty database, by kind and name.
-var madeSchema = sync.OnceValues(func() (map[string]definition, error) {
+// Schema has the definitions by kind and name, such as "index audit_at".
+type Schema map[string]Definition
+
+// madeSchema returns the schema that the migrations make in an empty database.
+var madeSchema = sync.OnceValues(func() (Schema, error) {
+	return SchemaOf(func(tx Tx) error { return migrations.Migrate(tx, Dialect, time.Now()) })
+})
+
+// SchemaOf returns the schema that a function makes in an empty database. It is run in a transaction.
+func SchemaOf(do func(Tx) error) (Schema, error) {
 	c, err := conn.Open(":memory:", conn.Options{})
 	if err != nil {
 		return nil, err
 	}
-	var list map[string]definition
+	var list Schema
 	err = exclusively(c, func(tx Tx) (err error) {
-		if err = migrations.Migrate(tx, Dialect, time.Now()); err == nil {
-			list, err = readSchema(tx)
+		if err = do(tx); err == nil {
+			list, err = ReadSchema(tx, func(string) {})
 		}
 		return err
 	})
 	return list, errors.Join(err, c.Close())
-})
+}
 
-// readSchema returns what is in the schema, with what SQLite makes for itself: the indexes of constraints, which have
+// ReadSchema returns what is in the schema, with what SQLite makes for itself: the indexes of constraints, which have
 // no SQL, and sqlite_sequence. The SQL is byte for byte what was run, or what ALTER TABLE made of it.
-func readSchema(q engine.Querier) (map[string]definition, error) {
-	list := make(map[string]definition)
+//
+// It reports and leaves out each row that SQLite may understand in another way than this program: SQLite ends a text at
+// its first NUL, and nobody can make two parts of the same kind and name.
+func ReadSchema(q engine.Querier, report func(string)) (Schema, error) {
+	list := make(Schema)
 	err := q.Each(func(row engine.Scanner) error {
-		var d definition
-		if err := row.Scan(&d.kind, &d.name, &d.table, &d.sql); err != nil {
+		var d Definition
+		var plain bool
+		if err := row.Scan(&d.Kind, &d.Name, &d.Table, &d.SQL, &plain); err != nil {
 			return err
 		}
-		list[d.kind+" "+d.name] = d
+		if !plain {
+			report(fmt.Sprintf("sqlite_schema has a row that hides what it is: %s %q of %q: %q",
+				d.Kind, d.Name, d.Table, d.SQL))
+			return nil
+		}
+		key := d.Kind + " " + d.Name
+		if _, ok := list[key]; ok {
+			report(fmt.Sprintf("sqlite_schema has more than one %s", key))
+		}
+		list[key] = d
 		return nil
-	}, `SELECT CAST(type AS TEXT), CAST(name AS TEXT), CAST(tbl_name AS TEXT), CAST(COALESCE(sql, '') AS TEXT)
+	}, `SELECT CAST(type AS TEXT), CAST(name AS TEXT), CAST(tbl_name AS TEXT), CAST(COALESCE(sql, '') AS TEXT),
+			typeof(type) = 'text' AND typeof(name) = 'text' AND typeof(tbl_name) = 'text'
+			AND typeof(COALESCE(sql, '')) = 'text'
+			AND NOT instr(type || name || tbl_name || COALESCE(sql, ''), char(0))
 		FROM sqlite_schema`)
 	return list, err
+}
+
+// Missing reports what is not in another schema, or is different there.
+func (made Schema) Missing(found Schema, report func(string)) {
+	for _, key := range slices.Sorted(maps.Keys(made)) {
+		if d, ok := found[key]; !ok {
+			report(fmt.Sprintf("the %s is missing in the database", key))
+		} else if d != made[key] {
+			report(fmt.Sprintf("the %s is not as dialtone made it: %+q", key, d.SQL)) // shows each kind of space
+		}
+	}
+}
+
+// Without returns the definitions whose kind and name another schema does not have.
+func (found Schema) Without(made Schema) (list []Definition) {
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		if _, ok := made[key]; !ok {
+			list = append(list, found[key])
+		}
+	}
+	return list
+}
+
+// Report reports a definition that Dialtone did not make.
+func (d Definition) Report(report func(string)) {
+	report(fmt.Sprintf("dialtone did not make the %s %s: %s", d.Kind, d.Name, strings.Join(strings.Fields(d.SQL), " ")))
+}
+
+// IsStatistics reports whether this is a table that ANALYZE makes.
+func (d Definition) IsStatistics() bool {
+	return d.Kind == "table" && slices.Contains(statistics, d.SQL) && strings.HasPrefix(d.Name, "sqlite_stat")
 }
 
 // firstVersions is how the first programs made the table of versions. No migration makes it.
@@ -72,40 +129,30 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 		return err
 	}
 	q := e.Reads(ctx)
-	found, err := readSchema(q)
+	found, err := ReadSchema(q, report)
 	if err != nil {
 		return err
 	}
-	if d, ok := found["table schema_version"]; ok && d.sql == firstVersions {
-		d.sql = made["table schema_version"].sql
+	if d, ok := found["table schema_version"]; ok && d.SQL == firstVersions {
+		d.SQL = made["table schema_version"].SQL
 		found["table schema_version"] = d
 	}
-	for _, key := range slices.Sorted(maps.Keys(made)) {
-		if d, ok := found[key]; !ok {
-			report(fmt.Sprintf("the %s is missing in the database", key))
-		} else if d != made[key] {
-			report(fmt.Sprintf("the %s is not as dialtone made it: %+q", key, d.sql)) // shows each kind of space
-		}
-	}
+	made.Missing(found, report)
 	ours := func(table string) bool {
 		_, ok := made["table "+strings.ToLower(table)] // SQLite folds ASCII letters, and there are no others
 		return ok
 	}
-	for _, key := range slices.Sorted(maps.Keys(found)) {
-		d := found[key]
-		if _, ok := made[key]; ok {
-			continue
-		}
+	for _, d := range found.Without(made) {
 		foreign := true
-		switch d.kind {
+		switch d.Kind {
 		case "table":
-			if err := reportReferences(q, d.name, ours, report); err != nil {
+			if err := reportReferences(q, d.Name, ours, report); err != nil {
 				return err
 			}
 			// SQLite lets nobody make or remove a table of such a name.
-			foreign = strings.HasPrefix(strings.ToLower(d.name), "sqlite_") && !slices.Contains(statistics, d.sql)
+			foreign = strings.HasPrefix(strings.ToLower(d.Name), "sqlite_") && !d.IsStatistics()
 		case "index":
-			if foreign = ours(d.table); foreign {
+			if foreign = ours(d.Table); foreign {
 				harmless, err := harmlessIndex(q, d)
 				if err != nil {
 					return err
@@ -114,20 +161,42 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 			}
 		}
 		if foreign {
-			report(fmt.Sprintf("dialtone did not make the %s: %s", key, strings.Join(strings.Fields(d.sql), " ")))
+			d.Report(report)
 		}
 	}
 	const sequences = "table sqlite_sequence"
 	for _, key := range slices.Sorted(maps.Keys(made)) {
 		d := made[key]
-		if d.kind == "table" && strings.Contains(d.sql, "AUTOINCREMENT") &&
+		if d.Kind == "table" && strings.Contains(d.SQL, "AUTOINCREMENT") &&
 			found[key] == d && found[sequences] == made[sequences] {
-			if err := checkSequence(q, d.name, report); err != nil {
+			if err := checkSequence(q, d.Name, report); err != nil {
 				return err
 			}
 		}
 	}
+	if err := e.checkWritable(report); err != nil {
+		return err
+	}
 	return migrations.CheckNewest(q, Dialect, report)
+}
+
+// checkWritable reports a database that SQLite opens only for reading, as one whose header has a write version that it
+// does not know. BEGIN IMMEDIATE then succeeds, and the first change fails. It makes no file and leaves the WAL as it
+// is: somebody may have moved the file, or put another one there.
+func (e *Engine) checkWritable(report func(string)) (err error) {
+	c, err := connect(e.path, conn.Options{VFS: e.vfs, Existing: true}, `PRAGMA busy_timeout = 1000`)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if err := c.NoCheckpointOnClose(); err != nil {
+		return err
+	}
+	_, err = c.Exec(`UPDATE revision SET n = n WHERE FALSE`)
+	if e, ok := errors.AsType[*conn.Error](err); ok && e.Code&0xff == sqlite3.SQLITE_READONLY {
+		report(fmt.Sprintf("the database cannot be changed: %v; stop the server, and restore a backup", err))
+	}
+	return nil // what else fails is found elsewhere, and a database that is locked is being changed
 }
 
 // checkSequence reports what sqlite_sequence has for a table if rows cannot be added, or would get the id of an earlier
@@ -151,11 +220,11 @@ func checkSequence(q engine.Querier, table string, report func(string)) error {
 
 // harmlessIndex reports whether an index makes no write fail: it is not unique, and SQLite calculates nothing for it. A
 // collation that another program has defined is not known to this one.
-func harmlessIndex(q engine.Querier, d definition) (bool, error) {
+func harmlessIndex(q engine.Querier, d Definition) (bool, error) {
 	n, err := engine.Count(q, `SELECT count(*) FROM pragma_index_list($1)
 		WHERE name = $2 AND NOT "unique" AND NOT partial
 		AND NOT EXISTS (SELECT 1 FROM pragma_index_xinfo($2)
-			WHERE cid = -2 OR upper(coll) NOT IN ('BINARY', 'NOCASE', 'RTRIM'))`, d.table, d.name)
+			WHERE cid = -2 OR upper(coll) NOT IN ('BINARY', 'NOCASE', 'RTRIM'))`, d.Table, d.Name)
 	return n == 1, err
 }
 

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +18,20 @@ func TestCheckSchema(t *testing.T) {
 		}
 		return test{change(from, to), change(to, from), "the table " + table + " is not as dialtone made it"}
 	}
+	// SQLite ends a name at its first NUL.
+	hidden := func(make, column, value, remove, want string) test {
+		change := "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET " + column + " = %s WHERE rootpage = " +
+			"(SELECT max(rootpage) FROM sqlite_schema); PRAGMA writable_schema = OFF; "
+		undo := fmt.Sprintf(change, "'"+remove+"'") + "DROP INDEX uu"
+		return test{make + "; " + fmt.Sprintf(change, value), undo, want}
+	}
 	sqlite := []test{
+		hidden("CREATE INDEX uu ON audit (abs(id)) WHERE id > 4", "tbl_name", "'audit' || char(0) || 'x'", "audit",
+			`sqlite_schema has a row that hides what it is: index "uu" of "audit\x00x"`),
+		hidden("CREATE UNIQUE INDEX uu ON account (email)", "tbl_name", "CAST('account' AS BLOB)", "account",
+			`sqlite_schema has a row that hides what it is: index "uu" of "account"`),
+		hidden("CREATE INDEX uu ON audit (abs(id))", "name", "'uu' || char(0)", "uu",
+			`sqlite_schema has a row that hides what it is: index "uu\x00" of "audit"`),
 		rewrite("audit", "INTEGER PRIMARY KEY AUTOINCREMENT", "INTEGER\u00a0PRIMARY\u00a0KEY\u00a0AUTOINCREMENT"),
 		rewrite("account", "-- an operator disabled it\n", "-- an operator disabled it "),
 		{`CREATE TABLE keep (a); PRAGMA writable_schema = ON;
