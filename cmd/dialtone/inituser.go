@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/user"
@@ -11,8 +12,10 @@ import (
 
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/datadir"
+	"dialtone/internal/doctor"
 	"dialtone/internal/fault"
 	"dialtone/internal/regularfile"
+	"dialtone/internal/shellword"
 )
 
 // serverUser is the user that the server runs as, with the group of the same number as in the user database.
@@ -46,7 +49,7 @@ func chooseUser(data, name string) (serverUser, error) {
 	if err != nil {
 		return serverUser{}, fault.New(fault.Conflict, "there is no user %s for the server to run as; create it with: "+
 			"useradd --system --user-group --no-create-home --home-dir %s --shell /usr/sbin/nologin %s; "+
-			"or name another one with --user", name, data, name)
+			"or name another one with --user", name, shellword.Path(data), name)
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
@@ -54,9 +57,12 @@ func chooseUser(data, name string) (serverUser, error) {
 		return serverUser{}, err
 	}
 	if owner != nil && owner.uid != uint32(uid) && holds {
+		remedy := fmt.Sprintf(", or run first: chown -R %s: %s", name, shellword.Path(data))
+		if link := doctor.Link("data", data); link != nil {
+			remedy = "; " + link.Cause
+		}
 		return serverUser{}, fault.New(fault.Conflict, "%s belongs to the user %s, so that a server of the user %s "+
-			"could not use it; give --user %s, or run first: chown -R %s: %s", data, owner.name, name, owner.name, name,
-			data)
+			"could not use it; give --user %s%s", data, owner.name, name, owner.name, remedy)
 	}
 	return userOf(uint32(uid), uint32(gid)), nil
 }

@@ -22,6 +22,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/regularfile"
 	"dialtone/internal/secret"
+	"dialtone/internal/shellword"
 	"dialtone/internal/store"
 	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/phonetables"
@@ -478,9 +479,9 @@ func (r *restore) sayOwner() error {
 	if err != nil || os.Geteuid() != 0 || info.Sys().(*syscall.Stat_t).Uid != 0 {
 		return err
 	}
-	dirs := fmt.Sprintf("%q", r.conf.Data)
+	dirs := shellword.Path(r.conf.Data)
 	if keys, err := filepath.Rel(r.conf.Data, r.conf.Keys.Dir); err != nil || !filepath.IsLocal(keys) {
-		dirs += fmt.Sprintf(" %q", r.conf.Keys.Dir)
+		dirs += " " + shellword.Path(r.conf.Keys.Dir)
 	}
 	r.say("%s belongs to root, so a server that runs as another user cannot use it; if yours does, give everything to "+
 		"its user first: chown -R USER: %s", r.conf.Data, dirs)
