@@ -65,6 +65,7 @@ func ownerOf(dir string) (*dirOwner, error) {
 // walk is what is on the way to a path.
 type walk struct {
 	last  *syscall.Stat_t // of the path, or of the directory above it that exists
+	end   string          // its path without links
 	other string          // a directory or link on the way that belongs to a user other than root, or ""
 	uid   uint32          // that user
 
@@ -88,7 +89,7 @@ func walkTo(path string) (w walk, err error) {
 		}
 		info := s.Info.Sys().(*syscall.Stat_t)
 		if !s.IsLink() {
-			w.last = info
+			w.last, w.end = info, s.Path
 		}
 		atEnd := i == len(steps)-1 && !w.missing
 		if w.writable == "" && (s.OthersReplace() || atEnd && s.OthersWrite()) {
@@ -136,10 +137,13 @@ func openNamed(path string) (f *os.File, err error) {
 	return f, err
 }
 
-// readNamed reads a file that the operator has named.
+// maxNamed is how long a file that is read whole may be, in bytes. Bundles of all authorities have less than a MiB.
+const maxNamed = 4 << 20
+
+// readNamed reads a file that the operator has named. It may be another user's.
 func readNamed(path string) (text []byte, err error) {
 	err = asCaller(func() error {
-		text, err = regularfile.Read(path)
+		text, err = regularfile.ReadUpTo(path, maxNamed)
 		return err
 	})
 	return text, err
