@@ -163,7 +163,8 @@ func TestCommandsToCopy(t *testing.T) {
 	s.must(os.Rename(filepath.Join(s.dir, "directory"), filepath.Join(other, "directory")))
 	s.link(filepath.Join(other, "directory"), filepath.Join(s.dir, "directory"))
 	out, commands = status()
-	if len(commands) > 0 || strings.Contains(out, "chmod") || !strings.Contains(out, "is a link of the user nobody to ") {
+	if len(commands) > 0 || strings.Contains(out, "chmod") ||
+		!strings.Contains(out, "is a link of the user nobody to ") {
 		t.Errorf("behind a link: %q", out)
 	}
 }

@@ -453,8 +453,8 @@ func TestInitAmongFilesOfAnother(t *testing.T) {
 	}
 }
 
-// Init of root gives no directory of root's to the server's user, who has exchanged a directory above the data directory
-// after init has looked at it.
+// Init of root gives no directory of root's to the server's user, who has exchanged a directory above the data
+// directory after init has looked at it.
 func TestCreateDataWhereWayIsExchanged(t *testing.T) {
 	for claim, exists := range map[string]bool{"a directory of root's": true, "nothing": false} {
 		t.Run(claim, func(t *testing.T) {
@@ -468,7 +468,8 @@ func TestCreateDataWhereWayIsExchanged(t *testing.T) {
 			s.link(victim, home)
 			conf := config.Config{Data: filepath.Join(home, "dialtone")}
 			err := (&setup{conf: conf, user: serverUser{uid: serviceUser, gid: serviceGroup}}).createData()
-			if err == nil || !strings.Contains(err.Error(), "users other than root can replace it: "+s.dir+" belongs to ") {
+			want := "users other than root can replace it: " + s.dir + " belongs to "
+			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("createData: %v", err)
 			}
 			info, err := os.Stat(given)
@@ -498,9 +499,9 @@ func TestInitAmongLargeFiles(t *testing.T) {
 		}
 	}
 	init := func() (string, error, int64) {
-		cmd := exec.Command("sh", "-c", `ulimit -t 60; exec "$@"`, "sh", s.program, "init", "--yes", "--host", "phone.test",
-			"--admin", "ann", "--email", "ann@phone.test", "--user", "nobody", "--data", s.dir, "--config",
-			filepath.Join(etc, "dialtone.toml"))
+		cmd := exec.Command("sh", "-c", `ulimit -t 60; exec "$@"`, "sh", s.program, "init", "--yes",
+			"--host", "phone.test", "--admin", "ann", "--email", "ann@phone.test",
+			"--user", "nobody", "--data", s.dir, "--config", filepath.Join(etc, "dialtone.toml"))
 		cmd.Env = []string{"GOMEMLIMIT=200MiB"}
 		out, err := cmd.CombinedOutput()
 		return string(out), err, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss / 1024

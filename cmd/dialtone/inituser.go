@@ -168,8 +168,8 @@ func checkOwned(path string, opened fs.FileInfo) error {
 	owner := opened.Sys().(*syscall.Stat_t).Uid
 	refuse := func(s pathwalk.Step) error {
 		return fault.New(fault.Conflict, "%s is not given to the user of the server, since users other than root can "+
-			"replace it: %s belongs to the user %s and has the mode %04o; give another --data, in a directory of root's",
-			path, s.Path, userOf(s.Owner, 0).name, s.Info.Mode().Perm())
+			"replace it: %s belongs to the user %s and has the mode %04o; give another --data, in a directory of "+
+			"root's", path, s.Path, userOf(s.Owner, 0).name, s.Info.Mode().Perm())
 	}
 	last := len(steps) - 1
 	for i, s := range steps {

@@ -291,7 +291,8 @@ func TestRestoreWhereOthersLead(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	above := filepath.Dir(s.dir)
-	archive, victim, home := filepath.Join(above, "backup.tar"), filepath.Join(above, "victim"), filepath.Join(above, "home")
+	archive := filepath.Join(above, "backup.tar")
+	victim, home := filepath.Join(above, "victim"), filepath.Join(above, "home")
 	s.command("tenant", "add", "localhost")
 	s.command("backup", "--archive", archive, "--with-keys", "--plain-keys")
 	s.must(os.Mkdir(victim, 0o755))
@@ -302,7 +303,8 @@ func TestRestoreWhereOthersLead(t *testing.T) {
 	data := filepath.Join(above, "restored")
 	for _, variable := range []string{
 		"DIALTONE_KEYS_DIR=" + filepath.Join(home, "link"), "DIALTONE_KEYS_DIR=" + filepath.Join(home, "keys"),
-		"DIALTONE_KEYS_DIR=" + filepath.Join(home, "new"), "DIALTONE_MAIL_PICKUP_DIR=" + filepath.Join(home, "link", "pickup"),
+		"DIALTONE_KEYS_DIR=" + filepath.Join(home, "new"),
+		"DIALTONE_MAIL_PICKUP_DIR=" + filepath.Join(home, "link", "pickup"),
 	} {
 		status, out, stderr := runCommand(t, []string{variable}, "restore", archive, "--data", data)
 		if status != exitConfig || !strings.Contains(stderr, "to whom "+home+" belongs, can replace it") {

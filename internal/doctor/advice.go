@@ -62,7 +62,8 @@ func ofLink(check string, l *pathwalk.Link) Finding {
 	return New(Fault, check, AboutStart, what, findOut)
 }
 
-const findOut = "find out who made it; then move what it is for back in its place, or set its place in the configuration"
+const findOut = "find out who made it; then move what it is for back in its place, or set its place in the " +
+	"configuration"
 
 func describeLink(path, target string, owner uint32) string {
 	return fmt.Sprintf("%s is a link of the user %s to %s; commands and the server follow it, though it may "+

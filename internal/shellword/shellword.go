@@ -3,8 +3,8 @@
 //
 // # Guarantees
 //
-// A POSIX shell, and also bash, zsh and busybox at a prompt, takes a word for the text that it stands for: nothing in it
-// is expanded or run. A word has only characters that a terminal shows, on one line, and no two spaces in a row, so it
+// A POSIX shell, and also bash, zsh and busybox at a prompt, takes a word for the text that it stands for: nothing in
+// it is expanded or run. A word has only characters that a terminal shows, on one line, and no two spaces in a row, so it
 // is still the same after it was printed and copied.
 //
 // # How it works
@@ -26,7 +26,7 @@ import (
 	"unicode/utf8"
 )
 
-// Quote returns the word for a text without line breaks at its end, which a shell would remove. An empty text is two quotes.
+// Quote returns the word for a text without line breaks at its end, which a shell would remove.
 func Quote(text string) string {
 	switch {
 	case lost(text):
@@ -37,9 +37,9 @@ func Quote(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
-// Path returns the word for a path. A relative one that could be taken for an option gets ./ before it. One with a line
-// break at its end gets /. after it: as a directory it is the same, and as a file it is an error, so that the word never
-// names another file.
+// Path returns the word for a path. A relative one that could be taken for an option gets ./ before it. One with a
+// line break at its end gets /. after it: as a directory it is the same, and as a file it is an error, so that the
+// word never names another file.
 func Path(path string) string {
 	if strings.HasPrefix(path, "-") {
 		path = "." + string(filepath.Separator) + path

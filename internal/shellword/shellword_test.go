@@ -33,8 +33,9 @@ func FuzzPath(f *testing.F) {
 		if strings.HasSuffix(want, "\n") {
 			want += "/."
 		}
-		if printed := strings.Join(strings.Fields(word), " "); printed != word || strings.HasPrefix(word, "-") ||
-			strings.HasSuffix(word, ".") || strings.ContainsFunc(word, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+		hidden := strings.ContainsFunc(word, func(r rune) bool { return !unicode.IsGraphic(r) })
+		if printed := strings.Join(strings.Fields(word), " "); printed != word || hidden ||
+			strings.HasPrefix(word, "-") || strings.HasSuffix(word, ".") {
 			t.Errorf("%q becomes %q, which is not the same after it was printed", text, word)
 		}
 		// The end of the text shows that the word is one word and ends where it ends.
