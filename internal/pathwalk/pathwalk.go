@@ -4,7 +4,8 @@
 // # Guarantees
 //
 // Steps follows every link as the system does, and names each directory and link that somebody could replace to make
-// the path lead elsewhere. What belongs to root, in directories that only root can write to, cannot be replaced by others
+// the path lead elsewhere.
+// What belongs to root, in directories that only root can write to, cannot be replaced by others
 // while it walks or later. For all else, the answer may be out of date at once.
 package pathwalk
 
@@ -87,7 +88,8 @@ type Link struct {
 }
 
 // ForeignLink returns the first link on the way to a path that is not to be trusted, or nil: somebody other than root
-// or the caller has made it, or can put another one in its place. Where it leads is that user's choice, so nobody must be
+// or the caller has made it,
+// or can put another one in its place. Where it leads is that user's choice, so nobody must be
 // told to change the owner or the mode of what is there.
 func ForeignLink(path string) *Link {
 	steps, _ := Steps(path) // what cannot be looked at leads nowhere

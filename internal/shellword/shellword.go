@@ -4,7 +4,8 @@
 // # Guarantees
 //
 // A POSIX shell, and also bash, zsh and busybox at a prompt, takes a word for the text that it stands for: nothing in
-// it is expanded or run. A word has only characters that a terminal shows, on one line, and no two spaces in a row, so it
+// it is expanded or run.
+// A word has only characters that a terminal shows, on one line, and no two spaces in a row, so it
 // is still the same after it was printed and copied.
 //
 // # How it works
