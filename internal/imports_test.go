@@ -26,7 +26,8 @@ import (
 //     imports deploy, which has files.
 var (
 	vocabulary = []string{
-		"digest", "fault", "i18n", "metric", "outage", "recorder", "redact", "secret", "totp", "trace", "weakpass",
+		"digest", "fault", "i18n", "metric", "outage", "recorder", "redact", "secret", "shellword", "totp", "trace",
+		"weakpass",
 	}
 
 	domain = []string{
@@ -37,7 +38,7 @@ var (
 	}
 
 	// shared are adapters that all others may use.
-	shared = []string{"atomicfile", "regularfile", "secret/keyfile"}
+	shared = []string{"atomicfile", "pathwalk", "regularfile", "secret/keyfile"}
 
 	// foundations are the packages that others of their group are built on.
 	foundations = []string{

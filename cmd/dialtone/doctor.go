@@ -26,6 +26,7 @@ import (
 	"dialtone/internal/operator"
 	"dialtone/internal/regularfile"
 	"dialtone/internal/secret"
+	"dialtone/internal/shellword"
 	"dialtone/internal/stats"
 	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/postgres"
@@ -486,9 +487,8 @@ func (e *examination) export(ctx context.Context, in *installation) (list []doct
 	}
 	list = append(list, doctor.Private("export", private)...)
 	readers, err := readersOf(status.Locations[0])
-	for _, text := range readers.Blocked {
-		cause, next, _ := strings.Cut(text, "; ")
-		add("a phone server in the group "+readers.Group+" cannot read the exported tables: "+cause, next)
+	for _, f := range readers.reasons {
+		add("a phone server in the group "+readers.Group+" cannot read the exported tables: "+f.Cause, f.Next)
 	}
 	return append(list, failed("export", err)...)
 }
@@ -607,7 +607,8 @@ func (e *examination) pickup(context.Context) []doctor.Finding {
 	var list []doctor.Finding
 	if dir.Readable() {
 		list = one(doctor.Warning, fmt.Sprintf("every user of this machine can read the messages in %s, which have "+
-			"activation links", dir.Path()), fmt.Sprintf("run: chmod o-rwx %q", dir.Path()))
+			"activation links", dir.Path()), "run: chmod o-rwx "+shellword.Path(dir.Path()))
+		list[0] = doctor.Change(dir.Path(), list[0])
 	}
 	files, oldest, err := dir.Load()
 	switch {

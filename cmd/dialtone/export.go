@@ -160,13 +160,13 @@ func (c exportStatus) print(p *program, in *installation) (exportState, exportRe
 		printLine(p.stdout, "FAULT  ", text)
 	}
 	for _, location := range status.Locations {
-		fmt.Fprintln(p.stdout, "  "+location)
+		fmt.Fprintln(escaped{p.stdout}, "  "+oneLine(location))
 	}
 	switch {
 	case len(readers.Blocked) > 0:
 		fmt.Fprintf(p.stdout, "the group %s cannot read it:\n", readers.Group)
 		for _, reason := range readers.Blocked {
-			fmt.Fprintln(p.stdout, "  "+reason)
+			fmt.Fprintln(escaped{p.stdout}, "  "+oneLine(reason))
 		}
 	case readers.Group != "":
 		fmt.Fprintf(p.stdout, "the group %s can read it\n", readers.Group)

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"dialtone/internal/doctor"
+	"dialtone/internal/shellword"
 )
 
 // exportReaders says who can read the file with the exported tables, besides its owner. It is empty
@@ -20,12 +23,21 @@ type exportReaders struct {
 	// and file, with the command that changes it.
 	Blocked []string `json:"blocked"`
 
-	gid uint32
+	gid     uint32
+	reasons []doctor.Finding // of Blocked
 }
 
-// readersOf examines a file, the files that SQLite puts beside it, and the directories above.
+// block adds a reason why the members of the group cannot read the file.
+func (r *exportReaders) block(cause, next string) {
+	r.Blocked = append(r.Blocked, cause+"; "+next)
+	r.reasons = append(r.reasons, doctor.New(doctor.Fault, "export", doctor.AboutPhones, cause, next))
+}
+
+// readersOf examines a file, the files that SQLite puts beside it, and the directories above. If it is behind a link
+// that another user has made, nobody is told to open what is there.
 func readersOf(path string) (exportReaders, error) {
 	r := exportReaders{Blocked: []string{}}
+	link := doctor.Link("export", path)
 	path, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return r, err
@@ -50,6 +62,10 @@ func readersOf(path string) (exportReaders, error) {
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		err = errors.Join(err, r.examine(path+suffix, 4, "r", true))
 	}
+	if link != nil && len(r.Blocked) > 0 {
+		r.Blocked, r.reasons = nil, nil
+		r.block(link.Cause, link.Next)
+	}
 	return r, err
 }
 
@@ -70,12 +86,12 @@ func (r *exportReaders) examine(path string, bit fs.FileMode, letter string, own
 	if info.Mode().Perm()&bit != 0 {
 		return nil
 	}
-	remedy := fmt.Sprintf("chmod %s+%s %q", class, letter, path)
+	remedy := fmt.Sprintf("chmod %s+%s %s", class, letter, shellword.Path(path))
 	if own && gid != r.gid {
-		remedy = fmt.Sprintf("chgrp %s %q", r.Group, path)
+		remedy = fmt.Sprintf("chgrp %s %s", shellword.Quote(r.Group), shellword.Path(path))
 	}
-	r.Blocked = append(r.Blocked, fmt.Sprintf("%s has the mode %04o and the group %s; run: %s",
-		path, info.Mode().Perm(), groupName(gid), remedy))
+	r.block(fmt.Sprintf("%s has the mode %04o and the group %s", path, info.Mode().Perm(), groupName(gid)),
+		"run: "+remedy)
 	return nil
 }
 

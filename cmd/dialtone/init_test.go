@@ -452,3 +452,71 @@ func TestInitAmongFilesOfAnother(t *testing.T) {
 		t.Errorf("a link to a directory of root is given away: %v", err)
 	}
 }
+
+// Init of root gives no directory of root's to the server's user, who has exchanged a directory above the data
+// directory after init has looked at it.
+func TestCreateDataWhereWayIsExchanged(t *testing.T) {
+	for claim, exists := range map[string]bool{"a directory of root's": true, "nothing": false} {
+		t.Run(claim, func(t *testing.T) {
+			s := newService(t)
+			victim, home := filepath.Join(filepath.Dir(s.dir), "victim"), filepath.Join(s.dir, "x")
+			given := filepath.Join(victim, "dialtone")
+			s.must(os.Mkdir(victim, 0o755))
+			if exists {
+				s.must(os.Mkdir(given, 0o755))
+			}
+			s.link(victim, home)
+			conf := config.Config{Data: filepath.Join(home, "dialtone")}
+			err := (&setup{conf: conf, user: serverUser{uid: serviceUser, gid: serviceGroup}}).createData()
+			want := "users other than root can replace it: " + s.dir + " belongs to "
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("createData: %v", err)
+			}
+			info, err := os.Stat(given)
+			if exists && (err != nil || info.Sys().(*syscall.Stat_t).Uid != 0) {
+				t.Errorf("the directory of root's belongs to the user: %v", err)
+			} else if !exists && err == nil {
+				t.Error("there is a directory of the user in one of root's")
+			}
+		})
+	}
+}
+
+// Files of another user that init of root reads use up no memory.
+func TestInitAmongLargeFiles(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	etc := filepath.Join(filepath.Dir(s.dir), "etc")
+	s.must(os.Mkdir(etc, 0o755))
+	s.must(os.Chown(etc, serviceUser, serviceGroup))
+	large := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			path := filepath.Join(etc, name)
+			s.must(os.MkdirAll(filepath.Dir(path), 0o755))
+			s.must(os.WriteFile(path, []byte("# large\n"), 0o644))
+			s.must(os.Truncate(path, 600<<20)) // without blocks on the disk
+		}
+	}
+	init := func() (string, error, int64) {
+		cmd := exec.Command("sh", "-c", `ulimit -t 60; exec "$@"`, "sh", s.program, "init", "--yes",
+			"--host", "phone.test", "--admin", "ann", "--email", "ann@phone.test",
+			"--user", "nobody", "--data", s.dir, "--config", filepath.Join(etc, "dialtone.toml"))
+		cmd.Env = []string{"GOMEMLIMIT=200MiB"}
+		out, err := cmd.CombinedOutput()
+		return string(out), err, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss / 1024
+	}
+	large("dialtone.toml")
+	const most = 400 // MiB, with the binary and its libraries
+	if out, err, used := init(); err == nil || used > most || !strings.Contains(out, "the file is too long") {
+		t.Errorf("a large configuration: %d MiB, %v, %s", used, err, out)
+	}
+	s.must(os.Remove(filepath.Join(etc, "dialtone.toml")))
+	large(".temp-1", "init/nginx.conf", "init/directory.cfg", "init/.temp-2")
+	if out, err, used := init(); err != nil || used > most || !strings.Contains(out, "nginx.conf") {
+		t.Errorf("large files beside the configuration: %d MiB, %v, %s", used, err, out)
+	}
+	if _, err := os.Stat(filepath.Join(etc, ".temp-1")); err != nil {
+		t.Error(err)
+	}
+}

@@ -66,7 +66,7 @@ func (s *setup) readConfig() (err error) {
 
 // readIfAny returns the text of a file, or nil if there is none.
 func readIfAny(path string) (*string, error) {
-	text, err := regularfile.Read(path)
+	text, err := regularfile.ReadUpTo(path, config.MaxFileSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
@@ -336,7 +336,7 @@ func removeLeftovers(dir string) error {
 		return err
 	}
 	defer above.Close()
-	err = removeTemporary(above, func(text string) bool { return strings.HasPrefix(text, opening) })
+	err = removeTemporary(above, opening)
 	if err != nil {
 		return err
 	}
@@ -347,18 +347,18 @@ func removeLeftovers(dir string) error {
 		return err
 	}
 	defer examples.Close()
-	return removeTemporary(examples, func(string) bool { return true })
+	return removeTemporary(examples, "")
 }
 
-// removeTemporary removes those temporary files of a directory whose text is that of init.
-func removeTemporary(root *os.Root, ours func(text string) bool) error {
+// removeTemporary removes those temporary files of a directory that begin with a text.
+func removeTemporary(root *os.Root, opening string) error {
 	list, err := fs.Glob(root.FS(), ".temp-*")
 	if err != nil {
 		return err
 	}
 	for _, name := range list {
-		text, err := readIn(root, name)
-		if err != nil || !ours(text) {
+		text, err := readIn(root, name, len(opening))
+		if err != nil || text != opening {
 			continue
 		}
 		if err := root.Remove(name); err != nil {

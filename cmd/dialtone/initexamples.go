@@ -45,7 +45,7 @@ func (s *setup) writeExamples(in *installation, dir string) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		err := atomicfile.CreateIn(root, name, files[name])
 		if errors.Is(err, fs.ErrExist) {
-			if text, readErr := readIn(root, name); readErr == nil && text != files[name] {
+			if text, readErr := readIn(root, name, len(files[name])+1); readErr == nil && text != files[name] {
 				stale = append(stale, name)
 			}
 		} else if err != nil {
@@ -96,8 +96,9 @@ func openExamples(dir string) (*os.Root, error) {
 	return above.OpenRoot(filepath.Base(dir)) // which follows no link to elsewhere
 }
 
-// readIn reads a regular file in a directory, and follows no link to elsewhere.
-func readIn(root *os.Root, name string) (string, error) {
+// readIn reads a regular file in a directory, up to a limit in bytes, and follows no link to elsewhere. The file may be
+// another user's, and of any size.
+func readIn(root *os.Root, name string, limit int) (string, error) {
 	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err
@@ -108,7 +109,7 @@ func readIn(root *os.Root, name string) (string, error) {
 	} else if !info.Mode().IsRegular() {
 		return "", &fs.PathError{Op: "open", Path: filepath.Join(root.Name(), name), Err: regularfile.ErrOther}
 	}
-	text, err := io.ReadAll(f)
+	text, err := io.ReadAll(io.LimitReader(f, int64(limit)))
 	return string(text), err
 }
 
@@ -277,6 +278,9 @@ func inUnit(path string) string {
 // tokenIn matches the name and the token in directory.cfg.
 var tokenIn = regexp.MustCompile(`(?m)^#!define DIRECTORY "dialtone=>https?://([^:@/"]+):([A-Za-z0-9_-]{43})@`)
 
+// maxTokenFile is how much of directory.cfg is read, in bytes. The file of init has one line.
+const maxTokenFile = 64 << 10
+
 // addPhoneServer writes the file with the token of the phone server, and adds the phone server. A file that exists
 // stays. If init was interrupted after it wrote the file, the phone server gets the token in it. If there is no file,
 // it gets another token, because the store does not know the old one.
@@ -292,7 +296,7 @@ func (s *setup) addPhoneServer(in *installation, root *os.Root, name string) err
 	}
 	i := slices.IndexFunc(list, func(p sipserver.Server) bool { return p.Name == s.PhoneServer })
 	path := filepath.Join(examplesDir(s.path), name)
-	old, err := readIn(root, name)
+	old, err := readIn(root, name, maxTokenFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

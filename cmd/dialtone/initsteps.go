@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 
+	"dialtone/internal/doctor"
 	"dialtone/internal/mail/dkim"
 	"dialtone/internal/mail/maildns"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/shellword"
 	"dialtone/internal/tenant"
 )
 
@@ -105,8 +107,12 @@ func (s *setup) printFiles(in *installation, dir string, say func(string, ...any
 
 func (s *setup) printNext(in *installation, dir string, say func(string, ...any)) {
 	say("\nNext:")
-	if err := s.user.denied(s.path); err != nil {
-		say("  chgrp %s %s; chmod 640 %[2]s   # the server could not read it", s.user.group, s.path)
+	config, examples := shellword.Path(s.path), shellword.Path(dir)
+	if s.user.denied(s.path) == nil { // it can be read
+	} else if link := doctor.Link("configuration", s.path); link != nil {
+		say("  Let the server read %s: %s", s.path, link.Cause)
+	} else {
+		say("  chgrp %s %s; chmod 640 %[2]s   # the server could not read it", shellword.Quote(s.user.group), config)
 	}
 	if in.Database != "" {
 		var names []string
@@ -124,10 +130,10 @@ func (s *setup) printNext(in *installation, dir string, say func(string, ...any)
 	if packagedUnit(in.Config, s.path, s.user) &&
 		slices.ContainsFunc(units, func(at string) bool { return existsFile(at + "/dialtone.service") }) {
 		if lowPorts(in.Config) {
-			say("  install -D -m 644 -t /etc/systemd/system/dialtone.service.d %s/low-ports.conf", dir)
+			say("  install -D -m 644 -t /etc/systemd/system/dialtone.service.d %s/low-ports.conf", examples)
 		}
 	} else {
-		say("  install -m 644 -t /etc/systemd/system %s/dialtone.service", dir)
+		say("  install -m 644 -t /etc/systemd/system %s/dialtone.service", examples)
 	}
 	if !in.TLS.On() {
 		say("  install -m 644 %s/nginx.conf /etc/nginx/sites-enabled/dialtone.conf   # once there is a certificate",
@@ -135,8 +141,8 @@ func (s *setup) printNext(in *installation, dir string, say func(string, ...any)
 	}
 	say("  systemctl daemon-reload")
 	say("  systemctl enable --now dialtone")
-	say("  dialtone health --config %s", s.path)
-	say("  dialtone doctor --config %s", s.path)
+	say("  dialtone health --config %s", config)
+	say("  dialtone doctor --config %s", config)
 }
 
 // existsFile reports whether there is a file.

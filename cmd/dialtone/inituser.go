@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/user"
@@ -11,8 +12,11 @@ import (
 
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/datadir"
+	"dialtone/internal/doctor"
 	"dialtone/internal/fault"
+	"dialtone/internal/pathwalk"
 	"dialtone/internal/regularfile"
+	"dialtone/internal/shellword"
 )
 
 // serverUser is the user that the server runs as, with the group of the same number as in the user database.
@@ -46,7 +50,7 @@ func chooseUser(data, name string) (serverUser, error) {
 	if err != nil {
 		return serverUser{}, fault.New(fault.Conflict, "there is no user %s for the server to run as; create it with: "+
 			"useradd --system --user-group --no-create-home --home-dir %s --shell /usr/sbin/nologin %s; "+
-			"or name another one with --user", name, data, name)
+			"or name another one with --user", name, shellword.Path(data), name)
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
@@ -54,9 +58,12 @@ func chooseUser(data, name string) (serverUser, error) {
 		return serverUser{}, err
 	}
 	if owner != nil && owner.uid != uint32(uid) && holds {
+		remedy := fmt.Sprintf(", or run first: chown -R %s: %s", name, shellword.Path(data))
+		if link := doctor.Link("data", data); link != nil {
+			remedy = "; " + link.Cause
+		}
 		return serverUser{}, fault.New(fault.Conflict, "%s belongs to the user %s, so that a server of the user %s "+
-			"could not use it; give --user %s, or run first: chown -R %s: %s", data, owner.name, name, owner.name, name,
-			data)
+			"could not use it; give --user %s%s", data, owner.name, name, owner.name, remedy)
 	}
 	return userOf(uint32(uid), uint32(gid)), nil
 }
@@ -88,31 +95,95 @@ func userOf(uid, gid uint32) serverUser {
 	return u
 }
 
-// createData creates the data directory for the user of the server, unless it exists.
+// createData creates the data directory for the user of the server, unless it exists. Root gives that user only what it
+// has created itself, and what it has opened where no third user could exchange it.
 func (s *setup) createData() error {
-	owner, holds, err := dataOwner(s.conf.Data)
+	data := s.conf.Data
+	owner, holds, err := dataOwner(data)
 	if err != nil || holds {
 		return err
 	}
-	if owner == nil {
-		if err := datadir.Dir(s.conf.Data).Create(); err != nil {
-			return inDataDir(err)
+	if os.Geteuid() != 0 {
+		if owner == nil {
+			err = inDataDir(datadir.Dir(data).Create())
 		}
+		return err
 	}
-	if os.Geteuid() != 0 || owner != nil && owner.uid == s.user.uid {
+	if owner != nil && owner.uid == s.user.uid {
 		return nil
 	}
-	d, err := atomicfile.OpenDir(s.conf.Data)
-	if errors.Is(err, syscall.ENOTDIR) {
+	if info, err := os.Lstat(data); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		return fault.New(fault.Conflict, "%s is a link, which root gives to nobody; give the directory that it leads "+
-			"to as --data", s.conf.Data)
-	} else if err != nil {
-		return err
+			"to as --data", data)
+	}
+	var d *os.File
+	if owner == nil {
+		d, err = createDir(data, datadir.Mode)
+	} else {
+		d, err = openOwned(data)
+	}
+	if err != nil {
+		return inDataDir(err)
 	}
 	return errors.Join(d.Chown(int(s.user.uid), int(s.user.gid)), d.Close())
 }
 
-// shareConfig lets the user of the server read a configuration that root has written.
+// createDir creates a directory and its parents, and opens it.
+func createDir(path string, mode fs.FileMode) (*os.File, error) {
+	path = filepath.Clean(path)
+	if err := atomicfile.MkdirAll(filepath.Dir(path), mode); err != nil {
+		return nil, err
+	}
+	above, err := openOwned(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer above.Close()
+	return atomicfile.MkdirIn(above, filepath.Base(path), mode)
+}
+
+// openOwned opens a directory that nobody but root and its owner could exchange: all directories and links on the way
+// are theirs. So a directory of root's is the one that root has meant.
+func openOwned(path string) (*os.File, error) {
+	d, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := d.Stat()
+	if err == nil {
+		err = checkOwned(path, info)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// checkOwned fails if another user could have exchanged a directory that was opened.
+func checkOwned(path string, opened fs.FileInfo) error {
+	steps, err := pathwalk.Steps(path)
+	if err != nil {
+		return err
+	}
+	owner := opened.Sys().(*syscall.Stat_t).Uid
+	refuse := func(s pathwalk.Step) error {
+		return fault.New(fault.Conflict, "%s is not given to the user of the server, since users other than root can "+
+			"replace it: %s belongs to the user %s and has the mode %04o; give another --data, in a directory of "+
+			"root's", path, s.Path, userOf(s.Owner, 0).name, s.Info.Mode().Perm())
+	}
+	last := len(steps) - 1
+	for i, s := range steps {
+		if s.Owner != 0 && s.Owner != owner || s.Owner == 0 && i < last && s.OthersReplace() {
+			return refuse(s)
+		}
+	}
+	if !os.SameFile(steps[last].Info, opened) {
+		return refuse(steps[last])
+	}
+	return nil
+}
+
+// shareConfig lets the user of the server read a configuration that root has written, in a directory of root's.
 func shareConfig(path, data string) error {
 	info, err := os.Stat(data)
 	if err != nil || os.Geteuid() != 0 {
@@ -122,6 +193,9 @@ func shareConfig(path, data string) error {
 	file, err := os.Lstat(path)
 	if err != nil || owner.Uid == 0 || !file.Mode().IsRegular() || file.Mode().Perm() != 0o600 {
 		return err // it belongs to somebody, or is shared already
+	}
+	if w, err := walkTo(path); err != nil || w.other != "" || w.writable != "" {
+		return err // it may be another file of root's by now
 	}
 	return atomicfile.Share(path, int(owner.Gid))
 }

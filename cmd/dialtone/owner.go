@@ -6,12 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 
+	"dialtone/internal/pathwalk"
 	"dialtone/internal/regularfile"
+	"dialtone/internal/shellword"
 )
 
 // Commands of root in a data directory of another user work as that user, because this user can replace files and
@@ -45,8 +45,8 @@ func ownerOf(dir string) (*dirOwner, error) {
 			"to the user of the server, or move it to a directory of root's", errDataDir, dir, w.uid, w.other)
 	} else if owner.Uid == 0 && w.writable != "" {
 		return nil, fmt.Errorf("%w: %s belongs to root, but other users can write to %s, which has the mode %04o, so "+
-			"that what is in the data directory may be from them; run: chmod g-w,o-w %[3]s; or give the data "+
-			"directory to the user of the server", errDataDir, dir, w.writable, w.mode)
+			"that what is in the data directory may be from them; run: chmod g-w,o-w %s; or give the data "+
+			"directory to the user of the server", errDataDir, dir, w.writable, w.mode, shellword.Path(w.writable))
 	} else if owner.Uid == 0 {
 		return nil, nil
 	}
@@ -65,61 +65,38 @@ func ownerOf(dir string) (*dirOwner, error) {
 // walk is what is on the way to a path.
 type walk struct {
 	last  *syscall.Stat_t // of the path, or of the directory above it that exists
+	end   string          // its path without links
 	other string          // a directory or link on the way that belongs to a user other than root, or ""
 	uid   uint32          // that user
 
 	writable string // the first directory on the way in which users other than its owner can replace something, or ""
 	mode     uint32 // its permissions
+
+	missing bool // nothing is there
 }
 
 // walkTo looks at all directories and links on the way to a path. What it has found of root's cannot be replaced by
 // others while it walks.
 func walkTo(path string) (w walk, err error) {
-	if path, err = filepath.Abs(path); err != nil {
+	steps, err := pathwalk.Steps(path)
+	w.missing = errors.Is(err, fs.ErrNotExist)
+	if err != nil && !w.missing {
 		return w, err
 	}
-	at, rest := "/", strings.Split(path, "/")
-	for links := 0; ; {
-		info, err := os.Lstat(at)
-		if errors.Is(err, fs.ErrNotExist) {
-			return w, nil
-		} else if err != nil {
-			return w, err
+	for i, s := range steps {
+		if w.other == "" && s.Owner != 0 {
+			w.other, w.uid = s.Path, s.Owner
 		}
-		owner := info.Sys().(*syscall.Stat_t)
-		if w.other == "" && owner.Uid != 0 {
-			w.other, w.uid = at, owner.Uid
+		info := s.Info.Sys().(*syscall.Stat_t)
+		if !s.IsLink() {
+			w.last, w.end = info, s.Path
 		}
-		if info.Mode()&fs.ModeSymlink != 0 {
-			if links++; links > 40 { // as Linux has it
-				return w, &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
-			}
-			target, err := os.Readlink(at)
-			if err != nil {
-				return w, err
-			}
-			at = filepath.Dir(at)
-			if filepath.IsAbs(target) {
-				at = "/"
-			}
-			rest = append(strings.Split(target, "/"), rest...)
-		} else {
-			w.last = owner
+		atEnd := i == len(steps)-1 && !w.missing
+		if w.writable == "" && (s.OthersReplace() || atEnd && s.OthersWrite()) {
+			w.writable, w.mode = s.Path, uint32(info.Mode)&0o7777
 		}
-		for len(rest) > 0 && (rest[0] == "" || rest[0] == ".") {
-			rest = rest[1:]
-		}
-		// With the sticky bit, others can create files, but not replace those of root. With an access control list,
-		// the bits of the group are what it gives at most.
-		shared := info.Mode().Perm()&0o022 != 0 && (info.Mode()&fs.ModeSticky == 0 || len(rest) == 0)
-		if w.writable == "" && info.IsDir() && shared {
-			w.writable, w.mode = at, uint32(owner.Mode)&0o7777
-		}
-		if len(rest) == 0 {
-			return w, nil
-		}
-		at, rest = filepath.Join(at, rest[0]), rest[1:]
 	}
+	return w, nil
 }
 
 // becomeOwner makes a command of root continue as the owner of a directory, until back is called. What does not exist
@@ -134,7 +111,7 @@ func becomeOwner(dir string) (back func() error, err error) {
 	}
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrPermission) {
 		return nil, errors.Join(fmt.Errorf("%w: the user %d, who owns %s, may not pass through a directory above "+
-			"it; see: namei -l %s", errDataDir, o.uid, dir, dir), back())
+			"it; see: namei -l %s", errDataDir, o.uid, dir, shellword.Path(dir)), back())
 	}
 	return back, nil
 }
@@ -160,10 +137,13 @@ func openNamed(path string) (f *os.File, err error) {
 	return f, err
 }
 
-// readNamed reads a file that the operator has named.
+// maxNamed is how long a file that is read whole may be, in bytes. Bundles of all authorities have less than a MiB.
+const maxNamed = 4 << 20
+
+// readNamed reads a file that the operator has named. It may be another user's.
 func readNamed(path string) (text []byte, err error) {
 	err = asCaller(func() error {
-		text, err = regularfile.Read(path)
+		text, err = regularfile.ReadUpTo(path, maxNamed)
 		return err
 	})
 	return text, err

@@ -51,7 +51,7 @@ func TestRestoreLeavesWhatItShould(t *testing.T) {
 		t.Errorf("verify after the restore: status %d, %s", status, out)
 	}
 	if status, out := restore(archive, absent); status != 0 || !strings.Contains(out, owner) ||
-		!strings.Contains(out, `chown -R USER: "`+absent+`"`) {
+		!strings.Contains(out, "chown -R USER: "+absent+"\n") {
 		t.Errorf("into an absent directory: status %d, %s", status, out)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/regularfile"
 	"dialtone/internal/secret"
+	"dialtone/internal/shellword"
 	"dialtone/internal/store"
 	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/phonetables"
@@ -83,6 +84,9 @@ func (c *restoreCommand) Run(p *program) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.closeSources()) }()
+	if err := r.checkPlaces(); err != nil {
+		return err
+	}
 	if err := stayOwner(conf.Data); err != nil {
 		return err
 	}
@@ -423,6 +427,35 @@ func (r *restore) places() []string {
 	return list
 }
 
+// checkPlaces fails if root would write keys or messages where another user can lead it elsewhere. In a data directory
+// of another user, a restore is not root's.
+func (r *restore) checkPlaces() error {
+	if owner, err := ownerOf(r.conf.Data); err != nil || owner != nil || os.Geteuid() != 0 {
+		return err
+	}
+	dirs := []string{r.badmail()}
+	for _, path := range r.places()[1:] {
+		dirs = append(dirs, filepath.Dir(path))
+	}
+	for _, dir := range dirs {
+		w, err := walkTo(dir)
+		if err != nil {
+			return err
+		}
+		// A directory of the server's user may get files, but this user must not be able to exchange it.
+		own := w.other == w.end && !w.missing
+		if w.other != "" && !own {
+			return fmt.Errorf("%w: root would write to %s, but the user %d, to whom %s belongs, can replace it; give "+
+				"the data directory to that user, or move %[2]s to a directory of root's", errDataDir, dir, w.uid,
+				w.other)
+		} else if w.writable != "" && (w.writable != w.end || w.missing) {
+			return fmt.Errorf("%w: root would write to %s, but other users can replace it, since %s has the mode "+
+				"%04o; run: chmod g-w,o-w %s", errDataDir, dir, w.writable, w.mode, shellword.Path(w.writable))
+		}
+	}
+	return nil
+}
+
 // badmail is the directory of messages that could not be sent.
 func (r *restore) badmail() string {
 	return filepath.Join(filepath.Dir(r.conf.Mail.PickupDir), "badmail")
@@ -478,9 +511,9 @@ func (r *restore) sayOwner() error {
 	if err != nil || os.Geteuid() != 0 || info.Sys().(*syscall.Stat_t).Uid != 0 {
 		return err
 	}
-	dirs := fmt.Sprintf("%q", r.conf.Data)
+	dirs := shellword.Path(r.conf.Data)
 	if keys, err := filepath.Rel(r.conf.Data, r.conf.Keys.Dir); err != nil || !filepath.IsLocal(keys) {
-		dirs += fmt.Sprintf(" %q", r.conf.Keys.Dir)
+		dirs += " " + shellword.Path(r.conf.Keys.Dir)
 	}
 	r.say("%s belongs to root, so a server that runs as another user cannot use it; if yours does, give everything to "+
 		"its user first: chown -R USER: %s", r.conf.Data, dirs)

@@ -285,3 +285,44 @@ func TestRestorePostgres(t *testing.T) {
 	r.signup(p, "later")
 	p.mustStop(t)
 }
+
+// A restore of root writes no keys and no messages where another user can lead it elsewhere.
+func TestRestoreWhereOthersLead(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	above := filepath.Dir(s.dir)
+	archive := filepath.Join(above, "backup.tar")
+	victim, home := filepath.Join(above, "victim"), filepath.Join(above, "home")
+	s.command("tenant", "add", "localhost")
+	s.command("backup", "--archive", archive, "--with-keys", "--plain-keys")
+	s.must(os.Mkdir(victim, 0o755))
+	s.must(os.Mkdir(home, 0o755))
+	s.must(os.Mkdir(filepath.Join(home, "keys"), 0o755))
+	s.must(os.Chown(home, serviceUser, serviceGroup))
+	s.link(victim, filepath.Join(home, "link"))
+	data := filepath.Join(above, "restored")
+	for _, variable := range []string{
+		"DIALTONE_KEYS_DIR=" + filepath.Join(home, "link"), "DIALTONE_KEYS_DIR=" + filepath.Join(home, "keys"),
+		"DIALTONE_KEYS_DIR=" + filepath.Join(home, "new"),
+		"DIALTONE_MAIL_PICKUP_DIR=" + filepath.Join(home, "link", "pickup"),
+	} {
+		status, out, stderr := runCommand(t, []string{variable}, "restore", archive, "--data", data)
+		if status != exitConfig || !strings.Contains(stderr, "to whom "+home+" belongs, can replace it") {
+			t.Errorf("%s: status %d, %s%s", variable, status, out, stderr)
+		}
+		if list, err := os.ReadDir(victim); err != nil || len(list) > 0 {
+			t.Errorf("%s: written to the directory of root's: %v, %v", variable, list, err)
+		}
+		if _, err := os.Lstat(data); err == nil {
+			t.Errorf("%s: the data directory was created", variable)
+			s.must(os.RemoveAll(data))
+		}
+	}
+	ready := filepath.Join(above, "ready") // as after an installation before, in a directory of root's
+	s.must(os.Mkdir(ready, 0o700))
+	s.must(os.Chown(ready, serviceUser, serviceGroup))
+	status, out, stderr := runCommand(t, []string{"DIALTONE_KEYS_DIR=" + ready}, "restore", archive, "--data", data)
+	if status != 0 {
+		t.Errorf("into a directory of the server's user: status %d, %s%s", status, out, stderr)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
+	"dialtone/internal/shellword"
 )
 
 // rings are the keys of the restored installation. Sign and turn may be nil.
@@ -41,7 +42,7 @@ func (r *restore) checkKeyPlaces() error {
 		}
 		if _, err := os.Lstat(k.source.Path); err == nil {
 			return fault.New(fault.Conflict, "%s exists; move it away, or use it for the restore with --keys-dir %s",
-				k.source.Path, filepath.Dir(k.source.Path))
+				k.source.Path, shellword.Path(filepath.Dir(k.source.Path)))
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return inDataDir(err)
 		}

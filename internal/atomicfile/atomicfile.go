@@ -11,10 +11,13 @@ package atomicfile
 import (
 	"crypto/rand"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"dialtone/internal/regularfile"
 )
@@ -142,23 +145,72 @@ func Share(path string, gid int) error {
 
 // Mkdir creates a directory, like os.Mkdir, and calls InheritOwner.
 func Mkdir(path string, mode fs.FileMode) error {
-	if err := os.Mkdir(path, mode); err != nil {
-		return err
-	}
-	d, err := OpenDir(path)
+	d, err := mkdir(path, mode)
 	if err != nil {
 		return err
 	}
-	return errors.Join(InheritOwner(d), d.Close())
+	return d.Close()
+}
+
+func mkdir(path string, mode fs.FileMode) (*os.File, error) {
+	above, err := os.OpenFile(filepath.Dir(path), os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return nil, &fs.PathError{Op: "mkdir", Path: path, Err: e.Err}
+	} else if err != nil {
+		return nil, err
+	}
+	defer above.Close()
+	return MkdirIn(above, filepath.Base(path), mode)
+}
+
+// ErrExchanged means that another user has exchanged what this process has created.
+var ErrExchanged = errors.New("another user has put something else in its place")
+
+// MkdirIn creates a directory in one that is open, and opens it. If this process runs as root, it gets the owner and
+// group of the directory above. The owner of that one could exchange it meanwhile, but only for an empty directory of
+// root's that is there too; all else is an error, and keeps its owner.
+func MkdirIn(above *os.File, name string, mode fs.FileMode) (*os.File, error) {
+	path := filepath.Join(above.Name(), name)
+	if err := unix.Mkdirat(int(above.Fd()), name, uint32(mode.Perm())); err != nil {
+		return nil, &fs.PathError{Op: "mkdir", Path: path, Err: err}
+	}
+	fd, err := unix.Openat(int(above.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	d := os.NewFile(uintptr(fd), path)
+	if err = checkMade(d, above); err == nil {
+		err = inheritFrom(d, above.Stat)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// checkMade fails if root's process has opened something else than the directory that it has created.
+func checkMade(d, above *os.File) error {
+	info, err := above.Stat()
+	if err != nil || os.Geteuid() != 0 || info.Sys().(*syscall.Stat_t).Uid == 0 {
+		return err
+	}
+	if info, err = d.Stat(); err != nil {
+		return err
+	}
+	names, err := d.Readdirnames(1)
+	if len(names) > 0 || info.Sys().(*syscall.Stat_t).Uid != 0 {
+		return &fs.PathError{Op: "mkdir", Path: d.Name(), Err: ErrExchanged}
+	} else if !errors.Is(err, io.EOF) {
+		return err
+	}
+	_, err = d.Seek(0, io.SeekStart)
+	return err
 }
 
 // MkdirSetgid is Mkdir with the setgid bit, which gives new files in the directory its group. The
 // umask does not change the mode.
 func MkdirSetgid(path string, mode fs.FileMode) error {
-	if err := Mkdir(path, mode); err != nil {
-		return err
-	}
-	d, err := OpenDir(path)
+	d, err := mkdir(path, mode)
 	if err != nil {
 		return err
 	}

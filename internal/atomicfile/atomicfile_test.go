@@ -175,3 +175,33 @@ func TestCreateIn(t *testing.T) {
 		}
 	}
 }
+
+// MkdirIn creates in the directory that was opened, whatever has its name, and follows no link.
+func TestMkdirIn(t *testing.T) {
+	above := t.TempDir()
+	path, moved := filepath.Join(above, "dir"), filepath.Join(above, "moved")
+	if err := os.Mkdir(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := atomicfile.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	if err := errors.Join(os.Rename(path, moved), os.Symlink("/", path)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := atomicfile.MkdirIn(opened, "new", 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	made, err1 := d.Stat()
+	there, err2 := os.Lstat(filepath.Join(moved, "new"))
+	if err := errors.Join(err1, err2); err != nil || !os.SameFile(made, there) {
+		t.Errorf("it is not in the directory that was opened: %v", err)
+	}
+	if _, err := atomicfile.MkdirIn(opened, "new", 0o700); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a second MkdirIn: %v", err)
+	}
+}

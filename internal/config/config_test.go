@@ -343,7 +343,7 @@ func TestFile(t *testing.T) {
 	for name, text := range map[string]string{
 		"utf16.toml":  "\xff\xfed\x00a\x00t\x00a\x00",
 		"latin1.toml": "data = '/d'\n# M\xfcnchen\n",
-		"long.toml":   strings.Repeat("# more\n", maxFileSize/7+1),
+		"long.toml":   strings.Repeat("# more\n", MaxFileSize/7+1),
 		"many.toml":   manyKeys(maxFileKeys + 1),
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {

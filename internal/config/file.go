@@ -17,8 +17,8 @@ import (
 	"dialtone/internal/regularfile"
 )
 
-// maxFileSize limits the configuration file. A longer one is a mistake, such as a device or a log.
-const maxFileSize = 256 << 10
+// MaxFileSize limits the configuration file. A longer one is a mistake, such as a device or a log.
+const MaxFileSize = 256 << 10
 
 // maxFileKeys limits its keys. The library takes quadratic time for unknown ones.
 const maxFileKeys = 200
@@ -44,10 +44,10 @@ func (l *loader) readFile(path, hint string) {
 	var text []byte
 	if err == nil {
 		defer f.Close()
-		text, err = io.ReadAll(io.LimitReader(f, maxFileSize+1))
+		text, err = io.ReadAll(io.LimitReader(f, MaxFileSize+1))
 	}
-	if err == nil && len(text) > maxFileSize {
-		err = fmt.Errorf("longer than %d bytes", maxFileSize)
+	if err == nil && len(text) > MaxFileSize {
+		err = fmt.Errorf("longer than %d bytes", MaxFileSize)
 	}
 	if err != nil {
 		// The fault begins with the path, which an fs.PathError repeats.

@@ -40,12 +40,12 @@ import (
 // Dir is the path of a data directory.
 type Dir string
 
+// Mode is the mode of a directory that is created. Other users may pass through, because mail servers of another group
+// read the pickup directory in it. The files in it have modes of their own.
+const Mode fs.FileMode = 0o751
+
 // Create creates the directory and its parents if they are missing.
-func (d Dir) Create() error {
-	// Other users may pass through, because mail servers of another group read the pickup directory
-	// in it. The files in it have modes of their own.
-	return atomicfile.MkdirAll(string(d), 0o751)
-}
+func (d Dir) Create() error { return atomicfile.MkdirAll(string(d), Mode) }
 
 // Database returns the path of the SQLite database.
 func (d Dir) Database() string { return filepath.Join(string(d), "dialtone.db") }

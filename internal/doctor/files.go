@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"dialtone/internal/shellword"
 )
 
 // Files are the files of an installation.
@@ -33,9 +35,10 @@ type Files struct {
 
 // Check returns a finding for each file that the owner of the data directory cannot use, or that others can. It
 // is of use to root and to that owner; other users cannot see everything.
-func (f Files) Check(ctx context.Context) (list []Finding) {
+func (f Files) Check(ctx context.Context) []Finding {
+	var list advice
 	add := func(level Level, cause, next string) {
-		list = append(list, New(level, "files", AboutStart, cause, next))
+		list.add(New(level, "files", AboutStart, cause, next))
 	}
 	info, err := os.Stat(f.Data)
 	switch {
@@ -43,10 +46,10 @@ func (f Files) Check(ctx context.Context) (list []Finding) {
 		return nil // there is no store either, which is said there
 	case err != nil:
 		add(Fault, err.Error(), "run this command as root or as the user of the server")
-		return list
+		return list.findings
 	case !info.IsDir():
 		add(Fault, f.Data+" is not a directory", "correct data in the configuration")
-		return list
+		return list.findings
 	}
 	owner := ownerOf(info)
 	name := userName(owner)
@@ -55,21 +58,25 @@ func (f Files) Check(ctx context.Context) (list []Finding) {
 			"cannot work, and this command does not see everything", f.Data, name, userName(uint32(uid))),
 			"run the command and the server as "+name+", or correct the owner")
 	}
+	// change adds a finding about a path whose owner or mode is to be changed.
+	change := func(path, cause, command string) {
+		list.change(path, New(Fault, "files", AboutStart, cause, command+shellword.Path(path)))
+	}
 	if mode := info.Mode().Perm(); mode&0o002 != 0 {
-		add(Fault, fmt.Sprintf("every user of this machine can replace the database and the keys, because %s "+
-			"has the mode %04o", f.Data, mode), fmt.Sprintf("run: chmod o-w %q", f.Data))
+		change(f.Data, fmt.Sprintf("every user of this machine can replace the database and the keys, because %s "+
+			"has the mode %04o", f.Data, mode), "run: chmod o-w ")
 	}
 	for _, path := range f.all() {
 		if ctx.Err() != nil {
-			return list
+			return list.findings
 		}
 		info, err := os.Lstat(path)
 		if err != nil || info.Mode()&fs.ModeSymlink != 0 {
 			continue // missing files have their own checks, and links too
 		}
 		if id := ownerOf(info); id != owner {
-			add(Fault, fmt.Sprintf("%s belongs to the user %s, but the data directory to %s, so the server "+
-				"cannot use it", path, userName(id), name), fmt.Sprintf("run as root: chown -h %s %q", name, path))
+			change(path, fmt.Sprintf("%s belongs to the user %s, but the data directory to %s, so the server "+
+				"cannot use it", path, userName(id), name), "run as root: chown -h "+shellword.Quote(name)+" ")
 			continue
 		}
 		need := fs.FileMode(0o600)
@@ -77,28 +84,30 @@ func (f Files) Check(ctx context.Context) (list []Finding) {
 			need = 0o700
 		}
 		if mode := info.Mode().Perm(); mode&need != need && !slices.Contains(f.Secret, path) {
-			add(Fault, fmt.Sprintf("%s has the mode %04o, so its owner %s cannot use it", path, mode, name),
-				fmt.Sprintf("run: chmod u+rwX %q", path))
+			change(path, fmt.Sprintf("%s has the mode %04o, so its owner %s cannot use it", path, mode, name),
+				"run: chmod u+rwX ")
 		} else if mode&0o002 != 0 {
-			add(Fault, fmt.Sprintf("every user of this machine can change %s, which has the mode %04o", path, mode),
-				fmt.Sprintf("run: chmod o-w %q", path))
+			change(path, fmt.Sprintf("every user of this machine can change %s, which has the mode %04o", path, mode),
+				"run: chmod o-w ")
 		}
 	}
 	for _, path := range f.Secret {
 		info, err := os.Stat(path)
-		if err != nil || foreignLink(path) {
+		if err != nil {
 			continue
 		}
 		mode := info.Mode().Perm()
 		if mode&0o077 != 0 || mode&0o400 == 0 {
-			list = append(list, New(Fault, "files", AboutKeys,
+			list.change(path, New(Fault, "files", AboutKeys,
 				fmt.Sprintf("the key file %s has the mode %04o, with which the server does not start", path, mode),
-				fmt.Sprintf("run: chmod 600 %q; if other users of this machine may have read it, make new keys", path)))
+				fmt.Sprintf("run: chmod 600 %s; if other users of this machine may have read it, make new keys",
+					shellword.Path(path))))
 		}
 	}
-	list = append(list, f.links()...)
-	list = append(list, Private("files", f.Private)...)
-	return append(list, f.readable(owner)...)
+	list.private("files", f.Private)
+	f.readable(&list, owner)
+	f.links(&list)
+	return list.findings
 }
 
 // all returns the files that the server writes to, without those of other programs in the data directory.
@@ -111,8 +120,8 @@ func (f Files) all() (paths []string) {
 	return paths
 }
 
-// readable returns a finding for each file in Read that a user cannot read.
-func (f Files) readable(uid uint32) (list []Finding) {
+// readable adds a finding for each file in Read that a user cannot read.
+func (f Files) readable(list *advice, uid uint32) {
 	groups := groupsOf(uid)
 	for _, name := range slices.Sorted(maps.Keys(f.Read)) {
 		see := AboutStart
@@ -122,7 +131,6 @@ func (f Files) readable(uid uint32) (list []Finding) {
 		case strings.HasPrefix(name, "tls."), strings.HasPrefix(name, "ops.tls_"):
 			see = AboutKeyFiles
 		}
-		add := func(cause, next string) { list = append(list, New(Fault, "files", see, cause, next)) }
 		path, err := filepath.Abs(f.Read[name])
 		if err != nil || uid == 0 {
 			continue
@@ -131,8 +139,8 @@ func (f Files) readable(uid uint32) (list []Finding) {
 			info, err := os.Stat(d)
 			if err != nil {
 				if d == path {
-					add(fmt.Sprintf("%s (%s) cannot be read: %v", path, name, err),
-						"restore the file, or correct the path in the configuration")
+					list.add(New(Fault, "files", see, fmt.Sprintf("%s (%s) cannot be read: %v", path, name, err),
+						"restore the file, or correct the path in the configuration"))
 				}
 				break
 			}
@@ -144,10 +152,11 @@ func (f Files) readable(uid uint32) (list []Finding) {
 				}
 			}
 			if !allows(info, uid, groups, need) {
-				add(fmt.Sprintf("the user %s of the server cannot read %s (%s), because %s has the mode %04o and "+
-					"belongs to %s", userName(uid), path, name, d, info.Mode().Perm(), userName(ownerOf(info))),
-					fmt.Sprintf("give the group of the server the right: chgrp GROUP %[1]q && chmod g+%[2]s %[1]q",
-						d, letters))
+				list.change(d, New(Fault, "files", see,
+					fmt.Sprintf("the user %s of the server cannot read %s (%s), because %s has the mode %04o and "+
+						"belongs to %s", userName(uid), path, name, d, info.Mode().Perm(), userName(ownerOf(info))),
+					fmt.Sprintf("give the group of the server the right: chgrp GROUP %[1]s && chmod g+%[2]s %[1]s",
+						shellword.Path(d), letters)))
 				break
 			}
 			if d == filepath.Dir(d) {
@@ -155,7 +164,6 @@ func (f Files) readable(uid uint32) (list []Finding) {
 			}
 		}
 	}
-	return list
 }
 
 // allows reports whether a mode gives a user all of the permissions, whose bits are among those of others.

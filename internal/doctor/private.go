@@ -8,29 +8,34 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"dialtone/internal/shellword"
 )
 
 // Private returns a finding for each file that every user of this machine can read, though it has secrets. The files
 // are by path, with what is in them. Files that are missing have their own checks.
-func Private(check string, files map[string]string) (list []Finding) {
-	for _, path := range slices.Sorted(maps.Keys(files)) {
-		if mode, open := PublicMode(path); open {
-			cause := fmt.Sprintf("every user of this machine can read %s, which has %s, because it has the mode %04o",
-				path, files[path], mode)
-			list = append(list, New(Fault, check, AboutStart, cause,
-				fmt.Sprintf("run: chmod o-r %q; if others may have read it, replace what is secret", path)))
-		}
-	}
-	return list
+func Private(check string, files map[string]string) []Finding {
+	var list advice
+	list.private(check, files)
+	return list.findings
 }
 
-// PublicMode returns the mode of a file, and whether every user of this machine can read it: the mode allows it, and
-// those of the directories above. It reports false behind a foreign link.
-func PublicMode(path string) (mode fs.FileMode, open bool) {
-	path, err := filepath.Abs(path)
-	if err == nil && foreignLink(path) {
-		return 0, false
+func (a *advice) private(check string, files map[string]string) {
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		if mode, open := publicMode(path); open {
+			a.change(path, New(Fault, check, AboutStart,
+				fmt.Sprintf("every user of this machine can read %s, which has %s, because it has the mode %04o",
+					path, files[path], mode),
+				fmt.Sprintf("run: chmod o-r %s; if others may have read it, replace what is secret",
+					shellword.Path(path))))
+		}
 	}
+}
+
+// publicMode returns the mode of a file, and whether every user of this machine can read it: the mode allows it, and
+// those of the directories above.
+func publicMode(path string) (mode fs.FileMode, open bool) {
+	path, err := filepath.Abs(path)
 	if err == nil {
 		path, err = filepath.EvalSymlinks(path)
 	}
@@ -52,25 +57,9 @@ func PublicMode(path string) (mode fs.FileMode, open bool) {
 	}
 }
 
-// foreignLink reports whether a path leads through a link that somebody else than root or the caller has made. Nobody
-// must be told to change the mode of what that leads to.
-func foreignLink(path string) bool {
-	for ; ; path = filepath.Dir(path) {
-		info, err := os.Lstat(path)
-		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			if id := ownerOf(info); id != 0 && id != uint32(os.Getuid()) {
-				return true
-			}
-		}
-		if path == filepath.Dir(path) {
-			return false
-		}
-	}
-}
-
-// links returns a finding for each link in the data directory in place of a file of the server's. Anybody who can write
+// links adds a finding for each link in the data directory in place of a file of the server's. Anybody who can write
 // there can point it elsewhere.
-func (f Files) links() (list []Finding) {
+func (f Files) links(list *advice) {
 	for _, path := range append(f.all(), f.NoLinks...) {
 		info, err := os.Lstat(path)
 		if err != nil || info.Mode()&fs.ModeSymlink == 0 || !strings.HasPrefix(path, filepath.Clean(f.Data)+"/") {
@@ -81,10 +70,6 @@ func (f Files) links() (list []Finding) {
 			level = Warning // the operator has made it
 		}
 		target, _ := os.Readlink(path)
-		cause := fmt.Sprintf("%s is a link of the user %s to %s; commands and the server follow it, though it may "+
-			"not lead to where the data belongs", path, userName(owner), target)
-		list = append(list, New(level, "files", AboutStart, cause,
-			"find out who made it; then move what it is for back in its place, or set its place in the configuration"))
+		list.link(path, New(level, "files", AboutStart, describeLink(path, target, owner), findOut))
 	}
-	return list
 }

@@ -22,6 +22,9 @@ import (
 // ErrOther means that there is something else in place of a regular file.
 var ErrOther = errors.New("not a regular file")
 
+// ErrTooLong means that a file is longer than it may be.
+var ErrTooLong = errors.New("the file is too long")
+
 // IsInherited reports whether a path names a file that this process has inherited.
 func IsInherited(path string) bool {
 	return path == "/dev/stdin" || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/self/fd/")
@@ -83,6 +86,24 @@ func Read(path string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(f)
+}
+
+// ReadUpTo reads a file that is not longer than a limit in bytes. A longer one is an error that wraps ErrTooLong. So
+// somebody who may replace a file cannot make a command use up the memory.
+func ReadUpTo(path string, limit int64) ([]byte, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w: more than %d bytes", ErrTooLong, limit)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return text, nil
 }
 
 // Check fails if there is something else at a path. It is for files that a library opens. That there is nothing is

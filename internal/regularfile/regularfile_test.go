@@ -90,3 +90,16 @@ func TestOpenOnly(t *testing.T) {
 		t.Errorf("a file with two names: %v", err)
 	}
 }
+
+func TestReadUpTo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := regularfile.ReadUpTo(path, 4); err != nil || string(text) != "text" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if text, err := regularfile.ReadUpTo(path, 3); !errors.Is(err, regularfile.ErrTooLong) || text != nil {
+		t.Errorf("a file that is too long: %q, %v", text, err)
+	}
+}

@@ -60,6 +60,9 @@ func Load(pairs []Pair, clientCA string) (*Files, error) {
 	return f, f.Refresh()
 }
 
+// maxFile is how long a file may be, in bytes. One with all authorities of the world has less than a MiB.
+const maxFile = 4 << 20
+
 // Refresh reads the files again. If it fails, with an error that wraps ErrUnusable, nothing changes.
 func (f *Files) Refresh() error {
 	paths := make([]string, 0, 2*len(f.pairs)+1)
@@ -73,7 +76,7 @@ func (f *Files) Refresh() error {
 	same := len(f.texts) == len(texts)
 	for i, path := range paths {
 		var err error
-		if texts[i], err = regularfile.Read(path); err != nil {
+		if texts[i], err = regularfile.ReadUpTo(path, maxFile); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnusable, err)
 		}
 		same = same && bytes.Equal(texts[i], f.texts[i])
@@ -173,8 +176,8 @@ func Check(certKey, keyKey string, pairs []Pair, hosts []string, now time.Time) 
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	var leaves []*x509.Certificate
 	for _, p := range pairs {
-		chain, err1 := regularfile.Read(p.Cert)
-		key, err2 := regularfile.Read(p.Key)
+		chain, err1 := regularfile.ReadUpTo(p.Cert, maxFile)
+		key, err2 := regularfile.ReadUpTo(p.Key, maxFile)
 		if err1 != nil {
 			fault("%s: %v", certKey, err1)
 		}

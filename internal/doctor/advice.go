@@ -1,0 +1,71 @@
+package doctor
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"dialtone/internal/pathwalk"
+)
+
+// advice collects findings. Whoever can make a link could otherwise have root give them, or take away from others, what
+// belongs to somebody else. So if a path leads through a link that somebody other than root or the caller has made, or
+// can replace, a finding about the link takes the place of one that says to change the owner or the mode.
+type advice struct {
+	findings []Finding
+	links    map[string]bool // which have a finding
+}
+
+func (a *advice) add(f Finding) { a.findings = append(a.findings, f) }
+
+// change adds a finding that says to change the owner or the mode of a path.
+func (a *advice) change(path string, f Finding) {
+	if l := pathwalk.ForeignLink(path); l != nil {
+		a.link(l.Path, ofLink(f.Check, l))
+	} else {
+		a.add(f)
+	}
+}
+
+// link adds a finding about a link, unless there is one.
+func (a *advice) link(path string, f Finding) {
+	if path, err := filepath.Abs(path); err == nil && !a.links[path] {
+		if a.links == nil {
+			a.links = make(map[string]bool)
+		}
+		a.links[path] = true
+		a.add(f)
+	}
+}
+
+// Change returns the finding, which says to change the owner or the mode of a path, or the one that takes its place.
+func Change(path string, f Finding) Finding {
+	var a advice
+	a.change(path, f)
+	return a.findings[0]
+}
+
+// Link returns the finding that takes the place of those that say to change the owner or the mode of a path, or nil if
+// they may say so.
+func Link(check, path string) *Finding {
+	if l := pathwalk.ForeignLink(path); l != nil {
+		f := ofLink(check, l)
+		return &f
+	}
+	return nil
+}
+
+func ofLink(check string, l *pathwalk.Link) Finding {
+	what := describeLink(l.Path, l.Target, l.Owner)
+	if l.Owner == 0 {
+		what += fmt.Sprintf(", and users such as %s can replace it", userName(l.Above))
+	}
+	return New(Fault, check, AboutStart, what, findOut)
+}
+
+const findOut = "find out who made it; then move what it is for back in its place, or set its place in the " +
+	"configuration"
+
+func describeLink(path, target string, owner uint32) string {
+	return fmt.Sprintf("%s is a link of the user %s to %s; commands and the server follow it, though it may "+
+		"not lead to where the data belongs", path, userName(owner), target)
+}

@@ -1,0 +1,113 @@
+// Package pathwalk looks at what is on the way to a path: the directories, and the links with the way to where they
+// lead. It is for processes of root, whom other users must not lead elsewhere.
+//
+// # Guarantees
+//
+// Steps follows every link as the system does, and names each directory and link that somebody could replace to make
+// the path lead elsewhere.
+// What belongs to root, in directories that only root can write to, cannot be replaced by others
+// while it walks or later. For all else, the answer may be out of date at once.
+package pathwalk
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// maxLinks is how many links a path may lead through, as Linux has it.
+const maxLinks = 40
+
+// Step is a directory, link or file on the way to a path.
+type Step struct {
+	// Path is absolute and has no links above its last name.
+	Path  string
+	Info  fs.FileInfo // as of Lstat
+	Owner uint32
+}
+
+// IsLink reports whether the step is a symbolic link.
+func (s Step) IsLink() bool { return s.Info.Mode()&fs.ModeSymlink != 0 }
+
+// OthersReplace reports whether users other than its owner can replace what is in a directory. With the sticky bit they
+// can create files, but not replace those of others. With an access control list, the bits of the group are what it
+// gives at most.
+func (s Step) OthersReplace() bool { return s.OthersWrite() && s.Info.Mode()&fs.ModeSticky == 0 }
+
+// OthersWrite reports whether users other than its owner can create files in a directory.
+func (s Step) OthersWrite() bool { return s.Info.IsDir() && s.Info.Mode().Perm()&0o022 != 0 }
+
+// Steps returns what is on the way to a path, from the root. The last step is what the path leads to. If that does not
+// exist, or cannot be looked at, the error says so, and the steps are those before it.
+func Steps(path string) (steps []Step, err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	at, rest := "/", strings.Split(path, "/")
+	for links := 0; ; {
+		info, err := os.Lstat(at)
+		if err != nil {
+			return steps, err
+		}
+		s := Step{at, info, info.Sys().(*syscall.Stat_t).Uid}
+		steps = append(steps, s)
+		if s.IsLink() {
+			if links++; links > maxLinks {
+				return steps, &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
+			}
+			target, err := os.Readlink(at)
+			if err != nil {
+				return steps, err
+			}
+			// It goes on from a directory that was looked at before, which is a step again, since it may be the last.
+			at = filepath.Dir(at)
+			if filepath.IsAbs(target) {
+				at = "/"
+			}
+			rest = append(strings.Split(target, "/"), rest...)
+			continue
+		}
+		for len(rest) > 0 && (rest[0] == "" || rest[0] == ".") {
+			rest = rest[1:]
+		}
+		if len(rest) == 0 {
+			return steps, nil
+		}
+		at, rest = filepath.Join(at, rest[0]), rest[1:]
+	}
+}
+
+// Link is a symbolic link.
+type Link struct {
+	Path, Target string
+	Owner        uint32
+	// Above is the owner of the directory that has it.
+	Above uint32
+}
+
+// ForeignLink returns the first link on the way to a path that is not to be trusted, or nil: somebody other than root
+// or the caller has made it,
+// or can put another one in its place. Where it leads is that user's choice, so nobody must be
+// told to change the owner or the mode of what is there.
+func ForeignLink(path string) *Link {
+	steps, _ := Steps(path) // what cannot be looked at leads nowhere
+	trusted := func(uid uint32) bool { return uid == 0 || uid == uint32(os.Getuid()) }
+	var above Step
+	for _, s := range steps {
+		if !s.IsLink() {
+			above = s
+			continue
+		}
+		if trusted(s.Owner) && trusted(above.Owner) && !above.OthersReplace() {
+			continue
+		}
+		target, err := os.Readlink(s.Path)
+		if err != nil {
+			target = "a place that is gone meanwhile"
+		}
+		return &Link{s.Path, target, s.Owner, above.Owner}
+	}
+	return nil
+}
