@@ -127,7 +127,9 @@ func (c *doctorCommand) examine(p *program) []doctor.Finding {
 	}
 	first := []doctor.Check{
 		{Name: "configuration", Do: e.configuration},
-		{Name: "files", Do: func(ctx context.Context) []doctor.Finding { return e.files().Check(ctx) }},
+		{Name: "files", Do: func(ctx context.Context) []doctor.Finding {
+			return append(e.files().Check(ctx), e.databaseFiles()...)
+		}},
 	}
 	var list []doctor.Finding
 	if o, _ := ownerOf(e.Data); o != nil {
@@ -232,7 +234,7 @@ func (e *examination) files() doctor.Files {
 			own = append(own, dir.Database()+suffix)
 		}
 	}
-	f := doctor.Files{Data: e.Data, Own: own, Read: map[string]string{}, Private: secretFiles(e.Config)}
+	f := doctor.Files{Data: e.Data, Own: own, Read: map[string]string{}, Private: secretFiles(e.Config, e.program.environ)}
 	f.NoLinks = []string{filepath.Join(e.Data, "directory")}
 	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
 		f.NoLinks = append(f.NoLinks, filepath.Join(e.Data, "directory", "directory.db"+suffix))

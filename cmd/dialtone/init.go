@@ -132,6 +132,9 @@ func (s *setup) prepare() (text string, err error) {
 	if err := checkExamples(examplesDir(s.path)); err != nil {
 		return "", err
 	}
+	if err := s.checkDatabaseFiles(); err != nil {
+		return "", err
+	}
 	if err := s.askAll(); err != nil || !s.fresh {
 		return "", err
 	}

@@ -149,8 +149,8 @@ func openNamed(path string) (f *os.File, err error) {
 	return f, err
 }
 
-// openOwned opens a file in a directory that may be the owner's of the data: as this user, or as root if nobody else can
-// replace the file. So what the owner has put there in its place is not read as root.
+// openOwned opens a file in a directory that may be the owner's of the data: as this user, or as root if nobody else
+// can replace the file. So what the owner has put there in its place is not read as root.
 func openOwned(path string) (*os.File, error) {
 	f, err := regularfile.Open(path)
 	if !isActing() || !errors.Is(err, fs.ErrPermission) {

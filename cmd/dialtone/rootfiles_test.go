@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"dialtone/internal/doctor"
 	"dialtone/internal/test/postgrestest"
 )
 
@@ -45,10 +46,11 @@ func TestPasswordFileOfRoot(t *testing.T) {
 		{"DIALTONE_DATABASE=" + inURL, "DIALTONE_DATA=" + s.dir},
 	} {
 		for _, args := range [][]string{
-			{"tenant", "add", "localhost"}, {"restore", "--after-database"}, {"verify"}, {"audit", "restart", "--reason", "asked"},
-			{"store", "migrate"},
+			{"tenant", "add", "localhost"}, {"restore", "--after-database"}, {"verify"}, {"store", "migrate"},
+			{"audit", "restart", "--reason", "asked"},
 		} {
-			if out, err := s.as(environ, args...); err != nil && !strings.Contains(out, "there is a tenant localhost already") {
+			out, err := s.as(environ, args...)
+			if err != nil && !strings.Contains(out, "there is a tenant localhost already") {
 				t.Errorf("%q: %v, %s", args, err, out)
 			}
 		}
@@ -81,7 +83,8 @@ func TestRestoreAfterDatabaseWithKeysOfRoot(t *testing.T) {
 	}
 	before, err := os.ReadFile(filepath.Join(keys, "sign.key"))
 	s.must(err)
-	if out, err := s.as([]string{"DIALTONE_KEYS_DIR=" + keys}, "restore", "--after-database", "--data", s.dir); err != nil {
+	out, err := s.as([]string{"DIALTONE_KEYS_DIR=" + keys}, "restore", "--after-database", "--data", s.dir)
+	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	after, err := os.ReadFile(filepath.Join(keys, "sign.key"))
@@ -122,5 +125,64 @@ func TestTrailOfRoot(t *testing.T) {
 			t.Errorf("%s: %v, %s", trail, err, out)
 		}
 		s.owned()
+	}
+}
+
+// A password file that the server's user cannot read, or that everybody can, is named by init before it writes
+// anything, by config check and by doctor. A variable of the command may have another value for the server.
+func TestPasswordFileForServer(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	url, file := s.withPassFile(postgrestest.Shared(t).Database(t), "pgpass")
+	inURL := url + "&passfile=" + file
+	etc := filepath.Join(filepath.Dir(s.dir), "etc")
+	setup := []string{
+		"init", "--yes", "--host", "phone.test", "--admin", "ann", "--email", "ann@phone.test", "--config",
+		filepath.Join(etc, "dialtone.toml"), "--data", s.dir,
+	}
+	const denied = " cannot read "
+	refused := func(says string) {
+		t.Helper()
+		out, err := s.as([]string{"DIALTONE_DATABASE=" + inURL}, setup...)
+		if err == nil || !strings.Contains(out, "nothing was changed: passfile in database: ") ||
+			!strings.Contains(out, says) {
+			t.Errorf("%v, want %q: %s", err, says, out)
+		}
+		if _, err := os.Stat(etc); err == nil {
+			t.Fatal("it has written something")
+		}
+	}
+	noted := func(level doctor.Level, says string, environ ...string) {
+		t.Helper()
+		environ = append(environ, "DIALTONE_DATA="+s.dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9",
+			"DIALTONE_LISTEN=127.0.0.1:9")
+		out, err := s.as(environ, "config", "check")
+		if err != nil || !strings.Contains(out, "note: ") || !strings.Contains(out, says) {
+			t.Errorf("config check: %v, want %q: %s", err, says, out)
+		}
+		wantFinding(t, examined(t, environ...), level, "files", says)
+	}
+	private := filepath.Dir(file)
+	refused(denied + file + ": the owner and mode of " + private + " do not allow it; correct owner and mode of ")
+	noted(doctor.Fault, denied+file, "DIALTONE_DATABASE="+inURL)
+	s.must(os.Chmod(private, 0o755))
+	refused("do not allow it; run as root: chown nobody \"" + file + "\"")
+	noted(doctor.Fault, denied+file, "DIALTONE_DATABASE="+inURL)
+	noted(doctor.Warning, denied+file, "DIALTONE_DATABASE="+url, "PGPASSFILE="+file)
+	s.must(os.Chmod(file, 0o644))
+	const public = "every user of this machine can read "
+	refused(public + file)
+	noted(doctor.Fault, public+file, "DIALTONE_DATABASE="+inURL)
+
+	s.must(os.Chmod(file, 0o600))
+	out, err := s.as([]string{"DIALTONE_DATABASE=" + url, "PGPASSFILE=" + file}, setup...)
+	if err != nil || !strings.Contains(out, "The user nobody cannot read "+file+", so give the server another PGPASS") {
+		t.Errorf("init with a variable: %v: %s", err, out)
+	}
+	s.must(os.Chown(file, serviceUser, serviceGroup))
+	for _, f := range examined(t, "DIALTONE_DATABASE="+inURL, "DIALTONE_DATA="+s.dir) {
+		if strings.Contains(f.Cause, file) {
+			t.Errorf("the server can read it: %+v", f)
+		}
 	}
 }

@@ -321,12 +321,15 @@ func configuredFiles(c config.Config) (list []configured) {
 	add("ops.tls_key", c.Ops.TLSKey)
 	add("ops.tls_client_ca", c.Ops.TLSClientCA)
 	add("trace.header_file", c.Trace.HeaderFile)
+	for _, f := range c.DatabaseFiles(nil) {
+		add(f.Name, f.Path)
+	}
 	return list
 }
 
 // secretFiles returns the files with secrets of an installation, and what is in them: without keys, whose modes are
 // checked where they are read.
-func secretFiles(c config.Config) map[string]string {
+func secretFiles(c config.Config, environ []string) map[string]string {
 	files := make(map[string]string)
 	if c.Database == "" {
 		for _, suffix := range []string{"", "-wal"} {
@@ -340,6 +343,11 @@ func secretFiles(c config.Config) map[string]string {
 	}
 	add(c.Mail.RelayPasswordFile, "the password of the relay")
 	add(c.Trace.HeaderFile, "the header for traces")
+	for _, f := range c.DatabaseFiles(environ) {
+		if f.Secret != "" {
+			add(f.Path, f.Secret)
+		}
+	}
 	return files
 }
 
@@ -357,7 +365,7 @@ func (p *program) hasPassword(c config.Config) bool {
 
 // notePublic notes the files with secrets that every user can read.
 func (p *program) notePublic(c config.Config) {
-	files := secretFiles(c)
+	files := secretFiles(c, p.environ)
 	if p.hasPassword(c) {
 		files[p.configFile()] = "the password of the database"
 	}
@@ -369,7 +377,7 @@ func (p *program) notePublic(c config.Config) {
 // noteMissing notes the configured files that are not there. A server starts without those that it reads only when it
 // needs them, such as the password for the relay.
 func (p *program) noteMissing(c config.Config) {
-	for _, f := range configuredFiles(c) {
+	for _, f := range append(configuredFiles(c), p.environmentFiles(c)...) {
 		if _, err := os.Stat(f.path); errors.Is(err, fs.ErrNotExist) {
 			fmt.Fprintf(escaped{p.stderr}, "note: %s: there is no %s; make it, or correct the path: a server starts "+
 				"without the file and fails when it needs it\n", f.key, f.path)
@@ -387,7 +395,7 @@ func (p *program) noteUnreadable(c config.Config) error {
 	if err != nil || owner == nil || owner.Root() {
 		return err
 	}
-	for _, f := range configuredFiles(c) {
+	for _, f := range append(configuredFiles(c), p.environmentFiles(c)...) {
 		if at := owner.Denied(f.path); at != "" {
 			fmt.Fprintf(escaped{p.stderr}, "note: %s: the user %s, who owns %s, cannot read %s: the owner and mode "+
 				"of %s do not allow it, and a server that runs as this user cannot use it\n",
