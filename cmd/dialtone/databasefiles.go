@@ -17,7 +17,8 @@ import (
 // The URL of the database and libpq's variables name files that the server has to read, such as the one with the
 // password. Without that file, the driver connects without a password, and PostgreSQL says that the password is wrong.
 
-// unreadableBy returns what keeps a user from reading a file, or "". If this process is not root's, the user is its own.
+// unreadableBy returns what keeps a user from reading a file, or "". If this process is not root's, the user is its
+// own.
 func unreadableBy(o *datadir.Owner, path string) (at string) {
 	if os.Geteuid() == 0 {
 		return o.Denied(path)

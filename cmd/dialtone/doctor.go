@@ -234,7 +234,9 @@ func (e *examination) files() doctor.Files {
 			own = append(own, dir.Database()+suffix)
 		}
 	}
-	f := doctor.Files{Data: e.Data, Own: own, Read: map[string]string{}, Private: secretFiles(e.Config, e.program.environ)}
+	f := doctor.Files{
+		Data: e.Data, Own: own, Read: map[string]string{}, Private: secretFiles(e.Config, e.program.environ),
+	}
 	f.NoLinks = []string{filepath.Join(e.Data, "directory")}
 	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
 		f.NoLinks = append(f.NoLinks, filepath.Join(e.Data, "directory", "directory.db"+suffix))

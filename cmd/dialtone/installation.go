@@ -170,6 +170,9 @@ func (in *installation) open(
 		return in.noStore()
 	}
 	if !exists {
+		if err := in.mayCreate(ctx); err != nil {
+			return err
+		}
 		if err := in.dir.Create(); err != nil {
 			return inDataDir(err)
 		}
@@ -216,6 +219,14 @@ func (in *installation) hasStore(ctx context.Context) (exists bool, err error) {
 	}
 	exists, err = in.dir.HasStore()
 	return exists, inDataDir(err)
+}
+
+// mayCreate fails if a store cannot be created, so that no keys are made for it.
+func (in *installation) mayCreate(ctx context.Context) error {
+	if !in.shared() {
+		return nil
+	}
+	return asCaller(func() error { return postgres.CheckCreate(ctx, in.Database) })
 }
 
 // defaultData is the data directory of a configuration that names none.
@@ -278,7 +289,15 @@ func (in *installation) sealed(ctx context.Context) (sealed bool, err error) {
 func (p *program) with(do func(*installation) error) error { return p.withStore(never, do) }
 
 // withStore is with for a command that may create a store.
-func (p *program) withStore(create creation, do func(*installation) error) (err error) {
+func (p *program) withStore(create creation, do func(*installation) error) error {
+	warn := func(c config.Config, lost []lostPart) { warnOfLost(p.logger(c.Log), lost) }
+	return p.withStoreWarning(create, warn, do)
+}
+
+// withStoreWarning is withStore, with what warns of parts that were created though the installation is not new.
+func (p *program) withStoreWarning(
+	create creation, warn func(config.Config, []lostPart), do func(*installation) error,
+) (err error) {
 	c, err := p.settings()
 	if err != nil {
 		return err
@@ -292,7 +311,7 @@ func (p *program) withStore(create creation, do func(*installation) error) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
-	warnOfLost(p.logger(c.Log), lost)
+	warn(c, lost)
 	return do(in)
 }
 

@@ -187,7 +187,7 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 var configErrors = []error{
 	errTemplates, errNoStore, keyfile.ErrUnusable,
 	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, engine.ErrNodeAlive, migrations.ErrNewer,
-	migrations.ErrOlder, migrations.ErrNoStore, postgres.ErrMisplaced,
+	migrations.ErrOlder, migrations.ErrNoStore, postgres.ErrMisplaced, postgres.ErrNoRights,
 	sqlite.ErrNotWritable, sqlite.ErrReplaced, errDataDir, datadir.ErrRestoring, tlscert.ErrUnusable,
 }
 

@@ -116,7 +116,7 @@ var (
 
 // Open opens the PostgreSQL database at url and brings its schema up to date. Then it runs check in
 // the same transaction, unless check is nil; an error of check leaves the database as it was. Open
-// fails with migrations.ErrNewer and ErrMisplaced.
+// fails with migrations.ErrNewer, ErrMisplaced and ErrNoRights.
 //
 // The url is one that libpq takes (PostgreSQL 15, section 34.1.1.2); with several hosts and
 // target_session_attrs=read-write the engine follows the primary. node names this server among
@@ -207,6 +207,9 @@ func (e *Engine) prepare(ctx context.Context, change migrations.Change, check fu
 	var p place
 	if err == nil {
 		p, err = readPlace(tx)
+	}
+	if err == nil && change == migrations.Create && len(p.stores) == 0 {
+		err = checkRights(tx, p)
 	}
 	if err == nil {
 		err = change.Prepare(tx, Dialect, len(p.stores) > 0, time.Now())

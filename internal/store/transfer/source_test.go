@@ -117,7 +117,8 @@ func TestSourceChangesDuringCopy(t *testing.T) {
 	} {
 		done := false
 		var failed error
-		err := Copy(t.Context(), from, "sqlite:"+filepath.Join(t.TempDir(), "to.db"), Directly, func(what string, _, _ int64) {
+		to := "sqlite:" + filepath.Join(t.TempDir(), "to.db")
+		err := Copy(t.Context(), from, to, Directly, func(what string, _, _ int64) {
 			if done || !strings.HasPrefix(what, "copy spent") {
 				return
 			}

@@ -310,7 +310,8 @@ func TestCopyContinues(t *testing.T) {
 				if _, err := c.open(c.to); !errors.Is(err, store.ErrUnfinished) {
 					t.Fatalf("open of an unfinished copy: %v", err)
 				}
-				if err := Copy(t.Context(), "sqlite:"+other, c.to, Directly, noProgress); !fault.Is(err, fault.Conflict) {
+				err = Copy(t.Context(), "sqlite:"+other, c.to, Directly, noProgress)
+				if !fault.Is(err, fault.Conflict) {
 					t.Fatalf("copy of another source into an unfinished copy: %v", err)
 				}
 			}
