@@ -593,8 +593,12 @@ func (e *examination) pickup(context.Context) []doctor.Finding {
 		return []doctor.Finding{doctor.New(level, "mail", doctor.AboutMail, cause, next)}
 	}
 	dir, err := pickup.Look(e.Mail.PickupDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // the server makes it
+	if errors.Is(err, fs.ErrNotExist) { // the server makes it
+		text, next := e.program.pickupFault(e.Config)
+		if text == "" {
+			return nil
+		}
+		return one(doctor.Fault, text, next)
 	} else if err != nil {
 		return one(doctor.Fault, err.Error(), "correct owner and mode of the directory, or mail.pickup_dir")
 	}

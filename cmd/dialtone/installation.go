@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -108,6 +109,25 @@ func inDataDir(err error) error {
 		return fmt.Errorf("%w: %w; run the program as its owner, or correct owner and mode", errDataDir, err)
 	}
 	return err
+}
+
+// errPickupDir means that this process may not use the pickup directory, which is not in the data directory.
+var errPickupDir = errors.New("the pickup directory (mail.pickup_dir) cannot be used by this user")
+
+// inPickupDir is inDataDir for the pickup directory of a configuration.
+func inPickupDir(c config.Config, err error) error {
+	if below(c.Mail.PickupDir, c.Data) || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
+		return inDataDir(err)
+	}
+	me := userOf(uint32(os.Geteuid()), uint32(os.Getegid()))
+	return fmt.Errorf("%w: %s: %w; %s", errPickupDir, c.Mail.PickupDir, err, makePickup(me, c.Mail.PickupDir))
+}
+
+// makePickup says how to make a pickup directory, or one that exists usable, for a user. The server makes badmail itself
+// if it may.
+func makePickup(u serverUser, dir string) string {
+	return fmt.Sprintf("run as root: install -d -o %s -g %s -m 2770 %q %q; or correct mail.pickup_dir", u.name, u.group,
+		dir, filepath.Join(filepath.Dir(dir), "badmail"))
 }
 
 // openInstallation opens the data directory and the store. If create allows it, it creates what is

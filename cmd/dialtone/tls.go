@@ -405,6 +405,25 @@ func (p *program) noteUnreadable(c config.Config) error {
 	return nil
 }
 
+// pickupFault returns why the owner of the data directory can neither use nor make the pickup directory, and what to
+// do, or "".
+func (p *program) pickupFault(c config.Config) (text, next string) {
+	owner, _, err := dataOwner(c.Data)
+	if err != nil || owner == nil {
+		return "", ""
+	}
+	at := datadir.NewOwner(owner.uid, owner.gid).CannotUse(c.Mail.PickupDir)
+	if at == "" {
+		return "", ""
+	}
+	what := "use"
+	if _, err := os.Stat(c.Mail.PickupDir); errors.Is(err, fs.ErrNotExist) {
+		what = "make"
+	}
+	return fmt.Sprintf("the user %s of the server cannot %s the pickup directory %s (mail.pickup_dir): the owner and "+
+		"mode of %s do not allow it", owner.name, what, c.Mail.PickupDir, at), makePickup(*owner, c.Mail.PickupDir)
+}
+
 // certificateFaults returns what is wrong with the certificates in files, for the hosts of the tenants.
 func certificateFaults(c config.Config, hosts []string) []string {
 	var faults []string

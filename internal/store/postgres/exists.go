@@ -105,11 +105,11 @@ func checkRights(q engine.Querier, p place) error {
 			"superuser in this database: CREATE SCHEMA %[2]s AUTHORIZATION %[2]s", ErrNoRights, role, database)
 	case p.first == "public":
 		return fmt.Errorf("%w: the role %s may create none in the schema public of the database %s; run as a "+
-			"superuser: ALTER DATABASE %[3]s OWNER TO %[2]s; or in this database: GRANT CREATE ON SCHEMA public TO %[2]s",
-			ErrNoRights, role, database)
+			"superuser: ALTER DATABASE %[3]s OWNER TO %[2]s; or in this database: GRANT CREATE ON SCHEMA public TO "+
+			"%[2]s", ErrNoRights, role, database)
 	}
-	return fmt.Errorf("%w: the role %s may create none in the schema %s of the database %s; run as a superuser in this "+
-		"database: GRANT CREATE ON SCHEMA %[3]s TO %[2]s", ErrNoRights, role, schema, database)
+	return fmt.Errorf("%w: the role %s may create none in the schema %s of the database %s; run as a superuser in "+
+		"this database: GRANT CREATE ON SCHEMA %[3]s TO %[2]s", ErrNoRights, role, schema, database)
 }
 
 // CheckCreate fails with ErrNoRights if a store could not be created in the database at url.
