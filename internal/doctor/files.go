@@ -59,6 +59,10 @@ func (f Files) Check(ctx context.Context) (list []Finding) {
 		add(Fault, fmt.Sprintf("every user of this machine can replace the database and the keys, because %s "+
 			"has the mode %04o", f.Data, mode), fmt.Sprintf("run: chmod o-w %q", f.Data))
 	}
+	if mode := info.Mode().Perm(); mode&0o700 != 0o700 {
+		add(Fault, fmt.Sprintf("the data directory %s has the mode %04o, so its owner %s cannot use it", f.Data, mode,
+			name), fmt.Sprintf("run: chmod u+rwx %q", f.Data))
+	}
 	for _, path := range f.all() {
 		if ctx.Err() != nil {
 			return list
