@@ -410,11 +410,11 @@ func (e *examination) storeFault(err error) doctor.Finding {
 			"keys; or correct data or database, if this is the store of another platform", newKeys(e.Keys).Seal.Path)
 	case errors.Is(err, keyfile.ErrUnusable) && e.missingKey() != "":
 		check, see = "keys", doctor.AboutKeys
-		next = fmt.Sprintf("put a copy of the key back at %s, or correct keys.dir: a new key does not fit this store",
-			e.missingKey())
+		next = fmt.Sprintf("put a copy of the key back at %s, or correct keys.dir: a new key does not fit this "+
+			"store", e.missingKey())
 	case errors.Is(err, keyfile.ErrUnusable):
-		check, see, next = "keys", doctor.AboutKeys, "correct owner and mode of the key file (the server's user, 0600), "+
-			"or put a copy of it back"
+		check, see = "keys", doctor.AboutKeys
+		next = "correct owner and mode of the key file (the server's user, 0600), or put a copy of it back"
 	case errors.Is(err, sqlite.ErrNotWritable), errors.Is(err, errDataDir):
 		next = "give everything in the data directory to one user, with the commands of the findings about files, and " +
 			"run the server as this user"
@@ -738,14 +738,14 @@ func (e *examination) readyz(ctx context.Context) (list []doctor.Finding) {
 			"the server was not asked, because ops.tls_client_ca wants a certificate",
 			"run: dialtone health --client-cert FILE --client-key FILE")}
 	}
-	state, err := (&healthCommand{}).ask(ctx, e.Ops)
+	state, err := (&healthCommand{}).ask(ctx, e.Config)
 	if errors.Is(err, errNoAnswer) {
 		return []doctor.Finding{doctor.New(doctor.Warning, "server", doctor.AboutStart,
 			fmt.Sprintf("no server runs on this machine, or %v", err),
 			"start it, and read the end of its log if it ends: systemctl start dialtone; journalctl -u dialtone")}
 	} else if err != nil {
 		return []doctor.Finding{doctor.New(doctor.Fault, "server", doctor.AboutHealth, err.Error(),
-			"correct ops.listen, or end the other program")}
+			"correct ops.listen, or end the other program or server")}
 	}
 	for _, c := range state.Checks {
 		switch {

@@ -94,7 +94,8 @@ func TestDoctorAdvisesOnStore(t *testing.T) {
 	wantFinding(t, list, doctor.Fault, "store", s.dir+" has mode 0500 and belongs to the user nobody and the group ")
 	repaired := false
 	for _, f := range list {
-		if command, ok := strings.CutPrefix(f.Next, "run: chmod "); ok && strings.Contains(f.Cause, "has the mode 0500") {
+		command, ok := strings.CutPrefix(f.Next, "run: chmod ")
+		if ok && strings.Contains(f.Cause, "has the mode 0500") {
 			s.must(exec.Command("sh", "-c", "chmod "+command).Run())
 			repaired = true
 		}

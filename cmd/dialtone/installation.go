@@ -123,8 +123,7 @@ func inPickupDir(c config.Config, err error) error {
 	return fmt.Errorf("%w: %s: %w; %s", errPickupDir, c.Mail.PickupDir, err, makePickup(me, c.Mail.PickupDir))
 }
 
-// makePickup says how to make a pickup directory, or one that exists usable, for a user. The server makes badmail itself
-// if it may.
+// makePickup says how to make a pickup directory, or one that exists usable, for a user, and badmail beside it.
 func makePickup(u serverUser, dir string) string {
 	return fmt.Sprintf("run as root: install -d -o %s -g %s -m 2770 %q %q; or correct mail.pickup_dir", u.name, u.group,
 		dir, filepath.Join(filepath.Dir(dir), "badmail"))
