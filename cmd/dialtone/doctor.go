@@ -402,8 +402,8 @@ func (e *examination) storeFault(err error) doctor.Finding {
 	case next != "":
 		see = doctor.AboutRestore
 	case errors.Is(err, unix.EROFS):
-		next = fmt.Sprintf("make the file system writable: findmnt -T %q shows it (for a unit of systemd, also look at "+
-			"ReadWritePaths= in it); if it became read-only by itself, look at the disk first: dmesg", e.Data)
+		next = fmt.Sprintf("make the file system writable: findmnt -T %q shows it (for a unit of systemd, also look "+
+			"at ReadWritePaths= in it); if it became read-only by itself, look at the disk first: dmesg", e.Data)
 	case errors.Is(err, store.ErrSealKey):
 		check, see = "keys", doctor.AboutKeys
 		next = fmt.Sprintf("put the seal.key of this store at %s, from where you keep its copy or from a backup with "+
@@ -416,8 +416,8 @@ func (e *examination) storeFault(err error) doctor.Finding {
 		check, see = "keys", doctor.AboutKeys
 		next = "correct owner and mode of the key file (the server's user, 0600), or put a copy of it back"
 	case errors.Is(err, sqlite.ErrNotWritable), errors.Is(err, errDataDir):
-		next = "give everything in the data directory to one user, with the commands of the findings about files, and " +
-			"run the server as this user"
+		next = "give everything in the data directory to one user, with the commands of the findings about files, " +
+			"and run the server as this user"
 	case e.Database != "":
 		next = "correct what the error says; if the database does not answer, look at its server and at the network"
 	default:

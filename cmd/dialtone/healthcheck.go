@@ -115,9 +115,9 @@ func (c *healthCommand) ask(ctx context.Context, conf config.Config) (state read
 		return state, fmt.Errorf("what listens on %s is not Dialtone; set ops.listen as the server has it", address)
 	}
 	if own := serverID(datadir.Dir(conf.Data)); own != "" && state.Server != "" && own != state.Server {
-		return state, fmt.Errorf("what listens on %s is %w, and not that of %s; start that one, with another ops.listen "+
-			"if both run on this machine, or set data and ops.listen as the server has them", address, errOtherServer,
-			conf.Data)
+		return state, fmt.Errorf("what listens on %s is %w, and not that of %s; start that one, with another "+
+			"ops.listen if both run on this machine, or set data and ops.listen as the server has them", address,
+			errOtherServer, conf.Data)
 	}
 	state.ready = answer.StatusCode == http.StatusOK
 	return state, nil

@@ -65,7 +65,7 @@ const (
 
 // Site is the handler of the listener.
 type Site struct {
-	// Server identifies the server in the answer of /readyz, so that nobody takes another one's for it. It may be empty.
+	// Server identifies the server in the answer of /readyz, so that nobody takes another's for it. It may be empty.
 	Server string
 
 	checks  []*check

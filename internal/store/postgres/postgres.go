@@ -63,16 +63,6 @@ func Sealed(ctx context.Context, url string) (sealed bool, err error) {
 	return sealed, err
 }
 
-// withoutPassword returns an error of connecting, with no password in its text. The driver leaves
-// passwords out of its errors, except where it cannot parse the URL.
-func withoutPassword(err error) error {
-	if _, bad := errors.AsType[*pgconn.ParseConfigError](err); bad {
-		return errors.New("the database's URL is not one that PostgreSQL's libraries understand; " +
-			"give postgres://user@host:5432/database")
-	}
-	return fmt.Errorf("the database cannot be opened: %w", err)
-}
-
 const (
 	// groupConcurrency is the number of groups of signups that are committed at a time: while the
 	// server makes one durable, the next is checked.
