@@ -364,7 +364,7 @@ func (b *backup) addFiles(database *os.File) error {
 	}
 	dir, err := pickup.Open(b.in.Mail.PickupDir)
 	if err != nil {
-		return inDataDir(err)
+		return inPickupDir(b.in.Config, err)
 	}
 	err = dir.EachPickup(func(list []mailmsg.ID) error {
 		return b.addMessages(dir.Path(), archive.PickupDir, list, ".eml")

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/config"
@@ -26,8 +28,10 @@ import (
 	"dialtone/internal/operator"
 	"dialtone/internal/regularfile"
 	"dialtone/internal/secret"
+	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/shellword"
 	"dialtone/internal/stats"
+	"dialtone/internal/store"
 	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
@@ -122,7 +126,9 @@ func (c *doctorCommand) examine(p *program) []doctor.Finding {
 	}
 	first := []doctor.Check{
 		{Name: "configuration", Do: e.configuration},
-		{Name: "files", Do: func(ctx context.Context) []doctor.Finding { return e.files().Check(ctx) }},
+		{Name: "files", Do: func(ctx context.Context) []doctor.Finding {
+			return append(e.files().Check(ctx), e.databaseFiles()...)
+		}},
 	}
 	var list []doctor.Finding
 	if o, _ := ownerOf(e.Data); o != nil {
@@ -228,7 +234,9 @@ func (e *examination) files() doctor.Files {
 			own = append(own, dir.Database()+suffix)
 		}
 	}
-	f := doctor.Files{Data: e.Data, Own: own, Read: map[string]string{}, Private: secretFiles(e.Config)}
+	f := doctor.Files{
+		Data: e.Data, Own: own, Read: map[string]string{}, Private: secretFiles(e.Config, e.program.environ),
+	}
 	f.NoLinks = []string{filepath.Join(e.Data, "directory")}
 	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
 		f.NoLinks = append(f.NoLinks, filepath.Join(e.Data, "directory", "directory.db"+suffix))
@@ -276,11 +284,18 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 		return one(doctor.Fault, doctor.AboutNodes, err.Error(),
 			"do what the error says, and add no tenant before; until then, no server starts")
 	} else if err != nil {
-		return one(doctor.Fault, doctor.AboutStart, err.Error(), e.storeAdvice())
+		return []doctor.Finding{e.storeFault(err)}
 	}
 	if !exists {
-		return one(doctor.Fault, doctor.AboutStart, in.noStore().Error(),
-			"give this command the configuration of the server; if this is a new machine, begin with: dialtone init")
+		next := "give this command the configuration of the server; if this is a new machine, begin with: dialtone init"
+		if list, err := os.ReadDir(e.Data); !in.shared() && e.program.configFile() != "" && len(list) == 0 &&
+			(err == nil || errors.Is(err, fs.ErrNotExist)) {
+			next = fmt.Sprintf("the configuration is there, and %s is empty or missing: is it a volume that is not "+
+				"mounted? If so, mount it before you start a server, which would begin a new platform in its place "+
+				"(findmnt -T %s); if this is a new machine, begin with: dialtone init", e.Data,
+				shellword.Path(e.Data))
+		}
+		return one(doctor.Fault, doctor.AboutStart, in.noStore().Error(), next)
 	}
 	version, known := int64(0), int64(0)
 	if in.shared() {
@@ -291,7 +306,7 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 		version, err = schemaVersion(in.dir)
 	}
 	if err != nil {
-		return one(doctor.Fault, doctor.AboutStart, err.Error(), e.storeAdvice())
+		return []doctor.Finding{e.storeFault(err)}
 	}
 	if version < known {
 		return one(doctor.Warning, doctor.AboutNodes, fmt.Sprintf("the schema of the store has version %d, and this "+
@@ -306,19 +321,16 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 	}
 	in, err = openAny(ctx, e.Config, "", never, func(r *secret.Ring) *secret.Ring { return r })
 	if err != nil {
-		next := e.storeAdvice()
+		f := e.storeFault(err)
 		if hidden != nil && !e.newer {
-			next = "first decide which of the two stores is the right one: this error may be about the wrong one"
+			f.Next = "first decide which of the two stores is the right one: this error may be about the wrong one"
 		}
-		if advice := sqlite.Advice(err); advice != "" {
-			next = advice
-		}
-		return append(hidden, one(doctor.Fault, doctor.AboutStart, err.Error(), next)...)
+		return append(hidden, f)
 	}
 	list, _, err := in.store.Tenants(ctx)
 	if err != nil {
 		in.close()
-		return one(doctor.Fault, doctor.AboutStart, err.Error(), e.storeAdvice())
+		return []doctor.Finding{e.storeFault(err)}
 	}
 	for _, t := range list {
 		if t.PublicURL == "" {
@@ -382,14 +394,53 @@ func (e *examination) unused(ctx context.Context, in *installation) []doctor.Fin
 	return []doctor.Finding{doctor.New(doctor.Note, "store", doctor.AboutStart,
 		fmt.Sprintf("%s has no accounts, and only the tenant %s", place, e.tenants[0].Host),
 		"if there should be others, compare data and database with those of the server, also in the environment of "+
-			"its unit")}
+			"its unit, and see whether a volume is not mounted at data")}
 }
 
-func (e *examination) storeAdvice() string {
-	if e.Database != "" {
-		return "correct what the error says; if the database does not answer, look at its server and at the network"
+// storeFault is a finding about a store that cannot be opened.
+func (e *examination) storeFault(err error) doctor.Finding {
+	check, see, next := "store", doctor.AboutStart, sqlite.Advice(err)
+	switch {
+	case next != "":
+		see = doctor.AboutRestore
+	case errors.Is(err, unix.EROFS):
+		next = fmt.Sprintf("make the file system writable: findmnt -T %s shows it (for a unit of systemd, also look "+
+			"at ReadWritePaths= in it); if it became read-only by itself, look at the disk first: dmesg", shellword.Path(e.Data))
+	case errors.Is(err, store.ErrSealKey):
+		check, see = "keys", doctor.AboutKeys
+		next = fmt.Sprintf("put the seal.key of this store at %s, from where you keep its copy or from a backup with "+
+			"keys; or correct data or database, if this is the store of another platform", newKeys(e.Keys).Seal.Path)
+	case errors.Is(err, keyfile.ErrUnusable) && e.missingKey() != "":
+		check, see = "keys", doctor.AboutKeys
+		next = fmt.Sprintf("put a copy of the key back at %s, or correct keys.dir: a new key does not fit this "+
+			"store", e.missingKey())
+	case errors.Is(err, keyfile.ErrUnusable):
+		check, see = "keys", doctor.AboutKeys
+		next = "correct owner and mode of the key file (the server's user, 0600), or put a copy of it back"
+	case errors.Is(err, sqlite.ErrNotWritable), errors.Is(err, errDataDir):
+		next = "give everything in the data directory to one user, with the commands of the findings about files, " +
+			"and run the server as this user"
+	case e.Database != "":
+		next = "correct what the error says; if the database does not answer, look at its server and at the network"
+	default:
+		next = "correct what the error says; if the file is damaged, restore a backup"
 	}
-	return "correct what the error says; if the file is damaged, restore a backup"
+	return doctor.New(doctor.Fault, check, see, err.Error(), next)
+}
+
+// missingKey returns the path of the first key that the store cannot be opened without and that is not there, or "".
+func (e *examination) missingKey() (path string) {
+	keys := newKeys(e.Keys)
+	_ = asCaller(func() error {
+		for _, source := range []keyfile.Source{keys.Seal, keys.Sign} {
+			if _, err := os.Stat(source.Path); !source.FromEnv() && errors.Is(err, fs.ErrNotExist) {
+				path = source.Path
+				break
+			}
+		}
+		return nil
+	})
+	return path
 }
 
 // schema reports what others have changed in the store, and messages that were lost. "verify" looks at every row.
@@ -599,8 +650,12 @@ func (e *examination) pickup(context.Context) []doctor.Finding {
 		return []doctor.Finding{doctor.New(level, "mail", doctor.AboutMail, cause, next)}
 	}
 	dir, err := pickup.Look(e.Mail.PickupDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // the server makes it
+	if errors.Is(err, fs.ErrNotExist) { // the server makes it
+		text, next := e.program.pickupFault(e.Config)
+		if text == "" {
+			return nil
+		}
+		return one(doctor.Fault, text, next)
 	} else if err != nil {
 		return one(doctor.Fault, err.Error(), "correct owner and mode of the directory, or mail.pickup_dir")
 	}
@@ -695,14 +750,14 @@ func (e *examination) readyz(ctx context.Context) (list []doctor.Finding) {
 			"the server was not asked, because ops.tls_client_ca wants a certificate",
 			"run: dialtone health --client-cert FILE --client-key FILE")}
 	}
-	state, err := (&healthCommand{}).ask(ctx, e.Ops)
+	state, err := (&healthCommand{}).ask(ctx, e.Config)
 	if errors.Is(err, errNoAnswer) {
 		return []doctor.Finding{doctor.New(doctor.Warning, "server", doctor.AboutStart,
 			fmt.Sprintf("no server runs on this machine, or %v", err),
 			"start it, and read the end of its log if it ends: systemctl start dialtone; journalctl -u dialtone")}
 	} else if err != nil {
 		return []doctor.Finding{doctor.New(doctor.Fault, "server", doctor.AboutHealth, err.Error(),
-			"correct ops.listen, or end the other program")}
+			"correct ops.listen, or end the other program or server")}
 	}
 	for _, c := range state.Checks {
 		switch {

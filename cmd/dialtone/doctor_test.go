@@ -10,12 +10,15 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"dialtone/internal/doctor"
 	"dialtone/internal/store/postgres"
@@ -76,6 +79,93 @@ func TestDoctorFindsWrongOwners(t *testing.T) {
 	list := examined(t, append(environ, "DIALTONE_HTTP_SECURITY_TXT="+security)...)
 	wantFinding(t, list, doctor.Fault, "files", database+" belongs to the user root, but the data directory to ")
 	wantFinding(t, list, doctor.Fault, "files", "cannot read "+security+" (http.security_txt)")
+}
+
+// Each fault of the store has advice of its own. The owner's bits of the data directory count too, and what doctor says
+// to run repairs it.
+func TestDoctorAdvisesOnStore(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.start().mustStop(t)
+	environ := []string{"DIALTONE_DATA=" + s.dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9", "DIALTONE_LISTEN=127.0.0.1:9"}
+	s.must(os.Chmod(s.dir, 0o500))
+	list := examined(t, environ...)
+	wantFinding(t, list, doctor.Fault, "files", "the data directory "+s.dir+" has the mode 0500, so its owner nobody ")
+	wantFinding(t, list, doctor.Fault, "store", s.dir+" has mode 0500 and belongs to the user nobody and the group ")
+	repaired := false
+	for _, f := range list {
+		command, ok := strings.CutPrefix(f.Next, "run: chmod ")
+		if ok && strings.Contains(f.Cause, "has the mode 0500") {
+			s.must(exec.Command("sh", "-c", "chmod "+command).Run())
+			repaired = true
+		}
+	}
+	if !repaired {
+		t.Fatalf("nothing to run in %+v", list)
+	}
+	advice := func(check, says string) {
+		t.Helper()
+		for _, f := range examined(t, environ...) {
+			if f.Level == doctor.Fault && f.Check == check && strings.Contains(f.Next, says) {
+				return
+			}
+		}
+		t.Errorf("no %s with %q in %+v", check, says, examined(t, environ...))
+	}
+	for _, f := range examined(t, environ...) {
+		if f.Level == doctor.Fault {
+			t.Errorf("repaired: %+v", f)
+		}
+	}
+	key := filepath.Join(s.dir, "keys", "seal.key")
+	s.must(os.Rename(key, key+".aside"))
+	advice("keys", "put a copy of the key back at "+key)
+	other := newService(t)
+	other.command("tenant", "add", "localhost")
+	text, err := os.ReadFile(filepath.Join(other.dir, "keys", "seal.key"))
+	s.must(err)
+	s.must(os.WriteFile(key, text, 0o600))
+	s.must(os.Chown(key, serviceUser, serviceGroup))
+	advice("keys", "put the seal.key of this store at "+key)
+	s.must(os.Rename(key+".aside", key))
+	database := filepath.Join(s.dir, "dialtone.db")
+	s.must(os.Chown(database, 0, 0))
+	advice("store", "give everything in the data directory to one user")
+	s.must(os.Chown(database, serviceUser, serviceGroup))
+	for _, flag := range []uintptr{unix.MS_BIND, unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY} {
+		if err := unix.Mount(s.dir, s.dir, "", flag, ""); err != nil {
+			t.Fatalf("mount: %v", err)
+		}
+	}
+	t.Cleanup(func() { s.must(unix.Unmount(s.dir, unix.MNT_DETACH)) })
+	advice("store", "make the file system writable: findmnt -T ")
+}
+
+// An empty or missing data directory beside a configuration may be a volume that is not mounted.
+func TestDoctorAsksForVolume(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	data, file := filepath.Join(dir, "data"), filepath.Join(dir, "dialtone.toml")
+	if err := os.WriteFile(file, []byte(fmt.Sprintf("data = %q\nlisten = \"127.0.0.1:9\"\n[ops]\n"+
+		"listen = \"127.0.0.1:9\"\n", data)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	asks := func(environ ...string) bool {
+		return slices.ContainsFunc(examined(t, environ...), func(f doctor.Finding) bool {
+			return f.Check == "store" && strings.Contains(f.Next, "is it a volume that is not mounted?")
+		})
+	}
+	for _, state := range []string{"missing", "empty"} {
+		if !asks("DIALTONE_CONFIG=" + file) {
+			t.Errorf("%s: it does not ask", state)
+		}
+		if err := os.MkdirAll(data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asks("DIALTONE_DATA=" + data) {
+		t.Error("without a configuration, it asks")
+	}
 }
 
 // It does not change a store of an older version, and finds programs of another version on the same database.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"dialtone/internal/doctor"
 	"dialtone/internal/http/ops"
 	"dialtone/internal/operator"
 	"dialtone/internal/stats"
@@ -142,4 +145,36 @@ func TestForeignTrigger(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "FAULT  database: dialtone did not make the trigger hide") {
 		t.Errorf("verify: %v, %s", err, out)
 	}
+}
+
+// The answer of another server on the same port counts neither for health nor for doctor, but that of a server of an
+// earlier version, which does not say who it is, does.
+func TestHealthOfAnotherServer(t *testing.T) {
+	t.Parallel()
+	own, other := t.TempDir(), t.TempDir()
+	start(t, launch{data: own}).mustStop(t)
+	p := start(t, launch{data: other})
+	ask := func(data, at string, status int, says string) {
+		t.Helper()
+		environ := []string{"DIALTONE_DATA=" + data, "DIALTONE_OPS_LISTEN=" + at, "DIALTONE_LISTEN=127.0.0.1:9"}
+		got, out, stderr := runCommand(t, environ, "health")
+		if got != status || !strings.Contains(out+stderr, says) {
+			t.Errorf("health of %s: status %d, %s%s", data, got, out, stderr)
+		}
+		found := false
+		for _, f := range examined(t, environ...) {
+			found = found || f.Check == "server" && f.Level == doctor.Fault && strings.Contains(f.Cause, says)
+		}
+		if found != (status != 0) {
+			t.Errorf("doctor of %s: %v", data, found)
+		}
+	}
+	at := strings.TrimPrefix(p.operators, "http://")
+	ask(other, at, 0, "ready\n")
+	ask(own, at, exitFailed, "is another server of Dialtone, and not that of "+own)
+	old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"ok":true,"checks":[{"name":"store","ok":true}]}`)
+	}))
+	defer old.Close()
+	ask(own, old.Listener.Addr().String(), 0, "ready\n")
 }

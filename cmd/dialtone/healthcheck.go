@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"dialtone/internal/config"
+	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
 )
 
@@ -38,7 +39,7 @@ func (c *healthCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	state, err := c.ask(p.ctx, conf.Ops)
+	state, err := c.ask(p.ctx, conf)
 	if err != nil {
 		return err
 	}
@@ -66,14 +67,20 @@ type readiness struct {
 		Name, Error, Warning string
 		OK                   bool
 	}
-	ready bool
+	Server string // as serverID; empty from a server of an earlier version
+	ready  bool
 }
+
+// errOtherServer means that the server of another data directory answers.
+var errOtherServer = errors.New("another server of Dialtone")
 
 // errNoAnswer means that no server answers.
 var errNoAnswer = errors.New("the server does not answer")
 
-// ask returns what the server says of itself. It fails with errNoAnswer if there is none.
-func (c *healthCommand) ask(ctx context.Context, ops config.Ops) (state readiness, err error) {
+// ask returns what the server says of itself. It fails with errNoAnswer if there is none, and with errOtherServer if
+// another one answers.
+func (c *healthCommand) ask(ctx context.Context, conf config.Config) (state readiness, err error) {
+	ops := conf.Ops
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	address := reachable(ops.Listen)
@@ -106,6 +113,11 @@ func (c *healthCommand) ask(ctx context.Context, ops config.Ops) (state readines
 	if err := json.NewDecoder(http.MaxBytesReader(nil, answer.Body, 1<<20)).Decode(&state); err != nil ||
 		len(state.Checks) == 0 {
 		return state, fmt.Errorf("what listens on %s is not Dialtone; set ops.listen as the server has it", address)
+	}
+	if own := serverID(datadir.Dir(conf.Data)); own != "" && state.Server != "" && own != state.Server {
+		return state, fmt.Errorf("what listens on %s is %w, and not that of %s; start that one, with another "+
+			"ops.listen if both run on this machine, or set data and ops.listen as the server has them", address,
+			errOtherServer, conf.Data)
 	}
 	state.ready = answer.StatusCode == http.StatusOK
 	return state, nil

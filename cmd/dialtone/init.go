@@ -14,7 +14,9 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/config"
+	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
+	"dialtone/internal/store/postgres"
 	"dialtone/internal/tenant"
 )
 
@@ -99,7 +101,7 @@ func (s *setup) install(text string) error {
 	if err := s.createData(); err != nil {
 		return err
 	}
-	return p.withStore(always, func(in *installation) error {
+	return p.withStoreWarning(always, s.warnOfLost, func(in *installation) error {
 		if err := asCaller(func() error { return shareConfig(s.path, s.conf.Data) }); err != nil {
 			return err
 		}
@@ -134,6 +136,12 @@ func (s *setup) prepare() (text string, err error) {
 	if err := checkExamples(examplesDir(s.path)); err != nil {
 		return "", err
 	}
+	if err := s.checkDatabaseFiles(); err != nil {
+		return "", err
+	}
+	if err := s.checkRights(); err != nil {
+		return "", err
+	}
 	if err := s.askAll(); err != nil || !s.fresh {
 		return "", err
 	}
@@ -151,6 +159,35 @@ func writable(dir string) error {
 		default:
 			return nil
 		}
+	}
+}
+
+// checkRights fails if the store cannot be created in PostgreSQL. Other errors of the database show when the host is
+// looked up.
+func (s *setup) checkRights() error {
+	if s.conf.Database == "" {
+		return nil
+	}
+	if err := postgres.CheckCreate(s.p.ctx, s.conf.Database); errors.Is(err, postgres.ErrNoRights) {
+		return err
+	}
+	return nil
+}
+
+// warnOfLost warns of a store that was created though there were keys, unless they are those of a run of init that
+// ended before it had created the store: they are newer than the configuration, and no server has run with them.
+func (s *setup) warnOfLost(c config.Config, lost []lostPart) {
+	written, err := os.Stat(s.path)
+	if err != nil {
+		return
+	}
+	_, nodeErr := os.Stat(datadir.Dir(c.Data).NodeFile())
+	key, err := os.Stat(newKeys(c.Keys).Seal.Path)
+	if s.old != nil && err == nil && !key.ModTime().Before(written.ModTime()) && errors.Is(nodeErr, fs.ErrNotExist) {
+		return
+	}
+	for _, part := range lost {
+		fmt.Fprintf(escaped{s.p.stderr}, "warning: %s; %s\n", part.event, part.hint)
 	}
 }
 

@@ -125,6 +125,10 @@ func (s *setup) printNext(in *installation, dir string, say func(string, ...any)
 			say("  Give the server these variables, too, as far as the database needs them: %s",
 				strings.Join(names, ", "))
 		}
+		_ = asCaller(func() error {
+			s.sayVariables(in.Config, say)
+			return nil
+		})
 	}
 	units := []string{"/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
 	if packagedUnit(in.Config, s.path, s.user) &&

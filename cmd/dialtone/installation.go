@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,11 +17,13 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
+	"dialtone/internal/doctor"
 	"dialtone/internal/fault"
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
+	"dialtone/internal/shellword"
 	"dialtone/internal/store"
 	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/phonetables"
@@ -110,6 +113,28 @@ func inDataDir(err error) error {
 	return err
 }
 
+// errPickupDir means that this process may not use the pickup directory, which is not in the data directory.
+var errPickupDir = errors.New("the pickup directory (mail.pickup_dir) cannot be used by this user")
+
+// inPickupDir is inDataDir for the pickup directory of a configuration.
+func inPickupDir(c config.Config, err error) error {
+	if below(c.Mail.PickupDir, c.Data) || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
+		return inDataDir(err)
+	}
+	me := userOf(uint32(os.Geteuid()), uint32(os.Getegid()))
+	return fmt.Errorf("%w: %s: %w; %s", errPickupDir, c.Mail.PickupDir, err, makePickup(me, c.Mail.PickupDir))
+}
+
+// makePickup says how to make a pickup directory, or one that exists usable, for a user, and badmail beside it.
+func makePickup(u serverUser, dir string) string {
+	if link := doctor.Link("mail", dir); link != nil {
+		return link.Cause + "; " + link.Next
+	}
+	return fmt.Sprintf("run as root: install -d -o %s -g %s -m 2770 %s %s; or correct mail.pickup_dir",
+		shellword.Quote(u.name), shellword.Quote(u.group), shellword.Path(dir),
+		shellword.Path(filepath.Join(filepath.Dir(dir), "badmail")))
+}
+
 // openInstallation opens the data directory and the store. If create allows it, it creates what is
 // missing; otherwise it creates nothing. Only a server has a node name.
 func openInstallation(
@@ -170,6 +195,9 @@ func (in *installation) open(
 		return in.noStore()
 	}
 	if !exists {
+		if err := in.mayCreate(ctx); err != nil {
+			return err
+		}
 		if err := in.dir.Create(); err != nil {
 			return inDataDir(err)
 		}
@@ -216,6 +244,14 @@ func (in *installation) hasStore(ctx context.Context) (exists bool, err error) {
 	}
 	exists, err = in.dir.HasStore()
 	return exists, inDataDir(err)
+}
+
+// mayCreate fails if a store cannot be created, so that no keys are made for it.
+func (in *installation) mayCreate(ctx context.Context) error {
+	if !in.shared() {
+		return nil
+	}
+	return asCaller(func() error { return postgres.CheckCreate(ctx, in.Database) })
 }
 
 // defaultData is the data directory of a configuration that names none.
@@ -278,7 +314,15 @@ func (in *installation) sealed(ctx context.Context) (sealed bool, err error) {
 func (p *program) with(do func(*installation) error) error { return p.withStore(never, do) }
 
 // withStore is with for a command that may create a store.
-func (p *program) withStore(create creation, do func(*installation) error) (err error) {
+func (p *program) withStore(create creation, do func(*installation) error) error {
+	warn := func(c config.Config, lost []lostPart) { warnOfLost(p.logger(c.Log), lost) }
+	return p.withStoreWarning(create, warn, do)
+}
+
+// withStoreWarning is withStore, with what warns of parts that were created though the installation is not new.
+func (p *program) withStoreWarning(
+	create creation, warn func(config.Config, []lostPart), do func(*installation) error,
+) (err error) {
 	c, err := p.settings()
 	if err != nil {
 		return err
@@ -292,7 +336,7 @@ func (p *program) withStore(create creation, do func(*installation) error) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, in.close()) }()
-	warnOfLost(p.logger(c.Log), lost)
+	warn(c, lost)
 	return do(in)
 }
 

@@ -187,8 +187,8 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 var configErrors = []error{
 	errTemplates, errNoStore, keyfile.ErrUnusable,
 	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, engine.ErrNodeAlive, migrations.ErrNewer,
-	migrations.ErrOlder, migrations.ErrNoStore, postgres.ErrMisplaced,
-	sqlite.ErrNotWritable, sqlite.ErrReplaced, errDataDir, datadir.ErrRestoring, tlscert.ErrUnusable,
+	migrations.ErrOlder, migrations.ErrNoStore, postgres.ErrMisplaced, postgres.ErrNoRights,
+	sqlite.ErrNotWritable, sqlite.ErrReplaced, errDataDir, errPickupDir, datadir.ErrRestoring, tlscert.ErrUnusable,
 }
 
 // report prints an error, one line for each fault, and returns the exit status.
@@ -254,6 +254,9 @@ func (configCheckCommand) Run(p *program) error {
 	p.noteMissing(c)
 	if err := p.noteUnreadable(c); err != nil {
 		return err
+	}
+	if text, next := p.pickupFault(c); text != "" {
+		fmt.Fprintf(escaped{p.stderr}, "note: %s; %s\n", text, next)
 	}
 	p.notePublic(c)
 	fmt.Fprintln(p.stdout, "the configuration is valid")

@@ -19,8 +19,9 @@ import (
 // commands but the server use, and the commands that open something in the directory before it call becomeOwner. What
 // an operator has named on the command line or in the configuration is root's to open: that is in asCaller.
 //
-// Only Linux can give a thread another user, so elsewhere root does it all. The server does not change its user: it may
-// need root for its ports and for files that it reads again. It is meant to be started as the owner.
+// Only Linux can give a thread another user, so elsewhere root does it all, except a restore, which becomes the owner
+// for good (enterOwner). The server does not change its user: it may need root for its ports and for files that it
+// reads again. It is meant to be started as the owner.
 
 // dirOwner is the user of a directory, with the groups.
 type dirOwner struct {
@@ -116,18 +117,6 @@ func becomeOwner(dir string) (back func() error, err error) {
 	return back, nil
 }
 
-// stayOwner is becomeOwner for good.
-func stayOwner(dir string) error {
-	o, err := ownerOf(dir)
-	if err != nil || o == nil {
-		return err
-	}
-	if err := errors.Join(syscall.Setgroups(o.groups), syscall.Setgid(o.gid), syscall.Setuid(o.uid)); err != nil {
-		return fmt.Errorf("continue as the owner of %s: %w", dir, err)
-	}
-	return nil
-}
-
 // openNamed opens a file that the operator has named.
 func openNamed(path string) (f *os.File, err error) {
 	err = asCaller(func() error {
@@ -135,6 +124,25 @@ func openNamed(path string) (f *os.File, err error) {
 		return err
 	})
 	return f, err
+}
+
+// openAsOwner opens a file in a directory that may be the owner's of the data: as this user, or as root if nobody else
+// can replace the file. So what the owner has put there in its place is not read as root.
+func openAsOwner(path string) (*os.File, error) {
+	f, err := regularfile.Open(path)
+	if !isActing() || !errors.Is(err, fs.ErrPermission) {
+		return f, err
+	}
+	var w walk
+	walkErr := asCaller(func() (err error) {
+		w, err = walkTo(path)
+		return err
+	})
+	if walkErr != nil || w.other != "" || w.writable != "" {
+		return nil, fmt.Errorf("%w; give the file and the directories above it to root, or let the owner of the data "+
+			"directory read it", err)
+	}
+	return openNamed(path)
 }
 
 // maxNamed is how long a file that is read whole may be, in bytes. Bundles of all authorities have less than a MiB.

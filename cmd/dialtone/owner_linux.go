@@ -32,6 +32,9 @@ func (o *dirOwner) become() (back func() error, err error) {
 	}, nil
 }
 
+// enterOwner makes a restore continue as the owner of a directory, until back is called.
+func enterOwner(dir string) (back func() error, err error) { return becomeOwner(dir) }
+
 // asCaller calls do as the user who has started the command. What do does in other goroutines is not included.
 func asCaller(do func() error) error { return as(0, do) }
 

@@ -44,7 +44,8 @@ type restoreCommand struct {
 func (restoreCommand) Help() string {
 	return "Stop all servers first. An archive is restored into the data directory, which must be empty or absent, " +
 		"and is checked before anything is put in place. If the command was killed, run it again. As root, it " +
-		"continues as the owner of the data directory when it has opened the archive, the identity and the keys.\n\n" +
+		"continues as the owner of the data directory when it has opened the files that the command line and the " +
+		"database's URL name.\n\n" +
 		"What was handed out before is no longer valid: sessions, links, open forms, links for phones, and TURN " +
 		"credentials. Passwords stay, and phones keep registering. Messages that waited are not sent, because the " +
 		"links in them have ended: people ask for a new one.\n\n" +
@@ -87,9 +88,11 @@ func (c *restoreCommand) Run(p *program) (err error) {
 	if err := r.checkPlaces(); err != nil {
 		return err
 	}
-	if err := stayOwner(conf.Data); err != nil {
+	back, err := enterOwner(conf.Data)
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, back()) }()
 	unlock, undo, err := dir.CreateLocked()
 	if err != nil {
 		return inDataDir(err)
@@ -102,9 +105,12 @@ func (c *restoreCommand) Run(p *program) (err error) {
 		}
 	}()
 	// Another user may have created the directory meanwhile.
-	if err := stayOwner(conf.Data); err != nil {
+	again, err := enterOwner(conf.Data)
+	if err != nil {
 		return err
 	}
+	first := back
+	back = func() error { return errors.Join(again(), first()) }
 	if c.AfterDatabase {
 		return r.afterDatabase()
 	}
@@ -572,7 +578,7 @@ func (r *restore) afterDatabase() (err error) {
 	} else if err != nil {
 		return err
 	}
-	if err := r.replaceKeys(); err != nil {
+	if err := in.inKeys(r.replaceKeys); err != nil {
 		return err
 	}
 	if err := r.rebuildExport(in); err != nil {

@@ -18,7 +18,6 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/operator"
 	"dialtone/internal/operator/opjson"
-	"dialtone/internal/regularfile"
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/sqlite"
@@ -58,7 +57,7 @@ func (r *restore) readTrail(in *installation, facts store.Facts) (later []audit.
 		}
 		return nil
 	}
-	f, err := regularfile.Open(path)
+	f, err := openNamed(path)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +142,7 @@ func (r *restore) readDamaged(path string, newest time.Time, add func(audit.Chan
 }
 
 func copyFile(from, to string) error {
-	source, err := regularfile.Open(from)
+	source, err := openAsOwner(from)
 	if err != nil {
 		return err
 	}

@@ -234,21 +234,21 @@ func TestDatabaseWithoutPermission(t *testing.T) {
 	}{
 		{
 			"database for reading only", func() error { return os.Chmod(database, 0o444) },
-			"dialtone: the database cannot be opened: " + database + " has mode 0444 and belongs to user 65534",
+			"dialtone: the database cannot be opened: " + database + " has mode 0444 and belongs to the user nobody",
 			func() error { return os.Chmod(database, 0o600) },
 		},
 		{
 			"database of another user", func() error { return os.Chown(database, 0, 0) },
-			database + " has mode 0600 and belongs to user 0",
+			database + " has mode 0600 and belongs to the user root",
 			func() error { return os.Chown(database, serviceUser, serviceGroup) },
 		},
 		{
 			"directory for reading only", func() error { return os.Chmod(s.dir, 0o551) },
-			s.dir + " has mode 0551 and belongs to user 65534", func() error { return os.Chmod(s.dir, 0o751) },
+			s.dir + " has mode 0551 and belongs to the user nobody", func() error { return os.Chmod(s.dir, 0o751) },
 		},
 		{
 			"WAL of another user", func() error { return os.WriteFile(database+"-wal", nil, 0o600) },
-			database + "-wal has mode 0600 and belongs to user 0",
+			database + "-wal has mode 0600 and belongs to the user root",
 			func() error { return os.Remove(database + "-wal") },
 		},
 		{

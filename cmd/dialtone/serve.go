@@ -151,11 +151,15 @@ func (c *serveCommand) Run(p *program) (err error) {
 
 // lostPart describes a part of an installation that a server or command creates though the
 // installation is not new.
-type lostPart struct{ event, file, hint string }
+type lostPart struct{ event, file, hint string } // the file is empty for PostgreSQL
 
 // warnOfLost logs the parts that were created though the installation is not new.
 func warnOfLost(log *slog.Logger, lost []lostPart) {
 	for _, part := range lost {
+		if part.file == "" {
+			log.Warn(part.event, "hint", part.hint)
+			continue
+		}
 		log.Warn(part.event, "file", part.file, "hint", part.hint)
 	}
 }

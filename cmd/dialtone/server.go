@@ -222,10 +222,10 @@ func (s *server) openAdmin(events audit.Log) {
 // openPickup opens the pickup directory and removes what a crash left in it.
 func (s *server) openPickup() (err error) {
 	if s.pickup, err = pickup.Open(s.Mail.PickupDir); err != nil {
-		return inDataDir(err)
+		return inPickupDir(s.Config, err)
 	}
 	if err := s.pickup.Clean(); err != nil {
-		return err
+		return inPickupDir(s.Config, err)
 	}
 	if s.pickup.Readable() {
 		s.log.Warn("pickup directory readable by all users of this machine; its messages contain activation links",

@@ -84,7 +84,7 @@ func (c *storeCopy) Run(p *program) (err error) {
 		do = transfer.Compare
 	}
 	bar := newProgress(p.stderr)
-	err = do(p.ctx, from, to, bar.show)
+	err = do(p.ctx, from, to, asCaller, bar.show)
 	bar.end()
 	if err != nil {
 		if errors.Is(err, p.ctx.Err()) {

@@ -321,12 +321,15 @@ func configuredFiles(c config.Config) (list []configured) {
 	add("ops.tls_key", c.Ops.TLSKey)
 	add("ops.tls_client_ca", c.Ops.TLSClientCA)
 	add("trace.header_file", c.Trace.HeaderFile)
+	for _, f := range c.DatabaseFiles(nil) {
+		add(f.Name, f.Path)
+	}
 	return list
 }
 
 // secretFiles returns the files with secrets of an installation, and what is in them: without keys, whose modes are
 // checked where they are read.
-func secretFiles(c config.Config) map[string]string {
+func secretFiles(c config.Config, environ []string) map[string]string {
 	files := make(map[string]string)
 	if c.Database == "" {
 		for _, suffix := range []string{"", "-wal"} {
@@ -340,6 +343,11 @@ func secretFiles(c config.Config) map[string]string {
 	}
 	add(c.Mail.RelayPasswordFile, "the password of the relay")
 	add(c.Trace.HeaderFile, "the header for traces")
+	for _, f := range c.DatabaseFiles(environ) {
+		if f.Secret != "" {
+			add(f.Path, f.Secret)
+		}
+	}
 	return files
 }
 
@@ -357,7 +365,7 @@ func (p *program) hasPassword(c config.Config) bool {
 
 // notePublic notes the files with secrets that every user can read.
 func (p *program) notePublic(c config.Config) {
-	files := secretFiles(c)
+	files := secretFiles(c, p.environ)
 	if p.hasPassword(c) {
 		files[p.configFile()] = "the password of the database"
 	}
@@ -369,7 +377,7 @@ func (p *program) notePublic(c config.Config) {
 // noteMissing notes the configured files that are not there. A server starts without those that it reads only when it
 // needs them, such as the password for the relay.
 func (p *program) noteMissing(c config.Config) {
-	for _, f := range configuredFiles(c) {
+	for _, f := range append(configuredFiles(c), p.environmentFiles(c)...) {
 		if _, err := os.Stat(f.path); errors.Is(err, fs.ErrNotExist) {
 			fmt.Fprintf(escaped{p.stderr}, "note: %s: there is no %s; make it, or correct the path: a server starts "+
 				"without the file and fails when it needs it\n", f.key, f.path)
@@ -387,7 +395,7 @@ func (p *program) noteUnreadable(c config.Config) error {
 	if err != nil || owner == nil || owner.Root() {
 		return err
 	}
-	for _, f := range configuredFiles(c) {
+	for _, f := range append(configuredFiles(c), p.environmentFiles(c)...) {
 		if at := owner.Denied(f.path); at != "" {
 			fmt.Fprintf(escaped{p.stderr}, "note: %s: the user %s, who owns %s, cannot read %s: the owner and mode "+
 				"of %s do not allow it, and a server that runs as this user cannot use it\n",
@@ -395,6 +403,25 @@ func (p *program) noteUnreadable(c config.Config) error {
 		}
 	}
 	return nil
+}
+
+// pickupFault returns why the owner of the data directory can neither use nor make the pickup directory, and what to
+// do, or "".
+func (p *program) pickupFault(c config.Config) (text, next string) {
+	owner, _, err := dataOwner(c.Data)
+	if err != nil || owner == nil {
+		return "", ""
+	}
+	at := datadir.NewOwner(owner.uid, owner.gid).CannotUse(c.Mail.PickupDir)
+	if at == "" {
+		return "", ""
+	}
+	what := "use"
+	if _, err := os.Stat(c.Mail.PickupDir); errors.Is(err, fs.ErrNotExist) {
+		what = "make"
+	}
+	return fmt.Sprintf("the user %s of the server cannot %s the pickup directory %s (mail.pickup_dir): the owner and "+
+		"mode of %s do not allow it", owner.name, what, c.Mail.PickupDir, at), makePickup(*owner, c.Mail.PickupDir)
 }
 
 // certificateFaults returns what is wrong with the certificates in files, for the hosts of the tenants.

@@ -37,7 +37,7 @@ func (c *verifyCommand) Run(p *program) error {
 	return p.with(func(in *installation) error {
 		dir, err := pickup.Open(in.Mail.PickupDir)
 		if err != nil {
-			return inDataDir(err)
+			return inPickupDir(in.Config, err)
 		}
 		var r verifyReport
 		if r.Report, err = account.Verify(p.ctx, in.store, dir, in.seal); err != nil {

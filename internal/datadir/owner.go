@@ -77,6 +77,33 @@ func (o *Owner) Denied(file string) string {
 	return ""
 }
 
+// CannotUse returns the first path that keeps the owner from making a directory and working in it, or "": the directory
+// if it exists, otherwise the one above it that exists, or one above that. Access control lists count as permission.
+func (o *Owner) CannotUse(dir string) (at string) {
+	dir, err := filepath.Abs(dir)
+	if err != nil || o.Root() {
+		return ""
+	}
+	for _, up := range above(dir) {
+		if !o.may(up, unix.X_OK) {
+			return up
+		}
+	}
+	for {
+		var info unix.Stat_t
+		if err := unix.Stat(dir, &info); err == nil {
+			break
+		} else if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			return ""
+		}
+		dir = filepath.Dir(dir)
+	}
+	if !o.may(dir, unix.W_OK|unix.X_OK) {
+		return dir
+	}
+	return ""
+}
+
 // above returns the directories above a path, from the root.
 func above(path string) (dirs []string) {
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
@@ -89,7 +116,7 @@ func above(path string) (dirs []string) {
 	return dirs
 }
 
-// may reports whether the bits of one class, R_OK or X_OK, are set for the owner.
+// may reports whether bits, of R_OK, W_OK and X_OK, are set for the owner.
 func (o *Owner) may(path string, bits uint32) bool {
 	var info unix.Stat_t
 	if unix.Stat(path, &info) != nil {

@@ -66,6 +66,10 @@ func (f Files) Check(ctx context.Context) []Finding {
 		change(f.Data, fmt.Sprintf("every user of this machine can replace the database and the keys, because %s "+
 			"has the mode %04o", f.Data, mode), "run: chmod o-w ")
 	}
+	if mode := info.Mode().Perm(); mode&0o700 != 0o700 {
+		change(f.Data, fmt.Sprintf("the data directory %s has the mode %04o, so its owner %s cannot use it", f.Data,
+			mode, name), "run: chmod u+rwx ")
+	}
 	for _, path := range f.all() {
 		if ctx.Err() != nil {
 			return list.findings

@@ -65,6 +65,9 @@ const (
 
 // Site is the handler of the listener.
 type Site struct {
+	// Server identifies the server in the answer of /readyz, so that nobody takes another's for it. It may be empty.
+	Server string
+
 	checks  []*check
 	metrics http.Handler
 	now     func() time.Time
@@ -120,8 +123,9 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		answer.JSON(w, status, struct {
 			OK     bool     `json:"ok"`
+			Server string   `json:"server,omitempty"`
 			Checks []result `json:"checks"`
-		}{ok, results})
+		}{ok, s.Server, results})
 	}
 }
 

@@ -15,6 +15,10 @@ import (
 // makes new tables in the first, so opening the database would make a second store there, without any accounts.
 var ErrMisplaced = errors.New("the store is not in the first schema of the search_path")
 
+// ErrNoRights means that the role may not create the tables of a new store. Since PostgreSQL 15, only the owner of a
+// database may create tables in its schema public.
+var ErrNoRights = errors.New("the database's role may not create tables")
+
 // place is where the tables of the program are.
 type place struct {
 	first  string   // the first schema of the search_path that exists, where new tables are made
@@ -84,4 +88,41 @@ func Hidden(ctx context.Context, url string) (used string, hidden []string, err 
 		return p.first, nil, err
 	}
 	return p.first, p.stores[1:], nil
+}
+
+// checkRights fails with ErrNoRights if the role may not create tables where those of a new store are made.
+func checkRights(q engine.Querier, p place) error {
+	var role, database, schema string
+	var may bool
+	err := q.Row(`SELECT quote_ident(current_user), quote_ident(current_database()), quote_ident($1),
+		$1 <> '' AND has_schema_privilege(current_user, (SELECT oid FROM pg_namespace WHERE nspname = $1), 'CREATE')`,
+		p.first).Scan(&role, &database, &schema, &may)
+	switch {
+	case err != nil || may:
+		return err
+	case p.first == "":
+		return fmt.Errorf("%w: the role %s may use no schema in its search_path in the database %s; run as a "+
+			"superuser in this database: CREATE SCHEMA %[2]s AUTHORIZATION %[2]s", ErrNoRights, role, database)
+	case p.first == "public":
+		return fmt.Errorf("%w: the role %s may create none in the schema public of the database %s; run as a "+
+			"superuser: ALTER DATABASE %[3]s OWNER TO %[2]s; or in this database: GRANT CREATE ON SCHEMA public TO "+
+			"%[2]s", ErrNoRights, role, database)
+	}
+	return fmt.Errorf("%w: the role %s may create none in the schema %s of the database %s; run as a superuser in "+
+		"this database: GRANT CREATE ON SCHEMA %[3]s TO %[2]s", ErrNoRights, role, schema, database)
+}
+
+// CheckCreate fails with ErrNoRights if a store could not be created in the database at url.
+func CheckCreate(ctx context.Context, url string) error {
+	conn, err := connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	tx := &Tx{ctx: ctx, conn: conn}
+	p, err := readPlace(tx)
+	if err != nil || len(p.stores) > 0 {
+		return err
+	}
+	return checkRights(tx, p)
 }

@@ -63,16 +63,6 @@ func Sealed(ctx context.Context, url string) (sealed bool, err error) {
 	return sealed, err
 }
 
-// withoutPassword returns an error of connecting, with no password in its text. The driver leaves
-// passwords out of its errors, except where it cannot parse the URL.
-func withoutPassword(err error) error {
-	if _, bad := errors.AsType[*pgconn.ParseConfigError](err); bad {
-		return errors.New("the database's URL is not one that PostgreSQL's libraries understand; " +
-			"give postgres://user@host:5432/database")
-	}
-	return fmt.Errorf("the database cannot be opened: %w", err)
-}
-
 const (
 	// groupConcurrency is the number of groups of signups that are committed at a time: while the
 	// server makes one durable, the next is checked.
@@ -117,7 +107,7 @@ var (
 
 // Open opens the PostgreSQL database at url and brings its schema up to date. Then it runs check in
 // the same transaction, unless check is nil; an error of check leaves the database as it was. Open
-// fails with migrations.ErrNewer and ErrMisplaced.
+// fails with migrations.ErrNewer, ErrMisplaced and ErrNoRights.
 //
 // The url is one that libpq takes (PostgreSQL 15, section 34.1.1.2); with several hosts and
 // target_session_attrs=read-write the engine follows the primary. node names this server among
@@ -212,6 +202,9 @@ func (e *Engine) prepare(ctx context.Context, change migrations.Change, check fu
 	var p place
 	if err == nil {
 		p, err = readPlace(tx)
+	}
+	if err == nil && change == migrations.Create && len(p.stores) == 0 {
+		err = checkRights(tx, p)
 	}
 	if err == nil {
 		err = change.Prepare(tx, Dialect, len(p.stores) > 0, time.Now())

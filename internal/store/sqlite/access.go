@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	sqlite3 "modernc.org/sqlite/lib"
@@ -13,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/internal/regularfile"
+	"dialtone/internal/shellword"
 	"dialtone/internal/store/sqlite/conn"
 )
 
@@ -58,7 +61,7 @@ func access(path string, mode uint32) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EROFS):
-		return fmt.Errorf("%w: %s is on a read-only file system", ErrNotWritable, path)
+		return fmt.Errorf("%w: %s: %w", ErrNotWritable, path, unix.EROFS)
 	case !errors.Is(err, fs.ErrPermission):
 		return &fs.PathError{Op: "access", Path: path, Err: err}
 	}
@@ -66,10 +69,32 @@ func access(path string, mode uint32) error {
 	if statErr != nil {
 		return fmt.Errorf("%w: %w", ErrNotWritable, statErr)
 	}
-	owner := info.Sys().(*syscall.Stat_t)
-	return fmt.Errorf("%w: %s has mode %#o and belongs to user %d and group %d, so user %d may not write to it; "+
-		"run the program as its owner, or correct owner and mode",
-		ErrNotWritable, path, info.Mode().Perm(), owner.Uid, owner.Gid, os.Geteuid())
+	owner, me := info.Sys().(*syscall.Stat_t), uint32(os.Geteuid())
+	next := "run the program as its owner, or correct owner and mode"
+	if owner.Uid == me {
+		next = "let its owner write: chmod u+rwX " + shellword.Path(path)
+	}
+	return fmt.Errorf("%w: %s has mode %#o and belongs to the user %s and the group %s, so the user %s may not write "+
+		"to it; %s", ErrNotWritable, path, info.Mode().Perm(), userName(owner.Uid), groupName(owner.Gid), userName(me),
+		next)
+}
+
+// userName returns the name of a user, or the number of one without a name.
+func userName(uid uint32) string {
+	number := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(number); err == nil {
+		return u.Username
+	}
+	return number
+}
+
+// groupName returns the name of a group, or the number of one without a name.
+func groupName(gid uint32) string {
+	number := strconv.FormatUint(uint64(gid), 10)
+	if g, err := user.LookupGroupId(number); err == nil {
+		return g.Name
+	}
+	return number
 }
 
 // IsDamaged reports whether an error means that the database is damaged or has a foreign WAL.

@@ -59,7 +59,7 @@ func execPostgres(t *testing.T, url, query string) {
 func TestCopyKeepsTenantVersion(t *testing.T) {
 	ring := secret.NewRing(noon)
 	from, to := newSource(t, ring), postgrestest.Shared(t).Database(t)
-	if err := Copy(t.Context(), "sqlite:"+from, to, noProgress); err != nil {
+	if err := Copy(t.Context(), "sqlite:"+from, to, Directly, noProgress); err != nil {
 		t.Fatal(err)
 	}
 	var n int64
@@ -77,7 +77,7 @@ func TestCopyKeepsLinkOrder(t *testing.T) {
 		from, to := newSource(t, ring), postgrestest.Shared(t).Database(t)
 		var n int64
 		execSQLite(t, from, `UPDATE revision SET n = `+state+` WHERE subject = 'links' RETURNING n`, &n)
-		if err := Copy(t.Context(), "sqlite:"+from, to, noProgress); err != nil {
+		if err := Copy(t.Context(), "sqlite:"+from, to, Directly, noProgress); err != nil {
 			t.Fatal(err)
 		}
 		if got := openStore(t, ring, "a", to).LinkHash(token); got != want {
@@ -96,7 +96,7 @@ func TestCopyDoesNotMigrateSource(t *testing.T) {
 	execSQLite(t, path, string(text))
 	var before, after int
 	execSQLite(t, path, `SELECT max(version) FROM schema_version`, &before)
-	err = Copy(t.Context(), "sqlite:"+path, "sqlite:"+filepath.Join(t.TempDir(), "to.db"), noProgress)
+	err = Copy(t.Context(), "sqlite:"+path, "sqlite:"+filepath.Join(t.TempDir(), "to.db"), Directly, noProgress)
 	execSQLite(t, path, `SELECT max(version) FROM schema_version`, &after)
 	if before != after {
 		t.Errorf("Copy (%v) changed the schema version of its source from %d to %d", err, before, after)
@@ -108,7 +108,7 @@ func TestSourceChangesDuringCopy(t *testing.T) {
 	ring := secret.NewRing(noon)
 	path := newSource(t, ring)
 	url := postgrestest.Shared(t).Database(t)
-	if err := Copy(t.Context(), "sqlite:"+path, url, noProgress); err != nil {
+	if err := Copy(t.Context(), "sqlite:"+path, url, Directly, noProgress); err != nil {
 		t.Fatal(err)
 	}
 	for from, open := range map[string]func() (*testStore, error){
@@ -117,7 +117,8 @@ func TestSourceChangesDuringCopy(t *testing.T) {
 	} {
 		done := false
 		var failed error
-		err := Copy(t.Context(), from, "sqlite:"+filepath.Join(t.TempDir(), "to.db"), func(what string, _, _ int64) {
+		to := "sqlite:" + filepath.Join(t.TempDir(), "to.db")
+		err := Copy(t.Context(), from, to, Directly, func(what string, _, _ int64) {
 			if done || !strings.HasPrefix(what, "copy spent") {
 				return
 			}
@@ -142,11 +143,11 @@ func TestCompareSeesNextTenantID(t *testing.T) {
 	ring := secret.NewRing(noon)
 	from := newSource(t, ring)
 	to := filepath.Join(t.TempDir(), "to.db")
-	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err != nil {
+	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, Directly, noProgress); err != nil {
 		t.Fatal(err)
 	}
 	execSQLite(t, to, `UPDATE sqlite_sequence SET seq = 1`)
-	if err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err == nil {
+	if err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, Directly, noProgress); err == nil {
 		t.Error("the next tenant would get the id of a removed tenant, and Compare succeeds")
 	}
 }
@@ -155,11 +156,11 @@ func TestCompareSeesNextTenantID(t *testing.T) {
 func TestCompareSeesUnfinishedMark(t *testing.T) {
 	ring := secret.NewRing(noon)
 	from, to := newSource(t, ring), filepath.Join(t.TempDir(), "to.db")
-	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err != nil {
+	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, Directly, noProgress); err != nil {
 		t.Fatal(err)
 	}
 	execSQLite(t, to, `INSERT INTO revision (subject, n) VALUES ('copy', 1)`)
-	if err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err == nil {
+	if err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, Directly, noProgress); err == nil {
 		t.Error("the target is marked as unfinished, and Compare succeeds")
 	}
 }
@@ -169,7 +170,7 @@ func TestSourceChangesBetweenRuns(t *testing.T) {
 	ring := secret.NewRing(noon)
 	from, to := newSource(t, ring), postgrestest.Shared(t).Database(t)
 	ctx, stop := context.WithCancel(t.Context())
-	if err := Copy(ctx, "sqlite:"+from, to, func(what string, done, _ int64) {
+	if err := Copy(ctx, "sqlite:"+from, to, Directly, func(what string, done, _ int64) {
 		if what == "copy outbox" {
 			stop()
 		}
@@ -185,7 +186,7 @@ func TestSourceChangesBetweenRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
-	err = Copy(t.Context(), "sqlite:"+from, to, noProgress)
+	err = Copy(t.Context(), "sqlite:"+from, to, Directly, noProgress)
 	if err == nil {
 		t.Error("Copy succeeds, and the account is active in the copy")
 	}
@@ -208,13 +209,13 @@ func TestCopyFailsWithinPage(t *testing.T) {
 			BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
 		CREATE TRIGGER fail BEFORE INSERT ON account FOR EACH ROW
 			WHEN (NEW.uid = '\x%x') EXECUTE FUNCTION fail()`, uid))
-	if err := Copy(t.Context(), "sqlite:"+from, url, noProgress); err == nil {
+	if err := Copy(t.Context(), "sqlite:"+from, url, Directly, noProgress); err == nil {
 		t.Fatal("Copy succeeds")
 	} else {
 		t.Log(err)
 	}
 	execPostgres(t, url, `DROP FUNCTION fail CASCADE`)
-	if err := Copy(t.Context(), "sqlite:"+from, url, noProgress); err != nil {
+	if err := Copy(t.Context(), "sqlite:"+from, url, Directly, noProgress); err != nil {
 		t.Error(err)
 	}
 	to := filepath.Join(t.TempDir(), "to.db")
@@ -223,16 +224,16 @@ func TestCopyFailsWithinPage(t *testing.T) {
 	}
 	execSQLite(t, to, fmt.Sprintf(`CREATE TRIGGER fail BEFORE INSERT ON account
 		WHEN NEW.uid = x'%x' BEGIN SELECT RAISE(FAIL, 'failed'); END`, uid))
-	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err == nil {
+	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, Directly, noProgress); err == nil {
 		t.Fatal("Copy succeeds")
 	} else {
 		t.Log(err)
 	}
 	execSQLite(t, to, `DROP TRIGGER fail`)
-	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err != nil {
+	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, Directly, noProgress); err != nil {
 		t.Error(err)
 	}
-	if err := Compare(t.Context(), url, "sqlite:"+to, noProgress); err != nil {
+	if err := Compare(t.Context(), url, "sqlite:"+to, Directly, noProgress); err != nil {
 		t.Error(err)
 	}
 }
@@ -241,7 +242,7 @@ func TestCopyFailsWithinPage(t *testing.T) {
 func TestCompareSeesEveryColumn(t *testing.T) {
 	ring := secret.NewRing(noon)
 	from, to := newSource(t, ring), filepath.Join(t.TempDir(), "to.db")
-	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress); err != nil {
+	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, Directly, noProgress); err != nil {
 		t.Fatal(err)
 	}
 	whole, err := os.ReadFile(to)
@@ -262,7 +263,7 @@ func TestCompareSeesEveryColumn(t *testing.T) {
 			keys := strings.Join(tb.key, ", ")
 			execSQLite(t, to, `PRAGMA foreign_keys=0; UPDATE `+tb.name+` SET `+change+`
 				WHERE (`+keys+`) = (SELECT `+keys+` FROM `+tb.name+` ORDER BY `+keys+` DESC LIMIT 1)`)
-			err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, noProgress)
+			err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, Directly, noProgress)
 			if err == nil || !strings.Contains(err.Error(), tb.name) {
 				t.Errorf("%s.%s: %v", tb.name, column, err)
 			}

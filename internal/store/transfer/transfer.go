@@ -94,6 +94,13 @@ const page = 2000
 // Progress is called with the progress of a step, such as "copy account": done rows of total.
 type Progress func(what string, done, total int64)
 
+// Connect calls do, which connects to PostgreSQL and reads the files that the URL or libpq's variables name, such as
+// the one with the password. Another user may have to do that than the one who reads the files of SQLite.
+type Connect func(do func() error) error
+
+// Directly is Connect for the user of the process.
+func Directly(do func() error) error { return do() }
+
 // errForeign is the error of a copy whose target holds other data.
 var errForeign = fault.New(fault.Conflict, "the target holds accounts, tenants or keys that are not of this copy; "+
 	"give an empty database or a new file")
@@ -101,8 +108,8 @@ var errForeign = fault.New(fault.Conflict, "the target holds accounts, tenants o
 // Copy copies the database at from to the database at to, each given as "sqlite:PATH" or a
 // PostgreSQL URL, and then compares all rows. No server may run on either database. Copy checks
 // that for PostgreSQL; for SQLite the caller must.
-func Copy(ctx context.Context, from, to string, progress Progress) (err error) {
-	c, err := open(ctx, from, to, true, progress)
+func Copy(ctx context.Context, from, to string, connect Connect, progress Progress) (err error) {
+	c, err := open(ctx, from, to, true, connect, progress)
 	if err != nil {
 		return err
 	}
@@ -132,8 +139,8 @@ func Copy(ctx context.Context, from, to string, progress Progress) (err error) {
 }
 
 // Compare compares all rows of two databases. It changes neither.
-func Compare(ctx context.Context, from, to string, progress Progress) (err error) {
-	c, err := open(ctx, from, to, false, progress)
+func Compare(ctx context.Context, from, to string, connect Connect, progress Progress) (err error) {
+	c, err := open(ctx, from, to, false, connect, progress)
 	if err != nil {
 		return err
 	}
@@ -152,17 +159,23 @@ func Compare(ctx context.Context, from, to string, progress Progress) (err error
 func isSQLite(database string) (path string, ok bool) { return strings.CutPrefix(database, "sqlite:") }
 
 // openEngine opens a database without checking its keys.
-func openEngine(ctx context.Context, database string, change migrations.Change) (engine.Copier, error) {
+func openEngine(
+	ctx context.Context, database string, change migrations.Change, connect Connect,
+) (e engine.Copier, err error) {
 	path, ok := isSQLite(database)
 	if !ok {
-		return postgres.OpenTo(ctx, change, "", database, nil)
+		err = connect(func() error {
+			e, err = postgres.OpenTo(ctx, change, "", database, nil)
+			return err
+		})
+		return e, err
 	}
 	return sqlite.OpenTo(ctx, change, path, nil)
 }
 
 // checkSchema fails for a source whose schema is not current. Opening it would migrate it, and a
 // source is not written to.
-func checkSchema(ctx context.Context, database string) error {
+func checkSchema(ctx context.Context, database string, connect Connect) error {
 	var has, known int64
 	var err error
 	if path, ok := isSQLite(database); ok {
@@ -170,7 +183,10 @@ func checkSchema(ctx context.Context, database string) error {
 		has, err = sqlite.SchemaVersion(path)
 	} else {
 		known = int64(migrations.Newest(postgres.Dialect))
-		has, err = postgres.SchemaVersion(ctx, database)
+		err = connect(func() error {
+			has, err = postgres.SchemaVersion(ctx, database)
+			return err
+		})
 	}
 	// A newer schema may have columns that this program would leave out, even if it could use the
 	// database.
@@ -188,11 +204,13 @@ func checkSchema(ctx context.Context, database string) error {
 }
 
 // open opens both databases.
-func open(ctx context.Context, from, to string, create bool, progress Progress) (*copier, error) {
-	if err := checkSchema(ctx, from); err != nil {
+func open(
+	ctx context.Context, from, to string, create bool, connect Connect, progress Progress,
+) (*copier, error) {
+	if err := checkSchema(ctx, from, connect); err != nil {
 		return nil, err
 	}
-	source, err := openEngine(ctx, from, migrations.Nothing)
+	source, err := openEngine(ctx, from, migrations.Nothing, connect)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +222,7 @@ func open(ctx context.Context, from, to string, create bool, progress Progress) 
 	if create {
 		change = migrations.Create
 	}
-	target, err := openEngine(ctx, to, change)
+	target, err := openEngine(ctx, to, change, connect)
 	if err != nil {
 		return nil, errors.Join(err, snapshot.Close(), source.Close())
 	}

@@ -170,7 +170,7 @@ func TestCopyThereAndBack(t *testing.T) {
 	}
 	for _, c := range [][2]string{{first, second}, {second, third}, {second, fourth}} {
 		last := make(map[string][2]int64) // progress by part
-		if err := Copy(ctx, c[0], c[1],
+		if err := Copy(ctx, c[0], c[1], Directly,
 			func(what string, done, total int64) { last[what] = [2]int64{done, total} }); err != nil {
 			t.Fatal(err)
 		}
@@ -183,10 +183,10 @@ func TestCopyThereAndBack(t *testing.T) {
 			t.Errorf("progress was reported for %d parts, want %d", len(last), 2*len(copied))
 		}
 	}
-	if err := Compare(ctx, first, third, noProgress); err != nil {
+	if err := Compare(ctx, first, third, Directly, noProgress); err != nil {
 		t.Error(err)
 	}
-	if err := Compare(ctx, first, fourth, noProgress); err != nil {
+	if err := Compare(ctx, first, fourth, Directly, noProgress); err != nil {
 		t.Error(err)
 	}
 	// The copies work as stores: they have the same keys and next ids, and their messages are written.
@@ -294,7 +294,7 @@ func TestCopyContinues(t *testing.T) {
 			for ; ; stops++ {
 				ctx, stop := context.WithCancel(t.Context())
 				steps, copying := 0, false
-				err := Copy(ctx, from, c.to, func(what string, _, _ int64) {
+				err := Copy(ctx, from, c.to, Directly, func(what string, _, _ int64) {
 					if steps++; steps > stops+1 && strings.HasPrefix(what, "copy") {
 						copying = true
 						stop()
@@ -310,20 +310,21 @@ func TestCopyContinues(t *testing.T) {
 				if _, err := c.open(c.to); !errors.Is(err, store.ErrUnfinished) {
 					t.Fatalf("open of an unfinished copy: %v", err)
 				}
-				if err := Copy(t.Context(), "sqlite:"+other, c.to, noProgress); !fault.Is(err, fault.Conflict) {
+				err = Copy(t.Context(), "sqlite:"+other, c.to, Directly, noProgress)
+				if !fault.Is(err, fault.Conflict) {
 					t.Fatalf("copy of another source into an unfinished copy: %v", err)
 				}
 			}
 			if stops < 5 {
 				t.Errorf("the copy was cancelled only %d times", stops)
 			}
-			if err := Compare(t.Context(), from, c.to, noProgress); err != nil {
+			if err := Compare(t.Context(), from, c.to, Directly, noProgress); err != nil {
 				t.Error(err)
 			}
-			if err := Copy(t.Context(), from, c.to, noProgress); !fault.Is(err, fault.Conflict) {
+			if err := Copy(t.Context(), from, c.to, Directly, noProgress); !fault.Is(err, fault.Conflict) {
 				t.Errorf("copy into a finished copy: %v", err)
 			}
-			if err := Copy(t.Context(), "sqlite:"+other, c.to, noProgress); !fault.Is(err, fault.Conflict) {
+			if err := Copy(t.Context(), "sqlite:"+other, c.to, Directly, noProgress); !fault.Is(err, fault.Conflict) {
 				t.Errorf("copy of another source into a finished copy: %v", err)
 			}
 			s, err := c.open(c.to)
@@ -370,13 +371,13 @@ func TestCopyContinues(t *testing.T) {
 					changed = "x" + v
 				}
 				set(column, old, changed)
-				if err := Compare(t.Context(), from, c.to, noProgress); !fault.Is(err, fault.Conflict) ||
+				if err := Compare(t.Context(), from, c.to, Directly, noProgress); !fault.Is(err, fault.Conflict) ||
 					!strings.Contains(err.Error(), " of "+tb.name+" ") {
 					t.Errorf("a changed row of %s: %v", tb.name, err)
 				}
 				set(column, changed, old)
 			}
-			if err := Compare(t.Context(), from, c.to, noProgress); err != nil {
+			if err := Compare(t.Context(), from, c.to, Directly, noProgress); err != nil {
 				t.Errorf("after all changes were reverted: %v", err)
 			}
 			exec := func(query string) {
@@ -393,7 +394,7 @@ func TestCopyContinues(t *testing.T) {
 				`INSERT INTO seal_key (id) VALUES ('zzz')`:                            "seal_key is only in the target",
 			} {
 				exec(query)
-				if err := Compare(t.Context(), from, c.to, noProgress); !fault.Is(err, fault.Conflict) ||
+				if err := Compare(t.Context(), from, c.to, Directly, noProgress); !fault.Is(err, fault.Conflict) ||
 					!strings.Contains(err.Error(), want) {
 					t.Errorf("%s: %v", query, err)
 				}
@@ -412,14 +413,14 @@ func TestCopyOfRunningServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := "sqlite:" + filepath.Join(t.TempDir(), "to.db")
-	if err := Copy(t.Context(), url, to, noProgress); !fault.Is(err, fault.Conflict) {
+	if err := Copy(t.Context(), url, to, Directly, noProgress); !fault.Is(err, fault.Conflict) {
 		t.Errorf("Copy while a server runs: %v", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	var refused error
-	err := Copy(t.Context(), url, to, func(string, int64, int64) {
+	err := Copy(t.Context(), url, to, Directly, func(string, int64, int64) {
 		if refused == nil {
 			_, refused = openPostgres(t.Context(), ring, "b", url)
 		}
@@ -444,7 +445,7 @@ func TestCopyIntoExport(t *testing.T) {
 	if err := source.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Copy(t.Context(), "sqlite:"+from, database, noProgress); !errors.Is(err, errForeign) {
+	if err := Copy(t.Context(), "sqlite:"+from, database, Directly, noProgress); !errors.Is(err, errForeign) {
 		t.Errorf("got %v", err)
 	}
 }
