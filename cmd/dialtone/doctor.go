@@ -405,7 +405,8 @@ func (e *examination) storeFault(err error) doctor.Finding {
 		see = doctor.AboutRestore
 	case errors.Is(err, unix.EROFS):
 		next = fmt.Sprintf("make the file system writable: findmnt -T %s shows it (for a unit of systemd, also look "+
-			"at ReadWritePaths= in it); if it became read-only by itself, look at the disk first: dmesg", shellword.Path(e.Data))
+			"at ReadWritePaths= in it); if it became read-only by itself, look at the disk first: dmesg",
+			shellword.Path(e.Data))
 	case errors.Is(err, store.ErrSealKey):
 		check, see = "keys", doctor.AboutKeys
 		next = fmt.Sprintf("put the seal.key of this store at %s, from where you keep its copy or from a backup with "+
