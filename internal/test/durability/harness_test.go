@@ -904,14 +904,16 @@ func (h *harness) promiseMessage(d *request, f *found, running bool, wrong func(
 	}
 }
 
-// promiseForgotten checks that the server still knows who asked for a reset link and has got none.
+// promiseForgotten checks that the server still knows who asked for a reset link and has got none, for a day. After
+// that, a sweep forgets them.
 func (h *harness) promiseForgotten(t *transcript, d *request, f *found, wrong func(string, ...any)) {
 	handled := slices.ContainsFunc(t.after(d), func(later *request) bool {
 		_, message := f.changes[later.notice.Message.String()]
 		return later.what == "link" && (message || !later.open()) ||
 			slices.Contains([]string{"disable", "delete", "leave", "set-email", "not-me"}, later.what)
 	})
-	if _, there := f.accounts[signupAddress(d.email)]; !d.done() || handled || !there {
+	late := !h.now().Before(d.when.Add(throttle.Longest))
+	if _, there := f.accounts[signupAddress(d.email)]; !d.done() || handled || late || !there {
 		return
 	}
 	rows, err := h.store.Forgotten(ctx, 0, 1000)
