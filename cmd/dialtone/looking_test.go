@@ -93,7 +93,7 @@ func TestNoSecondStore(t *testing.T) {
 	}
 	c.Exec(t, url, fmt.Sprintf(path, "early, public"))
 	list = examined(t, environ...)
-	wantFinding(t, list, doctor.Fault, "store", `sealed with another key`)
+	wantFinding(t, list, doctor.Fault, "keys", `sealed with another key`)
 	wantFinding(t, list, doctor.Warning, "store", `the schema "public" has another store`)
 }
 

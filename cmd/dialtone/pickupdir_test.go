@@ -37,7 +37,7 @@ func TestPickupDirWithoutPermission(t *testing.T) {
 	for _, c := range []struct{ says, at string }{{"make", spool}, {"use", dir}} {
 		cause := "the user nobody of the server cannot " + c.says + " the pickup directory " + dir +
 			" (mail.pickup_dir): the owner and mode of " + c.at + " do not allow it"
-		repair := "run as root: install -d -o nobody -g 65533 -m 2770 \"" + dir + "\" \""
+		repair := "run as root: install -d -o nobody -g 65533 -m 2770 " + dir + " "
 		out, err := s.as(environ, "config", "check")
 		if err != nil || !strings.Contains(out, "note: "+cause+"; "+repair) {
 			t.Errorf("config check: %v, want %q: %s", err, cause, out)

@@ -68,6 +68,7 @@ var elsewhere = map[string]string{
 	"deploy/postgresql/README.md: people":                          "a drawing; TestThreeServers builds it",
 	"docs/operating.md: dialtone init --host":                      "the script init, by TestScripts",
 	"docs/operating.md: dialtone doctor --config":                  "the script doctor, by TestScripts",
+	"docs/operating.md: CREATE SCHEMA extensions;":                 "TestCheckSchema moves an extension so",
 	"docs/architecture.md: data/":                                  "a list of files",
 	"docs/configuration.md: dialtone.toml:2:10: listen: expected":  "what TestFaults expects",
 	`docs/directory.md: {"jsonrpc":"2.0","id":1,"method":"htable`:  "what TestSend of Kamailio's hook expects",

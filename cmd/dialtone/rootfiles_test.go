@@ -166,7 +166,7 @@ func TestPasswordFileForServer(t *testing.T) {
 	refused(denied + file + ": the owner and mode of " + private + " do not allow it; correct owner and mode of ")
 	noted(doctor.Fault, denied+file, "DIALTONE_DATABASE="+inURL)
 	s.must(os.Chmod(private, 0o755))
-	refused("do not allow it; run as root: chown nobody \"" + file + "\"")
+	refused("do not allow it; run as root: chown nobody " + file + " &&")
 	noted(doctor.Fault, denied+file, "DIALTONE_DATABASE="+inURL)
 	noted(doctor.Warning, denied+file, "DIALTONE_DATABASE="+url, "PGPASSFILE="+file)
 	s.must(os.Chmod(file, 0o644))

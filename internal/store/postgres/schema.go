@@ -190,12 +190,13 @@ const listElsewhere = `WITH ` + home + `
 
 // builtIn are the functions of PostgreSQL that the statements of this program call.
 var builtIn = []string{
-	"clock_timestamp", "count", "current_database", "current_schema", "current_schemas", "current_setting", "decode",
-	"encode", "extract", "generate_series", "length", "lower", "lpad", "max", "md5", "min", "nextval",
-	"pg_advisory_xact_lock", "pg_advisory_xact_lock_shared", "pg_backend_pid", "pg_cancel_backend", "pg_database_size",
-	"pg_is_in_recovery", "pg_logical_emit_message", "pg_notify", "pg_terminate_backend", "pg_try_advisory_lock",
-	"pg_try_advisory_lock_shared", "pg_try_advisory_xact_lock_shared", "quote_ident", "random", "replace", "set_config",
-	"string_agg", "substr", "sum", "to_regclass", "unnest",
+	"clock_timestamp", "count", "current_database", "current_schema", "current_schemas", "current_setting",
+	"decode", "encode", "extract", "generate_series", "has_schema_privilege", "length", "lower", "lpad", "max",
+	"md5", "min", "nextval", "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared", "pg_backend_pid",
+	"pg_cancel_backend", "pg_database_size", "pg_is_in_recovery", "pg_logical_emit_message", "pg_notify",
+	"pg_terminate_backend", "pg_try_advisory_lock", "pg_try_advisory_lock_shared",
+	"pg_try_advisory_xact_lock_shared", "quote_ident", "random", "replace", "set_config", "string_agg", "substr",
+	"sum", "to_regclass", "unnest",
 }
 
 // listOthers lists what has effect on the tables of $2 and is not a part of them: a sentence for each. $3 are the

@@ -20,8 +20,8 @@ func TestCheckSchema(t *testing.T) {
 	}
 	// SQLite ends a name at its first NUL.
 	hidden := func(make, column, value, remove, want string) test {
-		change := "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET " + column + " = %s WHERE rootpage = " +
-			"(SELECT max(rootpage) FROM sqlite_schema); PRAGMA writable_schema = OFF; "
+		change := "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET " + column + " = %s " +
+			"WHERE instr(sql, ' INDEX uu ON '); PRAGMA writable_schema = OFF; "
 		undo := fmt.Sprintf(change, "'"+remove+"'") + "DROP INDEX uu"
 		return test{make + "; " + fmt.Sprintf(change, value), undo, want}
 	}
