@@ -498,22 +498,22 @@ func TestInitAmongLargeFiles(t *testing.T) {
 			s.must(os.Truncate(path, 600<<20)) // without blocks on the disk
 		}
 	}
-	init := func() (string, error, int64) {
+	init := func() (out string, used int64, err error) {
 		cmd := exec.Command("sh", "-c", `ulimit -t 60; exec "$@"`, "sh", s.program, "init", "--yes",
 			"--host", "phone.test", "--admin", "ann", "--email", "ann@phone.test",
 			"--user", "nobody", "--data", s.dir, "--config", filepath.Join(etc, "dialtone.toml"))
 		cmd.Env = []string{"GOMEMLIMIT=200MiB"}
-		out, err := cmd.CombinedOutput()
-		return string(out), err, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss / 1024
+		text, err := cmd.CombinedOutput()
+		return string(text), cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss / 1024, err
 	}
 	large("dialtone.toml")
 	const most = 400 // MiB, with the binary and its libraries
-	if out, err, used := init(); err == nil || used > most || !strings.Contains(out, "the file is too long") {
+	if out, used, err := init(); err == nil || used > most || !strings.Contains(out, "the file is too long") {
 		t.Errorf("a large configuration: %d MiB, %v, %s", used, err, out)
 	}
 	s.must(os.Remove(filepath.Join(etc, "dialtone.toml")))
 	large(".temp-1", "init/nginx.conf", "init/directory.cfg", "init/.temp-2")
-	if out, err, used := init(); err != nil || used > most || !strings.Contains(out, "nginx.conf") {
+	if out, used, err := init(); err != nil || used > most || !strings.Contains(out, "nginx.conf") {
 		t.Errorf("large files beside the configuration: %d MiB, %v, %s", used, err, out)
 	}
 	if _, err := os.Stat(filepath.Join(etc, ".temp-1")); err != nil {

@@ -262,7 +262,8 @@ func TestRestorePostgres(t *testing.T) {
 	u.Path += "_restored"
 	name := u.Path[1:]
 	r := newRestoring(t, "postgres://dialtone@db.example.org/dialtone", "'"+old+"'",
-		"postgres://postgres@db.example.org/postgres --owner=dialtone", "'"+old+"'", "postgres://dialtone@db.example.org/restored", "'"+u.String()+"'", " restored\n", " "+name+"\n")
+		"postgres://postgres@db.example.org/postgres --owner=dialtone", "'"+old+"'",
+		"postgres://dialtone@db.example.org/restored", "'"+u.String()+"'", " restored\n", " "+name+"\n")
 	r.path += ":" + filepath.Dir(dump)
 	p := start(t, launch{data: r.data, env: []string{"DIALTONE_DATABASE=" + old}})
 	v := r.active(p, old, "before")
