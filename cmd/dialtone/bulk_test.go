@@ -47,6 +47,7 @@ func withBots(t *testing.T, bots int) (data string, s *store.Store, tn int64) {
 // A bulk change continues after the command and the servers that worked on it were killed. It changes each account
 // once, and leaves none out.
 func TestKilledBulkChange(t *testing.T) {
+	t.Parallel()
 	const bots = 4000
 	data, s, tn := withBots(t, bots)
 

@@ -40,6 +40,7 @@ const maxLoadTime = 150 * time.Millisecond
 // and is killed at a random moment. Every signup that was answered must be there afterwards. One
 // that was not answered is there completely or not at all.
 func TestKilledServerLosesNothing(t *testing.T) {
+	t.Parallel()
 	s := newKillTest(t)
 	n := rounds(t)
 	for range n {
@@ -54,6 +55,7 @@ func TestKilledServerLosesNothing(t *testing.T) {
 // Here, a mail server takes every message out of the pickup directory as soon as it is there. Then
 // a message may be written twice, with the same bytes and Message-ID, but none is ever missing.
 func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
+	t.Parallel()
 	s := newKillTest(t)
 	s.agent = newAgent(t, s.pickup)
 	n := rounds(t)
@@ -68,6 +70,7 @@ func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
 
 // An upgrade sends SIGTERM to a server under load.
 func TestTerminatedServerAnswersOpenRequests(t *testing.T) {
+	t.Parallel()
 	s := newKillTest(t)
 	n := rounds(t)
 	var unanswered int

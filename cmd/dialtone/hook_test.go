@@ -79,6 +79,7 @@ func (f *hookFixture) within(limit time.Duration, condition string, holds func()
 const offlineTime = 2 * time.Second
 
 func TestKamailioHook(t *testing.T) {
+	t.Parallel()
 	k := newKamailio(t)
 	f := &hookFixture{T: t, dir: filepath.Join(t.TempDir(), "data"), environ: []string{}}
 	p := start(t, launch{data: f.dir})

@@ -422,6 +422,7 @@ func TestRelayTakesOverOldMessages(t *testing.T) {
 // A server that is killed under load sends a message for every signup that it has answered. A
 // message that is sent twice has the same bytes.
 func TestKillWithRelayLosesNoMessage(t *testing.T) {
+	t.Parallel()
 	s := smtptest.Start(t, smtptest.Options{})
 	o := newRelayFixture(t, nil, "--mail-relay=smtp://"+s.Address)
 	var mu sync.Mutex

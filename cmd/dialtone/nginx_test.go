@@ -175,6 +175,7 @@ func TestNginxNotTrusted(t *testing.T) {
 
 // nginx ends requests that do not arrive, and answers those that the server does not.
 func TestNginxTimeouts(t *testing.T) {
+	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections wait in its queue
 	if err != nil {
 		t.Fatal(err)

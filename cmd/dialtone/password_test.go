@@ -23,6 +23,7 @@ const newWords = `"neun" Übungen \ für 🐪 & Co.`
 // TestChangePassword tests the whole way of a person who changes the password, with real browsers, a
 // real softphone, and the Kamailio of deploy/kamailio.
 func TestChangePassword(t *testing.T) {
+	t.Parallel()
 	data, operators := t.TempDir(), process.Address(t)
 	f := &hookFixture{T: t, dir: data, environ: []string{}}
 	p := start(t, launch{data: data, flags: []string{"--dev", "--ops-listen", operators}})

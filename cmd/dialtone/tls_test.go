@@ -131,6 +131,7 @@ func get(t *testing.T, client *http.Client, url, host string) (*http.Response, s
 
 // A server with certificates in files does without a proxy.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	a := tlstest.NewAuthority(t)
 	cert, key := a.Issue(t, "localhost", time.Time{}, "localhost")
 	otherCert, otherKey := a.Issue(t, "other", time.Time{}, "other.test")
@@ -377,6 +378,7 @@ func TestWrongCertificates(t *testing.T) {
 
 // A server gets its certificates by itself, and has them after a restart.
 func TestACME(t *testing.T) {
+	t.Parallel()
 	pebble := tlstest.NewPebble(t)
 	roots := pebble.IssuedBy(t)
 	data := filepath.Join(t.TempDir(), "data")
