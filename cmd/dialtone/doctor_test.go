@@ -79,6 +79,21 @@ func TestDoctorFindsWrongOwners(t *testing.T) {
 	list := examined(t, append(environ, "DIALTONE_HTTP_SECURITY_TXT="+security)...)
 	wantFinding(t, list, doctor.Fault, "files", database+" belongs to the user root, but the data directory to ")
 	wantFinding(t, list, doctor.Fault, "files", "cannot read "+security+" (http.security_txt)")
+
+	// The printed command repairs it.
+	i := slices.IndexFunc(list, func(f doctor.Finding) bool { return strings.Contains(f.Cause, security) })
+	if i < 0 {
+		t.FailNow()
+	}
+	_, command, _ := strings.Cut(list[i].Next, ": ")
+	if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v, %s", command, err, out)
+	}
+	for _, f := range examined(t, append(environ, "DIALTONE_HTTP_SECURITY_TXT="+security)...) {
+		if strings.Contains(f.Cause, security) {
+			t.Errorf("after %s: %+v", command, f)
+		}
+	}
 }
 
 // Each fault of the store has advice of its own. The owner's bits of the data directory count too, and what doctor says

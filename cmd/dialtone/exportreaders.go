@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"syscall"
 
 	"dialtone/internal/doctor"
+	"dialtone/internal/pathwalk"
 	"dialtone/internal/shellword"
 )
 
@@ -48,7 +47,7 @@ func readersOf(path string) (exportReaders, error) {
 		return r, err
 	}
 	r.gid = info.Sys().(*syscall.Stat_t).Gid
-	r.Group = groupName(r.gid)
+	r.Group = pathwalk.GroupName(r.gid)
 	var above []string
 	for d := dir; ; d = filepath.Dir(d) {
 		above = append([]string{d}, above...)
@@ -90,15 +89,7 @@ func (r *exportReaders) examine(path string, bit fs.FileMode, letter string, own
 	if own && gid != r.gid {
 		remedy = fmt.Sprintf("chgrp %s %s", shellword.Quote(r.Group), shellword.Path(path))
 	}
-	r.block(fmt.Sprintf("%s has the mode %04o and the group %s", path, info.Mode().Perm(), groupName(gid)),
+	r.block(fmt.Sprintf("%s has the mode %04o and the group %s", path, info.Mode().Perm(), pathwalk.GroupName(gid)),
 		"run: "+remedy)
 	return nil
-}
-
-func groupName(gid uint32) string {
-	number := strconv.FormatUint(uint64(gid), 10)
-	if g, err := user.LookupGroupId(number); err == nil {
-		return g.Name
-	}
-	return number
 }

@@ -93,8 +93,8 @@ func TestRestoreAfterDatabaseWithKeysOfRoot(t *testing.T) {
 	}
 }
 
-// A trail that only root can read is read, be it an export or a database. But a link of the owner of the data directory
-// gives this user no copy of a database of root's.
+// A restore by root reads a trail that only root can read, from an export and from a database. It does not copy a
+// database of root's for the owner of the data directory, who has put a link to it there.
 func TestTrailOfRoot(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// DatabaseFile is a file that the URL of the database, or a variable of libpq, names. The configuration does not have
-// it, but whoever connects to the database has to read it.
+// DatabaseFile is a file that the URL of the database, or a variable of libpq, names. It is no key
+// of the configuration, but each program that connects to the database has to read it.
 type DatabaseFile struct {
 	Name     string // "passfile in database", or the variable
 	Path     string

@@ -7,9 +7,9 @@ import (
 	"dialtone/internal/pathwalk"
 )
 
-// advice collects findings. Whoever can make a link could otherwise have root give them, or take away from others, what
-// belongs to somebody else. So if a path leads through a link that somebody other than root or the caller has made, or
-// can replace, a finding about the link takes the place of one that says to change the owner or the mode.
+// advice collects findings. If a path leads through a link that somebody other than root or the caller has made, or can
+// replace, a finding about the link takes the place of one that says to change the owner or the mode. Otherwise the
+// maker of the link could have root change a file that belongs to somebody else.
 type advice struct {
 	findings []Finding
 	links    map[string]bool // which have a finding
@@ -57,7 +57,7 @@ func Link(check, path string) *Finding {
 func ofLink(check string, l *pathwalk.Link) Finding {
 	what := describeLink(l.Path, l.Target, l.Owner)
 	if l.Owner == 0 {
-		what += fmt.Sprintf(", and users such as %s can replace it", userName(l.Above))
+		what += fmt.Sprintf(", and users such as %s can replace it", pathwalk.UserName(l.Above))
 	}
 	return New(Fault, check, AboutStart, what, findOut)
 }
@@ -67,5 +67,5 @@ const findOut = "find out who made it; then move what it is for back in its plac
 
 func describeLink(path, target string, owner uint32) string {
 	return fmt.Sprintf("%s is a link of the user %s to %s; commands and the server follow it, though it may "+
-		"not lead to where the data belongs", path, userName(owner), target)
+		"not lead to where the data belongs", path, pathwalk.UserName(owner), target)
 }

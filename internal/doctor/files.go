@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"dialtone/internal/pathwalk"
 	"dialtone/internal/shellword"
 )
 
@@ -52,10 +53,10 @@ func (f Files) Check(ctx context.Context) []Finding {
 		return list.findings
 	}
 	owner := ownerOf(info)
-	name := userName(owner)
+	name := pathwalk.UserName(owner)
 	if uid := os.Geteuid(); uid != 0 && uint32(uid) != owner {
 		add(Fault, fmt.Sprintf("%s belongs to the user %s, and this command runs as %s, so a server of this user "+
-			"cannot work, and this command does not see everything", f.Data, name, userName(uint32(uid))),
+			"cannot work, and this command does not see everything", f.Data, name, pathwalk.UserName(uint32(uid))),
 			"run the command and the server as "+name+", or correct the owner")
 	}
 	// change adds a finding about a path whose owner or mode is to be changed.
@@ -80,7 +81,7 @@ func (f Files) Check(ctx context.Context) []Finding {
 		}
 		if id := ownerOf(info); id != owner {
 			change(path, fmt.Sprintf("%s belongs to the user %s, but the data directory to %s, so the server "+
-				"cannot use it", path, userName(id), name), "run as root: chown -h "+shellword.Quote(name)+" ")
+				"cannot use it", path, pathwalk.UserName(id), name), "run as root: chown -h "+shellword.Quote(name)+" ")
 			continue
 		}
 		need := fs.FileMode(0o600)
@@ -158,9 +159,9 @@ func (f Files) readable(list *advice, uid uint32) {
 			if !allows(info, uid, groups, need) {
 				list.change(d, New(Fault, "files", see,
 					fmt.Sprintf("the user %s of the server cannot read %s (%s), because %s has the mode %04o and "+
-						"belongs to %s", userName(uid), path, name, d, info.Mode().Perm(), userName(ownerOf(info))),
-					fmt.Sprintf("give the group of the server the right: chgrp GROUP %[1]s && chmod g+%[2]s %[1]s",
-						shellword.Path(d), letters)))
+						"belongs to %s", pathwalk.UserName(uid), path, name, d, info.Mode().Perm(),
+						pathwalk.UserName(ownerOf(info))),
+					letRead(d, d == path, primaryGroup(uid), letters)))
 				break
 			}
 			if d == filepath.Dir(d) {
@@ -168,6 +169,16 @@ func (f Files) readable(list *advice, uid uint32) {
 			}
 		}
 	}
+}
+
+// letRead says how to give the group of the server a right on a file that it cannot read, or on a directory above. The
+// group of such a directory may be there for others.
+func letRead(path string, isFile bool, group, letters string) string {
+	if isFile {
+		return fmt.Sprintf("give the group of the server the right: chgrp %s %s && chmod g+%s %[2]s",
+			shellword.Quote(group), shellword.Path(path), letters)
+	}
+	return "let the user of the server pass through " + path + ", or move the file to where that user may pass"
 }
 
 // allows reports whether a mode gives a user all of the permissions, whose bits are among those of others.
@@ -184,12 +195,15 @@ func allows(info fs.FileInfo, uid uint32, groups []uint32, bits fs.FileMode) boo
 
 func ownerOf(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Uid }
 
-func userName(uid uint32) string {
-	number := strconv.FormatUint(uint64(uid), 10)
-	if u, err := user.LookupId(number); err == nil {
-		return u.Username
+// primaryGroup returns the name of the group of a user, or of the group with the number of the user.
+func primaryGroup(uid uint32) string {
+	gid := uint64(uid)
+	if u, err := user.LookupId(strconv.FormatUint(gid, 10)); err == nil {
+		if id, err := strconv.ParseUint(u.Gid, 10, 32); err == nil {
+			gid = id
+		}
 	}
-	return number
+	return pathwalk.GroupName(uint32(gid))
 }
 
 // groupsOf returns the groups of a user. A user that this machine has no name for has none.

@@ -4,9 +4,8 @@
 // # Guarantees
 //
 // Steps follows every link as the system does, and names each directory and link that somebody could replace to make
-// the path lead elsewhere.
-// What belongs to root, in directories that only root can write to, cannot be replaced by others
-// while it walks or later. For all else, the answer may be out of date at once.
+// the path lead elsewhere. What belongs to root, in directories that only root can write to, cannot be replaced by
+// others while it walks or later. For all else, the answer may be out of date at once.
 package pathwalk
 
 import (
@@ -61,7 +60,7 @@ func Steps(path string) (steps []Step, err error) {
 			if err != nil {
 				return steps, err
 			}
-			// It goes on from a directory that was looked at before, which is a step again, since it may be the last.
+			// The walk continues from a directory that is a step already. It is added again, since it may be the last.
 			at = filepath.Dir(at)
 			if filepath.IsAbs(target) {
 				at = "/"
@@ -87,10 +86,9 @@ type Link struct {
 	Above uint32
 }
 
-// ForeignLink returns the first link on the way to a path that is not to be trusted, or nil: somebody other than root
-// or the caller has made it,
-// or can put another one in its place. Where it leads is that user's choice, so nobody must be
-// told to change the owner or the mode of what is there.
+// ForeignLink returns the first link on the way to a path that somebody other than root or the caller has made or can
+// replace, or nil. That user chooses where it leads, so nobody must be told to change the owner or the mode of what is
+// there.
 func ForeignLink(path string) *Link {
 	steps, _ := Steps(path) // what cannot be looked at leads nowhere
 	trusted := func(uid uint32) bool { return uid == 0 || uid == uint32(os.Getuid()) }

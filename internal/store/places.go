@@ -12,14 +12,14 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Places under limits are swept and corrected in the order of their buckets, some at a time, because no index has the
-// order in which they end: each signup would have to write it at several places.
+// Places under limits are swept and corrected in the order of their buckets, some at a time. There is no index of the
+// times when they end, because each signup would have to change several of its pages.
 const (
-	// placesPerRemoved is how many places a sweep looks at for each that it may remove. So it goes on as long as a
-	// tenth of them no longer count, and the next sweep looks at the next ones.
+	// placesPerRemoved is how many places a sweep looks at for each place that it may remove. A sweep continues while
+	// at least a tenth of them have expired. The next sweep begins where it ended.
 	placesPerRemoved = 10
-	// placesOfFuture is how many places are looked at for some that were taken while a clock was ahead. Buckets are in
-	// random order, so that such a time is found soon also in a larger table.
+	// placesOfFuture is how many places are searched at a time for those that were taken while a clock was ahead.
+	// Buckets are in random order, so one is soon found in a larger table, too.
 	placesOfFuture = 50_000
 )
 

@@ -20,7 +20,7 @@ func hasHeader(in *bufio.Reader, tables []table) bool {
 	return !beginsSQL(line) && isHeader(headerColumns(line), tables)
 }
 
-// firstLine returns the first line of a text, of which it keeps a header.
+// firstLine returns the first line of a text, up to maxHeader bytes, without reading it.
 func firstLine(in *bufio.Reader) string {
 	start, _ := in.Peek(maxHeader)
 	line, _, _ := strings.Cut(string(start), "\n")

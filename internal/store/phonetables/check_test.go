@@ -63,7 +63,7 @@ func TestChangedSchemas(t *testing.T) {
 			c.Exec(t, database, text)
 		}
 	}
-	// Whoever has no export may have schemas of other names, and has no fault.
+	// Without an export, schemas of similar names are no fault.
 	wantFound(t, s, exec, []attack{{`CREATE SCHEMA dialtone_mine; CREATE TABLE dialtone_mine.entry (a int)`, ``, ``}})
 	if err := s.EnableExport(t.Context(), noProgress); err != nil {
 		t.Fatal(err)

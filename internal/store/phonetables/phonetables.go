@@ -307,9 +307,9 @@ func (t *Tables) Each(ctx context.Context, realm string, f func(export.Entry) er
 }
 
 // CheckSchema calls report with a sentence for each part of the tables that is not as this program makes
-// it, and for what else is there. Whoever changes a view or adds a trigger can give phone servers what is
-// in no entry, or keep an entry. It looks also while the export is disabled. Tables that do not exist are
-// no fault. It changes nothing.
+// it, and for what else is there. A changed view can give phone servers an entry that does not exist, and a
+// trigger can keep one that was removed. It also looks while the export is disabled. Tables that do not
+// exist are no fault. It changes nothing.
 func (t *Tables) CheckSchema(ctx context.Context, report func(string)) error {
 	return t.backend.check(ctx, report)
 }

@@ -41,8 +41,8 @@ var madeSchema = sync.OnceValue(func() objects {
 	return list
 })
 
-// in returns the definitions as PostgreSQL prints them for a schema, whose name is quoted where it must be. So they are
-// compared with what it printed, of which nothing has to be removed.
+// in returns the definitions as PostgreSQL prints them for a schema. The name of the schema is quoted if it has to be.
+// So the output of PostgreSQL is compared as it is.
 func (o objects) in(schema string) objects {
 	list := make(objects, len(o))
 	for key, definition := range o {
@@ -263,8 +263,8 @@ const listOthers = `WITH ` + ours + `, ` + around + `, ` + strangers + `, ` + pa
 // PostgreSQL run or find something else in their place. It also reports settings with which PostgreSQL loses what it
 // has committed.
 //
-// Whoever owns the database can make functions and operators that fit the check's own statements better than those of
-// PostgreSQL. So these statements run with the settings of pin.
+// The owner of the database can make functions and operators that PostgreSQL would prefer to its own ones in the
+// statements of this check. So they run with the settings of pin.
 func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 	var c check
 	err := e.pinned(ctx, func(q engine.Querier, path []string) (err error) {

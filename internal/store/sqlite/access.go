@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"syscall"
 
+	"golang.org/x/sys/unix"
 	sqlite3 "modernc.org/sqlite/lib"
 
-	"golang.org/x/sys/unix"
-
+	"dialtone/internal/pathwalk"
 	"dialtone/internal/regularfile"
 	"dialtone/internal/shellword"
 	"dialtone/internal/store/sqlite/conn"
@@ -75,26 +73,8 @@ func access(path string, mode uint32) error {
 		next = "let its owner write: chmod u+rwX " + shellword.Path(path)
 	}
 	return fmt.Errorf("%w: %s has mode %#o and belongs to the user %s and the group %s, so the user %s may not write "+
-		"to it; %s", ErrNotWritable, path, info.Mode().Perm(), userName(owner.Uid), groupName(owner.Gid), userName(me),
-		next)
-}
-
-// userName returns the name of a user, or the number of one without a name.
-func userName(uid uint32) string {
-	number := strconv.FormatUint(uint64(uid), 10)
-	if u, err := user.LookupId(number); err == nil {
-		return u.Username
-	}
-	return number
-}
-
-// groupName returns the name of a group, or the number of one without a name.
-func groupName(gid uint32) string {
-	number := strconv.FormatUint(uint64(gid), 10)
-	if g, err := user.LookupGroupId(number); err == nil {
-		return g.Name
-	}
-	return number
+		"to it; %s", ErrNotWritable, path, info.Mode().Perm(), pathwalk.UserName(owner.Uid),
+		pathwalk.GroupName(owner.Gid), pathwalk.UserName(me), next)
 }
 
 // IsDamaged reports whether an error means that the database is damaged or has a foreign WAL.
