@@ -328,15 +328,18 @@ func (p *pager) isSmall() (bool, error) {
 	return false, err
 }
 
-// order is the order of a phase.
-func (p *pager) order(phase byte) string {
+// selection returns the statement that reads columns of the accounts of a phase that meet a condition, in the order of
+// the phase. from is the table account, or a part of it. In phaseEmail, the address in lower case and the UID come
+// first; the accounts that wait and the others have an index each, and SQLite and PostgreSQL merge the two.
+func selection(phase byte, columns, from, condition string) string {
 	switch phase {
 	case phaseUser:
-		return `username`
+		return `SELECT ` + columns + ` FROM ` + from + ` WHERE ` + condition + ` ORDER BY username`
 	case phaseEmail:
-		return `lower(email), uid`
+		part := `SELECT lower(email), ` + columns + ` FROM ` + from + ` WHERE ` + condition
+		return part + ` AND activated IS NOT NULL UNION ALL ` + part + ` AND activated IS NULL ORDER BY 1, 2`
 	default:
-		return `uid DESC`
+		return `SELECT ` + columns + ` FROM ` + from + ` WHERE ` + condition + ` ORDER BY uid DESC`
 	}
 }
 
@@ -394,10 +397,10 @@ func (p *pager) bound(at pageKey, n int) (*pageKey, error) {
 	case phaseUser:
 		columns, dst = `username`, []any{&k.text}
 	case phaseEmail:
-		columns, dst = `lower(email), uid`, []any{&k.text, &uid}
+		dst = []any{&k.text, &uid}
 	}
-	err := p.q.Row(`SELECT `+columns+` FROM account WHERE `+w.String()+` ORDER BY `+p.order(at.phase)+
-		` LIMIT 1 OFFSET `+strconv.Itoa(n-1), w.args...).Scan(dst...)
+	err := p.q.Row(selection(at.phase, columns, `account`, w.String())+` LIMIT 1 OFFSET `+strconv.Itoa(n-1),
+		w.args...).Scan(dst...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -431,12 +434,15 @@ func (p *pager) read(at pageKey, bound *pageKey, small bool) (next pageKey, end 
 		}
 		want := max(p.limit-len(p.list)+1, 50)
 		var found []account.Account
+		var first []any
+		if at.phase == phaseEmail {
+			first = []any{new(string)}
+		}
 		err := p.q.Each(func(row engine.Scanner) error {
-			a, err := scanAccount(row)
+			a, err := scanAccount(row, first...)
 			found = append(found, a)
 			return err
-		}, with+`SELECT `+accountColumns+` FROM `+from+` WHERE `+w.String()+` ORDER BY `+p.order(at.phase)+
-			` LIMIT `+w.arg(want), w.args...)
+		}, with+selection(at.phase, accountColumns, from, w.String())+` LIMIT `+w.arg(want), w.args...)
 		if err != nil {
 			return at, false, err
 		}

@@ -135,8 +135,10 @@ func removeResetLinks(tx engine.Tx, a account.Account, unsent int64) error {
 		string(mailmsg.SetPassword), a.UID[:]); err != nil {
 		return err
 	}
+	// Accounts that wait have no links of mailmsg.Reset.
 	if _, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND email <> '' AND account IN
-		(SELECT uid FROM account WHERE tenant = $2 AND lower(email) = lower($3) AND closed IS NULL)`,
+		(SELECT uid FROM account
+			WHERE tenant = $2 AND lower(email) = lower($3) AND closed IS NULL AND activated IS NOT NULL)`,
 		string(mailmsg.Reset), a.Tenant, a.Email); err != nil || unsent == noUnsent {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,17 +81,27 @@ func removeForgotten(tx engine.Tx, id account.ForgottenID) error {
 // OfEmail implements account.ResetStore.
 func (s *Store) OfEmail(ctx context.Context, tenant int64, email string,
 	now time.Time) (list []account.Account, err error) {
-	return accountsOf(s.engine.Reads(ctx), `lower(email) = $3 AND `+live+` ORDER BY username`,
-		engine.Micros(now), tenant, strings.ToLower(email))
+	return accountsOf(s.engine.Reads(ctx), ofEmail, engine.Micros(now), tenant, strings.ToLower(email))
 }
 
-// accountsOf returns the accounts of the tenant $2 that a condition selects.
-func accountsOf(q engine.Querier, condition string, args ...any) (list []account.Account, err error) {
+const (
+	ofTenant = `SELECT ` + accountColumns + ` FROM account WHERE tenant = $2 AND ` + live + ` AND `
+	// ofEmail and usableOfEmail select accounts by an address. The accounts that wait have an index of their own.
+	ofEmail = ofTenant + `lower(email) = $3 AND activated IS NOT NULL UNION ALL ` +
+		ofTenant + `lower(email) = $3 AND activated IS NULL`
+	usable        = `activated IS NOT NULL AND (NOT held OR ` + isLeaving + `)`
+	usableOfEmail = ofTenant + `lower(email) = lower($3) AND email = $3 AND ` + usable
+)
+
+// accountsOf returns the accounts that a statement selects, in the order of their user names. If the statement said
+// ORDER BY username, SQLite would read all accounts of the tenant in the order of that index.
+func accountsOf(q engine.Querier, statement string, args ...any) (list []account.Account, err error) {
 	err = q.Each(func(row engine.Scanner) error {
 		a, err := scanAccount(row)
 		list = append(list, a)
 		return err
-	}, `SELECT `+accountColumns+` FROM account WHERE tenant = $2 AND closed IS NULL AND `+condition, args...)
+	}, statement, args...)
+	slices.SortFunc(list, func(a, b account.Account) int { return strings.Compare(a.User, b.User) })
 	return list, err
 }
 
@@ -198,15 +209,14 @@ func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
 	} else if err != nil {
 		return nil, until, err
 	}
-	const usable = ` AND activated IS NOT NULL AND (NOT held OR ` + isLeaving + `) AND ` + live + ` ORDER BY username`
 	if kind == string(mailmsg.SetPassword) {
-		list, err = accountsOf(q, `uid = $3 AND email = $4 AND (NOT held OR `+isLeaving+`) AND `+live,
+		list, err = accountsOf(q, ofTenant+`uid = $3 AND email = $4 AND (NOT held OR `+isLeaving+`)`,
 			engine.Micros(now), tenant, uid, email)
 	} else if email == "" {
-		list, err = accountsOf(q, `uid = $3`+usable, engine.Micros(now), tenant, uid)
+		list, err = accountsOf(q, ofTenant+`uid = $3 AND `+usable, engine.Micros(now), tenant, uid)
 	} else {
 		// The index is without case, but only the mail server of the address knows whether case matters.
-		list, err = accountsOf(q, `lower(email) = lower($3) AND email = $3`+usable, engine.Micros(now), tenant, email)
+		list, err = accountsOf(q, usableOfEmail, engine.Micros(now), tenant, email)
 	}
 	if err == nil && len(list) == 0 {
 		err = account.ErrLinkUsed

@@ -54,6 +54,8 @@ var frozen = map[string]string{
 	"0020_links.postgres.sql":         "3ef74838ca31860c28f22657cf98475302c8360813f6e68ba852ff177239879f",
 	"0021_places.sqlite.sql":          "30965dfdaf9ead30ab8c0dfe0f7cdb9197bd9c4c04f3da8e3931d1797bcf88ac",
 	"0021_places.postgres.sql":        "30965dfdaf9ead30ab8c0dfe0f7cdb9197bd9c4c04f3da8e3931d1797bcf88ac",
+	"0022_waiting_email.sqlite.sql":   "46602052357f8a16e911e1cffd77d24c0a823d0b2832d9d91020bff627cb9df5",
+	"0022_waiting_email.postgres.sql": "46602052357f8a16e911e1cffd77d24c0a823d0b2832d9d91020bff627cb9df5",
 }
 
 func TestReleasedMigrationsDoNotChange(t *testing.T) {
