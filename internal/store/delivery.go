@@ -353,6 +353,6 @@ func (s *Store) Unsent(ctx context.Context, tenant int64, state delivery.State, 
 	[]delivery.Delivery, error) {
 	return deliveries(s.engine.Reads(ctx), `WHERE d.message IN (
 			SELECT message FROM delivery WHERE state = $1 ORDER BY since DESC LIMIT $2)
-		AND d.state = $1 AND a.tenant = $3 ORDER BY d.since DESC, d.message LIMIT $4`,
+		AND d.state = $1 AND +a.tenant = $3 ORDER BY d.since DESC, d.message LIMIT $4`, // without the index on tenant
 		string(state), unsentScan, tenant, limit)
 }

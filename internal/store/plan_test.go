@@ -1,52 +1,97 @@
 package store
 
 import (
+	"context"
+	"database/sql"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"dialtone/internal/account"
+	"dialtone/internal/delivery"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/sqlite"
 )
 
-// Statements that look for an address do not read all accounts of a tenant. PostgreSQL's plans depend on what the table
-// contains; SQLite's do not.
-func TestAddressesAreFoundByIndex(t *testing.T) {
+// planned is an engine on which queries find nothing. It records the indexes by which SQLite would look for accounts.
+// It is a transaction, too.
+type planned struct {
+	engine.Engine
+	engine.Tx
+	t    *testing.T
+	used *[]string
+}
+
+func (p planned) Reads(context.Context) engine.Querier { return p }
+
+func (p planned) Each(_ func(engine.Scanner) error, query string, args ...any) error {
+	return p.Engine.Reads(p.t.Context()).Each(func(row engine.Scanner) error {
+		var id, parent, unused int64
+		var step string
+		err := row.Scan(&id, &parent, &unused, &step)
+		how, index, ok := strings.Cut(step, " USING ")
+		if words := strings.Fields(how); ok && slices.Contains([]string{"account", "a"}, words[1]) {
+			*p.used = append(*p.used, words[0]+" "+index)
+		}
+		return err
+	}, `EXPLAIN QUERY PLAN `+query, args...)
+}
+
+func (p planned) Row(query string, args ...any) engine.Scanner {
+	if err := p.Each(nil, query, args...); err != nil {
+		p.t.Error(err)
+	}
+	return nothing{}
+}
+
+type nothing struct{}
+
+func (nothing) Scan(...any) error { return sql.ErrNoRows }
+
+// Statements about some accounts do not read all accounts of a tenant. PostgreSQL's plans depend on what the tables
+// contain; SQLite's do not.
+func TestPlans(t *testing.T) {
 	e, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), func(engine.Tx) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	p := &pager{tenant: 1, text: "a", now: time.Unix(0, 0)}
-	w := p.candidates(startOf(phaseEmail), nil)
-	for _, c := range []struct {
-		name, statement string
-		args            []any
-		want            []string
+	const uid = "SEARCH PRIMARY KEY (uid=?)"
+	now, ctx := time.Unix(0, 0), t.Context()
+	for name, c := range map[string]struct {
+		read func(s *Store, p planned)
+		want []string
 	}{
-		{"of an address", ofEmail, []any{0, 1, "a"}, []string{"account_email", "account_waiting_email"}},
-		{"usable", usableOfEmail, []any{0, 1, "a"}, []string{"account_email"}},
-		{"page", selection(phaseEmail, accountColumns, `account`, w.String()) + ` LIMIT 1`, w.args,
-			[]string{"account_email", "account_waiting_email"}},
+		"accounts of an address": {func(s *Store, _ planned) { s.OfEmail(ctx, 1, "a", now) }, []string{
+			"SEARCH INDEX account_email (tenant=? AND <expr>=?)",
+			"SEARCH INDEX account_waiting_email (tenant=? AND <expr>=?)"}},
+		"accounts of a mailed reset link": {
+			func(_ *Store, p planned) { accountsOf(p, usableOfEmail, 0, 1, "a") },
+			[]string{"SEARCH INDEX account_email (tenant=? AND <expr>=?)"}},
+		"page by address": {
+			func(_ *Store, p planned) {
+				w := (&pager{tenant: 1, text: "a"}).candidates(startOf(phaseEmail), nil)
+				p.Each(nil, selection(phaseEmail, accountColumns, `account`, w.String())+` LIMIT 1`, w.args...)
+			},
+			[]string{"SEARCH INDEX account_email (tenant=? AND <expr>>? AND <expr><?)",
+				"SEARCH INDEX account_waiting_email (tenant=? AND <expr>>? AND <expr><?)"}},
+		"reset link": {
+			func(_ *Store, p planned) { findResetLink(p, account.Account{Tenant: 1}, [32]byte{}, now) },
+			[]string{uid}},
+		"unsent messages": {
+			func(s *Store, _ planned) { s.Unsent(ctx, 1, delivery.Failed, 10) }, []string{uid}},
+		"messages that wait to be written": {
+			func(s *Store, _ planned) { s.Unwritten(ctx, 1) }, []string{uid}},
+		"messages that wait to be delivered": {
+			func(s *Store, _ planned) { s.MailBacklog(ctx, 1) }, []string{uid}},
 	} {
 		var used []string
-		if err := e.Reads(t.Context()).Each(func(row engine.Scanner) error {
-			var id, parent, unused int64
-			var step string
-			err := row.Scan(&id, &parent, &unused, &step)
-			if _, index, ok := strings.Cut(step, "account USING INDEX "); ok {
-				used = append(used, strings.Fields(index)[0])
-			} else if strings.Contains(step, "account") {
-				used = append(used, step)
-			}
-			return err
-		}, `EXPLAIN QUERY PLAN `+c.statement, c.args...); err != nil {
-			t.Fatalf("%s: %v", c.name, err)
-		}
+		p := planned{Engine: e, t: t, used: &used}
+		c.read(&Store{engine: p}, p)
 		if !slices.Equal(used, c.want) {
-			t.Errorf("%s: uses %q, want %q", c.name, used, c.want)
+			t.Errorf("%s: %q, want %q", name, used, c.want)
 		}
 	}
 }

@@ -233,7 +233,7 @@ func findResetLink(
 	var email string
 	err = tx.Row(`SELECT email, email_n FROM link WHERE token = $1 AND until > $3
 		AND (kind = $2 AND (email = $4 OR email = '' AND account = $6) OR kind = $7 AND email = $4 AND account = $6)
-		AND account IN (SELECT uid FROM account WHERE tenant = $5)
+		AND EXISTS (SELECT 1 FROM account a WHERE a.uid = link.account AND a.tenant = $5)
 		AND ($8 OR kind = $7)`,
 		token[:], string(mailmsg.Reset), engine.Micros(now), a.Email, a.Tenant, a.UID[:], string(mailmsg.SetPassword),
 		!a.Pending()).Scan(&email, &emails)

@@ -107,7 +107,7 @@ func (s *Store) Unwritten(ctx context.Context, tenant int64) (n stats.Bounded, o
 	of := ``
 	if tenant != 0 {
 		args = append(args, tenant)
-		of = ` AND a.tenant = $3`
+		of = ` AND +a.tenant = $3` // without the index on tenant
 	}
 	var count, made int64
 	err = s.engine.Reads(ctx).Row(`SELECT count(*), COALESCE(min(made), 0) FROM (
