@@ -96,7 +96,9 @@ func TestBytesRefusesAddresses(t *testing.T) {
 	good := &tenant.Tenant{Host: "phone.test", PublicURL: "https://phone.test"}
 	bad := &tenant.Tenant{Host: "phone.test", Settings: tenant.Settings{Product: "a\nBcc: x@y.test"}}
 	for range 2 { // the second time, the message of the good tenant is prepared
-		for _, to := range []string{"", "a@b.test\r\nBcc: c@d.test", "a@b.test, c@d.test", "A <a@b.test>", "ü@b.test"} {
+		for _, to := range []string{
+			"", "a@b.test\r\nBcc: c@d.test", "a@b.test, c@d.test", "A <a@b.test>", "ü@b.test",
+		} {
 			if b, err := (mailmsg.Templates{}).Bytes(good, i18n.English, mailmsg.ID{}, to, mailmsg.Link{}); err == nil {
 				t.Errorf("address %q: got\n%s", to, b)
 			}
