@@ -107,7 +107,7 @@ func (m Message) prepare(token string) (*prepared, error) {
 	if m.FromName != "" {
 		from = foldable((&mail.Address{Name: m.FromName, Address: m.From}).String())
 	}
-	p := &prepared{token: token, size: 1000 + len(m.Text)*3/2 + len(m.HTML)*7/5}
+	p := &prepared{token: token, size: 1000 + (len(m.Text)+len(m.HTML))*7/5}
 	p.from = "\r\nFrom: " + from
 	if m.ReplyTo != "" {
 		p.from += "\r\nReply-To: " + m.ReplyTo

@@ -62,7 +62,10 @@ func TestBytes(t *testing.T) {
 		}
 		for _, settings := range []tenant.Settings{
 			{}, {Product: "Bürotelefon Łódź", MailFrom: "a@b.test", ReplyTo: "c@d.test", Accent: "#c8102e"},
-			{Product: "電話", MailFooter: "A <footer> & more", TermsURL: "https://a.test/?a=b&c=d", Support: "a+b@c.test"},
+			{
+				Product: "電話", MailFooter: "A <footer> & more", TermsURL: "https://a.test/?a=b&c=d",
+				Support: "a+b@c.test",
+			},
 		} {
 			// A tenant with other settings is another one.
 			tn := &tenant.Tenant{ID: 1, Host: "phone.test", PublicURL: "https://phone.test", Settings: settings}
@@ -95,19 +98,21 @@ func TestBytesAtOnce(t *testing.T) {
 func TestBytesRefusesAddresses(t *testing.T) {
 	good := &tenant.Tenant{Host: "phone.test", PublicURL: "https://phone.test"}
 	bad := &tenant.Tenant{Host: "phone.test", Settings: tenant.Settings{Product: "a\nBcc: x@y.test"}}
+	write := func(tn *tenant.Tenant, to string) ([]byte, error) {
+		return mailmsg.Templates{}.Bytes(tn, i18n.English, mailmsg.ID{}, to, mailmsg.Link{})
+	}
 	for range 2 { // the second time, the message of the good tenant is prepared
 		for _, to := range []string{
 			"", "a@b.test\r\nBcc: c@d.test", "a@b.test, c@d.test", "A <a@b.test>", "ü@b.test",
 		} {
-			if b, err := (mailmsg.Templates{}).Bytes(good, i18n.English, mailmsg.ID{}, to, mailmsg.Link{}); err == nil {
+			if b, err := write(good, to); err == nil {
 				t.Errorf("address %q: got\n%s", to, b)
 			}
 		}
-		b, err := mailmsg.Templates{}.Bytes(bad, i18n.English, mailmsg.ID{}, "a@b.test", mailmsg.Link{})
-		if err == nil {
+		if b, err := write(bad, "a@b.test"); err == nil {
 			t.Errorf("a bad name: got\n%s", b)
 		}
-		if _, err := (mailmsg.Templates{}).Bytes(good, i18n.English, mailmsg.ID{}, "a@b.test", mailmsg.Link{}); err != nil {
+		if _, err := write(good, "a@b.test"); err != nil {
 			t.Error(err)
 		}
 	}
