@@ -95,7 +95,7 @@ func (o *fixture) written(to string) (p posted, err error) {
 	if p.text, err = l.Bytes(); err != nil {
 		return p, err
 	}
-	staged, err := o.Pickup.Stage(l)
+	staged, err := o.Pickup.Stage(p.Message, p.text)
 	if err != nil {
 		return p, err
 	}

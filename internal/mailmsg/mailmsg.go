@@ -32,17 +32,21 @@
 //
 // The words come from package i18n. An operator can replace the message of a language with two
 // templates, for text and HTML (Load). They are checked when the program starts.
+//
+// # Cost
+//
+// The messages of two signups differ in the receiver, the ID, the date and the token of the link. So Templates.Bytes
+// composes and encodes the built-in message once for many signups, and fills in these.
 package mailmsg
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"mime"
-	"mime/multipart"
 	"net/mail"
-	"net/textproto"
 	"strings"
 	"time"
 
@@ -75,78 +79,106 @@ var errHeader = errors.New("message header has a control character, or an addres
 
 // Bytes returns the message in the format of RFC 5322, with CRLF line ends, as 7-bit text.
 func (m Message) Bytes() ([]byte, error) {
+	p, err := m.prepare("")
+	if err != nil {
+		return nil, err
+	}
+	return p.fill(m.ID, m.To, m.Date, "")
+}
+
+// prepared is a message but for what differs between two messages of one kind to two people: the ID, the receiver,
+// the date, and the token of the link. It does not change.
+type prepared struct {
+	from    string // the fields between Date and the receiver
+	subject string // those between the receiver and the ID
+	domain  string // those between the ID and the fields of the content
+	parts   []part
+	token   string // stands for the token in parts; empty if that is there already
+	size    int    // of the message, about
+}
+
+// prepare prepares the message. Its ID, receiver and date are not used. If token is not empty, the messages have
+// another token of the same length in place of it.
+func (m Message) prepare(token string) (*prepared, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	var b bytes.Buffer
-	b.Grow(1500 + (len(m.Text)+len(m.HTML))*3/2) // mostly the whole message
-	header := func(name, value string) { b.WriteString(name + ": " + value + "\r\n") }
-	header("Date", m.Date.UTC().Format("Mon, 02 Jan 2006 15:04:05 +0000"))
 	from := m.From
 	if m.FromName != "" {
 		from = foldable((&mail.Address{Name: m.FromName, Address: m.From}).String())
 	}
-	header("From", from)
+	p := &prepared{token: token, size: 1000 + (len(m.Text)+len(m.HTML))*7/5}
+	p.from = "\r\nFrom: " + from
 	if m.ReplyTo != "" {
-		header("Reply-To", m.ReplyTo)
+		p.from += "\r\nReply-To: " + m.ReplyTo
 	}
-	header("To", m.To)
-	header("Subject", foldable(mime.QEncoding.Encode("utf-8", m.Subject)))
-	header("Message-ID", "<"+m.ID.String()+"@"+m.Domain+">")
-	header("Auto-Submitted", "auto-generated") // RFC 3834 section 5
-	header("X-Auto-Response-Suppress", "All")
+	p.from += "\r\nTo: "
+	p.subject = "\r\nSubject: " + foldable(mime.QEncoding.Encode("utf-8", m.Subject)) + "\r\nMessage-ID: <"
+	p.domain = "@" + m.Domain + ">\r\n" +
+		"Auto-Submitted: auto-generated\r\n" + // RFC 3834 section 5
+		"X-Auto-Response-Suppress: All\r\n"
 	if m.Lang != "" {
-		header("Content-Language", string(m.Lang))
+		p.domain += "Content-Language: " + string(m.Lang) + "\r\n"
 	}
-	header("MIME-Version", "1.0")
-	text := part{"text/plain; charset=utf-8", encodingOf(m.Text), strings.ReplaceAll(m.Text, "\n", "\r\n")}
-	if m.HTML == "" {
-		header("Content-Type", text.contentType)
-		header("Content-Transfer-Encoding", text.encoding)
-		b.WriteString("\r\n")
-		err := text.write(&b)
-		return b.Bytes(), err
+	p.domain += "MIME-Version: 1.0\r\n"
+	p.parts = []part{newPart("text/plain; charset=utf-8", encodingOf(m.Text), m.Text, token)}
+	if m.HTML != "" {
+		p.parts = append(p.parts, newPart("text/html; charset=utf-8", "base64", m.HTML, token))
 	}
-	w := multipart.NewWriter(&b)
-	// No encoding produces "=_", and no text contains the id.
-	if err := w.SetBoundary("=_" + m.ID.String()); err != nil {
+	return p, nil
+}
+
+// fill returns the bytes of a prepared message.
+func (p *prepared) fill(id ID, to string, date time.Time, token string) ([]byte, error) {
+	if err := checkAddress(to); err != nil {
 		return nil, err
 	}
-	header("Content-Type", `multipart/alternative; boundary="`+w.Boundary()+`"`)
-	b.WriteString("\r\n")
-	html := part{"text/html; charset=utf-8", "base64", strings.ReplaceAll(m.HTML, "\n", "\r\n")}
-	for _, p := range []part{text, html} {
-		to, err := w.CreatePart(textproto.MIMEHeader{
-			"Content-Type": {p.contentType}, "Content-Transfer-Encoding": {p.encoding},
-		})
-		if err != nil {
-			return nil, err
-		}
-		if err := p.write(to); err != nil {
-			return nil, err
+	b := bytes.NewBuffer(make([]byte, 0, p.size+len(to)))
+	write := func(texts ...string) {
+		for _, text := range texts {
+			b.WriteString(text)
 		}
 	}
-	err := w.Close()
-	return b.Bytes(), err
+	name := id.String()
+	write("Date: ", date.UTC().Format("Mon, 02 Jan 2006 15:04:05 +0000"), p.from, to, p.subject, name, p.domain)
+	if len(p.parts) == 1 {
+		part := p.parts[0]
+		write("Content-Type: ", part.contentType, "\r\nContent-Transfer-Encoding: ", part.encoding, "\r\n\r\n")
+		part.write(b, p.token, token)
+		return b.Bytes(), nil
+	}
+	// RFC 2046 section 5.1.1. No encoding produces "=_", and no text contains the ID.
+	write(`Content-Type: multipart/alternative; boundary="=_`, name, "\"\r\n")
+	for _, part := range p.parts {
+		write("\r\n--=_", name, "\r\nContent-Transfer-Encoding: ", part.encoding,
+			"\r\nContent-Type: ", part.contentType, "\r\n\r\n")
+		part.write(b, p.token, token)
+	}
+	write("\r\n--=_", name, "--\r\n")
+	return b.Bytes(), nil
 }
 
 // check refuses values that would break out of a header.
 func (m Message) check() error {
-	for _, s := range []string{m.Domain, m.FromName, m.From, m.ReplyTo, m.To, string(m.Lang), m.Subject} {
+	for _, s := range []string{m.FromName, string(m.Lang), m.Subject} {
 		if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return errHeader
 		}
 	}
-	for i, address := range []string{m.From, m.To, "id@" + m.Domain, m.ReplyTo} {
-		if i == 3 && address == "" {
-			continue
+	if m.ReplyTo != "" {
+		if err := checkAddress(m.ReplyTo); err != nil {
+			return err
 		}
-		if strings.ContainsFunc(address, func(r rune) bool { return r > '~' }) {
-			return errHeader
-		}
-		if a, err := mail.ParseAddress(address); err != nil || a.Address != address || a.Name != "" {
-			return fmt.Errorf("message header: %s is not a plain e-mail address", strings.ToValidUTF8(address, "?"))
-		}
+	}
+	return cmp.Or(checkAddress(m.From), checkAddress("id@"+m.Domain))
+}
+
+func checkAddress(address string) error {
+	if strings.ContainsFunc(address, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return errHeader
+	}
+	if a, err := mail.ParseAddress(address); err != nil || a.Address != address || a.Name != "" {
+		return fmt.Errorf("message header: %s is not a plain e-mail address", strings.ToValidUTF8(address, "?"))
 	}
 	return nil
 }

@@ -1,40 +1,90 @@
 package mailmsg
 
 import (
+	"bytes"
 	"encoding/base64"
-	"io"
 	"mime/quotedprintable"
+	"strings"
 )
 
-// part is one MIME part of a message. Its text has CRLF line ends.
-type part struct{ contentType, encoding, text string }
-
-func (p part) write(w io.Writer) error {
-	switch p.encoding {
-	case "7bit":
-		_, err := io.WriteString(w, p.text)
-		return err
-	case "base64":
-		return writeBase64(w, p.text)
-	}
-	q := quotedprintable.NewWriter(w)
-	if _, err := io.WriteString(q, p.text); err != nil {
-		return err
-	}
-	return q.Close()
+// part is one MIME part of a message, in runs of lines.
+type part struct {
+	contentType, encoding string
+	runs                  []run
 }
 
-// writeBase64 writes base64 in lines of 76 characters (RFC 2045 section 6.8).
-func writeBase64(w io.Writer, text string) error {
-	const bytes = 76 / 4 * 3
-	lines := make([]byte, 0, (len(text)/bytes+1)*78)
-	for text != "" {
-		n := min(len(text), bytes)
-		lines = append(base64.StdEncoding.AppendEncode(lines, []byte(text[:n])), '\r', '\n')
-		text = text[n:]
+// run is a number of lines. They are encoded, unless they are open for a token.
+type run struct {
+	text string
+	open bool
+}
+
+// base64Line is how many bytes a line of base64 stands for. It has 76 characters (RFC 2045 section 6.8).
+const base64Line = 76 / 4 * 3
+
+// newPart returns a part with a text whose lines end with \n. Lines with the token, if it is not empty, are open.
+func newPart(contentType, encoding, text, token string) part {
+	p := part{contentType, encoding, nil}
+	text = strings.ReplaceAll(text, "\n", "\r\n")
+	near := max(0, len(token)-1) // a line of base64 may have a part of the token, and the rest is no farther away
+	start := 0                   // of the current run
+	for at, end := 0, 0; at < len(text); at = end {
+		end = p.lineEnd(text, at)
+		open := token != "" && strings.Contains(text[max(0, at-near):min(len(text), end+near)], token)
+		if at == 0 || open != p.runs[len(p.runs)-1].open {
+			start = at
+			p.runs = append(p.runs, run{open: open})
+		}
+		p.runs[len(p.runs)-1].text = text[start:end]
 	}
-	_, err := w.Write(lines)
-	return err
+	for i, r := range p.runs {
+		if !r.open {
+			b := bytes.NewBuffer(make([]byte, 0, len(r.text)*3/2))
+			p.encode(b, r.text)
+			p.runs[i].text = b.String()
+		}
+	}
+	return p
+}
+
+// lineEnd returns where a line that begins at a place ends. Lines are encoded independently of each other.
+func (p part) lineEnd(text string, at int) int {
+	if p.encoding == "base64" {
+		return min(len(text), at+base64Line)
+	}
+	if n := strings.IndexByte(text[at:], '\n'); n >= 0 {
+		return at + n + 1
+	}
+	return len(text)
+}
+
+// write writes the part, with another token.
+func (p part) write(b *bytes.Buffer, old, token string) {
+	for _, r := range p.runs {
+		if r.open {
+			p.encode(b, strings.ReplaceAll(r.text, old, token))
+		} else {
+			b.WriteString(r.text)
+		}
+	}
+}
+
+// encode writes whole lines.
+func (p part) encode(b *bytes.Buffer, text string) {
+	switch p.encoding {
+	case "7bit":
+		b.WriteString(text)
+	case "base64":
+		for text != "" {
+			n := min(len(text), base64Line)
+			b.Write(append(base64.StdEncoding.AppendEncode(b.AvailableBuffer(), []byte(text[:n])), "\r\n"...))
+			text = text[n:]
+		}
+	default:
+		q := quotedprintable.NewWriter(b) // writing to a buffer does not fail
+		q.Write([]byte(text))
+		q.Close()
+	}
 }
 
 // encodingOf returns 7bit if the text allows it (RFC 5322 section 2.1.1, RFC 2045 section 2.7),

@@ -105,7 +105,7 @@ type Store interface {
 // Pickup is the SMTP pickup directory.
 type Pickup interface {
 	// Stage writes the message under a name that no mail server takes.
-	Stage(mailmsg.Message) (StagedMessage, error)
+	Stage(id mailmsg.ID, message []byte) (StagedMessage, error)
 	// Withdraw removes a message that has not been taken yet. A missing one is ignored.
 	Withdraw(id mailmsg.ID) error
 	// Sync makes everything durable that was published before the call.
@@ -211,14 +211,14 @@ func open(v *secret.Vault, e Entry) (secret.Token, error) {
 
 // Stage stages the message of an entry.
 func (o *Outbox) Stage(t *tenant.Tenant, e Entry, token secret.Token) (StagedMessage, error) {
-	m, err := o.templates.Load().Compose(t, e.Lang, e.Message, e.Email, mailmsg.Link{
+	m, err := o.templates.Load().Bytes(t, e.Lang, e.Message, e.Email, mailmsg.Link{
 		Kind: e.Kind, Token: token, Made: e.Made, Expires: e.Expires, Resent: e.Resent, Net: e.Net,
 		Detail: e.Detail, User: e.User,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return o.deps.Pickup.Stage(m)
+	return o.deps.Pickup.Stage(e.Message, m)
 }
 
 // Write has the next Flush write the message of an entry, which a transaction has added. So a

@@ -81,7 +81,7 @@ func BenchmarkStaging(b *testing.B) {
 						all.Go(func() {
 							for n := writer; n < block; n += c.writers {
 								start := time.Now()
-								draft, err := w.dir.Stage(letters[n])
+								draft, err := stage(w.dir, letters[n])
 								if err == nil {
 									err = draft.Publish()
 								}

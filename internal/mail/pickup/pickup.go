@@ -116,15 +116,6 @@ func isTemporary(name string) bool {
 	return ok && len(id) == 1+32 && id[0] == '.' && strings.Trim(id[1:], "0123456789abcdef") == ""
 }
 
-// Stage implements outbox.Pickup.
-func (d *Dir) Stage(l mailmsg.Message) (outbox.StagedMessage, error) {
-	text, err := l.Bytes()
-	if err != nil {
-		return nil, err
-	}
-	return d.stage(l.ID, text)
-}
-
 // Withdraw implements outbox.Pickup.
 func (d *Dir) Withdraw(id mailmsg.ID) error { return ignoreMissing(d.disk.Remove(d.file(id))) }
 
@@ -191,7 +182,7 @@ func (d *Dir) read(name string) (Message, error) {
 func (d *Dir) Ready() error {
 	var id mailmsg.ID
 	rand.Read(id[:])
-	staged, err := d.stage(id, bytes.Repeat([]byte("A readiness probe.\r\n"), 4096/20))
+	staged, err := d.Stage(id, bytes.Repeat([]byte("A readiness probe.\r\n"), 4096/20))
 	if err == nil {
 		staged.Discard()
 	}

@@ -17,6 +17,7 @@ import (
 
 	"dialtone/internal/mail/pickup"
 	"dialtone/internal/mailmsg"
+	"dialtone/internal/outbox"
 )
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
@@ -72,9 +73,17 @@ func message(n int) mailmsg.Message {
 	return l
 }
 
+func stage(d *pickup.Dir, l mailmsg.Message) (outbox.StagedMessage, error) {
+	b, err := l.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	return d.Stage(l.ID, b)
+}
+
 func publish(t *testing.T, d *pickup.Dir, l mailmsg.Message) {
 	t.Helper()
-	draft, err := d.Stage(l)
+	draft, err := stage(d, l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +111,7 @@ func TestPublish(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		draft, err := d.Stage(l)
+		draft, err := stage(d, l)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +148,7 @@ func TestPublish(t *testing.T) {
 		if info, err := os.Stat(filepath.Join(d.Path(), name)); err != nil || info.Mode() != 0o640 {
 			t.Errorf("the mode is %v, %v", info.Mode(), err)
 		}
-		if draft, err = d.Stage(message(2)); err != nil {
+		if draft, err = stage(d, message(2)); err != nil {
 			t.Fatal(err)
 		}
 		draft.Discard()
@@ -153,12 +162,7 @@ func TestPublish(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	eachStaging(t, func(t *testing.T, d *pickup.Dir, unnamed bool) {
-		bad := message(1)
-		bad.To = "a@b.test\r\nBcc: c@d.test"
-		if _, err := d.Stage(bad); err == nil {
-			t.Error("Stage accepted a message with a header injected")
-		}
-		draft, err := d.Stage(message(2))
+		draft, err := stage(d, message(2))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -175,7 +179,7 @@ func TestFailures(t *testing.T) {
 		if err := os.RemoveAll(d.Path()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.Stage(message(3)); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := stage(d, message(3)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("Stage in a missing directory: %v", err)
 		}
 		if err := d.Ready(); !errors.Is(err, fs.ErrNotExist) {
@@ -227,7 +231,7 @@ func TestModes(t *testing.T) {
 						}
 					}
 				}
-				draft, err := d.Stage(message(1))
+				draft, err := stage(d, message(1))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -301,7 +305,7 @@ func TestAgentSeesOnlyWholeMessages(t *testing.T) {
 		for w := range writers {
 			all.Go(func() {
 				for n := w; n < messages; n += writers {
-					draft, err := d.Stage(message(n))
+					draft, err := stage(d, message(n))
 					if err == nil {
 						err = draft.Publish()
 					}
@@ -375,7 +379,7 @@ func TestMessages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	draft, err := d.Stage(message(9))
+	draft, err := stage(d, message(9))
 	if err != nil {
 		t.Fatal(err)
 	}

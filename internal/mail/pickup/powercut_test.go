@@ -86,7 +86,7 @@ func powerCut(t *testing.T, kind string, disk pickup.FileSystem, unnamed bool, h
 	}
 	var staged []outbox.StagedMessage
 	for n := range 100 {
-		draft, err := d.Stage(message(3*count + n))
+		draft, err := stage(d, message(3*count+n))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -53,7 +53,7 @@ func (d *Dir) Message(id mailmsg.ID) ([]byte, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	staged, err := d.stage(id, b)
+	staged, err := d.Stage(id, b)
 	if err != nil {
 		return nil, err
 	}

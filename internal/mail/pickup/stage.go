@@ -16,8 +16,8 @@ func (d *Dir) temporary(id mailmsg.ID) string {
 	return filepath.Join(d.path, "."+id.String()+temporary)
 }
 
-// stage writes a message to a file that has no name yet, or a temporary one.
-func (d *Dir) stage(id mailmsg.ID, text []byte) (outbox.StagedMessage, error) {
+// Stage implements outbox.Pickup: the file has no name yet, or a temporary one.
+func (d *Dir) Stage(id mailmsg.ID, text []byte) (outbox.StagedMessage, error) {
 	if unnamed := d.unnamedFiles(); unnamed != nil {
 		file, err := unnamed.CreateUnnamed(d.path, text)
 		if err == nil {

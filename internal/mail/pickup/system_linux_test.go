@@ -141,7 +141,7 @@ func TestFallback(t *testing.T) {
 			t.Errorf("the directory has %q", got)
 		}
 		disk.create = unix.ENOSPC
-		if _, err := d.Stage(message(2)); !errors.Is(err, unix.ENOSPC) {
+		if _, err := stage(d, message(2)); !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("with a full disk Stage fails with %v", err)
 		}
 	})
@@ -154,7 +154,7 @@ func TestDescriptors(t *testing.T) {
 	before := descriptors(t)
 	for n := range 50 {
 		publish(t, d, message(n%10))
-		draft, err := d.Stage(message(100))
+		draft, err := stage(d, message(100))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,12 +20,12 @@ type Pickup struct {
 }
 
 // Stage is that of pickup.Dir.
-func (p *Pickup) Stage(m mailmsg.Message) (outbox.StagedMessage, error) {
+func (p *Pickup) Stage(id mailmsg.ID, message []byte) (outbox.StagedMessage, error) {
 	if p.StageErr != nil {
 		return nil, p.StageErr
 	}
 	p.Staged.Add(1)
-	s, err := p.Dir.Stage(m)
+	s, err := p.Dir.Stage(id, message)
 	return stagedMessage{s, p}, err
 }
 

@@ -1,0 +1,67 @@
+package mailmsg
+
+import (
+	"sync"
+	"time"
+
+	"dialtone/internal/i18n"
+	"dialtone/internal/secret"
+	"dialtone/internal/tenant"
+)
+
+// Bytes returns what Compose and Message.Bytes return. It composes the built-in message of a signup once for all
+// signups of a tenant in a language whose links expire in the same minute.
+func (ts Templates) Bytes(t *tenant.Tenant, tag i18n.Tag, id ID, to string, link Link) ([]byte, error) {
+	tag = i18n.In(tag).Tag
+	if link.Kind != Activation || link.Resent || ts.replaced[tag] != nil {
+		m, err := ts.Compose(t, tag, id, to, link)
+		if err != nil {
+			return nil, err
+		}
+		return m.Bytes()
+	}
+	p, err := activation{t, tag, link.Expires.Truncate(time.Minute).Unix()}.prepared()
+	if err != nil {
+		return nil, err
+	}
+	return p.fill(id, to, link.Made, link.Token.Text())
+}
+
+// activation is what the built-in messages of signups have in common. A tenant does not change: other settings make
+// another Tenant (tenant.Table).
+type activation struct {
+	tenant  *tenant.Tenant
+	tag     i18n.Tag
+	expires int64 // Unix time of the minute
+}
+
+// lately has the messages that were prepared last. Each takes about 10 kB.
+var lately = struct {
+	sync.Mutex
+	prepared map[activation]*prepared
+}{prepared: make(map[activation]*prepared)}
+
+// maxPrepared is how many messages lately has at most.
+const maxPrepared = 64
+
+func (a activation) prepared() (*prepared, error) {
+	lately.Lock()
+	defer lately.Unlock()
+	if p := lately.prepared[a]; p != nil {
+		return p, nil
+	}
+	token := secret.NewToken()
+	m, err := Templates{}.Compose(a.tenant, a.tag, ID{}, "", Link{Token: token, Expires: time.Unix(a.expires, 0)})
+	if err != nil {
+		return nil, err
+	}
+	p, err := m.prepare(token.Text())
+	if err != nil {
+		return nil, err
+	}
+	if len(lately.prepared) >= maxPrepared {
+		clear(lately.prepared)
+	}
+	lately.prepared[a] = p
+	return p, nil
+}
