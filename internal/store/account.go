@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -28,18 +29,27 @@ const live = `closed IS NULL AND (activated IS NOT NULL OR expires > $1)`
 
 var errNoAccount = fault.New(fault.NotFound, "there is no such account")
 
+// scanned are the destinations of accountColumns, and of some columns before them.
+type scanned struct {
+	account.Account
+	uid                      []byte
+	role, language, setState string
+	created, expires, setAt  int64
+	activatedAt, confirmedAt sql.NullInt64
+	leaving, firstSignIn     sql.NullInt64
+	dst                      [33]any
+}
+
+// spare are zero. One has more than a kilobyte.
+var spare = sync.Pool{New: func() any { return new(scanned) }}
+
 // scanAccount reads accountColumns. first are the destinations of the columns before them.
 func scanAccount(row engine.Scanner, first ...any) (account.Account, error) {
-	// All destinations are one allocation.
-	var v struct {
-		account.Account
-		uid                      []byte
-		role, language, setState string
-		created, expires, setAt  int64
-		activatedAt, confirmedAt sql.NullInt64
-		leaving, firstSignIn     sql.NullInt64
-		dst                      [33]any
-	}
+	v := spare.Get().(*scanned)
+	defer func() {
+		*v = scanned{}
+		spare.Put(v)
+	}()
 	a := &v.Account
 	err := row.Scan(append(append(v.dst[:0], first...), &v.uid, &a.Tenant, &a.User, &a.Name, &a.Email, &v.role, &a.Held,
 		&v.created, &v.expires, &v.activatedAt, &a.Epoch, &a.Sealed, &a.HasSHA256, &v.language, &v.confirmedAt,
