@@ -172,7 +172,7 @@ func Network(a netip.Addr) string {
 	if err != nil {
 		return ""
 	}
-	return p.String()
+	return string(p.AppendTo(make([]byte, 0, 32)))
 }
 
 // MaskEmail shows enough of an address for its owner to recognize it, and no more: j***@x.test. A

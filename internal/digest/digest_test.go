@@ -213,12 +213,12 @@ func TestParseAnswerQuoted(t *testing.T) {
 
 func TestChallenge(t *testing.T) {
 	c := digest.Challenge{Realm: `a "b" \c`, Algorithm: digest.MD5, Nonce: "n"}
-	const want = `realm="a \"b\" \\c", qop="auth", algorithm=MD5, nonce="n", opaque="dialtone", charset=UTF-8`
-	if got := c.String(); got != want {
+	const want = `Digest realm="a \"b\" \\c", qop="auth", algorithm=MD5, nonce="n", opaque="dialtone", charset=UTF-8`
+	if got := c.Header("Digest"); got != want {
 		t.Errorf("got %s", got)
 	}
 	c.Stale = true
-	if got := c.String(); got != want+", stale=true" {
+	if got := c.Header("Digest"); got != want+", stale=true" {
 		t.Errorf("got %s", got)
 	}
 }

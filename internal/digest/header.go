@@ -58,11 +58,12 @@ type Challenge struct {
 	Stale bool
 }
 
-// String returns the parameters of the challenge, without a scheme: `realm="…", qop="auth", …`.
-func (c Challenge) String() string {
+// Header returns the value of the header: the scheme and the parameters of the challenge.
+func (c Challenge) Header(scheme string) string {
 	var b strings.Builder
-	b.Grow(len(c.Realm) + len(c.Nonce) + 128)
-	b.WriteString(`realm=`)
+	b.Grow(len(scheme) + len(c.Realm) + len(c.Nonce) + 128)
+	b.WriteString(scheme)
+	b.WriteString(` realm=`)
 	quote(&b, c.Realm)
 	b.WriteString(`, qop="auth", algorithm=`)
 	b.WriteString(string(c.Algorithm))

@@ -32,6 +32,7 @@ var (
 		"base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"}
 	noReferrer = []string{"no-referrer"}
 	sameOrigin = []string{"same-origin"}
+	oneYear    = []string{"max-age=31536000"}
 )
 
 func newRequestID() string { return strconv.FormatUint(rand.Uint64()|1<<63, 36) }

@@ -114,11 +114,11 @@ const scriptScheme = "X-Digest"
 // under a scheme that browsers do not know: at the scheme Digest they would open a password box of
 // their own.
 func setChallenge(w http.ResponseWriter, r *request, c *digest.Challenge) {
-	scheme := "Digest "
+	scheme := "Digest"
 	if r.Header.Get("X-Requested-With") != "" {
-		scheme = scriptScheme + " "
+		scheme = scriptScheme
 	}
-	w.Header()["Www-Authenticate"] = []string{scheme + c.String()}
+	w.Header()["Www-Authenticate"] = []string{c.Header(scheme)}
 }
 
 // readNothing is for requests without a form.
@@ -364,7 +364,13 @@ func setCookie(w http.ResponseWriter, t *tenant.Tenant, name, value string, life
 	if t.Secure() {
 		attributes = "; HttpOnly; Secure; SameSite=Lax"
 	}
-	h, age := w.Header(), strconv.Itoa(max(0, int(life/time.Second)))
-	h["Set-Cookie"] = append(h["Set-Cookie"],
-		cookieName(t, name)+"="+value+"; Path=/; Max-Age="+age+attributes)
+	b := make([]byte, 0, 256) // on the stack
+	b = append(append(append(b, cookieName(t, name)...), '='), value...)
+	b = strconv.AppendInt(append(b, "; Path=/; Max-Age="...), max(0, int64(life/time.Second)), 10)
+	h := w.Header()
+	list := h["Set-Cookie"]
+	if list == nil {
+		list = make([]string, 0, 2)
+	}
+	h["Set-Cookie"] = append(list, string(append(b, attributes...)))
 }

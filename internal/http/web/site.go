@@ -304,7 +304,7 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	r.tenant = t
 	s.forwarding.note(r, s.deps.TrustedProxies)
 	if t.Secure() {
-		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
+		w.Header()["Strict-Transport-Security"] = oneYear
 	}
 	if strings.HasPrefix(r.URL.Path, staticRoot) {
 		rt.number = s.requests.Route(staticRoute)
