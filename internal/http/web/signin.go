@@ -364,13 +364,7 @@ func setCookie(w http.ResponseWriter, t *tenant.Tenant, name, value string, life
 	if t.Secure() {
 		attributes = "; HttpOnly; Secure; SameSite=Lax"
 	}
-	b := make([]byte, 0, 256) // on the stack
-	b = append(append(append(b, cookieName(t, name)...), '='), value...)
-	b = strconv.AppendInt(append(b, "; Path=/; Max-Age="...), max(0, int64(life/time.Second)), 10)
-	h := w.Header()
-	list := h["Set-Cookie"]
-	if list == nil {
-		list = make([]string, 0, 2)
-	}
-	h["Set-Cookie"] = append(list, string(append(b, attributes...)))
+	h, age := w.Header(), strconv.Itoa(max(0, int(life/time.Second)))
+	h["Set-Cookie"] = append(h["Set-Cookie"],
+		cookieName(t, name)+"="+value+"; Path=/; Max-Age="+age+attributes)
 }
