@@ -88,12 +88,14 @@ func TestKilledBulkChange(t *testing.T) {
 		killed(start(t, launch{data: data}).Process)
 	}
 	server := start(t, launch{data: data})
-	process.Eventually(t, "the end", func() error {
-		if b := progress(); b.State != operator.BulkDone {
-			return fmt.Errorf("%+v", b)
-		}
-		return nil
-	})
+	for last := progress(); last.State != operator.BulkDone; last = progress() {
+		process.Eventually(t, "more of the bulk change, or its end", func() error {
+			if b := progress(); b.State != operator.BulkDone && b.Done == last.Done {
+				return fmt.Errorf("%+v", b)
+			}
+			return nil
+		})
+	}
 	server.mustStop(t)
 	if b := progress(); b.Found != bots || b.Done != bots {
 		t.Errorf("at the end: %+v", b)
