@@ -5,7 +5,7 @@ const MaxPrepared = maxPrepared
 
 // Prepared returns how many prepared messages are kept.
 func Prepared() int {
-	lately.Lock()
-	defer lately.Unlock()
-	return len(lately.prepared)
+	cache.Lock()
+	defer cache.Unlock()
+	return len(cache.prepared)
 }

@@ -35,19 +35,19 @@ type activation struct {
 	expires int64 // Unix time of the minute
 }
 
-// lately has the messages that were prepared last. Each takes about 10 kB.
-var lately = struct {
+// cache has messages that were prepared. Each takes about 10 kB.
+var cache = struct {
 	sync.Mutex
 	prepared map[activation]*prepared
 }{prepared: make(map[activation]*prepared)}
 
-// maxPrepared is how many messages lately has at most.
+// maxPrepared is how many messages cache has at most.
 const maxPrepared = 64
 
 func (a activation) prepared() (*prepared, error) {
-	lately.Lock()
-	defer lately.Unlock()
-	if p := lately.prepared[a]; p != nil {
+	cache.Lock()
+	defer cache.Unlock()
+	if p := cache.prepared[a]; p != nil {
 		return p, nil
 	}
 	token := secret.NewToken()
@@ -59,9 +59,9 @@ func (a activation) prepared() (*prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(lately.prepared) >= maxPrepared {
-		clear(lately.prepared)
+	if len(cache.prepared) >= maxPrepared {
+		clear(cache.prepared)
 	}
-	lately.prepared[a] = p
+	cache.prepared[a] = p
 	return p, nil
 }
