@@ -13,7 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// program returns the path of a program that make tools installs where its package manager has it.
+// installed returns the path of a program that make tools installs where its package manager has it.
 func installed(t *testing.T, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)

@@ -2,12 +2,13 @@
 //
 // # Guarantees
 //
-// A message goes to an address that anyone could have typed, so it may reach a stranger. Nothing
-// that the sender of the form chose (user name, display name) appears in it; the only thing taken
-// from the form is the language. It has one link to activate the account, whose address is also
-// there to be copied, and the operator's links. It has a text and an HTML part
-// (multipart/alternative, RFC 2046 section 5.1.4). What it says is true however the tenant's
-// accounts are activated.
+// An activation message goes to an address that anyone could have typed, so it may reach a
+// stranger. Nothing that the sender of the form chose (user name, display name) appears in it; the
+// only thing taken from the form is the language. What it says is true however the tenant's
+// accounts are activated. Messages about changes of an account say its user name (see Link.User).
+//
+// A message has one link for its purpose, whose address is also there to be copied, and the
+// operator's links. It has a text and an HTML part (multipart/alternative, RFC 2046 section 5.1.4).
 //
 // The HTML loads nothing, not even the tenant's logo, so nobody learns that it was read, and
 // nothing is missing where a mail program blocks pictures. It has light colours, and dark ones for

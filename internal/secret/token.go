@@ -44,7 +44,7 @@ func ParseToken(text string) (t Token, ok bool) {
 // the secret itself.
 func (t Token) Text() string { return base64.RawURLEncoding.EncodeToString(t[:]) }
 
-// Hash returns what the store keeps.
+// Hash returns what stores keep that do not keep links in order (see OrderedHash).
 func (t Token) Hash() [32]byte { return sha256.Sum256(t[:]) }
 
 // orderBytes is how many bytes of a token are the time when it was made: milliseconds, as in the UID of an account.

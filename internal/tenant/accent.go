@@ -47,7 +47,7 @@ func (s Settings) Palette() Palette {
 	return p
 }
 
-// palettes has the Palette of each accent that was asked for. Every activation message needs one, and
+// palettes caches the Palette of each accent that was asked for. Pages and messages need it, and
 // tenants have few accents.
 var palettes sync.Map
 
@@ -117,7 +117,7 @@ func (c colour) String() string {
 }
 
 // linear has the linear value of each value that a part of a colour can have (WCAG 2.2, relative
-// luminance). Every activation message needs hundreds of them, and math.Pow is slow.
+// luminance). A Palette needs hundreds of them, and math.Pow is slow.
 var linear = func() (table [256]float64) {
 	for i := range table {
 		if part := float64(i) / 255; part <= 0.04045 {

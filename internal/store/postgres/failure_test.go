@@ -274,7 +274,7 @@ func TestBlackHole(t *testing.T) {
 	}
 }
 
-// The network drops all packets from the answer of a commit on. The caller gets ErrUnknown, and can
+// Beginning with the response to a commit, the network drops all packets. The caller gets fault.ErrInDoubt, and can
 // undo the signup later.
 func TestUndoAfterLostCommit(t *testing.T) {
 	t.Parallel()

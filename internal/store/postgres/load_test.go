@@ -24,7 +24,7 @@ type load struct {
 	changed   *sync.Cond
 	created   []account.Signup // acknowledged
 	refused   []account.Signup
-	unknown   []account.Signup // ErrUnknown
+	unknown   []account.Signup // fault.ErrInDoubt
 	other     []error          // internal errors
 	overloads int              // refused or unknown because of the database
 }
