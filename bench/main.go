@@ -8,9 +8,10 @@
 //
 // With -versus it compares two builds of the program in alternating turns. With -postgres it measures
 // signups of one server and of two on a PostgreSQL database, and plain INSERTs by pgbench. With -lookups
-// it measures look-ups by SIP servers; with -signups, too, during signups at that rate. With -growth it measures
-// signups and sign-ins at several numbers of accounts, and with -processor the processor time of each kind of
-// request. With -lists it measures pages of lists of accounts. With -flood, bots sign up, are stopped and are deleted, while others sign in.
+// it measures look-ups by SIP servers; with -signups, too, during signups at that rate. With -growth it
+// measures signups and sign-ins at several numbers of accounts, and with -processor the processor time of
+// each kind of request. With -lists it measures pages of lists of accounts. With -flood, bots sign up, are
+// stopped and are deleted, while others sign in.
 //
 // Absolute figures depend on the machine and on its load. Look at the ratios.
 package main

@@ -23,8 +23,8 @@ var kinds = []string{
 // build, the two take turns.
 func processor(ctx context.Context, o options) error {
 	const rounds = 3
-	fmt.Printf("User and system time of the server for one request (or signup, or sign-in) at 64 connections, and what it gives to\n"+
-		"the disk for it. Least of %d rounds.\n\n", rounds)
+	fmt.Printf("User and system time of the server for one request (or signup, or sign-in) at 64 connections,\n"+
+		"and what it gives to the disk for it. Least of %d rounds.\n\n", rounds)
 	builds := []string{o.binary}
 	if o.versus != "" {
 		builds = append(builds, o.versus)
