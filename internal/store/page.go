@@ -329,17 +329,23 @@ func (p *pager) isSmall() (bool, error) {
 }
 
 // selection returns the statement that reads columns of the accounts of a phase that meet a condition, in the order of
-// the phase. from is the table account, or a part of it. In phaseEmail, the address in lower case and the UID come
-// first; the accounts that wait and the others have an index each, and SQLite and PostgreSQL merge the two.
-func selection(phase byte, columns, from, condition string) string {
+// the phase. from is the table account, or a part of it. limit is the text after LIMIT, of which part is the limit for one
+// part of two.
+//
+// In phaseEmail, the address in lower case and the UID come before the columns. The accounts that wait and the others
+// have an index each. Each part has a limit of its own: PostgreSQL would otherwise sort all accounts of both.
+func selection(phase byte, columns, from, condition, limit, part string) string {
 	switch phase {
 	case phaseUser:
-		return `SELECT ` + columns + ` FROM ` + from + ` WHERE ` + condition + ` ORDER BY username`
+		return `SELECT ` + columns + ` FROM ` + from + ` WHERE ` + condition + ` ORDER BY username LIMIT ` + limit
 	case phaseEmail:
-		part := `SELECT lower(email), ` + columns + ` FROM ` + from + ` WHERE ` + condition
-		return part + ` AND activated IS NOT NULL UNION ALL ` + part + ` AND activated IS NULL ORDER BY 1, 2`
+		of := func(state string) string {
+			return `SELECT * FROM (SELECT lower(email), ` + columns + ` FROM ` + from + ` WHERE ` + condition + ` AND ` +
+				state + ` ORDER BY lower(email), uid LIMIT ` + part + `) AS part`
+		}
+		return of(`activated IS NOT NULL`) + ` UNION ALL ` + of(`activated IS NULL`) + ` ORDER BY 1, 2 LIMIT ` + limit
 	default:
-		return `SELECT ` + columns + ` FROM ` + from + ` WHERE ` + condition + ` ORDER BY uid DESC`
+		return `SELECT ` + columns + ` FROM ` + from + ` WHERE ` + condition + ` ORDER BY uid DESC LIMIT ` + limit
 	}
 }
 
@@ -399,8 +405,8 @@ func (p *pager) bound(at pageKey, n int) (*pageKey, error) {
 	case phaseEmail:
 		dst = []any{&k.text, &uid}
 	}
-	err := p.q.Row(selection(at.phase, columns, `account`, w.String())+` LIMIT 1 OFFSET `+strconv.Itoa(n-1),
-		w.args...).Scan(dst...)
+	limit := `1 OFFSET ` + strconv.Itoa(n-1)
+	err := p.q.Row(selection(at.phase, columns, `account`, w.String(), limit, strconv.Itoa(n)), w.args...).Scan(dst...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -433,6 +439,7 @@ func (p *pager) read(at pageKey, bound *pageKey, small bool) (next pageKey, end 
 			}
 		}
 		want := max(p.limit-len(p.list)+1, 50)
+		limit := w.arg(want)
 		var found []account.Account
 		var first []any
 		if at.phase == phaseEmail {
@@ -442,7 +449,7 @@ func (p *pager) read(at pageKey, bound *pageKey, small bool) (next pageKey, end 
 			a, err := scanAccount(row, first...)
 			found = append(found, a)
 			return err
-		}, with+selection(at.phase, accountColumns, from, w.String())+` LIMIT `+w.arg(want), w.args...)
+		}, with+selection(at.phase, accountColumns, from, w.String(), limit, limit), w.args...)
 		if err != nil {
 			return at, false, err
 		}

@@ -12,7 +12,9 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
+	"dialtone/internal/test/postgrestest"
 )
 
 // planned is an engine on which queries find nothing. It records the indexes by which SQLite would look for accounts.
@@ -73,7 +75,7 @@ func TestPlans(t *testing.T) {
 		"page by address": {
 			func(_ *Store, p planned) {
 				w := (&pager{tenant: 1, text: "a"}).candidates(startOf(phaseEmail), nil)
-				p.Each(nil, selection(phaseEmail, accountColumns, `account`, w.String())+` LIMIT 1`, w.args...)
+				p.Each(nil, selection(phaseEmail, accountColumns, `account`, w.String(), `1`, `1`), w.args...)
 			},
 			[]string{"SEARCH INDEX account_email (tenant=? AND <expr>>? AND <expr><?)",
 				"SEARCH INDEX account_waiting_email (tenant=? AND <expr>>? AND <expr><?)"}},
@@ -92,6 +94,49 @@ func TestPlans(t *testing.T) {
 		c.read(&Store{engine: p}, p)
 		if !slices.Equal(used, c.want) {
 			t.Errorf("%s: %q, want %q", name, used, c.want)
+		}
+	}
+}
+
+// A page by address reads as many accounts as it has room for, and does not sort all that match.
+func TestPlanOfAPageOnPostgreSQL(t *testing.T) {
+	e, err := postgres.Open(t.Context(), "", postgrestest.Shared(t).Database(t), func(engine.Tx) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if err := e.Write(func(tx engine.Tx) error {
+		return tx.Script(`INSERT INTO tenant (host, realm, public_url, settings, created) VALUES ('a', 'a', '', '{}', 0);
+			INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, activated, epoch,
+				credential, has_sha256, first_signin)
+			SELECT decode(md5(n::text), 'hex'), (SELECT min(id) FROM tenant), n, '', 'a' || n, '', FALSE, 0, 0,
+				CASE WHEN n % 10 > 0 THEN 0 END, 0, '', FALSE, NULL FROM generate_series(1, 20000) n;
+			ANALYZE account`)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	tenant, err := engine.Count(e.Reads(t.Context()), `SELECT min(id) FROM tenant`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := (&pager{tenant: tenant, text: "a"}).candidates(startOf(phaseEmail), nil)
+	for name, statement := range map[string]string{
+		"bound": selection(phaseEmail, `uid`, `account`, w.String(), `1 OFFSET 249`, `250`),
+		"read":  selection(phaseEmail, accountColumns, `account`, w.String(), `50`, `50`),
+	} {
+		var plan []string
+		if err := e.Reads(t.Context()).Each(func(row engine.Scanner) error {
+			var line string
+			err := row.Scan(&line)
+			plan = append(plan, line)
+			return err
+		}, `EXPLAIN `+statement, w.args...); err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Join(plan, "\n")
+		if strings.Count(text, "account_email") != 1 || strings.Count(text, "account_waiting_email") != 1 ||
+			strings.Count(text, "Sort  (") != strings.Count(text, "Incremental Sort  (") {
+			t.Errorf("%s:\n%s", name, text)
 		}
 	}
 }
