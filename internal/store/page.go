@@ -329,8 +329,8 @@ func (p *pager) isSmall() (bool, error) {
 }
 
 // selection returns the statement that reads columns of the accounts of a phase that meet a condition, in the order of
-// the phase. from is the table account, or a part of it. limit is the text after LIMIT, of which part is the limit for one
-// part of two.
+// the phase. from is the table account, or a part of it. limit is the text after LIMIT, and part the limit for each of
+// two parts.
 //
 // In phaseEmail, the address in lower case and the UID come before the columns. The accounts that wait and the others
 // have an index each. Each part has a limit of its own: PostgreSQL would otherwise sort all accounts of both.
@@ -340,8 +340,8 @@ func selection(phase byte, columns, from, condition, limit, part string) string 
 		return `SELECT ` + columns + ` FROM ` + from + ` WHERE ` + condition + ` ORDER BY username LIMIT ` + limit
 	case phaseEmail:
 		of := func(state string) string {
-			return `SELECT * FROM (SELECT lower(email), ` + columns + ` FROM ` + from + ` WHERE ` + condition + ` AND ` +
-				state + ` ORDER BY lower(email), uid LIMIT ` + part + `) AS part`
+			return `SELECT * FROM (SELECT lower(email), ` + columns + ` FROM ` + from + ` WHERE ` + condition +
+				` AND ` + state + ` ORDER BY lower(email), uid LIMIT ` + part + `) AS part`
 		}
 		return of(`activated IS NOT NULL`) + ` UNION ALL ` + of(`activated IS NULL`) + ` ORDER BY 1, 2 LIMIT ` + limit
 	default:

@@ -106,7 +106,8 @@ func TestPlanOfAPageOnPostgreSQL(t *testing.T) {
 	}
 	defer e.Close()
 	if err := e.Write(func(tx engine.Tx) error {
-		return tx.Script(`INSERT INTO tenant (host, realm, public_url, settings, created) VALUES ('a', 'a', '', '{}', 0);
+		return tx.Script(`
+			INSERT INTO tenant (host, realm, public_url, settings, created) VALUES ('a', 'a', '', '{}', 0);
 			INSERT INTO account (uid, tenant, username, name, email, role, held, created, expires, activated, epoch,
 				credential, has_sha256, first_signin)
 			SELECT decode(md5(n::text), 'hex'), (SELECT min(id) FROM tenant), n, '', 'a' || n, '', FALSE, 0, 0,
