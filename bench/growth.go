@@ -143,7 +143,7 @@ func populatePostgres(ctx context.Context, database string, n int, row func(int)
 	if err != nil {
 		return err
 	}
-	// autovacuum and the checkpointer do this at some time.
+	// autovacuum and the checkpointer would do this eventually.
 	_, err = conn.Exec(ctx, `VACUUM ANALYZE account`)
 	if err == nil {
 		_, err = conn.Exec(ctx, `CHECKPOINT`)

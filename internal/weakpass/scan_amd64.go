@@ -2,7 +2,7 @@ package weakpass
 
 import "golang.org/x/sys/cpu"
 
-// kernels are all there are, fastest first.
+// kernels lists every implementation for amd64, fastest first.
 var kernels = []*kernel{
 	newKernel("AVX-512", lacking(cpu.X86.HasAVX512F, "AVX512F"), lanesAVX512, vectorScan(scanAVX512)),
 	newKernel("AVX2", lacking(cpu.X86.HasAVX2, "AVX2"), lanesAVX2, vectorScan(scanAVX2)),

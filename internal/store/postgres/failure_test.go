@@ -226,7 +226,7 @@ func TestWriteWithoutAnswer(t *testing.T) {
 	}
 }
 
-// The network drops all packets. Calls are refused soon, no signup is acknowledged, and signups work
+// The network drops all packets. Calls fail fast, no signup is acknowledged, and signups work
 // again when the network does.
 func TestBlackHole(t *testing.T) {
 	proxied, direct, p, tenantID := openBoth(t, postgrestest.Shared(t))

@@ -34,7 +34,7 @@ var claimTimeout = 25 * time.Second // changed by tests
 // claimInterval is how often Claim looks for one.
 const claimInterval = 250 * time.Millisecond
 
-// claimant is what a row says of the process that has the name of a node.
+// claimant is the process that holds the name of a node, according to its row.
 type claimant struct {
 	beat     int64 // 0 if there is no row
 	instance string
@@ -78,7 +78,7 @@ func (e *Engine) Claim(ctx context.Context, place string, waiting func()) error 
 	}
 	instance := place + " " + rand.Text()
 	err = e.Write(func(tx engine.Tx) error {
-		// Of several processes that claim a name at the same time, one finds the row as it was.
+		// Of several claims at the same time, only one finds the row unchanged.
 		n, err := tx.Exec(`INSERT INTO node (id, beat, binding_beat, instance) VALUES ($1, 1, 1, $2)
 			ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1, binding_beat = node.beat + 1, instance = $2
 				WHERE node.beat = $3 AND node.instance = $4 OR node.instance = $2`,

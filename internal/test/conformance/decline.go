@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// decline returns the removal of the account of a signup by a link.
+// decline returns the Decline that removes the account of a signup by a link.
 func (t *test) decline(a account.Signup, token [32]byte) account.Decline {
 	d := account.Decline{Account: a.Account, Token: token, Recipient: []throttle.Allowance{a.Recipient}}
 	for range a.Recipient.Rule.Limit {

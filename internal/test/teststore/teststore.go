@@ -115,7 +115,7 @@ func check(ring *secret.Ring) func(engine.Tx) error {
 	return store.SealCheck(ring)
 }
 
-// Noon is the present time of tests.
+// Noon is the current time in tests.
 var Noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 // Signup is SignupAt at noon.
