@@ -67,7 +67,8 @@ func TestBrowserTwoStep(t *testing.T) {
 		}
 		secret = totp.Secret(raw)
 	}
-	// now returns the step of the code that the app shows. A busy machine may take longer for a page than a code is shown.
+	// now returns the step of the code that the app shows. A busy machine may take longer for a page than a code is
+	// shown.
 	now := func() int64 { return totp.Step(time.Now()) }
 
 	b.step("A person turns two-step sign-in on", func() {
