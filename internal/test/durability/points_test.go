@@ -530,6 +530,7 @@ func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
 		tr.tokens[d.user] = tr.tokenOf(h, d.user)
 		for _, kind := range []mailmsg.Kind{
 			mailmsg.Reset, mailmsg.PasswordChanged, mailmsg.ConfirmEmail, mailmsg.EmailChanged, mailmsg.Leaving,
+			mailmsg.RecoveryUsed,
 		} {
 			if m := tr.messageTo(h, d.user, kind); m.token != "" {
 				tr.messages[string(kind)+" "+d.user] = m
