@@ -19,10 +19,18 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
+// kills is DIALTONE_TEST_KILLS. Processes that tests start do not inherit it: the program refuses variables that it
+// does not know.
+var kills = func() string {
+	const name = "DIALTONE_TEST_KILLS"
+	defer os.Unsetenv(name)
+	return os.Getenv(name)
+}()
+
 // rounds returns how often a test kills a server: DIALTONE_TEST_KILLS, or 6 times. make test-long sets
 // it to 50.
 func rounds(t *testing.T) int {
-	text := os.Getenv("DIALTONE_TEST_KILLS")
+	text := kills
 	if text == "" {
 		return 6
 	}
