@@ -146,9 +146,6 @@ func parseAnswer(s string) (byte, bool) {
 // digitOf returns the value of a decimal digit. Unicode has those of a script together, from zero
 // to nine, and the ranges of unicode.Nd consist of whole sets.
 func digitOf(r rune) (int, bool) {
-	if '0' <= r && r <= '9' {
-		return int(r - '0'), true
-	}
 	for _, set := range unicode.Nd.R16 {
 		if rune(set.Lo) <= r && r <= rune(set.Hi) {
 			return int(r-rune(set.Lo)) % 10, true
