@@ -33,7 +33,7 @@ func TestTurn(t *testing.T) {
 	}
 	q := e.Reads(t.Context())
 	for _, n := range []int{1, 2, 3, 4, 7, 59, 60, 61} {
-		var turn turn
+		var bucketCursor turn
 		for range 2 {
 			seen := 0
 			for steps := 0; ; steps++ {
