@@ -12,8 +12,9 @@ import (
 	"dialtone/internal/shellword"
 )
 
-// Private returns a finding for each file that every user of this machine can read, though it has secrets. The files
-// are by path, with what is in them. Files that are missing have their own checks.
+// Private returns a finding for each file that every user of this machine can read although it
+// contains secrets. files maps paths to what they contain. Files that are missing have their own
+// checks.
 func Private(check string, files map[string]string) []Finding {
 	var list advice
 	list.private(check, files)
@@ -24,7 +25,7 @@ func (a *advice) private(check string, files map[string]string) {
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		if mode, open := publicMode(path); open {
 			a.change(path, New(Fault, check, AboutStart,
-				fmt.Sprintf("every user of this machine can read %s, which has %s, because it has the mode %04o",
+				fmt.Sprintf("every user of this machine can read %s, which contains %s, because it has the mode %04o",
 					path, files[path], mode),
 				fmt.Sprintf("run: chmod o-r %s; if others may have read it, replace what is secret",
 					shellword.Path(path))))
@@ -57,8 +58,8 @@ func publicMode(path string) (mode fs.FileMode, open bool) {
 	}
 }
 
-// links adds a finding for each link in the data directory in place of a file of the server's. Anybody who can write
-// there can point it elsewhere.
+// links adds a finding for each link in the data directory that replaces a file of the server.
+// Anybody who can write there can point it elsewhere.
 func (f Files) links(list *advice) {
 	for _, path := range append(f.all(), f.NoLinks...) {
 		info, err := os.Lstat(path)
