@@ -25,7 +25,7 @@ func (a *advice) private(check string, files map[string]string) {
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		if mode, open := publicMode(path); open {
 			a.change(path, New(Fault, check, AboutStart,
-				fmt.Sprintf("every user of this machine can read %s, which contains %s, because it has the mode %04o",
+				fmt.Sprintf("every user of this machine can read %s, which has %s, because it has the mode %04o",
 					path, files[path], mode),
 				fmt.Sprintf("run: chmod o-r %s; if others may have read it, replace what is secret",
 					shellword.Path(path))))
