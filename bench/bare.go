@@ -38,8 +38,8 @@ func newBare(ctx context.Context, dir, name string) (*bareSite, func(), error) {
 	return s, func() { conn.Close() }, nil
 }
 
-// groups measures the machine's limit for signups: their rows in transactions of 64, their files, and
-// nothing else. The files of the next group are written during the commit of the last one.
+// groups measures the machine's limit for signups: their rows in transactions of 64, their files,
+// and nothing else. The files of the next group are written during the commit of the current one.
 func (s *bareSite) groups(duration time.Duration) (figures, error) {
 	box := s.box
 	groups := make(chan [][16]byte, 1)
@@ -82,7 +82,7 @@ func (s *bareSite) groups(duration time.Duration) (figures, error) {
 	return figures{rate: float64(s.n-before) / elapsed.Seconds()}, nil
 }
 
-// lone measures signups one after another, each with a transaction and a file of its own.
+// lone measures signups one after another, each with its own transaction and file.
 func (s *bareSite) lone(count int) (figures, error) {
 	n := 0
 	return drive(1, "", time.Hour, func(*client) func() error {

@@ -23,12 +23,12 @@ const (
 	perSite = 10
 	// floodConns is the number of connections of the flood, which come from one trusted proxy.
 	floodConns = 32
-	// regulars is the number of existing accounts that sign in and are looked up meanwhile.
+	// regulars is the number of existing accounts that sign in and are looked up during the flood.
 	regulars = 50
 )
 
-// flood measures what people with accounts notice while bots sign up from many networks, until signups are closed,
-// and while the accounts of the bots are deleted.
+// flood measures how people with accounts are affected while bots sign up from many networks, until
+// signups are closed, and while the accounts of the bots are deleted.
 func flood(ctx context.Context, o options) error {
 	data := filepath.Join(o.dir, "flood")
 	users, err := populate(ctx, o.binary, data, "", regulars)
@@ -55,12 +55,12 @@ func flood(ctx context.Context, o options) error {
 	measure := func(name string, do func() error) error {
 		stop := beside(ctx, p.target, operators, users, token)
 		err := do()
-		in, up := stop()
+		signedIn, lookedUp := stop()
 		fmt.Printf("| %s | %d | %s | %s | %s | %d | %s | %s | %s | %d |\n", name,
-			len(in.all), show(in.p50), show(in.p99), show(in.max),
-			len(up.all), show(up.p50), show(up.p99), show(up.max), in.failed+up.failed)
+			len(signedIn.all), show(signedIn.p50), show(signedIn.p99), show(signedIn.max),
+			len(lookedUp.all), show(lookedUp.p50), show(lookedUp.p99), show(lookedUp.max), signedIn.failed+lookedUp.failed)
 		if err == nil {
-			err = errors.Join(in.firstFailure, up.firstFailure)
+			err = errors.Join(signedIn.firstFailure, lookedUp.firstFailure)
 		}
 		return err
 	}
@@ -131,9 +131,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// beside has users sign in and phone servers look them up, at fixed intervals, until stop.
+// beside makes users sign in, and phone servers look them up, at fixed intervals, until stop is
+// called.
 func beside(ctx context.Context, target, operators string, users []string,
-	token string) (stop func() (in, up figures)) {
+	token string) (stop func() (signedIn, lookedUp figures)) {
 	const interval = 20 * time.Millisecond // of the sign-ins, and of the look-ups
 	ctx, cancel := context.WithCancel(ctx)
 	regularly := func(work func() error) func() error {
@@ -147,11 +148,11 @@ func beside(ctx context.Context, target, operators string, users []string,
 			}
 		}
 	}
-	var in, up figures
+	var signedIn, lookedUp figures
 	var all sync.WaitGroup
 	start := func(f *figures, target string, work func(*client) func() error) {
 		all.Go(func() {
-			// What drive measures has the wait for the ticker; this has not.
+			// The times that drive measures include the wait for the ticker; these do not.
 			var took []time.Duration
 			g := drive(1, target, time.Hour, func(c *client) func() error {
 				next := work(c)
@@ -168,16 +169,16 @@ func beside(ctx context.Context, target, operators string, users []string,
 			f.summarize(took)
 		})
 	}
-	start(&in, target, signins(users))
-	start(&up, operators, credentials(users, token))
+	start(&signedIn, target, signins(users))
+	start(&lookedUp, operators, credentials(users, token))
 	return func() (figures, figures) {
 		cancel()
 		all.Wait()
-		return in, up
+		return signedIn, lookedUp
 	}
 }
 
-// bots sign up, each account once, from many networks.
+// bots makes signups from many networks, each of another account.
 type bots struct{ next, most atomic.Int64 }
 
 func newBots(n int) *bots {
@@ -186,7 +187,8 @@ func newBots(n int) *bots {
 	return b
 }
 
-// addressOf returns the address of account i: one of 4 networks of the site of its group of perSite.
+// addressOf returns the address of account i. Each group of perSite accounts has a site of its own,
+// with 4 networks.
 func addressOf(i int64) netip.Addr {
 	a := [16]byte{0: 0x2a, 1: 0x00, 15: 1}
 	binary.BigEndian.PutUint32(a[2:], uint32(i/perSite))
@@ -218,7 +220,8 @@ func withHeader(request []byte, line string) []byte {
 	return fmt.Appendf(nil, "%s\r\n%s\r\n%s", head, line, body)
 }
 
-// stopSignups closes signups by a command, and returns how long after its begin the server refused one.
+// stopSignups closes signups by a command, and returns how long after the start of the command the
+// server refused one.
 func stopSignups(target string, command func(...string) ([]byte, error)) (time.Duration, error) {
 	began := time.Now()
 	done := make(chan error, 1)
@@ -233,7 +236,7 @@ func stopSignups(target string, command func(...string) ([]byte, error)) (time.D
 			return 0, err
 		}
 		from := "X-Forwarded-For: " + addressOf(i).String() + "\r\n"
-		form := signupForm(newName(), solved{"none", "0"}) // refused before or because of its captcha
+		form := signupForm(newName(), solved{"none", "0"}) // refused because signups are closed, or because of its captcha
 		status, err := c.do(withHeader(post(host(target), "/signup.ashx", form), from))
 		if err != nil {
 			return 0, err

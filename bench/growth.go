@@ -57,26 +57,28 @@ func growth(ctx context.Context, o options) error {
 			return err
 		}
 		idle := p.memory("VmRSS")
-		stock, err := prefetch(p.target, int(12000*o.duration.Seconds()))
+		captchas, err := prefetch(p.target, int(12000*o.duration.Seconds()))
 		if err != nil {
 			return err
 		}
-		up, err := p.drive(conns, o.duration, signups(stock))
+		signedUp, err := p.drive(conns, o.duration, signups(captchas))
 		if err != nil {
 			return err
 		}
-		in, err := p.drive(conns, o.duration, signins(users))
+		signedIn, err := p.drive(conns, o.duration, signins(users))
 		if err != nil {
 			return err
 		}
-		if up.failed+in.failed > 0 {
-			fmt.Printf("failed: %d %v, %d %v\n", up.failed, up.firstFailure, in.failed, in.firstFailure)
+		if signedUp.failed+signedIn.failed > 0 {
+			fmt.Printf("failed: %d %v, %d %v\n",
+				signedUp.failed, signedUp.firstFailure, signedIn.failed, signedIn.firstFailure)
 		}
-		upTook, upWritten := up.each()
-		inTook, _ := in.each()
+		signupCost, signupWritten := signedUp.each()
+		signinCost, _ := signedIn.each()
 		fmt.Printf("| %d | %s | %.0f MiB | %.0f | %s | %s | %d µs | %.1f | %.0f | %s | %s | %d µs | %.0f MiB |\n",
-			n, show(p.first), idle, up.rate, show(up.p50), show(up.p99), upTook.Microseconds(), float64(upWritten)/1024,
-			in.rate, show(in.p50), show(in.p99), inTook.Microseconds(), p.memory("VmHWM"))
+			n, show(p.first), idle,
+			signedUp.rate, show(signedUp.p50), show(signedUp.p99), signupCost.Microseconds(), float64(signupWritten)/1024,
+			signedIn.rate, show(signedIn.p50), show(signedIn.p99), signinCost.Microseconds(), p.memory("VmHWM"))
 		if err := p.stop(); err != nil {
 			return err
 		}
@@ -84,9 +86,9 @@ func growth(ctx context.Context, o options) error {
 	return nil
 }
 
-// populate makes a data directory, and a store with n active accounts in it or in a PostgreSQL database. It writes them
-// as the program would, sealed under the directory's own key, without the cost of a signup for each. It returns the
-// names of some of them.
+// populate creates a data directory, and a store with n active accounts in it or in a PostgreSQL
+// database. It writes their rows as the program would, sealed under the directory's own key, since
+// a signup for each would take too long. It returns the names of some of them.
 func populate(ctx context.Context, binary, data, database string, n int) (users []string, err error) {
 	p, err := startDialtone(ctx, binary, data, "DIALTONE_DATABASE="+database)
 	if err != nil {
@@ -123,7 +125,7 @@ func populate(ctx context.Context, binary, data, database string, n int) (users 
 	return users, err
 }
 
-// populated are the columns of the rows that populate makes.
+// populated are the columns of the rows that populate writes.
 var populated = []string{"uid", "tenant", "username", "name", "email", "role", "held", "created", "expires",
 	"activated", "epoch", "credential", "has_sha256", "token"}
 

@@ -266,7 +266,7 @@ func listsOnPostgres(ctx context.Context, c *postgrestest.Cluster, ring *secret.
 	if err != nil {
 		return nil, err
 	}
-	// autovacuum does this at some time.
+	// autovacuum would do this eventually.
 	_, err = conn.Exec(ctx, `VACUUM ANALYZE account`)
 	return s, err
 }

@@ -182,7 +182,7 @@ func (f *figures) summarize(all []time.Duration) {
 	}
 }
 
-// turns is how often two measurements alternate.
+// turns is how many times two measurements alternate.
 const turns = 5
 
 // compare measures two things in alternating turns, so that other load on the machine affects both. It

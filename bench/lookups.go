@@ -15,8 +15,8 @@ import (
 )
 
 // lookups prints the rate of look-ups by phone servers at each number of accounts, and its ratio to
-// the rate of the empty handler, which gets the same requests in alternating turns. With o.signups
-// there is a stream of signups in the turns of the look-ups, and none in those of the empty
+// the rate of the empty handler, which gets the same requests in alternating turns. With o.signups,
+// a stream of signups runs during the turns of the look-ups, but not during those of the empty
 // handler.
 func lookups(ctx context.Context, o options) error {
 	const conns = 64
@@ -90,7 +90,7 @@ func lookups(ctx context.Context, o options) error {
 	return nil
 }
 
-// meter adds up the processor time that a server and this program use for requests.
+// meter adds up the processor time that a server and this program spend on requests.
 type meter struct {
 	*process
 	cpu      time.Duration

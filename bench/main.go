@@ -1,10 +1,11 @@
 // Bench measures the program against the machine's own limits, in one run on the same disk and CPUs.
 //
-// It builds the real binary, starts it on a fresh data directory, and drives it over loopback from as many
-// 127/8 addresses as the limits require. The limits stay on, each signup has a captcha that was fetched
-// and solved, and each message file is written. The limits that it compares with are an empty net/http
-// handler in its own process, driven by the same client, and the bare store: the same rows in groups of
-// 64 with the same driver, and the same files, without HTTP and without rules.
+// It builds the real binary, starts it on a fresh data directory, and drives it over loopback from
+// as many 127/8 addresses as the limits require. The limits stay on, each signup has a captcha that
+// was fetched and solved, and each message file is written. It compares the program with two
+// limits. One is an empty net/http handler in its own process, driven by the same client. The other
+// is the bare store: the same rows in groups of 64 with the same driver, and the same files,
+// without HTTP and without rules.
 //
 // With -versus it compares two builds of the program in alternating turns. With -postgres it measures
 // signups of one server and of two on a PostgreSQL database, and plain INSERTs by pgbench. With -lookups
@@ -52,12 +53,12 @@ func main() {
 	listed := flag.String("lists", "",
 		"measure pages of lists of accounts at these `numbers` of accounts, such as 1000000")
 	flag.IntVar(&o.flood, "flood", 0,
-		"measure what others notice while this `number` of bots sign up, are stopped and are deleted, such as 100000")
+		"measure how others are affected while this `number` of bots sign up, are stopped and are deleted, such as 100000")
 	flag.IntVar(&o.signups, "signups", 0, "with -lookups: signups per second at the same time")
 	flag.DurationVar(&o.duration, "for", 5*time.Second, "how long to measure each figure")
 	flag.StringVar(&o.dir, "dir", "", "`directory` on the disk to measure (default a temporary one)")
 	flag.BoolVar(&o.postgres, "postgres", false,
-		"measure signups on a new PostgreSQL database, by one server and by two; with -growth, measure that there")
+		"measure signups on a new PostgreSQL database, with one server and with two; with -growth, measure growth there")
 	flag.BoolVar(&o.cpu, "processor", false, "measure the CPU time of each kind of request instead of rates")
 	flag.StringVar(&o.binary, "binary", "", "`program` to measure (default one built from this directory)")
 	flag.StringVar(&o.versus, "versus", "", "another build of the `program`, to compare with in alternating turns")

@@ -25,7 +25,7 @@ import (
 const (
 	realm    = "localhost"
 	password = "a password of some length"
-	// perAddress is how many signups one address may make, and so how many a connection is used for.
+	// perAddress is how many signups one address may make, and so how many each connection makes.
 	perAddress = 3
 )
 
@@ -155,7 +155,7 @@ func fetchCaptcha(c *client, request []byte) (solved, error) {
 	return solved{string(token), strconv.Itoa(a + b)}, nil
 }
 
-// names counts the user names in use. Those of accounts that are there from the start have smaller numbers.
+// names counts the user names in use. Accounts that exist from the start have smaller numbers.
 var names atomic.Uint64
 
 func init() { names.Store(1 << 31) }
@@ -169,8 +169,9 @@ func signupForm(user string, s solved) []byte {
 
 func newName() string { return userName(names.Add(1)) }
 
-// userName returns a user name of eight letters for a number. Names of successive numbers are in random order, as those
-// of people are, so that each changes another page of an index. Numbers below 2^32 have different names.
+// userName returns a user name of eight letters for a number. Names of successive numbers are in
+// random order, as those of people are, so that each changes a different page of an index. Numbers
+// below 2^32 have different names.
 func userName(n uint64) string {
 	n = n * 2654435761 % (1 << 32) // a prime number
 	name := make([]byte, 8)
@@ -219,7 +220,7 @@ func wantOK(c *client, request []byte) error {
 	return nil
 }
 
-// visits does what a browser does: it fetches a captcha, then posts the signup.
+// visits makes the requests of a browser: it fetches a captcha, then posts the signup.
 func visits(c *client) func() error {
 	made := perAddress
 	ask := get(host(c.target), "/captcha.ashx", "")

@@ -135,7 +135,7 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 		defer p.stop()
 		nodes = append(nodes, p)
 	}
-	stock, err := prefetch(nodes[0].target, stockRate*int((2+sharers)*o.duration.Seconds()+1))
+	captchas, err := prefetch(nodes[0].target, captchaRate*int((2+sharers)*o.duration.Seconds()+1))
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func sharedRound(ctx context.Context, o options, c *postgrestest.Cluster, conn *
 			var running sync.WaitGroup
 			for _, p := range nodes {
 				running.Go(func() {
-					f := drive(conns/len(nodes), p.target, slice, signups(stock))
+					f := drive(conns/len(nodes), p.target, slice, signups(captchas))
 					mu.Lock()
 					defer mu.Unlock()
 					all.rate += f.rate
@@ -258,8 +258,8 @@ COMMIT;
 
 var tps = regexp.MustCompile(`(?m)^tps = ([0-9.]+) \(without`)
 
-// newPlain creates the schema of the program in a database, and returns a function that lets pgbench
-// fill it.
+// newPlain creates the schema of the program in a database, and returns a function that makes
+// pgbench fill it.
 func newPlain(ctx context.Context, o options, url string, conns int) (func(time.Duration) (figures, error), error) {
 	program, err := postgrestest.Program("pgbench")
 	if err != nil {

@@ -12,19 +12,19 @@ import (
 	"time"
 )
 
-// kinds are what processor measures, in the order of its table.
+// kinds are the kinds of request that processor measures, in the order of its table.
 var kinds = []string{
 	"captchas", "sign-up page", "signups, the POST alone", "visits", "activations",
 	"sign-ins (challenge and proof)", "look-ups by phone servers",
 }
 
-// processor prints the processor time (user and system) that the server uses for each kind of request, and
-// what it gives to the disk. Unlike rates, these hardly depend on other work on the machine. With another
-// build, the two take turns.
+// processor prints the processor time (user and system) that the server uses for each kind of
+// request, and how much it writes to the disk. Unlike rates, these hardly depend on other work on
+// the machine. If there is another build to compare with, the two take turns.
 func processor(ctx context.Context, o options) error {
 	const rounds = 3
 	fmt.Printf("User and system time of the server for one request (or signup, or sign-in) at 64 connections,\n"+
-		"and what it gives to the disk for it. Least of %d rounds.\n\n", rounds)
+		"and how much it writes to the disk for it. The least of %d rounds.\n\n", rounds)
 	builds := []string{o.binary}
 	if o.versus != "" {
 		builds = append(builds, o.versus)
@@ -65,7 +65,7 @@ type cost struct {
 
 func (c cost) String() string { return fmt.Sprintf("%.1f µs | %.1f", c.processor, c.written) }
 
-// measureKinds runs a server and lowers the costs in least to those that it sees.
+// measureKinds runs a server, measures the cost of each kind of request, and updates the least costs.
 func measureKinds(ctx context.Context, binary, data string, least map[string]cost) error {
 	const conns = 64
 	operators, err := freeAddress()
@@ -96,7 +96,7 @@ func measureKinds(ctx context.Context, binary, data string, least map[string]cos
 		}
 		return record(name, f)
 	}
-	stock, err := prefetch(p.target, 8000)
+	captchas, err := prefetch(p.target, 8000)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func measureKinds(ctx context.Context, binary, data string, least map[string]cos
 	}{
 		{"captchas", 40000, repeat("/captcha.ashx")},
 		{"sign-up page", 40000, repeat("/signup.html")},
-		{"signups, the POST alone", 8000, signups(stock)},
+		{"signups, the POST alone", 8000, signups(captchas)},
 		{"visits", 6000, visits},
 	} {
 		if err := measure(k.name, p, k.count, k.work); err != nil {
@@ -147,7 +147,7 @@ func atMost(count int, work func(*client) func() error) func(*client) func() err
 	}
 }
 
-// usage is what a process has used so far.
+// usage is the resources that a process has used so far.
 type usage struct {
 	processor time.Duration // in user and system mode, with a resolution of 10 ms
 	written   int64         // bytes that were given to a disk; a page that is written again before that counts once
@@ -155,7 +155,7 @@ type usage struct {
 
 func (u usage) plus(v usage) usage { return usage{u.processor + v.processor, u.written + v.written} }
 
-// drive is drive with what the server uses meanwhile.
+// drive calls the function drive, and adds what the server uses in that time.
 func (p *process) drive(conns int, duration time.Duration, work func(*client) func() error) (figures, error) {
 	before, err := p.usage()
 	if err != nil {

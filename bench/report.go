@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// throughput prints a table for each number of connections, with ratios to the limits of the same
-// run.
+// throughput prints a table for each number of connections, with the ratios to the limits that the
+// same run measures.
 func throughput(ctx context.Context, o options) error {
 	empty, err := startEmpty(ctx)
 	if err != nil {
@@ -50,7 +50,7 @@ func round(ctx context.Context, o options, conns int, empty *process) error {
 	row("empty handler", base, "")
 	row("captchas", captchas, asText(of, "of the empty handler"))
 
-	stock, err := prefetch(p.target, stockRate*int(o.duration.Seconds()+1))
+	prefetched, err := prefetch(p.target, captchaRate*int(o.duration.Seconds()+1))
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func round(ctx context.Context, o options, conns int, empty *process) error {
 	defer shut()
 	if conns == 1 {
 		bare := func() (figures, error) { return site.lone(loneCount) }
-		f, lone, of, err := compare(against(p, signups(stock)), bare, byP50)
+		f, lone, of, err := compare(against(p, signups(prefetched)), bare, byP50)
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func round(ctx context.Context, o options, conns int, empty *process) error {
 		row("signups, the POST alone", f, asText(of, "times that, by p50"))
 	} else {
 		bare := func() (figures, error) { return site.groups(slice) }
-		f, limit, of, err := compare(against(p, signups(stock)), bare, byRate)
+		f, limit, of, err := compare(against(p, signups(prefetched)), bare, byRate)
 		if err != nil {
 			return err
 		}
@@ -105,15 +105,15 @@ func round(ctx context.Context, o options, conns int, empty *process) error {
 }
 
 const (
-	// stockRate is how many captchas per second the signups may use.
-	stockRate = 8000
-	// loneCount is the number of transactions that the bare site makes in one turn.
+	// captchaRate is how many captchas per second the signups may use.
+	captchaRate = 8000
+	// loneCount is the number of transactions that the bare site runs in one turn.
 	loneCount = 400
 )
 
 // prefetch returns n solved captchas.
 func prefetch(target string, n int) (<-chan solved, error) {
-	stock := make(chan solved, n)
+	captchas := make(chan solved, n)
 	var mu sync.Mutex
 	var firstErr error
 	var workers sync.WaitGroup
@@ -127,7 +127,7 @@ func prefetch(target string, n int) (<-chan solved, error) {
 				var s solved
 				if s, err = fetchCaptcha(c, ask); err == nil {
 					select {
-					case stock <- s:
+					case captchas <- s:
 					default:
 						return
 					}
@@ -139,8 +139,8 @@ func prefetch(target string, n int) (<-chan solved, error) {
 		})
 	}
 	workers.Wait()
-	close(stock)
-	return stock, firstErr
+	close(captchas)
+	return captchas, firstErr
 }
 
 // activateAll opens the links of all signups, for at most the duration, and returns the active

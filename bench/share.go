@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// shares limits servers to a part of a processor each, by control groups. So one machine can show what
-// several servers on machines of their own would do together. It needs Linux and root.
+// shares limits servers to a part of a processor each, by control groups. So one machine can show
+// the performance of several servers on separate machines. It needs Linux and root.
 type shares struct{ dirs []string }
 
 // newShares creates n control groups, each limited to a part of a processor. It returns false if the

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// stream makes signups at a fixed rate while something else is measured. Its figures are those of all
-// turns together. A signup takes from when it is due to its answer.
+// stream makes signups at a fixed rate while something else is measured. Its figures are those of
+// all turns together. The time of a signup begins when it is due and ends with its answer.
 type stream struct {
 	figures
 	took time.Duration
@@ -18,10 +18,10 @@ type stream struct {
 // is printed.
 const streamConns = 32
 
-// start begins to sign up at a rate, for at most the duration most, and returns a function that ends
-// this. It fetches the captchas before it returns.
+// start starts signups at a rate, for at most the duration most, and returns a function that stops
+// them. It fetches the captchas before it returns.
 func (s *stream) start(target string, perSecond int, most time.Duration) (stop func() error, err error) {
-	stock, err := prefetch(target, int(float64(perSecond)*(most.Seconds()+1)))
+	captchas, err := prefetch(target, int(float64(perSecond)*(most.Seconds()+1)))
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (s *stream) start(target string, perSecond int, most time.Duration) (stop f
 	var took []time.Duration
 	all.Go(func() {
 		f = drive(streamConns, target, time.Hour, func(c *client) func() error {
-			next := signups(stock)(c)
+			next := signups(captchas)(c)
 			return func() error {
 				since, ok := <-due
 				if !ok {

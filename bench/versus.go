@@ -52,11 +52,11 @@ func versus(ctx context.Context, o options) error {
 		}
 		var posts [2]func(*client) func() error
 		for i, p := range []*process{ours, other} {
-			stock, err := prefetch(p.target, stockRate*int(o.duration.Seconds()+1))
+			captchas, err := prefetch(p.target, captchaRate*int(o.duration.Seconds()+1))
 			if err != nil {
 				return err
 			}
-			posts[i] = signups(stock)
+			posts[i] = signups(captchas)
 		}
 		if err := row("signups, the POST alone", posts); err != nil {
 			return err

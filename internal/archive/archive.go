@@ -6,19 +6,19 @@
 //	keys/           seal.key, sign.key and turn.key
 //	pickup/         messages that waited for the mail server
 //	badmail/        messages that could not be sent, and why
-//	manifest.json   what the archive has, with the SHA-256 of each file
+//	manifest.json   what the archive contains, with the SHA-256 of each file
 //
 // All but header.json and manifest.json may be missing.
 //
 // # Guarantees
 //
-// The manifest is the last member, so an archive that was cut off is never taken for a whole one. Read
-// reports success only if the archive has exactly the files of its manifest, each with its size and hash, and
-// nothing follows. In an encrypted archive, age detects every change too.
+// The manifest is the last member, so a truncated archive is never mistaken for a complete one.
+// Read reports success only if the archive contains exactly the files of its manifest, each with
+// its size and hash, and nothing follows. In an encrypted archive, age detects every change too.
 //
-// A reader does not trust the archive. It accepts the names above and no others, so no path leads elsewhere,
-// regular files only, no sparse files, each file once, and small files of bounded size. The database is bounded by what
-// the caller allows.
+// A reader does not trust the archive. It accepts no names other than those above, so no path leads
+// elsewhere. It accepts only regular files that are not sparse, each only once, and limits their
+// sizes. The caller sets the limit for the database.
 //
 // # How it works
 //
@@ -26,10 +26,11 @@
 //
 // # What it is not
 //
-// The package opens no database and places no files: its callers do. An archive that is not encrypted proves nothing
-// about who made it, since anyone who changes a file can change the manifest. Nor does an encrypted one: everybody who
-// has the recipient, which is no secret, can encrypt another archive for it. What shows the origin is that the database
-// opens with keys that do not come from the archive.
+// The package opens no database and puts no files in place: its callers do. An archive that is not
+// encrypted proves nothing about who made it, since anyone who changes a file can change the
+// manifest. Nor does an encrypted one: the recipient is not secret, and everybody who knows it can
+// encrypt another archive for it. The origin is proved only if the database opens with keys that do
+// not come from the archive.
 package archive
 
 import (
@@ -50,7 +51,7 @@ import (
 // Format is the version of the format. A program reads archives of its own version and of earlier ones.
 const Format = 1
 
-// The names of the members that are always there, and of those that are known by name.
+// The names of the members that are always present, and of the others.
 const (
 	headerName   = "header.json"
 	manifestName = "manifest.json"
@@ -62,8 +63,8 @@ const (
 	BadmailDir    = "badmail/"
 )
 
-// The limits of what is read.
-// MaxSmall is the greatest length of a key, a message and the configuration, in bytes.
+// The limits on what is read. MaxSmall is the greatest length of a key, a message and the
+// configuration, in bytes.
 const MaxSmall = 4 << 20
 
 const (
@@ -90,7 +91,8 @@ type Manifest struct {
 	Engine string `json:"engine"`
 	// Schema is the version of the database's schema.
 	Schema int64 `json:"schema"`
-	// LastChange is the ID of the newest change in the audit trail, or 0, and LastChangeAt its time.
+	// LastChange is the ID of the latest change in the audit trail, or 0, and LastChangeAt its
+	// time.
 	LastChange   int64     `json:"last_change"`
 	LastChangeAt time.Time `json:"last_change_at,omitzero"`
 	Tenants      int64     `json:"tenants"`
@@ -214,7 +216,8 @@ func (w *Writer) Add(name string, size int64, r io.Reader) error {
 	return nil
 }
 
-// Close writes the manifest, with the header and the files that were added, and returns it. The archive is whole then.
+// Close writes the manifest, with the header and the files that were added, and returns it. The
+// archive is complete then.
 func (w *Writer) Close(m Manifest) (Manifest, error) {
 	m.Header, m.Files = w.head, w.files
 	m.Keys = w.seen[KeysDir+"seal.key"]
@@ -231,13 +234,13 @@ func (w *Writer) Close(m Manifest) (Manifest, error) {
 type Options struct {
 	// MaxDatabase is the largest size of the database that the caller has room for.
 	MaxDatabase int64
-	// Begin is called for each file, before its size is trusted, and returns where its content goes. What was written
-	// before an error of Read is not to be used. Names are those that ValidName accepts.
+	// Begin is called for each file, before its size is verified, and returns the destination of
+	// its content. If Read fails, what was written must not be used. ValidName accepts every name.
 	Begin func(name string, size int64) (io.WriteCloser, error)
 }
 
-// Read reads an archive that is not encrypted, or was decrypted. If it returns nil, the archive is whole, and
-// each file is as the manifest says.
+// Read reads an archive that is not encrypted, or was decrypted. If it returns no error, the
+// archive is complete, and each file matches the manifest.
 func Read(r io.Reader, o Options) (Manifest, error) {
 	counted := &counter{r: r}
 	t := tar.NewReader(counted)
@@ -277,21 +280,21 @@ func Read(r io.Reader, o Options) (Manifest, error) {
 		}
 		// Every byte of a file is in the archive: a sparse file would be larger than what was read.
 		if counted.n-before < h.Size-bufferSize {
-			return m, broken("%s is larger than what the archive has of it", h.Name)
+			return m, broken("%s is larger than its content in the archive", h.Name)
 		}
 	}
 	if _, err := t.Next(); err != io.EOF {
 		return m, broken("something follows its manifest")
 	}
-	// What follows the end of the tar is padding. With an encrypted archive, reading it also proves that it was
-	// not cut off.
+	// What follows the end of the tar is padding. With an encrypted archive, reading it also proves
+	// that it is not truncated.
 	if err := onlyZeros(r); err != nil {
 		return m, err
 	}
 	return m, compare(m, found)
 }
 
-// bufferSize is how much of a small file may have been read before it.
+// bufferSize is how much of a small file may have been read in advance.
 const bufferSize = 512
 
 type counter struct {
@@ -364,7 +367,7 @@ func readManifest(t *tar.Reader, h *tar.Header, head Header, files int) (m Manif
 	}
 	// Empty objects would take a hundred times their length.
 	if bytes.Count(b, []byte("{")) > files+100 {
-		return m, broken("its manifest has more files than it")
+		return m, broken("its manifest lists more files than it contains")
 	}
 	if json.Unmarshal(b, &m) != nil {
 		return m, broken("its manifest cannot be read")
@@ -381,7 +384,7 @@ func readManifest(t *tar.Reader, h *tar.Header, head Header, files int) (m Manif
 	return m, nil
 }
 
-// cut returns an error of reading the content of a member.
+// cut converts an error from reading the content of a member.
 func cut(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return broken("it was cut off")
@@ -389,7 +392,7 @@ func cut(err error) error {
 	return err
 }
 
-// copyFile copies the file of a header to where begin says.
+// copyFile copies the file of a header to the destination that begin returns.
 func copyFile(t *tar.Reader, h *tar.Header, begin func(string, int64) (io.WriteCloser, error)) (f File, err error) {
 	to, err := begin(h.Name, h.Size)
 	if err != nil {
@@ -424,9 +427,9 @@ func compare(m Manifest, found map[string]File) error {
 		got, ok := found[f.Name]
 		switch {
 		case !ok:
-			return broken("%s is missing in it", short(f.Name))
+			return broken("%s is missing from it", short(f.Name))
 		case got != f:
-			return broken("%s is not as its manifest says", f.Name)
+			return broken("%s differs from its manifest", f.Name)
 		}
 		delete(found, f.Name)
 	}

@@ -31,7 +31,8 @@ func ParseRecipient(text string) (age.Recipient, error) {
 var ErrPrivate = errors.New("this is a private key of age, which only restore needs; encrypt to its public key, " +
 	"which age-keygen -y prints: age1…")
 
-// ParseRecipients reads recipients, one a line. Empty lines and those that begin with # are ignored.
+// ParseRecipients reads recipients, one per line. Empty lines and those that begin with # are
+// ignored.
 func ParseRecipients(r io.Reader) (Recipients, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxSmall))
 	if err != nil {
@@ -45,7 +46,8 @@ func ParseRecipients(r io.Reader) (Recipients, error) {
 	return age.ParseRecipients(bytes.NewReader(text))
 }
 
-// Encrypt returns what encrypts to all of the recipients. Its Close ends the archive, and does not close w.
+// Encrypt returns a writer that encrypts to all of the recipients. Its Close ends the archive, and
+// does not close w.
 func Encrypt(w io.Writer, to Recipients) (io.WriteCloser, error) {
 	if len(to) == 0 {
 		return nil, errors.New("nobody could decrypt the backup")
@@ -95,7 +97,7 @@ func Decrypt(r io.Reader, identities io.Reader) (_ io.Reader, encrypted bool, er
 	return decrypted{plain}, true, nil
 }
 
-// decrypted is the content of an encrypted archive. Whatever is wrong with it is wrong with the archive.
+// decrypted is the content of an encrypted archive. It reports every error as one of the archive.
 type decrypted struct{ r io.Reader }
 
 func (d decrypted) Read(p []byte) (int, error) {

@@ -2,9 +2,9 @@
 //
 // A stalled reader of stderr must not stall a server. So a goroutine writes the lines from a queue
 // in memory. If the queue is full, lines are dropped, and their number is reported after the next
-// line that is written. Close drops what it cannot write within a second, and reports that too, if the
-// reader reads again within another second. What a reader that never reads again has missed cannot be
-// reported to it.
+// line that is written. Close drops what it cannot write within a second, and reports that too, if
+// the reader reads again within another second. A reader that never reads again cannot be told what
+// it has missed.
 package asynclog
 
 import (

@@ -1,8 +1,8 @@
 // Package atomicfile creates and replaces files so that the change survives a power cut.
 //
 // Create and Replace write a temporary file beside the target, sync it, give it its name, and sync
-// the directory. So the target never has a part of its content, and all of it is on disk when they
-// return.
+// the directory. So the target never contains only a part of its content, and all of it is on disk
+// when they return.
 //
 // A command may run as root while the server does not. So what root creates belongs to the owner of
 // the directory that it is in, and a file that is replaced keeps its owner and mode.
@@ -37,7 +37,8 @@ func Create(path, content string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// CreateIn is Create for a directory that is open, whatever its name leads to meanwhile. It follows no link.
+// CreateIn does what Create does in a directory that is open, even if its path now leads elsewhere.
+// It follows no link.
 func CreateIn(root *os.Root, name, content string) error {
 	temp := ".temp-" + rand.Text()
 	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -115,8 +116,8 @@ func copyOwner(f *os.File, path string) error {
 }
 
 // InheritOwner gives a file or directory that this process has just created the owner and group of
-// the directory that it is in, if the process runs as root. It changes the open file and not its
-// name, which another user may have given to another file meanwhile.
+// the directory that it is in, if the process runs as root. It uses the open file and not its name,
+// which another user may have given to another file in the meantime.
 func InheritOwner(f *os.File) error {
 	return inheritFrom(f, func() (fs.FileInfo, error) { return os.Stat(filepath.Dir(f.Name())) })
 }
@@ -163,12 +164,13 @@ func mkdir(path string, mode fs.FileMode) (*os.File, error) {
 	return MkdirIn(above, filepath.Base(path), mode)
 }
 
-// ErrExchanged means that another user has exchanged what this process has created.
+// ErrExchanged means that another user has replaced what this process has created.
 var ErrExchanged = errors.New("another user has put something else in its place")
 
-// MkdirIn creates a directory in one that is open, and opens it. If this process runs as root, it gets the owner and
-// group of the directory above. The owner of that one could exchange it meanwhile, but only for an empty directory of
-// root's that is there too; all else is an error, and keeps its owner.
+// MkdirIn creates a directory in one that is open, and opens it. If this process runs as root, it
+// gets the owner and group of the directory above. The owner of the directory above could replace
+// the new one in the meantime, but only by another empty directory of root in the same place;
+// anything else is an error, and keeps its owner.
 func MkdirIn(above *os.File, name string, mode fs.FileMode) (*os.File, error) {
 	path := filepath.Join(above.Name(), name)
 	if err := unix.Mkdirat(int(above.Fd()), name, uint32(mode.Perm())); err != nil {
@@ -188,7 +190,8 @@ func MkdirIn(above *os.File, name string, mode fs.FileMode) (*os.File, error) {
 	return d, nil
 }
 
-// checkMade fails if root's process has opened something else than the directory that it has created.
+// checkMade fails if a process of root has opened something other than the directory that it has
+// created.
 func checkMade(d, above *os.File) error {
 	info, err := above.Stat()
 	if err != nil || os.Geteuid() != 0 || info.Sys().(*syscall.Stat_t).Uid == 0 {
@@ -207,8 +210,8 @@ func checkMade(d, above *os.File) error {
 	return err
 }
 
-// MkdirSetgid is Mkdir with the setgid bit, which gives new files in the directory its group. The
-// umask does not change the mode.
+// MkdirSetgid calls Mkdir and sets the setgid bit, so that new files in the directory get its
+// group. The umask does not affect the mode.
 func MkdirSetgid(path string, mode fs.FileMode) error {
 	d, err := mkdir(path, mode)
 	if err != nil {
@@ -243,7 +246,7 @@ func OpenDir(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
 }
 
-// SyncDir makes the entries of a directory durable: which files it has, and under which names.
+// SyncDir makes the entries of a directory durable: which files it contains, and under which names.
 func SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

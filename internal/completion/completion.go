@@ -15,7 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Shells are the shells that there are scripts for.
+// Shells are the supported shells.
 var Shells = []string{"bash", "zsh", "fish"}
 
 // Write writes the script for a shell, which must be one of Shells.
@@ -89,8 +89,8 @@ func flagOf(f *kong.Flag) flag {
 	return to
 }
 
-// quote returns text as one word of all three shells. They differ in how a quote is escaped inside of quotes,
-// and the backslash is special in those of fish.
+// quote returns text as one word that is the same in all three shells. They differ in how a quote
+// is escaped inside quotes, and the backslash is special in the quotes of fish.
 func quote(text string) string {
 	text = strings.ReplaceAll(text, `\`, "/")
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
@@ -117,7 +117,7 @@ func (p place) flagNames(keep func(flag) bool) string {
 func every(flag) bool   { return true }
 func value(f flag) bool { return f.value }
 
-// values writes the cases of the flags of all places whose values have a completion.
+// values writes a case for each flag of all places whose values can be completed.
 func values(out *strings.Builder, places []place, indent string, action func(flag) string) {
 	by := map[string][]string{}
 	var order []string
@@ -300,7 +300,7 @@ func fish(out *strings.Builder, name string, places []place) {
 	}
 	fmt.Fprintf(out, `
 
-# Whether the command line has the command $argv[1].
+# Whether the command line contains the command $argv[1].
 function __%[1]s_at
     set -l at ''
     set -l skip 0

@@ -1,19 +1,19 @@
 // Package config reads the configuration: a TOML file, the environment and command-line flags.
 //
-// It guarantees:
+// Guarantees:
 //   - A flag overrides the environment, the environment overrides the file, and the file overrides
-//     the default. An overridden value is checked all the same.
+//     the default. An overridden value is checked too.
 //   - Load reports all faults of all sources together, with line and column for the file, and
 //     returns no configuration then. Only a file that is not TOML hides its other faults.
 //   - Nothing is ignored: an unknown key, table, variable or flag is a fault, and so is a number in
-//     quotes. Where a known name is similar, the fault suggests it.
+//     quotes. If a known name is similar, the fault suggests it.
 //   - A fault shows neither secrets nor URLs, which may contain a password, nor what is assigned to
 //     an unknown name. It quotes every value, so that it cannot send control codes to a terminal.
 //
 // The struct Config is the only definition of the keys. Its tags give each key its name, type,
 // default and placeholder; the names of the variable and of the flag follow from the key's name.
-// The texts are in manual.md, one section a key: the first sentence is the help of the flag, and
-// all of it goes into docs/configuration.md and docs/dialtone.example.toml, which gen makes.
+// The texts are in manual.md, with one section for each key: its first sentence is the help of the
+// flag, and gen puts all of it into docs/configuration.md and docs/dialtone.example.toml.
 package config
 
 import (
@@ -37,11 +37,11 @@ import (
 //
 //	toml         the name of the key, or of the table for a struct
 //	default      the default, as a variable would have it; "DATA/" stands for the value of data
-//	unset        what it means that the key is empty, where that is the default
+//	unset        what an empty key means, where that is the default
 //	is           the format of a string: directory, file, address or database
 //	min, max     the range of a number
 //	enum         the words that a key allows
-//	placeholder  what the help of the flag calls the value
+//	placeholder  the name of the value in the help of the flag
 type Config struct {
 	// Data is the directory of everything that must survive a restart.
 	Data string `toml:"data" is:"directory" default:"./data" placeholder:"DIR"`
@@ -94,7 +94,8 @@ type Mail struct {
 	RelayPassword     Secret `toml:"relay_password" unset:"none"`
 	RelayPasswordFile string `toml:"relay_password_file" is:"file" unset:"none" placeholder:"FILE"`
 
-	// RelayCAFile has the certificate authorities for the relay; empty for those of the system.
+	// RelayCAFile contains the certificate authorities for the relay; empty for those of the
+	// system.
 	RelayCAFile string `toml:"relay_ca_file" is:"file" unset:"those of the system" placeholder:"FILE"`
 
 	// RelayConnections is the number of connections to the relay at one time.
@@ -103,8 +104,8 @@ type Mail struct {
 
 // HTTP says how the public listener treats its peers.
 type HTTP struct {
-	// TrustedProxies are the peers whose forwarded headers count. The prefixes are masked, and IPv4
-	// is never mapped into IPv6: compare them with an unmapped address.
+	// TrustedProxies are the peers whose forwarded headers are used. The prefixes are masked, and
+	// IPv4 is never mapped into IPv6: compare them with an unmapped address.
 	TrustedProxies []netip.Prefix `toml:"trusted_proxies" unset:"none" placeholder:"LIST"`
 
 	// SecurityTxt is the file that says how to report a weakness, or empty.
@@ -126,13 +127,14 @@ type TLS struct {
 	// ACME makes the server get a certificate for each tenant.
 	ACME bool `toml:"acme" default:"false"`
 
-	// Email is where the certificate authority reaches the operator, or empty.
+	// Email is the address at which the certificate authority can reach the operator, or empty.
 	Email string `toml:"acme_email" is:"email" unset:"none" placeholder:"ADDRESS"`
 
 	// Directory is the URL of the certificate authority.
 	Directory string `toml:"acme_directory" is:"acme" default:"https://acme-v02.api.letsencrypt.org/directory"`
 
-	// CAFile has the certificate authorities that the server of Directory is checked by; empty for those of the system.
+	// CAFile contains the certificate authorities for the server of Directory; empty for those of
+	// the system.
 	CAFile string `toml:"acme_ca_file" is:"file" unset:"those of the system" placeholder:"FILE"`
 
 	// RedirectListen is the address of a listener without TLS, which redirects, or empty.
@@ -151,7 +153,7 @@ type Ops struct {
 	// that other machines can reach unless AllowCleartext is set.
 	Listen string `toml:"listen" is:"address" default:"127.0.0.1:8081" placeholder:"ADDR"`
 
-	// AllowCleartext allows connections from other machines, though they are not encrypted.
+	// AllowCleartext allows connections from other machines although they are not encrypted.
 	AllowCleartext bool `toml:"allow_cleartext" default:"false"`
 
 	// Hosts are the names besides localhost and the host of Listen by which clients may call the
@@ -162,7 +164,8 @@ type Ops struct {
 	TLSCert string `toml:"tls_cert" is:"file" unset:"no TLS" placeholder:"FILE"`
 	TLSKey  string `toml:"tls_key" is:"file" unset:"no TLS" placeholder:"FILE"`
 
-	// TLSClientCA has the certificate authorities of the clients; empty if clients need no certificate.
+	// TLSClientCA contains the certificate authorities of the clients; empty if clients need no
+	// certificate.
 	TLSClientCA string `toml:"tls_client_ca" is:"file" unset:"no client certificates" placeholder:"FILE"`
 }
 
@@ -183,7 +186,7 @@ type Log struct {
 	Level  slog.Level `toml:"level" enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
 	Format LogFormat  `toml:"format" enum:"auto,json,text" default:"auto" placeholder:"FORMAT"`
 
-	// Addresses says how much of a client's address the log and the audit trail have.
+	// Addresses says how much of a client's address the log and the audit trail contain.
 	Addresses LogAddresses `toml:"addresses" enum:"network,full" default:"network" placeholder:"WHICH"`
 
 	// AuditDays is how many days the store keeps a change in the audit trail.
@@ -214,10 +217,10 @@ type Trace struct {
 	// Endpoint is the URL of a collector of OpenTelemetry, or empty for no traces.
 	Endpoint string `toml:"endpoint" is:"collector" unset:"no traces" placeholder:"URL"`
 
-	// Sample is the part of requests and background work that is recorded.
+	// Sample is the fraction of requests and background work that is recorded.
 	Sample float64 `toml:"sample" min:"0" max:"1" default:"0.01" placeholder:"PART"`
 
-	// HeaderFile has a header for the collector, or is empty.
+	// HeaderFile is a file with a header for the collector, or empty.
 	HeaderFile string `toml:"header_file" is:"file" unset:"none" placeholder:"FILE"`
 }
 
@@ -238,7 +241,7 @@ type loader struct {
 	// set says which source gave each key its value. A key with its default is not in it.
 	set    map[string]place
 	faults Faults
-	// unread is set if nobody knows which keys the file has.
+	// unread is set if the file could not be read, so that its keys are not known.
 	unread bool
 }
 
@@ -259,7 +262,7 @@ func Load(path string, environ []string, flags map[string]string) (Config, error
 	})
 }
 
-// Parse is Load for the text of a file that does not exist yet. Faults call it name.
+// Parse is Load for the text of a file that does not exist yet. name is its name in faults.
 func Parse(name, text string, environ []string) (Config, error) {
 	return load(environ, nil, func(l *loader, _ string) { l.readTOML(name, []byte(text)) })
 }
@@ -352,7 +355,7 @@ func (l *loader) applyText(at place, k Key, text string) {
 }
 
 // apply sets a key from its text, or from the texts of its elements, and reports those that are
-// wrong. It replaces the elements that a list has.
+// wrong. It replaces the existing elements of a list.
 func (l *loader) apply(at place, k Key, texts ...string) {
 	if at.rank != rankDefault {
 		l.set[k.Name] = at
@@ -382,7 +385,7 @@ func (l *loader) value(k Key) reflect.Value {
 	return reflect.ValueOf(&l.config).Elem().FieldByIndex(k.index)
 }
 
-// find returns the key that spell writes as name.
+// find returns the key whose spelling, as spell writes it, is name.
 func (l *loader) find(name string, spell func(Key) string) (k Key, ok bool) {
 	i := slices.IndexFunc(l.keys, func(k Key) bool { return spell(k) == name })
 	if i < 0 {
@@ -489,7 +492,7 @@ func (l *loader) sound(names ...string) bool {
 // Remote reports whether other machines can reach the listener.
 func (o Ops) Remote() bool { return !isLoopback(o.Listen) }
 
-// sameAddress reports whether two listeners cannot both have their addresses.
+// sameAddress reports whether two listeners could not both listen on their addresses.
 func sameAddress(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)

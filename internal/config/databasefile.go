@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// DatabaseFile is a file that the URL of the database, or a variable of libpq, names. It is no key
-// of the configuration, but each program that connects to the database has to read it.
+// DatabaseFile is a file that the URL of the database, or a variable of libpq, names. It is not a
+// key of the configuration, but each program that connects to the database has to read it.
 type DatabaseFile struct {
 	Name     string // "passfile in database", or the variable
 	Path     string
@@ -15,8 +15,8 @@ type DatabaseFile struct {
 	Variable bool   // named by a variable: a server may have another one
 }
 
-// databaseFiles are the parameters of the URL that name files, with the variables in their place (PostgreSQL 15,
-// sections 34.1.2 and 34.15), and what is secret in them.
+// databaseFiles are the parameters of the URL that name files, the variables that can replace them
+// (PostgreSQL 15, sections 34.1.2 and 34.15), and what is secret in the files.
 var databaseFiles = []struct{ parameter, variable, secret string }{
 	{"passfile", "PGPASSFILE", "the password of the database"},
 	{"sslkey", "PGSSLKEY", "the private key for the database"},
@@ -25,8 +25,9 @@ var databaseFiles = []struct{ parameter, variable, secret string }{
 	{"servicefile", "PGSERVICEFILE", "the parameters of the database"},
 }
 
-// DatabaseFiles returns the files that the URL of the database and the variables name, without those that are not
-// read: the one with the password if there is a password, and those for TLS if sslmode is disable.
+// DatabaseFiles returns the files that the URL of the database and the variables name, except those
+// that are not read: the password file if the password is set elsewhere, and the files for TLS if
+// sslmode is disable.
 func (c Config) DatabaseFiles(environ []string) (list []DatabaseFile) {
 	m := splitDatabaseURL(c.Database)
 	if m == nil {

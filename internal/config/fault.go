@@ -84,14 +84,14 @@ func (l *loader) fault(at place, key, text, hint string) {
 	l.faults = append(l.faults, Fault{at, key, text})
 }
 
-// removed are names that people may look for, and why there is no such key.
+// removed maps names that people may look for to the reason why there is no such key.
 var removed = map[string]string{
 	"limits.signups_per_address": "cannot be set; the limit within each tenant is fixed, since clients rely on it",
 	"clusters": "the key is no longer supported, since a deployment uses one database; " +
 		"run one deployment per database, see docs/scaling.md",
 }
 
-// unknown reports an unknown name. A suggestion is spelt by spell.
+// unknown reports an unknown name. spell writes a suggestion.
 func (l *loader) unknown(at place, key, text, name string, spell func(Key) string) {
 	for gone, why := range removed {
 		if plain(name) == plain(gone) {
@@ -118,9 +118,9 @@ func didYouMean(name, format string) string {
 	return fmt.Sprintf("did you mean "+format+"?", name)
 }
 
-// similar returns the candidate that name most likely stands for, or an empty string: one with a
-// third of its letters wrong at most, or one that name shortens or extends, as listen_address does.
-// It also compares the names without their tables, for a key in the wrong table.
+// similar returns the candidate that name most likely stands for, or an empty string. At most a
+// third of its letters are wrong, or name shortens or extends it, as listen_address does. It also
+// compares the names without their tables, for a key in the wrong table.
 func similar(name string, candidates []string) string {
 	if len(name) > maxShown {
 		return ""
@@ -146,7 +146,8 @@ func plain(name string) string {
 	return strings.NewReplacer("-", "_", ".", "_", " ", "_").Replace(strings.ToLower(name))
 }
 
-// distance is how many bytes to insert, delete, replace or swap with a neighbour to make b from a.
+// distance returns how many bytes to insert, delete, replace or swap with a neighbour to turn a
+// into b.
 func distance(a, b string) int {
 	d := make([][]int, len(a)+1)
 	for i := range d {
@@ -171,7 +172,7 @@ func distance(a, b string) int {
 // maxShown is how many characters of a value or a name a fault repeats.
 const maxShown = 80
 
-// show returns a value as a fault may show it. Of a hidden value that is at most the scheme of a
+// show returns a value as a fault may show it. For a hidden value, that is at most the scheme of a
 // URL.
 func (k Key) show(text string) string {
 	if k.format.hidden {

@@ -23,7 +23,8 @@ const MaxFileSize = 256 << 10
 // maxFileKeys limits its keys. The library takes quadratic time for unknown ones.
 const maxFileKeys = 200
 
-// FileKeys returns the names of the keys that the file at path sets. It fails with Faults if it is no configuration.
+// FileKeys returns the names of the keys that the file at path sets. It fails with Faults if the
+// file is not a valid configuration.
 func FileKeys(path string) (names []string, err error) {
 	l := &loader{keys: Keys(), set: map[string]place{}}
 	l.readFile(path, "")
@@ -172,7 +173,7 @@ type document struct {
 	values map[string]any
 }
 
-// split returns what stands before and after the position of an error in its line.
+// split returns the parts of an error's line before and after its position.
 func (d *document) split(e *toml.DecodeError) (before, after []byte) {
 	number, column := e.Position()
 	line := d.lines[number-1]
@@ -197,12 +198,12 @@ func (d *document) lookup(path []string) any {
 	return value
 }
 
-// entry is a key of a document, or a table that is not known.
+// entry is a key of a document, or an unknown table.
 type entry struct {
 	place
 	path    []string
 	isTable bool
-	// rest is the line from the key on.
+	// rest is the rest of the line, starting with the key.
 	rest []byte
 }
 
@@ -226,11 +227,11 @@ func joinPath(path []string) string {
 	return strings.Join(parts, ".")
 }
 
-// entries returns the keys of the document, those of the given tables included, and the other
+// entries returns the keys of the document, including those of the given tables, and the other
 // tables.
 //
-// For a key of an inline table, the library does not say in which table it is. So the tables are
-// decoded one after the other: a key that is found only then belongs to the table.
+// For a key of an inline table, the library does not report the table. So the tables are decoded
+// one after the other: a key that is found only then belongs to the table.
 func (d *document) entries(tables []string) (entries []entry, err error) {
 	known := map[place]bool{}
 	outside, err := d.unknown("")
@@ -275,7 +276,7 @@ func (d *document) hasTable(name string) bool {
 }
 
 // unknown decodes the document into a struct that has no fields, or only the given table without
-// fields. It returns what is unknown then.
+// fields, and returns what is unknown to it.
 func (d *document) unknown(table string) (entries []entry, err error) {
 	var fields []reflect.StructField
 	for name := range d.values {

@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/redact"
 )
 
-// format says what the value of a key looks like, or each element of a list.
+// format is the format of the value of a key, or of each element of a list.
 type format struct {
 	// name describes the value in the manual, want in a fault: "expected …".
 	name, want string
@@ -136,8 +136,8 @@ func integer(tag reflect.StructTag) format {
 	}
 }
 
-// fraction is the format of a number between the tags min and max that need not be whole. In the file, it may be
-// written with or without a point.
+// fraction is the format of a number between the tags min and max that need not be an integer. In
+// the file, it may be written with or without a decimal point.
 func fraction(tag reflect.StructTag) format {
 	least, err1 := strconv.ParseFloat(tag.Get("min"), 64)
 	most, err2 := strconv.ParseFloat(tag.Get("max"), 64)
@@ -170,7 +170,7 @@ func enumeration(words []string) format {
 	}}
 }
 
-// parseEmail accepts what can stand in the contact of an ACME account (RFC 8555 section 7.3).
+// parseEmail accepts what the contact of an ACME account may contain (RFC 8555 section 7.3).
 func parseEmail(v reflect.Value, text string) (string, bool) {
 	v.SetString(text)
 	local, domain, _ := strings.Cut(text, "@")
@@ -221,7 +221,7 @@ func isHost(text string) bool {
 	if _, err := netip.ParseAddr(text); err == nil {
 		return true
 	}
-	// Digits and dots alone are a mistyped address, never a name.
+	// Only digits and dots are a mistyped address, never a name.
 	if strings.Trim(text, "0123456789.") == "" {
 		return false
 	}

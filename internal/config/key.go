@@ -14,7 +14,7 @@ import (
 //go:embed manual.md
 var manual string
 
-// Manual returns the text from which gen makes docs/configuration.md.
+// Manual returns the text from which gen generates docs/configuration.md.
 func Manual() string { return manual }
 
 const (
@@ -30,13 +30,13 @@ type Key struct {
 	// Default is the default as a variable would have it. If it is empty, Unset says what that
 	// means.
 	Default, Unset string
-	// Placeholder is what the help of the flag calls the value.
+	// Placeholder is the name of the value in the help of the flag.
 	Placeholder string
 	// Type describes the value in a few words.
 	Type string
 	// Bool is set for a flag without a value, List for a list.
 	Bool, List bool
-	// Secret is set for a value that is accepted from the environment only. It has no flag.
+	// Secret is set for a value that is accepted only from the environment. It has no flag.
 	Secret bool
 
 	index  []int

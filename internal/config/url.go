@@ -9,10 +9,9 @@ import (
 	"strings"
 )
 
-// postgresURL matches the URL of a PostgreSQL database, which net/url does not read: it may have
-// several hosts. Its groups are the password with its colon, the rest, and the parameters. An
-// unescaped / # ? or @ in a password could end it in more than one place, so that such a URL does
-// not match.
+// postgresURL matches the URL of a PostgreSQL database. net/url cannot parse it, since it may have
+// several hosts. Its groups are the password with its colon, the rest, and the parameters. A URL
+// with an unescaped / # ? or @ in its password is ambiguous, and does not match.
 var postgresURL = func() *regexp.Regexp {
 	const (
 		host      = `(?:\[[0-9A-Fa-f:.]+(?:%25[^\]/?#@]+)?\]|[^][:/?#@,]+)(?::[0-9]{1,5})?`
@@ -47,10 +46,10 @@ func parseDatabaseURL(v reflect.Value, text string) (hint string, ok bool) {
 	return "", false
 }
 
-// DatabaseHasPassword reports whether the key database has a password in it.
+// DatabaseHasPassword reports whether the value of the key database contains a password.
 func (c Config) DatabaseHasPassword() bool { return hasPassword(c.Database) }
 
-// hasPassword reports whether the URL of a database has a password in it.
+// hasPassword reports whether the URL of a database contains a password.
 func hasPassword(text string) bool {
 	m := splitDatabaseURL(text)
 	if m == nil {
@@ -64,7 +63,7 @@ func hasPassword(text string) bool {
 	})
 }
 
-// parseCollectorURL refuses a URL with a user, whose password belongs into a file.
+// parseCollectorURL refuses a URL with a user, whose password belongs in a file.
 func parseCollectorURL(v reflect.Value, text string) (hint string, ok bool) {
 	v.SetString(text)
 	u, err := url.Parse(text)
@@ -81,14 +80,14 @@ func parseCollectorURL(v reflect.Value, text string) (hint string, ok bool) {
 // RelayURL is the URL of an SMTP server, checked by Load; empty for none.
 type RelayURL string
 
-// Relay has the parts of the URL of an SMTP server.
+// Relay is the URL of an SMTP server, split into its parts.
 type Relay struct {
 	// Scheme is smtps, smtp+starttls or smtp.
 	Scheme string
 	// Address is host:port.
 	Address string
-	// User logs in with Mechanism: plain, login, cram-md5 or xoauth2, or empty for what the server
-	// offers.
+	// User logs in with Mechanism: plain, login, cram-md5 or xoauth2, or empty for one that the
+	// server offers.
 	User, Mechanism string
 	// Name is the name in the greeting, or empty.
 	Name string
@@ -153,7 +152,7 @@ func splitRelayURL(text string) (r Relay, hint string, ok bool) {
 	return r, "", true
 }
 
-// parseACMEURL refuses a directory without TLS: RFC 8555 section 6.1.
+// parseACMEURL refuses a directory without TLS, as RFC 8555 section 6.1 requires.
 func parseACMEURL(v reflect.Value, text string) (hint string, ok bool) {
 	v.SetString(text)
 	u, err := url.Parse(text)

@@ -4,9 +4,9 @@
 //	keys/         seal.key, sign.key and turn.key, unless they are in another directory
 //	node.id       the name of this server among those that share a PostgreSQL database
 //	serve.lock    held by the running server
-//	restored/     what a restore leaves for a person to look at
+//	restored/     what a restore leaves for an operator to inspect
 //
-// While a restore is under way, restore.unfinished is there too, and nothing else is to be used.
+// During a restore, restore.unfinished exists too, and nothing else may be used.
 //
 // # Guarantees
 //
@@ -50,8 +50,8 @@ func (d Dir) Create() error { return atomicfile.MkdirAll(string(d), Mode) }
 // Database returns the path of the SQLite database.
 func (d Dir) Database() string { return filepath.Join(string(d), "dialtone.db") }
 
-// HasStore reports whether there is an SQLite database, or something left of one: an empty file, or
-// a WAL. What is left is for package sqlite to refuse.
+// HasStore reports whether there is an SQLite database or the remains of one: an empty file or a
+// WAL. Package sqlite refuses such remains.
 func (d Dir) HasStore() (bool, error) {
 	for _, path := range []string{d.Database(), d.Database() + "-wal"} {
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -114,8 +114,8 @@ func openLock(path string) (f *os.File, created bool, err error) {
 	return f, created, nil
 }
 
-// CreateLocked is Create and Lock. If the caller puts nothing into the directory, it calls undo in place of unlock:
-// that also removes what CreateLocked has created, except what others use now.
+// CreateLocked calls Create and Lock. A caller that puts nothing into the directory calls undo
+// instead of unlock: it also removes what CreateLocked has created, except what others use by then.
 func (d Dir) CreateLocked() (unlock, undo func(), err error) {
 	var made []string // the deepest first
 	for dir := filepath.Clean(string(d)); ; dir = filepath.Dir(dir) {
@@ -126,7 +126,7 @@ func (d Dir) CreateLocked() (unlock, undo func(), err error) {
 	}
 	removeDirs := func() {
 		for _, dir := range made {
-			if os.Remove(dir) != nil { // it has something
+			if os.Remove(dir) != nil { // it is not empty
 				return
 			}
 		}
@@ -163,7 +163,8 @@ func lockError(path string, err error) error {
 	return fmt.Errorf("%s cannot be locked: %w", path, err)
 }
 
-// TrailFile is the path of the file with what the server has seen of the audit trail. It is an audit.Memory.
+// TrailFile is the path of the file that records how much of the audit trail the server has seen.
+// It is an audit.Memory.
 type TrailFile string
 
 // TrailFile returns the file.
@@ -204,9 +205,10 @@ func (d Dir) Node() (string, error) {
 	return name, nil
 }
 
-// Place identifies where the server runs: this directory, on this machine, since it was booted. A copy
-// of the directory has another place, and so has a directory with a link to this one's node.id. It is
-// empty if that is not known. While the lock is held, no other server runs at the place.
+// Place identifies where the server runs: this directory on this machine, since its last boot. A
+// copy of the directory is another place, and so is a directory with a link to this one's node.id.
+// The result is empty if the place cannot be determined. While the lock is held, no other server
+// runs at this place.
 func (d Dir) Place() string {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -39,7 +39,7 @@ func NewKeys(dir string, env KeyTexts) *Keys {
 	}
 }
 
-// Store is what Open has to know of the store.
+// Store is what Open has to know about the store.
 type Store struct {
 	// Shared is set if other servers use the store.
 	Shared bool
@@ -86,7 +86,7 @@ func (k *Keys) Open(s Store, now time.Time) (*secret.Ring, error) {
 	return seal, err
 }
 
-// mustExist returns an error if a key is missing though the store is sealed.
+// mustExist returns an error if a key is missing although the store is sealed.
 func mustExist(source keyfile.Source, s Store, advice string) error {
 	if source.FromEnv() {
 		return nil
@@ -101,11 +101,11 @@ func mustExist(source keyfile.Source, s Store, advice string) error {
 	return err
 }
 
-// CreateTURN reads turn.key, and first creates it if it is missing. Open does not create it: TURN
+// CreateTURN reads turn.key, creating it first if it is missing. Open does not create it: TURN
 // servers would not know the key, and servers that share a database would create different ones.
 func (k *Keys) CreateTURN(now time.Time) (*secret.Ring, error) { return k.readOrCreate(k.TURN, now) }
 
-// CreateSign reads sign.key, and first creates it if it is missing.
+// CreateSign reads sign.key, creating it first if it is missing.
 func (k *Keys) CreateSign(now time.Time) (*secret.Ring, error) { return k.readOrCreate(k.Sign, now) }
 
 func (k *Keys) readOrCreate(source keyfile.Source, now time.Time) (*secret.Ring, error) {

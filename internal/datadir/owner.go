@@ -44,15 +44,16 @@ func NewOwner(uid, gid uint32) *Owner {
 	return o
 }
 
-// String returns the name of the user, or the number of one without a name.
+// String returns the name of the user, or the user ID if there is no name.
 func (o *Owner) String() string { return o.name }
 
 // Root reports whether the owner is root, who can read everything.
 func (o *Owner) Root() bool { return o.uid == 0 }
 
-// Denied returns the first path on the way to a file that its mode keeps the owner from, or "" if there is none: the
-// file itself, a directory above it, or one above what a symbolic link leads to. Access control lists count as
-// permission, since the mode does not say what they allow. The caller is root: what it cannot find is not reported.
+// Denied returns the first path on the way to a file whose mode denies access to the owner, or ""
+// if there is none: the file itself, a directory above it, or one above the target of a symbolic
+// link. Access control lists count as permission, since the mode does not say what they allow. The
+// caller is root: what does not exist is not reported.
 func (o *Owner) Denied(file string) string {
 	file, err := filepath.Abs(file)
 	if err != nil {
@@ -77,8 +78,9 @@ func (o *Owner) Denied(file string) string {
 	return ""
 }
 
-// CannotUse returns the first path that keeps the owner from making a directory and working in it, or "": the directory
-// if it exists, otherwise the one above it that exists, or one above that. Access control lists count as permission.
+// CannotUse returns the first path that prevents the owner from creating and using a directory, or
+// "": the directory itself if it exists, otherwise its closest existing parent, or a directory
+// above that. Access control lists count as permission.
 func (o *Owner) CannotUse(dir string) (at string) {
 	dir, err := filepath.Abs(dir)
 	if err != nil || o.Root() {
@@ -116,7 +118,8 @@ func above(path string) (dirs []string) {
 	return dirs
 }
 
-// may reports whether bits, of R_OK, W_OK and X_OK, are set for the owner.
+// may reports whether the mode of a path grants the owner all bits, a combination of R_OK, W_OK and
+// X_OK.
 func (o *Owner) may(path string, bits uint32) bool {
 	var info unix.Stat_t
 	if unix.Stat(path, &info) != nil {

@@ -17,17 +17,18 @@ import (
 	"dialtone/internal/regularfile"
 )
 
-// A restore puts everything into DATA/restore.unfinished first, and checks it there. When all is ready, it writes the
-// plan, a list of what goes where, and then carries it out. So there are two states that a killed restore leaves.
-// Without a plan, nothing was put in place, and another restore starts from the beginning. With a plan, everything was
-// checked, and another restore carries out what is left of it. As long as the directory exists, no server starts.
+// A restore puts everything into DATA/restore.unfinished first, and checks it there. When
+// everything is ready, it writes the plan, a list of what goes where, and then carries it out. So a
+// killed restore leaves one of two states. Without a plan, nothing was put in place, and another
+// restore starts from the beginning. With a plan, everything was checked, and another restore
+// carries out the rest of it. As long as the directory exists, no server starts.
 const (
 	unfinished = "restore.unfinished"
 	finished   = "restore.finished" // the same directory while it is removed
 	planFile   = "plan.json"
 )
 
-// ErrRestoring means that a restore into the data directory was begun and not finished.
+// ErrRestoring means that a restore into the data directory was started but not completed.
 var ErrRestoring = errors.New("a restore was begun and not finished")
 
 // CheckRestored fails with ErrRestoring while a restore is not finished. It removes what is left of one that is.
@@ -39,7 +40,7 @@ func (d Dir) CheckRestored() error {
 	return err
 }
 
-// Restored is CheckRestored without removing anything.
+// Restored does what CheckRestored does, but removes nothing.
 func (d Dir) Restored() error {
 	path := filepath.Join(string(d), unfinished)
 	switch _, err := os.Lstat(path); {
@@ -51,18 +52,19 @@ func (d Dir) Restored() error {
 	return fmt.Errorf("%w: %s exists; run the same dialtone restore command again", ErrRestoring, path)
 }
 
-// Restoring is a restore under way. The caller holds the lock of the data directory.
+// Restoring is a restore in progress. The caller holds the lock of the data directory.
 type Restoring struct {
 	dir  Dir
 	path string
 }
 
-// Move is a file or directory of a restore, below its own directory, and where it goes.
+// Move says where a file or directory of a restore goes. From is relative to the restore's own
+// directory.
 type Move struct{ From, To string }
 
-// BeginRestore begins a restore into a data directory that is empty but for what is named in allowed. What an earlier
-// restore left that had put nothing in place is removed. If an earlier one was ready, planned is set, and Finish is all
-// that is left to do.
+// BeginRestore begins a restore into a data directory that is empty except for the names in
+// allowed. It removes the remains of an earlier restore that had put nothing in place. If an
+// earlier one was ready, planned is set, and only Finish is left to do.
 func (d Dir) BeginRestore(allowed ...string) (r *Restoring, planned bool, err error) {
 	r = &Restoring{d, filepath.Join(string(d), unfinished)}
 	_, err = os.Lstat(r.Path(planFile))
@@ -97,7 +99,7 @@ func (r *Restoring) create() error {
 	return atomicfile.SyncDir(string(r.dir))
 }
 
-// checkEmpty fails if the directory has anything but what is allowed, and names it.
+// checkEmpty fails if the directory contains anything that is not allowed. Its error names it.
 func (d Dir) checkEmpty(allowed []string) error {
 	list, err := os.ReadDir(string(d))
 	if err != nil {
@@ -155,9 +157,10 @@ func (r *Restoring) Ready(plan []Move) error {
 	return atomicfile.Create(r.Path(planFile), string(text))
 }
 
-// Finish carries out the plan, if there is one, and removes the directory of the restore. A plan that was found may be
-// from anybody who could write here before, so it is carried out only if all of it goes into the data directory or is
-// one of the other files or in one of the other directories that the configuration names.
+// Finish carries out the plan, if there is one, and removes the directory of the restore. Anybody
+// who could write here may have written a plan that was found. So every destination must be in the
+// data directory, or be one of the other files, or be in one of the other directories that the
+// configuration names.
 func (r *Restoring) Finish(others ...string) error {
 	text, err := regularfile.Read(r.Path(planFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -218,7 +221,8 @@ func (r *Restoring) check(m Move, others []string) error {
 		r.Path(planFile), m.To, r.dir)
 }
 
-// move puts one file or directory in place. One that is there already was put there by an earlier Finish.
+// move puts one file or directory in place. If it is in place already, an earlier Finish has moved
+// it.
 func (r *Restoring) move(m Move) error {
 	from := r.Path(m.From)
 	if _, err := os.Lstat(from); errors.Is(err, fs.ErrNotExist) {

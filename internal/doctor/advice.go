@@ -7,9 +7,10 @@ import (
 	"dialtone/internal/pathwalk"
 )
 
-// advice collects findings. If a path leads through a link that somebody other than root or the caller has made, or can
-// replace, a finding about the link takes the place of one that says to change the owner or the mode. Otherwise the
-// maker of the link could have root change a file that belongs to somebody else.
+// advice collects findings. Some advise the operator to change the owner or the mode of a path. If
+// the path leads through a link that somebody other than root or the caller has made, or can
+// replace, a finding about the link replaces that advice. Otherwise the maker of the link could
+// trick root into changing a file that belongs to somebody else.
 type advice struct {
 	findings []Finding
 	links    map[string]bool // which have a finding
@@ -17,7 +18,7 @@ type advice struct {
 
 func (a *advice) add(f Finding) { a.findings = append(a.findings, f) }
 
-// change adds a finding that says to change the owner or the mode of a path.
+// change adds a finding that advises changing the owner or the mode of a path.
 func (a *advice) change(path string, f Finding) {
 	if l := pathwalk.ForeignLink(path); l != nil {
 		a.link(l.Path, ofLink(f.Check, l))
@@ -26,7 +27,7 @@ func (a *advice) change(path string, f Finding) {
 	}
 }
 
-// link adds a finding about a link, unless there is one.
+// link adds a finding about a link, unless there already is one.
 func (a *advice) link(path string, f Finding) {
 	if path, err := filepath.Abs(path); err == nil && !a.links[path] {
 		if a.links == nil {
@@ -37,15 +38,16 @@ func (a *advice) link(path string, f Finding) {
 	}
 }
 
-// Change returns the finding, which says to change the owner or the mode of a path, or the one that takes its place.
+// Change returns the finding, which advises changing the owner or the mode of a path, or the one
+// that replaces it.
 func Change(path string, f Finding) Finding {
 	var a advice
 	a.change(path, f)
 	return a.findings[0]
 }
 
-// Link returns the finding that takes the place of those that say to change the owner or the mode of a path, or nil if
-// they may say so.
+// Link returns the finding that replaces advice to change the owner or the mode of a path, or nil
+// if such advice is safe.
 func Link(check, path string) *Finding {
 	if l := pathwalk.ForeignLink(path); l != nil {
 		f := ofLink(check, l)

@@ -1,9 +1,10 @@
-// Package doctor looks for faults of an installation from outside: files that the wrong user owns, names that
-// the DNS lacks, a public URL behind which another server answers. It says the cause of each and what to do.
+// Package doctor looks for faults of an installation from outside: files that the wrong user owns,
+// names that the DNS lacks, a public URL at which another server answers. It names the cause of
+// each and what to do.
 //
-// It changes nothing. The checks that it has no package for, such as those of the store, are given to Run by
-// the program. Run runs them at the same time and ends within a limit, also if one hangs: what did not end is
-// a finding of its own.
+// It changes nothing. Checks that need other packages, such as those of the store, are passed to
+// Run by the program. Run runs all checks at the same time and ends within a limit, even if one
+// hangs: a check that did not end is a finding of its own.
 package doctor
 
 import (
@@ -18,11 +19,11 @@ type Level string
 
 // The levels.
 const (
-	// Fault keeps people from using the platform, or endangers the data.
+	// Fault prevents people from using the platform, or endangers the data.
 	Fault Level = "fault"
-	// Warning is something to repair before it becomes a fault.
+	// Warning is a problem to fix before it becomes a fault.
 	Warning Level = "warning"
-	// Note is something that may be intended.
+	// Note is a state that may be intended.
 	Note Level = "note"
 )
 
@@ -66,7 +67,7 @@ func (s Section) Path() string {
 // Finding is one fault, warning or note.
 type Finding struct {
 	Level Level  `json:"level"`
-	Check string `json:"check"`  // what was looked at, in a word or two
+	Check string `json:"check"`  // what was checked, in a word or two
 	Cause string `json:"cause"`  // one sentence, without a period
 	Next  string `json:"advice"` // what to do, likewise
 	See   string `json:"see"`    // a page of the documentation
@@ -92,7 +93,7 @@ func Run(ctx context.Context, limit time.Duration, checks []Check) []Finding {
 		results[i] = make(chan []Finding, 1)
 		go func() { results[i] <- c.Do(ctx) }()
 	}
-	// What ends because its time is over gets a moment to say so.
+	// A check that ends because of the timeout gets a moment to report that.
 	over := time.After(limit + limit/10)
 	list := []Finding{}
 	for i, c := range checks {

@@ -26,16 +26,17 @@ type Files struct {
 	Own []string
 	// Secret are key files, which nobody else may read.
 	Secret []string
-	// NoLinks are other files and directories in the data directory that must be no symbolic links either.
+	// NoLinks are other files and directories in the data directory that must not be symbolic links
+	// either.
 	NoLinks []string
-	// Private has files with secrets that not every user may read, and what is in them.
+	// Private maps files with secrets, which not every user may read, to what they contain.
 	Private map[string]string
-	// Read are files that the server only reads, by the key of the configuration or another name.
+	// Read maps names, such as keys of the configuration, to files that the server only reads.
 	Read map[string]string
 }
 
-// Check returns a finding for each file that the owner of the data directory cannot use, or that others can. It
-// is of use to root and to that owner; other users cannot see everything.
+// Check returns a finding for each file that the owner of the data directory cannot use, or that
+// others can. It is useful to root and to that owner; other users cannot see everything.
 func (f Files) Check(ctx context.Context) []Finding {
 	var list advice
 	add := func(level Level, cause, next string) {
@@ -44,7 +45,7 @@ func (f Files) Check(ctx context.Context) []Finding {
 	info, err := os.Stat(f.Data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil // there is no store either, which is said there
+		return nil // there is no store either, which another check reports
 	case err != nil:
 		add(Fault, err.Error(), "run this command as root or as the user of the server")
 		return list.findings
@@ -171,17 +172,18 @@ func (f Files) readable(list *advice, uid uint32) {
 	}
 }
 
-// letRead says how to give the group of the server a right on a file that it cannot read, or on a directory above. The
-// group of such a directory may be there for others.
+// letRead says how to give the group of the server a permission on a file that it cannot read, or
+// on a directory above. Others may depend on the group of such a directory, so it is not changed.
 func letRead(path string, isFile bool, group, letters string) string {
 	if isFile {
-		return fmt.Sprintf("give the group of the server the right: chgrp %s %s && chmod g+%s %[2]s",
+		return fmt.Sprintf("give the group of the server the permission: chgrp %s %s && chmod g+%s %[2]s",
 			shellword.Quote(group), shellword.Path(path), letters)
 	}
 	return "let the user of the server pass through " + path + ", or move the file to where that user may pass"
 }
 
-// allows reports whether a mode gives a user all of the permissions, whose bits are among those of others.
+// allows reports whether a mode gives a user all of the permissions in bits, which are written as
+// those of others.
 func allows(info fs.FileInfo, uid uint32, groups []uint32, bits fs.FileMode) bool {
 	mode := info.Mode().Perm()
 	switch {
@@ -195,7 +197,8 @@ func allows(info fs.FileInfo, uid uint32, groups []uint32, bits fs.FileMode) boo
 
 func ownerOf(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Uid }
 
-// primaryGroup returns the name of the group of a user, or of the group with the number of the user.
+// primaryGroup returns the name of the primary group of a user, or of the group whose ID is the
+// user ID.
 func primaryGroup(uid uint32) string {
 	gid := uint64(uid)
 	if u, err := user.LookupId(strconv.FormatUint(gid, 10)); err == nil {
@@ -206,7 +209,7 @@ func primaryGroup(uid uint32) string {
 	return pathwalk.GroupName(uint32(gid))
 }
 
-// groupsOf returns the groups of a user. A user that this machine has no name for has none.
+// groupsOf returns the groups of a user. A user without a name on this machine has none.
 func groupsOf(uid uint32) (groups []uint32) {
 	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
 	if err != nil {

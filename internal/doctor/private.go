@@ -12,8 +12,9 @@ import (
 	"dialtone/internal/shellword"
 )
 
-// Private returns a finding for each file that every user of this machine can read, though it has secrets. The files
-// are by path, with what is in them. Files that are missing have their own checks.
+// Private returns a finding for each file that every user of this machine can read although it
+// contains secrets. files maps paths to what they contain. Files that are missing have their own
+// checks.
 func Private(check string, files map[string]string) []Finding {
 	var list advice
 	list.private(check, files)
@@ -57,8 +58,8 @@ func publicMode(path string) (mode fs.FileMode, open bool) {
 	}
 }
 
-// links adds a finding for each link in the data directory in place of a file of the server's. Anybody who can write
-// there can point it elsewhere.
+// links adds a finding for each link in the data directory that replaces a file of the server.
+// Anybody who can write there can point it elsewhere.
 func (f Files) links(list *advice) {
 	for _, path := range append(f.all(), f.NoLinks...) {
 		info, err := os.Lstat(path)

@@ -18,7 +18,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// lookupTime and fetchTime limit a look-up in the DNS and a request.
+// lookupTime and fetchTime limit a DNS look-up and an HTTP request.
 const (
 	lookupTime = 3 * time.Second
 	fetchTime  = 5 * time.Second
@@ -47,15 +47,15 @@ func Address(ctx context.Context, dns Resolver, host string) []Finding {
 		"repair the DNS resolver of this machine (/etc/resolv.conf), or give another one with --resolver")}
 }
 
-// Public asks for a captcha question at the public URL of a tenant, as the signup page does, and checks that a
-// server with our keys has made it. A question that is not answered leaves nothing behind.
+// Public asks for a captcha question at the public URL of a tenant, as the signup page does, and
+// checks that a server with our keys has made it. A question that is not answered leaves no trace.
 type Public struct {
 	Tenant tenant.Tenant // with its public URL
-	// Issuer has made the question if the server is ours. It is nil if the keys are not known.
+	// Issuer recognizes a question of our own server. It is nil if the keys are not known.
 	Issuer *captcha.Issuer
 	// Roots are certificate authorities besides those of the system, or nil.
 	Roots *x509.CertPool
-	// DNS looks the host up. If it is nil, the system does.
+	// DNS looks the host up. If it is nil, the system's resolver is used.
 	DNS *net.Resolver
 	Now func() time.Time
 }
@@ -66,10 +66,10 @@ func (p Public) Check(ctx context.Context) []Finding {
 	defer cancel()
 	url := p.Tenant.PublicURL
 	level := Fault
-	if tenant.Loopback(p.Tenant.Host) { // for trying out
+	if tenant.Loopback(p.Tenant.Host) { // for trials
 		level = Warning
 	}
-	see := AboutStart // most faults are those of a proxy
+	see := AboutStart // most faults are in a proxy
 	found := func(level Level, cause, next string) []Finding {
 		return []Finding{New(level, "public url", see, cause, next)}
 	}
@@ -108,7 +108,7 @@ func (p Public) Check(ctx context.Context) []Finding {
 	text, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
 	switch {
 	case err != nil:
-		return append(list, found(level, fmt.Sprintf("%s breaks its answer off: %v", url, err),
+		return append(list, found(level, fmt.Sprintf("%s ended its answer early: %v", url, err),
 			"look at the log of the proxy and of the server")...)
 	case answer.StatusCode == http.StatusMisdirectedRequest:
 		return append(list, found(Fault,
@@ -116,7 +116,7 @@ func (p Public) Check(ctx context.Context) []Finding {
 			"make the proxy pass on the Host header, or correct the public URL: dialtone tenant set "+p.Tenant.Host+
 				" --public-url URL")...)
 	case answer.StatusCode == http.StatusTooManyRequests:
-		return append(list, found(Note, url+" has had too many requests from this machine", "try again later")...)
+		return append(list, found(Note, url+" has received too many requests from this machine", "try again later")...)
 	case answer.StatusCode >= 300 && answer.StatusCode < 400:
 		return append(list, found(level,
 			fmt.Sprintf("%s redirects to %s", url, answer.Header.Get("Location")),
@@ -128,7 +128,7 @@ func (p Public) Check(ctx context.Context) []Finding {
 			url, answer.StatusCode),
 			"start the server, and compare listen with the address in the proxy's configuration")...)
 	case answer.StatusCode != http.StatusOK || json.Unmarshal(text, &question) != nil || question.Token == "":
-		return append(list, found(level, fmt.Sprintf("what answers at %s is not Dialtone (status %d)", url,
+		return append(list, found(level, fmt.Sprintf("the server that answers at %s is not Dialtone (status %d)", url,
 			answer.StatusCode), "correct the DNS, the proxy, or the public URL: dialtone tenant set "+p.Tenant.Host+
 			" --public-url URL")...)
 	}
@@ -144,7 +144,7 @@ func (p Public) Check(ctx context.Context) []Finding {
 	return list
 }
 
-// cause returns what is wrong without the request, which the finding names.
+// cause returns the text of an error without the request, which the finding names.
 func cause(err error) string {
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
 		failed := *e

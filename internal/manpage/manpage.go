@@ -1,7 +1,7 @@
 // Package manpage writes the manual page dialtone(1) from the grammar of the command line, in mdoc(7).
 //
-// The page has what --help prints of all commands, with the same words, so the two cannot differ. What has no place
-// in the grammar, such as files and exit statuses, is a text here.
+// The page contains the --help texts of all commands, so the two cannot differ. What is not in the
+// grammar, such as files and exit statuses, is a text in this package.
 package manpage
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Write writes the page, with the day on which the program was made.
+// Write writes the page, with the day on which the program was built.
 func Write(w io.Writer, app *kong.Application, day time.Time) error {
 	out := &strings.Builder{}
 	fmt.Fprintf(out, ".Dd %s\n.Dt DIALTONE 1\n.Os\n", day.UTC().Format("January 2, 2006"))
@@ -176,7 +176,7 @@ func word(text string) string {
 	return `\&` + strings.NewReplacer(`\`, `\e`, `"`, "", "-", `\-`, ",...", ",\\&...").Replace(text)
 }
 
-// columns is how long a line of the source may be.
+// columns is the maximum length of a line of the source.
 const columns = 80
 
 var (

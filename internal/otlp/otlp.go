@@ -1,12 +1,13 @@
 // Package otlp sends spans to a collector of OpenTelemetry, by OTLP over HTTP in its JSON encoding (OTLP 1, sections
 // "OTLP/HTTP" and "JSON Protobuf Encoding"), compressed by gzip.
 //
-// Add never blocks. Spans wait in a queue of a fixed size; when the collector is slow or away, the queue fills, and
-// further spans are dropped and counted. An outage of the collector is logged when it begins and ends. No span is
-// kept over a restart.
+// Add never blocks. Spans wait in a queue of a fixed size; when the collector is slow or
+// unavailable, the queue fills up, and further spans are dropped and counted. An outage of the
+// collector is logged when it begins and ends. No span survives a restart.
 //
-// A batch that the collector cannot take now (429, 502, 503, 504, or no answer) is tried again with the next one, up
-// to three times. A batch that it refuses is dropped, since it would refuse it again.
+// A batch that the collector cannot accept now (429, 502, 503, 504, or no answer) is retried at the
+// next interval, up to three attempts in all. A batch that it refuses is dropped, since it would
+// refuse it again.
 package otlp
 
 import (
@@ -33,14 +34,14 @@ import (
 const (
 	// maxWaiting is how many spans may wait, at a few hundred bytes each.
 	maxWaiting = 2048
-	// maxBatch is how many spans a request has.
+	// maxBatch is the maximum number of spans in a request.
 	maxBatch = 512
 	// interval is how long a span waits for others.
 	interval = 2 * time.Second
-	// timeout bounds a request, and lastTimeout the one when the server ends.
+	// timeout limits a request, and lastTimeout the one when the server shuts down.
 	timeout     = 10 * time.Second
 	lastTimeout = 2 * time.Second
-	// maxTries is how often a batch is sent.
+	// maxTries is how often a batch is sent at most.
 	maxTries = 3
 )
 
@@ -50,7 +51,7 @@ type Config struct {
 	Endpoint string
 	// Header returns the name and the value of a header for each request, such as Authorization. It may be nil.
 	Header func() (name, value string, err error)
-	// Resource has the attributes of this server, such as service.name.
+	// Resource contains the attributes of this server, such as service.name.
 	Resource map[string]string
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -91,7 +92,7 @@ func New(c Config) (*Exporter, error) {
 	}, nil
 }
 
-// Add adds a span that has ended, or drops it if too many wait.
+// Add queues a span that has ended, or drops it if the queue is full.
 func (e *Exporter) Add(s *trace.Span) {
 	select {
 	case e.waiting <- s:
@@ -100,16 +101,17 @@ func (e *Exporter) Add(s *trace.Span) {
 	}
 }
 
-// Counts is what became of spans since the start.
+// Counts counts the spans since the start, by their outcome.
 type Counts struct {
-	// Sent were accepted by the collector, Dropped found the queue full, and Failed were refused or given up.
+	// Sent were accepted by the collector, Dropped did not fit into the queue, and Failed were
+	// refused or abandoned.
 	Sent, Dropped, Failed int64
 }
 
-// Counts returns them.
+// Counts returns the current counts.
 func (e *Exporter) Counts() Counts { return Counts{e.sent.Load(), e.dropped.Load(), e.failed.Load()} }
 
-// Run sends spans until ctx ends, and then once more those that wait.
+// Run sends spans until ctx ends, and then makes one attempt to send those that wait.
 func (e *Exporter) Run(ctx context.Context) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -164,14 +166,15 @@ func (e *Exporter) Run(ctx context.Context) {
 	}
 }
 
-// errRefused is an answer other than success.
+// errRefused is an unsuccessful answer.
 type errRefused struct{ status int }
 
 func (e errRefused) Error() string {
 	return fmt.Sprintf("the collector answered %d %s", e.status, http.StatusText(e.status))
 }
 
-// send sends a batch. It reports whether another attempt may succeed. The error has no header and no body.
+// send sends a batch. It reports whether another attempt may succeed. The error contains neither a
+// header nor a body.
 func (e *Exporter) send(ctx context.Context, batch []*trace.Span) (again bool, err error) {
 	body, err := e.encode(batch)
 	if err != nil {

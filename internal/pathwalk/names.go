@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// UserName returns the name of a user, or the number of one without a name.
+// UserName returns the name of a user, or the user ID if there is no name.
 func UserName(uid uint32) string {
 	number := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(number); err == nil {
@@ -14,7 +14,7 @@ func UserName(uid uint32) string {
 	return number
 }
 
-// GroupName returns the name of a group, or the number of one without a name.
+// GroupName returns the name of a group, or the group ID if there is no name.
 func GroupName(gid uint32) string {
 	number := strconv.FormatUint(uint64(gid), 10)
 	if g, err := user.LookupGroupId(number); err == nil {

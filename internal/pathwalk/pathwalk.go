@@ -1,11 +1,13 @@
-// Package pathwalk looks at what is on the way to a path: the directories, and the links with the way to where they
-// lead. It is for processes of root, whom other users must not lead elsewhere.
+// Package pathwalk examines everything on the way to a path: the directories, the links, and the
+// directories and links on the way to their targets. It is for processes of root, which other users
+// must not redirect to other files.
 //
 // # Guarantees
 //
-// Steps follows every link as the system does, and names each directory and link that somebody could replace to make
-// the path lead elsewhere. What belongs to root, in directories that only root can write to, cannot be replaced by
-// others while it walks or later. For all else, the answer may be out of date at once.
+// Steps follows every link as the system does, and returns each directory and link that somebody
+// could replace to make the path lead elsewhere. Others cannot replace what belongs to root in
+// directories that only root can write to, neither during the walk nor later. For everything else,
+// the answer may be outdated immediately.
 package pathwalk
 
 import (
@@ -16,7 +18,7 @@ import (
 	"syscall"
 )
 
-// maxLinks is how many links a path may lead through, as Linux has it.
+// maxLinks is how many links a path may lead through. Linux has the same limit.
 const maxLinks = 40
 
 // Step is a directory, link or file on the way to a path.
@@ -30,16 +32,17 @@ type Step struct {
 // IsLink reports whether the step is a symbolic link.
 func (s Step) IsLink() bool { return s.Info.Mode()&fs.ModeSymlink != 0 }
 
-// OthersReplace reports whether users other than its owner can replace what is in a directory. With the sticky bit they
-// can create files, but not replace those of others. With an access control list, the bits of the group are what it
-// gives at most.
+// OthersReplace reports whether users other than its owner can replace the entries of a directory.
+// With the sticky bit they can create files, but not replace those of others. With an access
+// control list, the bits of the group are the most that it grants.
 func (s Step) OthersReplace() bool { return s.OthersWrite() && s.Info.Mode()&fs.ModeSticky == 0 }
 
 // OthersWrite reports whether users other than its owner can create files in a directory.
 func (s Step) OthersWrite() bool { return s.Info.IsDir() && s.Info.Mode().Perm()&0o022 != 0 }
 
-// Steps returns what is on the way to a path, from the root. The last step is what the path leads to. If that does not
-// exist, or cannot be looked at, the error says so, and the steps are those before it.
+// Steps returns the steps on the way to a path, starting at the root. The last step is what the
+// path leads to. If a step does not exist or cannot be examined, Steps returns an error and the
+// steps before it.
 func Steps(path string) (steps []Step, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
@@ -82,15 +85,15 @@ func Steps(path string) (steps []Step, err error) {
 type Link struct {
 	Path, Target string
 	Owner        uint32
-	// Above is the owner of the directory that has it.
+	// Above is the owner of the directory that contains it.
 	Above uint32
 }
 
-// ForeignLink returns the first link on the way to a path that somebody other than root or the caller has made or can
-// replace, or nil. That user chooses where it leads, so nobody must be told to change the owner or the mode of what is
-// there.
+// ForeignLink returns the first link on the way to a path that somebody other than root or the
+// caller has made or can replace, or nil. That user chooses the target, so nobody should be advised
+// to change the owner or the mode of the target.
 func ForeignLink(path string) *Link {
-	steps, _ := Steps(path) // what cannot be looked at leads nowhere
+	steps, _ := Steps(path) // what cannot be examined leads nowhere
 	trusted := func(uid uint32) bool { return uid == 0 || uid == uint32(os.Getuid()) }
 	var above Step
 	for _, s := range steps {
@@ -103,7 +106,7 @@ func ForeignLink(path string) *Link {
 		}
 		target, err := os.Readlink(s.Path)
 		if err != nil {
-			target = "a place that is gone meanwhile"
+			target = "a place that no longer exists"
 		}
 		return &Link{s.Path, target, s.Owner, above.Owner}
 	}

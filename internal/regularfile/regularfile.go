@@ -2,8 +2,9 @@
 //
 // # Guarantees
 //
-// Open never waits: a named pipe, a device, a socket or a directory in place of the file is an error, which wraps
-// ErrOther. So somebody who may replace a file cannot make a command hang. A symbolic link is followed.
+// Open never waits: a named pipe, a device, a socket or a directory instead of the file is an
+// error, which wraps ErrOther. So somebody who can replace a file cannot make a command hang. A
+// symbolic link is followed.
 //
 // What the caller's shell has opened for this process, such as /dev/stdin and /dev/fd/63, may be a pipe: only the
 // caller can have meant it.
@@ -19,10 +20,10 @@ import (
 	"syscall"
 )
 
-// ErrOther means that there is something else in place of a regular file.
+// ErrOther means that a path does not lead to a regular file.
 var ErrOther = errors.New("not a regular file")
 
-// ErrTooLong means that a file is longer than it may be.
+// ErrTooLong means that a file is longer than allowed.
 var ErrTooLong = errors.New("the file is too long")
 
 // IsInherited reports whether a path names a file that this process has inherited.
@@ -52,8 +53,9 @@ func Open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// OpenOnly opens a file for reading, and follows no link. The file has no other name. So a change of its mode or owner
-// concerns no file that somebody else has put in its place. Other files are an error that wraps ErrOther.
+// OpenOnly opens a file for reading. It follows no symbolic link, and accepts no file with several
+// names. So a change of the mode or owner cannot affect a file that somebody else has linked there.
+// The error for such files wraps ErrOther.
 func OpenOnly(path string) (*os.File, fs.FileInfo, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	switch {
@@ -88,8 +90,9 @@ func Read(path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// ReadUpTo reads a file that is not longer than a limit in bytes. A longer one is an error that wraps ErrTooLong. So
-// somebody who may replace a file cannot make a command use up the memory.
+// ReadUpTo reads a file that is not longer than a limit in bytes. For a longer one, it fails with
+// an error that wraps ErrTooLong. So somebody who can replace a file cannot make a command use up
+// the memory.
 func ReadUpTo(path string, limit int64) ([]byte, error) {
 	f, err := Open(path)
 	if err != nil {
@@ -106,8 +109,8 @@ func ReadUpTo(path string, limit int64) ([]byte, error) {
 	return text, nil
 }
 
-// Check fails if there is something else at a path. It is for files that a library opens. That there is nothing is
-// no error.
+// Check fails if a path leads to anything but a regular file. It is for files that a library opens.
+// A path that does not exist is not an error.
 func Check(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -24,12 +24,12 @@ const accountColumns = `uid, tenant, username, name, email, role, held, created,
 	has_sha256, lang, confirmed, set_state, set_at, set_by, set_why, password_n, leaving, factors, email_n, signup_net,
 	first_signin`
 
-// live is the condition that an account exists, with the present time as $1.
+// live is the condition that an account exists, with the current time as $1.
 const live = `closed IS NULL AND (activated IS NOT NULL OR expires > $1)`
 
 var errNoAccount = fault.New(fault.NotFound, "there is no such account")
 
-// scanned are the destinations of accountColumns, and of some columns before them.
+// scanned holds the destinations of accountColumns, and of the columns that precede them.
 type scanned struct {
 	account.Account
 	uid                      []byte
@@ -40,15 +40,15 @@ type scanned struct {
 	dst                      [33]any
 }
 
-// spare are zero. One has more than a kilobyte.
-var spare = sync.Pool{New: func() any { return new(scanned) }}
+// scannedPool pools zero values of scanned, each of which takes more than a kilobyte.
+var scannedPool = sync.Pool{New: func() any { return new(scanned) }}
 
-// scanAccount reads accountColumns. first are the destinations of the columns before them.
+// scanAccount scans accountColumns. first holds the destinations of the columns that precede them.
 func scanAccount(row engine.Scanner, first ...any) (account.Account, error) {
-	v := spare.Get().(*scanned)
+	v := scannedPool.Get().(*scanned)
 	defer func() {
 		*v = scanned{}
-		spare.Put(v)
+		scannedPool.Put(v)
 	}()
 	a := &v.Account
 	err := row.Scan(append(append(v.dst[:0], first...), &v.uid, &a.Tenant, &a.User, &a.Name, &a.Email, &v.role, &a.Held,
@@ -62,7 +62,7 @@ func scanAccount(row engine.Scanner, first ...any) (account.Account, error) {
 	}
 	copy(a.UID[:], v.uid)
 	a.Role = account.Role(v.role)
-	a.Lang, _ = i18n.Parse(v.language) // one that a newer program knows is English to this one
+	a.Lang, _ = i18n.Parse(v.language) // a language that only a newer version knows becomes English
 	a.Created, a.Expires = engine.FromMicros(v.created), engine.FromMicros(v.expires)
 	if v.activatedAt.Valid {
 		a.Activated = engine.FromMicros(v.activatedAt.Int64)
@@ -84,9 +84,9 @@ func scanAccount(row engine.Scanner, first ...any) (account.Account, error) {
 	return *a, nil
 }
 
-// linked returns the account of a token. It fails with account.ErrReplaced for a link that a newer
-// one has replaced. It is one statement, so that a link that is being taken back is found in one
-// table or the other.
+// linked returns the account that a token belongs to. It fails with account.ErrReplaced for a link
+// that a newer one has replaced. It runs a single statement, so that a link that is being restored
+// at the same time is found in one table or the other.
 func linked(q engine.Querier, tenant int64, token [32]byte) (account.Account, error) {
 	var current bool // the link is the account's newest
 	row := q.Row(`SELECT token = $1, `+accountColumns+` FROM account WHERE tenant = $2 AND closed IS NULL AND uid =
@@ -154,12 +154,13 @@ func (s *Store) Activate(ctx context.Context, tenant int64, token [32]byte, now 
 	return a, err
 }
 
-// changeAttempts bounds the attempts of a transaction on an account that other transactions change. On
-// PostgreSQL each statement has its own snapshot: an UPDATE may find a link replaced or its account
-// held, and the next statement find that undone. Then the UPDATE is run again.
+// changeAttempts limits how often a transaction tries to change an account that other transactions
+// are changing. On PostgreSQL each statement has its own snapshot: an UPDATE may find a link
+// replaced or its account held, while the next statement finds that undone. The UPDATE is then run
+// again.
 const changeAttempts = 10
 
-var errKeepsChanging = errors.New("the account was changed by others in each of the attempts to change it")
+var errKeepsChanging = errors.New("every attempt to change the account met another change of it; try again")
 
 // Confirm implements account.Store.
 func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid account.UID,
@@ -179,8 +180,8 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 	defer s.signalAdded()
 	err = s.writeTables(ctx, func(tx engine.Tx) ([]phonetables.Subject, error) {
 		for range changeAttempts {
-			// Since the read the account may have been deleted or disabled, or got another link. It
-			// may also have expired since then, which does not matter.
+			// Since the read, the account may have been deleted or disabled, or received another
+			// link. It may also have expired, which does not matter.
 			n, err := tx.Exec(`UPDATE account SET activated = COALESCE(activated, $1),
 				confirmed = COALESCE(confirmed, $1)
 				WHERE token = $2 AND tenant = $3 AND closed IS NULL AND NOT held`,
@@ -212,14 +213,14 @@ func (s *Store) Confirm(ctx context.Context, tenant int64, token [32]byte, uid a
 
 // Find implements account.Store.
 func (s *Store) Find(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error) {
-	// At sign-in, user may be any bytes. PostgreSQL fails for bytes that are not text.
+	// At sign-in, user can be any bytes. PostgreSQL rejects bytes that are not text.
 	if !isText(user) {
 		return account.Account{}, errNoAccount
 	}
-	// The statement always reads one row, so that an unknown name takes as long as a known one: the row
-	// of the name, or else the first row of the table, which may be of another tenant. For a known name
-	// the second subquery is not run. Whether it is the right row and lives is compared here, where that
-	// takes less time than in the statement.
+	// The statement always reads one row, so that an unknown name takes as long as a known one: the
+	// row of the name, or else the first row of the table, which may be of another tenant. For a
+	// known name the second subquery is not run. Whether the row is the right one, and live, is
+	// checked here, which takes less time than in the statement.
 	var closed bool
 	row := s.engine.Reads(ctx).Row(`SELECT closed IS NOT NULL, `+accountColumns+` FROM account
 		WHERE uid = COALESCE((SELECT uid FROM account WHERE tenant = $1 AND username = $2),
@@ -256,7 +257,7 @@ func (s *Store) List(ctx context.Context, tenant int64, now time.Time, each func
 // isLeaving is the condition that a live account is in the state account.Leaving.
 const isLeaving = `held AND leaving IS NOT NULL AND set_state <> 'disabled'`
 
-// inState has the condition that a live account is in a state.
+// inState maps each state to the condition that a live account is in it.
 var inState = map[account.State]string{
 	account.Waiting:  `activated IS NULL AND NOT held`,
 	account.Active:   `activated IS NOT NULL AND NOT held`,
@@ -264,16 +265,16 @@ var inState = map[account.State]string{
 	account.Leaving:  isLeaving,
 }
 
-// update is what to set of an account, where $1 is its uid and the arguments begin at $2.
+// update holds the SET clause of an UPDATE of one account. $1 is its uid, and args start at $2.
 type update struct {
 	set  string
 	args []any
 }
 
-// change changes one live account and returns it as it is after the change. decide gets the account
-// before the change, which no other transaction changes meanwhile. If what it returns is empty, the
-// account stays as it is. value is the value that changes, for the audit trail. Hooks are
-// notified of what, unless it is empty, and of changesOf.
+// change changes one live account and returns it as it is after the change. decide receives the
+// account before the change, locked against other transactions. If it returns an empty update, the
+// account is not changed. value returns the value that changes, for the audit trail. Hooks are
+// notified of what, unless it is empty, and of the events of changesOf.
 func (s *Store) change(ctx context.Context, action audit.Action, what hook.EventType, tenant int64, user string,
 	now time.Time, value func(account.Account) string, decide decision) (a account.Account, err error) {
 	event, e := account.NewUID(now), entry(ctx, action, now)
@@ -309,11 +310,11 @@ func checkVersion(ctx context.Context, tx engine.Tx, e *trailEntry, a account.Ac
 	return err
 }
 
-// decision returns the change of an account, as it is before that.
+// decision returns the update of an account, given its state before the change.
 type decision func(engine.Tx, *trailEntry, account.Account) (update, error)
 
-// changeLocked makes a change of an account that the transaction has locked, but for its entry in the trail, and
-// returns the account as it is then.
+// changeLocked changes an account that the transaction has locked, and returns it as it is after
+// the change. The caller adds the entry to the trail.
 func changeLocked(tx engine.Tx, a account.Account, e *trailEntry, what hook.EventType, event account.UID, now time.Time,
 	decide decision) (after account.Account, changed bool, err error) {
 	u, err := decide(tx, e, a)
@@ -333,9 +334,9 @@ func changeLocked(tx engine.Tx, a account.Account, e *trailEntry, what hook.Even
 	return a, true, err
 }
 
-// lockAccount returns a live account, which no other transaction changes until this one ends. On
-// PostgreSQL, a statement that waits for the row of an expired account, while a signup replaces that
-// account, finds neither, since its snapshot is older than the new account. Then it is run again.
+// lockAccount locks a live account until the transaction ends, and returns it. On PostgreSQL, a
+// statement that waits for the row of an expired account, while a signup replaces that account,
+// finds neither, since its snapshot is older than the new account. The statement is then run again.
 func lockAccount(tx engine.Tx, tenant int64, user string, now time.Time) (account.Account, error) {
 	for range changeAttempts {
 		a, err := scanAccount(tx.Row(`UPDATE account SET held = held WHERE tenant = $2 AND username = $3 AND `+live+`
@@ -352,8 +353,8 @@ func lockAccount(tx engine.Tx, tenant int64, user string, now time.Time) (accoun
 	return account.Account{}, errKeepsChanging
 }
 
-// lockActive is lockAccount for a change by the account's owner. was is the account as it was when the
-// owner proved to be there. It fails as checkActive does.
+// lockActive is lockAccount for a change by the account's owner. was is the account as it was when
+// its owner was authenticated. It fails as checkActive does.
 func lockActive(tx engine.Tx, was account.Account, now time.Time) (account.Account, error) {
 	a, err := lockAccount(tx, was.Tenant, was.User, now)
 	if err == nil {
@@ -371,8 +372,8 @@ func lockProved(tx engine.Tx, proved account.Account, now time.Time) (account.Ac
 	return a, err
 }
 
-// checkActive fails with account.ErrHeld, and with fault.NotFound if the account is not active or is not
-// was, but has its user name.
+// checkActive fails with account.ErrHeld if the account is held, and with fault.NotFound if it is
+// not active, or is not was but another account with its user name.
 func checkActive(a, was account.Account) error {
 	switch {
 	case a.UID != was.UID:
@@ -397,7 +398,8 @@ func checkProved(a, proved account.Account) error {
 
 func stateOf(a account.Account) string { return string(a.State()) }
 
-// setState returns an update to a state, in which the account is not yet.
+// setState returns an update that moves an account into another state. more is the rest of its SET
+// clause.
 func setState(e *trailEntry, state account.State, more string) update {
 	return update{
 		`set_state = $2, set_at = $3, set_by = $4, set_why = $5, ` + more,
@@ -442,15 +444,16 @@ func (s *Store) Disable(ctx context.Context, tenant int64, user string, now time
 }
 
 func disable(tx engine.Tx, e *trailEntry, a account.Account) (update, error) {
-	// A program of an earlier version that ended a hold may have left the time when it was to be erased.
+	// An earlier version that ended a hold may have left behind the time at which the account would
+	// be erased.
 	const more = `held = TRUE, epoch = epoch + 1, leaving = CASE WHEN held THEN leaving END`
 	// Links in messages about changes, and reset links, do not outlive it.
 	const statement = `DELETE FROM link WHERE account = $1 AND kind <> $2`
 	if _, err := tx.Exec(statement, a.UID[:], olderLink); err != nil {
 		return update{}, err
 	}
-	// Time, operator and reason change together, so that nobody is quoted with the reason of somebody else. An
-	// account that is leaving is erased all the same, and its owner can no longer stay.
+	// Time, operator and reason change together, so that no operator is shown with another one's
+	// reason. An account that is leaving is still erased, and its owner can no longer stay.
 	if a.State() != account.Disabled || e.Reason != "" {
 		return setState(e, account.Disabled, more), nil
 	}
@@ -492,8 +495,9 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 	})
 }
 
-// erase removes all that is known of an account, and keeps the name of one that was active. event is the id of
-// the notifications for phone servers. e becomes the entry for the trail, which the caller adds.
+// erase removes all data about an account, but keeps the name of an account that was active. event
+// is the id of the notifications for phone servers. erase fills in e, the entry for the trail,
+// which the caller adds.
 func erase(tx engine.Tx, a account.Account, event account.UID, e *trailEntry,
 	now time.Time) ([]phonetables.Subject, error) {
 	if a.Pending() {

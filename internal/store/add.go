@@ -16,7 +16,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// The changes in this file are made by operators. Their messages are left to a server.
+// Operators make the changes in this file. A server writes their messages.
 
 // AddAccount implements account.AdminStore.
 func (s *Store) AddAccount(ctx context.Context, n account.Addition, now time.Time) (a account.Account, err error) {
@@ -103,7 +103,7 @@ func freeExpiredName(tx engine.Tx, c account.Account, now time.Time) error {
 	return err
 }
 
-// addMessage adds the message of an account that is new, unless it is zero.
+// addMessage adds the message for a new account, unless n has none.
 func (s *Store) addMessage(tx engine.Tx, a account.Account, n account.Notice) error {
 	switch {
 	case n.Message == mailmsg.ID{}:
@@ -182,7 +182,8 @@ func (s *Store) SendAgain(ctx context.Context, r account.Resending, now time.Tim
 	return a, err
 }
 
-// replaceActivationLink gives a waiting account another activation link and the address of a.
+// replaceActivationLink gives a waiting account another activation link, and sets its address to
+// that of a.
 func (s *Store) replaceActivationLink(tx engine.Tx, was, a account.Account, n account.Notice, now time.Time) error {
 	var token []byte
 	if err := tx.Row(`SELECT token FROM account WHERE uid = $1`, a.UID[:]).Scan(&token); err != nil {
@@ -197,8 +198,8 @@ func (s *Store) replaceActivationLink(tx engine.Tx, was, a account.Account, n ac
 	}, s.unowned(), now)
 }
 
-// replacePasswordLink gives a waiting account another link of mailmsg.SetPassword and the address of a. Messages with
-// the link before are not sent any more.
+// replacePasswordLink gives a waiting account another link of mailmsg.SetPassword, and sets its
+// address to that of a. Messages with the previous link are no longer sent.
 func (s *Store) replacePasswordLink(tx engine.Tx, a account.Account, n account.Notice, now time.Time) error {
 	if err := removeResetLinks(tx, a, noUnsent); err != nil {
 		return err

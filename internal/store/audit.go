@@ -19,13 +19,13 @@ import (
 
 var _ audit.CheckpointStore = (*Store)(nil)
 
-// trailLock is the key of the lock under which changes are added to the trail. With it, they are
-// committed in the order of their ids. A transaction takes it after its other locks, except that of
-// the exported tables.
+// trailLock is the key of the lock under which changes are added to the trail. It ensures that they
+// are committed in the order of their ids. A transaction takes it after its other locks, except
+// that of the exported tables.
 var trailLock = admission.Key("audit", 0, nil)
 
-// trailEntry is a change that a transaction adds to the trail. It is made before the transaction, so
-// that all runs of it add the same row.
+// trailEntry is a change that a transaction adds to the trail. It is created before the
+// transaction, so that every run of the transaction adds the same row.
 type trailEntry struct {
 	audit.Change
 	event  [16]byte
@@ -75,7 +75,7 @@ func (e *trailEntry) add(tx engine.Tx) error {
 	return e.insert(tx)
 }
 
-// insert is add in a transaction that has trailLock.
+// insert is add in a transaction that holds trailLock.
 func (e *trailEntry) insert(tx engine.Tx) error {
 	if e.Tenant == "" && e.tenant != 0 {
 		if err := tx.Row(`SELECT host FROM tenant WHERE id = $1`, e.tenant).Scan(&e.Tenant); err != nil {
@@ -96,9 +96,10 @@ func (e *trailEntry) insert(tx engine.Tx) error {
 	return err
 }
 
-// clearPersonal clears what changes of the accounts that have had a user name say of the person, or of all accounts of
-// a tenant if it is empty: the masked addresses of password.not-me, and the names that people gave their passkeys,
-// which earlier versions stored as subjects. Of whole addresses that people sent requests from, it leaves the networks.
+// clearPersonal removes personal data from the changes of all accounts that have had a user name,
+// or of all accounts of a tenant if user is empty: the masked addresses of password.not-me, and the
+// names that people gave their passkeys, which earlier versions stored as subjects. It reduces the
+// full IP addresses of people's requests to their networks.
 func clearPersonal(tx engine.Tx, tenant int64, user string) error {
 	const of = ` WHERE tenant = (SELECT host FROM tenant WHERE id = $1) AND (username = $2 OR $2 = '')`
 	if _, err := tx.Exec(`UPDATE audit SET before = '', after = ''`+of+` AND action = $3 AND before <> ''`,
@@ -140,7 +141,7 @@ func (s *Store) AddChange(ctx context.Context, c audit.Change) error {
 
 // The limits of ChangePage.
 const (
-	// changeScan is how many changes are looked at for one page.
+	// changeScan is how many changes are examined for one page.
 	changeScan = 5000
 	// clockError is how far the times of changes may differ from their order.
 	clockError = 24 * time.Hour
@@ -232,7 +233,7 @@ func (s *Store) ChangePage(ctx context.Context, f audit.Filter, next string, lim
 
 var errPageFull = errors.New("the page is full")
 
-// changeBounds returns IDs between which the changes are that a filter selects.
+// changeBounds returns two IDs. All changes that a filter selects lie between them.
 func changeBounds(q engine.Querier, f audit.Filter) (after, before int64, err error) {
 	after, before = f.AfterID, math.MaxInt64
 	if !f.Since.IsZero() {
@@ -266,7 +267,7 @@ func scanChange(row engine.Scanner) (c audit.Change, err error) {
 	err = row.Scan(&c.ID, &at, &action, &c.Outcome, &c.Tenant, &c.Account, &c.User, &c.Subject, &c.Before, &c.After,
 		&kind, &c.Actor.Name, &c.Actor.ID, &c.Actor.Sudo, &c.Reason, &c.Net, &c.Request)
 	if err != nil {
-		// In SQLite, somebody may have stored a value of another type.
+		// SQLite accepts values of any type, so the row may hold one that does not fit.
 		c = audit.Change{Action: audit.Unreadable}
 		var rest [16]any
 		targets := []any{&c.ID}
@@ -279,7 +280,7 @@ func scanChange(row engine.Scanner) (c audit.Change, err error) {
 	return c, nil
 }
 
-// recentChanges is how many changes LastChange looks at: all may be many.
+// recentChanges is how many changes LastChange examines, since the trail may be long.
 const recentChanges = 100_000
 
 // LastChange implements audit.Trail.
@@ -294,7 +295,7 @@ func (s *Store) LastChange(ctx context.Context, actions ...audit.Action) (id int
 	return id, found, err
 }
 
-// stateName is the row of platform that has the state of the checkpoints.
+// stateName names the row of platform that holds the state of the checkpoints.
 const stateName = "audit.state"
 
 // checkpointLock is the key of the lock under which checkpoints are written.
@@ -315,11 +316,11 @@ func checkpointState(q engine.Querier) (text string, err error) {
 	return text, err
 }
 
-// gapsSubject is the row of revision that has audit.Numbers.Gaps.
+// gapsSubject names the row of revision that holds audit.Numbers.Gaps.
 const gapsSubject = "audit gaps"
 
-// Numbers returns what is known of the IDs of changes, or nil if the engine leaves out numbers, as PostgreSQL does
-// when a transaction fails.
+// Numbers returns what is known of the IDs of changes, or nil if the engine skips IDs, as
+// PostgreSQL does when a transaction fails.
 func (s *Store) Numbers(ctx context.Context) (*audit.Numbers, error) {
 	e, ok := s.engine.(engine.Counter)
 	if !ok {
@@ -334,7 +335,8 @@ func (s *Store) Numbers(ctx context.Context) (*audit.Numbers, error) {
 	return &audit.Numbers{Last: last, Gaps: gaps}, err
 }
 
-// AuditGaps returns the ID up to which the trail may have gaps, since it was copied from an engine that leaves some.
+// AuditGaps returns the ID up to which the trail may have gaps, because it was copied from an
+// engine that skips IDs.
 func AuditGaps(q engine.Querier) (int64, error) {
 	return engine.Count(q, `SELECT COALESCE(max(n), 0) FROM revision WHERE subject = $1`, gapsSubject)
 }
@@ -372,8 +374,8 @@ func (s *Store) CheckpointBounds(ctx context.Context) (lowest, highest int64, er
 	return lowest, highest, err
 }
 
-// replaceState runs do and replaces the state of the checkpoints, unless it is no longer was. It returns whether it
-// did.
+// replaceState runs do and replaces the state of the checkpoints, if the state is still was. It
+// reports whether it did.
 func (s *Store) replaceState(was, state string, do func(engine.Tx) error) (done bool, err error) {
 	err = s.engine.Write(func(tx engine.Tx) error {
 		if err := tx.Lock(checkpointLock); err != nil {

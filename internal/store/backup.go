@@ -14,10 +14,10 @@ import (
 var ErrNoBackup = errors.New("a PostgreSQL database is backed up with its own tools: " +
 	"pg_dump for a copy, pg_basebackup and WAL archiving for every moment")
 
-// Backup writes a copy of the database, as it is at one moment, to a new file. Writes go on
-// meanwhile. The file has its name when it is complete and durable; a file that exists is not
-// replaced. Credentials in it are sealed as they are in the database: the copy cannot be used
-// without the key file, which should be kept elsewhere.
+// Backup writes a consistent copy of the database to a new file, while other writes continue. The
+// file gets its name only when it is complete and durable. An existing file is not replaced.
+// Credentials in it are sealed as they are in the database: the copy cannot be used without the key
+// file, which should be kept elsewhere.
 func (s *Store) Backup(ctx context.Context, path string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -26,7 +26,7 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	return s.BackupOn(ctx, osFS{}, path)
 }
 
-// BackupOn is Backup to an absolute path of the file system that the engine's VFS has.
+// BackupOn is Backup to an absolute path in the file system of the engine's VFS.
 func (s *Store) BackupOn(ctx context.Context, fs engine.BackupFS, path string) error {
 	e, ok := s.engine.(engine.Backuper)
 	if !ok {

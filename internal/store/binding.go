@@ -20,10 +20,10 @@ var _ account.BindingStore = (*Store)(nil)
 // names.
 const bindingVersion = 13
 
-// ErrUnbound is returned by SealCheck for a store with credentials in the older form, though the keys
+// ErrUnbound is returned by SealCheck for a store with credentials in the older form, when the keys
 // are strict.
-var ErrUnbound = errors.New("the store is from before its credentials were bound to their user names, though " +
-	"seal.key is from after that; if you have restored a backup and trust its user names, run: dialtone keys bind")
+var ErrUnbound = errors.New("the credentials in the store are not bound to their user names, although seal.key " +
+	"requires it; if you have restored a backup and trust its user names, run: dialtone keys bind")
 
 // Binding implements account.BindingStore.
 func (s *Store) Binding(ctx context.Context) (account.Binding, error) {

@@ -46,7 +46,7 @@ func scanBulk(row engine.Scanner) (b operator.Bulk, err error) {
 	copy(b.Position[:], position)
 	b.Made, b.Changed, b.Lease = engine.FromMicros(made), engine.FromMicros(changed), engine.FromMicros(lease)
 	in := json.NewDecoder(bytes.NewReader([]byte(query)))
-	in.DisallowUnknownFields() // it would select accounts that it must not
+	in.DisallowUnknownFields() // without an unknown condition the query would select more accounts
 	if err := in.Decode(&b.Query); err != nil {
 		return b, fmt.Errorf("the query of bulk change %s: %w", b.ID, err)
 	}
@@ -62,8 +62,9 @@ func (s *Store) AddBulk(_ context.Context, b operator.Bulk) error {
 	actor := b.Cause.Actor
 	return s.engine.Write(func(tx engine.Tx) error {
 		day := b.Made.Add(-operator.BulkUnrunKept)
-		// Each part reads few rows: those of a day, and of all tenants those that are worked on. The + keeps the second
-		// one from reading all that a tenant has ever had.
+		// Each subquery reads few rows: the first one those of a day, the second one those in
+		// progress, of all tenants. The + keeps the second one from reading every row that the
+		// tenant has ever had.
 		n, err := engine.Count(tx, `SELECT
 			(SELECT count(*) FROM bulk WHERE tenant = $1 AND made > $2 AND id <> $3
 				AND (state IN ('counting', 'running') OR state = 'ready' AND changed >= $4)) +
@@ -166,7 +167,7 @@ func (s *Store) CancelBulk(ctx context.Context, tenant int64, id operator.BulkID
 	return b, err
 }
 
-// stopped says that a bulk change, which was running, has ended before its last account.
+// stopped makes e record that a running bulk change ended before its last account.
 func (e *trailEntry) stopped(b operator.Bulk) *trailEntry {
 	e.tenant = b.Tenant
 	return e.about(string(b.Action)+" "+b.ID.String()).values(strconv.FormatInt(b.Found, 10),
@@ -180,7 +181,7 @@ func (s *Store) ClaimBulk(ctx context.Context, after int64, now, until time.Time
 	bounds := []any{engine.Micros(now), engine.Micros(until.Add(maxSkew))}
 	const oldest = `SELECT id FROM bulk WHERE ` + due + `
 		ORDER BY CASE WHEN tenant > $3 THEN 0 ELSE 1 END, tenant, made LIMIT 1`
-	// Mostly there is none, which takes no write.
+	// Usually there is none, and no write is needed.
 	var id []byte
 	if err := s.engine.Reads(ctx).Row(oldest, append(bounds, after)...).Scan(&id); errors.Is(err, sql.ErrNoRows) {
 		return b, operator.ErrNoBulk
@@ -238,24 +239,24 @@ func (s *Store) WorkBulk(ctx context.Context, b operator.Bulk, limit int, now, u
 	}
 	after := b
 	work := func(tx engine.Tx) ([]phonetables.Subject, error) {
-		// This also locks the row, so that of concurrent calls one works on this part.
+		// This also locks the row, so that only one of several concurrent calls works on this part.
 		n, err := tx.Exec(`UPDATE bulk SET lease = $1 WHERE id = $2 AND state = $3 AND position = $4 AND lease = $5`,
 			engine.Micros(until), b.ID[:], string(b.State), b.Position[:], engine.Micros(b.Lease))
 		if err != nil {
 			return nil, err
 		}
-		if n == 0 { // others have changed it, or an earlier run of this transaction
+		if n == 0 { // others have changed it, or an earlier run of this transaction has
 			after, err = bulkOf(tx, b.Tenant, b.ID)
 			return nil, err
 		}
 		after = b
 		after.Position, after.Changed = position, now
 		var subjects []phonetables.Subject
-		may, err := mayGoOn(tx, b, now)
+		allowed, err := mayContinue(tx, b, now)
 		if err != nil {
 			return nil, err
 		}
-		if !may {
+		if !allowed {
 			after.Position, after.State, after.Failure = b.Position, operator.BulkFailed, operator.BulkNotAllowed
 			if b.State == operator.BulkRunning {
 				err = entry(ctx, audit.AccountBulk, now).stopped(after).add(tx)
@@ -287,9 +288,10 @@ func (s *Store) WorkBulk(ctx context.Context, b operator.Bulk, limit int, now, u
 	return after, s.tables.Write(work)
 }
 
-// mayGoOn reports whether who started a bulk change may still change accounts: a token that was neither removed nor has
-// expired, or a person who still has the role admin. The scopes of a token never change. A command stays what it was.
-func mayGoOn(tx engine.Tx, b operator.Bulk, now time.Time) (bool, error) {
+// mayContinue reports whether the actor that started a bulk change may still change accounts: a
+// token must be neither removed nor expired, and a person must still have the role admin. The
+// scopes of a token never change. A command is always allowed.
+func mayContinue(tx engine.Tx, b operator.Bulk, now time.Time) (bool, error) {
 	actor := b.Cause.Actor
 	switch actor.Kind {
 	case audit.Token:
@@ -311,8 +313,8 @@ func mayGoOn(tx engine.Tx, b operator.Bulk, now time.Time) (bool, error) {
 	return true, nil
 }
 
-// changeBulk makes the changes of some accounts of a bulk change, and counts them in b. It leaves accounts alone that
-// no longer belong to it, and those that would be more than were counted.
+// changeBulk changes some accounts of a bulk change, and counts them in b. It skips accounts that
+// no longer belong to the bulk change, and stops when more accounts belong to it than were counted.
 func changeBulk(ctx context.Context, tx engine.Tx, b *operator.Bulk, list []account.Account,
 	now time.Time) (subjects []phonetables.Subject, err error) {
 	locked, err := lockAccounts(tx, list, now)
@@ -366,15 +368,15 @@ func changeBulk(ctx context.Context, tx engine.Tx, b *operator.Bulk, list []acco
 	return subjects, nil
 }
 
-// bulkActions are the actions in the audit trail.
+// bulkActions maps bulk actions to the actions in the audit trail.
 var bulkActions = map[operator.BulkAction]audit.Action{
 	operator.BulkDisable: audit.AccountDisable,
 	operator.BulkEnable:  audit.AccountEnable,
 	operator.BulkDelete:  audit.AccountDelete,
 }
 
-// lockAccounts returns those of the accounts that are still live, as they are now, by UID. No other transaction
-// changes them until this one ends.
+// lockAccounts locks those of the accounts that are still live until the transaction ends, and
+// returns their current state, ordered by UID.
 func lockAccounts(tx engine.Tx, list []account.Account, now time.Time) (locked []account.Account, err error) {
 	if len(list) == 0 {
 		return nil, nil
@@ -394,14 +396,15 @@ func lockAccounts(tx engine.Tx, list []account.Account, now time.Time) (locked [
 }
 
 const (
-	// bulkScan is how many accounts of all tenants are looked at by one statement, and bulkScanTime about how long a
-	// part may take to find.
+	// bulkScan is how many accounts of all tenants one statement examines, and bulkScanTime about
+	// how long finding a part may take.
 	bulkScan     = 10_000
 	bulkScanTime = 100 * time.Millisecond
 )
 
-// bulkPart returns up to limit of the accounts that belong to a bulk change, after those that were looked at, and the
-// position after them. Looking for them may take longer than changing them, so it is not part of the write.
+// bulkPart returns up to limit accounts that belong to a bulk change, starting at its position, and
+// the position after them. Finding accounts may take longer than changing them, so it is not part
+// of the write.
 func (s *Store) bulkPart(ctx context.Context, b operator.Bulk, limit int,
 	now time.Time) (list []account.Account, position account.UID, err error) {
 	began, q := time.Now(), s.engine.Reads(ctx)

@@ -72,7 +72,7 @@ func (s *Store) Certificate(ctx context.Context, tenant int64) (c certificate.Ce
 func (s *Store) ClaimCertificate(ctx context.Context, tenant int64, authority string, now, until time.Time) (
 	c certificate.State, ok bool, err error,
 ) {
-	// The times of a row that lie too far in the future were written while a clock was ahead.
+	// Times that lie too far in the future were written while a clock was ahead.
 	err = s.engine.Write(func(tx engine.Tx) (err error) {
 		c, err = scanCertificate(tx.Row(`INSERT INTO certificate (tenant, authority, tried, lease)
 			SELECT id, CAST($2 AS TEXT), CAST($3 AS BIGINT), CAST($4 AS BIGINT) FROM tenant WHERE id = $1

@@ -18,7 +18,8 @@ import (
 // in the future than its rule allows, and this much more, was written while a clock was ahead.
 const maxSkew = time.Minute
 
-// Clock returns the present time of the database, or the zero time if it has no clock but that of this machine.
+// Clock returns the database's current time, or the zero time if the database uses this machine's
+// clock.
 func (s *Store) Clock(ctx context.Context) (time.Time, error) {
 	if s.node == nil {
 		return time.Time{}, nil
@@ -28,8 +29,8 @@ func (s *Store) Clock(ctx context.Context) (time.Time, error) {
 	return engine.FromMicros(us), err
 }
 
-// Programs returns the versions of the programs that are connected to the database, as far as this user may see them,
-// or nothing if no others can be.
+// Programs returns the versions of the programs that are connected to the database, as far as this
+// user may see them. It returns nil for an engine without such a list.
 func (s *Store) Programs(ctx context.Context) ([]string, error) {
 	if e, ok := s.engine.(engine.Peers); ok {
 		return e.Programs(ctx)
@@ -39,14 +40,15 @@ func (s *Store) Programs(ctx context.Context) ([]string, error) {
 
 // CorrectFuture implements account.Sweeper.
 //
-// The clock that is wrong may be the present one, if it is behind, so no time is corrected that
-// something is removed or given up by: when a pending account expires, with its links and
+// It may be the current clock that is wrong, if it is behind. So a time is not corrected if
+// something is removed or given up by it: when a pending account expires, with its links and
 // deliveries; when a notification or a delivery began; until when captchas, nonces and sessions are
-// remembered as spent. One that lies in the future has an age below zero, which is that of a new
-// one. The leases of nodes compare no wall clocks, and ClaimBulk corrects those of bulk changes.
+// remembered as spent. An age that is computed from a time in the future is negative, and counts as
+// that of something new. The leases of nodes do not compare wall clocks, and ClaimBulk corrects the
+// leases of bulk changes.
 func (s *Store) CorrectFuture(ctx context.Context, now time.Time) (corrected int64, err error) {
-	// correct runs an UPDATE if a SELECT finds a row. For both, $1 is the end of the times that a
-	// rule allows. For the UPDATE, $2 is the present time.
+	// correct runs an UPDATE if a SELECT finds a row. For both, $1 is the latest time that a rule
+	// allows, and args follow. The last argument of the UPDATE is the current time.
 	correct := func(allows time.Duration, find, update string, args ...any) {
 		if err != nil {
 			return
@@ -85,7 +87,7 @@ func (s *Store) CorrectFuture(ctx context.Context, now time.Time) (corrected int
 	return corrected + places, err
 }
 
-// correctCounts moves counts of future days to the present day.
+// correctCounts moves the counts of future days to the current day.
 func (s *Store) correctCounts(ctx context.Context, now time.Time) error {
 	latest, today := int64(stats.DayOf(now.Add(maxSkew))), int64(stats.DayOf(now))
 	var one int

@@ -15,7 +15,7 @@ import (
 
 var _ account.DataStore = (*Store)(nil)
 
-// timeOf returns a time that may be missing.
+// timeOf returns the time of a nullable column, or nil for NULL.
 func timeOf(us sql.NullInt64) *time.Time {
 	if !us.Valid {
 		return nil
@@ -40,7 +40,7 @@ func listOf[T any](q engine.Querier, scan func(engine.Scanner, *T) error, query 
 func (s *Store) AddDataNotice(ctx context.Context, was account.Account, n account.Notice,
 	since, now time.Time) (added bool, err error) {
 	// Most calls of one day need no write.
-	if said, err := dataNoticeSince(s.engine.Reads(ctx), was, since); err != nil || said {
+	if notified, err := dataNoticeSince(s.engine.Reads(ctx), was, since); err != nil || notified {
 		return false, err
 	}
 	e := entry(ctx, audit.AccountData, now)
@@ -55,7 +55,7 @@ func (s *Store) AddDataNotice(ctx context.Context, was account.Account, n accoun
 				return err
 			}
 		}
-		if said, err := dataNoticeSince(tx, a, since); err != nil || said {
+		if notified, err := dataNoticeSince(tx, a, since); err != nil || notified {
 			return err
 		}
 		added = true
@@ -67,15 +67,16 @@ func (s *Store) AddDataNotice(ctx context.Context, was account.Account, n accoun
 	return added, err
 }
 
-// dataNoticeSince reports whether a message about an account's data was made after a time. Its link is there for
-// account.NoticeLife, unless somebody has used it.
+// dataNoticeSince reports whether a message about an account's data was created after a time. It
+// looks for the link of the message, which is kept for account.NoticeLife unless it was used.
 func dataNoticeSince(q engine.Querier, a account.Account, since time.Time) (bool, error) {
 	n, err := engine.Count(q, `SELECT count(*) FROM link WHERE account = $1 AND kind = $2 AND made > $3`,
 		a.UID[:], string(mailmsg.DataTaken), engine.Micros(since))
 	return n > 0, err
 }
 
-// HeldAbout implements account.DataStore. TestDataIsComplete knows all tables that refer to accounts.
+// HeldAbout implements account.DataStore. TestDataIsComplete lists all tables that refer to
+// accounts.
 func (s *Store) HeldAbout(ctx context.Context, a account.Account, host string) (d account.Data, err error) {
 	q := s.engine.Reads(ctx)
 	var changed sql.NullInt64
@@ -157,9 +158,9 @@ func (s *Store) OlderChanges(ctx context.Context, a account.Account, host string
 	return id, err
 }
 
-// messagesOf returns the messages to the address of an account that are being written or sent, or were sent not
-// long ago. Those to other addresses are left out: nobody may learn from them whether a request to use another
-// address sent a message (account.Service.RequestEmail).
+// messagesOf returns the messages to the address of an account that are being written or sent, or
+// were sent recently. Those to other addresses are left out, since they would reveal whether a
+// request to use another address sent a message (account.Service.RequestEmail).
 func messagesOf(q engine.Querier, a account.Account) ([]account.DataMessage, error) {
 	list, err := listOf(q, scanOutboxMessage, outboxMessages+` AND o.address IN ('', a.email)
 		ORDER BY o.made, o.message`, a.UID[:])
@@ -194,7 +195,8 @@ func scanOutboxMessage(row engine.Scanner, x *account.DataMessage) error {
 	return err
 }
 
-// linksOf returns the links of an account, but not its activation link, nor one that sets another address.
+// linksOf returns the links of an account except its activation link and links that set another
+// address.
 func linksOf(q engine.Querier, a account.Account) ([]account.DataLink, error) {
 	scan := func(row engine.Scanner, x *account.DataLink) error {
 		var made sql.NullInt64

@@ -14,8 +14,8 @@ import (
 
 var _ account.DeclineStore = (*Store)(nil)
 
-// olderLink is the kind, in the table link, of an activation link that another one has replaced. Its
-// email is where its message went.
+// olderLink is the kind, in the table link, of an activation link that another one has replaced.
+// Its email is the address that its message went to.
 const olderLink = "activation"
 
 // LinkedAddress implements account.DeclineStore.
@@ -46,8 +46,9 @@ func linkedAddress(q engine.Querier, tenant int64, token [32]byte, now time.Time
 	return a, err
 }
 
-// keepOlder remembers where the message of a link went that r replaces, if that is the address of the
-// newer message. Otherwise no older link is of that address.
+// keepOlder records the address of the message whose link r replaces, if the newer message goes to
+// the same address. Otherwise it removes all such records, since no older link went to the new
+// address.
 func keepOlder(tx engine.Tx, a account.Account, token []byte, r account.LinkReplacement, now time.Time) error {
 	if a.Email != r.Account.Email {
 		_, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind = $2`, a.UID[:], olderLink)
@@ -91,7 +92,7 @@ func (s *Store) Decline(ctx context.Context, d account.Decline, now time.Time) e
 		if err := insertAccountNotifications(tx, event, a.UID[:], now, hook.AccountDeleted); err != nil {
 			return err
 		}
-		// The rows of its links and messages go with it.
+		// This also deletes the rows of its links and messages.
 		if _, err := tx.Exec(`DELETE FROM account WHERE uid = $1`, a.UID[:]); err != nil {
 			return err
 		}

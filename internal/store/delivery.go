@@ -24,8 +24,8 @@ var (
 const deliveryQuery = `SELECT d.message, d.account, d.node, d.state, d.since, d.expires, d.due, d.attempts, d.answer,
 	d.kind, d.ended, a.tenant, a.username, ` + recipient + ` FROM delivery d JOIN account a ON a.uid = d.account `
 
-// recipient is where a message goes. A row of an older program does not say it, and then it is
-// taken to be the account's present address.
+// recipient is the address of a message. In a row of an older version it is empty, and the
+// account's current address is used.
 const recipient = `COALESCE(NULLIF(d.email, ''), a.email)`
 
 var errNoDelivery = fault.New(fault.NotFound, "there is no such message; see: dialtone mail list --all")
@@ -107,8 +107,8 @@ func (s *Store) Classify(ctx context.Context,
 	for i := range messages {
 		args[i] = messages[i][:]
 	}
-	// The outbox is read first: a message moves from there to the deliveries, and so is seen in one
-	// of them.
+	// The outbox is read first: a message moves from there to the deliveries, so it is seen in at
+	// least one of them.
 	err = s.engine.Reads(ctx).Each(func(row engine.Scanner) error {
 		var message []byte
 		err := row.Scan(&message)
@@ -138,8 +138,9 @@ func (s *Store) ClaimFiles(_ context.Context, found []delivery.FoundFile,
 	return unclaimed, err
 }
 
-// claimFile makes the delivery of a file that was found this node's, and adds it for the current
-// link of a pending account. It reports whether the file belongs to a delivery.
+// claimFile assigns the delivery of a file that was found to this node. If there is none, but the
+// file has the current link of a pending account, it adds one. It reports whether the file belongs
+// to a delivery.
 func claimFile(tx engine.Tx, f delivery.FoundFile, node string, now time.Time) (bool, error) {
 	n, err := tx.Exec(`UPDATE delivery SET node = $2,
 			due = CASE state WHEN 'written' THEN CAST($3 AS BIGINT) ELSE due END,
@@ -298,8 +299,8 @@ func (s *Store) RetryAll(ctx context.Context, now time.Time) (n int64, err error
 	return n, err
 }
 
-// discardedNow are the columns of a message that is discarded at $2 for the reason $3. What the relay answered before
-// is kept.
+// discardedNow sets the columns of a message that is discarded at $2 for the reason $3. It keeps
+// the relay's last answer.
 const discardedNow = `state = 'discarded', due = CAST($2 AS BIGINT), ended = CAST($2 AS BIGINT),
 	answer = CAST($3 AS TEXT) || CASE WHEN answer = '' THEN '' ELSE '` + delivery.LastAnswer + `' || answer END`
 
@@ -307,7 +308,7 @@ const discardedNow = `state = 'discarded', due = CAST($2 AS BIGINT), ended = CAS
 func (s *Store) Discard(ctx context.Context, message mailmsg.ID, why string,
 	now time.Time) (delivery.Delivery, error) {
 	return s.changeDelivery(ctx, audit.MessageDiscard, message, now, func(tx engine.Tx, d delivery.Delivery) error {
-		if d.State == delivery.Discarded { // what is known of why and when stays
+		if d.State == delivery.Discarded { // keep the first reason and time
 			return nil
 		}
 		n, err := tx.Exec(`UPDATE delivery SET `+discardedNow+`
@@ -345,7 +346,7 @@ func (s *Store) Backlog(ctx context.Context) (b delivery.Backlog, err error) {
 	return b, err
 }
 
-// unsentScan is how many messages Unsent looks at.
+// unsentScan is how many messages Unsent examines.
 const unsentScan = 2000
 
 // Unsent implements operator.MessageStore.

@@ -25,7 +25,8 @@ func (s *Store) FactorsOf(ctx context.Context, uid account.UID) (account.DataFac
 
 // MessagesOf implements operator.DetailStore.
 func (s *Store) MessagesOf(ctx context.Context, uid account.UID, limit int) ([]account.DataMessage, error) {
-	// The outbox is read first: a message moves from there to the deliveries, and so is seen in one of them.
+	// The outbox is read first: a message moves from there to the deliveries, so it is seen in at
+	// least one of them.
 	q := s.engine.Reads(ctx)
 	list, err := listOf(q, scanOutboxMessage, outboxMessages+` ORDER BY o.turn DESC, o.message LIMIT $2`, uid[:], limit)
 	if err != nil {
@@ -49,9 +50,10 @@ func (s *Store) MessagesOf(ctx context.Context, uid account.UID, limit int) ([]a
 	return list[:min(len(list), limit)], nil
 }
 
-// firstMessage returns the activation message of a waiting account that has no message in the outbox and no delivery.
-// The message was written to the pickup directory when the account was made (see Ack). Its ID is not known. A relay's
-// delivery is kept for as long as the account waits.
+// firstMessage returns the activation message of a waiting account that has no message in the
+// outbox and no delivery. The message was written to the pickup directory when the account was
+// created (see Ack). Its ID is not known. A relay's delivery is kept for as long as the account
+// waits.
 func firstMessage(q engine.Querier, uid account.UID, err error) ([]account.DataMessage, error) {
 	if err != nil {
 		return nil, err

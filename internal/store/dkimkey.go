@@ -27,10 +27,10 @@ func (s *Store) AddSigningKey(ctx context.Context, k delivery.SigningKey) error 
 			return e.add(tx)
 		}
 		if tx.Repeated() {
-			var has []byte
+			var stored []byte
 			err := tx.Row(`SELECT sealed FROM dkim_key WHERE tenant = $1 AND selector = $2`,
-				k.Tenant, k.Selector).Scan(&has)
-			if err != nil || bytes.Equal(has, k.Sealed) {
+				k.Tenant, k.Selector).Scan(&stored)
+			if err != nil || bytes.Equal(stored, k.Sealed) {
 				return err
 			}
 		}

@@ -78,8 +78,8 @@ func (s *Store) CompareExport(ctx context.Context, report func(string)) error {
 	return s.tables.Compare(ctx, report)
 }
 
-// ExportReady fails if the tables for phone servers are to be filled by an operator, because the
-// database was restored from a dump without them.
+// ExportReady fails if an operator must fill the tables for phone servers, because the database was
+// restored from a dump without them.
 func (s *Store) ExportReady(ctx context.Context) error { return s.tables.Ready(ctx) }
 
 // GrantExport creates a role of the database that may read the tables of one kind of phone server

@@ -81,7 +81,8 @@ func addHook(tx engine.Tx, h hook.Hook) error {
 	return err
 }
 
-// describeHook returns what the trail has of a hook. It leaves out the path of the URL, which may have a secret.
+// describeHook returns the description of a hook for the trail. It leaves out the path of the URL,
+// which may contain a secret.
 func describeHook(q engine.Querier, h hook.Hook) (string, error) {
 	at := "another address"
 	if u, err := url.Parse(h.URL); err == nil {
@@ -97,7 +98,7 @@ func describeHook(q engine.Querier, h hook.Hook) (string, error) {
 	return fmt.Sprintf("%s %s, %s", h.Kind, at, tenants), nil
 }
 
-// hostsOf returns the hosts of tenants for the trail, or how many there are if there are many.
+// hostsOf returns the hosts of tenants for the trail, or their number if there are many.
 func hostsOf(q engine.Querier, ids []int64) (string, error) {
 	const many = 20
 	if len(ids) > many {
@@ -144,7 +145,7 @@ func (s *Store) RemoveHook(ctx context.Context, name string) error {
 	})
 }
 
-// hooksOf returns the hooks of a condition with their tenants, sorted by name.
+// hooksOf returns the hooks that meet a condition with their tenants, sorted by name.
 func hooksOf(q engine.Querier, where string, args ...any) (list []hook.Hook, err error) {
 	err = q.Each(func(row engine.Scanner) error {
 		h, err := scanHook(row)

@@ -16,8 +16,9 @@ import (
 	"dialtone/internal/store/phonetables"
 )
 
-// holderLimit is how many names one statement looks for, and insertLimit how many accounts one inserts. The statements
-// are prepared by their texts, so there are few different ones.
+// holderLimit is how many names one statement looks for, and insertLimit how many accounts one
+// statement inserts. Prepared statements are cached by their text, so there are only a few
+// different ones.
 const (
 	holderLimit = 256
 	insertLimit = 32
@@ -84,9 +85,10 @@ func (s *Store) ImportAccounts(ctx context.Context, tenant int64, list []account
 	return taken, err
 }
 
-// importNames inserts the accounts whose names are free, and returns them and the holders of the other names. It looks
-// for holders only where an insert finds one: on PostgreSQL, a plan for that which was made while the table was small
-// reads all of the table as it grows.
+// importNames inserts the accounts whose names are free, and returns them and the holders of the
+// other names. It looks for the holder of a name only if the insert finds the name taken: on
+// PostgreSQL, a plan of that query from when the table was small would read the whole table as it
+// grows.
 func importNames(tx engine.Tx, tenant int64, list []account.Addition, e *trailEntry,
 	now time.Time) (added []account.Addition, taken map[string]account.NameHolder, err error) {
 	left, err := insertImported(tx, list, e, now)
@@ -126,7 +128,7 @@ func importNames(tx engine.Tx, tenant int64, list []account.Addition, e *trailEn
 	return added, taken, nil
 }
 
-// insertImported inserts the accounts whose names nothing has, and returns the others.
+// insertImported inserts the accounts whose names are free, and returns the others.
 func insertImported(tx engine.Tx, list []account.Addition, e *trailEntry,
 	now time.Time) (left []account.Addition, err error) {
 	for part := range slices.Chunk(list, insertLimit) {
@@ -165,7 +167,7 @@ func insertImported(tx engine.Tx, list []account.Addition, e *trailEntry,
 	return left, nil
 }
 
-// announceImported adds the messages of new accounts, and the notifications of phone servers.
+// announceImported adds the messages for new accounts, and the notifications for phone servers.
 func (s *Store) announceImported(tx engine.Tx, tenant int64, list []account.Addition, event account.UID,
 	now time.Time) error {
 	var created, activated []account.Account

@@ -19,7 +19,8 @@ func (s *Store) Consistent(ctx context.Context, report func(string)) error {
 	return s.CheckSchema(ctx, report)
 }
 
-// CheckSchema compares the schema of the database with the one that the migrations make, as engine.SchemaChecker does.
+// CheckSchema compares the schema of the database with the one that the migrations create, as
+// engine.SchemaChecker does.
 func (s *Store) CheckSchema(ctx context.Context, report func(string)) error {
 	if e, ok := s.engine.(engine.SchemaChecker); ok {
 		return e.CheckSchema(ctx, report)

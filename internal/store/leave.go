@@ -34,8 +34,8 @@ func (s *Store) Leave(ctx context.Context, d account.Departure, now time.Time) (
 			if err := checkAndTake(tx, d.Allowances, d.Message, now, account.LeaveRefusal); err != nil {
 				return update{}, err
 			}
-			// Reset links and those for changes that the owner did not make stay: somebody who knows the password
-			// must not take from the owner what ends this.
+			// Reset links, and the links of messages about changes, are kept: someone who knows the
+			// password must not be able to take away the owner's means to end this.
 			if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind IN ($2, $3)`,
 				a.UID[:], string(mailmsg.ConfirmEmail), string(mailmsg.Leaving)); err != nil {
 				return update{}, err
@@ -99,7 +99,7 @@ func (s *Store) ofStayLink(ctx context.Context, tenant int64, token [32]byte,
 	return a, err
 }
 
-// stay makes an account active whose owner has left, and makes the link invalid that does the same.
+// stay reactivates an account whose owner has left, and removes the link that does the same.
 func stay(tx engine.Tx, a account.Account, e *trailEntry) (account.Account, error) {
 	if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind = $2`,
 		a.UID[:], string(mailmsg.Leaving)); err != nil {
@@ -110,7 +110,8 @@ func stay(tx engine.Tx, a account.Account, e *trailEntry) (account.Account, erro
 		append([]any{a.UID[:]}, u.args...)...))
 }
 
-// overdue is the condition that an account is to be erased at $1 or before, because its owner has left.
+// overdue is the condition that an account must be erased at $1 or before, because its owner has
+// left.
 const overdue = `leaving <= $1 AND held AND activated IS NOT NULL AND closed IS NULL`
 
 // Overdue implements account.LeaveStore.

@@ -54,7 +54,7 @@ func checkPlaces(
 	return err
 }
 
-// checkAndTake is checkPlaces, and takes the places.
+// checkAndTake takes the places unless checkPlaces fails.
 func checkAndTake(tx engine.Tx, limits []throttle.Allowance, id [16]byte, now time.Time,
 	refusal func(throttle.Wait) error) error {
 	if err := checkPlaces(tx, limits, now, refusal); err != nil {

@@ -44,7 +44,7 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 				err = mayResend(tx, a, r, now)
 			}
 			if err == nil {
-				err = account.ErrAddressChanged // it changed and changed back; a retry finds out
+				err = account.ErrAddressChanged // it was changed and changed back; a retry succeeds
 			}
 			return err
 		}
@@ -58,8 +58,8 @@ func (s *Store) Resend(ctx context.Context, r account.LinkReplacement, now time.
 	})
 }
 
-// addReplacement remembers the link that r replaces, by its hash, and adds the outbox row of the new message for a
-// node. a is the account as it was.
+// addReplacement records the hash of the link that r replaces, and adds the outbox row of the new
+// message for a node. a is the account as it was.
 func addReplacement(tx engine.Tx, a account.Account, token []byte, r account.LinkReplacement, node string,
 	now time.Time) error {
 	if _, err := tx.Exec(`INSERT INTO replaced (token, account, message, email, until)
@@ -109,12 +109,12 @@ func mayResend(q engine.Querier, a account.Account, r account.LinkReplacement, n
 // UndoResend implements account.Store.
 func (s *Store) UndoResend(ctx context.Context, r account.LinkReplacement, now time.Time) error {
 	return s.write(ctx, func(tx engine.Tx) error {
-		// With these locks held, a commit of the link that is under way has ended.
+		// Once these locks are held, no commit of the link is in progress.
 		if err := tx.Lock(admission.LinkKeys(r)...); err != nil {
 			return err
 		}
-		// A message that is acknowledged is not undone, and has no address to go back to. The address
-		// stays if there is a newer link: when that is undone, this one can be undone again.
+		// A link whose message was acknowledged is not undone: the previous address is no longer
+		// stored. Nor is one that a newer link has replaced, until that one is undone.
 		n, err := tx.Exec(`UPDATE account SET
 			token = (SELECT token FROM replaced WHERE account = $1 AND message = $2),
 			email = (SELECT email FROM replaced WHERE account = $1 AND message = $2)

@@ -19,15 +19,15 @@ func insertLookups(n int) string {
 		ON CONFLICT (account, server, how) DO UPDATE SET at = excluded.at WHERE excluded.at > last_lookup.at`
 }
 
-// deleteOldLookups returns the statement that deletes what is no longer shown of n accounts. A server
-// that was added again under its name has none of the earlier look-ups.
+// deleteOldLookups returns the statement that deletes the look-ups of n accounts that are no longer
+// shown. These include look-ups by an earlier server of the same name.
 func deleteOldLookups(n int) string {
 	return `DELETE FROM last_lookup WHERE account IN (` + engine.Placeholders(2, n) + `) AND (at <= $1
 		OR NOT EXISTS (SELECT 1 FROM phone_server p WHERE p.name = last_lookup.server AND p.created <= last_lookup.at))`
 }
 
-// lookupStatements are the statements for several numbers of look-ups. There are few, since engines keep
-// each.
+// lookupStatements holds the statements for different numbers of look-ups. There are only a few,
+// since engines keep each one prepared.
 var lookupStatements = []struct {
 	n                 int
 	insert, deleteOld string
@@ -37,8 +37,8 @@ var lookupStatements = []struct {
 	{1, insertLookups(1), deleteOldLookups(1)},
 }
 
-// RecordLookups implements sipserver.Store. It deletes what is no longer shown of the accounts, so an
-// account has a bounded number of rows though no sweep deletes them.
+// RecordLookups implements sipserver.Store. It deletes the accounts' look-ups that are no longer
+// shown. This bounds the number of rows of an account, though no sweep deletes them.
 func (s *Store) RecordLookups(_ context.Context, list []sipserver.Lookup) error {
 	return s.engine.Write(func(tx engine.Tx) error {
 		left := list

@@ -13,7 +13,8 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// addNewBrowsers adds the notices of records, as session.NewBrowser says, and returns those records.
+// addNewBrowsers adds the notices of records, as described at session.NewBrowser, and returns those
+// records.
 func (s *Store) addNewBrowsers(tx engine.Tx, list []session.Record) (
 	added []session.Noticed, err error) {
 	var signedIn []session.Record
@@ -22,8 +23,8 @@ func (s *Store) addNewBrowsers(tx engine.Tx, list []session.Record) (
 			signedIn = append(signedIn, r)
 		}
 	}
-	// All servers write in one order, so that no two transactions wait for each other. Of several sign-ins
-	// with one new browser, the first has the message.
+	// All servers write in the same order, so that no two transactions deadlock. The first of
+	// several sign-ins with the same new browser gets the message.
 	slices.SortStableFunc(signedIn, func(a, b session.Record) int {
 		return cmp.Or(slices.Compare(a.Account[:], b.Account[:]), cmp.Compare(a.New.Net, b.New.Net),
 			cmp.Compare(a.New.Browser, b.New.Browser), a.New.At.Compare(b.New.At))
@@ -60,7 +61,8 @@ func (s *Store) addNewBrowser(tx engine.Tx, r session.Record) (a account.Account
 		}
 		return a, false, err
 	}
-	// The lock has a disable or a delete at the same time come before the link or remove it.
+	// Because of the lock, a concurrent disable or delete either comes before the link or removes
+	// it.
 	a, err = scanAccount(tx.Row(`UPDATE account SET held = held WHERE uid = $1 AND closed IS NULL
 		RETURNING `+accountColumns, r.Account[:]))
 	if errors.Is(err, errNoAccount) || err == nil && a.Disabled {
@@ -103,7 +105,7 @@ func (s *Store) addNewBrowser(tx engine.Tx, r session.Record) (a account.Account
 	return a, true, s.addNotice(tx, a, r.New.Notice)
 }
 
-// forgetBrowsers removes the browsers and networks that are remembered of an account.
+// forgetBrowsers removes the browsers and networks that are remembered for an account.
 func forgetBrowsers(tx engine.Tx, uid account.UID) error {
 	_, err := tx.Exec(`DELETE FROM known_browser WHERE account = $1`, uid[:])
 	return err

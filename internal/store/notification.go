@@ -122,9 +122,9 @@ func (s *Store) signalAdded() {
 	}
 }
 
-// A change of a tenant or of one of its accounts inserts a notification for each hook of the tenant.
-// The id of the event is made before the transaction, so that a second run of the transaction
-// inserts nothing new.
+// A change of a tenant or of one of its accounts inserts a notification for each hook of the
+// tenant. The id of the event is created before the transaction, so that a second run of the
+// transaction inserts nothing new.
 const (
 	notificationColumns = `hook, event, account, what, tenant, host, realm, username, at, due, tries`
 	ofTenantHooks       = ` (h.everyone OR EXISTS
@@ -166,7 +166,7 @@ func insertAccountNotifications(
 	return nil
 }
 
-// changesOf returns the events that two states of an account make.
+// changesOf returns the events for the differences between two states of an account.
 func changesOf(was, a account.Account) (list []hook.EventType) {
 	if was.Pending() && !a.Pending() {
 		list = append(list, hook.AccountActivated)
@@ -192,8 +192,9 @@ func insertRemovalNotifications(tx engine.Tx, event account.UID, tenant int64, n
 		tenant)
 }
 
-// insertNotifications inserts the notifications of the accounts that meet a condition on the account
-// a. $4 in the condition is arg. Phone servers know no accounts that were not activated.
+// insertNotifications inserts the notifications of the accounts that meet a condition on the
+// account a. $4 in the condition is arg. Phone servers do not know accounts that were not
+// activated.
 func insertNotifications(
 	tx engine.Tx, condition string, what hook.EventType, event account.UID, now time.Time, arg any,
 ) error {
@@ -213,9 +214,9 @@ func (s *Store) hasCreatedHooks(ctx context.Context) (bool, error) {
 	return n > 0, err
 }
 
-// insertCreated inserts the notifications that an account was created, if the condition selects the entry o of its
-// first message. $1 in the condition is the UID, and args are those from $2 on. The UID is also the id of the event,
-// so that another attempt is the same message.
+// insertCreated inserts the notifications that an account was created, if the condition selects the
+// entry o of its first message. $1 in the condition is the UID, and args start at $2. The UID is
+// also the id of the event, so that a second attempt inserts nothing new.
 func insertCreated(tx engine.Tx, uid account.UID, condition string, args ...any) error {
 	_, err := tx.Exec(`INSERT INTO notice (`+notificationColumns+`)
 		SELECT h.id, a.uid, a.uid, '`+string(hook.AccountCreated)+`', t.id, t.host, t.realm, a.username, a.created, 0, 0

@@ -101,8 +101,8 @@ func (s *Store) laterMessages(ctx context.Context, messages []outbox.Ref) (map[m
 	return later, nil
 }
 
-// firstMessageLate reports whether the first message of an account is written noticeably later than the account was
-// made: it was made by a command, or the pickup directory failed.
+// firstMessageLate reports whether the first message of an account is written noticeably later than
+// the account was created: a command created the account, or the pickup directory failed.
 func firstMessageLate(uid account.UID, now time.Time) bool {
 	const noticeable = 10 * time.Second
 	bound := account.FirstUID(now.Add(-noticeable))
@@ -111,7 +111,8 @@ func firstMessageLate(uid account.UID, now time.Time) bool {
 
 // insertDelivery adds the delivery of a message that is in the outbox.
 func insertDelivery(tx engine.Tx, m outbox.Ref, state delivery.State, now time.Time, due *int64) error {
-	// The account may have another address by now. Then the next link remembers the one before.
+	// The account may have another address by now. The replaced link of the next message then has
+	// the one before.
 	_, err := tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer,
 			email, kind)
 		SELECT o.message, o.account, o.node, CAST($4 AS TEXT), CAST($3 AS BIGINT),
@@ -129,8 +130,8 @@ func insertDelivery(tx engine.Tx, m outbox.Ref, state delivery.State, now time.T
 
 // ack removes the row of a message whose file is durable. With created it notifies hooks of a new account.
 func ack(tx engine.Tx, m outbox.Ref, created bool) error {
-	// One sync of the directory makes durable all older activation messages that this node wrote, so
-	// their rows go too.
+	// One sync of the directory makes all older activation messages that this node wrote durable,
+	// so their rows are removed too.
 	const rows = ` AND (o.message = $2 OR EXISTS (SELECT 1 FROM outbox n
 		WHERE n.account = $1 AND n.message = $2 AND n.turn > o.turn AND n.node = o.node
 			AND n.kind = '' AND o.kind = ''))`
@@ -161,9 +162,10 @@ func (s *Store) Enqueue(ctx context.Context, messages []outbox.Ref,
 		if err := insertDelivery(tx, m, delivery.Waiting, now, &due); err != nil {
 			return err
 		}
-		// The newest activation link is on the disk, so no older one comes back. Messages that were queued
-		// before this one was made are older, on any node. For the first message of a signup, made
-		// is 0. One that was queued in the future was queued while a clock was ahead.
+		// The newest activation link is on disk, so no older one comes back. Messages that were
+		// queued before this one was created are older, on any node. For the first message of a
+		// signup, made is 0. A message with a time in the future was queued while a clock was
+		// ahead.
 		_, err := tx.Exec(`UPDATE delivery SET `+discardedNow+`
 			WHERE account = $1 AND message <> $4 AND state IN ('waiting', 'deferred', 'failed')
 				AND (since < (SELECT made FROM outbox WHERE account = $1 AND message = $4 AND kind = '')
@@ -178,7 +180,7 @@ func (s *Store) Enqueue(ctx context.Context, messages []outbox.Ref,
 	})
 }
 
-// takeOver is what TakeOver keeps between calls.
+// takeOver holds the state that TakeOver keeps between calls.
 type takeOver struct {
 	mu       sync.Mutex
 	doubtful [][]byte // accounts whose outbox rows may belong to this node since a commit in doubt
@@ -193,8 +195,8 @@ func (s *Store) TakeOver(ctx context.Context) (list []outbox.Entry, err error) {
 		return nil, nil
 	}
 	expired, err := s.node.Heartbeat(ctx, func(tx engine.Tx) error {
-		// A node whose lease has expired and that has rows again gets a row here. So its lease runs
-		// from now on, even if it never records a heartbeat again.
+		// A node whose lease has expired and that has rows again gets a row here. Its lease thus
+		// starts now, even if it never records another heartbeat.
 		_, err := tx.Exec(`INSERT INTO node (id, beat) SELECT DISTINCT node, 0 FROM outbox o WHERE node <> ''
 			AND NOT EXISTS (SELECT 1 FROM node WHERE id = o.node) ORDER BY node ON CONFLICT DO NOTHING`)
 		return err
@@ -209,8 +211,8 @@ func (s *Store) TakeOver(ctx context.Context) (list []outbox.Entry, err error) {
 	return append(list, more...), err
 }
 
-// unowned is the node of outbox rows that no server has added: those of commands, and with nodes also those that
-// came with a copy of another store.
+// unowned is the node of outbox rows that no server added: those of commands and, with nodes, also
+// those that were copied from another store.
 func (s *Store) unowned() string {
 	if s.node == nil {
 		return "-" // the only server has the empty name
@@ -218,8 +220,8 @@ func (s *Store) unowned() string {
 	return ""
 }
 
-// takeUnowned takes over the rows that no server has added. After a commit in doubt, those of a server that has
-// died may be among them.
+// takeUnowned takes over the rows that no server added. After a commit in doubt, these may include
+// rows of a server that has died.
 func (s *Store) takeUnowned(ctx context.Context) ([]outbox.Entry, error) {
 	n, err := engine.Count(s.engine.Reads(ctx), `SELECT count(*) FROM outbox WHERE node = $1`, s.unowned())
 	if err != nil || n == 0 && !s.inDoubt() {
@@ -253,7 +255,7 @@ func (s *Store) TakeOverFrom(_ context.Context,
 }
 
 // removeNode removes a node whose lease has expired, unless it has recorded a heartbeat since. It
-// reports whether it did: of several nodes that see a lease expire, one removes it.
+// reports whether it did: exactly one of several nodes that see the lease expire removes the node.
 func removeNode(tx engine.Tx, l engine.ExpiredLease) (bool, error) {
 	n, err := tx.Exec(`DELETE FROM node WHERE id = $1 AND beat = $2`, l.Node, l.Heartbeat)
 	return n > 0, err
@@ -271,9 +273,9 @@ func moveOutbox(tx engine.Tx, from, to string) (accounts [][]byte, err error) {
 }
 
 // take runs do, which gives outbox rows to this node and returns their accounts, and returns the
-// entries of these rows. No other node writes their messages from then on. So when the commit is in
-// doubt, take remembers the accounts, and the next call returns their entries that belong to this
-// node.
+// entries of these rows. From then on, no other node writes their messages. If the commit is in
+// doubt, take therefore remembers the accounts, and the next call returns those of their entries
+// that belong to this node.
 func (s *Store) take(do func(engine.Tx) ([][]byte, error)) (list []outbox.Entry, err error) {
 	s.takeOver.mu.Lock()
 	defer s.takeOver.mu.Unlock()

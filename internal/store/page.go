@@ -20,19 +20,22 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// scanLimits say how many accounts are looked at for one page, so that it takes a bounded time.
+// scanLimits bounds the number of accounts that are examined for one page, and so the time that it
+// takes.
 type scanLimits struct {
-	first int // at first; most pages need no more
-	all   int // about
-	// small is how many accounts a tenant may have, with the names that deleted accounts keep, so that all are looked
-	// at for each page. Other accounts are not, among which such a tenant may have few.
+	first int // in the first step; most pages need no other
+	all   int // in all steps, approximately
+	// small is the size of a tenant, including the names of deleted accounts, up to which every
+	// page examines all accounts of the tenant, and none of others. A small tenant may own very few
+	// of the accounts in the order of the table.
 	small int
 }
 
 var defaultScan = scanLimits{250, 5000, 1000}
 
-// LimitScan changes how many accounts are looked at for a page: at first, in all, and of a tenant that has no more. It
-// is for tests. It is called before Page, and the function that it returns when no Page runs any more.
+// LimitScan changes the numbers of accounts that are examined for a page, as scanLimits describes
+// them. It is for tests. It must be called before Page, and restore must be called when no Page
+// runs any more.
 func (s *Store) LimitScan(first, all, small int) (restore func()) {
 	before := s.scan
 	s.scan = scanLimits{first, all, small}
@@ -40,22 +43,24 @@ func (s *Store) LimitScan(first, all, small int) (restore func()) {
 }
 
 const (
-	// rejectedCost is how much longer it takes to look at an account that the database does not leave out, and
-	// indexCost at one that is found by an index, and so somewhere in the table, than at one after another.
+	// rejectedCost is the cost of an account that the database returns but the query does not
+	// match, and indexCost that of an account that is found by an index, anywhere in the table. An
+	// account that is read in the order of the table costs 1.
 	rejectedCost = 4
 	indexCost    = 5
-	// maxPage is the limit of Page on limit.
+	// maxPage is the largest number of accounts on a page.
 	maxPage = 1000
 )
 
-// The phases of a list. The one without text, and the last one with it, is by UID.
+// The phases of a list. A list without a text has only phaseUID, and a list with a text ends with
+// it.
 const (
 	phaseUser  = 'u' // the user name begins with the text
-	phaseEmail = 'e' // the address does
+	phaseEmail = 'e' // the address begins with the text
 	phaseUID   = 'i'
 )
 
-// pageKey is a position in a list: that of an account, which need not be there any more.
+// pageKey is a position in a list: that of an account, which may no longer exist.
 type pageKey struct {
 	phase byte
 	uid   account.UID
@@ -73,7 +78,8 @@ func startOf(phase byte) pageKey {
 
 var errCursor = fault.Field("cursor", "this is not a cursor of this list; begin with the first page")
 
-// queryMark is what the cursors of a list begin with. It depends on what their meaning depends on.
+// queryMark returns the prefix of a list's cursors. It depends on the parts of the query that
+// determine what a cursor means.
 func queryMark(tenant int64, q account.Query) []byte {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d %q", tenant, strings.ToLower(q.Text)))
 	return sum[:6]
@@ -131,8 +137,8 @@ func (w *where) prefixed(expr, prefix string) {
 // afterPrefix returns a text after all that begin with a prefix.
 func afterPrefix(prefix string) string { return prefix + "\U0010FFFF" }
 
-// matching adds the live accounts that a query selects, as far as the database can tell that easily, but for its
-// text. It is a superset.
+// matching adds the condition for the live accounts that a query selects, except for the query's
+// text. It may select more accounts, where SQL cannot easily tell.
 func (w *where) matching(q account.Query, now time.Time) {
 	w.and(`closed IS NULL AND (activated IS NOT NULL OR expires > %s)`, engine.Micros(now))
 	if len(q.States) > 0 {
@@ -170,9 +176,9 @@ func (w *where) matching(q account.Query, now time.Time) {
 	}
 }
 
-// named adds the accounts whose name, or a later word of it, begins with a text, as far as the database can tell. It is
-// a superset: the database knows upper and lower case of ASCII only. The letters i and k are the lower case of others
-// too.
+// named adds the condition for accounts whose name, or a later word of it, begins with a text. It
+// may select more accounts: the database folds the case of ASCII letters only, and i and k are also
+// the lower case of non-ASCII letters.
 func (w *where) named(text string) {
 	var pattern strings.Builder
 	for _, r := range text {
@@ -191,8 +197,8 @@ func (w *where) named(text string) {
 		p, "% "+p, "%-"+p)
 }
 
-// netPrefix returns how the networks within one begin, as audit.Network writes them. If whole is true, it is the only
-// one.
+// netPrefix returns the common prefix of the networks within n, as audit.Network writes them. If
+// whole is true, it is the only such network.
 func netPrefix(n netip.Prefix) (prefix string, whole bool) {
 	a := n.Addr()
 	if a.Is4() {
@@ -271,16 +277,16 @@ func (s *Store) Page(ctx context.Context, tenant int64, q account.Query, next st
 	return account.Page{Accounts: p.list}, nil
 }
 
-// pager makes one page.
+// pager collects the accounts of one page.
 type pager struct {
 	q      engine.Querier
 	tenant int64
 	query  account.Query
-	text   string // that of the query in lower case
+	text   string // the query's text in lower case
 	now    time.Time
 	limit  int
 	scanLimits
-	budget int // how many more accounts may be looked at
+	budget int // how many more accounts may be examined
 	list   []account.Account
 }
 
@@ -328,12 +334,13 @@ func (p *pager) isSmall() (bool, error) {
 	return false, err
 }
 
-// selection returns the statement that reads columns of the accounts of a phase that meet a condition, in the order of
-// the phase. from is the table account, or a part of it. limit is the text after LIMIT, and part the limit for each of
-// two parts.
+// selection returns the statement that reads columns of the accounts that meet a condition, in the
+// order of a phase. from is the table account, or a part of it. limit is the text after LIMIT, and
+// part the limit for each of the two parts of phaseEmail.
 //
-// In phaseEmail, the address in lower case and the UID come before the columns. The accounts that wait and the others
-// have an index each. Each part has a limit of its own: PostgreSQL would otherwise sort all accounts of both.
+// In phaseEmail, the address in lower case precedes the columns. Waiting accounts and the others
+// have an index each. Each part has its own limit: PostgreSQL would otherwise sort all accounts of
+// both.
 func selection(phase byte, columns, from, condition, limit, part string) string {
 	switch phase {
 	case phaseUser:
@@ -349,9 +356,9 @@ func selection(phase byte, columns, from, condition, limit, part string) string 
 	}
 }
 
-// candidates returns the condition for the accounts of a phase after a position, and up to another one unless that is
-// nil: those that a scan looks at, of any tenant in phaseUID. There is one term for each end of the range, since SQLite
-// uses no more of an index.
+// candidates returns the condition for the accounts that a scan examines: those of a phase after a
+// position and, unless bound is nil, up to bound. In phaseUID they are of any tenant. There is one
+// term for each end of the range, since SQLite uses only one for an index.
 func (p *pager) candidates(at pageKey, bound *pageKey) *where {
 	w := new(where)
 	switch at.phase {

@@ -77,7 +77,7 @@ func (s *Store) AddPasskey(ctx context.Context, n account.NewPasskey,
 		if a, err = setFactors(tx, a); err != nil {
 			return err
 		}
-		// A change of the address that was asked for with the password alone ends.
+		// This ends a change of the address that was requested with the password alone.
 		if first {
 			if err := removeEmailLinks(tx, a); err != nil {
 				return err
@@ -142,7 +142,7 @@ func (s *Store) RemovePasskey(ctx context.Context, n account.PasskeyRemoval,
 		} else if err != nil {
 			return err
 		}
-		// Somebody who has the passkey may have a session that began with it.
+		// Someone else who has the passkey may have started a session with it.
 		if err := endSessions(tx, a); err != nil {
 			return err
 		}
@@ -183,7 +183,8 @@ func (s *Store) Passkey(ctx context.Context, tenant int64, id []byte) (account.P
 // UsePasskey implements account.PasskeyStore.
 func (s *Store) UsePasskey(_ context.Context, was account.Passkey, sealed []byte, now time.Time) error {
 	return s.engine.Write(func(tx engine.Tx) error {
-		// The lock has a disable or a removal at the same time come before the use or after it.
+		// Because of the lock, a concurrent disable or removal comes either before the use or after
+		// it.
 		locked, err := tx.Exec(`UPDATE account SET held = held WHERE uid = $1 AND activated IS NOT NULL AND NOT held
 			AND closed IS NULL`, was.Account[:])
 		if err != nil {

@@ -49,7 +49,8 @@ func (s *Store) SetPassword(ctx context.Context, c account.PasswordChange,
 		if err := tx.Lock(append(placeKeys(c.Allowances), addressKey(a))...); err != nil {
 			return nil, err
 		}
-		// The reset links without a message that this ends. A proof, which may be a thief's, ends none.
+		// unsent selects the reset links without a message that this change removes. A change
+		// without a link, which may be a thief's, removes none.
 		confirmed, limits, unsent := ``, c.Allowances, noUnsent
 		if c.Link != nil {
 			mailed, emails, err := findResetLink(tx, a, *c.Link, now)
@@ -123,13 +124,13 @@ func addressKey(a account.Account) int64 {
 	return admission.Key("address", a.Tenant, []byte(strings.ToLower(a.Email)))
 }
 
-// noUnsent says that removeResetLinks removes no links without a message.
+// noUnsent makes removeResetLinks keep all links without a message.
 const noUnsent int64 = math.MaxInt64
 
-// removeResetLinks removes the reset links that went to the account's address. It also removes those of the account
-// without a message that were made when its address had been changed unsent times or more often. Somebody who knows
-// the password, or who asks for another link, cannot remove these, nor can somebody who has moved the account to
-// another mailbox since. It removes the link of mailmsg.SetPassword of the account too.
+// removeResetLinks removes the reset links that went to the account's address, and the account's
+// link of mailmsg.SetPassword. It also removes the account's reset links without a message that
+// were created after at least unsent changes of its address. Nobody can remove those by knowing the
+// password, by requesting another link, or by having moved the account to another mailbox since.
 func removeResetLinks(tx engine.Tx, a account.Account, unsent int64) error {
 	if _, err := tx.Exec(`DELETE FROM link WHERE kind = $1 AND account = $2`,
 		string(mailmsg.SetPassword), a.UID[:]); err != nil {
@@ -147,9 +148,9 @@ func removeResetLinks(tx engine.Tx, a account.Account, unsent int64) error {
 	return err
 }
 
-// addNotice adds the link of a message to the account's address and, unless the message is zero, its
-// outbox entry. A link without a message has no address. An account without an address gets neither message nor link.
-// addNotice may be repeated.
+// addNotice adds the link of a message to the account's address and, unless the message is zero,
+// its outbox entry. A link without a message has no address. An account without an address gets
+// neither message nor link. addNotice is idempotent.
 func (s *Store) addNotice(tx engine.Tx, a account.Account, n account.Notice) error {
 	if n.Message == (mailmsg.ID{}) {
 		a.Email = ""
@@ -174,12 +175,13 @@ func (s *Store) addNotice(tx engine.Tx, a account.Account, n account.Notice) err
 	return err
 }
 
-// firstPassword is the detail of mailmsg.Reset that stands for mailmsg.SetPassword in the table outbox. Servers of
-// earlier versions, which may share the store, end with a panic for a kind that they do not know, and write the
-// message of the kind for a detail that they do not know. So a kind that is added later is stored like this, too.
+// firstPassword is the detail of mailmsg.Reset that stands for mailmsg.SetPassword in the table
+// outbox. Servers of earlier versions, which may share the store, panic on an unknown kind, but
+// ignore an unknown detail and write the kind's usual message. Kinds that are added later must be
+// stored in this way, too.
 const firstPassword = "first"
 
-// storedKind returns the kind and the detail of a message in the table outbox.
+// storedKind returns the kind and the detail of a message as the table outbox stores them.
 func storedKind(kind mailmsg.Kind, detail string) (string, string) {
 	if kind == mailmsg.SetPassword {
 		return string(mailmsg.Reset), firstPassword
@@ -187,7 +189,7 @@ func storedKind(kind mailmsg.Kind, detail string) (string, string) {
 	return string(kind), detail
 }
 
-// messageKind returns the kind and the detail of a message whose row in the table outbox has these.
+// messageKind is the inverse of storedKind.
 func messageKind(kind, detail string) (mailmsg.Kind, string) {
 	if kind == string(mailmsg.Reset) && detail == firstPassword {
 		return mailmsg.SetPassword, ""
@@ -195,8 +197,9 @@ func messageKind(kind, detail string) (mailmsg.Kind, string) {
 	return mailmsg.Kind(kind), detail
 }
 
-// codesReplaced is the kind in the table link of a message mailmsg.FactorChanged about replaced recovery codes. Its
-// link removes more than that of other changes. A program that does not know it refuses the link.
+// codesReplaced is the kind in the table link of a message mailmsg.FactorChanged about replaced
+// recovery codes. Its link removes more than that of other changes. A version that does not know
+// this kind refuses the link.
 const codesReplaced = string(mailmsg.FactorChanged) + "." + mailmsg.CodesReplaced
 
 // linkKind returns the kind of a message in the table link.

@@ -12,25 +12,29 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Places under limits are swept and corrected in the order of their buckets, some at a time. There is no index of the
-// times when they end, because each signup would have to change several of its pages.
+// Places under limits are swept and corrected in the order of their buckets, some at a time. There
+// is no index of the times when they end, because each signup would have to update several of its
+// pages.
 const (
-	// placesPerRemoved is how many places a sweep looks at for each place that it may remove. A sweep continues while
-	// at least a tenth of them have expired. The next sweep begins where it ended.
+	// placesPerRemoved is how many places a sweep examines for each place that it may remove. A
+	// sweep continues while at least a tenth of them have expired. The next sweep begins where it
+	// ended.
 	placesPerRemoved = 10
-	// placesOfFuture is how many places are searched at a time for those that were taken while a clock was ahead.
-	// Buckets are in random order, so one is soon found in a larger table, too.
+	// placesOfFuture is how many places are searched at a time for those that were taken while a
+	// clock was ahead. Buckets are in random order, so such a place is soon found in a larger
+	// table, too.
 	placesOfFuture = 50_000
 )
 
-// turn is where the next of several steps through the buckets begins. It is safe for concurrent use.
-type turn struct {
+// bucketCursor is the position in the buckets from which the next step continues. It is safe for
+// concurrent use.
+type bucketCursor struct {
 	mu    sync.Mutex
-	after []byte // the last bucket that was looked at; empty at the beginning
+	after []byte // the last bucket that was examined; empty at the start
 }
 
-// next returns the buckets with the next n places: those after one bucket, up to another one.
-func (t *turn) next(q engine.Querier, n int) (after, last []byte, err error) {
+// next returns the range of buckets with the next n places. It excludes after and includes last.
+func (t *bucketCursor) next(q engine.Querier, n int) (after, last []byte, err error) {
 	t.mu.Lock()
 	after = append([]byte{}, t.after...)
 	t.mu.Unlock()
@@ -41,8 +45,8 @@ func (t *turn) next(q engine.Querier, n int) (after, last []byte, err error) {
 	return after, last, err
 }
 
-// done says that all up to a bucket was looked at.
-func (t *turn) done(last []byte) {
+// done records that all buckets up to last were examined.
+func (t *bucketCursor) done(last []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.after = last; bytes.Equal(last, lastBucket) {
@@ -50,7 +54,7 @@ func (t *turn) done(last []byte) {
 	}
 }
 
-// lastBucket is not before any bucket.
+// lastBucket sorts after, or is equal to, every bucket.
 var lastBucket = bytes.Repeat([]byte{0xff}, len(throttle.Bucket{}))
 
 // sweepPlaces removes up to limit of the next places that no longer count.
@@ -71,7 +75,7 @@ func (s *Store) sweepPlaces(now time.Time, limit int) (removed int64, err error)
 	return removed, err
 }
 
-// correctPlaces sets the places of the future to now, if there is one among the next ones.
+// correctPlaces sets all places of the future to now, if there is one in the next range of buckets.
 func (s *Store) correctPlaces(ctx context.Context, now time.Time) (corrected int64, err error) {
 	q, limit := s.engine.Reads(ctx), engine.Micros(now.Add(maxSkew))
 	after, last, err := s.correcting.next(q, placesOfFuture)

@@ -33,11 +33,11 @@ func TestTurn(t *testing.T) {
 	}
 	q := e.Reads(t.Context())
 	for _, n := range []int{1, 2, 3, 4, 7, 59, 60, 61} {
-		var turn turn
+		var cursor bucketCursor
 		for range 2 {
 			seen := 0
 			for steps := 0; ; steps++ {
-				after, last, err := turn.next(q, n)
+				after, last, err := cursor.next(q, n)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -47,7 +47,7 @@ func TestTurn(t *testing.T) {
 					t.Errorf("a step of %d has %d places, %v", n, found, err)
 				}
 				seen += int(found)
-				turn.done(last)
+				cursor.done(last)
 				if bytes.Equal(last, lastBucket) {
 					break
 				}

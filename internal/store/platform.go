@@ -51,7 +51,8 @@ func (s *Store) SetSignups(ctx context.Context, id int64, mode tenant.Signups, n
 	return t, err
 }
 
-// freezeName is the name of the row of the table platform that has a tenant.Freeze as JSON. Without it there is none.
+// freezeName names the row of the table platform that holds the tenant.Freeze as JSON. Without this
+// row there is no freeze.
 const freezeName = "signups.freeze"
 
 // Freeze implements operator.SignupsStore.

@@ -60,8 +60,8 @@ func (s *Store) AddEmailLink(_ context.Context, l account.NewEmailLink, now time
 	return sent && err == nil, err
 }
 
-// removeEmailLinks removes the links of an account that set another address. So does every change of its
-// address: a link that is left is of the address that the account has.
+// removeEmailLinks removes the links of an account that set another address. Every change of the
+// address calls it, so a remaining link was requested for the account's current address.
 func removeEmailLinks(tx engine.Tx, a account.Account) error {
 	_, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind = $2`, a.UID[:], string(mailmsg.ConfirmEmail))
 	return err
@@ -114,8 +114,8 @@ func (s *Store) SetEmail(ctx context.Context, tenant int64, token [32]byte, n ac
 		if err := tx.Lock(addressKeys(a, email)...); err != nil {
 			return err
 		}
-		// The links of activation messages, also those that went to the previous address, end here: they must
-		// not work again if the address is set back.
+		// The links of activation messages end here, including those that went to the previous
+		// address: they must not work again if the address is changed back.
 		if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind IN ($2, $3)`,
 			a.UID[:], olderLink, string(mailmsg.ConfirmEmail)); err != nil {
 			return err
@@ -179,8 +179,8 @@ func (s *Store) ReplaceEmail(ctx context.Context, tenant int64, user, email stri
 		if err := insertCreated(tx, a.UID, ``); err != nil { // nobody else removes the entry of a new account
 			return err
 		}
-		// A message that is being written would have a link that has ended. That of an activation would go to
-		// the new address.
+		// A message that is being written would have a link that has ended. An activation message
+		// would go to the new address.
 		for _, table := range []string{"link", "replaced", "outbox", "session"} {
 			if _, err := tx.Exec(`DELETE FROM `+table+` WHERE account = $1`, a.UID[:]); err != nil {
 				return err

@@ -24,7 +24,7 @@ func (s *Store) AddForgotten(_ context.Context, f account.Forgotten, now time.Ti
 		if err := tx.Lock(placeKeys(f.Allowances)...); err != nil {
 			return err
 		}
-		if tx.Repeated() && len(f.Allowances) > 0 { // a server may have handled the row
+		if tx.Repeated() && len(f.Allowances) > 0 { // a server may have handled and removed the row
 			n, err := engine.Count(tx, `SELECT count(*) FROM taken WHERE bucket = $1 AND at = $2 AND account = $3`,
 				f.Allowances[0].Bucket[:], engine.Micros(now), f.ID[:])
 			if err != nil || n > 0 {
@@ -65,8 +65,8 @@ func (s *Store) RemoveForgotten(_ context.Context, id account.ForgottenID) (remo
 	return removed, err
 }
 
-// removeForgotten removes a row, unless the id is zero. It fails with account.ErrHandled if the row is
-// gone.
+// removeForgotten removes a row, unless the id is zero. It fails with account.ErrHandled if the row
+// no longer exists.
 func removeForgotten(tx engine.Tx, id account.ForgottenID) error {
 	if id == (account.ForgottenID{}) {
 		return nil
@@ -86,7 +86,8 @@ func (s *Store) OfEmail(ctx context.Context, tenant int64, email string,
 
 const (
 	ofTenant = `SELECT ` + accountColumns + ` FROM account WHERE tenant = $2 AND ` + live + ` AND `
-	// ofEmail and usableOfEmail select accounts by an address. The accounts that wait have an index of their own.
+	// ofEmail and usableOfEmail select accounts by an address. Waiting accounts have an index of
+	// their own.
 	ofEmail = ofTenant + `lower(email) = $3 AND activated IS NOT NULL UNION ALL ` +
 		ofTenant + `lower(email) = $3 AND activated IS NULL`
 	usable        = `activated IS NOT NULL AND (NOT held OR ` + isLeaving + `)`
@@ -180,7 +181,8 @@ func (s *Store) HasPasswordLink(ctx context.Context, uid account.UID) (bool, err
 	return n > 0, err
 }
 
-// leaveToServer gives a message to the next server that looks for messages of commands, which write none.
+// leaveToServer leaves a message to the next server that looks for messages of commands. Commands
+// write none themselves.
 func (s *Store) leaveToServer(tx engine.Tx, a account.Account, message mailmsg.ID) error {
 	_, err := tx.Exec(`UPDATE outbox SET node = $1 WHERE account = $2 AND message = $3`,
 		s.unowned(), a.UID[:], message[:])
@@ -215,7 +217,8 @@ func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
 	} else if email == "" {
 		list, err = accountsOf(q, ofTenant+`uid = $3 AND `+usable, engine.Micros(now), tenant, uid)
 	} else {
-		// The index is without case, but only the mail server of the address knows whether case matters.
+		// The index ignores case, but only the mail server of the address knows whether case
+		// matters.
 		list, err = accountsOf(q, usableOfEmail, engine.Micros(now), tenant, email)
 	}
 	if err == nil && len(list) == 0 {
@@ -344,9 +347,9 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 	return after, err
 }
 
-// undone sets what was undone by somebody who did not make a change: the ended sessions, the address, the second
-// factors and recovery codes that were removed, and the values of the state and the address that changed. The addresses
-// are masked.
+// undone records what a person undid who had not made a change: the ended sessions, the address,
+// the removed second factors and recovery codes, and the old and new values of the state and the
+// masked address.
 func (e *trailEntry) undone(was, a account.Account, factors []string) *trailEntry {
 	did := []string{"sessions"}
 	var before, after []string
@@ -393,8 +396,8 @@ func (s *Store) NotMeLink(ctx context.Context, tenant int64, token [32]byte,
 type notMeLink struct {
 	account account.Account // in any state
 	kind    string          // as linkKind returns it
-	email   string          // where the message went
-	emails  int64           // how often the address had been changed then
+	email   string          // the address that the message went to
+	emails  int64           // how often the address had been changed by then
 	made    int64
 }
 
@@ -412,8 +415,8 @@ func (s *Store) ofNotMeLink(ctx context.Context, tenant int64, token [32]byte,
 	return l, err
 }
 
-// isAboutCodes reports whether a kind in the table link is that of a message about recovery codes that were used or
-// replaced. Its link removes all of them, since somebody else may have the list.
+// isAboutCodes reports whether a kind in the table link is that of a message about recovery codes
+// that were used or replaced. Its link removes all of them, since someone else may have the list.
 func isAboutCodes(kind string) bool {
 	return kind == string(mailmsg.RecoveryUsed) || kind == codesReplaced
 }
@@ -427,9 +430,9 @@ var notMeKinds = func() string {
 	return strings.Join(list, ", ")
 }()
 
-// restoreEmail sets the address to the one that a message went to, when the address had been changed emails
-// times. It ends all links that went to addresses which the account got later, so that nobody can use them to
-// undo this. Clocks do not matter.
+// restoreEmail sets the address to the one that a message went to, when the address had been
+// changed emails times. It ends all links that went to addresses which the account got later, so
+// that nobody can use them to undo this. It does not compare clocks.
 func restoreEmail(tx engine.Tx, a account.Account, email string, emails int64) (account.Account, error) {
 	if _, err := tx.Exec(`DELETE FROM link WHERE account = $1 AND kind <> $2 AND email_n > $3 AND email <> $4`,
 		a.UID[:], olderLink, emails, email); err != nil || a.Email == email {
@@ -461,7 +464,7 @@ func removeFactorsSince(tx engine.Tx, was account.Account, made int64) (
 	return a, removed, err
 }
 
-// setFactors sets the account's factors to those that it has, and removes recovery codes without an
+// setFactors updates the account's factors from the tables, and removes recovery codes without an
 // authenticator app.
 func setFactors(tx engine.Tx, a account.Account) (account.Account, error) {
 	if _, err := tx.Exec(`DELETE FROM recovery_code WHERE account = $1

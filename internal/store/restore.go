@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// Facts are what a backup says about a store.
+// Facts describes a store for its backup.
 type Facts struct {
 	Schema            int64
 	Tenants, Accounts int64
@@ -45,30 +45,33 @@ func FactsOf(q engine.Querier) (f Facts, err error) {
 	return f, err
 }
 
-// EpochStep is added to the epoch of each account by NewEpoch. No account has ended its sessions that often since
-// any backup, so that nothing from after the backup is of the new epoch.
+// EpochStep is how much BeginEpoch adds to the epoch of each account. No account ends its sessions
+// that often after a backup, so nothing that was issued after the backup belongs to the new epoch.
 const EpochStep = 1 << 20
 
-// tenantGap is the gap that BeginEpoch leaves in the IDs of tenants. Those after the backup were given already, and no
-// ID of a tenant is given twice. Changes continue without a gap, which would look as if some had been removed.
+// tenantGap is the gap that BeginEpoch leaves in the IDs of tenants. The IDs after the backup were
+// assigned before, and the ID of a tenant is never assigned twice. The IDs of changes continue
+// without a gap, which would look as if changes had been removed.
 const tenantGap = 1_000
 
 // withdrawn is the answer of a message whose link ended with a restore.
 const withdrawn = "not sent: the platform was restored from a backup, which ended the link in the message"
 
-// NewEpoch is what NewEpoch of the Store did.
+// NewEpoch reports what Store.BeginEpoch did.
 type NewEpoch struct {
-	// Waiting is how many accounts wait for their activation, and Withdrawn how many messages are no longer sent.
+	// Waiting is how many accounts wait for their activation, and Withdrawn how many messages will
+	// not be sent.
 	Waiting, Withdrawn int64
 	// Notifications is how many notifications hooks get.
 	Notifications int64
 }
 
-// BeginEpoch ends what was handed out before the database was restored: sessions, tickets with an epoch, and links. It
-// withdraws the messages that were not sent, since the links in them have ended. An account that waits gets a hash
-// that no link has. Phone servers are notified of every account and tenant, and exported tables in a file are filled
-// again by the next server. subject, before and after are those of the change in the audit trail. It may be called
-// again, after a crash for instance. No server runs meanwhile.
+// BeginEpoch invalidates everything that was issued before the database was restored: sessions,
+// tickets with an epoch, and links. It withdraws the messages that were not sent, since the links
+// in them have ended. A waiting account gets a hash that no link has. Phone servers are notified of
+// every account and tenant, and the next server fills exported tables in a file again. subject,
+// before and after are those of the change in the audit trail. BeginEpoch can be called again, for
+// example after a crash. No server may run during the call.
 func (s *Store) BeginEpoch(ctx context.Context, subject, before, after string, now time.Time) (n NewEpoch, err error) {
 	e := entry(ctx, audit.Restore, now).about(subject).values(before, after)
 	event := account.NewUID(now)
@@ -93,7 +96,8 @@ func (s *Store) BeginEpoch(ctx context.Context, subject, before, after string, n
 		if _, err := tx.Exec(`UPDATE account SET epoch = epoch + $1`, EpochStep); err != nil {
 			return err
 		}
-		// Tables in a file are of this enabling, and so are filled again. On PostgreSQL they are in the database.
+		// Exported tables in a file have the id of their enabling; with another id they are filled
+		// again. On PostgreSQL they are in the database.
 		if _, file := s.engine.(engine.Backuper); file {
 			if _, err := tx.Exec(`UPDATE export SET id = $1`, exportID); err != nil {
 				return err
@@ -178,7 +182,7 @@ func withdrawMessages(tx engine.Tx, n *NewEpoch, now time.Time) error {
 	return err
 }
 
-// notifyAll notifies hooks of all that phone servers may hold.
+// notifyAll notifies hooks of all accounts and tenants that phone servers may hold.
 func notifyAll(tx engine.Tx, event account.UID, now time.Time) error {
 	_, err := tx.Exec(`INSERT INTO notice (`+notificationColumns+`)
 		SELECT h.id, $1, $2, $3, t.id, t.host, t.realm, '', $4, 0, 0
@@ -209,8 +213,8 @@ func AccountsAfter(q engine.Querier, after time.Time) (n int64, err error) {
 	return n, err
 }
 
-// ChangesAfter calls f for each change after one with an ID, in a database that may be a copy, of an
-// earlier version, or damaged: then it fails at the first change that cannot be read.
+// ChangesAfter calls f for each change with an ID greater than after. The database may be a copy,
+// of an earlier version, or damaged. ChangesAfter fails at the first change that it cannot read.
 func ChangesAfter(q engine.Querier, after int64, f func(audit.Change) error) error {
 	return q.Each(func(row engine.Scanner) error {
 		var c audit.Change

@@ -68,8 +68,8 @@ func (s *Store) Revoked(ctx context.Context, uid account.UID, id [16]byte, until
 
 const sessionColumns = `id, account, epoch, began, seen, until, net, browser, how`
 
-// rowsFor returns a table expression with n rows for a table, whose values are the placeholders from
-// first on. Its first SELECT, which has no rows, gives the columns their types.
+// rowsFor returns a table expression with n rows for a table, whose values are placeholders
+// starting with number first. Its first SELECT, which has no rows, gives the columns their types.
 func rowsFor(table, columns string, first, n int) string {
 	var rows strings.Builder
 	count := strings.Count(columns, ",") + 1
@@ -79,8 +79,8 @@ func rowsFor(table, columns string, first, n int) string {
 	return `(SELECT ` + columns + ` FROM ` + table + ` WHERE 1 = 0` + rows.String() + `)`
 }
 
-// insertSessions returns the statement that adds n records. CROSS JOIN has SQLite look up the account of
-// each record; it would read all accounts otherwise.
+// insertSessions returns the statement that adds n records. CROSS JOIN makes SQLite look up the
+// account of each record; it would otherwise read all accounts.
 func insertSessions(n int) string {
 	return `INSERT INTO session (` + sessionColumns + `)
 		SELECT r.id, r.account, r.epoch, r.began, r.seen, r.until, r.net, r.browser, r.how
@@ -98,8 +98,8 @@ func selectCrowded(n int) string {
 		GROUP BY account HAVING count(*) > $1`
 }
 
-// sessionStatements are the statements for several numbers of records. There are few, since engines
-// keep each.
+// sessionStatements holds the statements for different numbers of records. There are only a few,
+// since engines keep each one prepared.
 var sessionStatements = []struct {
 	n               int
 	insert, crowded string
@@ -166,7 +166,7 @@ func (s *Store) RecordSessions(ctx context.Context, list []session.Record) (adde
 	return added, nil
 }
 
-// removeOldest removes what crowded accounts have too many of.
+// removeOldest removes the oldest records of accounts that have more than session.MaxListed.
 func removeOldest(tx engine.Tx, crowded string, args []any) error {
 	var accounts [][]byte
 	err := tx.Each(func(row engine.Scanner) error {

@@ -60,7 +60,7 @@ func gatherFacts(q engine.Querier, a account.Signup, now time.Time) (f admission
 	return f, err
 }
 
-// apply writes what the decision says.
+// apply writes what the decision requires.
 func apply(tx engine.Tx, d admission.Decision, a account.Signup, now time.Time) error {
 	if d.Clears != nil {
 		if _, err := tx.Exec(`DELETE FROM account WHERE uid = $1`, d.Clears); err != nil {
@@ -98,12 +98,12 @@ func apply(tx engine.Tx, d admission.Decision, a account.Signup, now time.Time) 
 // Undo implements account.Store.
 func (s *Store) Undo(ctx context.Context, a account.Signup, now time.Time) error {
 	return s.write(ctx, func(tx engine.Tx) error {
-		// With these locks held, a commit of the account that is under way has ended.
+		// Once these locks are held, no commit of the account is in progress.
 		if err := tx.Lock(admission.Keys(a)...); err != nil {
 			return err
 		}
-		// An account that was enabled or acknowledged since then has an owner, and its message is
-		// written again. An account with another link has had a message since.
+		// An account that was enabled or acknowledged in the meantime has an owner, and its message
+		// is written again. An account with another link has had a message since.
 		n, err := tx.Exec(`DELETE FROM account
 			WHERE uid = $1 AND activated IS NULL AND token = $2 AND epoch = $3`,
 			a.Account.UID[:], a.Token[:], a.Account.Epoch)
@@ -122,8 +122,8 @@ func (s *Store) Undo(ctx context.Context, a account.Signup, now time.Time) error
 	})
 }
 
-// Acknowledge implements account.Store. A pending account has no sessions, so its epoch is free to
-// say that it must stay.
+// Acknowledge implements account.Store. A pending account has no sessions, so its epoch can be used
+// to record that the account must stay.
 func (s *Store) Acknowledge(
 	ctx context.Context, tenant int64, uid account.UID, now time.Time,
 ) error {

@@ -82,7 +82,8 @@ func (s *Store) RemoveServer(ctx context.Context, name string) error {
 	})
 }
 
-// phonesChanged raises the number that ServersVersion returns, and adds the change to the trail.
+// phonesChanged increments the version that ServersVersion returns, and adds the change to the
+// trail.
 func phonesChanged(tx engine.Tx, e *trailEntry) error {
 	if _, err := tx.Exec(`UPDATE revision SET n = n + 1 WHERE subject = 'phone'`); err != nil {
 		return err
@@ -92,8 +93,8 @@ func phonesChanged(tx engine.Tx, e *trailEntry) error {
 
 // Servers implements sipserver.Store.
 func (s *Store) Servers(ctx context.Context) ([]sipserver.Server, int64, error) {
-	// The number is read before the servers: a change between the two reads is then read again
-	// instead of missed.
+	// The version is read first: a change between the two reads is then read again instead of
+	// missed.
 	version, err := s.ServersVersion(ctx)
 	if err != nil {
 		return nil, 0, err

@@ -8,8 +8,8 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// Captchas that were answered, nonces of sign-ins and ids of sessions that were ended are recorded
-// until they would be refused by their time.
+// Answered captchas, nonces of sign-ins and ids of ended sessions are recorded until they would be
+// refused because they have expired.
 
 const insertSpent = `INSERT INTO spent (expires, nonce) VALUES ($1, $2) ON CONFLICT DO NOTHING`
 

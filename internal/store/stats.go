@@ -60,10 +60,11 @@ func (s *Store) RemoveCounts(_ context.Context, before stats.Day, limit int) (n 
 	return n, err
 }
 
-// unsent is the condition of the index delivery_unsent, in its words.
+// unsent is the condition of the index delivery_unsent. The text must be the same, so that the
+// index is used.
 const unsent = `state IN ('waiting', 'deferred', 'failed')`
 
-// maxOfTenants is how many messages of all tenants are looked at to count those of one.
+// maxOfTenants is how many messages of all tenants are examined to count those of one.
 const maxOfTenants = 10_000
 
 // MailBacklog implements operator.StatsStore.
@@ -100,8 +101,8 @@ func (s *Store) MailBacklog(ctx context.Context, tenant int64) (b operator.MailB
 	return b, err
 }
 
-// Unwritten returns how many messages of a tenant, or of all tenants for 0, are in the outbox, and since when the
-// oldest of them is.
+// Unwritten returns how many messages of a tenant, or of all tenants for 0, are in the outbox, and
+// when the oldest of them was added.
 func (s *Store) Unwritten(ctx context.Context, tenant int64) (n stats.Bounded, oldest time.Time, err error) {
 	args := []any{stats.MaxCounted + 1, maxOfTenants}
 	of := ``

@@ -3,19 +3,19 @@
 // # What it guarantees
 //
 // Each method of a store interface is one transaction, and no transaction leaves this package. A
-// method checks first and writes last: when it returns a fault, it leaves only what its interface
-// says that a refusal leaves. Any other error rolls back everything. A write that returned nil is
-// durable.
+// method checks first and writes last: when it returns a fault, it leaves only those changes that
+// its interface documents for a refusal. Any other error rolls back everything. A write that
+// returned nil is durable.
 //
 // # How it works
 //
-// A file has the statements about one noun of the domain. They run on an engine (package engine),
-// which is SQLite in one file for a single server, or PostgreSQL for any number of servers. The
-// statements are the same for both.
+// Each file holds the statements about one noun of the domain. They run on an engine (package
+// engine), which is SQLite in one file for a single server, or PostgreSQL for any number of
+// servers. The statements are the same for both.
 //
-// A write may run more than once, also after an earlier run was committed and its answer lost
-// (engine.Tx.Repeated). So each write changes nothing the second time, or can tell that the first
-// run was committed.
+// A write may run more than once, even after an earlier run was committed but its answer was lost
+// (engine.Tx.Repeated). So each write either changes nothing the second time, or can tell that the
+// first run was committed.
 //
 // A change of an account or a tenant is written by Tables.Write of package phonetables, which keeps
 // the tables current that phone servers read.
@@ -39,15 +39,15 @@ type Store struct {
 	tables *phonetables.Tables
 	added  chan struct{} // of capacity 1; receives when this process may have added notifications
 
-	// What only some engines can do; nil if this one cannot.
+	// Optional interfaces of the engine; nil if it does not implement them.
 	node    engine.Node
 	grouper admission.Grouper
 
 	takeOver takeOver
 	scan     scanLimits
-	ordered  bool // links are kept by secret.Token.OrderedHash
+	ordered  bool // links are stored by secret.Token.OrderedHash
 
-	sweeping, correcting turn
+	sweeping, correcting bucketCursor
 }
 
 // New returns a store on an engine, with the tables for phone servers that belong to it. The engine
@@ -73,17 +73,17 @@ func (s *Store) LinkHash(t secret.Token) [32]byte {
 	return t.Hash()
 }
 
-// linksVersion is the first schema version whose programs find links that are kept in order.
+// linksVersion is the first schema version whose programs find ordered links.
 const linksVersion = 20
 
-// How a store keeps links, in the table revision.
+// How a store stores its links, in the table revision.
 const (
 	hashedLinks  = 0
 	orderedLinks = 1
 )
 
-// SetLinkOrder says how a store that has no links yet keeps them. Older programs would not find ordered ones, and are
-// kept out.
+// SetLinkOrder sets how a store that has no links yet stores them. Older programs would not find
+// ordered links, and are kept out.
 func SetLinkOrder(tx engine.Tx, order int64) error {
 	_, err := tx.Exec(`UPDATE revision SET n = $1 WHERE subject = 'links'`, order)
 	if err != nil || order == hashedLinks {
@@ -99,9 +99,9 @@ func (s *Store) Close() error { return s.engine.Close() }
 // if recent writes failed.
 func (s *Store) Ready(ctx context.Context) error { return s.engine.Ready(ctx) }
 
-// Broken returns a channel that is closed when a commit has failed and it is not known whether it
-// is on the disk. From then on every write fails with fault.ErrInDoubt, and the process is to
-// end. The channel is nil for an engine that recovers by itself.
+// Broken returns a channel that is closed when a commit has failed and it is unknown whether it is
+// on disk. From then on every write fails with fault.ErrInDoubt, and the process must exit. The
+// channel is nil for an engine that recovers by itself.
 func (s *Store) Broken() <-chan struct{} {
 	if e, ok := s.engine.(engine.Failer); ok {
 		return e.Failed()
@@ -125,16 +125,16 @@ func (s *Store) ClaimNode(ctx context.Context, place string, waiting func()) err
 	return s.node.Claim(ctx, place, waiting)
 }
 
-// Watch calls changed when a tenant may have changed, until ctx ends. A call may be missing, and an
-// engine without notifications makes none: callers compare TenantVersion to be sure.
+// Watch calls changed when a tenant may have changed, until ctx ends. A call may be missed, and an
+// engine without notifications makes none, so callers must also compare TenantVersion.
 func (s *Store) Watch(ctx context.Context, changed func()) {
 	if e, ok := s.engine.(engine.Notifier); ok {
 		e.Watch(ctx, changed)
 	}
 }
 
-// Measures returns what the engine measures of its writes. The histograms are nil for an engine that measures
-// nothing.
+// Measures returns the engine's measurements of its writes. The histograms are nil for an engine
+// without measurements.
 func (s *Store) Measures() engine.Measures {
 	if e, ok := s.engine.(engine.Measurer); ok {
 		return e.Measures()
@@ -142,7 +142,7 @@ func (s *Store) Measures() engine.Measures {
 	return engine.Measures{}
 }
 
-// Load returns what the engine holds at the moment.
+// Load returns the engine's current load.
 func (s *Store) Load(ctx context.Context) (engine.Load, error) {
 	if e, ok := s.engine.(engine.Measurer); ok {
 		return e.Load(ctx)
@@ -150,7 +150,7 @@ func (s *Store) Load(ctx context.Context) (engine.Load, error) {
 	return engine.Load{WAL: -1}, nil
 }
 
-// Erase removes what is left of deleted rows outside the tables, as far as the engine can do that.
+// Erase removes the remains of deleted rows outside the tables, as far as the engine can do that.
 func (s *Store) Erase(ctx context.Context) error {
 	if e, ok := s.engine.(engine.Eraser); ok {
 		return e.Erase(ctx)
@@ -176,7 +176,7 @@ var (
 	// ErrSealKey is returned by SealCheck when the ring lacks a key that the store was sealed with.
 	ErrSealKey = errors.New("the store was sealed with another key")
 	// ErrUnfinished is returned by SealCheck for the target of a copy that was not completed.
-	ErrUnfinished = errors.New("a copy into this database was begun and not completed; " +
+	ErrUnfinished = errors.New("a copy into this database was started but not completed; " +
 		"run it again, and it continues where it stopped")
 )
 

@@ -51,11 +51,12 @@ func sweep(tx engine.Tx, now, expired time.Time, limit int) (swept account.Swept
 		swept.Others += n
 		swept.More = swept.More || n == int64(limit)
 	}
-	// A program of an earlier version that enables an account does not know that its owner has left.
+	// An earlier version that enables an account does not clear the time at which a leaving account
+	// is erased.
 	if _, err := tx.Exec(`UPDATE account SET leaving = NULL WHERE leaving IS NOT NULL AND NOT held`); err != nil {
 		return swept, err
 	}
-	// What could not be handled in a day is of no use to anybody any more.
+	// A request that could not be handled in a day is of no use any more.
 	n, err = tx.Exec(`DELETE FROM forgotten WHERE id IN (SELECT id FROM forgotten WHERE at <= $1 ORDER BY at LIMIT $2)`,
 		engine.Micros(now.Add(-throttle.Longest)), limit)
 	swept.Others += n

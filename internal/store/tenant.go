@@ -207,7 +207,7 @@ func setTenant(ctx context.Context, tx engine.Tx, t tenant.Tenant, event account
 		tenantValues{t.Realm, t.PublicURL, describeLogo(t.Logo), settings})
 }
 
-// tenantSet adds what follows from a change of a tenant.
+// tenantSet adds the notifications and the entry in the trail for a change of a tenant.
 func tenantSet(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry, was, is tenantValues) error {
 	if err := insertTenantNotifications(tx, hook.TenantChanged, event, t.ID, e.At); err != nil {
 		return err
@@ -223,7 +223,7 @@ func tenantSet(tx engine.Tx, t tenant.Tenant, event account.UID, e *trailEntry, 
 	return tenantsChanged(tx)
 }
 
-// tenantValues is what may change of a tenant.
+// tenantValues holds the values of a tenant that can change.
 type tenantValues struct {
 	Realm     string          `json:"realm"`
 	PublicURL string          `json:"public_url"`

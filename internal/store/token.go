@@ -27,7 +27,7 @@ func orNull(n int64) any {
 	return n
 }
 
-// microsOrNull returns a time as the store has it, or NULL for the zero time.
+// microsOrNull returns a time as the store represents it, or NULL for the zero time.
 func microsOrNull(at time.Time) any {
 	if at.IsZero() {
 		return nil

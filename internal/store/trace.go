@@ -10,8 +10,8 @@ import (
 	"dialtone/internal/trace"
 )
 
-// write runs a write of the engine, and records it in the trace of ctx: how long it waited to be started, and how
-// long its commit took.
+// write runs a write of the engine, and records in the trace of ctx how long it waited to start,
+// and how long its commit took.
 func (s *Store) write(ctx context.Context, do func(engine.Tx) error) error {
 	_, span := trace.Start(ctx, "store.write")
 	if span == nil {
@@ -25,7 +25,7 @@ func (s *Store) write(ctx context.Context, do func(engine.Tx) error) error {
 	}))
 }
 
-// writeTables is write for a change that phone servers may have to know.
+// writeTables is write for a change that may affect phone servers.
 func (s *Store) writeTables(ctx context.Context, do func(engine.Tx) ([]phonetables.Subject, error)) error {
 	_, span := trace.Start(ctx, "store.write")
 	if span == nil {
@@ -39,8 +39,8 @@ func (s *Store) writeTables(ctx context.Context, do func(engine.Tx) ([]phonetabl
 	}))
 }
 
-// tracedWrite has the times of a write. The statements may run on another goroutine, while the caller waits, and more
-// than once.
+// tracedWrite holds the times of a write. The statements may run on another goroutine while the
+// caller waits, and more than once.
 type tracedWrite struct {
 	span                   *trace.Span
 	called, began, stopped time.Time

@@ -61,7 +61,7 @@ func (s *Store) StartApp(_ context.Context, proved account.Account, sealed []byt
 	})
 }
 
-// changeApp makes a change of an app, unless an earlier run of the transaction has made it.
+// changeApp changes an app, unless an earlier run of the transaction has done so.
 func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.AppChange, now time.Time,
 	change func(engine.Tx, account.Account) error) (a account.Account, err error) {
 	e, place := entry(ctx, action, now), c.Message
@@ -102,7 +102,8 @@ func (s *Store) changeApp(ctx context.Context, action audit.Action, c account.Ap
 	return a, err
 }
 
-// mayChangeFactors locks the places under limits, and fails with fault.Limited unless each has another one.
+// mayChangeFactors locks the places under limits, and fails with fault.Limited unless each limit
+// allows another use.
 func mayChangeFactors(tx engine.Tx, list []throttle.Allowance, now time.Time) error {
 	if err := tx.Lock(placeKeys(list)...); err != nil {
 		return err
@@ -128,8 +129,8 @@ func (s *Store) FinishApp(ctx context.Context, c account.AppChange, now time.Tim
 		if err := setRecoveryCodes(tx, a, c.Codes); err != nil {
 			return err
 		}
-		// Sessions that began with the password alone, options for a new passkey, and a change of the address that was
-		// asked for without a code, end.
+		// This ends sessions that began with the password alone, options for a new passkey, and a
+		// change of the address that was requested without a code.
 		if err := removeEmailLinks(tx, a); err != nil {
 			return err
 		}
@@ -254,7 +255,7 @@ func (s *Store) UseCode(ctx context.Context, u account.CodeUse, now time.Time) (
 			case err != nil && !errors.Is(err, errNoAccount):
 				return err
 			case err == nil && string(app.Sealed) == string(u.Sealed) && app.Step >= u.Step:
-				return account.ErrCodeWrong // it was used: a request that is sent again has it, and no guess
+				return account.ErrCodeWrong // the code was used: this is a repeated request, and not a guess
 			}
 		}
 		if !used {
@@ -295,9 +296,9 @@ func (s *Store) noticeWrongCode(tx engine.Tx, a account.Account, u account.CodeU
 	if err != nil || wrong < int64(u.Noticed.Rule.Limit) {
 		return err
 	}
-	said, err := engine.Count(tx, `SELECT count(*) FROM link WHERE account = $1 AND kind = $2 AND made > $3`,
+	notified, err := engine.Count(tx, `SELECT count(*) FROM link WHERE account = $1 AND kind = $2 AND made > $3`,
 		a.UID[:], string(mailmsg.WrongCodes), since)
-	if err != nil || said > 0 {
+	if err != nil || notified > 0 {
 		return err
 	}
 	n := u.Notice
@@ -311,17 +312,17 @@ func (s *Store) noticeRecovery(tx engine.Tx, a account.Account, n account.Notice
 		return nil
 	}
 	n.Kind, n.Detail = mailmsg.RecoveryUsed, strconv.Itoa(left)
-	said, err := engine.Count(tx, `SELECT count(*) FROM link WHERE account = $1 AND kind = $2 AND made > $3`,
+	notified, err := engine.Count(tx, `SELECT count(*) FROM link WHERE account = $1 AND kind = $2 AND made > $3`,
 		a.UID[:], string(n.Kind), engine.Micros(now.Add(-24*time.Hour)))
-	if err != nil || said >= account.RecoveryNotices {
+	if err != nil || notified >= account.RecoveryNotices {
 		return err
 	}
 	return s.addNotice(tx, a, n)
 }
 
-// repeatedUse reports whether an earlier run of UseCode was committed, as far as the tables show it. The use
-// of a code of an app leaves no trace of the run: in doubt its repetition fails, and the person enters the
-// next code.
+// repeatedUse reports whether an earlier run of UseCode was committed, as far as the tables show
+// it. The use of an app's code leaves no trace of the run: the repetition then fails, and the
+// person enters the next code.
 func repeatedUse(tx engine.Tx, u account.CodeUse, e *trailEntry) (bool, error) {
 	if used, err := e.added(tx); err != nil || used {
 		return used, err
@@ -337,7 +338,7 @@ func repeatedUse(tx engine.Tx, u account.CodeUse, e *trailEntry) (bool, error) {
 	return false, err
 }
 
-// useCode uses a code up, and reports whether it was good.
+// useCode spends a code, and reports whether it was valid.
 func useCode(tx engine.Tx, a account.Account, u account.CodeUse) (bool, error) {
 	if u.Step > 0 {
 		n, err := tx.Exec(`UPDATE totp SET step = $3 WHERE account = $1 AND sealed = $2 AND since IS NOT NULL

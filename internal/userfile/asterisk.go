@@ -12,7 +12,7 @@ import (
 // defaultRealm is the realm of Asterisk where nothing else is configured.
 const defaultRealm = "asterisk"
 
-// maxSections bounds what is kept of a file of Asterisk.
+// maxSections limits how many sections of an Asterisk file are kept in memory.
 const maxSections = 1_000_000
 
 // authSection is a section with type=auth of pjsip.conf, or a row of ps_auths.
@@ -85,8 +85,8 @@ type section struct {
 
 type setting struct{ key, value string }
 
-// readAsterisk reads pjsip.conf or sip.conf. The sections are in memory until the end, because a template or the use of
-// a section may come later.
+// readAsterisk reads pjsip.conf or sip.conf. It keeps the sections in memory until the end, because
+// a template or a reference to a section may follow later.
 func readAsterisk(in *bufio.Reader, yield Yield) error {
 	lines := &lineReader{in: in}
 	var all []*section
@@ -188,20 +188,21 @@ func newSection(text string) *section {
 	return s
 }
 
-// visitsEach is how many sections may be looked at, on average, for each section: for its keys, and those in its
-// templates. Templates that name each other often would take for ever.
+// visitsEach is how many sections may be examined, on average, for each section: for its keys, and
+// those in its templates. Templates that name each other often would otherwise take forever.
 const visitsEach = 200
 
 // sections finds sections by their names.
 type sections struct {
 	named map[string]*section
-	// visits is how many sections may still be looked at.
+	// visits is how many sections may still be examined.
 	visits int
 }
 
-// get returns the values of a key, with those of templates, the most specific last. It returns none without visits.
+// get returns the values of a key, including those of templates, the most specific last. It returns
+// none if no visits are left.
 func (ss *sections) get(s *section, key string, depth int) (values []string) {
-	const maxTemplates = 8 // in each other
+	const maxTemplates = 8 // nested
 	if ss.visits--; ss.visits < 0 {
 		return nil
 	}

@@ -48,7 +48,8 @@ func headerColumns(line string) []string {
 	return columns
 }
 
-// separator returns what separates the columns: a comma, or a semicolon or a tab if the header has no comma.
+// separator returns the separator of the columns: a comma, or a semicolon or a tab if the header
+// has no comma.
 func separator(line string) rune {
 	for _, c := range ",;\t" {
 		if strings.ContainsRune(line, c) {
@@ -157,7 +158,8 @@ func checkColumns(columns []string, tables []table) error {
 		strings.Join(unknown, ", "), strings.Join(csvColumns, ", "))
 }
 
-// shortened returns a name of a column for an error. What is longer than any name may be a hash.
+// shortened returns a name of a column for an error. A text that is longer than any name may be a
+// hash.
 func shortened(column string) string {
 	const most = 31
 	if len(column) > most {
@@ -166,7 +168,7 @@ func shortened(column string) string {
 	return column
 }
 
-// wrongCount is the problem of a row that does not have the columns of the header.
+// wrongCount is the problem of a row that does not have as many values as the header has columns.
 func wrongCount(values, columns int, separator rune) string {
 	plural, sign := "s", " "+string(separator)
 	if values == 1 {
@@ -179,7 +181,7 @@ func wrongCount(values, columns int, separator rune) string {
 		"contains the separator%s", values, plural, columns, sign)
 }
 
-// badCSV returns an error of the row at a line.
+// badCSV converts an error of the CSV reader into one about the row at a line.
 func badCSV(err error, line int64) error {
 	if e, ok := errors.AsType[*csv.ParseError](err); ok {
 		line = int64(e.StartLine)

@@ -19,7 +19,7 @@ import (
 	"dialtone/internal/regularfile"
 )
 
-// readSQLite reads tables of a file of SQLite, which it does not change.
+// readSQLite reads tables of an SQLite file, which it does not change.
 func readSQLite(ctx context.Context, path string, tables []table, yield Yield) (err error) {
 	if _, err := os.Stat(path); err != nil {
 		return err
@@ -44,7 +44,7 @@ func readSQLite(ctx context.Context, path string, tables []table, yield Yield) (
 		return fmt.Errorf("%s cannot be read as a file of SQLite: %w", path, err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	// A generated column can make a value of any length.
+	// A generated column can produce a value of any length.
 	if _, err := sqlite.Limit(conn, sqlite3.SQLITE_LIMIT_LENGTH, maxLine); err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func readSQLite(ctx context.Context, path string, tables []table, yield Yield) (
 func readSQLiteTable(
 	ctx context.Context, tx *sql.Tx, path, name string, read func(row, Yield) error, yield Yield,
 ) error {
-	// A view could have rows without end, and so could a virtual table, which may read from a view.
+	// A view could have endless rows, and so could a virtual table, which may read from a view.
 	var isTable bool
 	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pragma_table_list WHERE schema = 'main'
 		AND type = 'table' AND lower(name) = $1)`, name).Scan(&isTable)

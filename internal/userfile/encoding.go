@@ -13,16 +13,16 @@ import (
 	"dialtone/internal/fault"
 )
 
-// conversion is a command that converts a file. Windows-1252 has the letters of ISO 8859-1 too.
+// conversion is a command that converts a file. Windows-1252 includes the letters of ISO 8859-1.
 const conversion = "iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 
-// notUTF8 is the error of a text in a file.
+// notUTF8 returns the error for a text in a file.
 func notUTF8(line int64) error {
 	return atLine(line, "the text is not UTF-8; convert the file, for example with: %s; "+
 		"if only this line is wrong, correct it", conversion)
 }
 
-// notUTF8Row is the error of a row in a database.
+// notUTF8Row returns the error for a row in a database.
 func notUTF8Row(number int64) error {
 	return fault.New(fault.Invalid, "row %d: the text is not UTF-8; correct it in the database, or import a dump of "+
 		"it that is converted, for example with: %s", number, conversion)
@@ -55,7 +55,7 @@ func inUTF8(in io.Reader) *bufio.Reader {
 	return bufio.NewReaderSize(&utf8Reader{in: in, line: 1, buf: make([]byte, maxValue)}, maxValue)
 }
 
-// utf8Reader passes on what is UTF-8.
+// utf8Reader passes text on as long as it is UTF-8.
 type utf8Reader struct {
 	in   io.Reader
 	line int64 // of the first byte that was not passed on
@@ -98,7 +98,7 @@ func (r *utf8Reader) fill() {
 	}
 }
 
-// xmlCharset converts no XML that says that it has another encoding.
+// xmlCharset refuses XML that declares another encoding.
 func xmlCharset(charset string, in io.Reader) (io.Reader, error) {
 	if strings.EqualFold(charset, "US-ASCII") {
 		return in, nil

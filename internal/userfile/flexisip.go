@@ -18,9 +18,9 @@ type flexisipAccount struct {
 	md5, clear, sha256, unknown        string
 }
 
-// joinFlexisip joins the tables accounts and passwords of the Flexisip account manager. passwords.account_id is
-// accounts.id, and an account has a password for each algorithm. Both tables are in memory until the end, some hundred
-// bytes for an account.
+// joinFlexisip joins the tables accounts and passwords of the Flexisip account manager.
+// passwords.account_id is accounts.id, and an account has one password for each algorithm. Both
+// tables are in memory until the end, a few hundred bytes for each account.
 func joinFlexisip() (map[string]func(row, Yield) error, func(Yield) error) {
 	all := make(map[string]*flexisipAccount)
 	of := func(id string) *flexisipAccount {
@@ -89,7 +89,7 @@ func joinFlexisip() (map[string]func(row, Yield) error, func(Yield) error) {
 	return map[string]func(row, Yield) error{"accounts": accounts, "passwords": passwords}, end
 }
 
-// isFalse reports whether a value of a boolean column is false. A column that is not there is not.
+// isFalse reports whether a value of a boolean column is false. A missing column is not.
 func isFalse(value string) bool { return value == "0" || value == "f" || value == "false" }
 
 func number(id string) int64 {

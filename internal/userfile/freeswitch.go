@@ -46,7 +46,7 @@ func readXML(file string, in io.Reader, yield Yield) error {
 			return atLine(int64(line), "a DOCTYPE is not supported; remove it")
 		case xml.StartElement:
 			if open = append(open, t.Name.Local); len(open) > maxDepth {
-				return atLine(int64(line), "there are more than %d elements in each other", maxDepth)
+				return atLine(int64(line), "there are more than %d nested elements", maxDepth)
 			}
 			switch t.Name.Local {
 			case "domain":
@@ -79,8 +79,9 @@ func readXML(file string, in io.Reader, yield Yield) error {
 	}
 }
 
-// xmlReader bounds the length of a document and of each token, since the decoder needs many times the memory of an
-// element with many attributes. It is an io.ByteReader, so that the decoder does not read ahead.
+// xmlReader limits the length of a document and of each token, since the decoder needs many times
+// the memory of an element with many attributes. It is an io.ByteReader, so that the decoder does
+// not read ahead.
 type xmlReader struct {
 	in            *bufio.Reader
 	left, ofToken int // bytes
@@ -119,7 +120,7 @@ func (r *xmlReader) Read(to []byte) (int, error) {
 	return 1, nil
 }
 
-// syntaxMessage returns the message of an error of XML, without texts of the file.
+// syntaxMessage returns the message of an XML error, without texts of the file.
 func syntaxMessage(err error) string {
 	if e, ok := errors.AsType[*xml.SyntaxError](err); ok {
 		return e.Msg
@@ -139,7 +140,7 @@ func attribute(e xml.StartElement, name string) string {
 // isVariable reports whether FreeSWITCH would replace a part of a text.
 func isVariable(text string) bool { return strings.Contains(text, "${") }
 
-// setParam sets what a param or a variable says of a user.
+// setParam sets what a param or a variable says about a user.
 func setParam(e *account.ImportEntry, name, value string) {
 	if len(value) > maxValue {
 		*e = unreadable(*e, "a value is too long")

@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// readJSONLines reads a JSON object a line, with the members of PlainColumns and password. Others are ignored.
+// readJSONLines reads one JSON object per line, with the members of PlainColumns and password.
+// Others are ignored.
 func readJSONLines(in *bufio.Reader, yield Yield) error {
 	lines := &lineReader{in: in}
 	for {

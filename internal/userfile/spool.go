@@ -10,7 +10,7 @@ import (
 	"os"
 )
 
-// spool keeps a stream in a temporary file without a name, encrypted with a key that is only in memory.
+// spool keeps a stream in an unnamed temporary file, encrypted with a key that is only in memory.
 type spool struct {
 	file *os.File
 	size int64
@@ -32,7 +32,7 @@ func newSpool(from io.Reader) (*spool, error) {
 	return s, nil
 }
 
-// stream returns the key stream. One stream is all that the key ever encrypts.
+// stream returns the key stream. The key encrypts only one stream.
 func (s *spool) stream() cipher.Stream {
 	block, err := aes.NewCipher(s.key[:])
 	if err != nil {

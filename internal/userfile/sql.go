@@ -15,9 +15,9 @@ const (
 	maxColumns = 1000 // of a table
 )
 
-// readSQL reads the rows of tables from an SQL dump: INSERT of mysqldump, mariadb-dump, pg_dump and sqlite3, and COPY
-// of pg_dump. It executes nothing: other statements are skipped, except that CREATE TABLE gives the columns of a table
-// whose rows come without their names.
+// readSQL reads the rows of tables from an SQL dump: INSERT of mysqldump, mariadb-dump, pg_dump and
+// sqlite3, and COPY of pg_dump. It executes nothing, and skips other statements. Only CREATE TABLE
+// is read too: it names the columns for rows that do not.
 func readSQL(in *bufio.Reader, tables []table, yield Yield) error {
 	readers, end := readerOf(tables)
 	d := &dump{
@@ -87,7 +87,7 @@ func (d *dump) skip(t token) error {
 	return nil
 }
 
-// name reads a name with or without a schema, after which it returns the next token.
+// name reads a name with or without a schema. It also returns the token after it.
 func (d *dump) name(t token) (name string, after token, err error) {
 	for {
 		if t.kind != word && t.kind != quoted {
@@ -258,7 +258,7 @@ func (d *dump) row(name string, columns []string, read func(row, Yield) error) e
 
 func (d *dump) give(r row, columns, values []string, read func(row, Yield) error) error {
 	if len(values) != len(columns) {
-		r.problem = "another number of values than columns"
+		r.problem = "the number of values differs from the number of columns"
 	}
 	r.values = make(map[string]string, len(columns))
 	for i, v := range values[:min(len(values), len(columns))] {
@@ -270,7 +270,7 @@ func (d *dump) give(r row, columns, values []string, read func(row, Yield) error
 // value reads a value and the comma or the parenthesis after it. NULL is empty.
 func (d *dump) value() (value string, end bool, problem string, err error) {
 	depth, tokens := 0, 0
-	cast := false // what follows is a type
+	cast := false // a type follows
 	for {
 		t, err := d.next(true)
 		if err != nil {
@@ -565,7 +565,7 @@ func (l *lexer) word(first byte, keep bool) (token, error) {
 	return s, err
 }
 
-// quote reads what is in quotes, after the first of them. A quote twice is one.
+// quote reads a quoted text after its first quote. Two quotes stand for one.
 func (l *lexer) quote(q byte, escapes bool, k kind, keep bool) (token, error) {
 	began := l.line
 	t := token{kind: k}
@@ -632,7 +632,7 @@ func (l *lexer) notClosed(line int64, err error) error {
 	return err
 }
 
-// comment skips a line, and learns from the first line of a dump which program wrote it.
+// comment skips a line, and finds out from the first line of a dump which program wrote it.
 func (l *lexer) comment() error {
 	start, _ := l.in.Peek(32)
 	if line := string(start); strings.Contains(line, "MySQL dump") || strings.Contains(line, "MariaDB dump") {

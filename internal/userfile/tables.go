@@ -11,14 +11,15 @@ import (
 type table struct {
 	// name is its name in a database.
 	name string
-	// columns are the columns by which a header of CSV is recognized.
+	// key are the columns by which a CSV header is recognized.
 	key []string
-	// defaults are the columns where a dump has neither a list nor a CREATE TABLE, by their number.
+	// defaults are the possible columns if a dump has neither a column list nor a CREATE TABLE. The
+	// number of values selects one of them.
 	defaults [][]string
-	// read takes a row.
+	// read processes a row.
 	read func(row, Yield) error
-	// join returns the readers of several tables, which belong together, for one reading: read has no meaning
-	// then. The function that it returns is called at the end.
+	// join, if it is not nil, replaces read for several tables that belong together. It returns
+	// their readers for one pass, and a function to call at the end.
 	join func() (map[string]func(row, Yield) error, func(Yield) error)
 }
 
@@ -26,11 +27,11 @@ type table struct {
 type row struct {
 	line   int64
 	values map[string]string
-	// problem says why a value is not there, or is empty.
+	// problem says why a value is missing or empty.
 	problem string
 }
 
-// get returns the first of the columns that there is and that is not empty.
+// get returns the value of the first column that exists and is not empty.
 func (r row) get(columns ...string) string {
 	for _, c := range columns {
 		if v := r.values[c]; v != "" {
@@ -48,7 +49,7 @@ func (r row) entry() account.ImportEntry {
 	return e
 }
 
-// tablesOf are the tables of the formats that have some.
+// tablesOf maps the formats that have tables to them.
 var tablesOf = map[Format][]table{
 	Kamailio: {subscriber},
 	OpenSIPS: {subscriber},
@@ -89,7 +90,7 @@ func readSubscriber(r row, yield Yield) error {
 	setVariants(&e, r.get("ha1b"), r.get("ha1_sha256"))
 	password := r.get("password")
 	if e.HA1 == nil && e.Problem == "" && looksHashed(password) {
-		// An older server keeps HA1 in this column. Hashed once more, it would be of no password.
+		// An older server keeps HA1 in this column. Hashing it again would match no password.
 		e.Problem, e.Detail = account.ImportBadHash, "the password looks like HA1; put it into the column ha1"
 		password = ""
 	}
@@ -97,7 +98,7 @@ func readSubscriber(r row, yield Yield) error {
 	return yield(e)
 }
 
-// looksHashed reports whether a password may be a hash.
+// looksHashed reports whether a password could be a hash.
 func looksHashed(password string) bool {
 	if len(password) != 32 {
 		return false
@@ -126,7 +127,7 @@ func readPSAuth(r row, yield Yield) error {
 	return yield(e)
 }
 
-// PlainColumns are the columns of CSV, and the members of JSON lines, as they are written.
+// PlainColumns are the columns of CSV, and the members of JSON lines, in exports.
 var PlainColumns = []string{"user", "realm", "name", "email", "role", "lang", "ha1", "ha1b", "ha1_sha256"}
 
 // readPlain reads a row of CSV.

@@ -1,31 +1,32 @@
 // Package userfile reads and writes the accounts of other phone platforms: the files and tables in which Kamailio,
 // OpenSIPS, Flexisip, FreeSWITCH, Asterisk, coturn and Apache keep them, CSV, and JSON lines.
 //
-// # What it guarantees
+// # Guarantees
 //
-// Source.Read streams: memory does not grow with the file, except for Flexisip, whose two tables are joined, and for
-// the configuration files of Asterisk and FreeSWITCH. Whatever the bytes are, it returns entries or an error with the
-// line, and no value is longer than 64 KiB. A row that cannot be an account is an entry with a Problem; an error means
-// that the rest of the file cannot be read.
+// Source.Read streams: memory does not grow with the file, except for Flexisip, whose two tables
+// are joined, and for the configuration files of Asterisk and FreeSWITCH. For any input, it returns
+// entries or an error with the line, and no value is longer than 64 KiB. A row that cannot be an
+// account is an entry with a Problem; an error means that the rest of the file cannot be read.
 //
-// Every text of an entry is UTF-8. One that is not is an error, and not the problem of a row, since a file in another
-// encoding has others too, and they would be lost or changed. Of an SQL dump, this is about the values that are read:
-// other tables may have bytes. Other files have to be UTF-8 as a whole.
+// Every text of an entry is UTF-8. Other text is an error, and not only the problem of a row: a
+// file in another encoding contains more of it, which would be lost or changed. In an SQL dump,
+// this applies only to the values that are read: other tables may contain any bytes. All other
+// files must be entirely UTF-8.
 //
-// A Source can be read several times, also standard input: it is kept in a temporary file, encrypted with a key that
-// only this process has, because it has hashes or passwords.
+// A Source can be read several times, even standard input: that is kept in a temporary file,
+// encrypted with a key that only this process has, because it contains hashes or passwords.
 //
 // # How it works
 //
-// A format (kamailio, coturn and so on) says which tables and columns there are and what they mean. The same rows may
-// be in CSV, in an SQL dump, in a file of SQLite, or in a PostgreSQL database; what it is, is found out from the
-// beginning of the file. Files of other kinds have readers of their own: htdigest, the files of Asterisk, the XML of
-// FreeSWITCH, and JSON lines.
+// A format (kamailio, coturn and so on) says which tables and columns there are and what they mean.
+// The same rows may be in CSV, in an SQL dump, in a file of SQLite, or in a PostgreSQL database;
+// the beginning of a file shows which it is. Files of other kinds have readers of their own:
+// htdigest, the files of Asterisk, the XML of FreeSWITCH, and JSON lines.
 //
 // # What it is not
 //
-// It does not decide what becomes an account: that is account.Import. It checks no names and no realms, and knows no
-// tenant.
+// It does not decide what becomes an account: that is account.Import. It checks neither names nor
+// realms, and knows no tenants.
 package userfile
 
 import (
@@ -71,13 +72,13 @@ const (
 	maxLine   = 1 << 20  // bytes of a line of text, or of a record of CSV
 	maxHeader = 4096     // bytes of the header of CSV
 	maxXML    = 16 << 20 // bytes of a file of FreeSWITCH
-	maxDepth  = 64       // elements of XML in each other
+	maxDepth  = 64       // nested elements of XML
 )
 
-// Yield takes an entry. Its error ends the reading, and is returned.
+// Yield processes an entry. Its error ends the reading, and is returned.
 type Yield func(account.ImportEntry) error
 
-// Source is something to import from.
+// Source is a source of accounts to import.
 type Source struct {
 	format   Format
 	location string
@@ -111,7 +112,7 @@ func Open(format Format, location string, stdin io.Reader) (*Source, error) {
 	return s, nil
 }
 
-// Close removes what is kept.
+// Close removes the temporary file.
 func (s *Source) Close() error {
 	if s.spool == nil {
 		return nil
@@ -232,8 +233,8 @@ func readStream(format Format, in *bufio.Reader, yield Yield) error {
 	return fault.New(fault.Invalid, "%q is not a format", string(format))
 }
 
-// someAccounts fails if a file has no entry at all. A table may be empty; but of a format in which any text, or any
-// XML, can be read, such a file is probably another one.
+// someAccounts fails if a file contains no entry at all. A table may be empty. But in a format that
+// accepts any text or any XML, such a file probably has another format.
 func someAccounts(format Format, yield Yield, read func(Yield) error) error {
 	found := false
 	err := read(func(e account.ImportEntry) error {
@@ -299,14 +300,14 @@ func checkTexts(e account.ImportEntry) account.ImportEntry {
 	return e
 }
 
-// unreadable returns the entry with that problem.
+// unreadable returns the entry with the problem ImportUnreadable.
 func unreadable(e account.ImportEntry, detail string) account.ImportEntry {
 	e.Problem, e.Detail = account.ImportUnreadable, detail
 	return e
 }
 
-// setHash sets the hash of an entry that a text is, by its length: MD5 or SHA-256 in hex digits of either case, after
-// 0x or without it. An empty text is none.
+// setHash sets the hash of an entry that a text contains: MD5 or SHA-256, depending on its length,
+// in hex digits of either case, with or without 0x. An empty text is no hash.
 func setHash(e *account.ImportEntry, text string) {
 	text = bareHash(text)
 	if text == "" {
@@ -329,7 +330,7 @@ func bareHash(text string) string {
 	return text
 }
 
-// setVariants sets the hashes besides HA1. One that is not a hash is left out, and Detail says so.
+// setVariants sets the hashes besides HA1. It leaves an invalid one out and names it in Detail.
 func setVariants(e *account.ImportEntry, b, sum string) {
 	if b = bareHash(b); b != "" {
 		if h, err := digest.ParseHA1(b); err == nil {

@@ -22,7 +22,7 @@ import (
 	"dialtone/internal/userfile"
 )
 
-// The hashes are short names for those of alex at sip.test with the password "secret".
+// The hashes of alex at sip.test with the password "secret".
 var (
 	ha1  = digest.Compute("alex", "sip.test", "secret").Hex()
 	ha1b = digest.ComputeB("alex", "sip.test", "secret").Hex()
@@ -260,7 +260,7 @@ func TestHostileInputs(t *testing.T) {
 		{"external entity", userfile.FreeSWITCH,
 			`<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><user id="&e;"/>`, "line 1: a DOCTYPE"},
 		{"unknown entity", userfile.FreeSWITCH, `<user id="&e;"/>`, "line 1: this is not XML"},
-		{"deep nesting", userfile.FreeSWITCH, deep, "line 1: there are more than 64 elements"},
+		{"deep nesting", userfile.FreeSWITCH, deep, "line 1: there are more than 64 nested elements"},
 		{"XML that does not end", userfile.FreeSWITCH, "<user id='a'>\n", "this is not XML"},
 		{"huge XML", userfile.FreeSWITCH, "<a>" + strings.Repeat("<b/>"+strings.Repeat(" ", 1<<16), 17<<4),
 			"longer than 16 MiB"},
@@ -609,8 +609,7 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
-// What is written is read again as it was.
-// Templates that name each other often are refused, and do not take for ever.
+// Templates that name each other often are refused, so that reading does not take forever.
 func TestManyTemplates(t *testing.T) {
 	list := func(name string) string { return strings.Repeat(name+",", 100) }
 	text := "[a](!," + list("b") + ")\ntype=auth\n[b](!," + list("a") + ")\ntype=auth\n[alex](a)\nusername=alex\n"
@@ -637,6 +636,7 @@ func TestNoVariablesForFreeSWITCH(t *testing.T) {
 	}
 }
 
+// The readers read what the writers have written.
 func TestWritersAndReaders(t *testing.T) {
 	b, s256 := digest.ComputeB("alex", "sip.test", "secret"), digest.ComputeSHA256("alex", "sip.test", "secret")
 	e := userfile.Exported{Realm: "sip.test", Credential: &digest.Credential{

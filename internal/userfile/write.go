@@ -28,7 +28,8 @@ type Writer interface {
 	Close() error
 }
 
-// Formats that are written. KamailioSQL and KamailioCSV have the rows of the table subscriber.
+// Formats that are only written. KamailioSQL and KamailioCSV contain the rows of the table
+// subscriber.
 const (
 	KamailioCSV Format = "kamailio-csv"
 	KamailioSQL Format = "kamailio-sql"
@@ -104,8 +105,8 @@ func hashes(e Exported) (ha1, ha1b, sum string) {
 	return c.HA1.Hex(), ha1b, sum
 }
 
-// sqlTexts returns string literals of standard SQL. MySQL reads them in the same way, as no backslash is in a realm
-// or a user name.
+// sqlTexts returns string literals of standard SQL. MySQL reads them in the same way, since realms
+// and user names contain no backslash.
 func sqlTexts(list ...string) string {
 	for i, text := range list {
 		list[i] = "'" + strings.ReplaceAll(text, "'", "''") + "'"
@@ -213,8 +214,8 @@ func (w *xmlWriter) Write(e Exported) error {
 	return err
 }
 
-// unexpanded returns a name, or else if FreeSWITCH would put its own variables in place of a part of it. People choose
-// their names.
+// unexpanded returns a name, or otherwise if FreeSWITCH would replace a part of the name by its own
+// variables. People choose their names.
 func unexpanded(name, otherwise string) string {
 	if strings.Contains(name, "${") {
 		return otherwise

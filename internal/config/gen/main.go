@@ -1,5 +1,5 @@
-// Command gen makes docs/configuration.md and docs/dialtone.example.toml from the keys of package
-// config. Run it with go generate; its test fails if the files are not up to date.
+// Command gen generates docs/configuration.md and docs/dialtone.example.toml from the keys of
+// package config. Run it with go generate; its test fails if the files are outdated.
 package main
 
 import (
@@ -29,8 +29,8 @@ func files() map[string]string {
 	}
 }
 
-// manual adds a table to each key, and what config says about the file dialtone.toml beside this
-// one.
+// manual adds a table to each key, and the faults that config finds in the file dialtone.toml in
+// this directory.
 func manual() string {
 	_, err := config.Load("dialtone.toml", nil, nil)
 	text := strings.Replace(config.Manual(), "FAULTS", err.Error(), 1)

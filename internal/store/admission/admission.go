@@ -31,7 +31,7 @@ type Facts struct {
 
 // Decision says what a signup writes, and its answer.
 type Decision struct {
-	Refusal error  // nil if the account is created, or could be for CheckOnly
+	Refusal error  // nil if the account is created or, with CheckOnly, could be
 	Spends  bool   // the captcha is spent
 	Admits  bool   // the account is created
 	Clears  []byte // the uid of an expired account that is deleted to free the name
@@ -57,8 +57,9 @@ func (f Facts) Decide(a account.Signup) Decision {
 	}
 }
 
-// WaitSince returns the wait from now until a limit allows another use, where at is when the oldest
-// of its last uses was. A use in the future, by a clock that was ahead, counts as one of now.
+// WaitSince returns the wait from now until a limit allows another use, where at is the time of the
+// oldest use that counts. A use in the future, recorded by a clock that was ahead, counts as a use
+// now.
 func WaitSince(at time.Time, al throttle.Allowance, now time.Time) throttle.Wait {
 	return throttle.Wait{For: min(at.Add(al.Rule.Per).Sub(now), al.Rule.Per), Limit: al.Limit}
 }
@@ -95,8 +96,9 @@ func LinkKeys(r account.LinkReplacement) []int64 {
 	return keys
 }
 
-// Key returns the key of a lock. If two different things have the same key, they wait for each other
-// and nothing else happens. Servers of different versions on one database must use the same keys.
+// Key returns the key of a lock. Two different things that happen to have the same key wait for
+// each other, which is harmless. Servers of different versions on one database must use the same
+// keys.
 func Key(kind string, tenant int64, name []byte) int64 {
 	h := fnv.New64a()
 	h.Write(binary.BigEndian.AppendUint64([]byte(kind), uint64(tenant)))

@@ -6,7 +6,7 @@ import (
 	"dialtone/internal/metric"
 )
 
-// Measures are what an engine measures of its writes.
+// Measures holds an engine's measurements of its writes.
 type Measures struct {
 	// Commit is how long transactions took, from their first statement to the end of COMMIT, in seconds. On
 	// PostgreSQL it includes retries.
@@ -16,7 +16,7 @@ type Measures struct {
 	Group, Wait *metric.Histogram
 }
 
-// NewMeasures returns Measures with nothing in them.
+// NewMeasures returns empty Measures.
 func NewMeasures() Measures {
 	return Measures{
 		Commit: metric.NewHistogram(metric.Latencies), Group: metric.NewHistogram(metric.Sizes),
@@ -27,17 +27,17 @@ func NewMeasures() Measures {
 // Measurer is an engine that measures its writes.
 type Measurer interface {
 	Measures() Measures
-	// Load returns the present figures. It takes a few milliseconds at most.
+	// Load returns the current figures. It takes a few milliseconds at most.
 	Load(ctx context.Context) (Load, error)
 }
 
-// Peers is an engine that knows who else is connected to the database.
+// Peers is an engine that knows which programs are connected to the database.
 type Peers interface {
 	// Programs returns the versions of the programs of this project that are connected, without repetition.
 	Programs(ctx context.Context) ([]string, error)
 }
 
-// Load is what an engine holds at one moment.
+// Load describes the load of an engine at one moment.
 type Load struct {
 	// Waiting is how many writes wait to be started.
 	Waiting int
@@ -45,13 +45,13 @@ type Load struct {
 	Database int64
 	// WAL is the size of the WAL in bytes, or -1 where the engine cannot know it.
 	WAL int64
-	// Pool has the connections of a pool. It is nil for an engine without one.
+	// Pool describes the connection pool. It is nil for an engine without one.
 	Pool *Pool
 }
 
-// Pool is the use of a pool of connections.
+// Pool describes the use of a connection pool.
 type Pool struct {
-	// Used and Idle are connections that are open, and Max how many may be.
+	// Used and Idle are the numbers of open connections, and Max is the limit on their sum.
 	Used, Idle, Max int
 	// Waits is how often a caller had to wait for a connection since the start.
 	Waits int64

@@ -28,7 +28,7 @@ func Report(q Querier, report func(string), queries ...string) error {
 	return nil
 }
 
-// Placeholders returns n placeholders from a number on: "$1, $2".
+// Placeholders returns n placeholders, starting with number from: "$1, $2".
 func Placeholders(from, n int) string {
 	list := make([]string, n)
 	for i := range list {

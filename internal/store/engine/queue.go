@@ -23,10 +23,10 @@ var errOverloaded = &fault.Error{
 	RetryAfter: 2 * time.Second,
 }
 
-// Queue is a group commit: it puts jobs that come at the same time into groups and calls commit for
-// each group, for up to concurrency groups at a time.
+// Queue is a group commit: it collects concurrent jobs in groups and calls commit for each group,
+// for up to concurrency groups at a time.
 //
-// It has no goroutine of its own. A job that comes while fewer groups are being committed leads a
+// It has no goroutine of its own. A job that arrives while fewer groups are being committed leads a
 // group at once, on its own goroutine. Other jobs wait; when a commit is done, the first of them
 // leads the next group. A leader yields the processor once before it takes the waiting jobs: on an
 // idle machine that takes no time, and on a busy one the jobs that are about to arrive share this
@@ -47,7 +47,7 @@ type Queue[T any] struct {
 // Job is a piece of work that is committed in a group.
 type Job[T any] struct {
 	Work T
-	// Keys of two jobs in one group are different.
+	// Keys keeps jobs apart: two jobs that share a key are never in the same group.
 	Keys []int64
 	// Err is the outcome, which the commit sets.
 	Err error
@@ -108,7 +108,7 @@ func (q *Queue[T]) wait(j *Job[T]) error {
 		if q.leave(j) {
 			return errOverloaded
 		}
-		leads = <-j.turn // it has been started
+		leads = <-j.turn // the job has been started
 	}
 	if leads {
 		q.measures.Wait.Since(j.queued)
@@ -155,8 +155,8 @@ func (q *Queue[T]) lead(j *Job[T]) {
 	}
 }
 
-// gather takes the jobs of a group from the queue, in order. It leaves those that share a key with
-// a job in the group.
+// gather takes the jobs of a group from the queue, in order. It skips those that share a key with a
+// job in the group.
 func (q *Queue[T]) gather(first *Job[T]) []*Job[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -200,7 +200,7 @@ func (q *Queue[T]) next() {
 	first.turn <- true
 }
 
-// Measures returns what the queue measures.
+// Measures returns the queue's measurements.
 func (q *Queue[T]) Measures() Measures { return q.measures }
 
 // Waiting returns the number of jobs that wait to be started.

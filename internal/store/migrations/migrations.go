@@ -1,12 +1,12 @@
-// Package migrations keeps the schema of the store, and brings a database up to date.
+// Package migrations contains the schema of the store, and brings a database up to date.
 //
 // A migration is a file NNNN_NAME.ENGINE.sql, which never changes once it is released. Its first
 // line may be
 //
 //	-- for programs from version N on
 //
-// Then a program that knows the schema up to version N or later can go on with the database after
-// the migration; without the line, a program must know the migration itself. So a change comes in
+// Then a program that knows the schema up to version N or later can still use the database after
+// the migration; without the line, a program must know the migration itself. So a change is made in
 // two steps, in two versions of the program: the first adds what the new program needs and keeps
 // what the old one uses, so that both can run side by side; the second removes it.
 package migrations
@@ -37,27 +37,30 @@ var Files embed.FS
 var ErrNewer = errors.New("the database was written by a newer version of dialtone; " +
 	"use that version, or restore a backup")
 
-// ErrOlder is returned for a database whose schema an older program has made, where it must not be changed.
+// ErrOlder is returned for a database with the schema of an older program, if the schema must not
+// be changed.
 var ErrOlder = errors.New("the store has to be updated for this program: run dialtone store migrate, after which " +
 	"servers of the previous version still work, or restart the server")
 
-// ErrNoStore is returned for a database without the tables of a store, where none must be made.
+// ErrNoStore is returned for a database without the tables of a store, if none must be created.
 var ErrNoStore = errors.New("the database has no tables of dialtone")
 
-// Change says how far the schema of a database may be changed when it is opened.
+// Change limits how the schema of a database may be changed when it is opened.
 type Change int
 
 const (
-	// Nothing is changed: without a store, or with the schema of an older program, opening fails.
+	// Nothing allows no change: without a store, or with the schema of an older program, opening
+	// fails.
 	Nothing Change = iota
 	// Upgrade brings the schema of a store up to date. Without a store, opening fails.
 	Upgrade
-	// Create also makes a store.
+	// Create also creates a store that does not exist.
 	Create
 )
 
-// Prepare brings the schema up to date as far as it may be changed. exists says whether the database has a store. It
-// fails with ErrNoStore, ErrOlder and ErrNewer, and has changed nothing then.
+// Prepare brings the schema up to date as far as it may be changed. exists tells whether the
+// database has a store. If Prepare fails with ErrNoStore, ErrOlder or ErrNewer, it has changed
+// nothing.
 func (c Change) Prepare(tx engine.Tx, dialect string, exists bool, now time.Time) error {
 	switch {
 	case !exists && c != Create:
@@ -184,8 +187,8 @@ func (m Migration) applied(q engine.Querier) (bool, error) {
 	return err == nil, err
 }
 
-// Allowed returns ErrNewer if the database needs a newer program than one that knows the schema up
-// to a version.
+// Allowed returns ErrNewer if a program that knows the schema up to a version is too old for the
+// database.
 func Allowed(q engine.Querier, known int) error {
 	var newest, floor int
 	err := q.Row(`SELECT max(v.version), max(COALESCE(f.floor, v.version))
@@ -223,7 +226,8 @@ func KeepOut(tx engine.Tx, version int) error {
 	return err
 }
 
-// CheckNewest calls report if a newer program has changed the schema: this one does not know what belongs to it.
+// CheckNewest calls report if a newer program has changed the schema: this program cannot tell
+// which parts belong to it.
 func CheckNewest(q engine.Querier, dialect string, report func(string)) error {
 	newest, err := engine.Count(q, `SELECT max(version) FROM schema_version`)
 	if known := Newest(dialect); err == nil && newest > int64(known) {

@@ -17,7 +17,7 @@ type row struct {
 	damaged bool
 }
 
-// page is a range of uids: the entries that should be in the tables, and the rows that are there.
+// page is a range of uids: the entries that should be in the tables, and the rows that are.
 type page struct {
 	expected []candidate
 	actual   []row
@@ -61,8 +61,9 @@ func same(a, b export.Entry) bool {
 		bytes.Equal(a.Marshal(), b.Marshal())
 }
 
-// differences calls f for each entry that is missing, wrong or superfluous, with the account that it
-// should be of, or nil if there should be none. An account that cannot have an entry is a difference.
+// differences calls f for each entry that is missing, wrong or superfluous, with the account that
+// it should belong to, or nil if there should be none. An account that cannot have an entry counts
+// as a difference.
 func (p page) differences(f func(found export.Entry, what string, expected *candidate) error) error {
 	actual := make(map[account.UID]row)
 	for _, r := range p.actual {
@@ -78,7 +79,7 @@ func (p page) differences(f func(found export.Entry, what string, expected *cand
 		case !exists:
 			what = "is missing"
 		case found.damaged || !same(found.Entry, c.Entry):
-			what = "is not as the account is"
+			what = "does not match the account"
 		default:
 			continue
 		}
@@ -132,8 +133,8 @@ func (t *Tables) fill(ctx context.Context, progress export.Progress) error {
 	if err != nil {
 		return err
 	}
-	// Counting a million accounts may take longer than the database is given for an answer. Then
-	// the total is not reported.
+	// Counting a million accounts may take longer than a read is allowed to take. The total is then
+	// not reported.
 	total, err := engine.Count(t.engine.Reads(ctx),
 		`SELECT count(*) FROM account WHERE activated IS NOT NULL AND closed IS NULL AND NOT held`)
 	if err != nil {
@@ -159,7 +160,7 @@ func (t *Tables) fill(ctx context.Context, progress export.Progress) error {
 	if err != nil {
 		return err
 	}
-	// Those that derive files from the tables look again.
+	// This notifies those that derive files from the tables.
 	return t.Write(func(engine.Tx) ([]Subject, error) { return []Subject{Tenants}, nil })
 }
 

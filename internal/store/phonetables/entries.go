@@ -32,7 +32,7 @@ func update(tx engine.Tx, b backend, open opener, s Subject) error {
 }
 
 // put writes the entry of an account. An account whose credential does not open loses its entry and
-// is recorded as missing, so that it does not keep others from theirs.
+// is recorded as missing, so that other accounts still get their entries.
 func put(tx engine.Tx, b backend, c candidate) error {
 	if c.err == nil {
 		return putEntry(tx, c.Entry)
@@ -52,7 +52,7 @@ func deleteEntry(tx engine.Tx, uid []byte) error {
 	return err
 }
 
-// readPage returns the accounts of a condition that phone servers may know.
+// readPage returns the accounts that meet a condition and that phone servers may know.
 func readPage(q engine.Querier, open opener, where string, args ...any) (list []candidate, err error) {
 	err = q.Each(func(row engine.Scanner) error {
 		var a account.Account
@@ -106,7 +106,7 @@ func readMissing(q engine.Querier, b backend) ([]export.Missing, error) {
 	return list, err
 }
 
-// pruneMissing removes the records of accounts that are not missing any more.
+// pruneMissing removes the records of accounts that are no longer missing.
 func pruneMissing(tx engine.Tx, b backend) error {
 	if has, err := b.hasMissing(tx); err != nil || !has {
 		return err

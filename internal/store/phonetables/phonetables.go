@@ -7,17 +7,17 @@
 // returns. The tables have entries of active accounts only. Disabling the export removes every
 // credential from them.
 //
-// An active account whose credential does not open has no entry, and is recorded as missing. It does
-// not keep other accounts from their entries.
+// An active account whose credential does not open has no entry, and is recorded as missing. It
+// does not affect the entries of other accounts.
 //
-// CheckSchema finds what somebody has changed in the definitions of the tables, or added to them, as far
-// as it can change what phone servers read. Privileges and settings of roles are not compared.
+// CheckSchema finds changes of and additions to the definitions of the tables that can affect what
+// phone servers read. Privileges and settings of roles are not compared.
 //
 // # How it works
 //
 // The tables are in the schema dialtone_directory. In PostgreSQL it is in the database of the
-// store. In SQLite it is a file of its own, so that no backup or copy of the store has an HA1 in
-// the clear. The statements are the same for both.
+// store. In SQLite it is a file of its own, so that no backup or copy of the store contains an HA1
+// in the clear. The statements are the same for both.
 //
 // A change names its subject, an account or the tenants. The entry of an account is derived from
 // the account as it is then, so deriving it again changes nothing. No account changes between
@@ -27,11 +27,11 @@
 //     shared mode. A pass over all accounts, to fill, repair or compare the tables, takes the lock
 //     exclusively for a page at a time. Signups do not take it.
 //   - In SQLite the file is written after the store, by the caller that changed something, before
-//     that is answered. SQLite can change two files in one transaction, but in WAL mode it commits
-//     them one after the other: a crash in between would separate them, and an error of the second
-//     file would fail signups that are committed. So the transaction of a change records a number
-//     and the subject in the store, and the file records the number up to which it is current. The
-//     next caller applies what is missing.
+//     the change is acknowledged. SQLite can change two files in one transaction, but in WAL mode it
+//     commits them one after the other: a crash in between would separate them, and an error of the
+//     second file would fail signups that are committed. So the transaction of a change records a
+//     number and the subject in the store, and the file records the number up to which it is
+//     current. The next caller applies what is missing.
 package phonetables
 
 import (
@@ -58,7 +58,7 @@ const exportVersion = 3
 // which changes of accounts wait.
 const pageSize = 300
 
-// Tables keeps the exported tables of a store. It is safe for concurrent use.
+// Tables maintains the exported tables of a store. It is safe for concurrent use.
 type Tables struct {
 	engine  engine.Engine
 	backend backend
@@ -68,7 +68,7 @@ type Tables struct {
 	observers []func(account.UID)
 }
 
-// backend is how an engine keeps the tables.
+// backend maintains the tables on one engine.
 type backend interface {
 	// publish applies a change to the tables, if the export is enabled. When due is true, follow
 	// must be called after the commit.
@@ -78,19 +78,20 @@ type backend interface {
 	// withTables runs do in a transaction that sees accounts and tables as of one moment, while no
 	// account changes. It fails with export.ErrNotEnabled if the export is not enabled.
 	withTables(do func(engine.Tx) error) error
-	// enable and disable run also in their transaction, before they take a lock. clear removes what
-	// disable has left in the tables.
+	// enable and disable call also in their transaction, before they take a lock. clear removes the
+	// content of the tables that disable has left.
 	enable(also func(engine.Tx) error) error
 	disable(also func(engine.Tx) error) error
 	clear() error
-	// catchUp applies what an earlier process left. It reports whether the tables must be filled.
+	// catchUp applies the changes that an earlier process did not apply. It reports whether the
+	// tables must be filled.
 	catchUp(ctx context.Context) (incomplete bool, err error)
 	// prune deletes the changes that the tables already contain.
 	prune() error
 	version(ctx context.Context) (int64, error)
 	locations() []string
 	// exist reports whether there are tables, and hasState whether they have their row of state.
-	// Neither may be so in a database that was restored from a dump.
+	// Both may be missing in a database that was restored from a dump.
 	exist(q engine.Querier) (bool, error)
 	hasState(q engine.Querier) (bool, error)
 	// read runs do on accounts and tables. It fails with export.ErrNotEnabled if the export is not
@@ -133,7 +134,7 @@ func (t *Tables) Write(do func(engine.Tx) ([]Subject, error)) error {
 	// all collects the subjects of every run of do: on PostgreSQL a run before the last may have
 	// been committed.
 	var all []Subject
-	// An error may mean that it is not known whether the transaction was committed.
+	// Even if Write fails, the transaction may have been committed.
 	defer func() { t.changed(all) }()
 	err := t.engine.Write(func(tx engine.Tx) error {
 		due = false
@@ -170,8 +171,8 @@ func (t *Tables) changed(list []Subject) {
 	}
 }
 
-// Enable creates the tables and fills them. It runs also in the transaction that creates them. If the
-// tables cannot be filled after that, it returns what failed returns for the error.
+// Enable creates the tables and fills them. It calls also in the transaction that creates them. If
+// the tables cannot be filled after that, it returns the result of failed for the error.
 func (t *Tables) Enable(ctx context.Context, progress export.Progress, also func(engine.Tx) error,
 	failed func(error) error) error {
 	if t.open == nil {
@@ -186,8 +187,9 @@ func (t *Tables) Enable(ctx context.Context, progress export.Progress, also func
 	return nil
 }
 
-// Disable removes everything from the tables. It runs also in the transaction that ends the export.
-// If something is left in the tables after that, it returns what failed returns for the error.
+// Disable removes everything from the tables. It calls also in the transaction that ends the
+// export. If the tables cannot be emptied after that, it returns the result of failed for the
+// error.
 func (t *Tables) Disable(also func(engine.Tx) error, failed func(error) error) error {
 	if err := t.backend.disable(also); err != nil {
 		return err
@@ -204,8 +206,8 @@ func Enabled(q engine.Querier) (bool, error) {
 	return n > 0, err
 }
 
-// isComplete reports whether every active account has been added. A dump may be restored without the
-// row that says so.
+// isComplete reports whether every active account has been added. The row that records this may be
+// missing after a restore from a dump.
 func isComplete(tx engine.Querier) (bool, error) {
 	n, err := engine.Count(tx, `SELECT count(*) FROM dialtone_directory.state WHERE whole`)
 	return n > 0, err
@@ -267,8 +269,8 @@ func (t *Tables) Missing(ctx context.Context) (list []export.Missing, err error)
 	return list, err
 }
 
-// Each calls f for each entry of a realm, in the order of the user names. It derives damaged entries
-// again, so that they do not keep f from the others.
+// Each calls f for each entry of a realm, in the order of the user names. It first repairs damaged
+// entries by deriving them again.
 func (t *Tables) Each(ctx context.Context, realm string, f func(export.Entry) error) error {
 	for after, more := "", true; more; {
 		if err := ctx.Err(); err != nil {
@@ -306,16 +308,16 @@ func (t *Tables) Each(ctx context.Context, realm string, f func(export.Entry) er
 	return nil
 }
 
-// CheckSchema calls report with a sentence for each part of the tables that is not as this program makes
-// it, and for what else is there. A changed view can give phone servers an entry that does not exist, and a
-// trigger can keep one that was removed. It also looks while the export is disabled. Tables that do not
-// exist are no fault. It changes nothing.
+// CheckSchema calls report with a sentence for each part of the tables that is not as this program
+// creates it, and for each additional object. A changed view can give phone servers an entry that
+// does not exist, and a trigger can keep one that was removed. The tables are checked even while
+// the export is disabled. Missing tables are not reported. CheckSchema changes nothing.
 func (t *Tables) CheckSchema(ctx context.Context, report func(string)) error {
 	return t.backend.check(ctx, report)
 }
 
-// readEntries returns up to pageSize entries of a realm after a user name, and apart from them those
-// that are damaged.
+// readEntries reads up to pageSize entries of a realm after a user name. It returns the damaged
+// ones separately.
 func readEntries(tx engine.Tx, realm, after string) (list, damaged []export.Entry, err error) {
 	err = tx.Each(func(row engine.Scanner) error {
 		e, bad, err := scanEntry(row)
@@ -334,7 +336,7 @@ func readEntries(tx engine.Tx, realm, after string) (list, damaged []export.Entr
 // not enabled.
 func (t *Tables) Version(ctx context.Context) (int64, error) { return t.backend.version(ctx) }
 
-// CatchUp applies changes that are missing in the tables, and fills tables that are new.
+// CatchUp applies changes that are missing in the tables, and fills new tables.
 func (t *Tables) CatchUp(ctx context.Context) error {
 	incomplete, err := t.backend.catchUp(ctx)
 	if err == nil && incomplete {

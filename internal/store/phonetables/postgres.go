@@ -18,11 +18,12 @@ import (
 //go:embed postgres.sql
 var postgresTables string
 
-// exportLock is held in shared mode by changes of accounts and tenants (dialtone_exporting, which
-// has the number), and exclusively by what enables, disables or goes through the tables.
+// exportLock is held in shared mode by changes of accounts and tenants (by the function
+// dialtone_exporting, which contains the number), and exclusively by operations that enable,
+// disable or walk the tables.
 const exportLock = postgres.SchemaLock + 2
 
-// missingLock is held by what creates the table of missing accounts.
+// missingLock is held while the table of missing accounts is created.
 const missingLock = postgres.SchemaLock + 3
 
 // schemas are the schemas in the database of the store.
@@ -101,7 +102,7 @@ func denied(err error) bool {
 	return ok && pg.Code == "42501"
 }
 
-// disable leaves the schemas, with the privileges that phone servers have been granted in them.
+// disable keeps the schemas, with the privileges that phone servers have been granted in them.
 func (s schemas) disable(also func(engine.Tx) error) error {
 	return s.engine.Write(func(tx engine.Tx) error {
 		if err := also(tx); err != nil {

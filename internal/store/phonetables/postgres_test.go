@@ -297,7 +297,7 @@ func TestCompareExport(t *testing.T) {
 				t.Fatal(err)
 			}
 			blob := map[string]string{"SQLite": "BLOB", "PostgreSQL": "BYTEA"}[name]
-			const bobDiffers = "the entry of bob@phone.test is not as the account is"
+			const bobDiffers = "the entry of bob@phone.test does not match the account"
 			for _, c := range []struct{ change, want string }{
 				{`DELETE FROM dialtone_directory.entry WHERE username = 'ann'`,
 					"the entry of ann@phone.test is missing"},

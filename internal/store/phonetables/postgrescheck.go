@@ -22,8 +22,8 @@ var (
 	createIndex = regexp.MustCompile(`(?m)^CREATE INDEX IF NOT EXISTS (\w+) ON dialtone_directory\.(\w+ .*;)$`)
 )
 
-// madeObjects are the tables and the sequence, their indexes, and the views. A temporary view is on the tables that
-// exist, so that it has the same definition as the view that exists.
+// madeObjects returns the tables and the sequence, their indexes, and the views. A temporary view
+// reads the existing tables, so that it has the same definition as the existing view.
 var madeObjects = func() (tables, indexes, views []madeObject) {
 	for _, m := range createRelation.FindAllStringSubmatch(postgresTables, -1) {
 		kind, _, _ := strings.Cut(strings.TrimPrefix(m[1], "OR REPLACE "), " ")
@@ -41,12 +41,13 @@ var madeObjects = func() (tables, indexes, views []madeObject) {
 	return tables, indexes, views
 }
 
-// errUndo rolls a transaction back that has found what it looked for.
+// errUndo rolls back a transaction that was only an inspection.
 var errUndo = errors.New("the transaction is rolled back")
 
-// check creates all objects again, as temporary ones, compares what PostgreSQL says of both, and rolls back. So it
-// depends neither on the version of PostgreSQL nor on how PostgreSQL writes a definition. Names are looked up in
-// pg_catalog only: the owner of the database can put functions and operators into other schemas.
+// check creates all objects again, as temporary ones, compares how PostgreSQL describes both, and
+// rolls back. So it depends neither on the version of PostgreSQL nor on how PostgreSQL writes a
+// definition. Names are looked up in pg_catalog only: the owner of the database can put functions
+// and operators into other schemas.
 func (s schemas) check(_ context.Context, report func(string)) error {
 	var list []string
 	err := s.engine.Write(func(tx engine.Tx) error {
@@ -59,7 +60,7 @@ func (s schemas) check(_ context.Context, report func(string)) error {
 	})
 	if denied(err) {
 		database, user := s.engine.Database()
-		report(fmt.Sprintf("it cannot be seen whether somebody has changed them, because the database's user may not "+
+		report(fmt.Sprintf("it is not possible to tell whether they were changed, because the database's user may not "+
 			"create temporary tables; have an administrator run: GRANT TEMPORARY ON DATABASE %s TO %s", database, user))
 		return nil
 	}
@@ -72,7 +73,7 @@ func (s schemas) check(_ context.Context, report func(string)) error {
 	return nil
 }
 
-// damage has nothing to do: the owner of a database cannot change what is in an index.
+// damage has nothing to do: the owner of a database cannot change the content of an index.
 func (s schemas) damage(func(string)) error { return nil }
 
 func checkTables(tx engine.Tx, report func(string)) error {
@@ -138,7 +139,8 @@ func checkTables(tx engine.Tx, report func(string)) error {
 // part is a relation, if its name is empty, or a part of the relation, such as "column ha1".
 type part struct{ relation, name string }
 
-// definition is what PostgreSQL says of a part. A harmless one is an index that makes no write fail.
+// definition is PostgreSQL's description of a part. It is harmless if it is an index that makes no
+// write fail.
 type definition struct {
 	text     string
 	harmless bool
@@ -163,7 +165,7 @@ func compareParts(made, found map[part]definition, report func(string)) {
 			return cmp.Or(cmp.Compare(a.relation, b.relation), cmp.Compare(a.name, b.name))
 		})
 	}
-	said := func(p part) string {
+	describe := func(p part) string {
 		if p.name == "" {
 			return p.relation
 		}
@@ -175,27 +177,27 @@ func compareParts(made, found map[part]definition, report func(string)) {
 		d, ok := found[p]
 		switch {
 		case ok && d.text != made[p].text:
-			report(said(p) + " is not as dialtone made it: " + d.text)
+			report(describe(p) + " is not as dialtone made it: " + d.text)
 		case !ok && (exists || p.name == "" && whole && p.relation != "dialtone_directory.missing"): // made when needed
-			report(said(p) + " is missing in the database")
+			report(describe(p) + " is missing in the database")
 		}
 	}
 	for _, p := range sorted(found) {
 		_, compared := made[part{p.relation, ""}]
 		if _, ok := made[p]; !ok && compared && !found[p].harmless {
-			report("dialtone did not make " + said(p) + ": " + found[p].text)
+			report("dialtone did not make " + describe(p) + ": " + found[p].text)
 		}
 	}
 }
 
-// relations are those of the names $2 in the schemas $1.
+// relations lists the relations with the names $2 in the schemas $1.
 const relations = `relations AS (SELECT c.*, s || '.' || n AS shown, c.oid AS relation
 		FROM unnest($1::text[], $2::text[]) u (s, n) JOIN pg_class c ON relname = n
 		JOIN pg_namespace p ON p.oid = relnamespace
 		WHERE CASE WHEN $3 THEN p.oid = pg_my_temp_schema() ELSE nspname = s END)`
 
-// listParts lists the parts of the relations, or of the temporary ones if $3 is true. It leaves out what only changes
-// where and how rows are stored.
+// listParts lists the parts of the relations, or of the temporary ones if $3 is true. It leaves out
+// properties that only change where and how rows are stored.
 const listParts = `WITH ` + relations + `
 	SELECT shown, '', concat_ws(' ',
 			CASE relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence'
@@ -237,8 +239,9 @@ const listParts = `WITH ` + relations + `
 			'between', seqmin, 'and', seqmax, CASE WHEN seqcycle THEN 'cycle' END), false
 		FROM relations JOIN pg_sequence ON seqrelid = relation`
 
-// listOthers lists what has effect on the relations and is not a part of them, and what else is in the schemas $4: a
-// sentence for each. Privileges are not listed, and so are publications and statistics.
+// listOthers lists, with a sentence for each, the objects that affect the relations but are not
+// part of them, and additional objects in the schemas $4. Privileges are not listed, and so are
+// publications and statistics.
 const listOthers = `WITH ` + relations + `
 	SELECT 'dialtone did not make the trigger ' || tgname || ' of ' || shown || ': ' || pg_get_triggerdef(t.oid)
 		FROM relations JOIN pg_trigger t ON tgrelid = relation WHERE NOT tgisinternal

@@ -82,7 +82,7 @@ func grants(schema, role, password string) ([]string, error) {
 func scram(password string) (string, error) {
 	if strings.ContainsFunc(password, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return "", fault.New(fault.Invalid,
-			"a role's password has printable ASCII characters only, since programs disagree about others")
+			"a role's password must consist of printable ASCII characters, since programs disagree about others")
 	}
 	const iterations = 4096
 	var salt [16]byte

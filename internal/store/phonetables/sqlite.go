@@ -34,9 +34,9 @@ var sqliteVersion = func() int {
 	return int(binary.BigEndian.Uint32(sum[:]) >> 1)
 }()
 
-// exportFile is the file that phone servers read: directory/directory.db beside the database of the
-// store. The directory has mode 2750 and the file 0640, so that its group can read the file
-// and what SQLite puts beside it, and nobody else can.
+// exportFile is the file that phone servers read: directory/directory.db next to the database of
+// the store. The directory has mode 2750 and the file 0640, so that its group can read the file and
+// the files that SQLite creates next to it, and nobody else can.
 //
 // A phone server may not be able to write there. So the WAL stays when the store is closed: a
 // reader that cannot create a WAL cannot read a database in WAL mode that has none.
@@ -49,8 +49,8 @@ type exportFile struct {
 	conn    *conn.Conn  // to the store, with the file attached; nil until it is needed
 	info    os.FileInfo // of the file that is open
 	emptied bool        // the export is disabled, and nothing of it is left
-	applied int64       // up to where changes are known to be in the file
-	pruned  int64       // up to where they were forgotten
+	applied int64       // the last change that is known to be in the file
+	pruned  int64       // the last change that prune has deleted
 }
 
 // OnSQLite returns the tables of a database of SQLite. Without a ring they cannot be enabled.
@@ -102,7 +102,7 @@ func (x *exportFile) attach() (err error) {
 // prepare creates the directory, the file, the tables and the views that are missing.
 func (x *exportFile) prepare() error {
 	dir := filepath.Dir(x.path)
-	// With setgid, the files that SQLite makes belong to the directory's group.
+	// With setgid, the files that SQLite creates belong to the directory's group.
 	if err := atomicfile.MkdirSetgid(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -125,7 +125,7 @@ func (x *exportFile) prepare() error {
 	})
 }
 
-// withFile opens the file without the store.
+// withFile runs do on the file alone, without the store.
 func (x *exportFile) withFile(do func(sqlite.Tx) error) (err error) {
 	c, err := sqlite.Connect(x.path, "", `PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL;
 		PRAGMA synchronous = FULL; PRAGMA secure_delete = ON`)
@@ -208,8 +208,8 @@ func (x *exportFile) apply(tx engine.Tx) (int64, error) {
 		return 0, err
 	}
 	if !bytes.Equal(id, seen) || due != changes-applied {
-		// The file is new, or of another time than the store. It will be filled (Tables.fill).
-		// Changes that are known do not wait for that.
+		// The file is new, or older or newer than the store. It will be filled (Tables.fill). Known
+		// changes are applied without waiting for that.
 		_, err := tx.Exec(`UPDATE dialtone_directory.state SET export = $1, whole = FALSE`, id)
 		if err != nil {
 			return 0, err
@@ -263,7 +263,7 @@ func (x *exportFile) empty() error {
 		var busy, pages, moved int
 		err := tx.Row(`PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &pages, &moved)
 		if err == nil && busy != 0 {
-			err = errors.New("a phone server is reading, and the WAL still has what was removed; try again")
+			err = errors.New("a phone server is reading, and the WAL still contains removed data; try again")
 		}
 		return err
 	})
@@ -410,7 +410,7 @@ func (x *exportFile) read(ctx context.Context, do func(engine.Querier) error) er
 	return err
 }
 
-// These have nothing to look for or to create: the file is made whole before it is opened.
+// These have nothing to check or create: the file is complete before it is opened.
 func (x *exportFile) exist(engine.Querier) (bool, error)      { return true, nil }
 func (x *exportFile) hasState(engine.Querier) (bool, error)   { return true, nil }
 func (x *exportFile) hasMissing(engine.Querier) (bool, error) { return true, nil }

@@ -13,13 +13,13 @@ import (
 	"dialtone/internal/store/sqlite"
 )
 
-// constants are the tables of the file that have the same rows in each file, and queries for these rows.
+// constants lists the tables whose rows are the same in every file, and queries for these rows.
 var constants = []struct{ table, rows string }{
 	{"attribute", `SELECT quote(name) || ' ' || quote(type) FROM attribute ORDER BY 1`},
 	{"revision", `SELECT quote(table_name) || ' ' || quote(table_version) FROM revision ORDER BY 1`},
 }
 
-// contents is what a file has beside entries.
+// contents is the content of a file except for the entries.
 type contents struct {
 	schema sqlite.Schema
 	rows   map[string][]string // of constants
@@ -47,8 +47,8 @@ func readRows(q engine.Querier, query string) (rows []string, err error) {
 	return rows, err
 }
 
-// check compares the file byte for byte with a new one. It does not make or prepare the file first, which could replace
-// what somebody has changed.
+// check compares the file byte for byte with a new one. It does not create or prepare the file
+// first, which could undo the changes that it looks for.
 func (x *exportFile) check(_ context.Context, report func(string)) error {
 	made, err := madeFile()
 	if err != nil {
@@ -81,8 +81,8 @@ func (x *exportFile) check(_ context.Context, report func(string)) error {
 	})
 }
 
-// damage reports faults of the file's pages and indexes. An index that does not fit its table gives phone servers the
-// entries of other accounts.
+// damage reports faults of the file's pages and indexes. An index that does not match its table
+// gives phone servers the entries of other accounts.
 func (x *exportFile) damage(report func(string)) error {
 	return x.inspect(func(q engine.Querier) error {
 		return engine.Report(q, report,
@@ -90,7 +90,7 @@ func (x *exportFile) damage(report func(string)) error {
 	})
 }
 
-// inspect runs do on the file alone, which it does not change. It does nothing if there is no file.
+// inspect runs do on the file alone, without changing it. It does nothing if there is no file.
 func (x *exportFile) inspect(do func(engine.Querier) error) (err error) {
 	if _, err := os.Stat(x.path); errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -22,9 +22,8 @@ const (
 )
 
 // breaker is a circuit breaker for the database. It is open while the database cannot be reached:
-// calls fail at once instead of waiting and holding memory and sockets, and calls that are under
-// way are cancelled. A goroutine probes the database, and opens and closes the breaker by the
-// result.
+// calls fail at once instead of waiting and holding memory and sockets, and calls in progress are
+// cancelled. A goroutine probes the database, and opens and closes the breaker accordingly.
 type breaker struct {
 	// probe connects to the database and waits at most perHost for each host.
 	probe func(ctx context.Context, perHost time.Duration) error
@@ -36,7 +35,7 @@ type breaker struct {
 	mu     sync.Mutex
 	err    error           // why it is open; nil while it is closed
 	closed chan struct{}   // non-nil while it is open; closed when it closes
-	calls  context.Context // parent of the calls under way; cancelled when it opens
+	calls  context.Context // parent of the calls in progress; cancelled when it opens
 	cancel context.CancelFunc
 }
 

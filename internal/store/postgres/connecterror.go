@@ -10,7 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// connectError is an error of connecting. Its text is on one line, and begins with what PostgreSQL answered.
+// connectError is the error of a failed connection. Its text is a single line, which begins with
+// PostgreSQL's answer.
 type connectError struct {
 	text string
 	err  error
@@ -19,8 +20,8 @@ type connectError struct {
 func (e *connectError) Error() string { return e.text }
 func (e *connectError) Unwrap() error { return e.err }
 
-// withoutPassword returns an error of connecting, with no password in its text. The driver leaves
-// passwords out of its errors, except where it cannot parse the URL.
+// withoutPassword returns the error of a failed connection without any password in its text. The
+// driver leaves passwords out of its errors, except where it cannot parse the URL.
 func withoutPassword(err error) error {
 	if _, bad := errors.AsType[*pgconn.ParseConfigError](err); bad {
 		if file, ok := errors.AsType[*fs.PathError](err); ok {
@@ -36,8 +37,9 @@ func withoutPassword(err error) error {
 	return fmt.Errorf("the database cannot be opened: %w", err)
 }
 
-// describe returns the attempts of a connection, on one line. What a server has answered comes first. That it has no
-// TLS is left out if something else happened, because with the usual sslmode the driver then connects without.
+// describe returns the errors of all attempts to connect, on one line. Answers of servers come
+// first. A refusal of TLS is left out if there is another error, because with the usual sslmode the
+// driver then connects without TLS.
 func describe(failed *pgconn.ConnectError) string {
 	attempts := []error{failed.Unwrap()}
 	if joined, ok := failed.Unwrap().(interface{ Unwrap() []error }); ok {

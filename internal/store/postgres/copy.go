@@ -38,7 +38,7 @@ const beginSnapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " +
 
 // Snapshot implements engine.Copier. It keeps servers from starting until the snapshot is closed.
 func (e *Engine) Snapshot(ctx context.Context) (engine.Snapshot, error) {
-	if e.settings != nil {
+	if e.pooled() {
 		return nil, errCopyThroughPooler
 	}
 	conn, err := e.pool.Acquire(ctx)

@@ -10,12 +10,14 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// acceptParameter is the parameter of the database's URL that names settings, separated by commas, that need not have
-// the values that docs/durability.md asks for. It is for services that store what is committed in a way of their own.
-// It is not a setting of PostgreSQL, because the owner of the database could make that.
+// acceptParameter is the parameter of the database's URL that names settings, separated by commas,
+// that need not have the values that docs/durability.md requires. It is for services that make
+// commits durable in a way of their own. It is not a setting of PostgreSQL, because the owner of
+// the database could change that.
 const acceptParameter = "dialtone.accept"
 
-// durable are the settings with which a commit that returned may be lost, or the triggers of the migrations do not run.
+// durable lists the settings whose wrong value can lose an acknowledged commit, or keep the
+// triggers of the migrations from running.
 var durable = []string{"fsync", "full_page_writes", "session_replication_role", "synchronous_commit"}
 
 // takeAccepted removes acceptParameter from the parameters of a connection, and returns the settings that it names.
@@ -35,9 +37,10 @@ func takeAccepted(conf *pgx.ConnConfig) ([]string, error) {
 	return names, nil
 }
 
-// listSettings has a sentence for each of the settings $1 that is not as it must be: in this session, and for those
-// that begin later with this user and database. PostgreSQL keeps the words for "on" of the latter as they were written.
-const listSettings = `WITH advice AS (SELECT name, '; let it be ' || CASE name
+// listSettings returns a sentence for each of the settings $1 that has a wrong value: in this
+// session, or in later sessions of this user and database. For the latter, PostgreSQL stores the
+// words for "on" as they were written.
+const listSettings = `WITH advice AS (SELECT name, '; set it to ' || CASE name
 				WHEN 'session_replication_role' THEN 'origin' ELSE 'on' END ||
 				', or accept it with ` + acceptParameter +
 	`=' || name || ' in the URL of the database' AS advice,

@@ -11,17 +11,18 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// ErrMisplaced means that the database has a store in a schema that is not the first of the search_path. PostgreSQL
-// makes new tables in the first, so opening the database would make a second store there, without any accounts.
+// ErrMisplaced means that the database has a store in a schema that is not the first of the
+// search_path. PostgreSQL creates new tables in the first one, so opening the database would create
+// a second store there, without any accounts.
 var ErrMisplaced = errors.New("the store is not in the first schema of the search_path")
 
 // ErrNoRights means that the role may not create the tables of a new store. Since PostgreSQL 15, only the owner of a
 // database may create tables in its schema public.
 var ErrNoRights = errors.New("the database's role may not create tables")
 
-// place is where the tables of the program are.
+// place describes where the tables of the program are.
 type place struct {
-	first  string   // the first schema of the search_path that exists, where new tables are made
+	first  string   // the first schema of the search_path that exists, where new tables are created
 	stores []string // the schemas with a store that the search_path names, in its order
 }
 
@@ -37,14 +38,14 @@ const placeQuery = `SELECT s.name, (SELECT count(*) FROM pg_class c JOIN pg_name
 func readPlace(q engine.Querier) (p place, err error) {
 	err = q.Each(func(row engine.Scanner) error {
 		var name string
-		var has bool
-		if err := row.Scan(&name, &has); err != nil {
+		var hasStore bool
+		if err := row.Scan(&name, &hasStore); err != nil {
 			return err
 		}
 		if p.first == "" {
 			p.first = name
 		}
-		if has {
+		if hasStore {
 			p.stores = append(p.stores, name)
 		}
 		return nil
@@ -57,11 +58,11 @@ func readPlace(q engine.Querier) (p place, err error) {
 	if err != nil {
 		return p, err
 	}
-	has, first := pgx.Identifier{p.stores[0]}.Sanitize(), pgx.Identifier{p.first}.Sanitize()
+	schema, first := pgx.Identifier{p.stores[0]}.Sanitize(), pgx.Identifier{p.first}.Sanitize()
 	return p, fmt.Errorf("%w: the tables are in the schema %[2]s, but %[3]s comes before it, and a second, empty "+
-		"store would be made there; let the search_path begin with %[2]s (ALTER ROLE %[4]s IN DATABASE %[5]s SET "+
+		"store would be created there; let the search_path begin with %[2]s (ALTER ROLE %[4]s IN DATABASE %[5]s SET "+
 		"search_path = %[2]s, or in the options of the database's URL), or drop the schema %[3]s if nothing uses it",
-		ErrMisplaced, has, first, role, database)
+		ErrMisplaced, schema, first, role, database)
 }
 
 // placeAt is readPlace for the database at url.
@@ -90,7 +91,8 @@ func Hidden(ctx context.Context, url string) (used string, hidden []string, err 
 	return p.first, p.stores[1:], nil
 }
 
-// checkRights fails with ErrNoRights if the role may not create tables where those of a new store are made.
+// checkRights fails with ErrNoRights if the role may not create tables in the schema of a new
+// store.
 func checkRights(q engine.Querier, p place) error {
 	var role, database, schema string
 	var may bool

@@ -15,7 +15,7 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// signup is a signup on its way, and its time.
+// signup is a signup in the queue, and its time.
 type signup struct {
 	account.Signup
 	now time.Time
@@ -53,7 +53,8 @@ func (e *Engine) admitAll(group []*job) {
 			pause(ctx, n)
 			continue
 		case !lost(err) && len(group) > 1:
-			// One signup makes the group fail. Run one by one, only that one gets the error.
+			// One signup makes the group fail. The signups are run one by one, so that only that
+			// one gets the error.
 			for _, j := range group {
 				e.admitAll([]*job{j})
 			}
@@ -143,8 +144,8 @@ func (e *Engine) gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([
 	batch := &pgx.Batch{}
 	e.queueBegin(batch)
 	batch.Queue(takeLocks, keys)
-	// At READ COMMITTED, each statement from here on sees all transactions that held these locks
-	// before.
+	// At READ COMMITTED, each of the following statements sees all transactions that held these
+	// locks before.
 	batch.Queue(`SELECT w.i, w.k, t.at
 		FROM unnest($1::int[], $2::int[], $3::bytea[], $4::bigint[], $5::bigint[]) w (i, k, bucket, since, skip)
 		CROSS JOIN LATERAL (SELECT at FROM taken WHERE bucket = w.bucket AND at > w.since
@@ -196,7 +197,7 @@ func (e *Engine) gatherAll(ctx context.Context, conn *pgx.Conn, group []*job) ([
 	return list, conn.SendBatch(ctx, batch).Close()
 }
 
-// writes are the rows of a group, by table and column.
+// writes holds the rows of a group, by table and column.
 type writes struct {
 	clears [][]byte
 	spent  struct {
@@ -294,8 +295,8 @@ func (w *writes) send(ctx context.Context, conn *pgx.Conn, node string) (committ
 	return committed, err
 }
 
-// settleDoubt finds out whether a group was committed whose COMMIT was sent and not answered, and
-// runs again the signups that were not.
+// settleDoubt finds out whether a group whose COMMIT was not answered was committed. It runs the
+// signups again that were not.
 func (e *Engine) settleDoubt(group []*job, decisions []admission.Decision) {
 	ctx, cancel := context.WithTimeout(context.Background(), operationTimeout)
 	defer cancel()

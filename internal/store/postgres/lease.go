@@ -13,12 +13,12 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// lease is how long the heartbeat of a node must stand still before another node may take over
-// its work. It is longer than a restart takes, since a node that comes back does its own work.
+// lease is how long the heartbeat of a node must remain unchanged before another node may take over
+// its work. It is longer than a restart takes, since a restarted node does its own work.
 var lease = time.Minute // changed by tests
 
-// nodeSeen is the heartbeat of another node, and since when it has stood still by the monotonic
-// clock of this process. No wall clock is compared with that of another machine.
+// nodeSeen is another node's last heartbeat, and when it last changed by the monotonic clock of
+// this process. Wall clocks of different machines are never compared.
 type nodeSeen struct {
 	heartbeat int64
 	since     time.Time
@@ -31,7 +31,7 @@ func (e *Engine) Node() string { return e.name }
 // ten seconds, and may take five.
 var claimTimeout = 25 * time.Second // changed by tests
 
-// claimInterval is how often Claim looks for one.
+// claimInterval is how often Claim looks for that heartbeat.
 const claimInterval = 250 * time.Millisecond
 
 // claimant is the process that holds the name of a node, according to its row.
@@ -67,7 +67,7 @@ func (e *Engine) Claim(ctx context.Context, place string, waiting func()) error 
 			if err != nil {
 				return err
 			}
-			if now.instance == "" { // it ended, or others have taken over its messages
+			if now.instance == "" { // the other process ended, or others have taken over its messages
 				first = now
 				break
 			}
@@ -78,7 +78,7 @@ func (e *Engine) Claim(ctx context.Context, place string, waiting func()) error 
 	}
 	instance := place + " " + rand.Text()
 	err = e.Write(func(tx engine.Tx) error {
-		// Of several claims at the same time, only one finds the row unchanged.
+		// Exactly one of several concurrent claims finds the row unchanged.
 		n, err := tx.Exec(`INSERT INTO node (id, beat, binding_beat, instance) VALUES ($1, 1, 1, $2)
 			ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1, binding_beat = node.beat + 1, instance = $2
 				WHERE node.beat = $3 AND node.instance = $4 OR node.instance = $2`,
@@ -94,7 +94,7 @@ func (e *Engine) Claim(ctx context.Context, place string, waiting func()) error 
 	return err
 }
 
-// release says that this process has ended, so that the next one need not wait.
+// release records that this process has ended, so that the next one need not wait.
 func (e *Engine) release() {
 	if e.instance == "" {
 		return
@@ -134,7 +134,7 @@ func (e *Engine) Heartbeat(ctx context.Context, also func(engine.Tx) error) ([]e
 	return e.expired(ctx)
 }
 
-// expired returns the other nodes whose heartbeat has stood still for the lease.
+// expired returns the other nodes whose heartbeat has not changed for the length of a lease.
 func (e *Engine) expired(ctx context.Context) (list []engine.ExpiredLease, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -166,7 +166,7 @@ func (e *Engine) expired(ctx context.Context) (list []engine.ExpiredLease, err e
 // Watch implements engine.Notifier. It listens on a connection of its own, and opens a new one when
 // that breaks. A connection through a pooler cannot listen, so there Watch does nothing.
 func (e *Engine) Watch(ctx context.Context, changed func()) {
-	if e.settings != nil {
+	if e.pooled() {
 		return
 	}
 	for ctx.Err() == nil {

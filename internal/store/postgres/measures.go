@@ -9,8 +9,8 @@ import (
 // Measures implements engine.Measurer.
 func (e *Engine) Measures() engine.Measures { return e.queue.Measures() }
 
-// Load implements engine.Measurer. The size of the database is what its server says. The WAL belongs to the whole
-// server, and only its administrators may know its size.
+// Load implements engine.Measurer. The size of the database is the one that its server reports. The
+// WAL belongs to the whole server, and only its administrators may know its size.
 func (e *Engine) Load(ctx context.Context) (engine.Load, error) {
 	stat := e.pool.Stat()
 	l := engine.Load{Waiting: e.queue.Waiting(), WAL: -1, Pool: &engine.Pool{

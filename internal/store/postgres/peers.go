@@ -29,7 +29,8 @@ func application() string {
 	return name[:min(63, len(name))]
 }
 
-// Programs implements engine.Peers. It does not know programs with an application_name from the database's URL.
+// Programs implements engine.Peers. It does not list programs whose application_name comes from the
+// database's URL.
 func (e *Engine) Programs(ctx context.Context) (list []string, err error) {
 	err = e.Reads(ctx).Each(func(row engine.Scanner) error {
 		var name string

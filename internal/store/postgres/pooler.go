@@ -18,7 +18,7 @@ import (
 // A pooler such as PgBouncer may run each transaction of a connection on another connection to the
 // server. So nothing of a session can be relied on:
 //
-//   - Settings are made in each transaction instead of at the start of the connection.
+//   - Settings are applied in each transaction instead of at the start of the connection.
 //   - No prepared statement has a name.
 //   - The lock of a running server belongs to a transaction that lasts as long as the connection of
 //     its probes.
@@ -32,19 +32,19 @@ import (
 // pooler: PgBouncer rejects settings that it does not know, or drops them.
 const direct = "dialtone.direct"
 
-// kept are the settings that PgBouncer passes on.
+// kept lists the settings that PgBouncer passes on.
 var kept = []string{"application_name", "client_encoding", "DateStyle", "TimeZone",
 	"standard_conforming_strings"}
 
-// settings are names of settings, and their values.
+// settings holds names of settings, and their values.
 type settings struct{ names, values []string }
 
-// apply makes settings in a transaction.
+// apply applies settings to a transaction.
 const apply = `SELECT pg_catalog.set_config(name, value, true)
 	FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) s (name, value)`
 
-// newPool returns a pool of connections. Where they go through a pooler, it also returns the
-// settings that each transaction has to make.
+// newPool returns a pool of connections. If they go through a pooler, it also returns the settings
+// that each transaction must apply.
 func newPool(ctx context.Context, conf *pgxpool.Config, url string) (*pgxpool.Pool, *settings, error) {
 	wanted := maps.Clone(conf.ConnConfig.RuntimeParams)
 	conf.ConnConfig.RuntimeParams[direct] = "yes"
@@ -80,8 +80,8 @@ func newPool(ctx context.Context, conf *pgxpool.Config, url string) (*pgxpool.Po
 	return pool, inTransactions, err
 }
 
-// withoutNames returns a mode of running statements in which no prepared statement has a name,
-// unless the URL asks for a mode.
+// withoutNames returns a mode of execution without named prepared statements, unless the URL
+// specifies a mode.
 func withoutNames(conf *pgx.ConnConfig, url string) pgx.QueryExecMode {
 	if strings.Contains(url, "default_query_exec_mode") {
 		return conf.DefaultQueryExecMode
@@ -124,9 +124,12 @@ func behindPooler(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 	return !arrived, err
 }
 
+// pooled reports whether the connections go through a pooler.
+func (e *Engine) pooled() bool { return e.settings != nil }
+
 // begin begins a transaction.
 func (e *Engine) begin(ctx context.Context, conn *pgx.Conn) error {
-	if e.settings == nil {
+	if !e.pooled() {
 		_, err := conn.Exec(ctx, "BEGIN")
 		return err
 	}
@@ -143,7 +146,7 @@ func (e *Engine) begin(ctx context.Context, conn *pgx.Conn) error {
 // queueBegin begins a transaction as the first statements of a batch.
 func (e *Engine) queueBegin(batch *pgx.Batch) {
 	batch.Queue(`BEGIN`)
-	if e.settings != nil {
+	if e.pooled() {
 		batch.Queue(apply, e.settings.names, e.settings.values)
 	}
 }
@@ -153,7 +156,7 @@ func (e *Engine) queueBegin(batch *pgx.Batch) {
 func (e *Engine) query(ctx context.Context, conn *pgx.Conn, read func(pgx.Rows, error) error, query string,
 	args ...any,
 ) error {
-	if e.settings == nil {
+	if !e.pooled() {
 		return read(conn.Query(ctx, query, args...))
 	}
 	batch := &pgx.Batch{}
@@ -168,14 +171,14 @@ func (e *Engine) query(ctx context.Context, conn *pgx.Conn, read func(pgx.Rows, 
 		}
 	}
 	if err := read(results.Query()); err != nil {
-		results.Close() // its error would be that of read again
+		results.Close() // it would return the error of read again
 		return err
 	}
 	return results.Close()
 }
 
 // holdTransaction begins a transaction on the connection of the probes, which lasts as long as the
-// connection. It has no snapshot between statements, so that it does not keep VACUUM from anything.
+// connection. It has no snapshot between statements, so it does not hold back VACUUM.
 func (e *Engine) holdTransaction(ctx context.Context) error {
 	if err := e.begin(ctx, e.probing); err != nil {
 		return err

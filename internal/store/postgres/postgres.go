@@ -3,8 +3,8 @@
 //
 // # What it guarantees
 //
-// A commit that was answered is durable, on the standby too if PostgreSQL is configured to wait for
-// it. A transaction whose connection broke before COMMIT was sent was not committed, and is run
+// A commit that was acknowledged is durable, on the standby too if PostgreSQL is configured to wait
+// for it. A transaction whose connection broke before COMMIT was sent was not committed, and is run
 // again on another connection. When COMMIT was sent and not answered, the outcome is unknown. Then:
 //   - a signup of a group is looked up by its uid, under the locks that it took: once they are
 //     held, the first transaction has ended;
@@ -15,15 +15,15 @@
 //
 // # How it works
 //
-// Writes run at the same time, each on a connection of the pool. Signups share transactions: those
-// in a group share no address, name, recipient or captcha, so that each statement can check or
-// insert all of them, and a group takes two round trips.
+// Writes run concurrently, each on a connection of the pool. Signups share transactions: those in a
+// group share no address, name, recipient or captcha, so that each statement can check or insert
+// all of them, and a group takes two round trips.
 //
-// A circuit breaker fails calls at once while the database cannot be reached. Every statement has a
-// deadline. The server ends a transaction that is idle for 5 s, because a node that is cut off
+// A circuit breaker makes calls fail fast while the database cannot be reached. Every statement has
+// a deadline. The server ends a transaction that is idle for 5 s, because a node that is cut off
 // would otherwise hold its locks until TCP gives up.
 //
-// A pooler between the program and the server is noticed when the database is opened, and then
+// A pooler between the program and the server is detected when the database is opened, and then
 // nothing depends on sessions (see pooler.go).
 package postgres
 
@@ -47,8 +47,8 @@ import (
 // Dialect is the name of this engine in the files of package migrations.
 const Dialect = "postgres"
 
-// Sealed reports whether the database at url has been sealed with a key. A database without a
-// schema has not.
+// Sealed reports whether the database at url has been sealed with a key. It returns false for a
+// database without a schema.
 func Sealed(ctx context.Context, url string) (sealed bool, err error) {
 	conn, err := connect(ctx, url)
 	if err != nil {
@@ -84,7 +84,7 @@ type Engine struct {
 	name     string // of this node
 	instance string // of this process, after Claim
 	pool     *pgxpool.Pool
-	settings *settings // to make in each transaction; nil unless there is a pooler
+	settings *settings // to apply in each transaction; nil without a pooler
 	queue    *engine.Queue[signup]
 	breaker  *breaker
 	accepted []string // settings that need not be durable
@@ -116,8 +116,8 @@ func Open(ctx context.Context, node, url string, check func(engine.Tx) error) (*
 	return OpenTo(ctx, migrations.Create, node, url, check)
 }
 
-// OpenTo is Open with less that may be changed in the schema. It then also fails with migrations.ErrNoStore and
-// ErrOlder.
+// OpenTo is Open with a limit on changes of the schema. It then also fails with
+// migrations.ErrNoStore and ErrOlder.
 func OpenTo(
 	ctx context.Context, change migrations.Change, node, url string, check func(engine.Tx) error,
 ) (*Engine, error) {
@@ -152,8 +152,8 @@ func OpenTo(
 			c.CustomData()[warned] = true
 		}
 	}
-	// A ping to a connection that does not answer would keep its place in the pool. A broken
-	// connection shows when it is used.
+	// A ping to a connection that does not answer would block its place in the pool. A broken
+	// connection is detected when it is used.
 	conf.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	pool, settings, err := newPool(ctx, conf, url)
 	if err != nil {
@@ -248,7 +248,7 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// probe checks that a server that takes writes answers. It has a connection of its own, because
+// probe checks that the server answers and accepts writes. It has a connection of its own, because
 // those of the pool may all be busy. It waits at most perHost for each host of the URL.
 func (e *Engine) probe(ctx context.Context, perHost time.Duration) (err error) {
 	defer func() {
@@ -301,7 +301,7 @@ func (e *Engine) lockServer(ctx context.Context) error {
 		return nil
 	}
 	lock := `SELECT pg_try_advisory_lock_shared($1::bigint)`
-	if e.settings != nil {
+	if e.pooled() {
 		if err := e.holdTransaction(ctx); err != nil {
 			return err
 		}
@@ -357,7 +357,7 @@ func (e *Engine) ExecSoon(ctx context.Context, query string, args ...any) (n int
 	return n, nil
 }
 
-// Check reports what the server knows of damage, and rows that refer to nothing.
+// Check reports damage that the server has detected, and rows that refer to missing rows.
 func (e *Engine) Check(ctx context.Context, report func(string)) error {
 	return engine.Report(e.Reads(ctx), report,
 		`SELECT 'PostgreSQL has seen pages with a wrong checksum: ' || checksum_failures FROM pg_stat_database

@@ -19,9 +19,9 @@ import (
 
 var _ engine.SchemaChecker = (*Engine)(nil)
 
-// madeText is what the migrations make: a line for each object, its kind and name, a tab, and its definition, in which
-// schemaMark stands for the schema of the tables.
-// TestMadeSchema compares it with the migrations, and rewrites it with -update.
+// madeText lists the objects that the migrations create. Each line has an object's kind and name, a
+// tab, and its definition, in which schemaMark stands for the schema of the tables. TestMadeSchema
+// compares it with the migrations, and rewrites it with -update.
 //
 //go:embed schema.txt
 var madeText string
@@ -29,7 +29,7 @@ var madeText string
 // schemaMark stands for the name of a schema in madeText.
 const schemaMark = "{schema}"
 
-// objects are the definitions of parts of a schema, by kind and name, such as "index audit_at".
+// objects maps the kinds and names of objects, such as "index audit_at", to their definitions.
 type objects map[string]string
 
 var madeSchema = sync.OnceValue(func() objects {
@@ -41,8 +41,8 @@ var madeSchema = sync.OnceValue(func() objects {
 	return list
 })
 
-// in returns the definitions as PostgreSQL prints them for a schema. The name of the schema is quoted if it has to be.
-// So the output of PostgreSQL is compared as it is.
+// in returns the definitions as PostgreSQL prints them for a schema. The name of the schema must be
+// quoted if necessary, so that PostgreSQL's output can be compared unchanged.
 func (o objects) in(schema string) objects {
 	list := make(objects, len(o))
 	for key, definition := range o {
@@ -74,8 +74,9 @@ func (o objects) functions() (list []string) {
 // oneLine writes a definition in a line. Different definitions stay different.
 var oneLine = strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\t", `\t`)
 
-// pin makes the settings of the transaction that looks at the schema: it finds and calls only what PostgreSQL itself
-// has, and prints everything in the same way. A temporary table would come first if the path did not name its schema.
+// pin applies the settings of the transaction that inspects the schema: it finds and calls only
+// PostgreSQL's own objects, and prints everything in the same way. Temporary tables would come
+// first if the path did not name their schema.
 const pin = `SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL quote_all_identifiers = off;
 	SET LOCAL standard_conforming_strings = on; SET LOCAL bytea_output = hex; SET LOCAL transform_null_equals = off;
 	SET LOCAL array_nulls = on; SET LOCAL extra_float_digits = 1; SET LOCAL DateStyle = ISO;
@@ -84,14 +85,15 @@ const pin = `SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL quote_all_id
 // Common table expressions for the queries below. $1 is the search path of the program's statements, $2 are the names
 // of its tables.
 const (
-	// path are the schemas that names without a schema are looked up in.
+	// path lists the schemas that names without a schema are looked up in.
 	path = `path AS (SELECT n.oid, nspname, place FROM unnest($1::text[]) WITH ORDINALITY p (name, place)
 			JOIN pg_namespace n ON nspname = name)`
-	// seen are the relations that statements find by the names of the tables.
+	// seen lists the relations that statements find by the names of the tables.
 	seen = `seen AS (SELECT DISTINCT ON (relname) c.oid, relname, relnamespace FROM pg_class c
 			JOIN path ON path.oid = relnamespace WHERE relname = ANY($2::text[]) ORDER BY relname, place)`
-	// home is the schema that has the tables of this program, as the search path finds them. It is not simply the first
-	// one of the path, where a stranger may put a table that hides one of these.
+	// home is the schema that contains the tables of this program, as the search path finds them.
+	// It is not simply the first one of the path, where someone else may create a table that hides
+	// one of these.
 	home = path + `, ` + seen + `, home AS (SELECT relnamespace AS oid FROM seen
 			GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1)`
 	// ours are the tables of this program.
@@ -101,9 +103,10 @@ const (
 	around = `around AS (SELECT c.* FROM pg_class c JOIN home ON home.oid = relnamespace
 			WHERE relname = ANY($2::text[]) OR NOT EXISTS (SELECT 1 FROM pg_depend
 				WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e'))`
-	// strangers are the functions and operators of the path that PostgreSQL may call in place of its own: those with
-	// the name of a function in $4, or of an operator of PostgreSQL. It prefers those whose types fit better, which may
-	// be true of any type, because a parameter or literal of a statement can have no type before they are compared.
+	// strangers lists the functions and operators of the path that PostgreSQL may call instead of
+	// its own: those with the name of a function in $4, or of an operator of PostgreSQL. It prefers
+	// those whose types fit better. Any type may fit better, because a parameter or literal of a
+	// statement can be untyped until the candidates are compared.
 	strangers = `strangers AS (SELECT 'pg_proc'::regclass AS class, p.oid
 				FROM path JOIN pg_proc p ON pronamespace = path.oid
 				WHERE nspname <> 'pg_catalog' AND proname = ANY($4::text[])
@@ -122,11 +125,13 @@ const (
 				WHERE proname = ANY($5::text[]))`
 )
 
-// listObjects lists the parts of the tables of $2, the functions of their schema that are named in $3, and which of the
-// indexes are harmless. What only changes where and how rows are stored is left out: tablespaces, and the parameters of
-// WITH. So are the constraints for NOT NULL that PostgreSQL has from version 18 on.
+// listObjects lists the parts of the tables of $2, the functions of their schema that are named in
+// $3, and which of the indexes are harmless. Properties that only change where and how rows are
+// stored are left out: tablespaces, and the parameters of WITH. So are the constraints for NOT
+// NULL, which PostgreSQL has since version 18.
 //
-// Parameters of WITH are the last that PostgreSQL prints of an index before its condition, and have no parentheses.
+// PostgreSQL prints the parameters of WITH last, just before the condition of an index. They
+// contain no parentheses.
 //
 // A harmless index makes no write fail. It is not unique, and calls nothing. Its values fit into a page: those of a
 // fixed length, and those in the indexes of the migrations, whose names are $4. A hash index has no values.
@@ -188,7 +193,7 @@ const listElsewhere = `WITH ` + home + `
 		FROM path JOIN pg_proc p ON pronamespace = path.oid
 		WHERE proname = ANY($3::text[]) AND path.oid NOT IN (SELECT oid FROM home)`
 
-// builtIn are the functions of PostgreSQL that the statements of this program call.
+// builtIn lists the functions of PostgreSQL that the statements of this program call.
 var builtIn = []string{
 	"clock_timestamp", "count", "current_database", "current_schema", "current_schemas", "current_setting",
 	"decode", "encode", "extract", "generate_series", "has_schema_privilege", "length", "lower", "lpad", "max",
@@ -199,8 +204,9 @@ var builtIn = []string{
 	"sum", "to_regclass", "unnest",
 }
 
-// listOthers lists what has effect on the tables of $2 and is not a part of them: a sentence for each. $3 are the
-// triggers that the migrations make, with their tables, $4 is builtIn, and $5 are the functions that they make.
+// listOthers lists, with a sentence for each, the objects that affect the tables of $2 but are not
+// part of them. $3 lists the triggers that the migrations create, with their tables, $4 is builtIn,
+// and $5 lists the functions that the migrations create.
 const listOthers = `WITH ` + ours + `, ` + around + `, ` + strangers + `, ` + parts + `
 	SELECT 'dialtone did not make the trigger ' || tgname || ': ' || pg_get_triggerdef(t.oid, true)
 		FROM around JOIN pg_trigger t ON tgrelid = around.oid WHERE NOT tgisinternal AND relname <> ALL($2::text[])
@@ -259,12 +265,12 @@ const listOthers = `WITH ` + ours + `, ` + around + `, ` + strangers + `, ` + pa
 		FROM ours WHERE relreplident = 'n' OR relreplident = 'i'
 			AND NOT EXISTS (SELECT 1 FROM pg_index WHERE indrelid = ours.oid AND indisreplident)`
 
-// CheckSchema implements engine.SchemaChecker. It compares the parts of the tables, and looks for what makes
-// PostgreSQL run or find something else in their place. It also reports settings with which PostgreSQL loses what it
-// has committed.
+// CheckSchema implements engine.SchemaChecker. It compares the parts of the tables, and looks for
+// objects that make PostgreSQL run or find something else instead. It also reports settings with
+// which PostgreSQL can lose commits.
 //
-// The owner of the database can make functions and operators that PostgreSQL would prefer to its own ones in the
-// statements of this check. So they run with the settings of pin.
+// The owner of the database can create functions and operators that PostgreSQL would prefer to its
+// own in the statements of this check. So the statements run with the settings of pin.
 func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 	var c check
 	err := e.pinned(ctx, func(q engine.Querier, path []string) (err error) {
@@ -281,8 +287,8 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 	return migrations.CheckNewest(e.Reads(ctx), Dialect, report)
 }
 
-// pinned runs read in a transaction with the settings of pin, and passes the search path of the other statements. It
-// may run it twice.
+// pinned runs read in a transaction with the settings of pin, and passes it the search path of the
+// program's other statements. It may run read twice.
 func (e *Engine) pinned(ctx context.Context, read func(q engine.Querier, path []string) error) error {
 	return reader{ctx, e}.retry(func(ctx context.Context) (again bool, err error) {
 		conn, err := e.pool.Acquire(ctx)
@@ -320,7 +326,7 @@ func (u unnamed) Each(f func(engine.Scanner) error, query string, args ...any) e
 // check is what CheckSchema has found.
 type check struct {
 	made, found objects
-	harmless    map[string]bool // indexes that are not made and need no report
+	harmless    map[string]bool // indexes that the migrations do not create, but that need no report
 	others      []string        // sentences to report
 }
 
@@ -354,7 +360,8 @@ func readCheck(q engine.Querier, path, accepted []string) (c check, err error) {
 			return err
 		}
 		definition = oneLine.Replace(definition)
-		// Of a store in another schema, the function is the same, and it makes no difference which one is called.
+		// A store in another schema has the same function, and it makes no difference which one is
+		// called.
 		if made.in(schema)["function "+signature] != definition {
 			c.others = append(c.others,
 				fmt.Sprintf("dialtone did not make the function %s.%s: %s", schema, signature, definition))
@@ -371,8 +378,8 @@ func readCheck(q engine.Querier, path, accepted []string) (c check, err error) {
 	if err := checkSettings(q, accepted, add); err != nil {
 		return c, err
 	}
-	// This comes last, because it reads tables: the condition of an index or policy, which is found by now, can call a
-	// function that changes the settings of the transaction.
+	// This comes last, because it reads tables: the condition of an index or policy, which is found
+	// by now, can call a function that changes the settings of the transaction.
 	for _, sequence := range made.names("sequence") {
 		table := strings.TrimSuffix(sequence, "_id_seq")
 		if !c.isMade("sequence "+sequence) || !c.isMade("table "+table) || !c.isMade("column id of the table "+table) {
@@ -385,13 +392,13 @@ func readCheck(q engine.Querier, path, accepted []string) (c check, err error) {
 	return c, nil
 }
 
-// isMade reports whether an object is as the migrations make it.
+// isMade reports whether an object is as the migrations create it.
 func (c *check) isMade(key string) bool {
 	definition, ok := c.found[key]
 	return ok && definition == c.made[key]
 }
 
-// compare reports what differs from what the migrations make.
+// compare reports differences from what the migrations create.
 func (c *check) compare(report func(string)) {
 	for _, key := range slices.Sorted(maps.Keys(c.made)) {
 		if definition, ok := c.found[key]; !ok {
@@ -407,15 +414,15 @@ func (c *check) compare(report func(string)) {
 			continue
 		}
 		if name, ok := strings.CutPrefix(key, "index "); ok && isConstraint(c.found, name) {
-			continue // it is that of a constraint, which is reported
+			continue // it belongs to a constraint, which is reported
 		}
 		report(fmt.Sprintf("dialtone did not make the %s: %s", key, c.found[key]))
 	}
 }
 
-// checkSequence passes a sentence to add if the sequence of a table will give an id that is there already, or has come
-// so far that it will soon give none. The id is read with the rows, in one snapshot; a sequence is always read as it is
-// now, so it is never behind them.
+// checkSequence passes a sentence to add if the sequence of a table will return an id that exists
+// already, or is so close to its end that it will soon return none. The rows are read from a
+// snapshot, but a sequence is always read in its current state, so it is never behind them.
 func checkSequence(q engine.Querier, schema, sequence, table string, add func(engine.Scanner) error) error {
 	const highest = 1 << 62 // far above each id, and far below the last one
 	return q.Each(add, fmt.Sprintf(`SELECT 'the sequence ' || $1::text || ' gives ' || next ||
@@ -446,23 +453,23 @@ func isConstraint(found objects, name string) bool {
 	return false
 }
 
-// readSchema returns the parts of the tables that the migrations make, which of the indexes are harmless, and the keys
-// that more than one part has.
+// readSchema returns the parts of the tables that the migrations create, which of the indexes are
+// harmless, and the keys that more than one part has.
 func readSchema(q engine.Querier, path []string, made objects) (
 	found objects, harmless map[string]bool, twice []string, err error,
 ) {
 	found, harmless = make(objects), make(map[string]bool)
 	err = q.Each(func(row engine.Scanner) error {
 		var key, definition string
-		var is bool
-		if err := row.Scan(&key, &definition, &is); err != nil {
+		var isHarmless bool
+		if err := row.Scan(&key, &definition, &isHarmless); err != nil {
 			return err
 		}
 		if _, ok := found[key]; ok {
 			twice = append(twice, key)
 		}
 		found[key] = oneLine.Replace(definition)
-		harmless[key] = is
+		harmless[key] = isHarmless
 		return nil
 	}, listObjects, path, made.names("table"), made.functions(), made.names("index"))
 	return found, harmless, twice, err

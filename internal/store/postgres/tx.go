@@ -68,8 +68,7 @@ func (t *Tx) Script(text string) error {
 	return err
 }
 
-// takeLocks takes advisory locks in ascending order, so that no two transactions wait for each
-// other.
+// takeLocks takes advisory locks in ascending order, so that no two transactions deadlock.
 const takeLocks = `SELECT count(pg_advisory_xact_lock(k))
 	FROM (SELECT k FROM unnest($1::bigint[]) k ORDER BY k) sorted`
 

@@ -109,7 +109,7 @@ func (e *Engine) try(ctx context.Context, do func(engine.Tx) error, repeated boo
 	}
 }
 
-// warned marks a connection whose server gave a warning. With a commit, the warning says that the
+// warned marks a connection whose server gave a warning. With a commit, the warning means that the
 // wait for the standby was cancelled: the transaction is committed on the primary, and may not be
 // on the standby.
 const warned = "warned"
@@ -140,7 +140,7 @@ func release(c *pgxpool.Conn) {
 }
 
 // rollback ends a transaction that failed. If ROLLBACK fails, it closes the connection, which ends
-// it too.
+// the transaction too.
 func rollback(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

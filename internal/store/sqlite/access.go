@@ -20,7 +20,7 @@ import (
 // ErrNotWritable is returned by Open for a database that this process may not write to.
 var ErrNotWritable = errors.New("the database cannot be opened")
 
-// ErrForeignWAL is returned by Open for a database beside the WAL of another one.
+// ErrForeignWAL is returned by Open for a database next to the WAL of another one.
 var ErrForeignWAL = errors.New("the WAL beside the database is not its own")
 
 func foreignWAL(path string) error {
@@ -43,7 +43,8 @@ func checkAccess(path string) error {
 	return nil
 }
 
-// checkRegular fails if a file of a database is a pipe or a device. SQLite could wait for it without end.
+// checkRegular fails if a file of a database is a pipe or a device. SQLite could block on it
+// forever.
 func checkRegular(path string) error {
 	for _, suffix := range []string{"", "-journal", "-wal", "-shm"} {
 		if err := regularfile.Check(path + suffix); err != nil {
@@ -86,8 +87,8 @@ func IsDamaged(err error) bool {
 	return ok && (e.Code&0xff == sqlite3.SQLITE_CORRUPT || e.Code&0xff == sqlite3.SQLITE_NOTADB)
 }
 
-// Advice returns what to do about an error of a damaged database. It is empty if the error says that
-// itself, or is another error.
+// Advice returns what to do about an error of a damaged database. It is empty if the error contains
+// the advice itself, or is not about damage.
 func Advice(err error) string {
 	if !IsDamaged(err) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrForeignWAL) {
 		return ""

@@ -26,8 +26,9 @@ func SchemaVersion(path string) (int64, error) {
 	if err := checkFile(path); err != nil {
 		return 0, fmt.Errorf("%s: %w", path, err)
 	}
-	// A connection that only reads leaves the WAL and the wal-index that SQLite makes for it. One that may write
-	// removes them when it is closed, but would also move a WAL that was there to the database.
+	// A read-only connection leaves behind the WAL and the wal-index that SQLite creates for it. A
+	// connection that may write removes them when it is closed, but would also move an existing WAL
+	// into the database.
 	options := conn.Options{Existing: true}
 	if _, err := os.Stat(path + "-wal"); err == nil {
 		options = conn.Options{ReadOnly: true}

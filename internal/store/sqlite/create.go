@@ -56,16 +56,17 @@ func create(path string) (err error) {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	// A link, unlike a rename, does not replace a database that another process made meanwhile.
+	// A link, unlike a rename, does not replace a database that another process has created in the
+	// meantime.
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
-// checkPlace is checkFile, and returns ErrDamaged for a database that is missing beside its WAL.
+// checkPlace is checkFile, and returns ErrDamaged for a missing database whose WAL exists.
 func checkPlace(path string) error {
-	// The WAL is looked at first: another process may create the database meanwhile, and has a WAL
+	// The WAL is checked first: another process may be creating the database, and creates its WAL
 	// only after that.
 	wal, noWAL := os.Stat(path + "-wal")
 	err := checkFile(path)
@@ -79,9 +80,10 @@ func checkPlace(path string) error {
 // would read zeros for the rest of the page: a leaf without its last accounts, or, for a file
 // shorter than its header, a new database.
 //
-// It returns ErrForeignWAL for a database that has never had a WAL beside the WAL of another
-// database, which SQLite would mix with it. Backup writes such a database: VACUUM INTO leaves it in
-// rollback mode, and SQLite notes WAL mode in the header, durably, before it creates a WAL.
+// It returns ErrForeignWAL for a database that has never had a WAL, but lies next to the WAL of
+// another database. SQLite would apply that WAL to it. Backup writes such a database: VACUUM INTO
+// leaves it in rollback mode, and SQLite notes WAL mode in the header, durably, before it creates a
+// WAL.
 func checkFile(path string) error {
 	if err := checkRegular(path); err != nil {
 		return err
@@ -114,8 +116,8 @@ func checkFile(path string) error {
 	case frames && header[19] == rollbackMode:
 		return foreignWAL(path)
 	case !frames && info.Size()%page != 0:
-		// With a WAL, half a page may be what a power cut during a checkpoint left. All pages are in the
-		// WAL then.
+		// With a WAL, a partial page may be the result of a power cut during a checkpoint. The WAL
+		// then contains all pages.
 		return ErrDamaged
 	}
 	return nil

@@ -22,7 +22,7 @@ func (e *Engine) Load(context.Context) (l engine.Load, err error) {
 	return l, err
 }
 
-// size returns the size of a file, which is 0 for none.
+// size returns the size of a file, or 0 if it does not exist.
 func size(path string) (int64, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {

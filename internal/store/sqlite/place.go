@@ -10,13 +10,13 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// ErrReplaced is in the error of Err and of writes after the file of the open database was removed,
-// renamed or replaced. Commits would go to a file that nobody finds again.
+// ErrReplaced is wrapped in the errors of Err and of writes after the file of the open database was
+// removed, renamed or replaced. Commits would go to a file that nobody can open again.
 var ErrReplaced = errors.New("the file of the database was removed or replaced while it was open; " +
 	"put it back or restore a backup before you start again")
 
-// fileLost is an engine.ErrFailed without its text, which says to restart the server: that does not
-// bring the file back.
+// fileLost is an engine.ErrFailed without its advice to restart the server, which would not bring
+// the file back.
 type fileLost struct{ error }
 
 func (e fileLost) Unwrap() []error { return []error{engine.ErrFailed, e.error} }
@@ -24,9 +24,9 @@ func (e fileLost) Unwrap() []error { return []error{engine.ErrFailed, e.error} }
 // placeInterval is how often an engine without writes checks its file.
 const placeInterval = time.Second
 
-// watchPlace makes writing end when the path of the database no longer leads to the open file, which
-// place describes. The writer checks this after each commit and before it reports success, so that
-// no write into a lost file is reported as saved.
+// watchPlace stops all writing when the path of the database no longer leads to the open file,
+// which place describes. The writer checks this after each commit and before it reports success, so
+// that no write into a lost file is reported as saved.
 func (e *Engine) watchPlace(place os.FileInfo) {
 	inPlace := func() error {
 		now, err := os.Stat(e.path)

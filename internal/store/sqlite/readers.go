@@ -33,8 +33,8 @@ func newReaders(open func() (*conn.Conn, error)) readers {
 	return r
 }
 
-// use calls do with a connection that nothing else uses meanwhile. It waits for one until ctx ends,
-// and fails with engine.ErrClosed after close.
+// use calls do with a connection for its exclusive use. It waits for one until ctx ends, and fails
+// with engine.ErrClosed after close.
 func (r *readers) use(ctx context.Context, do func(*conn.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -42,7 +42,7 @@ func (r *readers) use(ctx context.Context, do func(*conn.Conn) error) error {
 	var c *conn.Conn
 	var ok bool
 	select {
-	case c, ok = <-r.idle: // mostly, and then ctx need not make its channel
+	case c, ok = <-r.idle: // the usual case, in which ctx need not create its channel
 	default:
 		select {
 		case c, ok = <-r.idle:

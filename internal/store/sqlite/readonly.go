@@ -5,8 +5,8 @@ import (
 	"dialtone/internal/store/sqlite/conn"
 )
 
-// Read runs do on a database that nobody writes, such as a copy. It neither migrates nor changes it, except that SQLite
-// may move its WAL into it.
+// Read runs do on a database to which nobody writes, such as a copy. It neither migrates nor
+// changes it, except that SQLite may move its WAL into it.
 func Read(path string, do func(engine.Querier) error) error {
 	if err := checkFile(path); err != nil {
 		return err

@@ -19,18 +19,18 @@ import (
 
 var _ engine.SchemaChecker = (*Engine)(nil)
 
-// Definition is what the schema has under a name.
+// Definition is an object of the schema.
 type Definition struct{ Kind, Name, Table, SQL string }
 
-// Schema has the definitions by kind and name, such as "index audit_at".
+// Schema maps kinds and names, such as "index audit_at", to definitions.
 type Schema map[string]Definition
 
-// madeSchema returns the schema that the migrations make in an empty database.
+// madeSchema returns the schema that the migrations create in an empty database.
 var madeSchema = sync.OnceValues(func() (Schema, error) {
 	return SchemaOf(func(tx Tx) error { return migrations.Migrate(tx, Dialect, time.Now()) })
 })
 
-// SchemaOf returns the schema that a function makes in an empty database. It is run in a transaction.
+// SchemaOf returns the schema that do creates in an empty database. It runs do in a transaction.
 func SchemaOf(do func(Tx) error) (Schema, error) {
 	c, err := conn.Open(":memory:", conn.Options{})
 	if err != nil {
@@ -46,11 +46,13 @@ func SchemaOf(do func(Tx) error) (Schema, error) {
 	return list, errors.Join(err, c.Close())
 }
 
-// ReadSchema returns what is in the schema, with what SQLite makes for itself: the indexes of constraints, which have
-// no SQL, and sqlite_sequence. The SQL is byte for byte what was run, or what ALTER TABLE made of it.
+// ReadSchema returns all objects of the schema, including those that SQLite creates for itself: the
+// indexes of constraints, which have no SQL, and sqlite_sequence. The SQL is byte for byte what was
+// run, or what ALTER TABLE turned it into.
 //
-// It reports and leaves out each row that SQLite may understand in another way than this program: SQLite ends a text at
-// its first NUL, and nobody can make two parts of the same kind and name.
+// It reports and leaves out each row that SQLite may interpret differently from this program:
+// SQLite ends a text at its first NUL. It also reports two objects of the same kind and name, which
+// no statement can create.
 func ReadSchema(q engine.Querier, report func(string)) (Schema, error) {
 	list := make(Schema)
 	err := q.Each(func(row engine.Scanner) error {
@@ -78,7 +80,7 @@ func ReadSchema(q engine.Querier, report func(string)) (Schema, error) {
 	return list, err
 }
 
-// Missing reports what is not in another schema, or is different there.
+// Missing reports the definitions that another schema lacks, or in which it differs.
 func (made Schema) Missing(found Schema, report func(string)) {
 	for _, key := range slices.Sorted(maps.Keys(made)) {
 		if d, ok := found[key]; !ok {
@@ -104,16 +106,17 @@ func (d Definition) Report(report func(string)) {
 	report(fmt.Sprintf("dialtone did not make the %s %s: %s", d.Kind, d.Name, strings.Join(strings.Fields(d.SQL), " ")))
 }
 
-// IsStatistics reports whether this is a table that ANALYZE makes.
+// IsStatistics reports whether this is a table that ANALYZE creates.
 func (d Definition) IsStatistics() bool {
 	return d.Kind == "table" && slices.Contains(statistics, d.SQL) && strings.HasPrefix(d.Name, "sqlite_stat")
 }
 
-// firstVersions is how the first programs made the table of versions. No migration makes it.
+// firstVersions is the definition with which the first programs created the table of versions. No
+// migration creates it.
 const firstVersions = "CREATE TABLE schema_version " +
 	"(version BIGINT PRIMARY KEY, checksum TEXT NOT NULL, applied BIGINT NOT NULL)"
 
-// statistics are the tables that ANALYZE makes, in all versions of SQLite.
+// statistics lists the tables that ANALYZE creates, in all versions of SQLite.
 var statistics = []string{
 	"CREATE TABLE sqlite_stat1(tbl,idx,stat)",
 	"CREATE TABLE sqlite_stat2(tbl,idx,sampleno,sample)",
@@ -149,7 +152,7 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 			if err := reportReferences(q, d.Name, ours, report); err != nil {
 				return err
 			}
-			// SQLite lets nobody make or remove a table of such a name.
+			// SQLite does not let anyone create or drop a table with such a name.
 			foreign = strings.HasPrefix(strings.ToLower(d.Name), "sqlite_") && !d.IsStatistics()
 		case "index":
 			if foreign = ours(d.Table); foreign {
@@ -180,9 +183,10 @@ func (e *Engine) CheckSchema(ctx context.Context, report func(string)) error {
 	return migrations.CheckNewest(q, Dialect, report)
 }
 
-// checkWritable reports a database that SQLite opens only for reading, as one whose header has a write version that it
-// does not know. BEGIN IMMEDIATE then succeeds, and the first change fails. It makes no file and leaves the WAL as it
-// is: somebody may have moved the file, or put another one there.
+// checkWritable reports a database that SQLite opens only for reading, such as one whose header has
+// an unknown write version. BEGIN IMMEDIATE then succeeds, and the first change fails.
+// checkWritable creates no file and does not touch the WAL, since the database may have been moved
+// or replaced.
 func (e *Engine) checkWritable(report func(string)) (err error) {
 	c, err := connect(e.path, conn.Options{VFS: e.vfs, Existing: true}, `PRAGMA busy_timeout = 1000`)
 	if err != nil {
@@ -196,7 +200,7 @@ func (e *Engine) checkWritable(report func(string)) (err error) {
 	if e, ok := errors.AsType[*conn.Error](err); ok && e.Code&0xff == sqlite3.SQLITE_READONLY {
 		report(fmt.Sprintf("the database cannot be changed: %v; stop the server, and restore a backup", err))
 	}
-	return nil // what else fails is found elsewhere, and a database that is locked is being changed
+	return nil // other failures are found elsewhere, and a locked database is being changed
 }
 
 // checkSequence reports what sqlite_sequence has for a table if rows cannot be added, or would get the id of an earlier
@@ -228,8 +232,8 @@ func harmlessIndex(q engine.Querier, d Definition) (bool, error) {
 	return n == 1, err
 }
 
-// reportReferences reports each foreign key of a table of somebody else to a table of this program, whose rows can then
-// not be removed freely.
+// reportReferences reports each foreign key from a table of another program to a table of this
+// program, whose rows then cannot be removed freely.
 func reportReferences(q engine.Querier, table string, ours func(string) bool, report func(string)) error {
 	return q.Each(func(row engine.Scanner) error {
 		var to string

@@ -7,9 +7,9 @@ import (
 	"dialtone/internal/regularfile"
 )
 
-// settleWAL makes what this process reads of a WAL the same as what is on the disk. It is called
-// before SQLite opens the database: SQLite treats every transaction in the WAL whose checksum is
-// right as committed.
+// settleWAL makes sure that this process reads from a WAL what is on disk. It is called before
+// SQLite opens the database: SQLite treats every transaction in the WAL whose checksum is right as
+// committed.
 //
 //   - What a killed process wrote and did not sync is synced. Otherwise later commits would follow
 //     a transaction that a power cut takes away, and be lost with it.

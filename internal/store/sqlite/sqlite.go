@@ -4,14 +4,14 @@
 //
 // A commit that returned is on the disk (WAL mode, synchronous=FULL). A commit that failed changed
 // nothing, as on a full disk, or ends all writing: see writer. A file that is not a database, or
-// that has lost content, is refused and not touched. If the file is removed or replaced while it is
-// open, no further commit succeeds, and writing ends within two seconds.
+// that has lost content, is refused and not modified. If the file is removed or replaced while it
+// is open, no further commit succeeds, and writing ends within two seconds.
 //
 // # How it works
 //
-// One connection writes and others read. All writes that come at the same time share a transaction.
-// They see each other in order. If one fails with a database error, the group is rolled back and
-// the others run again without it.
+// One connection writes and others read. Concurrent writes share a transaction. They see each other
+// in order. If one fails with a database error, the group is rolled back and the others run again
+// without it.
 package sqlite
 
 import (
@@ -58,8 +58,8 @@ func Open(ctx context.Context, path string, check func(engine.Tx) error) (*Engin
 	return OpenTo(ctx, migrations.Create, path, check)
 }
 
-// OpenTo is Open with less that may be changed in the schema. It then also fails with migrations.ErrNoStore and
-// ErrOlder.
+// OpenTo is Open with a limit on changes of the schema. It then also fails with
+// migrations.ErrNoStore and ErrOlder.
 func OpenTo(
 	ctx context.Context, change migrations.Change, path string, check func(engine.Tx) error,
 ) (*Engine, error) {
@@ -173,8 +173,8 @@ func closeAfter(err error, c *conn.Conn, path string) error {
 	return errors.Join(err, c.Close())
 }
 
-// OnClose has Close call f after the last write, before it closes the connections. It must not be
-// called at the same time as another method.
+// OnClose makes Close call f after the last write, before it closes the connections. It must not be
+// called concurrently with another method.
 func (e *Engine) OnClose(f func()) { e.closing = append(e.closing, f) }
 
 // Close ends the writer's connection last: SQLite may then move the WAL to the database file, and
@@ -204,8 +204,8 @@ const (
 	eraseTimeout  = 200 * time.Millisecond
 )
 
-// Erase moves the WAL to the database file and empties it: its older frames have what was deleted
-// since. In the file, deleted values are overwritten.
+// Erase moves the WAL to the database file and empties it: its older frames contain data that was
+// deleted since. In the file, deleted values are overwritten.
 func (e *Engine) Erase(ctx context.Context) (err error) {
 	c, err := Connect(e.path, e.vfs, fmt.Sprintf("PRAGMA busy_timeout = %d", eraseTimeout.Milliseconds()))
 	if err != nil {
@@ -219,7 +219,7 @@ func (e *Engine) Erase(ctx context.Context) (err error) {
 			return err
 		}
 		if attempt == eraseAttempts {
-			return errors.New("the database is being read, and its WAL still has what was deleted")
+			return errors.New("the database is being read, and its WAL still contains deleted data")
 		}
 		select {
 		case <-ctx.Done():

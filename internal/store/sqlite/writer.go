@@ -16,7 +16,7 @@ import (
 	"dialtone/internal/store/sqlite/conn"
 )
 
-// job is a write on its way.
+// job is a write in the queue.
 type job = engine.Job[func(engine.Tx) error]
 
 // groupLimit bounds a transaction, so that its first write does not wait long for its last.
@@ -137,7 +137,7 @@ func (w *writer) try(group []*job) (broken int, err error) {
 	return 0, nil
 }
 
-// fail ends all writing.
+// fail stops all writing.
 func (w *writer) fail(cause error) error {
 	w.failure = fmt.Errorf("%w: %w", engine.ErrFailed, cause)
 	if errors.Is(cause, ErrReplaced) {

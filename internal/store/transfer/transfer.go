@@ -3,7 +3,7 @@
 //
 // A copy writes every row in the order of keys and in transactions of one page each. So the target
 // always has the first rows of each table, and an interrupted copy continues after the last row.
-// Until the copy is complete and compared, a mark in the target says so, and store.SealCheck
+// Until the copy is complete and compared, a mark in the target records that, and store.SealCheck
 // refuses the target.
 package transfer
 
@@ -27,7 +27,7 @@ import (
 	"dialtone/internal/store/sqlite"
 )
 
-// table says what is copied of a table.
+// table describes how a table is copied.
 type table struct {
 	name         string
 	key, columns []string
@@ -94,15 +94,16 @@ const page = 2000
 // Progress is called with the progress of a step, such as "copy account": done rows of total.
 type Progress func(what string, done, total int64)
 
-// Connect calls do, which connects to PostgreSQL and reads the files that the URL or libpq's variables name, such as
-// the one with the password. Another user may have to do that than the one who reads the files of SQLite.
+// Connect calls do, which connects to PostgreSQL and reads the files that the URL or libpq's
+// variables name, such as the one with the password. This may have to be done as another user than
+// reading the files of SQLite.
 type Connect func(do func() error) error
 
 // Directly is Connect for the user of the process.
 func Directly(do func() error) error { return do() }
 
 // errForeign is the error of a copy whose target holds other data.
-var errForeign = fault.New(fault.Conflict, "the target holds accounts, tenants or keys that are not of this copy; "+
+var errForeign = fault.New(fault.Conflict, "the target holds accounts, tenants or keys that are not from this copy; "+
 	"give an empty database or a new file")
 
 // Copy copies the database at from to the database at to, each given as "sqlite:PATH" or a
@@ -241,7 +242,7 @@ func (c *copier) close() error {
 	return errors.Join(c.from.Close(), c.source.Close(), c.to.Close())
 }
 
-// begin marks the target as unfinished, or checks that the mark is of this copy.
+// begin marks the target as unfinished, or checks that the mark belongs to this copy.
 func (c *copier) begin() error {
 	// The mark identifies the copy by the keys that the source was sealed with.
 	h := fnv.New64a()
@@ -390,12 +391,12 @@ const (
 	linksState     = `SELECT n FROM revision WHERE subject = 'links'`
 )
 
-// numbered are the tables whose ids are never given again.
+// numbered lists the tables whose ids are never reused.
 var numbered = []string{"tenant", "audit"}
 
-// copyNumbers copies the last ids, the version of the tenants, how far credentials are bound, and how links are
-// kept. So
-// the target does not reuse the id of a removed row, and no server sees the version decrease.
+// copyNumbers copies the last ids, the version of the tenants, how far credentials are bound, and
+// how links are stored. So the target does not reuse the id of a removed row, and no server sees
+// the version decrease.
 func (c *copier) copyNumbers() error {
 	last := make(map[string]int64)
 	for _, table := range numbered {

@@ -40,7 +40,7 @@ var activateTests = []testCase{
 			}
 		}
 	}},
-	{"succeeds once of 50 concurrent calls", func(t *test) {
+	{"succeeds for one of 50 concurrent calls", func(t *test) {
 		a := t.addPending("ann", noon)
 		got := t.concurrently(50, func(int) error {
 			_, err := t.Activate(t.ctx, t.tenant, a.Token, noon)
@@ -366,7 +366,7 @@ var lookupTests = []testCase{
 }
 
 var outboxTests = []testCase{
-	{"has a message until it is acknowledged", func(t *test) {
+	{"keeps a message until it is acknowledged", func(t *test) {
 		a := t.addPending("ann", noon)
 		list, err := t.Pending(t.ctx)
 		t.must(err)
@@ -382,7 +382,7 @@ var outboxTests = []testCase{
 		t.wantEqual(t.pendingUsers(), nil)
 		t.wantAccount(t.find("ann", noon), a.Account)
 	}},
-	{"has the message of an active account too", func(t *test) {
+	{"keeps the message of an active account too", func(t *test) {
 		t.addActive("ann", noon)
 		t.wantEqual(t.pendingUsers(), []string{"ann"})
 	}},
@@ -393,7 +393,7 @@ var outboxTests = []testCase{
 		}
 		t.wantEqual(t.pendingUsers(), users)
 	}},
-	{"removes only the acknowledged messages, and Ack may be repeated", func(t *test) {
+	{"removes only the acknowledged messages, and Ack is idempotent", func(t *test) {
 		ann, bob := t.addPending("ann", noon), t.addPending("bob", noon)
 		sent := []outbox.Ref{
 			ref(ann),
@@ -406,7 +406,7 @@ var outboxTests = []testCase{
 		}
 		t.ack(nil)
 	}},
-	{"takes hundreds of messages in one Ack", func(t *test) {
+	{"accepts hundreds of messages in one Ack", func(t *test) {
 		sent := t.addMany()
 		t.ack(sent[1:])
 		list, err := t.Pending(t.ctx)
@@ -517,7 +517,7 @@ var sweepTests = []testCase{
 			t.Errorf("removed %d accounts and %d others, want 5 and 15", accounts, others)
 		}
 	}},
-	{"removes expired places of a large store in several turns, and no others", func(t *test) {
+	{"removes expired places of a large store in several sweeps, and no others", func(t *test) {
 		const n = 60
 		for i := range n {
 			t.addPending(fmt.Sprint("ann", i), noon) // a place for an hour, and one for a day
@@ -541,7 +541,7 @@ var sweepTests = []testCase{
 			t.Errorf("removed %d rows after a day, want %d", others, 3*n)
 		}
 	}},
-	{"removes first what expired first", func(t *test) {
+	{"removes in the order of expiry", func(t *test) {
 		for i, user := range []string{"cid", "ann", "bob"} {
 			t.addPending(user, noon.Add(time.Duration(i)*time.Second))
 		}

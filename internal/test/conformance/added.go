@@ -66,7 +66,7 @@ func (t *test) wantLeft(want ...string) {
 	t.wantEqual(got, want)
 }
 
-// changesOf returns the changes of accounts with a user name, as a line each.
+// changesOf returns the changes of accounts with a user name, one line each.
 func (t *test) changesOf(user string) (lines []string) {
 	t.Helper()
 	t.must(t.Changes(t.ctx, audit.Filter{User: user}, func(c audit.Change) error {
@@ -117,7 +117,7 @@ var addedTests = []testCase{
 			t.Errorf("got %+v", a)
 		}
 	}},
-	{"beside signups, one has the name", func(t *test) {
+	{"compete with signups for a name, and one gets it", func(t *test) {
 		kinds := t.concurrently(8, func(i int) error {
 			if i%2 == 0 {
 				return t.Create(t.ctx, t.signup("ann", noon), noon)
@@ -129,7 +129,7 @@ var addedTests = []testCase{
 			t.Errorf("got %v", kinds)
 		}
 	}},
-	{"get their password by the link, which activates and confirms them", func(t *test) {
+	{"get their password through the link, which activates and confirms them", func(t *test) {
 		n := t.addition("ann", mailmsg.SetPassword, noon)
 		a := t.add(n)
 		t.wantLeft("set_password ann@mail.test")
@@ -192,7 +192,7 @@ var addedTests = []testCase{
 		t.resetLink("ann", noon)
 		t.wantResetLink(n.Notice.Token, noon)
 	}},
-	{"ask for another link by the page for forgotten passwords", func(t *test) {
+	{"get another link from the page for forgotten passwords", func(t *test) {
 		n := t.addition("ann", mailmsg.SetPassword, noon)
 		t.add(n)
 		t.addPending("bob", noon)
@@ -208,7 +208,7 @@ var addedTests = []testCase{
 	}},
 }
 
-// again returns what SendAgain takes for a user.
+// again returns the argument of SendAgain for a user.
 func (t *test) again(user, email string) account.Resending {
 	return account.Resending{
 		Tenant: t.tenant, User: user, Email: email,
@@ -217,7 +217,7 @@ func (t *test) again(user, email string) account.Resending {
 }
 
 var sentAgainTests = []testCase{
-	{"have an activation link that replaces the one before", func(t *test) {
+	{"have an activation link that replaces the previous one", func(t *test) {
 		s := t.addPending("ann", noon)
 		r := t.again("ann", "new@mail.test")
 		a, err := t.SendAgain(t.byOperator(), r, noon)
@@ -269,7 +269,7 @@ var sentAgainTests = []testCase{
 		_, err = t.SendAgain(t.ctx, t.again("bob", ""), noon.Add(account.PendingLife))
 		t.wantKind(err, fault.NotFound)
 	}},
-	{"go by reset links too, which a server writes", func(t *test) {
+	{"include reset links, whose messages a server writes", func(t *test) {
 		t.addActive("ann", noon)
 		t.wantLeft()
 		r := t.newResetLink("ann", notice(mailmsg.Reset, noon))
@@ -337,7 +337,7 @@ var detailTests = []testCase{
 			t.Errorf("got %+v, %v", list, err)
 		}
 	}},
-	{"say that messages without a relay were written", func(t *test) {
+	{"report that messages without a relay were written", func(t *test) {
 		want := func(user string, want ...account.DataMessage) {
 			t.Helper()
 			list, err := t.MessagesOf(t.ctx, t.find(user, noon).UID, 10)
@@ -411,7 +411,7 @@ var detailTests = []testCase{
 			t.wantKind(err, fault.NotFound)
 		}
 	}},
-	{"add one view of an actor to the trail since a time", func(t *test) {
+	{"add a view by an actor to the trail once in a period", func(t *test) {
 		s := t.addActive("ann", noon)
 		view := func(actor string, at, since time.Time) {
 			t.Helper()
@@ -434,7 +434,7 @@ var detailTests = []testCase{
 			"account.view [>] token a ", "account.view [>] token b ", "account.view [>] token a ",
 		})
 	}},
-	{"add one list of an actor and a tenant to the trail since a time", func(t *test) {
+	{"add a list by an actor of a tenant to the trail once in a period", func(t *test) {
 		list := func(actor, host string, at, since time.Time) {
 			t.Helper()
 			ctx := audit.With(t.ctx, audit.Cause{Actor: audit.Actor{Kind: audit.Token, Name: actor}})
@@ -471,9 +471,9 @@ var signupModeTests = []testCase{
 		note := "Back on Monday."
 		got, err := t.SetSignups(t.byOperator(), t.tenant, tenant.SignupsClosed, &note, noon)
 		t.must(err)
-		if said, closed := t.onlyTenant().Closed(); !closed || said != note || got.Host != "phone.test" ||
+		if shown, closed := t.onlyTenant().Closed(); !closed || shown != note || got.Host != "phone.test" ||
 			t.onlyTenant().Product != "Example" {
-			t.Errorf("got %+v, %q", got, said)
+			t.Errorf("got %+v, %q", got, shown)
 		}
 		if next, err := t.TenantVersion(t.ctx); err != nil || next <= version {
 			t.Errorf("the version is %d, %v, after %d", next, err, version)
@@ -533,7 +533,7 @@ func (t *test) onlyTenant() tenant.Tenant {
 	return list[0]
 }
 
-// signupChanges returns the changes of who can sign up by byOperator.
+// signupChanges returns the operator's changes of who can sign up.
 func (t *test) signupChanges() (lines []string) {
 	t.Helper()
 	t.must(t.Changes(t.ctx, audit.Filter{}, func(c audit.Change) error {

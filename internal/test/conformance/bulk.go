@@ -33,7 +33,7 @@ func (t *test) claimBulk(at time.Time) operators.Bulk {
 	return b
 }
 
-// workBulk works on a bulk change until its state changes or it is at its last account.
+// workBulk works on a bulk change until its state changes or it reaches its last account.
 func (t *test) workBulk(b operators.Bulk, limit int, at time.Time) operators.Bulk {
 	t.Helper()
 	for state := b.State; b.State == state && b.Position != b.Through; {
@@ -224,7 +224,7 @@ var bulkTests = []testCase{
 		t.wantErr(err, operators.ErrNoBulk)
 		changes := t.newChanges(func() {
 			t.must(run(b.ID, 10, noon))
-			t.must(run(b.ID, 10, noon)) // it runs already
+			t.must(run(b.ID, 10, noon)) // it is already running
 		})
 		if len(changes) != 1 {
 			t.Errorf("the audit trail has %q", changes)
@@ -239,7 +239,7 @@ var bulkTests = []testCase{
 			t.Errorf("the list is %+v", list)
 		}
 	}},
-	{"change each account once, whoever works on them", func(t *test) {
+	{"change each account once, no matter which server works on them", func(t *test) {
 		t.addFlood()
 		at := noon.Add(time.Minute)
 		b := t.addBulk(operators.BulkDelete, flood, at)
@@ -254,7 +254,7 @@ var bulkTests = []testCase{
 		if again.Done != 3 {
 			t.Errorf("the first part was done twice: %+v", again)
 		}
-		// The server that has it crashes, and two others want to continue when the claim ends.
+		// The server with the claim crashes, and others want to continue when the claim ends.
 		_, err = t.ClaimBulk(t.ctx, 0, at.Add(bulkLease-tick), at.Add(2*bulkLease))
 		t.wantErr(err, operators.ErrNoBulk)
 		at = at.Add(bulkLease)
@@ -339,7 +339,7 @@ var bulkTests = []testCase{
 			t.Errorf("%d accounts are left, want 5", n)
 		}
 	}},
-	{"stop when who started them may no longer change accounts", func(t *test) {
+	{"stop when the actor that started them may no longer change accounts", func(t *test) {
 		token, expiring := t.newToken("leaked", t.tenant), t.newToken("expiring", t.tenant)
 		at := noon.Add(time.Minute)
 		expiring.Expires = at.Add(time.Minute)
@@ -405,7 +405,7 @@ var bulkTests = []testCase{
 			}
 		}
 	}},
-	{"have turns by tenant", func(t *test) {
+	{"take turns by tenant", func(t *test) {
 		at := noon.Add(time.Minute)
 		first := t.tenant
 		for range 3 {
@@ -426,7 +426,7 @@ var bulkTests = []testCase{
 			t.Errorf("the turns are %v", got)
 		}
 	}},
-	{"are not more than some at a tenant", func(t *test) {
+	{"are limited for each tenant", func(t *test) {
 		at := noon.Add(time.Minute)
 		var last operators.Bulk
 		for range operators.MaxOpenBulks {
@@ -442,7 +442,7 @@ var bulkTests = []testCase{
 		t.tenant = t.addTenant("other.test")
 		t.must(t.AddBulk(t.ctx, t.bulkChange(operators.BulkDisable, flood, at)))
 	}},
-	{"are not more than some of one caller in a day, whether or not they are run", func(t *test) {
+	{"are limited for each caller in a day, whether or not they are run", func(t *test) {
 		at := noon.Add(time.Minute)
 		add := func(actor audit.Actor, at time.Time) (operators.Bulk, error) {
 			b := t.bulkChange(operators.BulkDisable, flood, at)
@@ -522,7 +522,7 @@ var bulkTests = []testCase{
 		_, err := t.ClaimBulk(t.ctx, 0, at, at.Add(time.Hour))
 		t.wantErr(err, operators.ErrNoBulk)
 	}},
-	{"leave out an account that another change takes out at the same time", func(t *test) {
+	{"leave out an account that a concurrent change excludes", func(t *test) {
 		at := noon.Add(time.Minute)
 		for i := range 40 {
 			user := fmt.Sprint("ann", i)
@@ -542,11 +542,11 @@ var bulkTests = []testCase{
 			after, err := t.Find(t.ctx, t.tenant, user, at)
 			t.must(err)
 			if !member.Disabled && after.Disabled {
-				t.Fatalf("the account was disabled though it was no guest any more: try %d", i)
+				t.Fatalf("the account was disabled although it was no longer a guest: try %d", i)
 			}
 		}
 	}},
-	{"find the accounts of the query, whatever it is", func(t *test) {
+	{"find the accounts that match any query", func(t *test) {
 		r := newRand(t.T)
 		all := t.addRandom(r, 60)
 		for range 40 {

@@ -40,7 +40,7 @@ func (t *test) states() (list []string) {
 	return list
 }
 
-// issue keeps a certificate that is valid for 90 days, and returns it.
+// issue stores a certificate that is valid for 90 days, and returns it.
 func (t *test) issue(tenant int64, now time.Time) certificate.Certificate {
 	t.Helper()
 	c := certificate.Certificate{State: t.mustClaim(tenant, now), Chain: []byte("chain"), Sealed: []byte("sealed key")}
@@ -76,7 +76,7 @@ var certificateTests = []testCase{
 		t.wantKind(err, fault.NotFound)
 		t.must(t.SetChallenge(t.ctx, second, certificate.Challenge{Authority: authority, Token: "token"}))
 		if _, ok := t.claimCertificate(t.addTenant("other.test"), authority, noon); !ok {
-			t.Error("the claim of one tenant is that of another")
+			t.Error("the claim of one tenant blocks another")
 		}
 	}},
 	{"are claimed by one of many servers", func(t *test) {
@@ -95,7 +95,7 @@ var certificateTests = []testCase{
 		t.mustClaim(t.tenant, noon.Add(24*time.Hour))
 		t.mustClaim(t.tenant, noon)
 	}},
-	{"wait after a failure, and stay", func(t *test) {
+	{"wait after a failure, and are kept", func(t *test) {
 		c := t.issue(t.tenant, noon)
 		s := t.mustClaim(t.tenant, c.Due)
 		t.must(t.SetChallenge(t.ctx, s, certificate.Challenge{Authority: authority, Token: "token"}))
@@ -161,7 +161,7 @@ var certificateTests = []testCase{
 			t.wantEqual(got, want)
 		}
 	}},
-	{"go with their tenant", func(t *test) {
+	{"are removed with their tenant", func(t *test) {
 		t.issue(t.tenant, noon)
 		t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon))
 		t.wantEqual(t.states(), nil)

@@ -43,7 +43,7 @@ func (t *test) placeOfFuture(ahead time.Duration) {
 	t.must(t.Create(t.ctx, next(late.Add(tick)), late.Add(tick)))
 }
 
-// Tests of a clock that was ahead by a year, or by some hours, and was put right.
+// Tests of a clock that was ahead by a year, or by some hours, and was then corrected.
 var clockTests = []testCase{
 	{"a place of next year counts as one of now", func(t *test) { t.placeOfFuture(year) }},
 	{"a place of this evening counts as one of now", func(t *test) { t.placeOfFuture(10 * time.Hour) }},
@@ -59,12 +59,12 @@ var clockTests = []testCase{
 		t.correctFuture(noon, 2)
 		t.must(t.Resend(t.ctx, again, noon.Add(24*time.Hour)))
 	}},
-	{"a place of another server's clock stays", func(t *test) {
+	{"a place from another server's clock is not changed", func(t *test) {
 		a := t.signup("ann", noon)
 		t.must(t.Create(t.ctx, a, noon.Add(30*time.Second)))
 		t.correctFuture(noon, 0)
 	}},
-	{"a notification that would wait until then is due now", func(t *test) {
+	{"a notification that would wait for a year is due now", func(t *test) {
 		h := t.addHookFor(2)
 		list := t.claim(h, noon.Add(year), 10)
 		if len(list) != 2 {
@@ -78,7 +78,7 @@ var clockTests = []testCase{
 		t.correctFuture(noon, 1)
 		t.wantEqual(usersOf(t.claim(h, noon, 10)), usersOf(list[:1]))
 	}},
-	{"a message that would wait until then is due now", func(t *test) {
+	{"a message that would wait for a year is due now", func(t *test) {
 		ann, bob := t.addEnqueued("ann", noon), t.addEnqueued("bob", noon)
 		for a, due := range map[*account.Signup]time.Time{
 			&ann: noon.Add(year), &bob: noon.Add(delivery.MaxWait)} {
@@ -93,7 +93,7 @@ var clockTests = []testCase{
 			t.Errorf("due: %+v", list)
 		}
 	}},
-	{"a claim of a bulk change until then has ended", func(t *test) {
+	{"a claim of a bulk change that ends in the future has ended", func(t *test) {
 		t.must(t.AddBulk(t.ctx, t.bulkChange(operators.BulkDisable, account.Query{}, noon)))
 		b, err := t.ClaimBulk(t.ctx, 0, noon.Add(3*time.Hour), noon.Add(3*time.Hour+bulkLease))
 		t.must(err)
@@ -121,7 +121,7 @@ var clockTests = []testCase{
 			t.Error("not claimed")
 		}
 	}},
-	{"a token that was used then was used now", func(t *test) {
+	{"a token that was used in the future was used now", func(t *test) {
 		k := t.newToken("one", 0)
 		t.must(t.AddToken(t.ctx, k))
 		t.must(t.RecordTokenUses(t.ctx, []operators.TokenUse{{ID: k.ID, At: noon.Add(year)}}))
@@ -130,7 +130,7 @@ var clockTests = []testCase{
 			t.Errorf("used %v, %v", got.Used, err)
 		}
 	}},
-	{"what was counted then counts today", func(t *test) {
+	{"counts of future days count for today", func(t *test) {
 		day := time.Unix(0, 0).Add(100 * 24 * time.Hour)
 		t.must(t.AddCounts(t.ctx, []stats.Count{
 			counted(t.tenant, 100, stats.Signup, 1), counted(t.tenant, 101, stats.Signup, 2),

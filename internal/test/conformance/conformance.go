@@ -1,4 +1,4 @@
-// Package conformance has the tests that every store must pass.
+// Package conformance contains the tests that every store must pass.
 //
 // They are written in terms of the interfaces that the program uses: account.Store, outbox.Store,
 // tenant.Store, session.Store, sipserver.AdminStore, sipserver.Store, hook.Store, hook.Queue,
@@ -287,9 +287,9 @@ func (t *test) pendingUsers() (users []string) {
 // succeeded counts the calls without an error in the result of concurrently.
 const succeeded fault.Kind = -1
 
-// concurrently calls do(0) to do(n-1) at the same time and returns how many calls ended with which
-// kind of error. It repeats a call that was refused because the store was busy: such a call has
-// changed nothing.
+// concurrently calls do(0) to do(n-1) concurrently and returns how many calls ended with each kind
+// of error. It repeats a call that was refused because the store was busy: such a call has changed
+// nothing.
 func (t *test) concurrently(n int, do func(i int) error) map[fault.Kind]int {
 	t.Helper()
 	errs := make([]error, n)

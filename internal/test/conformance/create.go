@@ -20,7 +20,7 @@ type refusal struct {
 	matches func(error) bool
 }
 
-// refusals are in the order in which Create checks for them.
+// refusals lists the refusals in the order in which Create checks for them.
 var refusals = []refusal{
 	{"the address is over its limit", func(t *test, a *account.Signup) {
 		other := t.addPending("neighbour", noon)
@@ -443,7 +443,7 @@ var undoTests = []testCase{
 		}
 		t.must(t.Create(t.ctx, a, noon))
 	}},
-	{"may be repeated", func(t *test) {
+	{"is idempotent", func(t *test) {
 		a := t.addPending("ann", noon)
 		for range 3 {
 			t.must(t.Undo(t.ctx, a, noon))
@@ -501,7 +501,7 @@ var undoTests = []testCase{
 			t.Errorf("got %+v", got)
 		}
 	}},
-	{"happens before an account that is gone is acknowledged", func(t *test) {
+	{"removes an account, which then cannot be acknowledged", func(t *test) {
 		a, b := t.addPending("ann", noon), t.addActive("bob", noon)
 		t.wantKind(t.Acknowledge(t.ctx, t.tenant+1, a.Account.UID, noon), fault.NotFound)
 		t.wantKind(t.Acknowledge(t.ctx, t.tenant, b.Account.UID, noon), fault.NotFound)

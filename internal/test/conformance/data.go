@@ -46,7 +46,7 @@ var dataTests = []testCase{
 			t.Error("the link ends no session")
 		}
 	}},
-	{"goes out once for many files at the same time, and for each account", func(t *test) {
+	{"goes out once for concurrent files of an account", func(t *test) {
 		a := t.active("ann")
 		t.takeData(t.active("bob"), noon)
 		t.concurrently(8, func(int) error {
@@ -58,7 +58,7 @@ var dataTests = []testCase{
 			t.Errorf("%d messages for two accounts", n)
 		}
 	}},
-	{"is for an active account alone", func(t *test) {
+	{"is for active accounts only", func(t *test) {
 		a := t.active("ann")
 		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
@@ -115,7 +115,7 @@ var dataChangeTests = []testCase{
 			}
 		}
 	}},
-	{"have a newest one, with whether there was a deletion lately", func(t *test) {
+	{"have a newest one, and show whether there was a recent deletion", func(t *test) {
 		want := func(found bool) {
 			t.Helper()
 			id, got, err := t.LastChange(t.ctx, audit.AccountDelete, audit.TenantRemove)

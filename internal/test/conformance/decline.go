@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// decline returns the Decline that removes the account of a signup by a link.
+// decline returns the Decline that removes the account of signup a through a link.
 func (t *test) decline(a account.Signup, token [32]byte) account.Decline {
 	d := account.Decline{Account: a.Account, Token: token, Recipient: []throttle.Allowance{a.Recipient}}
 	for range a.Recipient.Rule.Limit {
@@ -139,7 +139,7 @@ var declineTests = []testCase{
 		last := t.resend(moved.Account, moved.Account.Email, noon)
 		t.wantDecline(moved, a.Token, noon, account.ErrReplaced)
 		t.wantDecline(moved, first.Token, noon, account.ErrReplaced)
-		// Back at the first address, the links from before do not count again.
+		// After the return to the first address, its older links still do not count.
 		back := t.resend(moved.Account, a.Account.Email, noon)
 		t.wantDecline(a, a.Token, noon, account.ErrReplaced)
 		t.wantDecline(a, last.Token, noon, account.ErrReplaced)
@@ -155,7 +155,7 @@ var declineTests = []testCase{
 		t.resend(a.Account, moved.Account.Email, noon)
 		t.wantDecline(moved, a.Token, noon, account.ErrReplaced)
 	}},
-	{"refuses if the address has changed meanwhile", func(t *test) {
+	{"refuses if the address has changed in the meantime", func(t *test) {
 		a := t.addPending("ann", noon)
 		r := t.resend(a.Account, "right@mail.test", noon)
 		t.wantErr(t.Decline(t.ctx, t.decline(a, r.Token), noon), account.ErrAddressChanged)
@@ -176,7 +176,7 @@ var declineTests = []testCase{
 			t.Errorf("got %+v", c)
 		}
 	}},
-	{"wins or loses against Activate", func(t *test) {
+	{"excludes a concurrent Activate", func(t *test) {
 		for i := range 30 {
 			a := t.addPending(fmt.Sprint("ann", i), noon)
 			var activated, declined error

@@ -263,7 +263,7 @@ var deliveryTests = []testCase{
 		}
 		t.wantEqual(t.dueMessages(noon.Add(-tick)), nil)
 		if got := t.dueMessages(noon); len(got) != 2 {
-			t.Errorf("due are %q, want two messages whose files are to be removed", got)
+			t.Errorf("due are %q, want two messages whose files must be removed", got)
 		}
 		t.record(ann, delivery.Sent, "250 ok")
 		t.record(bob, delivery.Deferred, "451 later")
@@ -470,7 +470,7 @@ var deliveryTests = []testCase{
 		}
 		t.wantNoDelivery(active)
 	}},
-	{"the backlog counts the messages that are to be sent", func(t *test) {
+	{"the backlog counts the messages that are still to be sent", func(t *test) {
 		if got, err := t.Backlog(t.ctx); err != nil || got != (delivery.Backlog{}) {
 			t.Errorf("without messages: got %+v, %v", got, err)
 		}
@@ -483,7 +483,7 @@ var deliveryTests = []testCase{
 			t.Errorf("got %+v, %v", got, err)
 		}
 	}},
-	{"EachDelivery goes through states in the order of enqueueing", func(t *test) {
+	{"EachDelivery visits the deliveries in some states in the order of enqueueing", func(t *test) {
 		t.record(t.addEnqueued("sent", noon), delivery.Sent, "250 ok")
 		t.addEnqueued("new", noon.Add(2*time.Minute))
 		t.record(t.addEnqueued("late", noon.Add(time.Minute)), delivery.Deferred, "451 later")

@@ -11,13 +11,13 @@ import (
 	"dialtone/internal/store"
 )
 
-// epochs is a store that was restored.
+// epochs is a store that can begin a new epoch after it was restored.
 type epochs interface {
 	BeginEpoch(ctx context.Context, subject, before, after string, now time.Time) (store.NewEpoch, error)
 }
 
 var epochTests = []testCase{
-	{"ends links, withdraws messages, and tells phone servers of everything", func(t *test) {
+	{"ends links, withdraws messages, and notifies phone servers of all accounts and tenants", func(t *test) {
 		ann, bob := t.addPending("ann", noon), t.addPending("bob", noon)
 		_, err := t.Activate(t.ctx, t.tenant, bob.Token, noon)
 		t.must(err)
@@ -40,7 +40,7 @@ var epochTests = []testCase{
 		entries, err := t.Pending(t.ctx)
 		t.must(err)
 		if len(entries) > 0 {
-			t.Errorf("%d messages are to be written", len(entries))
+			t.Errorf("%d messages are still to be written", len(entries))
 		}
 		d, err := t.Delivery(t.ctx, ann.Message)
 		t.must(err)
@@ -63,7 +63,7 @@ var epochTests = []testCase{
 			t.Errorf("the changes are %+v", list)
 		}
 		if id := t.addTenant("new.test"); id < t.tenant+100 {
-			t.Errorf("tenant %d may have been given already", id)
+			t.Errorf("the id %d may have been assigned before", id)
 		}
 		_, err = t.Store.(epochs).BeginEpoch(t.as(""), "backup", "", "", noon)
 		t.must(err)

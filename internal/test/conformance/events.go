@@ -37,7 +37,7 @@ var eventTests = []testCase{
 		t.must(err)
 		t.wantSame(len(due), 0)
 	}},
-	{"tell of a new account when its message is acknowledged", func(t *test) {
+	{"report a new account when its message is acknowledged", func(t *test) {
 		h, phone := t.addEventHook("a", hook.AccountCreated), t.addHook("phone")
 		a := t.addPending("ann", noon.Add(time.Second))
 		t.wantEvents(h, "ann")
@@ -55,14 +55,14 @@ var eventTests = []testCase{
 		t.wantEvents(h, "ann")
 		t.wantEvents(phone, "ann")
 	}},
-	{"tell of a new account when its message is enqueued", func(t *test) {
+	{"report a new account when its message is enqueued", func(t *test) {
 		h := t.addEventHook("a", hook.AccountCreated)
 		a := t.addPending("ann", noon)
 		t.enqueue(a, noon)
 		t.enqueue(a, noon)
 		t.wantEvents(h, "ann", hook.AccountCreated)
 	}},
-	{"tell nothing of an account that was undone", func(t *test) {
+	{"do not report an account that was undone", func(t *test) {
 		h := t.addEventHook("a", hook.AccountCreated)
 		a := t.addPending("ann", noon)
 		t.must(t.Undo(t.ctx, a, noon))
@@ -70,7 +70,7 @@ var eventTests = []testCase{
 		t.enqueue(a, noon)
 		t.wantEvents(h, "ann")
 	}},
-	{"tell of a new account once if it got another link before", func(t *test) {
+	{"report a new account once if it got another link before", func(t *test) {
 		h := t.addEventHook("a", hook.AccountCreated)
 		a := t.addPending("ann", noon)
 		r := t.resend(a.Account, a.Account.Email, noon.Add(time.Minute))
@@ -82,14 +82,14 @@ var eventTests = []testCase{
 		t.ack([]outbox.Ref{newRef(again)})
 		t.wantEvents(h, "ann")
 	}},
-	{"tell of a new account that gets another address from an operator at once", func(t *test) {
+	{"report a new account at once if an operator sets another address", func(t *test) {
 		h := t.addEventHook("a", hook.AccountCreated, hook.AccountEmail)
 		t.addActive("ann", noon)
 		_, err := t.ReplaceEmail(t.ctx, t.tenant, "ann", "new@mail.test", noon)
 		t.must(err)
 		t.wantEvents(h, "ann", hook.AccountCreated, hook.AccountEmail)
 	}},
-	{"tell of the steps of an account", func(t *test) {
+	{"report the steps of an account", func(t *test) {
 		h := t.addEventHook("a", hook.Events...)
 		phone := t.addHook("phone")
 		a := t.addPending("ann", noon)
@@ -128,10 +128,10 @@ var eventTests = []testCase{
 		t.must(err)
 		t.must(t.Delete(t.ctx, t.tenant, "ann", at))
 		t.wantEvents(h, "ann", hook.AccountDeleted, hook.AccountDisabled, hook.AccountEnabled, hook.AccountRole)
-		// Phone servers get what they got before.
+		// Phone servers get the same events as before.
 		t.wantEvents(phone, "ann", hook.AccountDeleted, hook.AccountDisabled, hook.AccountDisabled, hook.AccountRole)
 	}},
-	{"tell of a link that activates and confirms at once, with two messages", func(t *test) {
+	{"report a link that activates and confirms at once, with two notifications", func(t *test) {
 		h := t.addEventHook("a", hook.AccountActivated, hook.AccountConfirmed)
 		a := t.addPending("ann", noon)
 		_, err := t.Confirm(t.ctx, t.tenant, a.Token, a.Account.UID, noon)
@@ -141,7 +141,7 @@ var eventTests = []testCase{
 			t.Fatalf("got %+v", list)
 		}
 	}},
-	{"tell that an operator activates an account", func(t *test) {
+	{"report that an operator activates an account", func(t *test) {
 		h := t.addEventHook("a", hook.Events...)
 		t.addPending("ann", noon)
 		_, err := t.EnableNow(t.ctx, t.tenant, "ann", noon)
@@ -155,14 +155,14 @@ var eventTests = []testCase{
 		t.must(err)
 		t.wantEvents(h, "bob", hook.AccountActivated, hook.AccountEnabled)
 	}},
-	{"tell that an account is deleted that waited", func(t *test) {
+	{"report the deletion of a waiting account", func(t *test) {
 		h, phone := t.addEventHook("a", hook.AccountDeleted), t.addHook("phone")
 		t.addPending("ann", noon)
 		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
 		t.wantEvents(h, "ann", hook.AccountDeleted)
 		t.wantEvents(phone, "ann")
 	}},
-	{"are those of the hook and no others", func(t *test) {
+	{"are only those that the hook subscribes to", func(t *test) {
 		created, role := t.addEventHook("a", hook.AccountCreated), t.addEventHook("b", hook.AccountRole)
 		none := t.addEventHook("c", hook.TenantRemoved)
 		a := t.addActive("ann", noon)
@@ -179,7 +179,7 @@ var eventTests = []testCase{
 		t.must(t.RemoveTenant(t.ctx, "other.test", false, noon))
 		t.wantEqual(t.deliverDue(none, noon), []string{"tenant.removed other.test"})
 	}},
-	{"of concurrent activations are one", func(t *test) {
+	{"are sent once for concurrent activations", func(t *test) {
 		h := t.addEventHook("a", hook.AccountActivated, hook.AccountCreated)
 		a := t.addPending("ann", noon)
 		got := t.concurrently(20, func(i int) error {

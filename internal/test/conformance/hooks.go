@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// hook adds a hook for all tenants, or for some.
+// addHook adds a hook for all tenants, or for some.
 func (t *test) addHook(name string, tenants ...int64) hook.Hook {
 	t.Helper()
 	h := hook.Hook{
@@ -278,7 +278,7 @@ var notificationTests = []testCase{
 			t.Errorf("got %+v", got)
 		}
 	}},
-	{"are as many as concurrent changes", func(t *test) {
+	{"are written for each of 20 concurrent changes", func(t *test) {
 		h := t.addHook("a")
 		t.addActive("ann", noon)
 		got := t.concurrently(20, func(int) error { _, err := t.Disable(t.ctx, t.tenant, "ann", noon); return err })
@@ -362,7 +362,7 @@ var claimTests = []testCase{
 		t.wantEqual(usersOf(t.claim(h, noon, 2)), []string{"user02", "user03"})
 		t.wantEqual(usersOf(t.claim(h, noon, 9)), []string{"user00", "user01", "user04"})
 	}},
-	{"take a notification once of 12 concurrent calls", func(t *test) {
+	{"give a notification to one of 12 concurrent calls", func(t *test) {
 		h := t.addHookFor(30)
 		var mu sync.Mutex
 		var all []string

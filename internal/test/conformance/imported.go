@@ -37,7 +37,7 @@ func (t *test) importAll(begin *account.ImportChange, at time.Time, list ...acco
 }
 
 var importTests = []testCase{
-	{"are as they are added one by one, without changes of their own in the trail", func(t *test) {
+	{"equal accounts that are added one by one, but have no entries of their own in the trail", func(t *test) {
 		n, waiting := t.imported("ann", noon), t.addition("bob", mailmsg.Activation, noon)
 		noPassword := t.addition("carl", mailmsg.SetPassword, noon)
 		begin := &account.ImportChange{Subject: "csv 1", After: "3 rows"}
@@ -92,7 +92,7 @@ var importTests = []testCase{
 			t.Errorf("got %+v", a)
 		}
 	}},
-	{"beside signups, one has the name", func(t *test) {
+	{"compete with signups for a name, and one gets it", func(t *test) {
 		kinds := t.concurrently(8, func(i int) error {
 			if i%2 == 0 {
 				return t.Create(t.ctx, t.signup("ann", noon), noon)
@@ -108,7 +108,7 @@ var importTests = []testCase{
 			t.Errorf("got %v", kinds)
 		}
 	}},
-	{"are many", func(t *test) {
+	{"are added in large numbers", func(t *test) {
 		var list []account.Addition
 		var users []string
 		for i := range 600 {
@@ -122,7 +122,7 @@ var importTests = []testCase{
 			t.Errorf("%d names have holders", len(held))
 		}
 	}},
-	{"notify those hooks that want to know", func(t *test) {
+	{"notify the hooks that subscribe to the events", func(t *test) {
 		phones := t.addHook("phones")
 		h := hook.Hook{
 			ID: newID(), Name: "all events", Kind: hook.Webhook, URL: "https://web.test/", AllTenants: true,
@@ -142,6 +142,6 @@ var importTests = []testCase{
 		}
 		t.wantEqual(notified(h.ID), []string{"account.activated ann phone.test phone.test",
 			"account.created ann phone.test phone.test", "account.created bob phone.test phone.test"})
-		t.wantEqual(notified(phones.ID), nil) // their events are others
+		t.wantEqual(notified(phones.ID), nil) // it subscribes to other events
 	}},
 }

@@ -14,14 +14,14 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// departure returns the owner of an account, as it is, who leaves.
+// departure returns the Departure of an account's owner, given the account's current state.
 func departure(a account.Account, at time.Time) account.Departure {
 	n := notice(mailmsg.Leaving, at)
 	n.Until = at.Add(account.Grace)
 	return account.Departure{Account: a, Notice: n}
 }
 
-// leave has the owner of an account leave.
+// leave makes the owner of an account leave.
 func (t *test) leave(user string, at time.Time) account.Departure {
 	t.Helper()
 	d := departure(t.find(user, at), at)
@@ -30,7 +30,7 @@ func (t *test) leave(user string, at time.Time) account.Departure {
 	return d
 }
 
-// overdue returns the users of the accounts that were to be erased by a time.
+// overdue returns the users of the accounts that must be erased by a time.
 func (t *test) overdue(by time.Time) (users []string) {
 	t.Helper()
 	list, err := t.Overdue(t.ctx, by, 10)
@@ -141,7 +141,7 @@ var leaveTests = []testCase{
 		t.wantErr(err, account.ErrLinkUsed)
 		t.wantEqual(t.overdue(noon.Add(2*week)), nil)
 	}},
-	{"is undone by a new password by a reset link, which its message says", func(t *test) {
+	{"is undone by a reset of the password, whose message says so", func(t *test) {
 		t.addActive("ann", noon)
 		for _, mailed := range []bool{true, false} {
 			d := t.leave("ann", noon.Add(time.Minute))
@@ -204,7 +204,7 @@ var leaveTests = []testCase{
 			t.Errorf("got %+v", got)
 		}
 	}},
-	{"has as many places as the limits allow", func(t *test) {
+	{"is limited", func(t *test) {
 		t.addActive("ann", noon)
 		bucket := newBucket()
 		leave := func(at time.Time) (account.Departure, error) {
@@ -274,7 +274,7 @@ var leaveTests = []testCase{
 		_, err := t.Stay(t.ctx, t.tenant, d.Token, d.Until.Add(-tick))
 		t.must(err)
 	}},
-	{"stays the owner's will when an operator disables the account, and ends when one enables it", func(t *test) {
+	{"remains in effect when an operator disables the account, and ends when one enables it", func(t *test) {
 		t.addActive("ann", noon)
 		d := t.leave("ann", noon)
 		at := noon.Add(time.Hour)
@@ -292,7 +292,7 @@ var leaveTests = []testCase{
 			t.must(err)
 			t.wantAccountState(got, account.Active, at, "system", "")
 			t.wantEqual(t.overdue(d.Until.Add(week)), nil)
-			// What was the time of the erasure is not, after another disable.
+			// Another disable does not bring back the time of the erasure.
 			_, err = t.Disable(t.ctx, t.tenant, "ann", at)
 			t.must(err)
 			t.wantEqual(t.overdue(d.Until.Add(week)), nil)
@@ -369,7 +369,7 @@ var leaveTests = []testCase{
 		slices.Sort(deleted)
 		t.wantEqual(deleted, []string{"ann", "bob"})
 	}},
-	{"erases once of many at the same time, and not beside a link to stay", func(t *test) {
+	{"erases once despite concurrent calls, and not if the owner stays", func(t *test) {
 		for i := range 5 {
 			user := fmt.Sprint("ann", i)
 			t.addActive(user, noon)
@@ -403,7 +403,7 @@ var leaveTests = []testCase{
 			}
 		}
 	}},
-	{"happens once of many at the same time", func(t *test) {
+	{"happens once despite concurrent calls", func(t *test) {
 		t.addActive("ann", noon)
 		a := t.find("ann", noon)
 		kinds := t.concurrently(8, func(int) error {
@@ -417,7 +417,7 @@ var leaveTests = []testCase{
 			t.Errorf("got %+v", got)
 		}
 	}},
-	{"has one outcome beside a reset, a change of the password and a disable", func(t *test) {
+	{"has one outcome with a concurrent reset, change of the password and disable", func(t *test) {
 		for i := range 5 {
 			user := fmt.Sprint("ann", i)
 			t.addActive(user, noon)

@@ -24,12 +24,12 @@ import (
 // Linearizable tests that concurrent calls are linearizable: that the store answers as if each call
 // had been executed at one moment between its start and its end. Clients create, activate, confirm,
 // decline, enable, disable, delete and find accounts with a few user names, replace links and undo
-// that, set passwords by proof and by link, change addresses, leave, stay and are erased, change and use second
-// factors, say that a change was not theirs, and record, list and end sessions, some with a message about a new
-// browser, while days pass. The store
-// is closed and opened again several times. Then porcupine searches the history of each user name for an
-// order of the calls that explains all answers, and the test fails if there is none. The calls that succeeded
-// are added to successes.
+// that, set passwords by proof and by link, change addresses, leave, stay and are erased, change
+// and use second factors, report that a change was not theirs, and record, list and end sessions,
+// some with a message about a new browser, while days pass. The store is closed and opened again
+// several times. Then porcupine searches the history of each user name for an order of the calls
+// that explains all answers, and the test fails if there is none. The calls that succeeded are
+// added to successes.
 func Linearizable(
 	t *testing.T, open func(t *testing.T) Store, reopen func(t *testing.T, s Store) Store,
 	seed uint64, operations int, successes Successes,
@@ -390,8 +390,8 @@ func (h *history) anyAddress(rng *rand.Rand, user string) string {
 	return []string{"a.", "b."}[rng.IntN(2)] + user + "@mail.test"
 }
 
-// person sets a call that an active account's owner makes, and returns it, or nil if there is nothing to
-// call it for.
+// person chooses a call that an active account's owner makes, and returns it, or nil if there is
+// nothing to call it for.
 func (h *history) person(
 	c *request, out *ownResult, rng *rand.Rand, users []string,
 ) func() (account.Account, error) {
@@ -647,23 +647,23 @@ func (s nameState) unsentOpens(c request) (emails int64, opens bool) {
 	return 0, false
 }
 
-// has reports whether an ID is one of several that are concatenated.
-func has(ids string, id [16]byte) bool { return slices.Contains(split(ids), string(id[:])) }
+// hasID reports whether an ID is one of several that are concatenated.
+func hasID(ids string, id [16]byte) bool { return slices.Contains(splitIDs(ids), string(id[:])) }
 
-// with returns concatenated IDs with another one, sorted.
-func with(ids string, id [16]byte) string {
-	list := append(split(ids), string(id[:]))
+// withID returns concatenated IDs with another one, sorted.
+func withID(ids string, id [16]byte) string {
+	list := append(splitIDs(ids), string(id[:]))
 	slices.Sort(list)
 	return strings.Join(slices.Compact(list), "")
 }
 
-// without returns concatenated IDs without one.
-func without(ids string, id [16]byte) string {
-	list := slices.DeleteFunc(split(ids), func(s string) bool { return s == string(id[:]) })
+// withoutID returns concatenated IDs without one.
+func withoutID(ids string, id [16]byte) string {
+	list := slices.DeleteFunc(splitIDs(ids), func(s string) bool { return s == string(id[:]) })
 	return strings.Join(list, "")
 }
 
-func split(ids string) (list []string) {
+func splitIDs(ids string) (list []string) {
 	for one := range slices.Chunk([]byte(ids), 16) {
 		list = append(list, string(one))
 	}
@@ -714,7 +714,7 @@ var oneName = porcupine.Model{
 		if !ok {
 			next, want = s.after(c)
 		}
-		if c.op == end && (c.session.epoch != s.epoch || has(s.ended, c.session.id)) {
+		if c.op == end && (c.session.epoch != s.epoch || hasID(s.ended, c.session.id)) {
 			// A call that recorded the session when it ended may have left its record, which nothing lists.
 			return out.err == nil || out.err == session.ErrNoSession, s
 		}
@@ -783,23 +783,23 @@ func (s nameState) after(c request) (nameState, error) {
 	}
 	switch c.op {
 	case record:
-		if s.uid == c.uid && !s.closed && !s.held && s.epoch == c.session.epoch && !has(s.ended, c.session.id) {
-			s.sessions = with(s.sessions, c.session.id)
+		if s.uid == c.uid && !s.closed && !s.held && s.epoch == c.session.epoch && !hasID(s.ended, c.session.id) {
+			s.sessions = withID(s.sessions, c.session.id)
 		}
 		return s, nil
 	case sessions:
 		return s, nil
 	case end:
-		if !has(s.sessions, c.session.id) {
+		if !hasID(s.sessions, c.session.id) {
 			return s, session.ErrNoSession
 		}
-		s.sessions, s.ended = without(s.sessions, c.session.id), with(s.ended, c.session.id)
+		s.sessions, s.ended = withoutID(s.sessions, c.session.id), withID(s.ended, c.session.id)
 		return s, nil
 	case endOthers:
 		if s.uid != c.uid || s.closed || s.held || s.epoch != c.session.epoch-1 {
 			return s, session.ErrDenied
 		}
-		s.epoch, s.sessions = c.session.epoch, with("", c.session.id)
+		s.epoch, s.sessions = c.session.epoch, withID("", c.session.id)
 		return s, nil
 	case notMe:
 		next, l, email, emails, ok := s.openNotMe(c.link, c.at)

@@ -75,8 +75,8 @@ type ownPasskey struct {
 	row    account.Passkey
 }
 
-// own sets a call of these for the account a, and returns it, or nil if there is nothing to call it for. The call
-// writes to out. h.mu is locked.
+// own chooses one of these calls for the account a, and returns it, or nil if there is nothing to
+// call it for. The call writes to out. The caller holds h.mu.
 func (h *history) own(c *request, out *ownResult, rng *rand.Rand, a account.Account) func() (account.Account, error) {
 	o, none := &h.ownLinks, account.Account{}
 	o.calls++
@@ -296,7 +296,7 @@ type ownState struct {
 	emailLink  reset
 	newAddress string // that emailLink sets
 	emails     int64  // how often the address was changed
-	leaving    int64  // when the account is to be erased, as UnixMicro, or 0
+	leaving    int64  // when the account must be erased, as UnixMicro, or 0
 	byOperator bool   // an operator holds the account
 	stayLink   reset
 	app        appState

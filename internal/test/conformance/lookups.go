@@ -56,7 +56,7 @@ var lastLookupTests = []testCase{
 		want := []string{"pbx asterisk 0s", "sbc credential " + tick.String(), "sbc freeswitch " + (2 * tick).String()}
 		t.wantEqual(t.lookups(a.UID, noon), want)
 		if got := t.lookups(b.UID, noon); len(got) > 0 {
-			t.Errorf("of another account are shown %v", got)
+			t.Errorf("look-ups of another account are shown: %v", got)
 		}
 		t.lookUp(a, noon) // is older
 		t.wantEqual(t.lookups(a.UID, noon), want)
@@ -93,7 +93,7 @@ var lastLookupTests = []testCase{
 		t.lookUp(a, end)
 		t.wantEqual(t.lookups(a.UID, noon), []string{fmt.Sprint("sbc credential ", end.Sub(noon))})
 	}},
-	{"are not shown of a removed server, also when it is added again", func(t *test) {
+	{"by a removed server are not shown, even when it is added again", func(t *test) {
 		a := t.active("ann")
 		t.addServers("sbc", "pbx")
 		t.must(t.RecordLookups(t.ctx, []sipserver.Lookup{lookup(a, "pbx", sipserver.HowAsterisk, noon)}))
@@ -124,7 +124,7 @@ var lastLookupTests = []testCase{
 		t.lookUp(b, noon.Add(time.Hour))
 		t.lookUp(account.Account{UID: account.UID(newID())}, noon)
 		if got := t.lookups(b.UID, noon); len(got) > 0 {
-			t.Errorf("of a deleted account are shown %v", got)
+			t.Errorf("look-ups of a deleted account are shown: %v", got)
 		}
 	}},
 	{"keep the newest of 20 concurrent calls", func(t *test) {

@@ -12,7 +12,8 @@ import (
 	"dialtone/internal/session"
 )
 
-// settled is when a new browser is worth a message to the owners of accounts that were activated at noon.
+// settled is when the owners of accounts that were activated at noon begin to get messages about
+// new browsers.
 var settled = noon.Add(session.SettlingTime)
 
 // signIn returns the record of a sign-in without a device token.
@@ -42,8 +43,8 @@ func (t *test) wantNotices(list []session.Record, want ...string) {
 
 func one(r session.Record) []session.Record { return []session.Record{r} }
 
-// messagesAbout returns how many outbox entries there are about new browsers.
-func (t *test) messagesAbout() (n int) {
+// newBrowserMessages returns the number of outbox entries about new browsers.
+func (t *test) newBrowserMessages() (n int) {
 	t.Helper()
 	list, err := t.Pending(t.ctx)
 	t.must(err)
@@ -62,7 +63,7 @@ var newBrowserTests = []testCase{
 		added, err := t.RecordSessions(audit.With(t.ctx, audit.Cause{Actor: audit.Actor{Kind: audit.Person}}), one(r))
 		t.must(err)
 		if len(added) != 1 || added[0].ID != r.ID || added[0].Owner.User != "ann" || added[0].Owner.Email != a.Email {
-			t.Fatalf("added was %+v", added)
+			t.Fatalf("added %+v", added)
 		}
 		list, err := t.Pending(t.ctx)
 		t.must(err)
@@ -104,7 +105,7 @@ var newBrowserTests = []testCase{
 				t.Errorf("%s of %s in %s: a message %v, want %v", c.browser, c.a.User, c.net, got, c.want)
 			}
 		}
-		if n := t.messagesAbout(); n != 5 {
+		if n := t.newBrowserMessages(); n != 5 {
 			t.Errorf("the outbox has %d messages, want 5", n)
 		}
 	}},
@@ -129,7 +130,7 @@ var newBrowserTests = []testCase{
 		t.wantNotices(one(signIn(a, "192.0.2.0/24", "", settled.Add(session.Life))))
 		t.wantNotices(one(signIn(a, "198.51.100.0/24", "", settled)), "198.51.100.0/24")
 	}},
-	{"have few messages a day", func(t *test) {
+	{"have a limited number of messages a day", func(t *test) {
 		a, b := t.active("ann"), t.active("bob")
 		net := func(i int) string { return fmt.Sprintf("192.0.%d.0/24", i) }
 		for i := range session.MaxNotices {
@@ -204,11 +205,11 @@ var newBrowserTests = []testCase{
 		for _, x := range []account.Account{pending, held, gone, unknown} {
 			t.wantNotices(one(signIn(x, "198.51.100.0/24", "", settled)))
 		}
-		if n := t.messagesAbout(); n != 0 {
+		if n := t.newBrowserMessages(); n != 0 {
 			t.Errorf("the outbox has %d messages", n)
 		}
 	}},
-	{"leave no link to an account that is disabled at the same moment", func(t *test) {
+	{"leave no link to an account that is disabled concurrently", func(t *test) {
 		for i := range 10 {
 			user := fmt.Sprint("ann", i)
 			a := t.active(user)
@@ -230,7 +231,7 @@ var newBrowserTests = []testCase{
 			t.wantErr(err, account.ErrLinkUsed)
 		}
 	}},
-	{"are remembered up to a number for each account", func(t *test) {
+	{"are remembered up to a limit for each account", func(t *test) {
 		a := t.active("ann")
 		var list []session.Record
 		for i := range session.MaxKnown + 1 {
@@ -246,7 +247,7 @@ var newBrowserTests = []testCase{
 		later, first := signIn(a, "192.0.2.0/24", "", settled.Add(time.Second)), signIn(a, "192.0.2.0/24", "", settled)
 		added := t.recordSessions(later, first)
 		if len(added) != 1 || added[0].ID != first.ID {
-			t.Errorf("added were %+v", added)
+			t.Errorf("added %+v", added)
 		}
 		list := make([][]session.Noticed, 8)
 		got := t.concurrently(8, func(i int) (err error) {
@@ -257,8 +258,8 @@ var newBrowserTests = []testCase{
 		for _, x := range list {
 			n += len(x)
 		}
-		if got[succeeded] != 8 || n != 1 || t.messagesAbout() != 2 {
-			t.Errorf("got %v, %d notices, %d messages", got, n, t.messagesAbout())
+		if got[succeeded] != 8 || n != 1 || t.newBrowserMessages() != 2 {
+			t.Errorf("got %v, %d notices, %d messages", got, n, t.newBrowserMessages())
 		}
 	}},
 }

@@ -95,25 +95,25 @@ var replacedEmailTests = []testCase{
 		_, err := t.Activate(t.ctx, t.tenant, next.Token, noon)
 		t.must(err)
 	}},
-	{"are set in any state, which stays", func(t *test) {
+	{"are set in any state, and keep it", func(t *test) {
 		t.addActive("ann", noon)
 		t.addActive("bob", noon)
 		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
-		said := t.leave("bob", noon)
+		left := t.leave("bob", noon)
 		for user, want := range map[string]account.State{"ann": account.Disabled, "bob": account.Leaving} {
 			if a := t.replaceEmail(user, "new@mail.test"); a.State() != want || a.Email != "new@mail.test" {
 				t.Errorf("got %s with %s, want %s", a.State(), a.Email, want)
 			}
 		}
-		_, err = t.Stay(t.ctx, t.tenant, said.Token, noon)
+		_, err = t.Stay(t.ctx, t.tenant, left.Token, noon)
 		t.wantErr(err, account.ErrLinkUsed)
 		_, err = t.ReplaceEmail(t.ctx, t.tenant, "nobody", "new@mail.test", noon)
 		t.wantKind(err, fault.NotFound)
 		_, err = t.ReplaceEmail(t.ctx, t.addTenant("b.test"), "ann", "new@mail.test", noon)
 		t.wantKind(err, fault.NotFound)
 	}},
-	{"beside changes by somebody with the password, are the last", func(t *test) {
+	{"win over concurrent changes by someone with the password", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		link := t.emailLink("ann", "thief@mail.test", noon)
 		a := t.find("ann", noon)

@@ -15,7 +15,7 @@ import (
 func changeRefusal(wait time.Duration) error { return account.ChangeRefusal(throttle.Wait{For: wait}) }
 
 var ownerLimitTests = []testCase{
-	{"hold for a name and a language, and count no change to the same", func(t *test) {
+	{"hold for a name and a language, and do not count a change to the same values", func(t *test) {
 		t.addActive("ann", noon)
 		limits := []throttle.Allowance{allowance(newBucket(), 2)}
 		set := func(name string, at time.Time) error {
@@ -35,7 +35,7 @@ var ownerLimitTests = []testCase{
 		t.wantEqual(t.trailOf("ann"), []string{"account.profile", "account.profile"})
 		t.must(set("Three", noon.Add(time.Hour)))
 	}},
-	{"hold for many changes at the same time", func(t *test) {
+	{"hold for concurrent changes", func(t *test) {
 		t.addActive("ann", noon)
 		limits := []throttle.Allowance{allowance(newBucket(), 3)}
 		t.concurrently(8, func(i int) error {
@@ -94,7 +94,7 @@ var ownerLimitTests = []testCase{
 		t.wantLimited(renew(noon.Add(time.Minute)), refused, 59*time.Minute)
 		t.must(renew(noon.Add(time.Hour)))
 	}},
-	{"hold for resets by links, which stay", func(t *test) {
+	{"hold for resets by links, which are kept", func(t *test) {
 		t.addActive("ann", noon)
 		limits := []throttle.Allowance{allowance(newBucket(), 1)}
 		reset := func(token [32]byte, at time.Time) error {
@@ -109,7 +109,7 @@ var ownerLimitTests = []testCase{
 		t.wantResetLink(next.Token, noon.Add(time.Minute), "ann")
 		t.must(reset(next.Token, noon.Add(time.Hour)))
 	}},
-	{"hold for no reset by a link without a message", func(t *test) {
+	{"do not hold for resets by links without a message", func(t *test) {
 		t.addActive("ann", noon)
 		limits := []throttle.Allowance{allowance(newBucket(), 1)}
 		for i := range 3 {
@@ -126,7 +126,7 @@ var ownerLimitTests = []testCase{
 		_, err := t.SetPassword(t.ctx, c, noon)
 		t.must(err)
 	}},
-	{"hold for those who did not make a change, whose links stay", func(t *test) {
+	{"hold for \"not me\" links, which are kept", func(t *test) {
 		t.addActive("ann", noon)
 		bucket := newBucket()
 		notMe := func(token [32]byte, at time.Time) error {
@@ -218,7 +218,7 @@ var wrongCodeTests = []testCase{
 			t.Error("the link ends no session")
 		}
 	}},
-	{"do not go out for three within more than a day, or for right ones", func(t *test) {
+	{"do not go out for three within more than a day, or for correct codes", func(t *test) {
 		a, _ := t.withApp("ann")
 		b := newBucket()
 		t.wrongCode(a, b, noon)
@@ -235,7 +235,7 @@ var wrongCodeTests = []testCase{
 			t.Errorf("%d messages", n)
 		}
 	}},
-	{"go out once for many at the same time", func(t *test) {
+	{"go out once for concurrent wrong codes", func(t *test) {
 		a, _ := t.withApp("ann")
 		b := newBucket()
 		t.concurrently(8, func(int) error {

@@ -19,7 +19,8 @@ import (
 	"dialtone/internal/fault"
 )
 
-// limitScan makes the store look at few accounts for a page until the test ends, so that few accounts need many scans.
+// limitScan makes the store examine few accounts for a page until the test ends, so that a short
+// list needs many scans.
 func (t *test) limitScan(first, all, small int) {
 	if s, ok := t.Store.(interface {
 		LimitScan(first, all, small int) (restore func())
@@ -37,7 +38,7 @@ func (t *test) pages(q account.Query, limit int, at time.Time) (list []account.A
 		p, err := t.Page(t.ctx, t.tenant, q, next, limit, at)
 		t.must(err)
 		if len(p.Accounts) > limit {
-			t.Fatalf("a page of %d accounts, and at most %d were asked for", len(p.Accounts), limit)
+			t.Fatalf("a page has %d accounts, want at most %d", len(p.Accounts), limit)
 		}
 		list = append(list, p.Accounts...)
 		if p.Next == "" {
@@ -57,7 +58,7 @@ func accountUsers(list []account.Account) []string {
 	return users
 }
 
-// expected returns the users that a list must have, in its order.
+// expected returns the users that a list must contain, in its order.
 func expected(all []account.Account, q account.Query) []string {
 	var list []account.Account
 	for _, a := range all {
@@ -124,7 +125,7 @@ func (t *test) addRandom(r *rand.Rand, n int) (list []account.Account) {
 	for i := range n {
 		at := noon.Add(time.Duration(r.IntN(1000)) * time.Second / 2)
 		if r.IntN(10) == 0 {
-			at = at.Add(-account.PendingLife) // it is to expire
+			at = at.Add(-account.PendingLife) // it will have expired
 		}
 		s := t.signup(fmt.Sprintf("%s%s%d", pick(r, "a", "b", "i"), pick(r, "a", "k", "-", ""), i), at)
 		s.Account.Email = fmt.Sprintf("%s%s@mail.test", pick(r, "a", "B", "Ia", "k_"), pick(r, "a", "%", fmt.Sprint(i)))
@@ -245,7 +246,7 @@ var pageTests = []testCase{
 		t.addMany()
 		t.tenant = t.addTenant("small.test")
 		t.addActive("ann", noon.Add(-time.Hour))
-		t.addMany() // no more than a test can have in time
+		t.addMany() // as many as a test has time for
 		t.tenant = t.addTenant("smaller.test")
 		t.addActive("bob", noon.Add(-time.Hour))
 		t.limitScan(8, 64, 10)
@@ -256,7 +257,7 @@ var pageTests = []testCase{
 			t.Error("there is a next page")
 		}
 	}},
-	{"have every account that stays, once, while others come and go", func(t *test) {
+	{"have every account that is kept exactly once, while others are added and deleted", func(t *test) {
 		t.limitScan(3, 20, 0)
 		var stay []string
 		for i := range 60 {
@@ -299,7 +300,7 @@ var pageTests = []testCase{
 		close(done)
 		others.Wait()
 	}},
-	{"refuse cursors that no page had", func(t *test) {
+	{"refuse cursors that no page returned", func(t *test) {
 		for i := range 9 {
 			t.addActive(fmt.Sprint("ann", i), noon)
 		}

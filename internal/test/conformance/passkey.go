@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// newPasskey returns a passkey for an account as it is.
+// newPasskey returns a passkey for an account in its current state.
 func newPasskey(a account.Account, id string, at time.Time) account.NewPasskey {
 	return account.NewPasskey{
 		Account: a,
@@ -34,7 +34,7 @@ func (t *test) passkey(user, id string, at time.Time) account.NewPasskey {
 	return n
 }
 
-// wantPasskeys compares the IDs of the passkeys of a user, and whether the account knows that it has some.
+// wantPasskeys compares the IDs of the passkeys of a user, and checks the factors of the account.
 func (t *test) wantPasskeys(user string, at time.Time, want ...string) {
 	t.Helper()
 	a := t.find(user, at)
@@ -134,7 +134,7 @@ var passkeyTests = []testCase{
 		t.wantErr(err, account.ErrPasskeyStale)
 		t.wantPasskeys("ann", noon)
 	}},
-	{"are at most as many as allowed, also at once", func(t *test) {
+	{"are limited in number, even with concurrent calls", func(t *test) {
 		t.addActive("ann", noon)
 		for i := range account.MaxPasskeys - 1 {
 			t.passkey("ann", fmt.Sprint("key ", i), noon.Add(time.Duration(i)*tick))
@@ -190,7 +190,7 @@ var passkeyTests = []testCase{
 			}
 		}
 	}},
-	{"leave no name in the trail after the erasure, and nothing else does", func(t *test) {
+	{"leave no name in the trail after the erasure, and other entries are kept", func(t *test) {
 		b := t.addTenant("b.test")
 		t.addActiveAt(b, "ann")
 		for _, user := range []string{"ann", "bob"} {
@@ -302,7 +302,7 @@ var passkeyTests = []testCase{
 		t.wantPasskeys("ann", noon)
 		t.wantErr(t.UsePasskey(t.ctx, k, k.Sealed, noon), account.ErrNoPasskey)
 	}},
-	{"begin with one that ends what was asked for without a factor", func(t *test) {
+	{"end what was requested without a factor when the first is added", func(t *test) {
 		t.addActive("ann", noon)
 		before := t.find("ann", noon)
 		link := t.emailLink("ann", "other@mail.test", noon)
@@ -315,7 +315,7 @@ var passkeyTests = []testCase{
 		t.wantEmailLink(link.Token, noon, "ann", "other@mail.test")
 		t.wantPasskeys("ann", noon, "1", "2")
 	}},
-	{"are used before a disable at the same time, or not at all", func(t *test) {
+	{"are used before a concurrent disable, or not at all", func(t *test) {
 		t.addActive("ann", noon)
 		t.passkey("ann", "1", noon)
 		for i := range 8 {
@@ -337,7 +337,7 @@ var passkeyTests = []testCase{
 			t.must(err)
 		}
 	}},
-	{"change under a limit", func(t *test) {
+	{"are changed under a limit", func(t *test) {
 		t.addActive("ann", noon)
 		a := t.find("ann", noon)
 		limits := []throttle.Allowance{allowance(newBucket(), 2)}
@@ -360,7 +360,7 @@ var passkeyTests = []testCase{
 		_, err = t.RemovePasskey(t.ctx, r, noon.Add(time.Hour))
 		t.must(err)
 	}},
-	{"that were added since any message go with its \"not me\"", func(t *test) {
+	{"that were added since a message are removed by its \"not me\"", func(t *test) {
 		t.addActive("ann", noon)
 		t.passkey("ann", "mine", noon)
 		at := noon.Add(3 * time.Minute)
@@ -373,7 +373,7 @@ var passkeyTests = []testCase{
 		k := first.Passkey
 		t.wantErr(t.UsePasskey(t.ctx, k, k.Sealed, at), account.ErrNoPasskey)
 	}},
-	{"go with their account", func(t *test) {
+	{"are removed with their account", func(t *test) {
 		t.addActive("ann", noon)
 		a := t.find("ann", noon)
 		t.passkey("ann", "1", noon)
@@ -388,7 +388,7 @@ var passkeyTests = []testCase{
 	}},
 }
 
-// removal returns what RemovePasskey takes, without limits.
+// removal returns the argument of RemovePasskey, without limits.
 func removal(a account.Account, id []byte) account.PasskeyRemoval {
 	return account.PasskeyRemoval{Account: a, ID: id, Notice: notice(mailmsg.FactorChanged, noon)}
 }

@@ -34,13 +34,13 @@ func factorNotice(detail string, at time.Time) account.Notice {
 	return n
 }
 
-// newPassword returns a change of the password of an account as it is.
+// newPassword returns a change of the password of an account in its current state.
 func newPassword(a account.Account, sealed string, at time.Time) account.PasswordChange {
 	a.Sealed, a.HasSHA256 = []byte(sealed), true
 	return account.PasswordChange{Account: a, Notice: notice(mailmsg.PasswordChanged, at)}
 }
 
-// newResetLink returns what AddResetLink takes for a user, without limits.
+// newResetLink returns the argument of AddResetLink for a user, without limits.
 func (t *test) newResetLink(user string, n account.Notice) account.NewResetLink {
 	return account.NewResetLink{Tenant: t.tenant, User: user, Notice: n}
 }
@@ -143,7 +143,7 @@ var passwordTests = []testCase{
 			t.Errorf("got %+v", list)
 		}
 	}},
-	{"sends a message to the address that it was made for", func(t *test) {
+	{"sends a message to the address that it was created for", func(t *test) {
 		a := t.addActive("ann", noon)
 		c := newPassword(t.find("ann", noon), "new", noon)
 		_, err := t.SetPassword(t.ctx, c, noon)
@@ -172,7 +172,7 @@ var passwordTests = []testCase{
 		}))
 		t.wantEqual(actions, []string{"password.change "})
 	}},
-	{"is refused after a change that the proof is older than", func(t *test) {
+	{"is refused if the proof is older than the last change", func(t *test) {
 		t.addActive("ann", noon)
 		proved := t.find("ann", noon)
 		_, err := t.SetPassword(t.ctx, newPassword(proved, "one", noon), noon)
@@ -183,7 +183,7 @@ var passwordTests = []testCase{
 			t.Errorf("the credential is %q", got.Sealed)
 		}
 	}},
-	{"happens once of many at the same time", func(t *test) {
+	{"happens once despite concurrent calls", func(t *test) {
 		t.addActive("ann", noon)
 		proved := t.find("ann", noon)
 		kinds := t.concurrently(8, func(i int) error {
@@ -345,7 +345,7 @@ var resetTests = []testCase{
 		t.must(err)
 		t.wantResetLink(notMe.Token, noon)
 	}},
-	{"does not wake a disabled or pending account", func(t *test) {
+	{"does not enable a disabled or pending account", func(t *test) {
 		t.addPending("ann", noon)
 		_, err := t.AddResetLink(t.ctx, t.newResetLink("ann", notice(mailmsg.Reset, noon)), noon)
 		t.wantKind(err, fault.NotFound)
@@ -385,7 +385,7 @@ var resetTests = []testCase{
 			t.Error("the account is confirmed")
 		}
 	}},
-	{"is used once by many at the same time", func(t *test) {
+	{"is used once despite concurrent calls", func(t *test) {
 		users := []string{"ann", "bob", "cid", "dan"}
 		for _, user := range users {
 			t.addWithAddress(user, "home@mail.test", noon)
@@ -401,7 +401,7 @@ var resetTests = []testCase{
 			t.Errorf("got %v", kinds)
 		}
 	}},
-	{"beside a change of the password, one of them happens", func(t *test) {
+	{"excludes a concurrent change of the password", func(t *test) {
 		t.addActive("ann", noon)
 		link := t.resetLink("ann", noon)
 		proved := t.find("ann", noon)

@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// newEmailLink returns what AddEmailLink takes for a user, without limits.
+// newEmailLink returns the argument of AddEmailLink for a user, without limits.
 func (t *test) newEmailLink(user, email string, at time.Time) account.NewEmailLink {
 	t.Helper()
 	return account.NewEmailLink{
@@ -43,7 +43,8 @@ func (t *test) setEmail(user, email string, at time.Time) account.Notice {
 	return n
 }
 
-// wantEmailLink checks that a link sets an address for a user, or with "" that it does not work.
+// wantEmailLink checks that a link sets an address for a user or, if email is empty, that it does
+// not work.
 func (t *test) wantEmailLink(token [32]byte, at time.Time, user, email string) {
 	t.Helper()
 	a, got, err := t.EmailLink(t.ctx, t.tenant, token, at)
@@ -111,7 +112,7 @@ var emailTests = []testCase{
 			t.Errorf("got %v", got)
 		}
 	}},
-	{"take the newest link alone", func(t *test) {
+	{"accept only the newest link", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		t.addWithAddress("bob", "a@mail.test", noon)
 		of := t.emailLink("bob", "b@mail.test", noon)
@@ -123,7 +124,7 @@ var emailTests = []testCase{
 		t.wantEmailLink(second.Token, second.Until, "", "")
 		t.wantEmailLink(of.Token, noon, "bob", "b@mail.test")
 	}},
-	{"take no link of another kind or tenant", func(t *test) {
+	{"accept no link of another kind or tenant", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		reset := t.resetLink("ann", noon)
 		changed := t.changed("ann", "new", noon)
@@ -138,7 +139,7 @@ var emailTests = []testCase{
 		t.wantErr(t.notMe(link.Token, noon), account.ErrLinkUsed)
 		t.wantEmail("ann", "a@mail.test", noon)
 	}},
-	{"happen once of many at the same time", func(t *test) {
+	{"happen once despite concurrent calls", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		link := t.emailLink("ann", "b@mail.test", noon)
 		kinds := t.concurrently(8, func(int) error {
@@ -167,11 +168,11 @@ var emailTests = []testCase{
 		t.must(err)
 		t.wantEmailLink(link.Token, noon, "", "")
 	}},
-	{"end with the link for one who did not do it", func(t *test) {
+	{"end with a \"not me\" link", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
-		said := t.changed("ann", "new", noon)
+		change := t.changed("ann", "new", noon)
 		link := t.emailLink("ann", "b@mail.test", noon)
-		t.must(t.notMe(said.Token, noon))
+		t.must(t.notMe(change.Token, noon))
 		t.wantEmailLink(link.Token, noon, "", "")
 	}},
 	{"end when the account is disabled or deleted", func(t *test) {
@@ -193,7 +194,7 @@ var emailTests = []testCase{
 		_, err = t.AddEmailLink(t.ctx, l, noon)
 		t.wantKind(err, fault.NotFound)
 	}},
-	{"need a proof of the present password and the present address", func(t *test) {
+	{"need a proof of the current password and the current address", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		t.addPending("bob", noon)
 		_, err := t.AddEmailLink(t.ctx, t.newEmailLink("bob", "b@mail.test", noon), noon)
@@ -240,7 +241,7 @@ var emailTests = []testCase{
 			func(wait time.Duration) error { return account.EmailRefusal(throttle.Wait{For: wait}) }, 58*time.Minute)
 		t.must(add(noon.Add(time.Hour)))
 	}},
-	{"send nothing over the limit of the recipient, and do not tell", func(t *test) {
+	{"send nothing over the limit of the recipient, and do not reveal that", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		bucket := newBucket()
 		older := t.emailLink("ann", "b@mail.test", noon)
@@ -286,7 +287,7 @@ var emailTests = []testCase{
 			t.Error("not sent after a day")
 		}
 	}},
-	{"are set back however late the message about a sign-in is recorded", func(t *test) {
+	{"are undone however late the message about a sign-in is recorded", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		signedIn := signIn(t.find("ann", noon), "192.0.2.0/24", "Firefox", noon.Add(2*session.SettlingTime))
 		ofA := t.setEmail("ann", "evil@mail.test", signedIn.Began.Add(time.Second))
@@ -297,7 +298,7 @@ var emailTests = []testCase{
 			t.Errorf("the address is %s", got)
 		}
 	}},
-	{"are set back by the first of several messages, which ends the later ones", func(t *test) {
+	{"are undone by the first of several messages, which ends the later ones", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		ofA := t.setEmail("ann", "b@mail.test", noon.Add(time.Minute))
 		ofB := t.setEmail("ann", "c@mail.test", noon.Add(2*time.Minute))
@@ -316,7 +317,7 @@ var emailTests = []testCase{
 		t.wantEmailLink(waiting.Token, noon, "", "")
 		t.wantResetLink(n.Token, noon, "ann")
 	}},
-	{"are set back by the last of several messages, which leaves the earlier ones", func(t *test) {
+	{"are undone by the last of several messages, which leaves the earlier ones", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		ofA := t.setEmail("ann", "b@mail.test", noon.Add(time.Minute))
 		ofB := t.setEmail("ann", "c@mail.test", noon.Add(2*time.Minute))
@@ -325,7 +326,7 @@ var emailTests = []testCase{
 		t.must(t.notMe(ofA.Token, noon))
 		t.wantEmail("ann", "a@mail.test", noon)
 	}},
-	{"are set back after a change of the password", func(t *test) {
+	{"are undone after a change of the password", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		ofA := t.setEmail("ann", "b@mail.test", noon.Add(time.Minute))
 		ofB := t.changed("ann", "of somebody else", noon.Add(2*time.Minute))
@@ -333,7 +334,7 @@ var emailTests = []testCase{
 		t.wantEmail("ann", "a@mail.test", noon)
 		t.wantErr(t.notMe(ofB.Token, noon), account.ErrLinkUsed)
 	}},
-	{"give an older activation link no meaning", func(t *test) {
+	{"invalidate an older activation link", func(t *test) {
 		a := t.addPending("ann", noon)
 		r := t.resend(a.Account, a.Account.Email, noon)
 		_, err := t.Activate(t.ctx, t.tenant, r.Token, noon)
@@ -349,10 +350,10 @@ var emailTests = []testCase{
 		}
 		t.must(t.notMe(ofA.Token, noon))
 		if err := linked(a.Token); !errors.Is(err, account.ErrReplaced) {
-			t.Errorf("after it was set back, got %v", err)
+			t.Errorf("after it was undone, got %v", err)
 		}
 	}},
-	{"beside the link that sets it back, one outcome", func(t *test) {
+	{"have one outcome with a concurrent link that undoes them", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		ofA := t.setEmail("ann", "b@mail.test", noon.Add(time.Minute))
 		link := t.emailLink("ann", "c@mail.test", noon.Add(2*time.Minute))
@@ -372,7 +373,7 @@ var emailTests = []testCase{
 		}
 		t.wantEmail("ann", "a@mail.test", noon)
 	}},
-	{"beside a reset to the previous address, one outcome", func(t *test) {
+	{"have one outcome with a concurrent reset through the previous address", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		link, reset := t.emailLink("ann", "b@mail.test", noon), t.resetLink("ann", noon)
 		before := t.find("ann", noon)
@@ -392,7 +393,7 @@ var emailTests = []testCase{
 			t.Errorf("got %v, %s, %d changes", kinds, after.Email, after.Passwords)
 		}
 	}},
-	{"beside a disable, one outcome", func(t *test) {
+	{"have one outcome with a concurrent disable", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		link := t.emailLink("ann", "b@mail.test", noon)
 		changed := notice(mailmsg.EmailChanged, noon)
@@ -416,7 +417,7 @@ var emailTests = []testCase{
 		t.wantEmail("ann", want, noon)
 		t.wantErr(t.notMe(changed.Token, noon), account.ErrLinkUsed)
 	}},
-	{"of two accounts that swap their addresses both happen", func(t *test) {
+	{"both happen when two accounts swap their addresses", func(t *test) {
 		t.addWithAddress("ann", "a@mail.test", noon)
 		t.addWithAddress("bob", "b@mail.test", noon)
 		links := []account.Notice{t.emailLink("ann", "b@mail.test", noon), t.emailLink("bob", "a@mail.test", noon)}

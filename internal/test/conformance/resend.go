@@ -71,7 +71,7 @@ var resendTests = []testCase{
 			t.Errorf("got %v", err)
 		}
 	}},
-	{"changes the address, unless it has changed meanwhile", func(t *test) {
+	{"changes the address, unless it has changed in the meantime", func(t *test) {
 		a := t.addPending("ann", noon)
 		t.resend(a.Account, "right@mail.test", noon)
 		want := a.Account
@@ -230,7 +230,7 @@ var resendTests = []testCase{
 		_, err := t.Activate(t.ctx, t.tenant, r.Token, noon)
 		t.must(err)
 	}},
-	{"leaves nothing of a deleted account, and is swept with its week", func(t *test) {
+	{"leaves nothing of a deleted account, and is swept at the end of the week", func(t *test) {
 		for _, user := range []string{"ann", "bob"} {
 			a := t.addPending(user, noon)
 			r := t.resend(a.Account, a.Account.Email, noon)
@@ -284,7 +284,7 @@ var resendTests = []testCase{
 			}
 		}
 	}},
-	{"does not keep the name from a concurrent signup at the time of expiry", func(t *test) {
+	{"does not block the name for a concurrent signup at the time of expiry", func(t *test) {
 		for i := range 20 {
 			user := fmt.Sprint("ann", i)
 			a := t.addPending(user, noon)
@@ -339,7 +339,7 @@ var resendTests = []testCase{
 			t.Errorf("got %v", count)
 		}
 	}},
-	{"takes one of two concurrent changes of the address", func(t *test) {
+	{"accepts one of two concurrent changes of the address", func(t *test) {
 		for i := range 20 {
 			a := t.addPending(fmt.Sprint("ann", i), noon)
 			errs := make([]error, 2)

@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// forget adds a row for somebody, within limits.
+// forget adds the request of someone who forgot a password, within limits.
 func (t *test) forget(who string, at time.Time, limits ...throttle.Allowance) (account.Forgotten, error) {
 	f := account.Forgotten{
 		ID: account.ForgottenID(newID()), Tenant: t.tenant, Sealed: []byte(who), Net: "192.0.2.0/24",
@@ -21,7 +21,7 @@ func (t *test) forget(who string, at time.Time, limits ...throttle.Allowance) (a
 	return f, t.AddForgotten(t.ctx, f, at)
 }
 
-// wantForgotten compares what people wrote whose rows are left.
+// wantForgotten compares what people wrote in the requests that are left.
 func (t *test) wantForgotten(want ...string) {
 	t.Helper()
 	list, err := t.Forgotten(t.ctx, 0, 100)
@@ -84,7 +84,7 @@ var forgottenTests = []testCase{
 		_, err = t.forget("ann3", noon.Add(time.Hour), address, site)
 		t.must(err)
 	}},
-	{"takes exactly as many places as there are", func(t *test) {
+	{"admits exactly as many concurrent requests as the limit allows", func(t *test) {
 		limit := allowance(newBucket(), 3)
 		kinds := t.concurrently(12, func(int) error {
 			_, err := t.forget("ann", noon, limit)
@@ -313,13 +313,13 @@ var notMeTests = []testCase{
 		got := t.newChanges(func() { t.must(t.notMe(r.Token, noon)) })
 		t.wantEqual(got, []string{"password.not-me phone.test ann sessions,app"})
 	}},
-	{"ends sessions and makes a reset link", func(t *test) {
+	{"ends sessions and creates a reset link", func(t *test) {
 		t.addActive("ann", noon)
-		said := t.changed("ann", "of somebody else", noon)
+		change := t.changed("ann", "of somebody else", noon)
 		before := t.find("ann", noon)
 		messages := len(t.pendingUsers())
 		n := unsent(noon)
-		got, err := t.NotMe(t.ctx, t.tenant, said.Token, n, noon)
+		got, err := t.NotMe(t.ctx, t.tenant, change.Token, n, noon)
 		t.must(err)
 		want := before
 		want.Epoch++
@@ -332,15 +332,15 @@ var notMeTests = []testCase{
 		}
 		t.wantEqual(t.trailOf("ann"), []string{"password.change", "password.not-me"})
 	}},
-	{"ends no link of those who had the address before", func(t *test) {
+	{"ends no reset link of an earlier owner of the address", func(t *test) {
 		t.addWithAddress("ann", "ann@mail.test", noon)
 		undo := t.setEmail("ann", "thief@mail.test", noon)
 		owner := unsent(noon)
 		_, err := t.NotMe(t.ctx, t.tenant, undo.Token, owner, noon)
 		t.must(err)
 		t.setEmail("ann", "thief@mail.test", noon)
-		said, thief := t.changed("ann", "of the thief", noon), unsent(noon)
-		_, err = t.NotMe(t.ctx, t.tenant, said.Token, thief, noon)
+		change, thief := t.changed("ann", "of the thief", noon), unsent(noon)
+		_, err = t.NotMe(t.ctx, t.tenant, change.Token, thief, noon)
 		t.must(err)
 		t.wantResetLink(owner.Token, noon, "ann")
 		byThief := newPassword(t.find("ann", noon), "without a message", noon)
@@ -360,9 +360,9 @@ var notMeTests = []testCase{
 	}},
 	{"works once", func(t *test) {
 		t.addActive("ann", noon)
-		said := t.changed("ann", "of somebody else", noon)
+		change := t.changed("ann", "of somebody else", noon)
 		kinds := t.concurrently(8, func(int) error {
-			_, err := t.NotMe(t.ctx, t.tenant, said.Token, unsent(noon), noon)
+			_, err := t.NotMe(t.ctx, t.tenant, change.Token, unsent(noon), noon)
 			return err
 		})
 		if kinds[succeeded] != 1 || kinds[fault.NotFound] != 7 {
@@ -373,9 +373,9 @@ var notMeTests = []testCase{
 		t.addActive("ann", noon)
 		first := t.changed("ann", "one", noon)
 		second := t.changed("ann", "two", noon)
-		for _, said := range []account.Notice{first, second} {
+		for _, change := range []account.Notice{first, second} {
 			n := unsent(noon)
-			_, err := t.NotMe(t.ctx, t.tenant, said.Token, n, noon)
+			_, err := t.NotMe(t.ctx, t.tenant, change.Token, n, noon)
 			t.must(err)
 			c := newPassword(t.find("ann", noon), "mine", noon)
 			c.Link = &n.Token
@@ -383,19 +383,19 @@ var notMeTests = []testCase{
 			t.must(err)
 		}
 	}},
-	{"replaces a reset link that somebody else may have", func(t *test) {
+	{"replaces a reset link that someone else may have", func(t *test) {
 		t.addActive("ann", noon)
-		said := t.changed("ann", "one", noon)
+		change := t.changed("ann", "one", noon)
 		other := t.resetLink("ann", noon)
 		n := unsent(noon)
-		_, err := t.NotMe(t.ctx, t.tenant, said.Token, n, noon)
+		_, err := t.NotMe(t.ctx, t.tenant, change.Token, n, noon)
 		t.must(err)
 		t.wantResetLink(other.Token, noon)
 		t.wantResetLink(n.Token, noon, "ann")
 	}},
 	{"is refused for other links, tenants, times and states", func(t *test) {
 		t.addActive("ann", noon)
-		said := t.changed("ann", "one", noon)
+		change := t.changed("ann", "one", noon)
 		reset := t.resetLink("ann", noon)
 		refused := func(tenant int64, token [32]byte, at time.Time) {
 			t.Helper()
@@ -404,12 +404,12 @@ var notMeTests = []testCase{
 		}
 		refused(t.tenant, newToken(), noon)
 		refused(t.tenant, reset.Token, noon)
-		refused(t.addTenant("b.test"), said.Token, noon)
-		refused(t.tenant, said.Token, said.Until)
+		refused(t.addTenant("b.test"), change.Token, noon)
+		refused(t.tenant, change.Token, change.Until)
 		before := t.find("ann", noon)
 		_, err := t.Disable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
-		_, err = t.NotMe(t.ctx, t.tenant, said.Token, unsent(noon), noon)
+		_, err = t.NotMe(t.ctx, t.tenant, change.Token, unsent(noon), noon)
 		t.wantErr(err, account.ErrLinkUsed)
 		_, err = t.Enable(t.ctx, t.tenant, "ann", noon)
 		t.must(err)
@@ -417,16 +417,16 @@ var notMeTests = []testCase{
 			t.Errorf("the epoch went from %d to %d", before.Epoch, after.Epoch)
 		}
 		t.must(t.Delete(t.ctx, t.tenant, "ann", noon))
-		refused(t.tenant, said.Token, noon)
+		refused(t.tenant, change.Token, noon)
 	}},
-	{"beside a reset, both happen one after the other", func(t *test) {
+	{"and a concurrent reset happen one after the other", func(t *test) {
 		t.addActive("ann", noon)
-		said := t.changed("ann", "one", noon)
+		change := t.changed("ann", "one", noon)
 		link := t.resetLink("ann", noon)
 		n := unsent(noon)
 		kinds := t.concurrently(2, func(i int) error {
 			if i == 0 {
-				_, err := t.NotMe(t.ctx, t.tenant, said.Token, n, noon)
+				_, err := t.NotMe(t.ctx, t.tenant, change.Token, n, noon)
 				return err
 			}
 			c := newPassword(t.find("ann", noon), "two", noon)

@@ -85,7 +85,7 @@ var serverTests = []testCase{
 		t.wantKind(t.RemoveServer(t.ctx, "Sbc"), fault.NotFound)
 		t.must(t.RemoveServer(t.ctx, "sbc"))
 	}},
-	{"stay when one of their tenants is removed", func(t *test) {
+	{"are kept when one of their tenants is removed", func(t *test) {
 		other := t.addTenant("b.test")
 		s := t.newServer("sbc", t.tenant, other)
 		t.must(t.AddServer(t.ctx, s))
@@ -96,7 +96,7 @@ var serverTests = []testCase{
 		list, _ := t.servers()
 		t.wantEqual(list, []string{fmt.Sprintf("%#v", s)})
 	}},
-	{"are added and removed once of 20 concurrent calls", func(t *test) {
+	{"are added and removed once by 20 concurrent calls", func(t *test) {
 		count := t.concurrently(20, func(int) error { return t.AddServer(t.ctx, t.newServer("sbc", t.tenant)) })
 		if count[succeeded] != 1 || count[fault.Conflict] != 19 {
 			t.Errorf("results by kind: %v", count)
@@ -133,7 +133,7 @@ func (t *test) wantSealed(user string, at time.Time, want *account.Account) {
 	}
 }
 
-// with returns a copy of an account with a role and a state.
+// withState returns a copy of an account with a role and a state.
 func withState(a account.Account, role account.Role, disabled bool) *account.Account {
 	a.Role, a.Disabled = role, disabled
 	return &a
@@ -181,7 +181,8 @@ var sealedTests = []testCase{
 	}},
 }
 
-// changesDuring returns the UIDs with which the store calls the function of OnChange during do.
+// changesDuring registers a function with OnChange, and returns the UIDs with which the store calls
+// it during do.
 func (t *test) changesDuring(do func() error) (got []account.UID) {
 	t.Helper()
 	var mu sync.Mutex
@@ -202,7 +203,7 @@ func (t *test) changesDuring(do func() error) (got []account.UID) {
 }
 
 var changeTests = []testCase{
-	{"is called before a change is answered", func(t *test) {
+	{"is called before a change is acknowledged", func(t *test) {
 		a := t.addPending("ann", noon)
 		t.addTenant("other.test")
 		for _, c := range []struct {

@@ -122,7 +122,7 @@ var listTests = []testCase{
 			t.Error("more records are kept than listed")
 		}
 	}},
-	{"leaves out sessions that ended by themselves", func(t *test) {
+	{"leaves out sessions that have expired", func(t *test) {
 		a := t.active("ann")
 		list := t.begin(a, 1, noon)
 		t.wantSessions(a, noon.Add(session.Idle-tick), list...)
@@ -144,7 +144,7 @@ var listTests = []testCase{
 			}
 		}
 	}},
-	{"leaves out revoked sessions, also those that are recorded later", func(t *test) {
+	{"leaves out revoked sessions, even those that are recorded later", func(t *test) {
 		a := t.active("ann")
 		list := t.begin(a, 2, noon)
 		t.must(t.SignOut(t.ctx, list[0], noon))
@@ -274,7 +274,7 @@ var listTests = []testCase{
 			t.Errorf("the epoch is %d, want %d", got.Epoch, a.Epoch+3)
 		}
 	}},
-	{"keeps that sessions were signed out within a limit, and ends all beyond it", func(t *test) {
+	{"records sign-outs up to a limit, and ends all sessions beyond it", func(t *test) {
 		a, b := t.active("ann"), t.active("bob")
 		list := t.begin(a, 4, noon)
 		others := t.begin(b, 1, noon)
@@ -301,7 +301,7 @@ var listTests = []testCase{
 		t.wantSessions(a, noon)
 		out(list[3]) // of the epoch before
 		if got := t.find("ann", noon); got.Epoch != a.Epoch+1 {
-			t.Error("the end of an earlier session ends the present ones")
+			t.Error("the end of an earlier session ends the current ones")
 		}
 		t.wantSessions(b, noon, others...)
 	}},
@@ -321,7 +321,7 @@ var listTests = []testCase{
 			t.Errorf("%d sessions are listed", len(list))
 		}
 	}},
-	{"is for accounts that exist, under their present epoch", func(t *test) {
+	{"is for accounts that exist, under their current epoch", func(t *test) {
 		a, held, gone := t.active("ann"), t.active("held"), t.active("gone")
 		t.begin(gone, 1, noon)
 		_, err := t.Disable(t.ctx, t.tenant, "held", noon)
@@ -359,13 +359,13 @@ var listTests = []testCase{
 			a := t.active(user)
 			list := t.begin(a, 1, noon)
 			t.must(change(a))
-			t.recordSessions(list...) // its use was being recorded meanwhile
+			t.recordSessions(list...) // a use of the session is recorded late
 			a.Epoch++
 			t.wantSessions(a, noon)
 			t.wantErr(t.End(t.ctx, a.UID, a.Epoch, list[0].ID, noon), session.ErrNoSession)
 		}
 	}},
-	{"takes concurrent calls with the same sessions", func(t *test) {
+	{"accepts concurrent calls with the same sessions", func(t *test) {
 		var list []session.Record
 		for i := range 20 {
 			list = append(list, newRecord(t.active(fmt.Sprint("ann", i)), noon))

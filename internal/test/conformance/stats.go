@@ -13,13 +13,13 @@ import (
 	"dialtone/internal/stats"
 )
 
-// statsStore is what Store has for package stats, and for operators.
+// statsStore is the part of Store for package stats, and for operators.
 type statsStore interface {
 	stats.Store
 	operators.StatsStore
 }
 
-// wantSame compares values as they print.
+// wantSame compares the printed forms of values.
 func (t *test) wantSame(got, want any) {
 	t.Helper()
 	if g, w := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); g != w {
@@ -96,7 +96,7 @@ var countTests = []testCase{
 }
 
 var backlogTests = []testCase{
-	{"of mail are those that were not sent", func(t *test) {
+	{"of mail count the messages that were not sent", func(t *test) {
 		mail := func(tenant int64) operators.MailBacklog {
 			t.Helper()
 			b, err := t.MailBacklog(t.ctx, tenant)

@@ -200,7 +200,7 @@ var tenantTests = []testCase{
 		t.wantKind(t.RemoveTenant(t.ctx, "phone.test", false, noon.Add(week-tick)), fault.Conflict)
 		t.must(t.RemoveTenant(t.ctx, "phone.test", false, noon.Add(week)))
 	}},
-	{"are removed with everything they have", func(t *test) {
+	{"are removed with all their data", func(t *test) {
 		a := t.addActive("ann", noon)
 		t.addPending("bob", noon)
 		t.addActive("cid", noon)
@@ -278,18 +278,18 @@ var tenantTests = []testCase{
 
 var sessionTests = []testCase{
 	{"are revoked under any of their times", func(t *test) {
-		for _, under := range []int{0, 1} {
+		for _, which := range []int{0, 1} {
 			id, until := newID(), session.RevokedUntil(noon)
-			_, err := t.Spend(t.ctx, t.tenant, id, until[under])
+			_, err := t.Spend(t.ctx, t.tenant, id, until[which])
 			t.must(err)
 			got, _, err := t.Revoked(t.ctx, account.UID{}, id, until...)
 			t.must(err)
 			if !got {
-				t.Errorf("a session revoked until %v is not revoked", until[under])
+				t.Errorf("a session revoked until %v is not revoked", until[which])
 			}
 		}
 	}},
-	{"are revoked one by one, also repeatedly", func(t *test) {
+	{"are revoked one by one, even repeatedly", func(t *test) {
 		list := t.begin(t.active("ann"), 2, noon)
 		check := func(i int, want bool) {
 			t.Helper()

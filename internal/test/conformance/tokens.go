@@ -115,7 +115,7 @@ var tokenTests = []testCase{
 			}
 		}
 	}},
-	{"are added and removed once of 20 concurrent calls", func(t *test) {
+	{"are added and removed once by 20 concurrent calls", func(t *test) {
 		count := t.concurrently(20, func(int) error { return t.AddToken(t.ctx, t.newToken("one", 0)) })
 		if count[succeeded] != 1 || count[fault.Conflict] != 19 {
 			t.Errorf("%v", count)
@@ -127,7 +127,7 @@ var tokenTests = []testCase{
 	}},
 }
 
-// claimAnswer claims a key, and reports whether it could.
+// claimAnswer claims a key, and reports whether it succeeded.
 func (t *test) claimAnswer(token, key string, a operators.StoredAnswer, now time.Time) (operators.StoredAnswer, bool) {
 	t.Helper()
 	stored, claimed, err := t.ClaimAnswer(t.ctx, token, key, a, now)
@@ -188,7 +188,7 @@ var answerTests = []testCase{
 			t.Errorf("%d claims, %v", n.Load(), count)
 		}
 	}},
-	{"are swept when they have ended, and go with the token", func(t *test) {
+	{"are swept when they have ended, and are removed with the token", func(t *test) {
 		k := t.newToken("one", 0)
 		t.must(t.AddToken(t.ctx, k))
 		for i := range 5 {
@@ -230,7 +230,7 @@ var conditionTests = []testCase{
 			t.Errorf("%v", count)
 		}
 	}},
-	{"refuse a change of another version, which stays as it is", func(t *test) {
+	{"refuse a change of another version, and change nothing", func(t *test) {
 		t.addActive("ann", noon)
 		t.addPending("bob", noon)
 		ctx := account.OnlyIf(t.ctx, account.Version{1})

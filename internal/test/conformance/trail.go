@@ -59,7 +59,8 @@ func (t *test) newChanges(do func()) (list []string) {
 	return list
 }
 
-// wantState tests the state of an account, and since when, by whom and why it is in it.
+// wantAccountState checks the state of an account, and since when, by whom and for what reason it
+// is in that state.
 func (t *test) wantAccountState(a account.Account, state account.State, since time.Time, by, reason string) {
 	t.Helper()
 	gotSince, gotBy, gotReason := a.Since()
@@ -78,7 +79,7 @@ var stateTests = []testCase{
 		t.must(err)
 		t.wantAccountState(t.find("ann", at), account.Active, at, "", "")
 	}},
-	{"is disabled after Disable, and again what it was after Enable", func(t *test) {
+	{"is disabled by Disable, and restored by Enable", func(t *test) {
 		waiting := t.addPending("ann", noon)
 		t.addActive("bob", noon)
 		for user, state := range map[string]account.State{"ann": account.Waiting, "bob": account.Active} {
@@ -91,7 +92,7 @@ var stateTests = []testCase{
 			t.wantAccountState(got, state, noon.Add(2*time.Hour), "root (sudo by olga)", "a mistake")
 			t.wantAccountState(t.find(user, noon), state, noon.Add(2*time.Hour), "root (sudo by olga)", "a mistake")
 		}
-		// The link works again, and what the operator said of the earlier state no longer counts.
+		// The link works again, and the operator and reason of the earlier state are gone.
 		at := noon.Add(3 * time.Hour)
 		_, err := t.Activate(t.ctx, t.tenant, waiting.Token, at)
 		t.must(err)
@@ -136,7 +137,7 @@ var stateTests = []testCase{
 			t.wantAccountState(got, account.Active, noon, "root (sudo by olga)", "by phone")
 		}
 	}},
-	{"does not change if Enable is not for it", func(t *test) {
+	{"does not change if Enable does not apply", func(t *test) {
 		pending, member := t.addPending("ann", noon), t.addActive("bob", noon)
 		_, err := t.Enable(t.as(""), t.tenant, "ann", noon.Add(time.Hour))
 		t.wantErr(err, account.ErrWaiting)
@@ -350,7 +351,7 @@ var trailTests = []testCase{
 			Cause: audit.Cause{Actor: operator, Reason: "leaked"},
 		}
 		c := want
-		c.Cause = audit.Cause{} // the context counts
+		c.Cause = audit.Cause{} // that of the context is used
 		t.must(t.AddChange(t.as("leaked"), c))
 		list := t.changes(audit.Filter{})
 		got := list[len(list)-1]
@@ -421,11 +422,11 @@ var trailTests = []testCase{
 		text := fmt.Sprintf("%+v", t.changes(audit.Filter{}))
 		for _, secret := range []string{a.Account.Email, a.Account.Name} {
 			if strings.Contains(text, secret) {
-				t.Errorf("the trail has %q: %s", secret, text)
+				t.Errorf("the trail contains %q: %s", secret, text)
 			}
 		}
 	}},
-	{"is read in the order of the commits, without gaps, while many write", func(t *test) {
+	{"is read in the order of the commits, without gaps, during concurrent writes", func(t *test) {
 		const writers, each = 8, 20
 		for i := range writers {
 			t.addActive(fmt.Sprint("ann", i), noon)
@@ -462,7 +463,7 @@ var trailTests = []testCase{
 			t.Errorf("a reader saw %d changes, want %d", seen, writers*each)
 		}
 	}},
-	{"loses changes up to an ID, if the state is the one that was read, and gives no ID again", func(t *test) {
+	{"loses changes up to an ID if the state has not changed, and reuses no ID", func(t *test) {
 		last := t.lastChange()
 		for range 4 {
 			t.must(t.AddChange(t.ctx, audit.Change{At: noon, Action: audit.KeysRotate, Outcome: audit.OK}))
@@ -489,7 +490,7 @@ var trailTests = []testCase{
 		t.must(err)
 		t.must(t.AddChange(t.ctx, audit.Change{At: noon, Action: audit.KeysRotate, Outcome: audit.OK}))
 		if left := t.changes(audit.Filter{}); len(left) != 1 || left[0].ID <= list[3].ID {
-			t.Errorf("an ID is given again: %+v", left)
+			t.Errorf("an ID was reused: %+v", left)
 		}
 	}},
 	{"has each change on one page", func(t *test) {

@@ -24,7 +24,8 @@ func newCodes(n int) [][32]byte {
 	return list
 }
 
-// finished returns what FinishApp takes for the secret of a user's app, with three recovery codes.
+// finished returns the argument of FinishApp for the secret of a user's app, with three recovery
+// codes.
 func (t *test) finished(a account.Account, sealed string, at time.Time) account.AppChange {
 	return account.AppChange{
 		Account: a, Sealed: []byte(sealed), Step: 100, Codes: newCodes(3),
@@ -43,7 +44,7 @@ func (t *test) withApp(user string) (account.Account, account.AppChange) {
 	return a, c
 }
 
-// renewal returns what RenewCodes takes, with four recovery codes.
+// renewal returns the argument of RenewCodes, with four recovery codes.
 func renewal(a account.Account, at time.Time) account.AppChange {
 	return account.AppChange{Account: a, Codes: newCodes(4), Notice: factorNotice(mailmsg.CodesReplaced, at)}
 }
@@ -64,7 +65,7 @@ func (t *test) use(u account.CodeUse) error {
 	return err
 }
 
-// off returns what RemoveApp takes.
+// off returns the argument of RemoveApp.
 func off(a account.Account) account.AppChange {
 	return account.AppChange{Account: a, Notice: notice(mailmsg.FactorChanged, noon)}
 }
@@ -144,7 +145,7 @@ var appTests = []testCase{
 		t.wantErr(err, account.ErrAppReplaced)
 		t.wantAccount(t.find("ann", noon), a)
 	}},
-	{"finish once of many at the same time, also while others begin", func(t *test) {
+	{"finish once despite concurrent calls, even while others begin", func(t *test) {
 		a := t.active("ann")
 		t.must(t.StartApp(t.ctx, a, []byte("secret"), noon))
 		kinds := t.concurrently(6, func(i int) error {
@@ -212,10 +213,10 @@ var appTests = []testCase{
 		_, err = t.App(t.ctx, a.UID)
 		t.wantKind(err, fault.NotFound)
 	}},
-	{"stay where they are older than the message", func(t *test) {
+	{"are kept if they are older than the message", func(t *test) {
 		a, _ := t.withApp("ann")
-		said := t.changed("ann", "one", noon.Add(time.Minute))
-		_, err := t.NotMe(t.ctx, t.tenant, said.Token, unsent(noon), noon.Add(time.Minute))
+		changed := t.changed("ann", "one", noon.Add(time.Minute))
+		_, err := t.NotMe(t.ctx, t.tenant, changed.Token, unsent(noon), noon.Add(time.Minute))
 		t.must(err)
 		if t.find("ann", noon).Factors != account.FactorApp {
 			t.Errorf("the app of %s is gone", a.User)
@@ -245,7 +246,7 @@ var appTests = []testCase{
 			t.Error("the link ends no session")
 		}
 	}},
-	{"use many recovery codes with few messages a day", func(t *test) {
+	{"send a limited number of messages a day about used recovery codes", func(t *test) {
 		a, _ := t.withApp("ann")
 		c := account.AppChange{Account: a, Codes: newCodes(account.RecoveryNotices + 2)}
 		_, err := t.RenewCodes(t.ctx, c, noon)
@@ -265,7 +266,7 @@ var appTests = []testCase{
 			}
 		}
 	}},
-	{"get other recovery codes", func(t *test) {
+	{"get new recovery codes", func(t *test) {
 		a, c := t.withApp("ann")
 		fresh := renewal(a, noon)
 		before := len(t.messagesOf(mailmsg.FactorChanged))
@@ -283,7 +284,7 @@ var appTests = []testCase{
 		}
 		t.wantEqual(t.trailOf("ann"), []string{"two-step.on", "two-step.codes", "two-step.recovery"})
 	}},
-	{"are no guess if the code was used before", func(t *test) {
+	{"do not count a used code as a guess", func(t *test) {
 		a, _ := t.withApp("ann")
 		t.must(t.use(step(a, 200)))
 		again := func(n int64) error {
@@ -301,7 +302,7 @@ var appTests = []testCase{
 		t.must(again(199))
 		t.wantKind(again(0), fault.Limited)
 	}},
-	{"change under a limit", func(t *test) {
+	{"are changed under a limit", func(t *test) {
 		a, _ := t.withApp("ann")
 		limits := []throttle.Allowance{allowance(newBucket(), 1)}
 		c := off(a)
@@ -416,7 +417,7 @@ var codeTests = []testCase{
 		other.Sealed = []byte("of an app before")
 		t.wantErr(t.use(other), account.ErrCodeWrong)
 	}},
-	{"of an app work once of many at the same time", func(t *test) {
+	{"of an app work once despite concurrent calls", func(t *test) {
 		a, _ := t.withApp("ann")
 		kinds := t.concurrently(8, func(int) error { return t.use(step(a, 101)) })
 		if kinds[succeeded] != 1 || kinds[fault.SecondFactor] != 7 {
@@ -448,7 +449,7 @@ var codeTests = []testCase{
 		t.wantErr(t.use(recovery(b, c.Codes[0])), account.ErrCodeWrong)
 		t.must(t.use(recovery(t.find("ann", noon), c.Codes[0])))
 	}},
-	{"are refused after too many wrong ones, right or wrong", func(t *test) {
+	{"are refused after too many wrong ones, whether correct or wrong", func(t *test) {
 		a, c := t.withApp("ann")
 		limits := []throttle.Allowance{allowance(newBucket(), 3)}
 		try := func(u account.CodeUse, at time.Time) error {
@@ -466,7 +467,7 @@ var codeTests = []testCase{
 		t.wantLimited(try(recovery(a, c.Codes[0]), noon.Add(time.Minute)), refusal, 59*time.Minute)
 		t.must(try(step(a, 102), noon.Add(time.Hour)))
 	}},
-	{"beside turning the app off work before it", func(t *test) {
+	{"may work before a concurrent removal of the app", func(t *test) {
 		for i := range 5 {
 			a, _ := t.withApp(fmt.Sprint("ann", i))
 			var codes, removed error

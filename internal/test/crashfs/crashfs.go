@@ -1,11 +1,11 @@
 // Package crashfs is a file system in memory for tests of durability. It can be stopped at any moment,
 // and then shows what a machine could find on its disk after a power cut.
 //
-// It guarantees no more than real file systems do. The data of a file is on disk after a sync of the
-// file, a name after a sync of its directory, and everything after SyncAll (syncfs). A power cut may
-// keep or drop any unsynced change, in any order, and tear a write. A failed sync drops the data: the
-// cache marks it as clean, and the next sync succeeds without it. If only the process ends, the cache
-// stays until Forget.
+// It guarantees no more than real file systems do. The data of a file is on disk after a sync of
+// the file, a name after a sync of its directory, and everything after SyncAll (syncfs). A power
+// cut may keep or drop any unsynced change, in any order, and tear a write. A failed sync drops the
+// data: the cache marks it as clean, and the next sync succeeds without it. If only the process
+// ends, the cache is kept until Forget.
 //
 // Every operation goes through one function, which records it in a journal. Moments restores the state
 // at every moment of a recorded run, and Fail makes operations fail. SQLite uses the file system
@@ -130,21 +130,21 @@ func New() *FS { return on(newDisk()) }
 
 func on(d *disk) *FS { return &FS{disk: d, sqlite: sqliteFS{files: make(map[int]*shared)}} }
 
-// Record starts a new journal at the present state.
+// Record starts a new journal at the current state.
 func (f *FS) Record() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.begin, f.journal = f.disk.clone(), nil
 }
 
-// Journal returns the operations since Record. Their number is the present moment.
+// Journal returns the operations since Record. Their number is the current moment.
 func (f *FS) Journal() []Op {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.journal)
 }
 
-// Now returns the present moment in the journal.
+// Now returns the current moment in the journal.
 func (f *FS) Now() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -206,8 +206,8 @@ func (f *FS) StopAfter(n int) {
 	f.left = n + 1
 }
 
-// GoOn revokes StopAfter.
-func (f *FS) GoOn() { f.StopAfter(-1) }
+// Resume revokes StopAfter.
+func (f *FS) Resume() { f.StopAfter(-1) }
 
 // Stopped reports whether the file system has stopped.
 func (f *FS) Stopped() bool {
@@ -216,8 +216,8 @@ func (f *FS) Stopped() bool {
 	return f.dead
 }
 
-// Crash stops the file system, and returns one as it is found afterwards. Further operations on the
-// old one fail and change nothing.
+// Crash stops the file system, and returns the one that is found afterwards. Further operations on
+// the old one fail and change nothing.
 func (f *FS) Crash(v Variant) *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()

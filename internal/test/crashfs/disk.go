@@ -195,8 +195,8 @@ func (n *node) sync(fails, reverts bool) {
 	n.unsynced = nil
 }
 
-// revert reads the file from disk again. Its length stays, since that is metadata of the file system;
-// parts that were never written are zeros.
+// revert reads the file from disk again. Its length is kept, since that is metadata of the file
+// system; parts that were never written are zeros.
 func (n *node) revert() {
 	data := make([]byte, len(n.data))
 	copy(data, n.stable)
@@ -258,7 +258,7 @@ func (n *node) syncNames() {
 	n.stableNames, n.unsyncedNames = maps.Clone(n.names), nil
 }
 
-// Keep says which unsynced changes a power cut keeps.
+// Keep selects which unsynced changes a power cut keeps.
 type Keep int
 
 const (
@@ -280,22 +280,23 @@ type Variant struct {
 	Seed uint64
 }
 
-// Killed is the end of only the process. The cache stays, with unsynced data and with data that a
-// failed sync dropped.
+// Killed ends only the process. The cache is kept, with unsynced data and with data that a failed
+// sync dropped.
 var Killed = Variant{Name: "the process was killed"}
 
-// Cuts are the power cuts that are tried at every moment, in addition to torn writes and random ones.
+// Cuts lists the power cuts that are tried at every moment, in addition to torn writes and random
+// ones.
 var Cuts = []Variant{
-	{Name: "everything is there that was still to be written"},
+	{Name: "all unsynced changes are kept"},
 	{Name: "everything unsynced is lost", Data: None, Entries: None},
-	{Name: "unsynced data is lost and the names are there", Data: None},
-	{Name: "of unsynced data the first sectors are left", Data: Head},
+	{Name: "unsynced data is lost, but the names are kept", Data: None},
+	{Name: "only the first sectors of unsynced data are kept", Data: Head},
 	{Name: "unsynced names are lost", Entries: None},
 }
 
 // Chance returns a power cut with a random choice that the seed determines.
 func Chance(seed uint64) Variant {
-	return Variant{Name: "what is left is left to chance", Data: Some, Entries: Some, Seed: seed}
+	return Variant{Name: "a random choice of unsynced changes is kept", Data: Some, Entries: Some, Seed: seed}
 }
 
 // torn returns the lengths at which the last write may be torn, which are the sector boundaries.

@@ -16,10 +16,10 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// SQLite uses a file system through a VFS, which is a table of C functions. Here they are Go functions.
-// They do the same as those of SQLite's unix VFS, in the same order. For example, the first sync of a
-// new WAL also syncs its directory and ignores errors of that, and a file whose status cannot be read
-// counts as missing.
+// SQLite uses a file system through a VFS, which is a table of C functions. Here they are Go
+// functions. They behave like those of SQLite's unix VFS, and do the same steps in the same order.
+// For example, the first sync of a new WAL also syncs its directory and ignores its errors, and a
+// file whose status cannot be read counts as missing.
 
 // sqliteFS is the state of an FS for SQLite.
 type sqliteFS struct {
@@ -31,7 +31,7 @@ type sqliteFS struct {
 	open  atomic.Int32
 }
 
-// shared is what the connections on one file share.
+// shared is the state that the connections to one file share.
 type shared struct {
 	// The database lock, https://www.sqlite.org/lockingv3.html.
 	readers                      map[*handle]bool
@@ -60,8 +60,8 @@ type handle struct {
 	slotRead, slotHeld [sqlite3.SQLITE_SHM_NLOCK]bool
 }
 
-// cFile is an sqlite3_file. The number stands for a handle, since C memory may not hold pointers of
-// Go.
+// cFile is an sqlite3_file. The number stands for a handle, since C memory must not hold Go
+// pointers.
 type cFile struct {
 	base   sqlite3.Tsqlite3_file
 	number uintptr
@@ -69,19 +69,19 @@ type cFile struct {
 
 var (
 	numbers atomic.Uintptr
-	things  sync.Map // number -> *FS or *handle
+	objects sync.Map // number -> *FS or *handle
 	methods uintptr
 	once    sync.Once
 )
 
-func keep(thing any) uintptr {
+func register(object any) uintptr {
 	n := numbers.Add(1)
-	things.Store(n, thing)
+	objects.Store(n, object)
 	return n
 }
 
-func thing[T any](number uintptr) T {
-	v, _ := things.Load(number)
+func object[T any](number uintptr) T {
+	v, _ := objects.Load(number)
 	return v.(T)
 }
 
@@ -100,7 +100,7 @@ func (f *FS) VFS() string {
 		tls := libc.NewTLS()
 		defer tls.Close()
 		once.Do(func() { methods = makeMethods(tls) })
-		number := keep(f)
+		number := register(f)
 		f.sqlite.name = fmt.Sprintf("crashfs-%d", number)
 		name, err := libc.CString(f.sqlite.name)
 		if err != nil {
@@ -147,7 +147,7 @@ func (f *FS) Close() error {
 	defer tls.Close()
 	v := at[sqlite3.Tsqlite3_vfs](f.sqlite.vfs)
 	sqlite3.Xsqlite3_vfs_unregister(tls, f.sqlite.vfs)
-	things.Delete(v.FpAppData)
+	objects.Delete(v.FpAppData)
 	libc.Xfree(tls, v.FzName)
 	libc.Xfree(tls, f.sqlite.vfs)
 	f.sqlite.vfs = 0
@@ -181,7 +181,7 @@ func code(err error, otherwise int32) int32 {
 func vfsOpen(tls *libc.TLS, pVfs, zName, pFile uintptr, flags int32, pOut uintptr) int32 {
 	file := at[cFile](pFile)
 	*file = cFile{}
-	f := thing[*FS](at[sqlite3.Tsqlite3_vfs](pVfs).FpAppData)
+	f := object[*FS](at[sqlite3.Tsqlite3_vfs](pVfs).FpAppData)
 	h := &handle{fs: f, node: -1, delete: flags&sqlite3.SQLITE_OPEN_DELETEONCLOSE != 0}
 	if zName == 0 {
 		h.isTemp = true
@@ -194,7 +194,7 @@ func vfsOpen(tls *libc.TLS, pVfs, zName, pFile uintptr, flags int32, pOut uintpt
 		*at[int32](pOut) = flags
 	}
 	f.sqlite.open.Add(1)
-	file.base.FpMethods, file.number = methods, keep(h)
+	file.base.FpMethods, file.number = methods, register(h)
 	return sqlite3.SQLITE_OK
 }
 
@@ -217,7 +217,7 @@ func (h *handle) open(p string, create bool) error {
 }
 
 func vfsDelete(tls *libc.TLS, pVfs, zPath uintptr, dirSync int32) int32 {
-	f, p := thing[*FS](at[sqlite3.Tsqlite3_vfs](pVfs).FpAppData), libc.GoString(zPath)
+	f, p := object[*FS](at[sqlite3.Tsqlite3_vfs](pVfs).FpAppData), libc.GoString(zPath)
 	if err := f.Remove(p); err != nil {
 		if errors.Is(err, syscall.ENOENT) {
 			return sqlite3.SQLITE_IOERR_DELETE_NOENT
@@ -241,7 +241,7 @@ func (f *FS) syncDir(p string, unseen bool) error {
 }
 
 func vfsAccess(tls *libc.TLS, pVfs, zPath uintptr, flags int32, pOut uintptr) int32 {
-	f, p := thing[*FS](at[sqlite3.Tsqlite3_vfs](pVfs).FpAppData), libc.GoString(zPath)
+	f, p := object[*FS](at[sqlite3.Tsqlite3_vfs](pVfs).FpAppData), libc.GoString(zPath)
 	var there bool
 	_, err := f.do(Op{Kind: Stat, Path: p}, func(op *Op) error {
 		id, _, _, err := f.disk.find(p)
@@ -277,16 +277,16 @@ func vfsTime(tls *libc.TLS, pVfs, pOut uintptr) int32 {
 	return sqlite3.SQLITE_OK
 }
 
-func handleOf(pFile uintptr) *handle { return thing[*handle](at[cFile](pFile).number) }
+func handleOf(pFile uintptr) *handle { return object[*handle](at[cFile](pFile).number) }
 
 func fileClose(tls *libc.TLS, pFile uintptr) int32 {
 	file := at[cFile](pFile)
-	h := thing[*handle](file.number)
+	h := object[*handle](file.number)
 	h.unlock(sqlite3.SQLITE_LOCK_NONE)
 	if h.delete && !h.isTemp {
 		h.fs.Remove(h.path)
 	}
-	things.Delete(file.number)
+	objects.Delete(file.number)
 	h.fs.sqlite.open.Add(-1)
 	file.base.FpMethods = 0
 	return sqlite3.SQLITE_OK

@@ -376,7 +376,7 @@ func (l *simulation) step() error {
 
 // settled flushes the outbox on a disk that works, and checks that nothing is left to do.
 func (l *simulation) settled() error {
-	l.h.fs.GoOn()
+	l.h.fs.Resume()
 	if err := l.transcript.serveForgotten(l.h); err != nil {
 		return fmt.Errorf("reset links on a disk that works: %w", err)
 	}
@@ -423,7 +423,7 @@ func (l *simulation) exit(injected *crashfs.Fault) error {
 	if f.Stopped() {
 		return l.crash()
 	}
-	f.GoOn()
+	f.Resume()
 	l.tally.restarts++
 	return l.start(f)
 }

@@ -22,8 +22,8 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Open opens the store in the SQLite file at path. If there is none, it is a copy of a new database,
-// since most tests need a store and a copy costs less than the migrations.
+// Open opens the store in the SQLite file at path. If there is none, Open copies a new database
+// there, since most tests need a store and a copy costs less than the migrations.
 func Open(ctx context.Context, path string, ring *secret.Ring) (*store.Store, error) {
 	if isMissing(path) && isMissing(path+"-wal") {
 		content, err := newDatabase()
@@ -37,8 +37,8 @@ func Open(ctx context.Context, path string, ring *secret.Ring) (*store.Store, er
 	return OpenWithMigrations(ctx, path, ring)
 }
 
-// OpenWithMigrations is Open without the copy: a new database is made by the migrations, as by a server. Only then
-// may several open it at once.
+// OpenWithMigrations is Open without the copy: the migrations create a new database, as in a
+// server. Unlike Open, it is safe when several callers open one path at once.
 func OpenWithMigrations(ctx context.Context, path string, ring *secret.Ring) (*store.Store, error) {
 	e, err := sqlite.Open(ctx, path, check(ring))
 	if err != nil {

@@ -19,7 +19,7 @@ type Pickup struct {
 	Staged, Synced atomic.Int32 // count the calls that did not fail
 }
 
-// Stage is that of pickup.Dir.
+// Stage is Stage of pickup.Dir, or fails with StageErr.
 func (p *Pickup) Stage(id mailmsg.ID, message []byte) (outbox.StagedMessage, error) {
 	if p.StageErr != nil {
 		return nil, p.StageErr
@@ -29,7 +29,7 @@ func (p *Pickup) Stage(id mailmsg.ID, message []byte) (outbox.StagedMessage, err
 	return stagedMessage{s, p}, err
 }
 
-// Withdraw is that of pickup.Dir.
+// Withdraw is Withdraw of pickup.Dir, or fails with WithdrawErr.
 func (p *Pickup) Withdraw(id mailmsg.ID) error {
 	if p.WithdrawErr != nil {
 		return p.WithdrawErr
@@ -37,7 +37,7 @@ func (p *Pickup) Withdraw(id mailmsg.ID) error {
 	return p.Dir.Withdraw(id)
 }
 
-// Sync is that of pickup.Dir.
+// Sync is Sync of pickup.Dir, or fails with SyncErr.
 func (p *Pickup) Sync() error {
 	if p.SyncErr != nil {
 		return p.SyncErr

@@ -1,7 +1,7 @@
 // Package world builds what most tests need: a store with tenants and accounts, a pickup directory, a
 // clock and a log.
 //
-// A World is made of the real parts, in a temporary directory. At the end of a test its log must not
+// A World consists of real parts, in a temporary directory. At the end of a test its log must not
 // contain a password or a token.
 package world
 
@@ -57,14 +57,14 @@ func OpenPostgres(t testing.TB, url string, ring *secret.Ring) *Store {
 	return s
 }
 
-// Options say what is special about a World.
+// Options configures a World.
 type Options struct {
 	// Tenants are its tenants. Without any, the tenant is phone.test.
 	Tenants []tenant.Tenant
 	// PublicURL returns the URL of a tenant that has none of its own. Without it, the URL is https://
 	// and the host.
 	PublicURL func(host string) string
-	// RealTime makes its clock run. Otherwise the clock stands at Noon.
+	// RealTime makes its clock run. Otherwise the clock is stopped at Noon.
 	RealTime bool
 	// JSON makes its log JSON. Otherwise the log is text.
 	JSON bool
@@ -74,7 +74,7 @@ type Options struct {
 	SealRing *secret.Ring
 }
 
-// World is a store with what belongs to it.
+// World is a store and the parts of a server around it.
 type World struct {
 	testing.TB
 	*Clock
@@ -89,15 +89,15 @@ type World struct {
 	Log                *Log
 	Logger             *slog.Logger // which writes to Log
 	Audit              audit.Log    // which writes to Log, too
-	// OutboxDeps and AccountDeps are what Outbox and Accounts were made of. A test may change them
-	// and call Rebuild.
+	// OutboxDeps and AccountDeps are the dependencies of Outbox and Accounts. A test may change
+	// them and call Rebuild.
 	OutboxDeps  outbox.Deps
 	AccountDeps account.Deps
 	Outbox      *outbox.Outbox
 	Accounts    *account.Service
 }
 
-// New makes a World.
+// New returns a new World.
 func New(t testing.TB, o Options) *World {
 	t.Helper()
 	clock := &Clock{base: func() time.Time { return Noon }}
@@ -132,7 +132,7 @@ func New(t testing.TB, o Options) *World {
 	return w
 }
 
-// open makes what depends on the store.
+// open creates the parts that depend on the store.
 func (w *World) open() {
 	w.Helper()
 	store := w.Store
@@ -158,15 +158,16 @@ func (w *World) open() {
 	w.Rebuild()
 }
 
-// Rebuild replaces Outbox and Accounts by new ones with the present OutboxDeps and AccountDeps.
+// Rebuild replaces Outbox and Accounts with new ones that use the current OutboxDeps and
+// AccountDeps.
 func (w *World) Rebuild() {
 	w.Outbox = outbox.New(w.OutboxDeps)
 	w.AccountDeps.Outbox = w.Outbox
 	w.Accounts = account.NewService(w.AccountDeps)
 }
 
-// Restart closes the store, opens the SQLite file of the World again, and builds all that depends on
-// it, with the dependencies that New uses. It is what a new process does.
+// Restart closes the store, opens the SQLite file of the World again, and rebuilds everything that
+// depends on it, with the dependencies that New uses. A new process does the same.
 func (w *World) Restart() {
 	w.Helper()
 	w.Close()
@@ -279,11 +280,11 @@ func WithPassword(password string) Option { return func(p *Person) { p.Password 
 // MD5Only leaves out the hashes that a signup need not have, HA1B and SHA-256.
 func MD5Only(p *Person) { p.Account.HasSHA256 = false }
 
-// Password returns the password that a Person has without an option.
+// Password returns the default password of a Person.
 func Password(user, host string) string { return "the password of " + user + " at " + host }
 
-// Signup returns a signup with all hashes that the store admits, since everything in it is new. It
-// does not add it.
+// Signup returns a signup with all hashes. The store admits it, since everything in it is new.
+// Signup does not add it to the store.
 func (w *World) Signup(user string, options ...Option) Person {
 	w.Helper()
 	p := Person{
@@ -315,7 +316,7 @@ func (w *World) Join(user string, options ...Option) Person {
 	return p
 }
 
-// Activate activates an account that waits for it.
+// Activate activates a pending account.
 func (w *World) Activate(p Person) {
 	w.Helper()
 	_, err := w.Store.Activate(w.Context(), p.Account.Tenant, w.Store.LinkHash(p.Token), w.Now())

@@ -1,9 +1,9 @@
-// Package conn is a connection to an SQLite database by SQLite's C interface, which
-// modernc.org/sqlite/lib has in Go.
+// Package conn is a connection to an SQLite database through SQLite's C interface, which
+// modernc.org/sqlite/lib provides in Go.
 //
-// It guarantees that a statement is reset after every call, also after an error, so that it never keeps
-// a transaction open. Values are copied in both directions: a caller never sees SQLite's memory. A value
-// is not converted to fit its destination; reading a number as text is an error.
+// It guarantees that a statement is reset after every call, even after an error, so that it never
+// keeps a transaction open. Values are copied in both directions: a caller never sees SQLite's
+// memory. A value is not converted to fit its destination; reading a number as text is an error.
 //
 // A statement is prepared once, has one buffer for its arguments, and scans into typed destinations. The
 // statements of a store are few, short and frequent, and around such a statement database/sql and its
@@ -11,9 +11,9 @@
 // each argument, and look up the names and declared types of the columns for each result. Finding an
 // account takes two allocations here instead of seventy.
 //
-// It is not for concurrent use: one goroutine at a time uses a Conn. The texts of statements must be
-// constants of the program, since prepared statements stay. A PRAGMA that sets something must be run by
-// Script, because SQLite may apply it as early as it prepares it.
+// It is not for concurrent use: one goroutine at a time uses a Conn. The texts of statements must
+// be constants of the program, since prepared statements are kept. A PRAGMA that sets something
+// must be run by Script, because SQLite may apply it as early as it prepares it.
 //
 // https://www.sqlite.org/c3ref/intro.html
 package conn
@@ -36,7 +36,8 @@ type Options struct {
 	VFS string
 	// ReadOnly opens an existing database for reading.
 	ReadOnly bool
-	// Existing opens no database that is missing. Without it and ReadOnly, a missing file is created.
+	// Existing makes Open fail for a missing database. Without it and ReadOnly, a missing file is
+	// created.
 	Existing bool
 }
 

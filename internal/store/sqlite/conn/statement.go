@@ -30,7 +30,7 @@ type statement struct {
 
 // statement returns the prepared statement for a text, and prepares it the first time.
 func (c *Conn) statement(text string) (*statement, error) {
-	if c.last != nil && c.last.text == text { // often it is the same again, and need not be hashed
+	if c.last != nil && c.last.text == text { // often the same statement runs again, and its text need not be hashed
 		return c.last, nil
 	}
 	if s := c.prepared[text]; s != nil {
