@@ -1,6 +1,6 @@
 # make run        a server to try things out, on http://localhost:8080
 # make test       every test; installs the programs that are missing
-# make check-fast what every change is checked with besides: gofmt, vet, staticcheck, generated files, the
+# make check-fast the other checks of every change: gofmt, vet, staticcheck, generated files, the
 #                 race detector on the packages with goroutines, 2,000 inputs of fuzzing for each parser
 # make check      the same without fuzzing, with the race detector on every package; takes most of an hour
 # make test-long  power cuts, kills, failing disks, floods and 20,000 simulated histories; takes long, and
@@ -8,11 +8,11 @@
 # make fuzz       one minute of fuzzing for each parser of outside input
 # make mutation   changes the domain packages in small ways, one at a time, and counts how many of the
 #                 changes make a test fail; takes hours
-# make bench      benchmarks beside what the machine can do at best; needs an idle machine
-# make flood      100,000 signups from 10,000 networks, their stop and their deletion, while others sign in
+# make bench      benchmarks, compared with the limits of the machine; needs an idle machine
+# make flood      100,000 signups from 10,000 networks, which are then stopped and deleted while others sign in
 # make build      the program as it is shipped: one static file
 # make release    archives, Debian packages, SBOMs and checksums of the commit that is checked out, in dist/
-# make release-test  the release once more, compared, and all packages tried out in directories and namespaces
+# make release-test  builds the release again, compares, and tries out all packages in directories and namespaces
 #                 of their own; needs root and Debian, and takes a quarter of an hour
 # make help       this list
 
@@ -26,10 +26,10 @@ run:
 help:
 	@sed -n 's/^# \{0,1\}//p; /^$$/q' Makefile
 
-# The packages whose tests take longest start first, and one package more than there are processors runs
-# at a time, since many tests wait for other programs. "make lint" runs all of vet. Compiling without
-# debug information saves an eighth of its processor time; the tests that build the program use the same
-# settings, and so the same compiled packages.
+# The packages with the longest tests start first, and one more package than there are processors
+# runs at a time, since many tests wait for other programs. "make lint" runs all of vet. Compiling
+# without debug information saves an eighth of its processor time; the tests that build the program
+# use the same settings, and so the same compiled packages.
 test: tools
 	GOFLAGS="$$($(GO) env GOFLAGS) -gcflags=all=-dwarf=false -ldflags=-w" CGO_ENABLED=0 $(GO) test -vet=off -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 25m $(LONGEST) ./...
 
@@ -44,7 +44,8 @@ test-long:
 	DIALTONE_TEST_KILLS=50 $(GO) test -timeout 30m -run 'TestKill|TestTerminated' ./cmd/dialtone
 	$(GO) test -tags long -timeout 60m -v -run Long ./cmd/dialtone
 
-# The fuzzing is limited by inputs: a limit by time may end it with "context deadline exceeded".
+# The fuzzing is limited by the number of inputs: a time limit may end it with "context deadline
+# exceeded".
 check-fast: lint race
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=2000x
 
@@ -73,7 +74,7 @@ race:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o dialtone ./cmd/dialtone
 
-# Programs that make the files besides Go: git, tar, gzip, GNU coreutils, awk and sed.
+# Besides Go, this needs git, tar, gzip, GNU coreutils, awk and sed.
 release:
 	tools/release/build dist
 
@@ -81,9 +82,9 @@ release-test: release
 	@tools/need mmdebstrap lintian mandoc buildah python3 ip openssl linphonec
 	tools/release/test dist
 
-# Installs what the tests need besides Go: browsers, curl, PostgreSQL, PgBouncer, HAProxy, nginx, Caddy, phones
-# and the servers that they talk to, mail tools, Python, whose parser reads messages, and packages from
-# npm.
+# Installs what the tests need besides Go: browsers, curl, PostgreSQL, PgBouncer, HAProxy, nginx,
+# Caddy, phones and the servers that they talk to, mail tools, Python for its mail parser, and
+# packages from npm.
 tools:
 	@tools/need chromium chromium-headless-shell firefox-esr curl npm bash postgres pgbouncer haproxy nginx kamailio turnserver apache2 baresip linphonec zbarimg python3 postfix dkimverify fail2ban-regex prometheus caddy openssl zsh fish mandoc systemd-analyze docker-compose
 	@tools/npm
@@ -107,7 +108,7 @@ mutation:
 	  GOFLAGS='-ldflags=-w -vet=off' $(GO) run github.com/go-gremlins/gremlins/cmd/gremlins@v0.6.0 \
 	    unleash ./internal/$$p --workers 1 --timeout-coefficient 8 --exclude-files / --threshold-efficacy 97 || \
 	    failed="$$failed $$p"; \
-	done; test -z "$$failed" || { echo "too many mutants live in:$$failed"; exit 1; }
+	done; test -z "$$failed" || { echo "too many mutants survive in:$$failed"; exit 1; }
 
 bench:
 	$(GO) run ./bench

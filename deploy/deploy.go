@@ -1,4 +1,4 @@
-// Package deploy has the examples in this directory that the program gives to operators.
+// Package deploy embeds the examples in this directory that the program writes for operators.
 package deploy
 
 import _ "embed"

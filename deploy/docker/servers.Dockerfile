@@ -1,4 +1,4 @@
-# The other servers of compose.yaml, as Debian has them.
+# The other servers of compose.yaml, from Debian's packages.
 FROM debian:bookworm-slim AS base
 ENV DEBIAN_FRONTEND=noninteractive
 

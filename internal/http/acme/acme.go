@@ -1,20 +1,23 @@
-// Package acme gets certificates for the hosts of tenants from a certificate authority, by ACME (RFC 8555), and has
-// them for the public listener.
+// Package acme obtains certificates for the hosts of tenants from a certificate authority, by ACME
+// (RFC 8555), and serves them to the public listener.
 //
 // # What it guarantees
 //
-// What package certificate guarantees: only tenants' hosts, one server at a time, and a wait after failures. A listener
-// goes on with a certificate that could not be renewed, and with all certificates that it has while the store or the
-// authority cannot be reached.
+// Package certificate guarantees that only tenants' hosts get certificates, that one server at a
+// time orders one, and that servers wait after failures. A listener keeps using a certificate that
+// could not be renewed, and all its certificates while the store or the authority cannot be
+// reached.
 //
 // # How it works
 //
-// Run looks every second which certificates in the store are new, and loads them; and which are due, and orders at most
-// four at a time. An order proves control of the host by tls-alpn-01 (RFC 8737), or after a failure in turn by http-01
-// (RFC 8555 section 8.3) where there is a listener for it. The token of the challenge is in the store before the
-// authority is asked to check, so every server can answer.
+// Every second, Run loads the certificates that are new in the store and orders those that are due,
+// at most four at a time. An order proves control of the host by tls-alpn-01 (RFC 8737). After a
+// failure, orders alternate with http-01 (RFC 8555 section 8.3) if a listener serves it. The
+// challenge's token is in the store before the authority is asked
+// to check it, so every server can answer.
 //
-// The protocol is that of golang.org/x/crypto/acme. Nothing is read and no goroutine runs before Run.
+// golang.org/x/crypto/acme implements the protocol. Nothing is read and no goroutine runs before
+// Run.
 package acme
 
 import (
@@ -44,7 +47,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// ALPN is the protocol by which an authority checks tls-alpn-01.
+// ALPN is the protocol name with which an authority validates tls-alpn-01.
 const ALPN = acme.ALPNProto
 
 // Deps are the dependencies of a Manager.
@@ -52,8 +55,9 @@ type Deps struct {
 	Store    certificate.Store
 	Tenants  *tenant.Table
 	SealRing *secret.Ring
-	// Authority is the URL of the authority's directory. Roots are the authorities that its server is checked by, or
-	// nil for those of the system. Email is where it reaches the operator, or empty.
+	// Authority is the URL of the authority's directory. Roots are the CA certificates that verify
+	// its server, or nil for those of the system. Email is the operator's contact address, or
+	// empty.
 	Authority string
 	Roots     *x509.CertPool
 	Email     string
@@ -63,15 +67,16 @@ type Deps struct {
 	Now  func() time.Time
 }
 
-// Manager orders certificates and has those that were issued. It is safe for concurrent use.
+// Manager orders certificates and holds those that were issued. It is safe for concurrent use.
 type Manager struct {
 	Deps
 	keys     certificate.Keys
-	interval time.Duration // of the looks at the store
-	// settle is how long a tenant has to be known before a certificate is ordered for it, so that the other servers
-	// know it too when the authority reaches them. seen is since when; Run alone uses it.
-	settle time.Duration
-	seen   map[int64]time.Time
+	interval time.Duration // between two reads of the store
+	// settle is how long a tenant must have been known before a certificate is ordered for it, so
+	// that the other servers know it too when the authority contacts them. firstSeen is when this
+	// server first saw each tenant; only Run uses it.
+	settle    time.Duration
+	firstSeen map[int64]time.Time
 
 	mu     sync.Mutex
 	orders map[int64]bool // tenants whose certificate this server is ordering
@@ -86,11 +91,11 @@ type Manager struct {
 	issued  map[int64]time.Time // when the certificates in current were issued; used by Run alone
 }
 
-// New returns a Manager that has no certificates yet.
+// New returns a Manager without certificates.
 func New(d Deps) *Manager {
 	m := &Manager{
 		Deps: d, keys: certificate.NewKeys(d.SealRing), interval: time.Second,
-		settle: 3 * time.Second, seen: map[int64]time.Time{},
+		settle: 3 * time.Second, firstSeen: map[int64]time.Time{},
 		orders: map[int64]bool{}, issued: map[int64]time.Time{},
 	}
 	m.states.Store(&map[int64]certificate.State{})
@@ -99,23 +104,23 @@ func New(d Deps) *Manager {
 }
 
 const (
-	// An order takes a few seconds. An authority may have to wait for its own checks.
+	// An order usually takes a few seconds, but the authority's own checks may delay it.
 	orderTime = 2 * time.Minute
-	// leaseTime is longer, so that a server that is slow has not lost the claim.
+	// leaseTime is longer than orderTime, so that a slow server does not lose its claim.
 	leaseTime = 5 * time.Minute
 	maxOrders = 4
 )
 
-// Run loads and orders certificates until ctx ends. It calls report after each look at the store.
+// Run loads and orders certificates until ctx ends. It calls report after each read of the store.
 func (m *Manager) Run(ctx context.Context, report func(error)) {
 	ticker := time.NewTicker(m.interval)
 	defer ticker.Stop()
 	var running sync.WaitGroup
 	defer running.Wait()
 	for {
-		seen := m.states.Load()
+		before := m.states.Load()
 		report(m.Refresh(ctx))
-		if m.states.Load() != seen { // otherwise the store could not be read
+		if m.states.Load() != before { // otherwise the store could not be read
 			m.orderDue(ctx, &running)
 		}
 		select {
@@ -126,8 +131,8 @@ func (m *Manager) Run(ctx context.Context, report func(error)) {
 	}
 }
 
-// Refresh loads the certificates that are new in the store. Run does that too; a server also does it before it listens.
-// The certificates that can be read are loaded even if it fails.
+// Refresh loads the certificates that are new in the store. Run calls it regularly; a server also
+// calls it before it listens. Even if Refresh fails, it loads the certificates that it can read.
 func (m *Manager) Refresh(ctx context.Context) error {
 	list, err := m.Store.CertificateStates(ctx)
 	if err != nil {
@@ -143,18 +148,18 @@ func (m *Manager) Refresh(ctx context.Context) error {
 		if !ok || s.Issued.IsZero() {
 			continue
 		}
-		has := (*m.current.Load())[s.Tenant]
-		if has == nil || !m.issued[s.Tenant].Equal(s.Issued) {
+		cached := (*m.current.Load())[s.Tenant]
+		if cached == nil || !m.issued[s.Tenant].Equal(s.Issued) {
 			loaded, err := m.load(ctx, t)
 			if err != nil {
 				failed = errors.Join(failed, fmt.Errorf("certificate of %s: %w", t.Host, err))
 			} else {
-				has, changed = loaded, true
+				cached, changed = loaded, true
 				m.issued[s.Tenant] = s.Issued
 			}
 		}
-		if has != nil {
-			current[s.Tenant] = has
+		if cached != nil {
+			current[s.Tenant] = cached
 		}
 	}
 	m.states.Store(&states)
@@ -215,7 +220,7 @@ func (m *Manager) orderDue(ctx context.Context, running *sync.WaitGroup) {
 	}
 	states := *m.states.Load()
 	tenants := m.Tenants.All()
-	// Those that have waited for longest come first.
+	// Those that have been due longest come first.
 	slices.SortFunc(tenants, func(a, b *tenant.Tenant) int { return states[a.ID].Due.Compare(states[b.ID].Due) })
 	for _, t := range tenants {
 		s, known := states[t.ID]
@@ -234,21 +239,21 @@ func (m *Manager) orderDue(ctx context.Context, running *sync.WaitGroup) {
 
 // settled reports whether a tenant has been known for long enough.
 func (m *Manager) settled(tenant int64) bool {
-	since, ok := m.seen[tenant]
+	since, ok := m.firstSeen[tenant]
 	if !ok {
 		since = time.Now()
-		m.seen[tenant] = since
+		m.firstSeen[tenant] = since
 	}
 	return time.Since(since) >= m.settle
 }
 
-// due is a guess from the last look. Store.ClaimCertificate decides.
+// due is an estimate from the last read of the store. Store.ClaimCertificate decides.
 func (m *Manager) due(s certificate.State, now time.Time) bool {
 	free := !s.Lease.After(now) || s.Lease.After(now.Add(leaseTime))
 	return free && (!s.Due.After(now) || s.Authority != m.Authority)
 }
 
-// begin takes one of maxOrders places. It reports whether it did.
+// begin reserves one of maxOrders slots for a tenant's order, and reports whether it succeeded.
 func (m *Manager) begin(tenant int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -270,7 +275,7 @@ func (m *Manager) order(ctx context.Context, t *tenant.Tenant) {
 	now := m.Now()
 	s, ok, err := m.Store.ClaimCertificate(ctx, t.ID, m.Authority, now, now.Add(leaseTime))
 	if err != nil || !ok {
-		return // the next look at the store reports its failure
+		return // the next read of the store reports the failure
 	}
 	orderCtx, cancel := context.WithTimeout(ctx, orderTime)
 	defer cancel()
@@ -283,7 +288,7 @@ func (m *Manager) order(ctx context.Context, t *tenant.Tenant) {
 		m.Log.InfoContext(ctx, "certificate issued", "tenant", t.Host, "expires", c.NotAfter, "renewal", c.Due)
 		return
 	}
-	if ctx.Err() != nil { // the server ends; another one goes on
+	if ctx.Err() != nil { // this server shuts down; another one takes over
 		s.Due, s.Authority = m.Now().Add(minLife), m.Authority
 		m.Store.FailCertificate(context.WithoutCancel(ctx), s)
 		return
@@ -356,14 +361,15 @@ func (m *Manager) newOrder(ctx context.Context, t *tenant.Tenant, s certificate.
 	c.Authority, c.Issued = m.Authority, m.Now().Truncate(time.Microsecond)
 	c.NotBefore, c.NotAfter = checked.Leaf.NotBefore, checked.Leaf.NotAfter
 	c.Due = certificate.RenewAt(c.NotBefore, c.NotAfter)
-	// A certificate with a life of minutes would be ordered again at once, and without end.
+	// A certificate with a lifetime of minutes would otherwise be ordered again immediately and
+	// endlessly.
 	if soonest := m.Now().Add(minLife); c.Due.Before(soonest) {
 		c.Due = soonest
 	}
 	return c, nil
 }
 
-// minLife is how long a server waits at least before it renews a certificate.
+// minLife is the minimum time before a certificate is renewed.
 const minLife = time.Minute
 
 // authorize proves control of a host.
@@ -397,8 +403,8 @@ func (m *Manager) authorize(ctx context.Context, client *acme.Client, url string
 	return nil
 }
 
-// registered returns a client with an account. The account is made, or found again, once in the life of the
-// process.
+// registered returns a client with an account. It registers the account, or finds the existing one,
+// once per process.
 func (m *Manager) registered(ctx context.Context) (*acme.Client, error) {
 	m.registering.Lock()
 	defer m.registering.Unlock()
@@ -431,18 +437,19 @@ func (m *Manager) registered(ctx context.Context) (*acme.Client, error) {
 	return client, nil
 }
 
-// noAccount is what an authority says that does not know, or no longer knows, an account (RFC 8555 section 6.7).
+// noAccount is the error type of an authority that does not know an account, or no longer does (RFC
+// 8555 section 6.7).
 const noAccount = "urn:ietf:params:acme:error:accountDoesNotExist"
 
-// forgetAccount makes the next order begin with an account.
+// forgetAccount makes the next order register the account again.
 func (m *Manager) forgetAccount() {
 	m.registering.Lock()
 	defer m.registering.Unlock()
 	m.client = nil
 }
 
-// retry says how long the client waits before it repeats a request that the authority could not answer: twice, not for
-// ever. The back-off of the order follows.
+// retry returns how long the client waits before it repeats a request that the authority could not
+// answer. It allows two repetitions; after that, the back-off of the order applies.
 func retry(n int, _ *http.Request, r *http.Response) time.Duration {
 	if n > 2 || r != nil && r.StatusCode == http.StatusTooManyRequests {
 		return -1
@@ -472,7 +479,7 @@ func (m *Manager) openAccountKey(authority string, sealed []byte) (crypto.Signer
 	return signer, nil
 }
 
-// newAccountKey makes a key, unless another server has made one.
+// newAccountKey creates the account's key, unless another server has created it.
 func (m *Manager) newAccountKey(ctx context.Context) (crypto.Signer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -489,7 +496,7 @@ func (m *Manager) newAccountKey(ctx context.Context) (crypto.Signer, error) {
 	return m.openAccountKey(m.Authority, stored)
 }
 
-// answered reports whether an error is an answer of the authority, and not a failure to reach it.
+// answered reports whether an error is the authority's response, and not a failure to reach it.
 func answered(err error) bool {
 	_, ok1 := errors.AsType[*acme.Error](err)
 	_, ok2 := errors.AsType[*acme.AuthorizationError](err)
@@ -497,7 +504,7 @@ func answered(err error) bool {
 	return ok1 || ok2 || ok3
 }
 
-// rateLimit returns how long the authority wants no orders.
+// rateLimit returns how long the authority refuses further orders, if err says so.
 func rateLimit(err error) (time.Duration, bool) {
 	refusal, ok := errors.AsType[*acme.Error](err)
 	if !ok {
@@ -507,7 +514,8 @@ func rateLimit(err error) (time.Duration, bool) {
 	return min(max(wait, 10*time.Minute), 24*time.Hour), ok
 }
 
-// maxSentence limits what the store and the log have of an error, which comes from outside.
+// maxSentence limits the length of an error in the store and the log, since its text comes from
+// outside.
 const maxSentence = 300
 
 // sentence returns an error as one line of bounded length.
@@ -519,8 +527,8 @@ func sentence(err error) string {
 	return text
 }
 
-// Get is the GetCertificate of a tls.Config. It returns the certificate of the tenant that the client names, or the
-// answer to the challenge if the client is an authority.
+// Get is a GetCertificate function for tls.Config. It returns the certificate of the tenant that
+// the client names, or the challenge certificate if the client is an authority.
 func (m *Manager) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	t, ok := m.Tenants.Lookup(hello.ServerName)
 	if !ok || hello.ServerName == "" {
@@ -555,10 +563,11 @@ func (m *Manager) challenge(ctx context.Context, t *tenant.Tenant) (certificate.
 	return challenge, key, err
 }
 
-// root begins the paths of http-01.
+// root is the prefix of the paths of http-01.
 const root = "/.well-known/acme-challenge/"
 
-// Answer answers a request for a challenge of http-01. Otherwise it reports false and does nothing.
+// Answer responds to a request for an http-01 challenge and reports true. For other requests it
+// reports false and does nothing.
 func (m *Manager) Answer(w http.ResponseWriter, r *http.Request) bool {
 	token, ok := strings.CutPrefix(r.URL.Path, root)
 	if !ok {
@@ -584,7 +593,8 @@ func (m *Manager) Answer(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// Expiry returns when the certificate of a host expires, and how long it is valid in all. ok is false if there is none.
+// Expiry returns when the certificate of a host expires, and its total lifetime. ok is false if the
+// host has none.
 func (m *Manager) Expiry(host string) (expires time.Time, life time.Duration, ok bool) {
 	t, ok := m.Tenants.ByHost(host)
 	if !ok {
@@ -597,5 +607,5 @@ func (m *Manager) Expiry(host string) (expires time.Time, life time.Duration, ok
 	return c.Leaf.NotAfter, c.Leaf.NotAfter.Sub(c.Leaf.NotBefore), true
 }
 
-// State returns what the store had at the last look.
+// State returns a tenant's state as of the last read of the store.
 func (m *Manager) State(tenant int64) certificate.State { return (*m.states.Load())[tenant] }

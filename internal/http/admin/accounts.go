@@ -25,7 +25,7 @@ func textOrNil(text string) *string {
 	return &text
 }
 
-// account returns the answer with an account, whose version is the ETag.
+// account returns the answer for an account, and sets its version as the ETag.
 func (r *request) account(a account.Account, err error) (any, error) {
 	if err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func (h *Handler) getAccountData(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var b bytes.Buffer // it has account.MaxDataChanges changes at most
+	var b bytes.Buffer // bounded, since there are at most account.MaxDataChanges changes
 	err = d.Write(r.ctx, &b)
 	return b.Bytes(), err
 }

@@ -24,7 +24,7 @@ type NewBulk struct {
 	Reason string              `json:"reason,omitempty" doc:"Why, for the audit trail and the accounts' states."`
 }
 
-// BulkPage has the newest bulk changes.
+// BulkPage is the list of the newest bulk changes.
 type BulkPage struct {
 	Items []opjson.Bulk `json:"items"`
 	Next  *string       `json:"next" doc:"Always null at present."`

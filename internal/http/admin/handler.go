@@ -30,7 +30,7 @@ import (
 const (
 	// Root is the prefix of all paths of the API.
 	Root = "/v1/admin/"
-	// DocumentPath is that of the OpenAPI document. It needs no token.
+	// DocumentPath is the path of the OpenAPI document, which needs no token.
 	DocumentPath = "/openapi.json"
 )
 
@@ -48,10 +48,10 @@ type Deps struct {
 type Handler struct {
 	deps       Deps
 	operations []operation
-	document   func() []byte // made when it is first asked for: it takes memory that most servers never need
+	document   func() []byte // built at the first request, since most servers never need the memory for it
 	requests   *server.Requests
 	export     exportLimits
-	exports    chan struct{} // has a place for each export that is being made
+	exports    chan struct{} // holds an element for each export in progress
 	// storeErrors limits how often an unavailable store is logged.
 	storeErrors *throttle.Rate
 }
@@ -71,7 +71,7 @@ func New(d Deps) *Handler {
 	return h
 }
 
-// Requests returns the measures of the requests.
+// Requests returns the request metrics.
 func (h *Handler) Requests() *server.Requests { return h.requests }
 
 // Serves reports whether a path belongs to the Handler.
@@ -169,8 +169,8 @@ func (h *Handler) fail(w http.ResponseWriter, r *request, err error) {
 	}
 }
 
-// log logs errors that the operator of the server should know about. It leaves out path, query and body, which have
-// user names and more.
+// log logs errors that the operator of the server should know about. It omits path, query and body,
+// which contain user names and other personal data.
 func (h *Handler) log(r *request, err error) {
 	ctx, operation := context.WithoutCancel(r.ctx), ""
 	if r.op != nil {
@@ -190,7 +190,8 @@ func (h *Handler) log(r *request, err error) {
 var (
 	errNoPath  = fault.New(fault.NotFound, "there is nothing at this path; see %s", DocumentPath)
 	errNoToken = fault.New(fault.Unauthorized, "send a token of the API for operators: Authorization: Bearer TOKEN")
-	// errNoTenant is the same for a tenant that does not exist and for one that the token is not for.
+	// errNoTenant is returned both for a tenant that does not exist and for one that the token is
+	// not for.
 	errNoTenant = fault.New(fault.NotFound, "there is no such tenant")
 )
 
@@ -200,7 +201,8 @@ func errMethod(allowed string) error {
 
 // serve carries out a request and returns the answer.
 func (h *Handler) serve(w http.ResponseWriter, r *request) (status int, body []byte, err error) {
-	// The caller is known before anything else is said, so that strangers learn nothing.
+	// The caller is authenticated before any other error is reported, so that strangers learn
+	// nothing.
 	token, ok := bearer(r.Header)
 	if !ok {
 		return 0, nil, errNoToken
@@ -229,8 +231,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *request) (status int, body []b
 		return 0, nil, err
 	}
 	if r.ContentLength != 0 {
-		// The token may have been removed while the body arrived, which takes as long as the sender likes. Its tenant
-		// and scopes never change.
+		// The token may have been removed while the body arrived, since the sender controls how
+		// long that takes. Its tenant and scopes never change.
 		if err := h.authenticate(r, token); err != nil {
 			return 0, nil, err
 		}
@@ -244,7 +246,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *request) (status int, body []b
 	return status, body, err
 }
 
-// setLocation sets the address of what was made, which a member of the answer names. The answer may be an earlier one.
+// setLocation sets the header Location to the created object, which a member of the answer names.
+// The answer may be a replayed one.
 func (r *request) setLocation(body []byte) {
 	var made map[string]any
 	if json.Unmarshal(body, &made) != nil {
@@ -284,13 +287,13 @@ func (h *Handler) carryOut(r *request, raw []byte) (status int, body []byte, err
 	case len(keys) > 1:
 		return 0, nil, fault.New(fault.Invalid, "send one Idempotency-Key")
 	}
-	asked := bytes.Join([][]byte{[]byte(r.Method), []byte(r.URL.EscapedPath()), raw}, []byte{'\n'})
+	content := bytes.Join([][]byte{[]byte(r.Method), []byte(r.URL.EscapedPath()), raw}, []byte{'\n'})
 	carriedOut := false
-	status, body, err = h.deps.Answers.Once(r.ctx, r.token.ID, keys[0], asked, func() (int, []byte, error) {
+	status, body, err = h.deps.Answers.Once(r.ctx, r.token.ID, keys[0], content, func() (int, []byte, error) {
 		carriedOut = true
 		return do()
 	})
-	if status != 0 && err != nil { // the request was carried out, which the client has to know
+	if status != 0 && err != nil { // the request was carried out, and the client must know
 		h.log(r, fmt.Errorf("answer for an Idempotency-Key not stored: %w", err))
 		err = nil
 	}
@@ -303,8 +306,8 @@ func (h *Handler) carryOut(r *request, raw []byte) (status int, body []byte, err
 	return status, body, err
 }
 
-// stillThere fails with fault.Conflict if a stored answer is about an account that was deleted since: nothing of it is
-// given to anybody any more.
+// stillThere fails with fault.Conflict if a stored answer is about an account that was deleted
+// since: its data are no longer returned to anybody.
 func (h *Handler) stillThere(r *request, answer []byte) error {
 	var of struct{ ID, User string }
 	if r.tenant == nil || json.Unmarshal(answer, &of) != nil || of.User == "" {
@@ -386,8 +389,9 @@ func (o *operation) match(segments []string) (map[string]string, bool) {
 	return args, true
 }
 
-// checkScope fails unless the token has the scope of the operation and, for what belongs to the whole installation, is
-// for all tenants. It says what is missing before it is known whether what is asked for exists.
+// checkScope fails unless the token has the scope of the operation and, for an operation on the
+// whole installation, is for all tenants. It reports a missing scope before it is known whether the
+// requested object exists.
 func (r *request) checkScope() error {
 	at := &tenant.Tenant{ID: r.caller.Tenant} // the tenant in the path is checked later, with another error
 	if r.op.installation {
@@ -420,7 +424,7 @@ func (r *request) readCondition() error {
 	}
 	b, err := hex.DecodeString(tag)
 	if err != nil || len(b) != len(account.Version{}) || hex.EncodeToString(b) != tag {
-		b = make([]byte, len(account.Version{})) // a tag that nothing has
+		b = make([]byte, len(account.Version{})) // matches no version
 	}
 	r.ctx = account.OnlyIf(tenant.OnlyIf(r.ctx, tenant.Version(b)), account.Version(b))
 	return nil

@@ -19,7 +19,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// enums are the values of types that are one of some words.
+// enums maps types with a fixed set of values to these values.
 var enums = map[reflect.Type][]string{
 	reflect.TypeFor[account.Role]():        texts(account.Roles),
 	reflect.TypeFor[account.State]():       append(texts(states), string(account.Closed)),
@@ -96,7 +96,7 @@ func (o operation) failures() []int {
 	return list
 }
 
-// describe returns the operation as the document has it.
+// describe returns the operation object for the OpenAPI document.
 func (o operation) describe(s schemas) object {
 	text := o.summary + " Needs the scope " + string(o.scope)
 	if o.installation {
@@ -180,7 +180,7 @@ func (p parameter) schema() object {
 	return object{"type": "string"}
 }
 
-// schemas are the schemas of structs, by the names of their Go types.
+// schemas maps the names of Go structs to their schemas.
 type schemas map[string]object
 
 // of returns the schema of a type, or a reference to it.
@@ -223,10 +223,10 @@ func (s schemas) add(t reflect.Type) {
 	}
 	properties, required := object{}, []string{}
 	schema := object{"type": "object", "properties": properties}
-	s[t.Name()] = schema // before its members, which may have the same type
+	s[t.Name()] = schema // before the members are added, which may have the same type
 	for _, m := range membersOf(t) {
 		p := s.of(m.typ)
-		if !m.required && m.typ.Kind() == reflect.Pointer { // it may be missing, and not null
+		if !m.required && m.typ.Kind() == reflect.Pointer { // it may be missing, but not null
 			p = s.of(m.typ.Elem())
 		}
 		if m.doc != "" {

@@ -77,7 +77,7 @@ func printableName(name string) string {
 	return name
 }
 
-// check refuses a value that is not of the parameter's type.
+// check refuses a value that is not valid for the parameter.
 func (p parameter) check(value string) error {
 	switch p.kind {
 	case "integer":
@@ -100,7 +100,7 @@ func (p parameter) check(value string) error {
 	return nil
 }
 
-// integer returns the value of a parameter, or another one if it was not sent.
+// integer returns the value of a parameter, or a default if it was not sent.
 func (r *request) integer(name string, without int) int {
 	if n, err := strconv.Atoi(r.query[name]); err == nil {
 		return n
@@ -172,9 +172,9 @@ func jsonError(err error) error {
 	return fault.New(fault.Invalid, "the body is not valid JSON for this operation")
 }
 
-// checkJSON refuses what encoding/json would read in a way of its own: members that the type does not have or has in
-// another case, repeated members, null for what cannot be null, and texts that are not UTF-8 or have control characters
-// other than line breaks.
+// checkJSON refuses input that encoding/json would accept silently: members that the type does not
+// have or spells in another case, repeated members, null for a member that cannot be null, and
+// texts that are not UTF-8 or contain control characters other than line breaks.
 func checkJSON(raw []byte, t reflect.Type) error {
 	if !utf8.Valid(raw) {
 		return fault.New(fault.Invalid, "the body is not UTF-8")
@@ -193,10 +193,10 @@ func checkJSON(raw []byte, t reflect.Type) error {
 	return nil
 }
 
-// nullable is a type whose member may be null, which stands for its default.
+// nullable is implemented by types that accept null, which means their default.
 type nullable interface{ nullable() }
 
-// checkValue reads one value of a type. name is that of its member.
+// checkValue reads and checks one value of type t. name is the name of its member, for errors.
 func checkValue(d *json.Decoder, t reflect.Type, name string, depth int) error {
 	if depth > maxDepth {
 		return fault.Field(name, "the body is nested too deeply")
@@ -270,7 +270,7 @@ func checkObject(d *json.Decoder, t reflect.Type, name string, depth int) error 
 	return nil
 }
 
-// setting is a member of a PATCH: it may be missing, and null stands for the default.
+// setting is a member of a PATCH: it may be missing, and null means the default.
 type setting[T any] struct {
 	sent  bool
 	value T
@@ -284,7 +284,7 @@ func (s *setting[T]) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, &s.value)
 }
 
-// apply sets what the setting is for, if it was sent.
+// apply assigns the setting to its target, if it was sent.
 func (s setting[T]) apply(to *T) {
 	if s.sent {
 		*to = s.value
@@ -293,7 +293,7 @@ func (s setting[T]) apply(to *T) {
 
 func (s setting[T]) valueType() reflect.Type { return reflect.TypeFor[T]() }
 
-// valueType returns the type of what JSON has for a type: without pointers and setting.
+// valueType returns the type of the JSON value for t, without pointers and setting.
 func valueType(t reflect.Type) reflect.Type {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -311,8 +311,8 @@ type member struct {
 	required  bool // without omitempty or omitzero
 }
 
-// membersOf returns the members of a struct in JSON, those of embedded structs too, unless the struct has a member with
-// the same name itself.
+// membersOf returns the JSON members of a struct, including those of embedded structs, unless a
+// member of the struct itself has the same name.
 func membersOf(t reflect.Type) (list []member) {
 	var embedded []member
 	for i := range t.NumField() {

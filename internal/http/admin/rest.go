@@ -24,10 +24,10 @@ type ChangePage struct {
 	Next  *string         `json:"next" doc:"The cursor of the next page, or null at the end."`
 }
 
-// linesType is JSON lines.
+// linesType is the media type of JSON lines.
 var linesType = []string{"application/jsonl; charset=utf-8"}
 
-// wantsLines reports whether the answer has a JSON value on each line.
+// wantsLines reports whether the client asks for JSON lines.
 func (r *request) wantsLines() bool {
 	return r.op != nil && r.op.lines && strings.HasPrefix(r.Header.Get("Accept"), "application/jsonl")
 }
@@ -70,7 +70,7 @@ type exportLimits struct{ lines, bytes int }
 
 var defaultExport = exportLimits{100_000, 64 << 20}
 
-// maxExports is how many exports there may be at the same time.
+// maxExports is how many exports may run at the same time.
 const maxExports = 2
 
 var (
@@ -105,7 +105,7 @@ func (h *Handler) changeLines(r *request, f audit.Filter) (any, error) {
 	return append([]byte{}, b.Bytes()...), nil
 }
 
-// HookPage has all hooks.
+// HookPage is the list of all hooks.
 type HookPage struct {
 	Items []opjson.Hook `json:"items"`
 	Next  *string       `json:"next" doc:"Always null at present."`
@@ -129,7 +129,7 @@ func (h *Handler) listHooks(r *request) (any, error) {
 	return HookPage{Items: opjson.All(s.Hooks, opjson.OfHook)}, err
 }
 
-// MessagePage has messages that were not sent.
+// MessagePage is the list of unsent messages.
 type MessagePage struct {
 	Items []opjson.Delivery `json:"items"`
 	Next  *string           `json:"next" doc:"Always null at present."`
@@ -144,7 +144,8 @@ func (r *request) message(d delivery.Delivery) opjson.Delivery {
 	return opjson.OfDelivery(d, r.tenant.Host)
 }
 
-// messageAction returns the operation that does something to a message, and answers with the message as it is then.
+// messageAction returns the handler of an action on a message. It answers with the resulting state
+// of the message.
 func messageAction(do func(context.Context, operator.Caller, *tenant.Tenant, mailmsg.ID, string) (delivery.Delivery,
 	error)) func(*request) (any, error) {
 	return func(r *request) (any, error) {

@@ -11,27 +11,28 @@ import (
 	"dialtone/internal/operator/opjson"
 )
 
-// operation is something that the API can do.
+// operation is an operation of the API.
 type operation struct {
 	// id is the operationId. Programs are generated with it, so it never changes.
 	id, method, path, summary string
 	scope                     operator.Scope
-	// installation is for what belongs to no tenant: a token of one tenant cannot do it.
+	// installation marks operations on the whole installation: they need a token for all tenants.
 	installation bool
 	query        []parameter
-	// body is a value of the type of the body, or nil. emptyBody says that the body may be missing.
+	// body is a value of the body's type, or nil. emptyBody means that the body may be missing.
 	body      any
 	emptyBody bool
-	// conditional operations take If-Match. tagged ones answer with an ETag.
+	// conditional operations accept If-Match. tagged ones answer with an ETag.
 	conditional, tagged bool
-	// key operations take an Idempotency-Key.
+	// key operations accept an Idempotency-Key.
 	key bool
-	// names is the member of the answer that names what was made, in the path below that of the operation, or empty.
+	// names is the member of the answer that names the created object, which becomes the last
+	// element of its path. It may be empty.
 	names  string
 	status int
-	// answer is a value of the type of the answer, or nil.
+	// answer is a value of the answer's type, or nil.
 	answer any
-	// lines means that there is also an answer of one JSON value on each line.
+	// lines means that the operation can also answer with JSON lines.
 	lines bool
 	serve func(*request) (any, error)
 
@@ -251,7 +252,7 @@ func (h *Handler) routes() []operation {
 	return list
 }
 
-// action returns the operation that does something to an account, and answers with the account as it is then.
+// action returns an operation on one account, which answers with the resulting account.
 func (h *Handler) action(verb, summary string, body any, serve func(*request) (account.Account, error)) operation {
 	id := ""
 	for word := range strings.SplitSeq(verb, "-") {

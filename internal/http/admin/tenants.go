@@ -83,13 +83,14 @@ func (p TenantPatch) apply(t tenant.Tenant) tenant.Tenant {
 	return t
 }
 
-// members are the members whose names are not those of the options of the command line.
+// members maps options of the command line to JSON members, where the names differ by more than
+// hyphens.
 var members = map[string]string{
 	"reserve": "reserved", "origin": "origins", "turn-uri": "turn_uris", "turn-life": "turn_seconds",
 	"acrobits-cloud-id": "acrobits_cloud", "require-second-factor": "require_factor",
 }
 
-// settingError names the member instead of the option of the command line.
+// settingError makes an error name the JSON member instead of the option of the command line.
 func settingError(err error) error {
 	e, ok := errors.AsType[*fault.Error](err)
 	if !ok || e.Field == "" {
@@ -117,8 +118,8 @@ func (h *Handler) listTenants(r *request) (any, error) {
 	return v, err
 }
 
-// page returns the part of a list that the request asks for, and the cursor of the next one. The list is in the order
-// of its keys.
+// page returns the requested part of a list, and the cursor of the next one. The list must be
+// sorted by key.
 func page[T any](r *request, list []T, key func(T) string) ([]T, *string, error) {
 	after, err := r.cursor()
 	if err != nil {
@@ -134,7 +135,8 @@ func page[T any](r *request, list []T, key func(T) string) ([]T, *string, error)
 	return list[:limit], cursorAfter(key(list[limit-1])), nil
 }
 
-// cursor returns the key after which the request asks for more, or an empty text.
+// cursor returns the key after which the requested page starts, or an empty text for the first
+// page.
 func (r *request) cursor() (string, error) {
 	after, err := base64.RawURLEncoding.DecodeString(r.query["cursor"])
 	if err != nil || !printable(string(after)) {
@@ -143,7 +145,7 @@ func (r *request) cursor() (string, error) {
 	return string(after), nil
 }
 
-// cursorAfter returns the cursor of what follows a key.
+// cursorAfter returns the cursor for the page that starts after a key.
 func cursorAfter(key string) *string {
 	cursor := base64.RawURLEncoding.EncodeToString([]byte(key))
 	return &cursor

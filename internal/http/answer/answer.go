@@ -1,11 +1,11 @@
-// Package answer holds what the HTTP listeners have in common when they answer: how each kind of
-// error is reported to a client, and the headers of every answer.
+// Package answer contains what the HTTP listeners share in their responses: how each kind of
+// error is reported to a client, and the headers of every response.
 //
-// The table from fault.Kind to status and code is the published contract's. Nothing outside
+// The published contract defines the mapping from fault.Kind to status and code. Nothing outside
 // internal/http knows a status code.
 //
-// The functions set shared, constant slices as header values. A header must therefore be set and
-// never appended to.
+// The functions use shared, constant slices as header values. Callers must therefore set these
+// headers and never append to them.
 package answer
 
 import (
@@ -19,7 +19,7 @@ import (
 	"dialtone/internal/fault"
 )
 
-// Kind is how an error of one kind is reported.
+// Kind is the status and code with which one kind of error is reported.
 type Kind struct {
 	Status int
 	// Code is the member "error" of the answer.
@@ -49,7 +49,8 @@ var kinds = [...]Kind{
 // Kinds returns how each kind of error is reported.
 func Kinds() []Kind { return slices.Clone(kinds[:]) }
 
-// KindOf is how err is reported: by its fault.Kind, and as an internal error where it has none.
+// KindOf returns how err is reported: according to its fault.Kind, or as an internal error if it
+// has none.
 func KindOf(err error) Kind { return kinds[fault.KindOf(err)] }
 
 // Error is the body of an answer that reports an error.
@@ -58,8 +59,8 @@ type Error struct {
 	Description string `json:"error_description"`
 }
 
-// ErrorOf is the body for err. An internal error has the text internal as its description, since
-// its own is for the log alone.
+// ErrorOf returns the body for err. The description of an internal error is the text internal,
+// since the error's own text is only for the log.
 func ErrorOf(err error, internal string) Error {
 	e := Error{Code: KindOf(err).Code, Description: internal}
 	if fe, ok := refusal(err); ok {
@@ -71,13 +72,13 @@ func ErrorOf(err error, internal string) Error {
 	return e
 }
 
-// refusal is the *fault.Error in err, unless it is internal.
+// refusal returns the *fault.Error in err, unless that is internal.
 func refusal(err error) (*fault.Error, bool) {
 	fe, ok := errors.AsType[*fault.Error](err)
 	return fe, ok && fe.Kind != fault.Internal
 }
 
-// SetRetryAfter sets the header Retry-After where err says when to try again.
+// SetRetryAfter sets the header Retry-After if err says when to try again.
 func SetRetryAfter(h http.Header, err error) {
 	if fe, ok := refusal(err); ok && fe.RetryAfter > 0 {
 		h["Retry-After"] = []string{strconv.Itoa(int(fe.RetryAfter / time.Second))}
@@ -97,24 +98,24 @@ var (
 	nosniff = []string{"nosniff"}
 )
 
-// SetHeaders sets the headers of every answer on every listener: it is not stored, and its media
-// type is not guessed.
+// SetHeaders sets the headers of every response on every listener: it must not be stored, and its
+// media type must not be guessed.
 func SetHeaders(h http.Header) {
 	h["Cache-Control"] = noStore
 	h["X-Content-Type-Options"] = nosniff
 }
 
 // SetLength sets the header Content-Length for a body that net/http would otherwise send in chunks.
-// It counts a body of up to 2048 bytes by itself. A header with more than eight entries costs as
-// much as all the others together, so none is added there.
+// net/http counts a body of up to 2048 bytes itself. No header is added then, because a ninth entry
+// makes the header map grow, which costs as much as all other entries together.
 func SetLength(h http.Header, length int) {
 	if length > 2048 {
 		h["Content-Length"] = []string{strconv.Itoa(length)}
 	}
 }
 
-// JSON answers with v and a line break. It fails before the first byte is sent where v cannot be
-// marshalled.
+// JSON writes v as JSON, followed by a line break. If v cannot be marshalled, it fails before the
+// first byte is sent.
 func JSON(w http.ResponseWriter, status int, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -124,8 +125,8 @@ func JSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// Bytes answers with a body of the media type. An error while writing means that the client has
-// gone.
+// Bytes writes a body of the given media type. It ignores write errors: the client has closed the
+// connection.
 func Bytes(w http.ResponseWriter, status int, mediaType []string, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = mediaType

@@ -1,14 +1,15 @@
 // Package form reads HTML forms (application/x-www-form-urlencoded, and multipart/form-data without
 // files) the same way on every listener.
 //
-// Reading is strict, because two programs that read one text differently can be played off against
-// each other: one checks the first of two equal names and the other uses the second. A field is
-// sent once, is well-formed, and holds UTF-8 without control characters. Every refusal is a
-// *fault.Error of the kind fault.Invalid, in a fixed order, and names the field where there is one.
+// Parsing is strict, because an attacker can exploit two programs that read one text differently:
+// one checks the first of two fields with the same name, and the other uses the second. A field
+// must be sent once, be well-formed, and contain UTF-8 without control characters. Every refusal is
+// a *fault.Error of the kind fault.Invalid, and names the field if there is one. The order of the
+// checks is fixed.
 //
 // Parse works in place: it allocates only for values that are percent-encoded.
 //
-// The package knows no field of any form. Callers check what values mean.
+// The package does not know the fields of any form. Callers check the meaning of values.
 package form
 
 import (
@@ -40,17 +41,17 @@ var (
 		"question mark in the address")
 )
 
-// Body returns the body of a POST that holds a form of at most limit bytes, as Parse reads it. A
-// multipart form is translated, so that the same rules hold for it. Body refuses another media
-// type, another charset, a content encoding, and a body that is too long or incomplete. Where a
-// declared length is over the limit, it reads nothing and has the connection closed.
+// Body returns the form in the body of a POST, of at most limit bytes, in the encoding that Parse
+// reads. A multipart form is translated, so that the same rules apply to it. Body refuses another
+// media type, another charset, a content encoding, and a body that is too long or incomplete. If
+// the declared length exceeds the limit, it reads nothing and closes the connection.
 func Body(w http.ResponseWriter, r *http.Request, limit int64) (string, error) {
 	body, _, err := BodyFile(w, r, limit, "")
 	return body, err
 }
 
-// BodyFile is Body for a form that may have one file, in the field with a name. It returns the content of the file,
-// which is nil if none was chosen.
+// BodyFile is like Body for a form that may contain one file, in the named field. It also returns
+// the content of the file, or nil if none was chosen.
 func BodyFile(w http.ResponseWriter, r *http.Request, limit int64, field string) (string, []byte, error) {
 	media, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := params["charset"]
@@ -63,7 +64,7 @@ func BodyFile(w http.ResponseWriter, r *http.Request, limit int64, field string)
 		w.Header().Set("Connection", "close")
 		return "", nil, errTooLong(limit)
 	}
-	// The reader tells net/http's own writer to close the connection, which another one would not know.
+	// MaxBytesReader can close the connection only through net/http's own ResponseWriter.
 	if inner, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
 		w = inner.Unwrap()
 	}
@@ -79,7 +80,8 @@ func BodyFile(w http.ResponseWriter, r *http.Request, limit int64, field string)
 	return string(body), nil, nil
 }
 
-// encode translates a multipart form (RFC 7578) to the other type, and returns the file in a field apart.
+// encode translates a multipart form (RFC 7578) to Type, and returns the content of the file in
+// field separately.
 func encode(body []byte, boundary, field string) (_ string, content []byte, err error) {
 	if boundary == "" {
 		return "", nil, errMultipart
@@ -123,7 +125,7 @@ func dispositionOf(part *multipart.Part) map[string]string {
 	return params
 }
 
-// errType names the type that was sent, which is usually JSON.
+// errType returns the error for a wrong media type. It names that type, which is usually JSON.
 func errType(media string) error {
 	const want = "send the form as " + Type + " or " + Multipart + ", in UTF-8"
 	if media == "" || media == Type || media == Multipart || len(media) > 60 {
@@ -154,9 +156,9 @@ type Field struct {
 	// Into receives the value as well, unless it is nil.
 	Into *string
 	// Optional fields never cause a refusal: a repeated, malformed or unprintable one counts as not
-	// sent. It is for fields that older clients may use for something else.
+	// sent. Use it for fields that older clients may use for something else.
 	Optional bool
-	// Lines fields may have line breaks.
+	// Lines fields may contain line breaks.
 	Lines bool
 
 	repeated bool
@@ -168,17 +170,17 @@ type Mode int
 const (
 	// Strict accepts each field once, and refuses a text if any part of it is malformed.
 	Strict Mode = iota
-	// Appended is for an address that programs append parameters to. Fields that are not asked for
-	// may be malformed.
+	// Appended is for an address that programs append parameters to. Fields that are not listed may
+	// be malformed.
 	Appended
-	// Loose is for a client that does not encode everything it sends. Fields that are not asked for
+	// Loose is for a client that does not encode everything it sends. Fields that are not listed
 	// may be malformed, and a field may be repeated with the same value.
 	Loose
 )
 
-// Parse fills in the fields from a form's body or from a query. Fields that are not asked for are
-// ignored. It checks that the whole text is well-formed, then that no field is repeated, then the
-// text of each field; within a check the order is that of fields.
+// Parse fills in the fields from a form's body or from a query. It ignores fields that are not
+// listed. It checks that the whole text is well-formed, then that no field is repeated, then the
+// text of each field; each check goes through fields in order.
 func Parse(text string, mode Mode, fields ...*Field) error {
 	for text != "" {
 		var pair string
@@ -235,8 +237,8 @@ func find(fields []*Field, name string) *Field {
 	return nil
 }
 
-// unescape decodes percent-encoding and plus signs. Most texts have neither and are returned as
-// they are.
+// unescape decodes percent-encoding and plus signs. Most texts contain neither and are returned
+// unchanged.
 func unescape(text string) (string, bool) {
 	if strings.IndexByte(text, '%') < 0 && strings.IndexByte(text, '+') < 0 {
 		return text, true

@@ -11,10 +11,10 @@ import (
 	"dialtone/internal/sipserver"
 )
 
-// maxAsterisk bounds a request of Asterisk, which cuts each value at 255 bytes itself.
+// maxAsterisk bounds a request from Asterisk, which truncates each value to 255 bytes itself.
 const maxAsterisk = 16 << 10
 
-// appendRow appends the row of an account in one table of Asterisk, for the id that was asked for.
+// appendRow appends the row of an account in one table of Asterisk, for the requested id.
 type appendRow func(b []byte, id string, e sipserver.Entry) []byte
 
 // addAsterisk adds the paths of res_config_curl, for each table with a row per account:
@@ -29,7 +29,7 @@ type appendRow func(b []byte, id string, e sipserver.Entry) []byte
 //
 // res_config_curl reads every body as a row, whatever the status, so an error has an empty body.
 // After require, update, store and destroy it expects a number, and reads past the end of its
-// buffer if there is none, so these always have one.
+// buffer if there is none, so these always answer with one.
 func (h *Handler) addAsterisk() {
 	for table, row := range map[string]appendRow{
 		"ps_auths": authRow, "ps_endpoints": endpointRow, "ps_aors": aorRow,
@@ -64,7 +64,7 @@ func failNumber(b []byte, header http.Header, _ error) []byte {
 	return append(b, "-1\n"...)
 }
 
-// asterisk answers with the row of an id. secret says that the row has the credential.
+// asterisk answers with the row of an id. secret means that the row contains the credential.
 func (h *Handler) asterisk(b []byte, r *request, row appendRow, secret bool) ([]byte, error) {
 	r.setType(answer.TextType)
 	body, err := form.Body(r.w, r.Request, maxAsterisk)
@@ -96,9 +96,9 @@ func (h *Handler) asterisk(b []byte, r *request, row appendRow, secret bool) ([]
 	return append(row(b, id.Value, e), '\n'), nil
 }
 
-// authRow has the MD5 hash in the column that every Asterisk knows, and the SHA-256 hash in the
-// column of newer versions (20.12, 21.7, 22.2), which older ones ignore. Asterisk challenges with
-// SHA-256 if the tenant has chosen it.
+// authRow puts the MD5 hash into the column that every Asterisk knows, and the SHA-256 hash into
+// the column of newer versions (20.12, 21.7, 22.2), which older ones ignore. Asterisk uses SHA-256
+// in challenges if the tenant has chosen it.
 func authRow(b []byte, id string, e sipserver.Entry) []byte {
 	b = appendEscaped(append(b, "id="...), id)
 	b = append(append(b, "&auth_type=md5&username="...), e.Username...)
@@ -113,7 +113,7 @@ func authRow(b []byte, id string, e sipserver.Entry) []byte {
 	return b
 }
 
-// endpointRow has the settings for phones behind a NAT.
+// endpointRow contains the settings for phones behind a NAT.
 func endpointRow(b []byte, id string, e sipserver.Entry) []byte {
 	for _, column := range [...]string{"id=", "&aors=", "&auth="} {
 		b = appendEscaped(append(b, column...), id)
@@ -130,8 +130,8 @@ func aorRow(b []byte, id string, _ sipserver.Entry) []byte {
 	return append(appendEscaped(append(b, "id="...), id), "&max_contacts=10&remove_existing=yes"...)
 }
 
-// appendEscaped appends a text in percent-encoding that keeps unreserved characters only (RFC 3986,
-// section 2.3): Asterisk does not decode a plus sign as a space.
+// appendEscaped percent-encodes all but the unreserved characters of a text (RFC 3986, section
+// 2.3): Asterisk does not decode a plus sign as a space.
 func appendEscaped(b []byte, text string) []byte {
 	const digits = "0123456789ABCDEF"
 	for i := range len(text) {

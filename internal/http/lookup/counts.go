@@ -9,7 +9,7 @@ import (
 // format is the format of a look-up.
 type format int
 
-// The formats. A request of any other path is no look-up.
+// The formats. A request for any other path is not a look-up.
 const (
 	noLookup format = iota
 	credentialFormat
@@ -19,7 +19,7 @@ const (
 
 var formats = []string{"", "credential", "freeswitch", "asterisk"}
 
-// outcome is what became of a look-up.
+// outcome is the outcome of a look-up.
 type outcome int
 
 const (
@@ -56,10 +56,10 @@ func outcomeOf(err error) outcome {
 	}
 }
 
-// counts has the look-ups since the start.
+// counts holds the number of look-ups since the start, by format and outcome.
 type counts [4][9]atomic.Int64
 
-// Count is how many look-ups of a kind there were since the start.
+// Count is the number of look-ups of one kind since the start.
 type Count struct {
 	Format, Outcome string
 	// Cached is set for accounts that were found without reading the store.

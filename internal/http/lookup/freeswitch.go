@@ -10,17 +10,18 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// maxFreeSWITCH bounds a request of FreeSWITCH. A request has about 3 KiB, mostly text from the phone.
+// maxFreeSWITCH bounds a request from FreeSWITCH. A request has about 3 KiB, mostly text from the
+// phone.
 const maxFreeSWITCH = 32 << 10
 
-// freeswitch answers mod_xml_curl. FreeSWITCH looks users up for many purposes (action). It gets an
-// account for one of them, when a phone has responded to its challenge (sip_auth). The request then
-// contains the user name and realm of the response (sip_auth_username, sip_auth_realm), which the
-// hash is made of, and the user and domain that the phone will act as (user, domain).
+// freeswitch answers mod_xml_curl. FreeSWITCH looks up users for many purposes (action). It gets an
+// account only for one of them, when a phone has responded to its challenge (sip_auth). The request
+// then contains the user name and realm of the response (sip_auth_username, sip_auth_realm), from
+// which the hash is computed, and the user and domain that the phone will act as (user, domain).
 //
-// All four, and the domain that FreeSWITCH looks in (key_value), must mean the same account. The
-// phone chooses the realm: otherwise alice of one platform could respond with that platform's realm
-// and become alice of another.
+// All four, and the domain that FreeSWITCH searches (key_value), must belong to the same account.
+// The phone chooses the realm: without this check, alice of one platform could respond with that
+// platform's realm and become alice of another.
 //
 // FreeSWITCH encodes most fields but not key_value, which a phone can influence. So a field that is
 // repeated with another value is refused. FreeSWITCH itself repeats some fields with the same
@@ -79,14 +80,15 @@ func otherDomain(t *tenant.Tenant, key, domain string) bool {
 	return key != "" && !strings.ContainsFunc(key+domain, special) && !t.HasDomain(key)
 }
 
-// contextPrefix and a role are the name of the dialplan context that calls of an account start in.
-// Without a context of that name, the account can call nobody.
+// contextPrefix, followed by a role, is the name of the dialplan context in which calls of an
+// account start. Without a context of that name, the account cannot make calls.
 const contextPrefix = "dialtone-"
 
 const freeswitchNotFound = `<document type="freeswitch/xml"><section name="result">` +
 	`<result status="not found"/></section></document>` + "\n"
 
-// appendXML appends text as the value of an attribute. The text has no control characters.
+// appendXML appends text as the value of an attribute. The text must not contain control
+// characters.
 func appendXML(b []byte, text string) []byte {
 	for i := range len(text) {
 		switch c := text[i]; c {

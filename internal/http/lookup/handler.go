@@ -30,7 +30,7 @@ const Root = "/v1/"
 type Handler struct {
 	deps   Deps
 	routes map[string]route // by path
-	// requests measures the requests, and counts has the look-ups.
+	// requests collects the request metrics, and counts the look-ups.
 	requests *server.Requests
 	counts   counts
 	// storeErrors limits how often an unavailable store is logged.
@@ -64,19 +64,19 @@ func New(d Deps) *Handler {
 	return h
 }
 
-// Requests returns the measures of the requests.
+// Requests returns the request metrics.
 func (h *Handler) Requests() *server.Requests { return h.requests }
 
-// route is what one path does.
+// route describes one path.
 type route struct {
 	method string
 	// serve appends the answer to b and sets its Content-Type.
 	serve func(b []byte, r *request) ([]byte, error)
 	// fail appends the answer for an error to b and sets its Content-Type.
 	fail func(b []byte, header http.Header, err error) []byte
-	// format is that of the look-ups at the path, or noLookup.
+	// format is the format of the look-ups at the path, or noLookup.
 	format format
-	// number is that of the route in the measures.
+	// number is the route's number in the metrics.
 	number int
 }
 
@@ -89,7 +89,7 @@ type request struct {
 	outcome outcome
 }
 
-// find looks an account up for the caller, and notes what became of it.
+// find looks up an account for the caller, and records the outcome.
 func (h *Handler) find(r *request, realm, username string) (sipserver.Entry, error) {
 	e, err := h.deps.Registry.Find(r.Context(), r.caller, realm, username)
 	switch {

@@ -8,12 +8,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// checkWait is how long a scrape waits for the checks. It is shorter than the time limit of a scrape, so that a disk
-// that hangs does not hide the other metrics.
+// checkWait is how long a scrape waits for the checks. It is shorter than the time limit of a
+// scrape, so that a hanging disk does not hide the other metrics.
 const checkWait = time.Second
 
-// Checks returns metrics with the outcome of each check. A check that has not finished in time has failed;
-// the others are then as they were before.
+// Checks returns metrics with the outcome of each check. A check that does not finish in time
+// counts as failed; the others then keep their previous values.
 func (s *Site) Checks() prometheus.Collector {
 	var last atomic.Pointer[[]result]
 	last.Store(new([]result))

@@ -9,8 +9,9 @@ import (
 
 const (
 	mib = 1 << 20
-	// A disk is nearly full when it has less than a twentieth of its space left, but never with maxReserve left, and
-	// always with less than minReserve. So are its inodes with less than minInodes.
+	// A disk counts as nearly full with less than a twentieth of its space left, but never with
+	// more than maxReserve, and always with less than minReserve. Its inodes are nearly used up
+	// with less than minInodes left.
 	minReserve = 100 * mib
 	maxReserve = 1024 * mib
 	minInodes  = 1000
@@ -27,7 +28,7 @@ func Disk(dir string) func(context.Context) error {
 	}
 }
 
-// amount returns a number of bytes as people read it.
+// amount formats a number of bytes for people.
 func amount(bytes uint64) string {
 	switch {
 	case bytes >= 10*mib:
@@ -38,8 +39,8 @@ func amount(bytes uint64) string {
 	return fmt.Sprintf("%d KiB", bytes/1024)
 }
 
-// diskWarning returns a Warning if there is not enough free space, in bytes, or if there are not enough inodes. Some
-// file systems have no number of inodes.
+// diskWarning returns a Warning if there is not enough free space, in bytes, or if there are not
+// enough inodes. Some file systems do not report a number of inodes.
 func diskWarning(dir string, size, free, inodes, freeInodes uint64) error {
 	if free < min(max(size/20, minReserve), maxReserve) {
 		return Warning(fmt.Sprintf("the disk of %s has only %s left; free some space", dir, amount(free)))

@@ -35,16 +35,19 @@ func exposition(metrics prometheus.Gatherer) http.Handler {
 // Metric describes a metric.
 type Metric struct {
 	Name, Help string
-	// Counter is set for a counter. Otherwise the metric is a gauge, or a histogram if that is what is set.
+	// Counter is true for a counter. Otherwise the metric is a gauge, or a histogram if the Reader
+	// calls Histogram.
 	Counter bool
 	// Labels are the names of its labels.
 	Labels []string
 }
 
-// Reader reads the current values and sets them. It leaves out values that it cannot read, and returns the error.
+// Reader reads the current values and sets them. It omits values that it cannot read, and returns
+// the error.
 type Reader func(ctx context.Context, to *Values) error
 
-// Values takes the values of one scrape. A metric is named by its index, and the values of its labels follow.
+// Values collects the values of one scrape. Its methods identify a metric by its index, followed by
+// the values of its labels.
 type Values struct {
 	collector *collector
 	to        chan<- prometheus.Metric

@@ -1,18 +1,18 @@
-// Package ops serves health checks and metrics for monitoring. Its listener is not for the public.
+// Package ops serves health checks and metrics for monitoring. Its listener must not be public.
 //
 //	GET /livez    200 while the process can answer
-//	GET /readyz   200 if every check succeeds, otherwise 503; the body has each check and its error,
-//	              or a warning about something to repair that does not keep the server from its work
+//	GET /readyz   200 if every check succeeds, otherwise 503; the body lists each check and its error,
+//	              or a warning about something to repair that does not stop the server from working
 //	GET /metrics  metrics in Prometheus text format
 //
-// RestrictHosts refuses requests under names that are not this server's. A web page could otherwise
-// read the listener through the browser of somebody who can reach it, by pointing a name of its own to
-// the listener's address (DNS rebinding).
+// RestrictHosts refuses requests for host names that are not this server's. Otherwise a web page
+// could read the listener through the browser of somebody who can reach it, by pointing its own
+// host name to the listener's address (DNS rebinding).
 //
-// A check does what requests do: the store commits a transaction, a file is created in and removed
-// from the pickup directory. Run runs the checks all the time, and a change shows within five seconds. Results are
-// cached for a second, so frequent requests cost nothing. A check that hangs counts as failed, and is not started
-// again while it runs.
+// A check does what requests do: it commits a transaction to the store, or creates and removes a
+// file in the pickup directory. Run runs the checks continuously, and a change shows within five
+// seconds. Results are cached for a second, so frequent requests cost nothing. A hanging check
+// counts as failed, and is not started again while it runs.
 package ops
 
 import (
@@ -33,8 +33,8 @@ import (
 	"dialtone/internal/http/answer"
 )
 
-// Warning is an error of a probe that found something for an operator to repair, which does not keep
-// the server from its work. The check succeeds, and its result has the warning.
+// Warning is the error of a probe that found something for an operator to repair which does not
+// stop the server from working. The check succeeds, and its result contains the warning.
 type Warning string
 
 func (w Warning) Error() string { return string(w) }
@@ -43,8 +43,8 @@ func (w Warning) Error() string { return string(w) }
 type Check struct {
 	Name  string
 	Probe func(context.Context) error
-	// Report is called with the outcome of each run: nil, a Warning, or another error, also that the probe takes too
-	// long. It may be nil.
+	// Report is called with the outcome of each run: nil, a Warning, or another error, such as a
+	// timeout of the probe. It may be nil.
 	Report func(error)
 	// Vital means that the server makes no progress while the probe hangs.
 	Vital bool
@@ -53,19 +53,21 @@ type Check struct {
 const (
 	// cacheTime is how long the results of the checks are used.
 	cacheTime = time.Second
-	// runInterval is the time between two runs of the checks in the background. With probeTimeout it is less than
-	// the five seconds within which a change shows.
+	// runInterval is the time between two runs of the checks in the background. Together with
+	// probeTimeout, it is less than the five seconds within which a change shows.
 	runInterval = 1500 * time.Millisecond
-	// probeTimeout is how long a check or a scrape may take, and readTimeout how long the values of a metric.
+	// probeTimeout limits a check or a scrape, and readTimeout reading the values of a metric.
 	probeTimeout = 3 * time.Second
-	// stallTime is from when on a vital check that hangs, or checks that do not run, mean that there is no progress.
+	// stallTime is how long a vital check may hang, or the checks may not run, before Progress
+	// fails.
 	stallTime   = 10 * time.Second
 	readTimeout = 2 * time.Second
 )
 
 // Site is the handler of the listener.
 type Site struct {
-	// Server identifies the server in the answer of /readyz, so that nobody takes another's for it. It may be empty.
+	// Server identifies this server in the answer of /readyz, so that it is not confused with
+	// another one. It may be empty.
 	Server string
 
 	checks  []*check
@@ -84,11 +86,12 @@ type result struct {
 	Warning string `json:"warning,omitempty"`
 }
 
-// check is a Check that runs once at a time, so that probes of a hanging disk do not pile up.
+// check is a Check of which only one run is in progress at a time, so that probes of a hanging disk
+// do not pile up.
 type check struct {
 	Check
 	running atomic.Bool
-	began   atomic.Pointer[time.Time] // when the probe that runs, or the last one, began
+	began   atomic.Pointer[time.Time] // when the current or last probe began
 }
 
 // New returns a Site.
@@ -129,7 +132,8 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Run runs the checks at an interval until ctx ends, so that a change is reported though nobody asks.
+// Run runs the checks regularly until ctx ends, so that a change is reported even if nobody
+// requests /readyz.
 func (s *Site) Run(ctx context.Context) {
 	ticker := time.NewTicker(runInterval)
 	defer ticker.Stop()
@@ -143,8 +147,9 @@ func (s *Site) Run(ctx context.Context) {
 	}
 }
 
-// Progress returns an error if the checks have not run lately though Run runs, or if a vital check hangs. A check
-// that fails is no such error: what is wrong may be elsewhere, and a new process would not find it otherwise.
+// Progress returns an error if the checks have not run recently although Run runs, or if a vital
+// check hangs. A failing check is not such an error: the cause may be elsewhere, and a new process
+// would not help.
 func (s *Site) Progress() error {
 	s.mu.Lock()
 	at := s.at
@@ -164,9 +169,8 @@ func (s *Site) Progress() error {
 	return nil
 }
 
-// RestrictHosts returns a handler that passes on the requests that name a host from the list,
-// localhost, or an IP address, and those without a Host, which no browser sends. It refuses others
-// with 421.
+// RestrictHosts returns a handler that forwards requests for a host from the list, localhost, or an
+// IP address, and those without a Host, which no browser sends. It refuses others with 421.
 func RestrictHosts(hosts []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if host := hostname(r.Host); host == "" || host == "localhost" || slices.Contains(hosts, host) {

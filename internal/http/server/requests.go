@@ -10,25 +10,28 @@ import (
 	"dialtone/internal/metric"
 )
 
-// Requests measures the requests of one handler, by route, class of method and class of status. All three come
-// from fixed sets, so that no client can add a series. Begin and End allocate nothing and take no lock.
+// Requests collects metrics about the requests of one handler, by route, class of method and class
+// of status. All three have fixed values, so that no client can add a time series. Begin and End do
+// not allocate or take a lock.
 type Requests struct {
 	routes   []string // sorted; the last one is OtherRoute
 	inFlight atomic.Int64
-	// latencies has a histogram for each route, method and status that was seen.
+	// latencies holds a histogram for each combination of route, method and status that has
+	// occurred.
 	latencies []atomic.Pointer[metric.Histogram]
 }
 
-// OtherRoute is the route of the paths that a handler does not know.
+// OtherRoute is the route of all paths that a handler does not know.
 const OtherRoute = "other"
 
-// The classes of methods and statuses. An answer below 200, or none, counts as 5xx: the handler ended without one.
+// The classes of methods and statuses. A status below 200, or none, counts as 5xx: the handler
+// returned without a final response.
 var (
 	methods  = []string{"read", "write", "other"} // GET and HEAD; POST, PUT, PATCH and DELETE
 	statuses = []string{"2xx", "3xx", "4xx", "5xx"}
 )
 
-// NewRequests returns a Requests for a handler with the routes, beside OtherRoute.
+// NewRequests returns a Requests for a handler with the given routes, in addition to OtherRoute.
 func NewRequests(routes ...string) *Requests {
 	q := &Requests{routes: slices.Compact(slices.Sorted(slices.Values(routes)))}
 	q.routes = append(q.routes, OtherRoute)
@@ -39,7 +42,7 @@ func NewRequests(routes ...string) *Requests {
 // Routes returns all routes.
 func (q *Requests) Routes() []string { return q.routes }
 
-// Route returns the number of a route, which End takes. An unknown one has the number of OtherRoute.
+// Route returns the number of a route, for End. An unknown route has the number of OtherRoute.
 func (q *Requests) Route(name string) int {
 	last := len(q.routes) - 1
 	if i, ok := slices.BinarySearch(q.routes[:last], name); ok {
@@ -55,7 +58,8 @@ type Recorder struct {
 	start  time.Duration // since epoch
 }
 
-// epoch is a moment to count from: only the monotonic clock has to be read then, which takes half of the time.
+// epoch is the reference for start times. time.Since(epoch) reads only the monotonic clock, which
+// takes half as long as time.Now.
 var epoch = time.Now()
 
 // WriteHeader implements http.ResponseWriter.
@@ -74,7 +78,7 @@ func (r *Recorder) Write(p []byte) (int, error) {
 	return r.ResponseWriter.Write(p)
 }
 
-// Unwrap is for http.ResponseController, and for form.Body.
+// Unwrap returns the inner ResponseWriter, for http.ResponseController and form.Body.
 func (r *Recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // Status returns the status that was written, or 0.
@@ -82,7 +86,7 @@ func (r *Recorder) Status() int { return r.status }
 
 var recorders = sync.Pool{New: func() any { return new(Recorder) }}
 
-// Begin begins a request. The handler writes to the Recorder, and nothing uses it after End.
+// Begin begins a request. The handler must write to the Recorder, and must not use it after End.
 func (q *Requests) Begin(w http.ResponseWriter) *Recorder {
 	q.inFlight.Add(1)
 	r := recorders.Get().(*Recorder)
@@ -118,7 +122,7 @@ func (q *Requests) observe(route int, method string, status int, start time.Dura
 	h.Observe((time.Since(epoch) - start).Seconds())
 }
 
-// InFlight returns how many requests have begun and not ended.
+// InFlight returns the number of requests in progress.
 func (q *Requests) InFlight() int64 { return q.inFlight.Load() }
 
 // Latency is how long requests of one kind took, in seconds.
@@ -127,7 +131,7 @@ type Latency struct {
 	metric.Snapshot
 }
 
-// Latencies returns the latencies of all kinds of requests that were seen.
+// Latencies returns the latencies of all kinds of requests that have occurred.
 func (q *Requests) Latencies() (list []Latency) {
 	for i := range q.latencies {
 		if h := q.latencies[i].Load(); h != nil {
@@ -149,15 +153,15 @@ type Connections struct {
 	refused, displaced atomic.Int64
 }
 
-// ConnectionCounts is what a Connections has counted.
+// ConnectionCounts are the numbers of a Connections.
 type ConnectionCounts struct {
-	// Open is how many are open, Accepted how many were accepted since the start.
+	// Open is the number of open connections, Accepted the number accepted since the start.
 	Open, Accepted int64
-	// Refused and Displaced are those that were closed because of the Limits.
+	// Refused and Displaced are connections that were closed because of the Limits.
 	Refused, Displaced int64
 }
 
-// Counts returns what has been counted.
+// Counts returns the current numbers.
 func (c *Connections) Counts() ConnectionCounts {
 	return ConnectionCounts{c.open.Load(), c.accepted.Load(), c.refused.Load(), c.displaced.Load()}
 }

@@ -1,20 +1,20 @@
-// Package server runs an HTTP server on a listener with bounded connections and time limits. The
-// public listener and the operators' one use it alike.
+// Package server runs an HTTP server on a listener with bounded connections and time limits. Both
+// the public and the operators' listener use it.
 //
 // It guarantees that no client can hold a connection for long without reading or writing, that one
-// client cannot use up all connections, and that a shutdown lets the requests in progress finish,
-// for at most DrainTime. When all connections are in use, a new one displaces the one that has kept
-// the server waiting for longest: for a request, for the rest of its header or body, or for the
-// client to read the answer. So clients that send half a request, or that stay after their answer,
-// cannot keep others out. Connections of trusted proxies are not displaced. A log line says how many
-// connections were displaced or refused, at most once a minute.
+// client cannot use up all connections, and that a shutdown gives requests in progress DrainTime to
+// finish. When all connections are in use, a new one displaces the one that has kept the server
+// waiting longest: for a request, for the rest of its header or body, or for the client to read the
+// response. So clients that send half a request, or that keep their connection open afterwards,
+// cannot lock others out. Connections of trusted proxies are not displaced. A log line says how
+// many connections were displaced or refused, at most once a minute.
 //
-// ServeTLS is the same for a listener with TLS. A connection counts from the moment it is accepted, and
-// a handshake has to end within 5 seconds, so that handshakes that stop halfway hold no more than
-// other connections that wait. Over HTTP/2, a connection waits while the handlers of none of its
-// requests compute an answer.
+// ServeTLS does the same for a listener with TLS. A connection counts from the moment it is
+// accepted, and a handshake must finish within 5 seconds, so that unfinished handshakes cannot hold
+// more than other waiting connections. An HTTP/2 connection counts as waiting while no handler is
+// computing a response for it.
 //
-// It knows no certificates: the caller's tls.Config chooses them.
+// It does not handle certificates: the caller's tls.Config chooses them.
 package server
 
 import (
@@ -35,8 +35,8 @@ import (
 // Limits bound the number of open connections.
 type Limits struct {
 	Connections int
-	// ConnectionsPerAddress holds for an IPv4 address or an IPv6 /64. An IPv6 /48 may have twice as
-	// many. Trusted proxies are exempt.
+	// ConnectionsPerAddress is the limit for an IPv4 address or an IPv6 /64. An IPv6 /48 may have
+	// twice as many. Trusted proxies are exempt.
 	ConnectionsPerAddress int
 	TrustedProxies        []netip.Prefix
 	// Counts counts the connections, unless it is nil.
@@ -47,18 +47,19 @@ type Limits struct {
 const DrainTime = 10 * time.Second
 
 // Serve answers requests on the listener until ctx is done, and then shuts down. The contexts of
-// requests have the values of ctx. It returns nil after a clean shutdown, an error if requests were
-// still in progress after DrainTime, and the listener's error if that fails.
+// requests inherit the values of ctx. It returns nil after a clean shutdown, an error if requests
+// were still in progress after DrainTime, and the listener's error if that fails.
 func Serve(
 	ctx context.Context, l net.Listener, h http.Handler, limits Limits, log *slog.Logger,
 ) error {
 	return ServeTLS(ctx, l, nil, h, limits, log)
 }
 
-// maxStreams is how many requests a client may send at once over one connection.
+// maxStreams is how many concurrent requests a client may send over one connection.
 const maxStreams = 32
 
-// ServeTLS is Serve for connections with TLS, over which clients may use HTTP/2. If config is nil, it is Serve.
+// ServeTLS is like Serve for connections with TLS, over which clients may use HTTP/2. If config is
+// nil, it is equivalent to Serve.
 func ServeTLS(
 	ctx context.Context, l net.Listener, config *tls.Config, h http.Handler, limits Limits, log *slog.Logger,
 ) error {
@@ -79,7 +80,7 @@ func ServeTLS(
 			MaxReceiveBufferPerStream:     64 << 10,
 			WriteByteTimeout:              15 * time.Second,
 		},
-		// The handler answers OPTIONS * as well.
+		// The handler answers OPTIONS * itself.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
@@ -106,7 +107,7 @@ func ServeTLS(
 }
 
 // limit returns a listener that closes connections over the limits as soon as they are accepted. A
-// refused client notices at once, and file descriptors remain for the store.
+// refused client notices immediately, and file descriptors remain for the store.
 func limit(l net.Listener, limits Limits, log *slog.Logger) *limitedListener {
 	if limits.Counts == nil {
 		limits.Counts = new(Connections)
@@ -119,13 +120,14 @@ func limit(l net.Listener, limits Limits, log *slog.Logger) *limitedListener {
 type limitedListener struct {
 	net.Listener
 	limits Limits
-	losses losses // used by Accept alone
+	losses losses // used only by Accept
 
 	mu    sync.Mutex
 	total int
 	open  map[netip.Prefix]int // by network
-	// conns has the counted connections, except those of proxies. Of those whose client the server waits for,
-	// which may be closed for a new one, the one that it has waited for longest comes first.
+	// conns contains the counted connections, except those of proxies. Connections whose client the
+	// server is waiting for may be closed to make room; among these, the one that has waited
+	// longest comes first.
 	conns list.List
 }
 
@@ -139,11 +141,11 @@ type limitedConn struct {
 	// The listener's mutex guards the other fields.
 	counted bool          // until it is closed
 	place   *list.Element // in listener.conns, or nil
-	working int           // requests for which the server has all that it needs from the client
+	working int           // requests that have arrived completely and are being handled
 	writing int           // calls of Write that have not returned
 }
 
-// waiting reports whether the server waits for the client.
+// waiting reports whether the server is waiting for the client.
 func (c *limitedConn) waiting() bool { return c.working == 0 || c.writing > 0 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
@@ -176,7 +178,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 }
 
 // acquire counts a connection and reports whether it is within the limits. If all connections are
-// in use, it takes the place of one that waits, which the caller has to close.
+// in use, it displaces a waiting one, which the caller must close.
 func (l *limitedListener) acquire(c *limitedConn) (displaced *limitedConn, ok bool) {
 	c.proxy = slices.ContainsFunc(l.limits.TrustedProxies, func(p netip.Prefix) bool {
 		return p.Contains(c.addr)
@@ -220,7 +222,7 @@ func (l *limitedListener) acquire(c *limitedConn) (displaced *limitedConn, ok bo
 	return displaced, true
 }
 
-// remove no longer counts a connection. It may be repeated.
+// remove stops counting a connection. It may be called repeatedly.
 func (l *limitedListener) remove(c *limitedConn) {
 	if !c.counted {
 		return
@@ -239,8 +241,8 @@ func (l *limitedListener) remove(c *limitedConn) {
 	}
 }
 
-// handler returns h for requests on connections of the listener. A connection waits, except while
-// h has the whole request and computes the answer.
+// handler wraps h for requests on the listener's connections. A connection counts as waiting,
+// except while h has the whole request and computes the response.
 func (l *limitedListener) handler(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, ok := r.Context().Value(connKey{}).(*limitedConn)
@@ -249,11 +251,11 @@ func (l *limitedListener) handler(h http.Handler) http.Handler {
 			return
 		}
 		e := &exchange{conn: c}
-		defer e.ends()
+		defer e.done()
 		if r.ContentLength == 0 {
-			e.works()
+			e.received()
 		} else {
-			c.waits()
+			c.restartWait()
 			r.Body = &body{r.Body, e}
 		}
 		h.ServeHTTP(w, r)
@@ -262,7 +264,8 @@ func (l *limitedListener) handler(h http.Handler) http.Handler {
 
 type connKey struct{}
 
-// withConn is a hook of http.Server, which makes the connection known to the handler.
+// withConn is the ConnContext hook of http.Server. It makes the connection available to the
+// handler.
 func withConn(ctx context.Context, c net.Conn) context.Context {
 	if encrypted, ok := c.(*tls.Conn); ok {
 		c = encrypted.NetConn()
@@ -270,7 +273,7 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// exchange is a request on a connection, and its answer.
+// exchange is a request on a connection, and its response.
 type exchange struct {
 	conn *limitedConn
 
@@ -279,7 +282,8 @@ type exchange struct {
 	ended   bool
 }
 
-// body is the body of a request. At its end, the exchange no longer waits.
+// body is the body of a request. When it has been read to the end, the exchange no longer waits for
+// the client.
 type body struct {
 	io.ReadCloser
 	exchange *exchange
@@ -288,13 +292,13 @@ type body struct {
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if errors.Is(err, io.EOF) {
-		b.exchange.works()
+		b.exchange.received()
 	}
 	return n, err
 }
 
-// works notes that the server has what it needs from the client.
-func (e *exchange) works() {
+// received records that the request has arrived completely.
+func (e *exchange) received() {
 	e.conn.listener.mu.Lock()
 	defer e.conn.listener.mu.Unlock()
 	if !e.working && !e.ended {
@@ -303,8 +307,8 @@ func (e *exchange) works() {
 	}
 }
 
-// ends notes that the handler has returned.
-func (e *exchange) ends() {
+// done records that the handler has returned.
+func (e *exchange) done() {
 	e.conn.listener.mu.Lock()
 	defer e.conn.listener.mu.Unlock()
 	e.ended = true
@@ -315,32 +319,32 @@ func (e *exchange) ends() {
 	e.conn.moveBack()
 }
 
-// waits notes that the server waits for the client from now on.
-func (c *limitedConn) waits() {
+// restartWait records that the server starts to wait for the client now.
+func (c *limitedConn) restartWait() {
 	c.listener.mu.Lock()
 	defer c.listener.mu.Unlock()
 	c.moveBack()
 }
 
-// moveBack makes the connection the one that has waited for the shortest time. The caller holds the mutex.
+// moveBack makes the connection the one with the shortest wait. The caller holds the mutex.
 func (c *limitedConn) moveBack() {
 	if c.place != nil {
 		c.listener.conns.MoveToBack(c.place)
 	}
 }
 
-// Write waits for the client if that does not read.
+// Write counts as waiting for the client, which may not be reading.
 func (c *limitedConn) Write(p []byte) (int, error) {
 	if c.proxy {
 		return c.Conn.Write(p)
 	}
-	c.writes(1)
-	defer c.writes(-1)
+	c.countWrites(1)
+	defer c.countWrites(-1)
 	return c.Conn.Write(p)
 }
 
-// writes notes that a call of Write begins, or with -1 that it has ended.
-func (c *limitedConn) writes(n int) {
+// countWrites records that a call of Write begins (n = 1) or has ended (n = -1).
+func (c *limitedConn) countWrites(n int) {
 	c.listener.mu.Lock()
 	defer c.listener.mu.Unlock()
 	c.writing += n
@@ -372,11 +376,11 @@ func (l *losses) report() {
 	l.displaced, l.refused, l.reported = 0, 0, time.Now()
 }
 
-// siteFactor is how many times ConnectionsPerAddress an IPv6 /48 may have open.
+// siteFactor is the factor by which the limit of an IPv6 /48 exceeds ConnectionsPerAddress.
 const siteFactor = 2
 
 // networks returns the networks whose connections are counted together: an IPv4 address, or the
-// IPv6 /64 and /48. Within a /64 anybody can choose an address, and providers give a whole /48 to
+// IPv6 /64 and /48. Any host in a /64 can choose its address, and providers assign a whole /48 to
 // one customer.
 func networks(addr netip.Addr) []netip.Prefix {
 	if addr.Is4() {

@@ -442,18 +442,18 @@ func TestRelease(t *testing.T) {
 				t.Fatal("refused")
 			}
 			e := &exchange{conn: c}
-			e.works()
+			e.received()
 			conns, exchanges = append(conns, c), append(exchanges, e)
 		}
 		if _, ok := l.acquire(&limitedConn{listener: l, addr: netip.MustParseAddr("192.0.2.3")}); ok {
 			t.Fatal("a fourth connection was accepted")
 		}
-		conns[0].waits()
+		conns[0].restartWait()
 		for i, c := range conns {
 			c.Close()
 			c.Close() // a connection that is closed twice is released once
-			c.waits()
-			exchanges[i].ends()
+			c.restartWait()
+			exchanges[i].done()
 		}
 	}
 	if l.total != 0 || len(l.open) != 0 || l.conns.Len() != 0 {

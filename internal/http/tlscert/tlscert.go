@@ -1,23 +1,24 @@
-// Package tlscert has the TLS settings of the listeners, and certificates in files.
+// Package tlscert provides the TLS settings of the listeners, and certificates from files.
 //
 // # What it guarantees
 //
 // A certificate and its key take effect together, or not at all: Refresh reads all files of a list,
-// checks that each certificate belongs to its key, and only then replaces what the listener uses. If a
-// file cannot be used, the listener goes on with what it has. New connections use new files; those that
-// are open stay.
+// checks that each certificate matches its key, and only then replaces the certificates in use. If
+// a file cannot be used, the listener keeps its current certificates. Only new connections use new
+// files; open connections stay.
 //
-// Config allows TLS 1.2 and 1.3 only, and with TLS 1.2 only cipher suites with forward secrecy and
+// Config allows only TLS 1.2 and 1.3, and for TLS 1.2 only cipher suites with forward secrecy and
 // authenticated encryption.
 //
 // # How it works
 //
-// Refresh reads the files each time and compares their contents. So it also sees a change that keeps the
-// time and the size of a file, such as a link to another directory.
+// Refresh reads the files each time and compares their contents. So it also detects a change that
+// preserves the time and size of a file, such as a link that points to another directory.
 //
 // # What it is not
 //
-// It does not renew certificates: another program writes the files. Certificates by ACME are in package acme.
+// It does not renew certificates: another program writes the files. Package acme obtains
+// certificates by ACME.
 package tlscert
 
 import (
@@ -34,21 +35,22 @@ import (
 	"dialtone/internal/regularfile"
 )
 
-// ErrUnusable is returned, wrapped, for files that are no certificate and key.
+// ErrUnusable is returned, wrapped, for files that do not contain a valid certificate and key.
 var ErrUnusable = errors.New("TLS certificate cannot be used")
 
-// Pair are the paths of a certificate chain and its private key.
+// Pair holds the paths of a certificate chain and its private key.
 type Pair struct{ Cert, Key string }
 
-// Files are certificates in files. It is safe for concurrent use, except Refresh, which one goroutine may call.
+// Files holds certificates from files. It is safe for concurrent use, except that only one
+// goroutine may call Refresh.
 type Files struct {
 	pairs    []Pair
 	clientCA string
-	texts    [][]byte // what was read last
+	texts    [][]byte // the contents at the last read
 	current  atomic.Pointer[loaded]
 }
 
-// loaded is what was read from the files at one time.
+// loaded holds the certificates from one read of the files.
 type loaded struct {
 	certs   []tls.Certificate
 	clients *x509.CertPool // nil if clients need no certificate
@@ -60,7 +62,8 @@ func Load(pairs []Pair, clientCA string) (*Files, error) {
 	return f, f.Refresh()
 }
 
-// maxFile is how long a file may be, in bytes. One with all authorities of the world has less than a MiB.
+// maxFile is the maximum size of a file in bytes. A file with all public authorities has less than
+// a MiB.
 const maxFile = 4 << 20
 
 // Refresh reads the files again. If it fails, with an error that wraps ErrUnusable, nothing changes.
@@ -112,8 +115,9 @@ func pair(chain, key []byte) (tls.Certificate, error) {
 	return c, errors.New(strings.TrimPrefix(err.Error(), "tls: "))
 }
 
-// Get is the GetCertificate of a tls.Config. It returns the first certificate that is for the host that the client
-// names and that the client supports, or else the first of the list: its name then tells the client that it is wrong.
+// Get is a GetCertificate function for tls.Config. It returns the first certificate that matches
+// the host in the handshake and that the client supports. If there is none, it returns the first in
+// the list, whose name then shows the client that it is wrong.
 func (f *Files) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	certs := f.current.Load().certs
 	for i := range certs {
@@ -134,7 +138,7 @@ func (f *Files) Config() *tls.Config {
 		now := c.Clone()
 		now.GetConfigForClient = nil
 		now.ClientCAs = f.current.Load().clients
-		// A ticket would let in a client whose authority was removed since.
+		// A session ticket would admit a client whose authority has been removed since.
 		now.SessionTicketsDisabled = true
 		return now, nil
 	}
@@ -143,8 +147,8 @@ func (f *Files) Config() *tls.Config {
 	return c
 }
 
-// Expiry returns when the certificate for a host expires, and how long it is valid in all. If host is empty, it is
-// the first certificate. ok is false if no certificate is for the host.
+// Expiry returns when the certificate for a host expires, and its total lifetime. If host is empty,
+// it uses the first certificate. ok is false if no certificate matches the host.
 func (f *Files) Expiry(host string) (expires time.Time, life time.Duration, ok bool) {
 	for _, c := range f.current.Load().certs {
 		if host == "" || c.Leaf.VerifyHostname(host) == nil {
@@ -154,12 +158,12 @@ func (f *Files) Expiry(host string) (expires time.Time, life time.Duration, ok b
 	return time.Time{}, 0, false
 }
 
-// Config returns the settings of a listener with TLS, for connections with the certificate that get returns.
+// Config returns the settings of a TLS listener that uses the certificates returned by get.
 func Config(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
 	return &tls.Config{
 		GetCertificate: get,
 		MinVersion:     tls.VersionTLS12,
-		// For TLS 1.2. Those of TLS 1.3 are fixed.
+		// Only for TLS 1.2. The suites of TLS 1.3 are fixed.
 		CipherSuites: []uint16{
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
@@ -169,9 +173,9 @@ func Config(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Confi
 	}
 }
 
-// Check returns a sentence for each fault of the files: those that keep a server from starting, and those that clients
-// would notice. Some certificate has to be for each host. certKey and keyKey are the names of the settings that have
-// the paths.
+// Check returns a sentence for each fault in the files: those that prevent a server from starting,
+// and those that clients would notice. Each host must have a matching certificate. certKey and
+// keyKey are the names of the settings with the paths.
 func Check(certKey, keyKey string, pairs []Pair, hosts []string, now time.Time) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	var leaves []*x509.Certificate
@@ -207,7 +211,8 @@ func Check(certKey, keyKey string, pairs []Pair, hosts []string, now time.Time) 
 			fault("%s: %s is for no host (it has no subjectAltName), so that clients refuse it",
 				certKey, p.Cert)
 		}
-		// An authority that says where its own certificate is usually is no root that clients know.
+		// If the certificate names a URL for its issuer's certificate, the issuer is usually not a
+		// root that clients know.
 		if len(c.Certificate) == 1 && len(c.Leaf.IssuingCertificateURL) > 0 {
 			fault("%s has the server's certificate alone; add the certificates of the authorities that issued it, "+
 				"as in fullchain.pem", p.Cert)

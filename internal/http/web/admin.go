@@ -16,8 +16,9 @@ import (
 	"dialtone/internal/session"
 )
 
-// The pages for operators. Each is for people with the role admin, and shows their own tenant only. To everybody else
-// who is signed in, it does not exist. What they may do is decided by package operator.
+// The pages for operators. They are for people with the role admin, and show only their own tenant.
+// For everybody else who is signed in, they do not exist. Package operator decides what these
+// people may do.
 const (
 	adminHome     = "/admin/"
 	adminAccounts = "/admin/accounts"
@@ -31,7 +32,7 @@ const (
 	adminAgain    = "/admin/again"
 )
 
-// adminPages are the pages that a person returns to after signing in.
+// adminPages are the pages for operators to which a person can return after signing in.
 var adminPages = []string{
 	adminHome, adminAccounts, adminAccount, adminAdd, adminBulk, adminChanges, adminMessages, adminSettings,
 }
@@ -60,7 +61,7 @@ type adminRequest struct {
 	*request
 	caller operator.Caller
 	page   pageLanguage
-	// sent are the fields of the form that was sent, if any.
+	// sent holds the fields of the submitted form, if any.
 	sent adminFields
 }
 
@@ -68,7 +69,7 @@ type adminHandler func(http.ResponseWriter, *adminRequest) error
 
 var noIndex = []string{"noindex"}
 
-// admin returns a handler for a page for operators.
+// admin returns a handler that authenticates an operator and calls do.
 func (s *Site) admin(do adminHandler) handler {
 	return func(w http.ResponseWriter, r *request) error {
 		w.Header()["X-Robots-Tag"] = noIndex
@@ -98,7 +99,8 @@ func (s *Site) admin(do adminHandler) handler {
 	}
 }
 
-// returnTo returns the address that a person gets to after signing in. That of a form is the page of the form.
+// returnTo returns the address to which a person returns after signing in. For a submitted form,
+// that is the page of the form.
 func returnTo(r *request) string {
 	if r.Method == http.MethodPost {
 		return r.URL.Path
@@ -106,7 +108,7 @@ func returnTo(r *request) string {
 	return r.URL.RequestURI()
 }
 
-// adminAddress returns an address if it is that of one of adminPages.
+// adminAddress returns raw in normal form if it is the address of one of adminPages.
 func adminAddress(raw string) (string, bool) {
 	u, err := url.Parse(raw)
 	if err != nil || len(raw) > 1000 || !slices.Contains(adminPages, raw[:min(len(raw), len(u.Path))]) {
@@ -118,10 +120,10 @@ func adminAddress(raw string) (string, bool) {
 // adminFields are the fields of a form, by name. A field that was not sent is empty.
 type adminFields map[string]string
 
-// maxAdminForm bounds a form of these pages. That of the settings has the longest texts.
+// maxAdminForm bounds a form of these pages. The form of the settings has the longest texts.
 const maxAdminForm = 32 << 10
 
-// noQuery refuses an address with a query that has more than the language.
+// noQuery refuses an address whose query contains more than the language.
 func (s *Site) noQuery(r *request) error {
 	u := *r.URL
 	if u.RawQuery == "lang="+string(s.pageLanguage(r).tag) {
@@ -130,7 +132,7 @@ func (s *Site) noQuery(r *request) error {
 	return form.NoQuery(&u)
 }
 
-// readAdminForm reads a form whose address may have the language.
+// readAdminForm reads a form whose address may contain the language.
 func (s *Site) readAdminForm(w http.ResponseWriter, r *request, names []string) (adminFields, error) {
 	if err := s.noQuery(r); err != nil {
 		return nil, err
@@ -160,9 +162,9 @@ func parseFields(body string, fields []*form.Field) (adminFields, error) {
 	return values, nil
 }
 
-// adminForm returns a handler for a form of a page for operators. If the sign-in is too old for changes, the person
-// signs in again, and then the form is sent again. Whether the person may use the page is asked again after the form
-// has arrived, which takes as long as the sender likes.
+// adminForm returns a handler for a form of a page for operators. If the sign-in is too old for
+// changes, the person signs in again, and then the form is sent again. The permission is checked
+// again after the form has arrived, since the sender controls how long that takes.
 func (s *Site) adminForm(
 	names []string, do func(http.ResponseWriter, *adminRequest, adminFields) error,
 ) handler {
@@ -186,27 +188,28 @@ func (s *Site) adminForm(
 	}
 }
 
-// adminFrame is what all pages for operators have.
+// adminFrame is the data that all pages for operators share.
 type adminFrame struct {
 	frame
 	// Here is the path of the page in the navigation.
 	Here string
-	// Stale says that the person has to sign in again before changing anything. Again is where.
+	// Stale means that the person must sign in again before changing anything, at the address
+	// Again.
 	Stale bool
 	Again string
-	// Says are the names of the texts that a fragment of the address may name.
+	// Says lists the texts that a fragment of the address may select.
 	Says []string
-	// Problem names the text about what was not done, or is empty. Fixes are the fields that have one: the ID of each,
-	// and the key of its label.
+	// Problem names the text that explains why nothing was done, or is empty. Fixes lists the
+	// fields to correct: the ID of each, and the key of its label.
 	Problem string
 	Fixes   []adminField
-	// Address is the address of this page for the browser, if it is the answer to a form: with that of the form, the
-	// browser would offer to send the form again.
+	// Address is the address that the browser should show for this page, if it is the answer to a
+	// form: with the form's own address, the browser would offer to send the form again.
 	Address string
 }
 
-// Link returns the address of another page for operators, in the language that was chosen. Pairs of name and value
-// are its query; pairs without a value are left out.
+// Link returns the address of another page for operators, in the chosen language. The pairs of name
+// and value form its query; pairs with an empty value are left out.
 func (f adminFrame) Link(path string, pairs ...string) string {
 	q := url.Values{}
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -270,10 +273,12 @@ func (f adminFrame) formAddress(path string, sent adminFields) string {
 	return f.Link(path)
 }
 
-// goneView is the page for operators about something that does not exist: an account by its name, or something else.
+// goneView is the page for operators about an object that does not exist: an account, by its name,
+// or something else.
 type goneView struct {
 	adminFrame
-	// User is the name of the account, or empty. Changes are those of accounts that had it.
+	// User is the name of the account, or empty. Changes lists the changes of accounts that had
+	// that name.
 	User        string
 	Changes     []listedChange
 	MoreChanges string
@@ -307,7 +312,7 @@ func (s *Site) showGone(w http.ResponseWriter, r *adminRequest) error {
 	return err
 }
 
-// toAdmin redirects to a page after a change. The fragment names the text about it.
+// toAdmin redirects to a page after a change. The fragment done selects the text that confirms it.
 func (s *Site) toAdmin(w http.ResponseWriter, r *adminRequest, path, done string, pairs ...string) error {
 	f := adminFrame{frame: s.newFrame(r.tenant, r.page)}
 	address := f.Link(path, pairs...)
@@ -318,7 +323,8 @@ func (s *Site) toAdmin(w http.ResponseWriter, r *adminRequest, path, done string
 	return nil
 }
 
-// problemOf returns the name of the text about an error that a person can do something about.
+// problemOf returns the name of the text about an error that a person can correct, and false for
+// any other error.
 func problemOf(err error) (string, bool) {
 	fe, _ := errors.AsType[*fault.Error](err)
 	switch {
@@ -346,7 +352,7 @@ func problemOf(err error) (string, bool) {
 	return "", false
 }
 
-// problemStatus is the status of a page with a problem.
+// problemStatus returns the HTTP status of a page with a problem.
 func problemStatus(problem string) int {
 	switch problem {
 	case "own", "conflict", "changed", "bulk_other", "bulk_state", "gone", "count", "message", "settings_conflict":
@@ -357,7 +363,7 @@ func problemStatus(problem string) int {
 	return http.StatusBadRequest
 }
 
-// adminShow answers with a page. Its status says whether it has a problem.
+// adminShow writes a page. Its status depends on the problem, if any.
 func (s *Site) adminShow(w http.ResponseWriter, r *adminRequest, name, problem string, data any) error {
 	page, err := s.pages.render(r.page.tag, name, data)
 	if err != nil {
@@ -371,18 +377,20 @@ func (s *Site) adminShow(w http.ResponseWriter, r *adminRequest, name, problem s
 	return nil
 }
 
-// againPage is /admin/again, where a person signs in again. The form is sent again afterwards, to Action.
+// againPage is /admin/again, where a person signs in again. Afterwards, the form is sent again to
+// Action.
 type againPage struct {
 	adminFrame
 	Action string
 	Fields []adminField
-	// Next is the page afterwards if there is no form.
+	// Next is the page to open afterwards if there is no form.
 	Next string
 	// Passkeys means that browsers let pages of this address use passkeys.
 	Passkeys bool
 }
 
-// adminField is a field of a form that is sent again.
+// adminField is a name and a value: a field of a form that is sent again, or the ID and label of a
+// field to correct.
 type adminField struct{ Name, Value string }
 
 // Form returns the form for signing in.
@@ -394,7 +402,7 @@ func (p againPage) Form() signInForm {
 	return signInForm{frame: p.frame, User: p.SignedIn, Next: next, Passkeys: p.Passkeys}
 }
 
-// signInAgain shows the page for signing in again, which leads to the page in its address.
+// signInAgain shows the page for signing in again, which then opens the page given in its address.
 func (s *Site) signInAgain(w http.ResponseWriter, r *adminRequest) error {
 	next, ok := adminAddress(r.URL.Query().Get("next"))
 	if !ok {

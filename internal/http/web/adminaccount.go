@@ -20,21 +20,22 @@ import (
 type accountView struct {
 	adminFrame
 	User string
-	// Closed is when the account was deleted that keeps the name. Then there is nothing else but Changes.
+	// Closed is when the account that reserves the name was deleted. Then only Changes is set.
 	Closed time.Time
-	// Version is that of the account. A form changes it only if it still has this one.
+	// Version is the account's version. A form changes the account only if it still has this
+	// version.
 	Version string
 
 	UID, Name, Email string
 	Role             account.Role
 	Roles            []account.Role
 	State            account.State
-	// Since is since when it is in State, By and Why are by whom and why, if that is known. After a deletion, By and
-	// Why are those of the deletion.
+	// Since is when the account got its State, By and Why are by whom and why, if known. After a
+	// deletion, By and Why refer to the deletion.
 	Since time.Time
 	By    listedActor
 	Why   string
-	// Until is when an account that is waiting or leaving ends.
+	// Until is when a waiting or leaving account is removed.
 	Until       time.Time
 	Created     time.Time
 	Activated   time.Time
@@ -42,32 +43,34 @@ type accountView struct {
 	FirstSignIn time.Time
 	NotSignedIn bool
 	Net         string
-	// App says that it has an authenticator app, Codes how many recovery codes it has.
+	// App means that it has an authenticator app. Codes is the number of recovery codes.
 	App      bool
 	Codes    int64
 	Passkeys []string
 	Messages []account.DataMessage
 	Sessions []listedSession
-	Lookups  []askedServer
+	Lookups  []listedPhoneServer
 	Changes  []listedChange
 	// MoreChanges is the address of all changes.
 	MoreChanges string
-	// Own says that it is the account of the person who looks.
+	// Own means that it is the viewer's own account.
 	Own bool
-	// Form is the action whose form has a problem, with the values that were sent.
+	// Form is the action whose form has a problem, and Fields are its submitted values.
 	Form   string
 	Fields adminFields
-	// Error is the text beside the field of Form that is wrong, whose name is Wrong. Both may be empty.
+	// Wrong is the name of the field of Form that is wrong, and Error the text next to it. Both may
+	// be empty.
 	Wrong, Error string
-	// ChangedBy is who changed the account last, at ChangedAt, if a form was for an earlier version.
+	// If the form was for an earlier version, ChangedBy is who changed the account last, at
+	// ChangedAt.
 	ChangedBy listedActor
 	ChangedAt time.Time
-	// ResetLink is a link for a new password, until LinkUntil. It is shown once.
+	// ResetLink is a link for a new password, valid until LinkUntil. It is shown once.
 	ResetLink string
 	LinkUntil time.Time
 }
 
-// Value returns what was sent in a field of an action's form, or a default.
+// Value returns the submitted value of a field of an action's form, or the default other.
 func (v accountView) Value(form, field, other string) string {
 	if v.Form == form {
 		return v.Fields[field]
@@ -78,20 +81,20 @@ func (v accountView) Value(form, field, other string) string {
 // accountForm is the form of an action.
 type accountForm struct {
 	Do string
-	// Open says that the form is shown at once, since it has a problem.
+	// Open means that the form is shown expanded, since it has a problem.
 	Open bool
-	// Input is the name of its further field, or empty, and Value is what that has.
+	// Input is the name of the form's additional field, or empty, and Value is its value.
 	Input, Value string
 	Reason       string
-	// Reserve says that the name is to be reserved too.
+	// Reserve means that the name will be reserved too.
 	Reserve bool
 	// Wrong is the name of the field that is wrong, and Error the text about that.
 	Wrong, Error string
-	// Danger marks what cannot be undone.
+	// Danger marks actions that cannot be undone.
 	Danger bool
 }
 
-// Forms returns the forms of the actions that make sense for the account as it is.
+// Forms returns the forms of the actions that are possible in the account's state.
 func (v accountView) Forms() (list []accountForm) {
 	add := func(do, input, value string) {
 		f := accountForm{Do: do, Input: input, Value: v.Value(do, input, value), Danger: do == "delete"}
@@ -138,13 +141,13 @@ func (v accountView) Forms() (list []accountForm) {
 	add(doData, "", "")
 	add("delete", "confirm", "")
 	if v.Form != "" && !slices.ContainsFunc(list, func(f accountForm) bool { return f.Do == v.Form }) {
-		// It no longer fits the account, but keeps what was typed.
+		// The action is no longer possible, but the form keeps what was typed.
 		add(v.Form, "", "")
 	}
 	return list
 }
 
-// accountDone are the actions that an address may say were done.
+// accountDone lists the fragments of the address that confirm an action.
 var accountDone = []string{
 	"enabled", "activated", "disabled", "role-set", "email-set", "renamed", "resent", "mailed", "signed-out",
 	"factors-removed", "deleted", "name-freed", "added",
@@ -154,7 +157,8 @@ func (s *Site) showAccount(w http.ResponseWriter, r *adminRequest) error {
 	return s.writeAccount(w, r, adminQuery(r).Get("user"), func(*accountView) {})
 }
 
-// writeAccount answers with the page of an account as it is now, after a change of the view.
+// writeAccount writes the page of an account in its current state. change can adjust the view
+// first.
 func (s *Site) writeAccount(w http.ResponseWriter, r *adminRequest, user string, change func(*accountView)) error {
 	if !account.WellFormedUser(user) {
 		return errNoPage
@@ -218,7 +222,7 @@ func (s *Site) newAccountView(r *adminRequest, d operator.Detail) accountView {
 		})
 	}
 	for _, l := range d.Lookups {
-		v.Lookups = append(v.Lookups, askedServer{l.Server, l.At})
+		v.Lookups = append(v.Lookups, listedPhoneServer{l.Server, l.At})
 	}
 	v.Own = r.caller.Others(a.User) != nil
 	return v
@@ -229,11 +233,11 @@ var accountFields = []string{
 	"user", "uid", "version", "do", "reason", "role", "email", "name", "confirm", "reserve",
 }
 
-// accountAction makes a change of an account. It returns the fragment that says so.
+// accountAction changes an account. It returns the fragment that confirms the change.
 type accountAction func(*Site, *adminRequest, adminFields) (done string, err error)
 
-// accountActions are the changes by forms of /admin/account, by the value of the field do. That for a reset link is
-// not among them: it shows the link.
+// accountActions maps values of the field do in the forms of /admin/account to changes. It does not
+// contain the action for a reset link, which shows the link.
 var accountActions = map[string]accountAction{
 	"enable": func(s *Site, r *adminRequest, f adminFields) (string, error) {
 		_, err := s.deps.Operators.Enable(r.Context(), r.caller, r.tenant, f["user"], f["reason"], false)
@@ -305,7 +309,7 @@ var accountActions = map[string]accountAction{
 	},
 }
 
-// errNotTyped means that the person did not type the name of the account that is to be deleted.
+// errNotTyped means that the person did not type the name of the account to confirm its deletion.
 var errNotTyped = fault.New(fault.Invalid, "type the user name to confirm")
 
 const (
@@ -314,7 +318,7 @@ const (
 	doData      = "data"
 )
 
-// changeAccount does what a form of /admin/account is for.
+// changeAccount carries out a form of /admin/account.
 func (s *Site) changeAccount(w http.ResponseWriter, r *adminRequest, f adminFields) error {
 	user, do := f["user"], f["do"]
 	act := accountActions[do]
@@ -383,7 +387,8 @@ var fieldLabels = map[string]string{
 	"reason": "admin.reason", "confirm": "admin.bad.confirm",
 }
 
-// fieldError returns the name of the field that an error is about, and the name of the text beside it, or nothing.
+// fieldError returns the name of the field that an error is about, and the key of the text next to
+// it, or empty strings.
 func fieldError(err error) (field, text string) {
 	fe, _ := errors.AsType[*fault.Error](err)
 	switch {
@@ -416,9 +421,9 @@ func fieldError(err error) (field, text string) {
 	return "", ""
 }
 
-// sameAccount returns a context for changes of the account as it was when the form was made: they fail with
-// account.ErrChanged if it is another one by now. sameAccount fails with fault.NotFound if the form was made for an
-// account that had the name before.
+// sameAccount returns a context for changes of the account version that the form was created for:
+// they fail with account.ErrChanged if the version is now different. sameAccount fails with
+// fault.NotFound if the form was created for a previous account with that name.
 func (s *Site) sameAccount(r *adminRequest, f adminFields) (context.Context, error) {
 	ctx := r.Context()
 	if f["do"] == doFreeName {

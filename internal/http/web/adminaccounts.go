@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/operator"
 )
 
-// adminPageSize is how many accounts or changes a page of a list has.
+// adminPageSize is the number of accounts or changes on a page of a list.
 const adminPageSize = 50
 
 // accountFilter is the filter of a list of accounts as it is in the address, for the fields of the form.
@@ -31,7 +31,7 @@ func (f accountFilter) pairs() []string {
 // filterFields are the names of the fields of an accountFilter.
 var filterFields = []string{"text", "state", "role", "net", "since", "before", "confirmed"}
 
-// newAccountFilter returns the filter with the fields that get returns.
+// newAccountFilter returns the filter whose fields get returns.
 func newAccountFilter(get func(name string) string) accountFilter {
 	return accountFilter{
 		Text: strings.TrimSpace(get("text")), State: get("state"), Role: get("role"),
@@ -40,13 +40,14 @@ func newAccountFilter(get func(name string) string) accountFilter {
 	}
 }
 
-// fixed returns the filter with times in place of durations before now, for a form that is sent later.
+// fixed returns the filter with times instead of durations before now, for a form that is sent
+// later.
 func (f accountFilter) fixed(now time.Time) accountFilter {
 	f.Since, f.Before = fixedTime(f.Since, now), fixedTime(f.Before, now)
 	return f
 }
 
-// fixedTime returns the text of a time in place of that of a duration before now.
+// fixedTime converts a duration before now to a time. It returns other texts unchanged.
 func fixedTime(text string, now time.Time) string {
 	if d, err := operator.ParsePeriod("time", text); err == nil && d > 0 {
 		return now.UTC().Add(-d).Truncate(time.Second).Format(time.RFC3339)
@@ -54,11 +55,11 @@ func fixedTime(text string, now time.Time) string {
 	return text
 }
 
-// maxFilterText is how many bytes a text in a filter has at most: as many as an e-mail address.
+// maxFilterText is the maximum length of a text in a filter, in bytes: that of an e-mail address.
 const maxFilterText = 254
 
-// query returns the query of the filter at a host, or the name of the first field that has no meaning. A phone address
-// at the host is a user name.
+// query converts the filter to a query, or returns the name of the first invalid field. A phone
+// address at the host counts as a user name.
 func (f accountFilter) query(host string, now time.Time) (q account.Query, problem string) {
 	if len(f.Text) > maxFilterText || !utf8.ValidString(f.Text) || strings.ContainsFunc(f.Text, unicode.IsControl) {
 		return q, "text"
@@ -97,8 +98,8 @@ func (f accountFilter) query(host string, now time.Time) (q account.Query, probl
 	return q, ""
 }
 
-// parseNetwork returns the network of a text: a network, or that of an address. It has no more bits than the store
-// has of an address. An empty text is the zero network.
+// parseNetwork parses a network, or an address as its network. The result has no more bits than the
+// store keeps of an address. An empty text is the zero network.
 func parseNetwork(text string) (netip.Prefix, bool) {
 	p, err := operator.ParseNetwork("net", text)
 	if err != nil || !p.IsValid() {
@@ -112,7 +113,7 @@ func parseNetwork(text string) (netip.Prefix, bool) {
 	return p, err == nil
 }
 
-// parseTimes returns the times of the fields since and before, or the name of the problem.
+// parseTimes parses the fields since and before, or returns the name of the problem.
 func parseTimes(sinceText, beforeText string, now time.Time) (since, before time.Time, problem string) {
 	var ok bool
 	if since, ok = parseTime(sinceText, now); !ok {
@@ -127,8 +128,8 @@ func parseTimes(sinceText, beforeText string, now time.Time) (since, before time
 	return since, before, ""
 }
 
-// parseTime returns the time of a text: as commands take it, or as people write one in UTC. A day is its beginning, as
-// for commands. An empty text is the zero time.
+// parseTime parses a time in the format of commands, or as people write it in UTC. A day means its
+// beginning, as in commands. An empty text is the zero time.
 func parseTime(text string, now time.Time) (at time.Time, ok bool) {
 	at, err := operator.ParseTime("time", text, now)
 	if err == nil {
@@ -142,7 +143,7 @@ func parseTime(text string, now time.Time) (at time.Time, ok bool) {
 	return at, false
 }
 
-// wrongFilter is the field of a filter that has no meaning: its name, and the name of the text about that.
+// wrongFilter is an invalid field of a filter: its name, and the key of the text about it.
 type wrongFilter struct{ Wrong, Error string }
 
 // newWrongFilter returns the field that a problem of a filter is about.
@@ -159,7 +160,7 @@ func newWrongFilter(problem string) wrongFilter {
 // fixes returns the field for the summary of problems.
 func (f wrongFilter) fixes() []adminField { return []adminField{{f.Wrong, filterLabels[f.Wrong]}} }
 
-// filterLabels are the keys of the labels of the fields of filters.
+// filterLabels maps fields of filters to the keys of their labels.
 var filterLabels = map[string]string{
 	"text": "admin.text", "state": "admin.state", "role": "admin.role", "net": "admin.net", "since": "admin.since",
 	"before": "admin.before_time", "confirmed": "admin.confirmed", "user": "form.user", "action": "admin.action",
@@ -171,23 +172,23 @@ type accountsView struct {
 	adminFrame
 	wrongFilter
 	Filter accountFilter
-	// NotSearched says that the filter or the address has a problem.
+	// NotSearched means that the filter or the address has a problem.
 	NotSearched bool
 	// States and Roles are the choices of the filter.
 	States []account.State
 	Roles  []account.Role
-	// Fixed is Filter for the form for a bulk change.
+	// Fixed is Filter with fixed times, for the form for a bulk change.
 	Fixed accountFilter
-	// Filtered says that the filter selects some accounts only.
+	// Filtered means that the filter selects only some accounts.
 	Filtered bool
 	Accounts []listedAccount
-	// Next is the address of the next page, or empty. Partial says that this page has fewer accounts than it could,
-	// and that there may be more.
+	// Next is the address of the next page, or empty. Partial means that this page is not full
+	// although there may be more accounts.
 	Next    string
 	Partial bool
-	// First is the address of the first page, for a later one.
+	// First is the address of the first page, if this is a later one.
 	First string
-	// Action and Reason are in the form for a bulk change. Bulks are recent ones.
+	// Action and Reason fill the form for a bulk change. Bulks lists recent bulk changes.
 	Action, Reason string
 	Bulks          []listedBulk
 }
@@ -203,7 +204,7 @@ type listedAccount struct {
 	Confirmed         bool
 }
 
-// MoreFiltered reports whether the filter has more than a text and a state.
+// MoreFiltered reports whether the filter uses fields other than text and state.
 func (v accountsView) MoreFiltered() bool {
 	return v.Filter != accountFilter{Text: v.Filter.Text, State: v.Filter.State}
 }
@@ -211,7 +212,7 @@ func (v accountsView) MoreFiltered() bool {
 // Times are suggestions for a time in a filter.
 func (adminFrame) Times() []string { return []string{"15m", "1h", "2h", "24h"} }
 
-// Today is the present day in UTC, for an example.
+// Today is the current day in UTC, for an example.
 func (adminFrame) Today() string { return time.Now().UTC().Format(time.DateOnly) }
 
 // Yesterday is the day before Today.
@@ -228,7 +229,7 @@ func (f adminFrame) listed(list []account.Account) []listedAccount {
 	return out
 }
 
-// adminQuery returns the query of an address. Each name counts once, and a malformed query is empty.
+// adminQuery returns the query of an address. A malformed query counts as empty.
 func adminQuery(r *adminRequest) url.Values {
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -249,7 +250,7 @@ func (s *Site) newAccountsView(r *adminRequest, f accountFilter) accountsView {
 	}
 }
 
-// listAccounts answers with the list. If the filter has a problem, it is empty.
+// listAccounts writes the list. If the filter has a problem, the list is empty.
 func (s *Site) listAccounts(w http.ResponseWriter, r *adminRequest, v accountsView, next string) error {
 	now := s.deps.Operators.Now()
 	query, problem := v.Filter.query(r.tenant.Host, now)
@@ -260,7 +261,7 @@ func (s *Site) listAccounts(w http.ResponseWriter, r *adminRequest, v accountsVi
 	} else {
 		page, err := s.deps.Operators.List(r.Context(), r.caller, r.tenant, query, next, adminPageSize)
 		if p, ok := problemOf(err); ok && next != "" {
-			v.Problem, v.NotSearched = "list_"+p, true // a cursor that no page had
+			v.Problem, v.NotSearched = "list_"+p, true // an invalid cursor
 		} else if err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ type addView struct {
 	adminFrame
 	Roles  []account.Role
 	Fields adminFields
-	// Errors are the names of the texts beside the fields that are wrong.
+	// Errors maps wrong fields to the keys of the texts next to them.
 	Errors map[string]string
 }
 
@@ -30,7 +30,7 @@ func (s *Site) showAdd(w http.ResponseWriter, r *adminRequest) error {
 func (s *Site) writeAdd(w http.ResponseWriter, r *adminRequest, f adminFields, problem string,
 	wrong map[string]string) error {
 	v := addView{adminFrame: s.adminFrame(r, adminAccounts), Roles: account.Roles, Fields: adminFields{}, Errors: wrong}
-	for _, name := range addFields { // templates fail for missing ones
+	for _, name := range addFields { // templates fail for missing fields
 		v.Fields[name] = f[name]
 	}
 	if v.Errors == nil {

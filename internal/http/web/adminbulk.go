@@ -17,14 +17,14 @@ type bulkView struct {
 	listedBulk
 	Reason  string
 	Failure string
-	// Found are some of the accounts that belong to it.
+	// Accounts are some of the accounts that belong to the bulk change.
 	Accounts []listedAccount
-	// Waiting says that the page is loaded again soon, from Self.
+	// Waiting means that the page will soon be reloaded from Self.
 	Waiting bool
 	Self    string
 	// Filter describes the accounts.
 	Filter []describedFilter
-	// Mine says that the person who looks started it, who alone may run it.
+	// Mine means that the viewer started the bulk change. Only that person may run it.
 	Mine bool
 }
 
@@ -39,7 +39,7 @@ type listedBulk struct {
 	Actor       listedActor
 }
 
-// describedFilter is one part of a filter: the name of its text, and the value.
+// describedFilter is one field of a filter: the name of its text, and the value.
 type describedFilter struct{ Name, Value string }
 
 func newListedBulk(f adminFrame, b operator.Bulk) listedBulk {
@@ -49,7 +49,7 @@ func newListedBulk(f adminFrame, b operator.Bulk) listedBulk {
 	}
 }
 
-// timeText returns a time in UTC as a filter takes it.
+// timeText formats a time in UTC in the format of filters.
 func timeText(t time.Time) string {
 	t = t.UTC()
 	if t.Equal(t.Truncate(24 * time.Hour)) {
@@ -123,8 +123,8 @@ func (s *Site) writeBulk(w http.ResponseWriter, r *adminRequest, text string, ch
 	return s.adminShow(w, r, "admin-bulk", v.Problem, v)
 }
 
-// bulkFields are the fields of the forms of /admin/bulk: those of the filter, to start a bulk change, and those to run
-// or to cancel one.
+// bulkFields are the fields of the forms of /admin/bulk: those of the filter, to start a bulk
+// change, and those to run or cancel one.
 var bulkFields = append([]string{"do", "action", "reason", "id", "count"}, filterFields...)
 
 func (s *Site) changeBulk(w http.ResponseWriter, r *adminRequest, f adminFields) error {
@@ -140,7 +140,7 @@ func (s *Site) changeBulk(w http.ResponseWriter, r *adminRequest, f adminFields)
 	case "run":
 		n, wrong := strconv.ParseInt(strings.TrimSpace(f["count"]), 10, 64)
 		if wrong != nil {
-			n = -1 // no bulk change has found as many
+			n = -1 // never the number of a bulk change
 		}
 		_, err = s.deps.Operators.RunBulk(ctx, r.caller, r.tenant, id, n)
 	case "cancel":

@@ -13,8 +13,9 @@ import (
 	"dialtone/internal/operator/opjson"
 )
 
-// changeFilter is the filter of the audit trail as it is in the address, for the fields of the form. Bulk is allBulk,
-// or empty to leave out the accounts of changes of many, which have a row for all of them.
+// changeFilter is the filter of the audit trail as it is in the address, for the fields of the
+// form. Bulk is allBulk, or empty to leave out the rows of single accounts in bulk changes. A bulk
+// change also has one row for all its accounts.
 type changeFilter struct{ User, Action, Actor, Net, Since, Before, Bulk string }
 
 const allBulk = "all"
@@ -37,16 +38,17 @@ func newChangeFilter(get func(string) string) changeFilter {
 	}
 }
 
-// LeavesOut reports whether the accounts of changes of many are left out. Those of one account never are.
+// LeavesOut reports whether the single accounts of bulk changes are left out. They are never left
+// out in the list of one account.
 func (f changeFilter) LeavesOut() bool { return f.Bulk != allBulk && f.User == "" }
 
-// Any reports whether the filter selects only some changes, besides what LeavesOut says.
+// Any reports whether the filter selects only some changes, apart from LeavesOut.
 func (f changeFilter) Any() bool {
 	f.Bulk = ""
 	return f != changeFilter{}
 }
 
-// filter returns the filter of the trail, or the name of the first field that has no meaning.
+// filter converts f to a filter of the trail, or returns the name of the first invalid field.
 func (f changeFilter) filter(now time.Time) (a audit.Filter, problem string) {
 	for _, text := range []struct{ name, value string }{
 		{"user", f.User}, {"action", f.Action}, {"actor", f.Actor},
@@ -65,7 +67,8 @@ func (f changeFilter) filter(now time.Time) (a audit.Filter, problem string) {
 	return a, problem
 }
 
-// fixed returns the filter with times in place of durations before now, for a form that is sent later.
+// fixed returns the filter with times instead of durations before now, for a form that is sent
+// later.
 func (f changeFilter) fixed(now time.Time) changeFilter {
 	f.Since, f.Before = fixedTime(f.Since, now), fixedTime(f.Before, now)
 	return f
@@ -76,31 +79,34 @@ type changesView struct {
 	adminFrame
 	wrongFilter
 	Filter changeFilter
-	// Fixed is Filter for the form for an export.
+	// Fixed is Filter with fixed times, for the form for an export.
 	Fixed changeFilter
-	// NotSearched says that the filter or the address has a problem.
+	// NotSearched means that the filter or the address has a problem.
 	NotSearched bool
 	Changes     []listedChange
-	// Next is the address of the next page, or empty. Partial says that this page has fewer changes than it could.
+	// Next is the address of the next page, or empty. Partial means that this page is not full
+	// although there may be more changes.
 	Next    string
 	Partial bool
 	First   string
 	Reason  string
-	// All is the address with the accounts of changes of many, if they are left out.
+	// All is the address of the list that includes the single accounts of bulk changes, if they are
+	// left out.
 	All string
 }
 
-// Groups returns the actions to choose from.
+// Groups returns the actions that the filter offers.
 func (v changesView) Groups() []actionGroup { return actionGroups }
 
-// Other reports whether the filter has an action that is not one to choose from.
+// Other reports whether the filter has an action that Groups does not offer.
 func (v changesView) Other() bool {
 	return v.Filter.Action != "" && !slices.ContainsFunc(actionGroups, func(g actionGroup) bool {
 		return v.Filter.Action == g.Prefix || slices.Contains(g.Actions, audit.Action(v.Filter.Action))
 	})
 }
 
-// The limits of a page of the list: it looks at more of the trail until it is full, for about a time.
+// A page of the list reads more of the trail until it is full. It makes at most changeLooks reads,
+// and starts none after changeTime.
 const (
 	changeLooks = 50
 	changeTime  = 200 * time.Millisecond
@@ -156,7 +162,7 @@ func (s *Site) listChanges(w http.ResponseWriter, r *adminRequest, v changesView
 
 var exportType = []string{"application/jsonl; charset=utf-8"}
 
-// exportChanges answers with the changes that a filter selects, as lines of JSON.
+// exportChanges writes the changes that a filter selects, as JSON lines.
 func (s *Site) exportChanges(w http.ResponseWriter, r *adminRequest, f adminFields) error {
 	v := changesView{
 		adminFrame: s.adminFrame(r, adminChanges), Filter: newChangeFilter(func(name string) string { return f[name] }),
@@ -190,7 +196,7 @@ func (s *Site) exportChanges(w http.ResponseWriter, r *adminRequest, f adminFiel
 		begin()
 		return nil
 	case begun:
-		// A shorter file must not look complete.
+		// A truncated file must not look complete.
 		s.deps.Log.ErrorContext(r.Context(), "export failed", "request", r.from.Request, "err", err)
 		panic(http.ErrAbortHandler)
 	case !ok:

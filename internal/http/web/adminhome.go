@@ -15,28 +15,29 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// homeDays are the numbers of days that the overview can be about. The first one is the default.
+// homeDays are the periods of the overview, in days. The first one is the default.
 var homeDays = []int{30, 7, 90}
 
 // homeView is /admin/.
 type homeView struct {
 	adminFrame
-	// Days is how many days the counts are of, and Periods are the ones to choose from.
+	// Days is the period of the counts, and Periods lists the periods to choose from.
 	Days    int
 	Periods []homePeriod
 	Funnel  []funnelStep
 	Chart   chart
-	// SignIns is the chart of the sign-ins, which has a scale of its own.
+	// SignIns is the chart of the sign-ins, which has its own scale.
 	SignIns chart
 	Rows    []chartRow
 	Mail    operator.MailBacklog
 	Hooks   []operator.HookBacklog
-	// Closed is whether people cannot sign up. Frozen says that this is so at all tenants, and FrozenNote is what
-	// visitors read then. Own is the tenant's own setting, which counts otherwise.
+	// Closed means that people cannot sign up. Frozen means that this is so at all tenants, and
+	// FrozenNote is the note that visitors then see. Own is the tenant's own setting, which applies
+	// while signups are not frozen.
 	Closed, Frozen bool
 	FrozenNote     string
 	Own            tenant.Signups
-	// Since is when somebody closed sign-ups, By and Why are by whom and why, if that is known.
+	// Since is when somebody closed sign-ups, By and Why are by whom and why, if known.
 	Since  time.Time
 	By     listedActor
 	Why    string
@@ -53,7 +54,8 @@ type homePeriod struct {
 	URL  string
 }
 
-// funnelStep is a step of the funnel. Percent is its part of the first step, and Width that of the bar.
+// funnelStep is a step of the funnel. Percent is its share of the first step, and Width the width
+// of its bar in percent.
 type funnelStep struct {
 	Name    string
 	Count   int64
@@ -61,8 +63,8 @@ type funnelStep struct {
 	Width   int64
 }
 
-// newFunnel returns the steps of a funnel. A later step can have more people than the first one, who signed up before
-// its days.
+// newFunnel returns the steps of a funnel. A later step can be larger than the first one, since it
+// includes people who signed up before the period.
 func newFunnel(f operator.Funnel) []funnelStep {
 	steps := []funnelStep{
 		{Name: "signup", Count: f.Signups}, {Name: "activation", Count: f.Activations},
@@ -78,18 +80,18 @@ func newFunnel(f operator.Funnel) []funnelStep {
 	return steps
 }
 
-// chart is what the overview draws over time: for each day a bar of each kind.
+// chart is a bar chart of the overview: for each day a bar of each kind.
 type chart struct {
 	Width, Height int
 	Bars          []chartBar
 	// First is the first day.
 	First time.Time
-	// Most is the largest count. Empty says that nothing was counted.
+	// Most is the largest count. Empty means that nothing was counted.
 	Most  int64
 	Empty bool
 }
 
-// chartBar is a rectangle. Kind is a word for its colour.
+// chartBar is a rectangle. Kind selects its colour.
 type chartBar struct {
 	X, Y, Width, Height int
 	Kind                string
@@ -152,7 +154,7 @@ func (s *Site) showAdminHome(w http.ResponseWriter, r *adminRequest) error {
 	return s.writeAdminHome(w, r, func(*homeView) {})
 }
 
-// homeDone are the changes that the overview says were made.
+// homeDone lists the fragments of the address that confirm a change on the overview.
 var homeDone = []string{"signups-open", "signups-closed", "signups-frozen", "note-saved"}
 
 func (s *Site) writeAdminHome(w http.ResponseWriter, r *adminRequest, change func(*homeView)) error {
@@ -172,7 +174,7 @@ func (s *Site) writeAdminHome(w http.ResponseWriter, r *adminRequest, change fun
 	v.Chart = newChart(counts.Days, 200, stats.Signup, stats.Activation, stats.FirstSignIn)
 	v.SignIns = newChart(counts.Days, 100, stats.SignIn)
 	v.Rows = newChartRows(counts.Days)
-	// The stored state: this server's table may be behind by a second.
+	// Read the stored state: this server's table may lag by a second.
 	state, err := s.deps.Operators.Signups(r.Context(), r.caller, r.tenant)
 	if err != nil {
 		return err
@@ -198,7 +200,8 @@ func (s *Site) writeAdminHome(w http.ResponseWriter, r *adminRequest, change fun
 // switchFields are the fields of the switch for sign-ups.
 var switchFields = []string{"signups", "note", "reason"}
 
-// saveNote is the value of the button that changes only the note. It is the first one, which the Enter key presses.
+// saveNote is the value of the button that changes only the note. It is the form's first button,
+// which the Enter key presses.
 const saveNote = "note"
 
 // switchSignups opens or closes sign-ups, or changes the note.
@@ -213,7 +216,7 @@ func (s *Site) switchSignups(w http.ResponseWriter, r *adminRequest, f adminFiel
 		var state operator.Signups
 		state, err = s.deps.Operators.SetSignups(r.Context(), r.caller, r.tenant, mode, &note, f["reason"])
 		if state.Freeze != nil && mode == tenant.SignupsOpen {
-			done = "signups-frozen" // nobody can sign up all the same
+			done = "signups-frozen" // people still cannot sign up
 		}
 	}
 	if errors.Is(err, operator.ErrSignInAgain) {

@@ -19,7 +19,7 @@ type messagesView struct {
 	Messages []listedMessage
 }
 
-// listedMessage is a message that was not sent.
+// listedMessage is an unsent message.
 type listedMessage struct {
 	ID, User, UserURL, To, Kind, Answer string
 	State                               delivery.State
@@ -27,7 +27,7 @@ type listedMessage struct {
 	// Due is the time of the next attempt, or zero if there is none.
 	Due      time.Time
 	Attempts int
-	// Retry says that it can be sent again.
+	// Retry means that it can be sent again.
 	Retry bool
 }
 

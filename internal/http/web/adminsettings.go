@@ -21,16 +21,16 @@ import (
 type settingField struct {
 	// Name is the name of the field, and of its texts.
 	Name string
-	// Kind is text, lines, number or choice. Rule names the text about what is wrong with a value.
+	// Kind is text, lines, number or choice. Rule names the text about an invalid value.
 	Kind, Rule string
-	// Max is how long a text may be.
+	// Max is the maximum length of a text.
 	Max     int
 	Choices []string
 	get     func(tenant.Settings) string
 	set     func(*tenant.Settings, string) bool
 }
 
-// text returns a field for a text.
+// textField returns a field for a text.
 func textField(name, kind, rule string, most int, at func(*tenant.Settings) *string) settingField {
 	return settingField{
 		Name: name, Kind: kind, Rule: rule, Max: most,
@@ -97,7 +97,7 @@ type settingsView struct {
 	adminFrame
 	Settings []shownSetting
 	Logo     bool // there is one
-	// LogoProblem says that the file that was sent cannot be used.
+	// LogoProblem means that the uploaded file cannot be used.
 	LogoProblem bool
 	Version     string
 	Reason      string
@@ -108,14 +108,15 @@ type shownSetting struct {
 	settingField
 	Value   string
 	Refused bool
-	// Was is the stored value that the form began with, to find out what the person changes.
+	// Was is the stored value when the form was created, to find out what the person changes.
 	Was string
-	// Changed says that somebody else has changed the setting since, which the person changes too: to Theirs.
+	// Changed means that somebody else has meanwhile changed this setting to Theirs, which the
+	// person changes too.
 	Changed bool
 	Theirs  string
 }
 
-// wasPrefix begins the name of the field with the value that a setting had when its form was made.
+// wasPrefix is the prefix of the field that contains a setting's value when the form was created.
 const wasPrefix = "was_"
 
 // The pages that the preview can show. The first one is the default.
@@ -124,10 +125,10 @@ var previews = []string{"signup", "home", "account"}
 // Previews returns the pages that the preview can show.
 func (settingsView) Previews() []string { return previews }
 
-// applySettings applies the fields that were sent and differ from the setting, one by one, and returns the names of
-// those that are refused. A setting that is as it was stays unset if it is not set.
+// applySettings applies the submitted fields that differ from the settings, one by one, and returns
+// the names of the refused ones. An unset setting stays unset unless its field was changed.
 func applySettings(t tenant.Tenant, f adminFields, logo []byte) (tenant.Tenant, map[string]bool) {
-	// tenant.New writes to the lists, which others read.
+	// tenant.New modifies the lists, which other goroutines read.
 	t.Origins, t.TURNURIs, t.Reserved = slices.Clone(t.Origins), slices.Clone(t.TURNURIs), slices.Clone(t.Reserved)
 	refused := map[string]bool{}
 	try := func(name string, change func(*tenant.Settings) bool) {
@@ -154,7 +155,7 @@ func applySettings(t tenant.Tenant, f adminFields, logo []byte) (tenant.Tenant, 
 	return t, refused
 }
 
-// maxSettingsForm is how long the form of the settings is at most, with a logo.
+// maxSettingsForm is the maximum size of the form of the settings, including a logo.
 const maxSettingsForm = maxAdminForm + tenant.MaxLogo + 1024
 
 // readSettings reads the form of the settings, and the logo in it.
@@ -182,11 +183,11 @@ func (s *Site) showSettings(w http.ResponseWriter, r *adminRequest) error {
 	return s.writeSettings(w, r, nil, nil, "")
 }
 
-// writeSettings answers with the settings as they are stored, or as they were sent.
+// writeSettings writes the page with the settings as they are stored, or as they were submitted.
 func (s *Site) writeSettings(
 	w http.ResponseWriter, r *adminRequest, sent adminFields, refused map[string]bool, problem string,
 ) error {
-	// The stored settings: this server's table may be behind by a second.
+	// Read the stored settings: this server's table may lag by a second.
 	stored, err := s.deps.Operators.Tenant(r.Context(), r.caller, r.tenant)
 	if err != nil {
 		return err
@@ -278,7 +279,7 @@ func (s *Site) changeSettings(w http.ResponseWriter, r *adminRequest, f adminFie
 	problem, ok := problemOf(err)
 	switch {
 	case err == nil:
-		// This server shows what it has saved. Others follow within a second.
+		// This server shows the saved settings immediately. Others follow within a second.
 		if err := s.deps.Tenants.Refresh(r.Context()); err != nil {
 			return err
 		}
@@ -291,19 +292,20 @@ func (s *Site) changeSettings(w http.ResponseWriter, r *adminRequest, f adminFie
 	return s.writeSettings(w, r, f, nil, problem)
 }
 
-// The preview is in a frame of the page of the settings, which runs no scripts. Its style and its logo are in it.
+// The preview is shown in a frame of the settings page, and runs no scripts. Its style and logo are
+// embedded.
 var previewPolicy = []string{"default-src 'none'; style-src 'self' data:; img-src 'self' data:; " +
 	"sandbox allow-same-origin; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"}
 
-// activeParts are the parts of a page that need scripts, or that say so.
+// activeParts matches the scripts of a page, and the notices for browsers without scripts.
 var activeParts = regexp.MustCompile(`(?s)<script .*?</script>|<noscript>.*?</noscript>`)
 
 func (s *Site) showPreview(w http.ResponseWriter, r *adminRequest) error {
 	return s.preview(w, r, nil, nil)
 }
 
-// preview answers with a page as it would look with the settings that were sent. Those that are refused are as they
-// were.
+// preview writes a page as it would look with the submitted settings. Refused settings keep their
+// values.
 func (s *Site) preview(w http.ResponseWriter, r *adminRequest, f adminFields, logo []byte) error {
 	t, _ := applySettings(*r.tenant, f, logo)
 	own := newTenantBrand(&t)

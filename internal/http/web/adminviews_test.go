@@ -74,7 +74,7 @@ func adminViews(in frame, text string) map[string]view {
 			{Browser: text, System: text, Net: text, Began: at, Seen: at, How: session.ByCode},
 			{How: session.ByPasskey}, {},
 		},
-		Lookups: []askedServer{{text, at}}, Changes: changes, MoreChanges: "/admin/changes?user=x",
+		Lookups: []listedPhoneServer{{text, at}}, Changes: changes, MoreChanges: "/admin/changes?user=x",
 		Form: "delete", Fields: adminFields{"reason": text}, ResetLink: text, LinkUntil: at,
 	}
 	detail.Says, detail.Problem = accountDone, "user"

@@ -13,8 +13,8 @@ import (
 	"dialtone/internal/provision"
 )
 
-// setHeaders sets the headers of every answer. The policy lets a page load its own files and talk
-// to its own host, and nothing else. Trusted Types turn a script's mistake into an error instead of
+// setHeaders sets the headers of every response. The policy lets a page load only its own files and
+// connect only to its own host. Trusted Types turn a script's mistake into an error instead of
 // markup.
 func setHeaders(h http.Header) {
 	answer.SetHeaders(h)
@@ -25,7 +25,7 @@ func setHeaders(h http.Header) {
 	h["Cross-Origin-Resource-Policy"] = sameOrigin
 }
 
-// Shared by all answers: headers are set and never appended to.
+// Shared by all responses: these headers are set and never appended to.
 var (
 	policy = []string{"default-src 'none'; script-src 'self'; style-src 'self'; " +
 		"img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; " +
@@ -37,7 +37,8 @@ var (
 
 func newRequestID() string { return strconv.FormatUint(rand.Uint64()|1<<63, 36) }
 
-// permissions keep scripts on a page from what no page needs. Files and the API's answers run none.
+// permissions disables browser features that no page needs. Files and the API's answers run no
+// scripts.
 var permissions = []string{"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"}
 
 func writePage(w http.ResponseWriter, status int, page []byte) {
@@ -45,15 +46,16 @@ func writePage(w http.ResponseWriter, status int, page []byte) {
 	answer.Bytes(w, status, answer.HTMLType, page)
 }
 
-// ruleHeader names the field and the rule that a form breaks, or the limit that a request is over, for
-// programs that have texts of their own. The body has the two members of the published contract and no others.
+// ruleHeader names the field and the rule that a form breaks, or the limit that a request exceeds,
+// for programs that show their own texts. The body contains only the two members of the published
+// contract.
 const ruleHeader = "Dialtone-Rule"
 
-// customError is an error with an answer of its own in place of the usual one.
+// customError is an error with its own response instead of the usual one.
 type customError struct {
 	error
-	// answer writes it, with the status of the error's kind or another one. If it fails, it has
-	// written nothing.
+	// answer writes the response, with the status of the error's kind or another one. If it fails,
+	// it has written nothing.
 	answer func(w http.ResponseWriter, status int) error
 }
 
@@ -87,7 +89,7 @@ func (s *Site) fail(w http.ResponseWriter, r *request, rt route, err error) {
 		if errors.Is(err, provision.ErrGone) {
 			key = "error.gone"
 		}
-		f := frame{Product: "Dialtone"} // where no platform has the host name
+		f := frame{Product: "Dialtone"} // if no platform has the host name
 		if r.tenant != nil {
 			f = s.newFrame(r.tenant, sp)
 		}
@@ -110,6 +112,6 @@ func errorKey(code string) string {
 	return "error.other"
 }
 
-// wantsPage reports whether a person's browser is asking, by the one thing that browsers send and
-// programs do not.
+// wantsPage reports whether the request comes from a browser's navigation: only browsers accept
+// text/html.
 func wantsPage(r *http.Request) bool { return strings.Contains(r.Header.Get("Accept"), "text/html") }

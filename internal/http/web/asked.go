@@ -47,27 +47,28 @@ func (s *Site) lookups(r *request, a account.Account) ([]sipserver.Lookup, bool,
 	return s.deps.Phones.LastLookups(r.Context(), a)
 }
 
-// asked is what the account page says about look-ups. Servers have the last look-up of each server, in
+// phoneLookups is what the account page shows about look-ups. Servers lists the last look-up of each phone server, in
 // the order of their names.
-type asked struct {
-	Servers []askedServer
+type phoneLookups struct {
+	Servers []listedPhoneServer
 }
 
-type askedServer struct {
+type listedPhoneServer struct {
 	Name string
 	At   time.Time
 }
 
-// newAsked returns what the account page says, or nil if no phone server may ask for the account.
-func (s *Site) newAsked(r *request, a account.Account) (*asked, error) {
+// newPhoneLookups returns the look-ups for the account page, or nil if no phone server may ask for
+// the account.
+func (s *Site) newPhoneLookups(r *request, a account.Account) (*phoneLookups, error) {
 	list, may, err := s.lookups(r, a)
 	if err != nil || !may {
 		return nil, err
 	}
-	v := &asked{}
+	v := &phoneLookups{}
 	for _, l := range list {
 		if n := len(v.Servers); n == 0 || v.Servers[n-1].Name != l.Server {
-			v.Servers = append(v.Servers, askedServer{l.Server, l.At})
+			v.Servers = append(v.Servers, listedPhoneServer{l.Server, l.At})
 		} else if last := &v.Servers[n-1]; l.At.After(last.At) {
 			last.At = l.At
 		}

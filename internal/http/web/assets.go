@@ -34,21 +34,22 @@ var contentTypes = map[string]string{
 	".svg": "image/svg+xml",
 }
 
-// assets are the embedded static files, named once at start.
+// assets holds the embedded static files. Their addresses are computed once at startup.
 type assets struct {
 	byPath map[string]asset
 	urls   map[string]string
 }
 
-// asset is one static file in both of its forms. packed returns nil if compression would not make
-// the file smaller. It compresses when it is first called, so that the start does not wait for it.
-// plain is for the few clients without compression: it puts the parts of the file together each time.
+// asset is a static file in two forms. packed returns the compressed form, or nil if compression
+// would not make the file smaller. It compresses at the first call, so that startup does not wait
+// for it. plain is for the few clients without compression: it joins the parts of the file at each
+// call.
 type asset struct {
 	contentType string
 	plain       func() []byte
 	packed      func() []byte
 	sum         string
-	// vary lists the request headers that the answer depends on.
+	// vary lists the request headers that the response depends on.
 	vary []string
 }
 
@@ -57,8 +58,8 @@ var (
 	varyPage = []string{"Accept-Encoding, Accept-Language"}
 )
 
-// newAssets loads the embedded files. It fails only for mistakes in them: see bundle, or a file of
-// an unknown kind.
+// newAssets loads the embedded files. It fails only for mistakes in them: those that bundles
+// reports, and files of an unknown type.
 func newAssets() (*assets, error) {
 	files, err := fs.Sub(staticFiles, "static")
 	if err != nil {
@@ -100,7 +101,8 @@ func loadAssets(files fs.FS) (*assets, error) {
 	return a, nil
 }
 
-// newAsset returns the content in both of its forms. It keeps the parts, which may be shared.
+// newAsset returns an asset with the joined parts as its content. It retains the parts, which may
+// be shared.
 func newAsset(contentType string, parts ...[]byte) asset {
 	sum := sha256.New()
 	for _, part := range parts {
@@ -147,9 +149,9 @@ func (a *assets) lookup(path string) (asset, bool) {
 // fingerprint matches the fingerprint and the extension in an address.
 var fingerprint = regexp.MustCompile(`\.[0-9a-f]{8}(\.[a-z]+)$`)
 
-// ofOtherVersion returns the file at a path with the fingerprint of another version of the program.
-// Servers behind one address are upgraded one after the other, and a page of one may ask another
-// for its files.
+// ofOtherVersion returns the file for a path with the fingerprint of another version of the
+// program. Servers behind one address are upgraded one after another, so a page from one server may
+// request its files from another.
 func (a *assets) ofOtherVersion(path string) (asset, bool) {
 	if !fingerprint.MatchString(path) {
 		return asset{}, false
@@ -187,7 +189,7 @@ func (x asset) answer(w http.ResponseWriter, r *http.Request) {
 }
 
 // acceptsGzip reports whether the client accepts gzip, by name and with a weight above zero (RFC
-// 9110 section 12.5.3). The wildcard does not count: the plain form is always a right answer.
+// 9110 section 12.5.3). It ignores the wildcard: the plain form is always acceptable.
 func acceptsGzip(values []string) bool {
 	for coding := range strings.SplitSeq(strings.Join(values, ","), ",") {
 		name, weight, weighted := strings.Cut(coding, ";")

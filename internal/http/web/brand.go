@@ -11,14 +11,14 @@ import (
 )
 
 // brandRoot is the path of a tenant's own files: its logo, and a style sheet with its colours. Like
-// those of static files, their addresses contain fingerprints of their content.
+// static files, they have fingerprints of their content in their addresses.
 const brandRoot = "/brand/"
 
-// brand is what a page shows of the operator. Any of it can be empty.
+// brand is the operator's branding on a page. Any field can be empty.
 type brand struct {
-	// About and Welcome are plain text, which can have line breaks.
+	// About and Welcome are plain text, possibly with line breaks.
 	About, Welcome string
-	// Links are addresses of the operator's own pages, and of the support.
+	// Links are the operator's own pages, and the support contact.
 	Links []brandLink
 	// LogoURL is the address of the logo.
 	LogoURL template.URL
@@ -37,7 +37,7 @@ type tenantBrand struct {
 	files []brandFile
 }
 
-// brandFile is one file. Its address is head, a fingerprint, and tail.
+// brandFile is one file. Its address consists of head, a fingerprint, and tail.
 type brandFile struct {
 	head, tail string
 	asset      asset
@@ -45,7 +45,7 @@ type brandFile struct {
 
 func (f brandFile) url() string { return f.head + f.asset.sum[:8] + f.tail }
 
-// brandCache keeps the brands of tenants in memory, so that nothing is hashed for a request.
+// brandCache caches the brands of tenants, so that a request does not hash their files.
 type brandCache struct {
 	mu      sync.RWMutex
 	entries map[int64]*tenantBrand
@@ -71,7 +71,7 @@ func (c *brandCache) of(t *tenant.Tenant) *tenantBrand {
 	return b
 }
 
-// logoExtensions are the extensions of logos in addresses.
+// logoExtensions maps the media types of logos to extensions in addresses.
 var logoExtensions = map[string]string{
 	"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/svg+xml": ".svg",
 }
@@ -110,12 +110,12 @@ func styleSheet(p tenant.Palette) []byte {
 		"@media (prefers-color-scheme:dark){:root{" + dark.String() + "}}\n")
 }
 
-// brandPolicy is for files that a stranger to this program wrote: even if one is opened by itself,
-// it can run and load nothing.
+// brandPolicy is for files that the operator uploaded: even if a browser opens one directly, it
+// cannot run or load anything.
 var brandPolicy = []string{"default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'"}
 
-// brandFile answers with a file of the tenant. Where the fingerprint is that of another version, the
-// answer is the present one, which the browser does not keep: a page may be older than a change.
+// brandFile serves a file of the tenant. For the fingerprint of another version, it serves the
+// current file, which the browser must not cache: the page may be older than a change.
 func (s *Site) brandFile(w http.ResponseWriter, r *request) error {
 	for _, f := range s.brands.of(r.tenant).files {
 		rest, ok := strings.CutPrefix(r.URL.Path, f.head)

@@ -167,7 +167,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		"/account.html": {"account", accountPage{
 			in, "Álex 🙂", "alex@example.org",
 			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
-			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"}, &asked{[]askedServer{
+			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"}, &phoneLookups{[]listedPhoneServer{
 				{"kamailio-1", time.Now().Add(-20 * time.Minute)}, {"pbx.example.org", time.Now().Add(-50 * time.Hour)},
 			}}, false, false, true, 2, true,
 		}},

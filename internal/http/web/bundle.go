@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// Scripts are ES modules, so that each can be read and tested by itself. A page loads one file: the
-// module of the page with all that it imports. It is put together at start, by text substitution and
-// not by a build step, so the modules keep to a few forms of import and export. TestBundle lists them.
+// Scripts are ES modules, so that each can be read and tested separately. A page loads one file:
+// the page's module with everything that it imports. The file is assembled at startup by text
+// substitution, not by a build step, so the modules may use only a few forms of import and export.
+// TestBundle lists them.
 var (
 	importForm = regexp.MustCompile(`^import (?:\{(\s*\w+(?:,\s*\w+)*,?\s*)\} from )?"\./([\w-]+\.js)";(?:\n|$)`)
 	exportForm = regexp.MustCompile(`^export ((?:async )?function|const) (\w+)`)
@@ -52,7 +53,8 @@ func bundles(files fs.FS) (map[string][][]byte, error) {
 // module is one file of scripts.
 type module struct {
 	imports []string
-	// text is a function that returns what the module exports, so that it keeps its own scope.
+	// text is the module as a function that returns its exports, so that the module keeps its own
+	// scope.
 	text []byte
 }
 
@@ -63,7 +65,8 @@ func readModule(files fs.FS, name string) (m module, err error) {
 	}
 	var source strings.Builder
 	var exports []string
-	// The expressions are tried only where a line begins with the word. To search for them takes long.
+	// The expressions are tried only where a line begins with the keyword, since searching the
+	// whole text is slow.
 	for rest := string(content); rest != ""; {
 		line := rest
 		if end := strings.IndexByte(rest, '\n'); end >= 0 {
@@ -91,7 +94,7 @@ func readModule(files fs.FS, name string) (m module, err error) {
 	return m, nil
 }
 
-// bundler puts one script together.
+// bundler assembles one script.
 type bundler struct {
 	modules map[string]module
 	out     [][]byte

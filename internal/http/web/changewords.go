@@ -14,14 +14,15 @@ import (
 	"dialtone/internal/operator"
 )
 
-// actionGroup are actions of the trail that the list of changes has words for.
+// actionGroup is a group of audit actions for which the list of changes has texts.
 type actionGroup struct {
-	// Name names the text about the group. Prefix selects all of it as a filter, or is empty.
+	// Name is the name of the group's text. Prefix selects the whole group in a filter, or is
+	// empty.
 	Name, Prefix string
 	Actions      []audit.Action
 }
 
-// actionGroups are the actions that changes at a tenant can have, in the order in which the list offers them.
+// actionGroups contains the actions of changes at a tenant, in the order of the filter's menu.
 var actionGroups = []actionGroup{
 	{"account", "account.", []audit.Action{
 		audit.AccountAdd, audit.AccountResend, audit.AccountEnable, audit.AccountDisable, audit.AccountRole,
@@ -42,7 +43,7 @@ var actionGroups = []actionGroup{
 	}},
 }
 
-// actionText returns the key of the text about an action, or nothing.
+// actionText returns the key of the text about an action, or "" if there is none.
 func actionText(a audit.Action) string {
 	for _, g := range actionGroups {
 		if slices.Contains(g.Actions, a) {
@@ -52,7 +53,7 @@ func actionText(a audit.Action) string {
 	return ""
 }
 
-// listedValue is a value in a list: a text of its own, or one with a key.
+// listedValue is a value in a list: a literal text, or the key of a translated one.
 type listedValue struct{ Text, Key string }
 
 // Empty reports whether there is no value.
@@ -89,13 +90,13 @@ func (w wording) actor(a listedActor) (template.HTML, error) {
 	return bdi("", a.Name), nil
 }
 
-// changedValue is a value that was changed. Key names the text about what it is; without one, Name is its name.
+// changedValue is a changed value. Key is the key of its label; without one, Name is its name.
 type changedValue struct {
 	Key, Name     string
 	Before, After listedValue
 }
 
-// changed returns what became of a value, in words.
+// changed describes the change of a value in words.
 func (w wording) changed(c changedValue) (template.HTML, error) {
 	before, err := w.value(c.Before)
 	if err != nil {
@@ -116,7 +117,7 @@ func (w wording) changed(c changedValue) (template.HTML, error) {
 	return w.say("admin.before_after", "before", before, "after", after)
 }
 
-// wordsOf returns the value of an action in words, if it is a state, a role or the like.
+// wordsOf returns a value of an action as a translated text, if it is a state, a role or the like.
 func wordsOf(a audit.Action, text string) listedValue {
 	switch {
 	case text == "":
@@ -136,7 +137,7 @@ func wordsOf(a audit.Action, text string) listedValue {
 	return listedValue{Text: text}
 }
 
-// subjects are the fixed words that subjects have, with the keys of their texts.
+// subjects maps the fixed words that occur as subjects to the keys of their texts.
 var subjects = map[audit.Action]map[string]string{
 	audit.ProfileChange: {"name": "account.name", "email": "account.email"},
 	audit.AccountResend: {"email": "admin.subject.email"},
@@ -147,14 +148,14 @@ var subjects = map[audit.Action]map[string]string{
 // listedChange is a change of the audit trail in a list.
 type listedChange struct {
 	At time.Time
-	// Text is the key of the text about the action. Without one, Action is its name.
+	// Text is the key of the text about the action. If it is empty, Action is shown.
 	Text, Action  string
 	Failed        bool
 	User, UserURL string
 	Subject       listedValue
-	// Bulk is a change of many accounts with its address, and Count how many they were.
+	// Bulk is the address of the bulk change, and Count its number of accounts.
 	Bulk, Count string
-	// Values are what was changed.
+	// Values are the changed values.
 	Values       []changedValue
 	By           listedActor
 	Reason       string
@@ -180,7 +181,7 @@ func newListedChange(f adminFrame, c audit.Change) listedChange {
 		}
 	case strings.HasPrefix(c.Subject, audit.BulkSubject):
 		l.Bulk = f.Link(adminBulk, "id", id)
-	case c.Action == audit.MessageRetry || c.Action == audit.MessageDiscard: // the ID of the message says nothing
+	case c.Action == audit.MessageRetry || c.Action == audit.MessageDiscard: // the message's ID means nothing to people
 	case subjects[c.Action][c.Subject] != "":
 		l.Subject.Key = subjects[c.Action][c.Subject]
 	default:
@@ -192,13 +193,14 @@ func newListedChange(f adminFrame, c audit.Change) listedChange {
 	return l
 }
 
-// namedSettings are the settings of a tenant that have a name in words, besides those of settingFields.
+// namedSettings are the settings of a tenant with a translated name, in addition to settingFields.
 var namedSettings = []string{
 	"realm", "public_url", "logo", "mail_from", "sip_server", "sip_transport", "sip_websocket", "turn_uris",
 	"turn_seconds", "acrobits_cloud", "origins", "reserved", "algorithm", "signups", "signups_note",
 }
 
-// changedSettings returns the settings that differ in two JSON objects, or nothing if they are none.
+// changedSettings returns the settings in two JSON objects, or nil if the texts are not JSON
+// objects.
 func changedSettings(before, after string) (list []changedValue) {
 	var was, is map[string]any
 	if json.Unmarshal([]byte(before), &was) != nil || json.Unmarshal([]byte(after), &is) != nil {
@@ -233,7 +235,7 @@ func changedSettings(before, after string) (list []changedValue) {
 	return list
 }
 
-// settingValue returns the value of a setting in words.
+// settingValue returns the value of a setting as a text.
 func settingValue(name string, value any) listedValue {
 	text := ""
 	switch v := value.(type) {

@@ -38,8 +38,9 @@ func readLink(w http.ResponseWriter, r *http.Request) (string, error) {
 	return token.Value, nil
 }
 
-// declinePage answers the link in a message with a page that has a button. Programs that read mail open
-// links too, so the link itself changes nothing. Programs that track clicks append parameters of their own.
+// declinePage answers the link in a message with a page that has a button. Programs that read mail
+// open links too, so opening the link changes nothing. Click trackers append parameters of their
+// own.
 func (s *Site) declinePage(w http.ResponseWriter, r *request) error {
 	token := form.Field{Name: "link"}
 	if form.Parse(r.URL.RawQuery, form.Appended, &token) != nil {
@@ -52,7 +53,7 @@ func (s *Site) declinePage(w http.ResponseWriter, r *request) error {
 	return s.showDecline(w, r, http.StatusOK, a, declinePage{State: declineAsk, Token: token.Value})
 }
 
-// declineByPage is decline for the button of the page.
+// declineByPage is like decline, for the button of the page.
 func (s *Site) declineByPage(w http.ResponseWriter, r *request) error {
 	if err := sameSite(r); err != nil {
 		return err
@@ -68,7 +69,7 @@ func (s *Site) declineByPage(w http.ResponseWriter, r *request) error {
 	return s.showDecline(w, r, http.StatusOK, a, declinePage{State: declineDone})
 }
 
-// notDeclined returns an error of Decline that is answered with the page.
+// notDeclined returns err with the page as its response.
 func (s *Site) notDeclined(r *request, a account.Account, err error) error {
 	state := declineTrouble
 	switch {

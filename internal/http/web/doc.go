@@ -2,10 +2,11 @@
 //
 // # Guarantees
 //
-// Pages load nothing from elsewhere, run no inline script and cannot be framed (see setHeaders).
+// Pages load nothing from other hosts, run no inline scripts and cannot be framed (see setHeaders).
 // Requests that change something are refused when a browser says that another site made them,
 // unless the tenant lists that site. Programs send neither Origin nor Sec-Fetch-Site and are not
-// affected. A password field has no name, so no failure of a script can send it.
+// affected. Password fields have no name attribute, so a failing script cannot cause the form to
+// send them.
 //
 // # How it works
 //
@@ -14,15 +15,15 @@
 // where an error becomes an answer: JSON for the endpoints, a page for a browser that asks for one.
 // Pages are rendered completely before the first byte is sent.
 //
-// Everything that takes a proof of the password is a handler made by proved, which reads the form,
-// authenticates, and sends the challenge.
+// Every request that requires a proof of the password has a handler returned by proved, which reads
+// the form, authenticates, and sends the challenge.
 //
-// A person who is signed in may have a phone set up (package provision) and gets credentials for
-// TURN servers (package turn). Both are for pages of this host alone: another site can neither make
-// the request nor read the answer. A link for a phone is only on the page that made it. Its token
-// is in the query of the address, which we do not log, and programs that only look at a link do not
-// spend it.
+// A person who is signed in can set up a phone (package provision) and get credentials for TURN
+// servers (package turn). Both are only for pages of this host: another site can neither make the
+// request nor read the answer. A link for a phone appears only on the page that created it. Its
+// token is in the query of the address, which is not logged, and programs that only preview a link
+// do not use it up.
 //
-// A request comes from its TCP peer. Forwarding headers count only if the peer is a proxy that the
-// operator has named.
+// The client of a request is its TCP peer. Forwarding headers count only if the peer is a proxy
+// that the operator has named.
 package web

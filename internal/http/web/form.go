@@ -9,7 +9,7 @@ import (
 	"dialtone/internal/session"
 )
 
-// maxForm bounds a form; the longest real signup has about 2 KiB.
+// maxForm bounds a form. The longest realistic signup has about 2 KiB.
 const maxForm = 8 << 10
 
 // readForm fills in the fields from the body of a POST. Fields in the address are refused.
@@ -24,8 +24,8 @@ func readForm(w http.ResponseWriter, r *http.Request, fields ...*form.Field) err
 	return form.Parse(body, form.Strict, fields...)
 }
 
-// readSignup reads a signup, and the language that its form asks for. That may be any text: clients
-// that were written before there was such a field may use its name for something else.
+// readSignup reads a signup, and the language that its form requests. The language may be any text:
+// clients that are older than this field may use its name for something else.
 func readSignup(w http.ResponseWriter, r *http.Request) (f account.Form, lang string, err error) {
 	ha1b, sha256 := form.Field{Name: "ha1b"}, form.Field{Name: "ha1_sha256"}
 	err = readForm(w, r,
@@ -57,7 +57,8 @@ func readEmail(w http.ResponseWriter, r *http.Request, _ *session.Attempt) (stri
 	if err := readForm(w, r, &email); err != nil || !email.Sent {
 		return "", err
 	}
-	// The address is checked before the proof: a typing mistake does not cost a challenge.
+	// The address is checked before the proof, so that a typing mistake does not use up a
+	// challenge.
 	_, err := account.CleanEmail(email.Value)
 	return email.Value, err
 }

@@ -31,7 +31,7 @@ func TestTimesInWords(t *testing.T) {
 			Since: now.Add(-3 * time.Hour), Until: now.Add(7 * 24 * time.Hour),
 			Created: now.Add(-50 * time.Hour), Activated: now.Add(24*time.Hour + time.Minute),
 			Confirmed: now.Add(40 * time.Minute),
-			Lookups:   []askedServer{{"a", now.Add(50 * time.Second)}, {"b", now.Add(-50 * time.Second)}},
+			Lookups:   []listedPhoneServer{{"a", now.Add(50 * time.Second)}, {"b", now.Add(-50 * time.Second)}},
 			ResetLink: "x", LinkUntil: now.Add(time.Hour),
 		}
 		v.frame = frame{Host: testHost, Product: "Dialtone"}

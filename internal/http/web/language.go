@@ -13,14 +13,15 @@ import (
 // pageLanguage is the language of a page, and how it was determined.
 type pageLanguage struct {
 	tag i18n.Tag
-	// chosen means that the person chose it on a page, not in the browser. The links of the page
-	// then carry it along. A cookie would do the same, but would be set before anybody has signed
-	// in.
+	// chosen means that the person chose the language on a page, not in the browser. The links of
+	// the page then contain it. A cookie would do the same, but would be set before anybody has
+	// signed in.
 	chosen bool
 }
 
-// pageLanguage returns the language that ?lang= in the address asks for, or else that of the person who is signed
-// in, or else the one that the browser asks for. It is for pages: programs get English.
+// pageLanguage returns the language that ?lang= in the address requests, or else that of the person
+// who is signed in, or else the one that the browser requests. It is for pages: programs get
+// English.
 func (s *Site) pageLanguage(r *request) pageLanguage {
 	if tag, ok := requestedLanguage(r.URL); ok {
 		return pageLanguage{tag, true}
@@ -31,7 +32,7 @@ func (s *Site) pageLanguage(r *request) pageLanguage {
 	return pageLanguage{tag: s.browserLanguage(r)}
 }
 
-// requestedLanguage returns the language that an address asks for.
+// requestedLanguage returns the language that an address requests.
 func requestedLanguage(u *url.URL) (i18n.Tag, bool) {
 	for pair := range strings.SplitSeq(u.RawQuery, "&") {
 		if text, ok := strings.CutPrefix(pair, "lang="); ok {
@@ -41,7 +42,7 @@ func requestedLanguage(u *url.URL) (i18n.Tag, bool) {
 	return i18n.English, false
 }
 
-// browserLanguage returns the language that suits the request's Accept-Language best.
+// browserLanguage returns the best match for the request's Accept-Language.
 func (s *Site) browserLanguage(r *request) i18n.Tag {
 	values := r.Header["Accept-Language"]
 	switch len(values) {
@@ -54,16 +55,17 @@ func (s *Site) browserLanguage(r *request) i18n.Tag {
 	}
 }
 
-// negotiator finds the language for what browsers send (RFC 9110 section 12.5.4). That is only a
-// few dozen different texts on most days, so it remembers them. It is safe for concurrent use.
+// negotiator finds the language for the Accept-Language header of browsers (RFC 9110 section
+// 12.5.4). Since only a few dozen different values are common, it caches the results. It is safe
+// for concurrent use.
 type negotiator struct {
 	matcher language.Matcher
 	mu      sync.RWMutex
 	known   map[string]i18n.Tag
 }
 
-// Bounds on what strangers can make a negotiator do: how much of a header it reads, and how many it
-// remembers.
+// Bounds on the work and memory that clients can cause: how much of a header a negotiator reads,
+// and how many headers it caches.
 const (
 	maxHeader  = 256
 	maxHeaders = 512

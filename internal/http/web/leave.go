@@ -18,15 +18,16 @@ type leavePage struct {
 	Days  int
 }
 
-// stayPage is /stay.html. User is the account, which is erased at Until. It is empty if the link does not work.
+// stayPage is /stay.html. User is the account, which is erased at Until. User is empty if the link
+// does not work.
 type stayPage struct {
 	frame
 	User  string
 	Until time.Time
 }
 
-// leave holds an account for its owner, who has proved the password. A session of the account that came with the
-// request has ended then, and its cookie is removed.
+// leave starts the erasure of an account for its owner, who has proved the password. If the request
+// carried a session of the account, that has ended, and its cookie is removed.
 func (s *Site) leave(w http.ResponseWriter, r *request, proved account.Account, _ struct{}) error {
 	owner, err := s.signedIn(r)
 	ends := err == nil && owner.UID == proved.UID
@@ -52,7 +53,7 @@ func (s *Site) leavePage(w http.ResponseWriter, r *request, a account.Account) e
 	return s.show(w, sp, "leave", p)
 }
 
-// stayPage shows the form for an owner who stays after all. It uses nothing up.
+// stayPage shows the form for an owner who wants to keep the account after all. It uses nothing up.
 func (s *Site) stayPage(w http.ResponseWriter, r *request) error {
 	sp := s.pageLanguage(r)
 	a, err := s.deps.Accounts.StayLink(r.Context(), r.tenant, tokenOf(r.URL))
@@ -79,7 +80,7 @@ func (s *Site) stay(w http.ResponseWriter, r *request) error {
 	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
 }
 
-// data is writeData for a page of this host.
+// data is like writeData, for pages of this host.
 func (s *Site) data(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
 		return err
@@ -94,7 +95,7 @@ func (s *Site) data(w http.ResponseWriter, r *request) error {
 	return s.writeData(w, r, a, struct{}{})
 }
 
-// writeData answers with a file of everything that is held about the owner of an account.
+// writeData writes a file with everything that is stored about the owner of an account.
 func (s *Site) writeData(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
 	d, err := s.deps.Accounts.Data(r.Context(), r.tenant, a, r.from)
 	if err != nil {
@@ -104,7 +105,7 @@ func (s *Site) writeData(w http.ResponseWriter, r *request, a account.Account, _
 	return nil
 }
 
-// writeDataFile answers with a file of everything that is held about a person.
+// writeDataFile writes a file with everything that is stored about a person.
 func (s *Site) writeDataFile(w http.ResponseWriter, r *request, user string, d *account.DataFile) {
 	w.Header().Set("Content-Disposition",
 		mime.FormatMediaType("attachment", map[string]string{"filename": user + "@" + r.tenant.Host + ".json"}))
@@ -113,6 +114,6 @@ func (s *Site) writeDataFile(w http.ResponseWriter, r *request, user string, d *
 		if r.Context().Err() == nil {
 			s.deps.Log.ErrorContext(r.Context(), "data file not complete", "request", r.from.Request, "err", err)
 		}
-		panic(http.ErrAbortHandler) // the client must not take it for complete
+		panic(http.ErrAbortHandler) // so that the client does not think the file is complete
 	}
 }

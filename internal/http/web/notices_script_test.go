@@ -40,7 +40,7 @@ func TestLastUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := site.views["/account.html"].data.(accountPage)
-	v.Asked = &asked{[]askedServer{
+	v.Asked = &phoneLookups{[]listedPhoneServer{
 		{"a", time.Now()}, {"b", time.Now().Add(time.Minute)}, {"c", time.Now().Add(-20 * time.Minute)},
 		{"d", time.Now().Add(-50 * time.Hour)},
 	}}

@@ -15,7 +15,8 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// clientAddr returns where a request comes from: the TCP peer, or what a trusted proxy says.
+// clientAddr returns the address of the client: the TCP peer, or the address that a trusted proxy
+// reports.
 func (s *Site) clientAddr(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -31,7 +32,7 @@ func (s *Site) clientAddr(r *http.Request) netip.Addr {
 	case len(headers) > 0 && !trusts(s.deps.TrustedProxies, addr):
 		s.warnings.warn(s.deps.Log, "forwarded address ignored; the peer counts as the client "+
 			"because it is not in trusted_proxies", "peer", addr)
-		// Anybody on the Internet can send the header; a proxy of the operator's is near.
+		// Anybody on the Internet can send the header; the operator's proxy has a private address.
 		if addr.IsLoopback() || addr.IsPrivate() {
 			s.untrusted.Store(&untrusted{addr, time.Now()})
 		}
@@ -39,14 +40,15 @@ func (s *Site) clientAddr(r *http.Request) netip.Addr {
 	return client
 }
 
-// untrusted is a peer whose forwarded address was ignored, and when that was last.
+// untrusted is a peer whose forwarded address was ignored, and when that last happened.
 type untrusted struct {
 	peer netip.Addr
 	at   time.Time
 }
 
-// UntrustedProxy returns a peer in this machine's network whose forwarded address was ignored within a time, if there
-// is one. It is likely to be a proxy that is missing in TrustedProxies: then all visitors share its limits.
+// UntrustedProxy returns a peer with a loopback or private address whose forwarded address was
+// recently ignored, if there is one. It is probably a proxy that is missing in TrustedProxies: then
+// all visitors share its limits.
 func (s *Site) UntrustedProxy(within time.Duration) (netip.Addr, bool) {
 	u := s.untrusted.Load()
 	if u == nil || time.Since(u.at) > within {
@@ -55,7 +57,7 @@ func (s *Site) UntrustedProxy(within time.Duration) (netip.Addr, bool) {
 	return u.peer, true
 }
 
-// forwarding is when trusted proxies passed on the address of a client, and when not.
+// forwarding records when trusted proxies last sent requests with and without a client's address.
 type forwarding struct {
 	proxies sync.Map     // of *forwarded, by netip.Addr
 	known   atomic.Int64 // how many proxies are in the map
@@ -67,7 +69,8 @@ const maxForwarding = 64
 // forwarded are the times of a proxy's last requests with and without X-Forwarded-For, in nanoseconds since 1970.
 type forwarded struct{ with, without atomic.Int64 }
 
-// note remembers a request to a tenant. Those to a loopback host are made on this machine, not by a proxy.
+// note records a request to a tenant. Requests to a loopback host come from this machine, not from
+// a proxy.
 func (f *forwarding) note(r *request, trusted []netip.Prefix) {
 	if len(trusted) == 0 || tenant.Loopback(r.tenant.Host) {
 		return
@@ -94,8 +97,8 @@ func (f *forwarding) note(r *request, trusted []netip.Prefix) {
 	at.Store(time.Now().UnixNano())
 }
 
-// SilentProxy returns a trusted proxy that passed on no address of a client within a time, if there is one with
-// requests: then all visitors share its limits.
+// SilentProxy returns a trusted proxy that recently sent requests, but none with a client's
+// address, if there is one: then all visitors share its limits.
 func (s *Site) SilentProxy(within time.Duration) (silent netip.Addr, found bool) {
 	since := time.Now().Add(-within).UnixNano()
 	s.forwarding.proxies.Range(func(addr, times any) bool {
@@ -119,10 +122,10 @@ func (w *warnings) warn(log *slog.Logger, message string, args ...any) {
 	}
 }
 
-// forwardedFor walks the X-Forwarded-For headers from the right, the side that the nearest proxy
-// wrote, as long as it meets trusted proxies. The first address that is not one is the client.
-// Empty elements are skipped. Anything else that is not an address ends the walk; the proxy that
-// passed it on is the client, and unread is what it wrote.
+// forwardedFor reads the X-Forwarded-For headers from the right, where the nearest proxy appends,
+// as long as the addresses are trusted proxies. The first other address is the client. Empty
+// elements are skipped. An element that is not an address ends the search; the proxy that sent it
+// then counts as the client, and unread is the element.
 func forwardedFor(
 	peer netip.Addr, headers []string, trusted []netip.Prefix,
 ) (client netip.Addr, unread string) {
@@ -148,12 +151,12 @@ func forwardedFor(
 	return client, ""
 }
 
-// trusts reports whether an address is that of a trusted proxy.
+// trusts reports whether an address belongs to a trusted proxy.
 func trusts(trusted []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// parseHop reads an address as proxies write it: in quotes, in brackets, with a port.
+// parseHop parses an address as proxies write it: in quotes, in brackets, with a port.
 func parseHop(s string) (netip.Addr, bool) {
 	if inner, ok := strings.CutPrefix(s, `"`); ok {
 		if s, ok = strings.CutSuffix(inner, `"`); !ok {
@@ -184,9 +187,9 @@ func sameSite(r *request) error {
 	return ownPage(r)
 }
 
-// ownPage refuses a request that a browser made for a page of another origin, listed or not. It is for
-// what works by the session cookie, which a browser also sends for pages of sibling hosts. Programs send
-// neither of the two headers.
+// ownPage refuses a request that a browser made for a page of another origin, listed or not. It is
+// for requests that rely on the session cookie, which a browser also sends for pages of sibling
+// hosts. Programs send neither of the two headers.
 func ownPage(r *request) error {
 	origin := r.Header.Get("Origin")
 	switch site := r.Header.Get("Sec-Fetch-Site"); site {
@@ -201,8 +204,8 @@ func ownPage(r *request) error {
 }
 
 // ownOrigin compares an origin with the public URL and with the Host, which is known to be the
-// tenant's: a developer may reach the server through a forwarded port. A page that came without TLS
-// may be anybody's.
+// tenant's: a developer may reach the server through a forwarded port. A page that was loaded
+// without TLS may come from anybody.
 func ownOrigin(t *tenant.Tenant, origin, host string) bool {
 	if origin == t.PublicURL {
 		return true
@@ -211,7 +214,7 @@ func ownOrigin(t *tenant.Tenant, origin, host string) bool {
 	return err == nil && u.Host == host && (u.Scheme == "https" || !t.Secure())
 }
 
-// allowOrigin answers a page of a listed origin (CORS), without credentials.
+// allowOrigin permits pages of listed origins to read the response (CORS), without credentials.
 func (s *Site) allowOrigin(h http.Header, r *request) {
 	if len(r.tenant.Origins) == 0 {
 		return

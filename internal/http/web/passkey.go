@@ -20,9 +20,9 @@ const passkeysPage = "/passkeys.html"
 
 const passkeysOfPeople = "the list of passkeys is for people who are signed in"
 
-// passkeyOptions answers with the options for signing in with a passkey. They are the same for everybody
-// except for the challenge. As all endpoints with responses of authenticators, it is for pages of this host:
-// browsers let no other page use its passkeys.
+// passkeyOptions returns the options for signing in with a passkey. Apart from the challenge, they
+// are the same for everybody. Like all endpoints for responses of authenticators, it is only for
+// pages of this host: browsers let no other page use its passkeys.
 func (s *Site) passkeyOptions(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
 		return err
@@ -40,7 +40,7 @@ func writeOptions(w http.ResponseWriter, options []byte, err error) error {
 	}{options})
 }
 
-// passkeySignIn signs a person in by the response of a passkey.
+// passkeySignIn signs a person in with the response of a passkey.
 func (s *Site) passkeySignIn(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (s *Site) passkeySignIn(w http.ResponseWriter, r *request) error {
 	}{true, a.User, a.Role})
 }
 
-// verifyPasskey returns the account whose passkey made a response.
+// verifyPasskey returns the account whose passkey produced the response.
 func (s *Site) verifyPasskey(
 	w http.ResponseWriter, r *request, action audit.Action, response string,
 ) (account.Account, error) {
@@ -80,13 +80,13 @@ func (s *Site) verifyPasskey(
 	return a, err
 }
 
-// newPasskey answers with the options for a new passkey, to somebody who has proved the password.
+// newPasskey returns the options for a new passkey to somebody who has proved the password.
 func (s *Site) newPasskey(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
 	options, err := s.deps.Authenticator.NewPasskeyOptions(r.Context(), r.tenant, a)
 	return writeOptions(w, options, err)
 }
 
-// listPasskeys answers with the passkeys of the person who is signed in.
+// listPasskeys returns the passkeys of the person who is signed in.
 func (s *Site) listPasskeys(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
 		return err
@@ -98,7 +98,7 @@ func (s *Site) listPasskeys(w http.ResponseWriter, r *request) error {
 	return s.listPasskeysOf(w, r, a, struct{}{})
 }
 
-// listPasskeysOf answers with the passkeys of an account.
+// listPasskeysOf returns the passkeys of an account.
 func (s *Site) listPasskeysOf(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
 	list, err := s.deps.Accounts.Passkeys(r.Context(), r.tenant, a)
 	if err != nil {
@@ -117,7 +117,7 @@ type passkeyMember struct {
 	Name  string     `json:"name"`
 	Added time.Time  `json:"added"`
 	Used  *time.Time `json:"used"`
-	// Synced means that it may be on several devices.
+	// Synced means that the passkey may be on several devices.
 	Synced bool `json:"synced"`
 	Usable bool `json:"usable"`
 }
@@ -134,9 +134,9 @@ func newPasskeyMember(k account.OwnPasskey) passkeyMember {
 	return m
 }
 
-// changePasskeys adds a passkey by the response to options that newPasskey gave, renames one, or removes one by
-// the response of a passkey of the account. A form of the page without scripts, which can only rename, is
-// redirected back to the page.
+// changePasskeys adds a passkey with the response to options from newPasskey, renames one, or
+// removes one with the response of any passkey of the account. A form that was sent without
+// scripts, which can only rename, is redirected back to the page.
 func (s *Site) changePasskeys(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
 		return err
@@ -181,13 +181,13 @@ func (s *Site) changePasskeys(w http.ResponseWriter, r *request) error {
 	return fault.Field("do", "send add, rename or remove")
 }
 
-// onlyOK is the answer to what has no other result.
+// onlyOK is the answer to requests without another result.
 type onlyOK struct {
 	OK bool `json:"ok"`
 }
 
 func (s *Site) addPasskey(w http.ResponseWriter, r *request, name, response string) error {
-	// A name that is refused must not use the options up.
+	// A refused name must not use up the options.
 	if _, err := account.CleanPasskeyName(name); err != nil {
 		return err
 	}
@@ -204,7 +204,8 @@ func (s *Site) addPasskey(w http.ResponseWriter, r *request, name, response stri
 		return err
 	}
 	if continues && how == session.ByPassword {
-		// Where a second factor is required, a session that began with the password alone no longer counts.
+		// If a second factor is required, a session that began with the password alone is no longer
+		// valid.
 		setGrant(w, r, s.deps.Authenticator.Continue(r.Context(), r.tenant, owner, r.from, session.ByPasskey))
 	}
 	return answer.JSON(w, http.StatusOK, struct {
@@ -239,7 +240,7 @@ func (s *Site) afterRename(w http.ResponseWriter, r *request, sp pageLanguage, e
 	http.Redirect(w, r.Request, s.newFrame(r.tenant, sp).To(passkeysPage)+said, http.StatusSeeOther)
 }
 
-// passkeyID reads the ID of a passkey as the list has it.
+// passkeyID parses the ID of a passkey in the format of the list.
 func passkeyID(text string) ([]byte, error) {
 	id, ok := secret.DecodeText(text)
 	if !ok || len(id) == 0 {
@@ -256,8 +257,8 @@ func readPasskeyID(w http.ResponseWriter, r *http.Request, _ *session.Attempt) (
 	return passkeyID(text.Value)
 }
 
-// removePasskey removes a passkey of an account whose owner has proved to be there. That ends all sessions; the
-// one of the request continues.
+// removePasskey removes a passkey of an account whose owner has proved to be present. That ends all
+// sessions except that of the request.
 func (s *Site) removePasskey(w http.ResponseWriter, r *request, proved account.Account, id []byte) error {
 	continues, how := s.continues(r, proved)
 	a, err := s.deps.Accounts.RemovePasskey(r.Context(), r.tenant, proved, id, r.from)
@@ -276,9 +277,9 @@ type passkeysView struct {
 	// Offered means that browsers let pages of this address use passkeys.
 	Offered  bool
 	Passkeys []listedPasskey
-	// Suggested is a name for a new passkey: that of the browser and its system, or empty.
+	// Suggested is a name for a new passkey: the browser and its system, or empty.
 	Suggested string
-	// Required says that the platform requires a second factor of the account, which has none.
+	// Required means that the platform requires a second factor for the account, which has none.
 	Required bool
 }
 

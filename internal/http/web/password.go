@@ -10,8 +10,8 @@ import (
 	"dialtone/internal/session"
 )
 
-// readPassword reads a new password, and checks its shape before the proof: a mistake in it does not
-// cost a challenge.
+// readPassword reads a new password, and checks its format before the proof, so that a mistake does
+// not use up a challenge.
 func readPassword(
 	w http.ResponseWriter, r *http.Request, _ *session.Attempt,
 ) (f account.PasswordForm, err error) {
@@ -26,8 +26,8 @@ func readPassword(
 	return f, err
 }
 
-// changePassword takes a new password. A session of the account that came with the request continues,
-// and all others end.
+// changePassword sets a new password. If the request carried a session of the account, that session
+// continues; all others end.
 func (s *Site) changePassword(
 	w http.ResponseWriter, r *request, proved account.Account, f account.PasswordForm,
 ) error {
@@ -49,9 +49,9 @@ func (s *Site) changePassword(
 	}{okUser{true, a.User}, continues})
 }
 
-// continues reports whether a request came with a session of an account that was proved, so that the browser
-// gets another one if that ends, and how the session may say that it began. If the session cannot be read, the
-// person has to sign in again.
+// continues reports whether a request carried a session of the account whose password was proved,
+// so that the browser gets a new session when that ends. It also returns how the new session counts
+// as begun. If the session cannot be read, the person has to sign in again.
 func (s *Site) continues(r *request, proved account.Account) (bool, session.How) {
 	owner, how, err := s.deps.Authenticator.How(r.Context(), r.tenant, cookie(r, sessionCookie), r.from)
 	if how == session.ByPassword && proved.Factors.Has(account.FactorApp) {

@@ -15,8 +15,8 @@ import (
 	"dialtone/internal/provision"
 )
 
-// turn issues a credential for the tenant's TURN servers to a person who is signed in. It is for
-// scripts on pages of this host: another site's page can neither make the request nor read the
+// turn issues a credential for the tenant's TURN servers to a person who is signed in. It is only
+// for scripts on pages of this host: another site's page can neither make the request nor read the
 // answer.
 func (s *Site) turn(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
@@ -33,7 +33,7 @@ func (s *Site) turn(w http.ResponseWriter, r *request) error {
 	issuer := s.deps.TURN()
 	if issuer == nil {
 		return errors.New(
-			"the tenant has TURN servers, and there is no turn.key; make it with: dialtone turn secret")
+			"the tenant has TURN servers, but there is no turn.key; create it with: dialtone turn secret")
 	}
 	c := issuer.Issue(r.tenant, a.User)
 	// The members are those of draft-uberti-behave-turn-rest-00 section 2.2.
@@ -45,7 +45,7 @@ func (s *Site) turn(w http.ResponseWriter, r *request) error {
 	}{c.Username, c.Password.Reveal(), int(c.Life.Seconds()), c.URIs})
 }
 
-// stores are where people get the programs that everybody can use.
+// stores lists the pages where people get the generally available programs.
 var stores = map[provision.Format][]store{
 	provision.Linphone: {
 		{"App Store", "https://apps.apple.com/app/linphone/id360065638"},
@@ -63,9 +63,10 @@ var stores = map[provision.Format][]store{
 	},
 }
 
-// opener returns the address that opens a program on the device itself with what its code contains, or
-// "" if the program has no such scheme. Linphone takes the link of its settings after linphone-config:,
-// and the code of Cloud Softphone is an address already. The scheme zoiper: only dials.
+// opener returns the address that opens a program on the device itself with the content of its
+// code, or "" if the program has no such scheme. Linphone expects the link to its settings after
+// linphone-config:, and the code of Cloud Softphone already is an address. The scheme zoiper: can
+// only dial.
 func opener(f provision.Format, code string) template.URL {
 	switch f {
 	case provision.Linphone:
@@ -87,8 +88,9 @@ func programs(p provision.Phone) []provision.Format {
 // which we do not log.
 func provisionPath(f provision.Format) string { return "/provision/" + string(f) + ".xml" }
 
-// provision shows the page that sets up a program. The link that it makes is only in this answer, and
-// nothing is stored, so the page may be requested by GET and loaded again for a new link.
+// provision shows the page that sets up a program. The link that it creates is only in this
+// response, and nothing is stored, so the page may be requested with GET and reloaded for a new
+// link.
 func (s *Site) provision(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
 		return err
@@ -139,7 +141,7 @@ func (s *Site) provisionPage(w http.ResponseWriter, r *request, a account.Accoun
 	return s.show(w, sp, "provision", p)
 }
 
-// setUp makes a link for a program that fetches its settings, and the code for one that scans.
+// setUp creates a link for a program that fetches its settings, and the code for one that scans.
 func (s *Site) setUp(
 	r *request, a account.Account, phone provision.Phone, f provision.Format,
 ) (setup, error) {
@@ -160,8 +162,8 @@ func (s *Site) setUp(
 	return p, err
 }
 
-// errPrefetch is for a client that only looks at a link that works once: a browser that guesses where
-// a person will go, a messenger that draws a preview with HEAD.
+// errPrefetch is for clients that only preview a single-use link: a browser that guesses where a
+// person will go next, or a messenger that requests a preview with HEAD.
 var errPrefetch = fault.New(fault.Overloaded, "this link works once and cannot be fetched "+
 	"ahead of time; open it in the program that it is for")
 

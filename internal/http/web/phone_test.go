@@ -32,7 +32,7 @@ func TestTURN(t *testing.T) {
 
 	t.Run("not without the key", func(t *testing.T) {
 		v.get(t, "/turn", "Cookie", cookies).wantError(t, 500, "server_error")
-		if s.Log.Count("make it with: dialtone turn secret") == 0 {
+		if s.Log.Count("create it with: dialtone turn secret") == 0 {
 			t.Error("the log does not say what to do")
 		}
 	})

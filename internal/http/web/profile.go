@@ -15,7 +15,8 @@ import (
 	"dialtone/internal/session"
 )
 
-// profilePage is /profile.html. Saved says that the form for the name and the language was just saved.
+// profilePage is /profile.html. Saved means that the form for the name and the language was just
+// saved.
 type profilePage struct {
 	frame
 	Name, Email string
@@ -29,8 +30,8 @@ type confirmEmailPage struct {
 	User, Email string
 }
 
-// readNewEmail reads another address, and checks it before the proof: a mistake in it does not cost a
-// challenge.
+// readNewEmail reads a new address, and checks it before the proof, so that a mistake does not use
+// up a challenge.
 func readNewEmail(w http.ResponseWriter, r *http.Request, _ *session.Attempt) (string, error) {
 	email := form.Field{Name: "email"}
 	if err := readForm(w, r, &email); err != nil {
@@ -40,7 +41,7 @@ func readNewEmail(w http.ResponseWriter, r *http.Request, _ *session.Attempt) (s
 	return email.Value, err
 }
 
-// requestEmail sends a message with a link to another address of an account.
+// requestEmail sends a message with a link to the new address of an account.
 func (s *Site) requestEmail(w http.ResponseWriter, r *request, proved account.Account, email string) error {
 	email, err := s.deps.Accounts.RequestEmail(r.Context(), r.tenant, proved, email, r.from)
 	if errors.Is(err, account.ErrNotActivated) {
@@ -54,8 +55,8 @@ func (s *Site) requestEmail(w http.ResponseWriter, r *request, proved account.Ac
 	}{true, audit.MaskEmail(email)})
 }
 
-// confirmEmailPage answers the link in that message with a page that has a button. Programs that read mail
-// open links too, so the link itself changes nothing.
+// confirmEmailPage answers the link in that message with a page that has a button. Programs that
+// read mail open links too, so opening the link changes nothing.
 func (s *Site) confirmEmailPage(w http.ResponseWriter, r *request) error {
 	sp := s.pageLanguage(r)
 	a, email, err := s.deps.Accounts.EmailLink(r.Context(), r.tenant, tokenOf(r.URL))
@@ -99,7 +100,7 @@ func readProfile(
 	return f, nil
 }
 
-// changeOwnProfile is changeProfile for a page of this host.
+// changeOwnProfile is like changeProfile, for pages of this host.
 func (s *Site) changeOwnProfile(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
 		return err
@@ -140,7 +141,7 @@ func (s *Site) profilePage(w http.ResponseWriter, r *request, a account.Account)
 	return s.show(w, sp, "profile", p)
 }
 
-// asks reports whether a part of the address's query is a text such as next=phone.
+// asks reports whether the address's query contains a part such as next=phone.
 func asks(r *request, part string) bool {
 	return slices.Contains(strings.Split(r.URL.RawQuery, "&"), part)
 }

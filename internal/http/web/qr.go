@@ -11,8 +11,8 @@ import (
 // 9.1).
 const quietZone = 4
 
-// qrCode is a QR code as a page draws it: one black path on a white square. It needs neither a
-// style nor an image, so the pages' policy allows it.
+// qrCode is a QR code as one black SVG path on a white square. It needs neither a style nor an
+// image, so the pages' policy allows it.
 type qrCode struct {
 	// Size is the side of the square in modules, including the margin.
 	Size int

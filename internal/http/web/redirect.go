@@ -8,12 +8,12 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Redirect returns the handler of a listener without TLS. It redirects requests to the public URL of their tenant. A
-// request for which challenged reports true has been answered by it.
+// Redirect returns the handler of a listener without TLS. It redirects requests to the public URL
+// of their tenant, except those for which challenged reports true, which it has already answered.
 func Redirect(tenants *tenant.Table, challenged func(http.ResponseWriter, *http.Request) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
-		// A body is not read, and what follows it is not a request.
+		// The body is not read, so what follows it must not be read as a request.
 		w.Header().Set("Connection", "close")
 		if challenged(w, r) {
 			return

@@ -19,9 +19,9 @@ import (
 //go:embed pages/*.html
 var pageFiles embed.FS
 
-// pages are the templates. Each page is layout.html with one other file filled in, parsed for each
-// language when it is first rendered: few servers use all languages. All texts are in package i18n,
-// those of scripts too: these are in a block of JSON in the page.
+// pages holds the templates. Each page is layout.html with one other file filled in. It is parsed
+// for each language when it is first rendered, since few servers use all languages. All texts are
+// in package i18n, including those of scripts, which are in a JSON block in the page.
 type pages struct {
 	byName map[pageKey]func() (*template.Template, error)
 }
@@ -65,9 +65,8 @@ func parsePage(a *assets, words *i18n.Words, file string) (*template.Template, e
 	return page.ParseFS(pageFiles, "pages/layout.html", "pages/admin.html", file)
 }
 
-// render renders a whole page, so that a mistake shows before the first byte is sent. The names are
-// home, signup, closed, login, forgot, reset, notme, account, password, profile, confirmemail, provision,
-// activation, error and devmail; data is the struct of that page.
+// render renders a whole page, so that it fails before the first byte is sent. name is that of a
+// file in pages/, without .html; data is the struct of that page.
 func (p *pages) render(tag i18n.Tag, name string, data any) ([]byte, error) {
 	parsed := p.byName[pageKey{tag, name}]
 	if parsed == nil {
@@ -84,30 +83,33 @@ func (p *pages) render(tag i18n.Tag, name string, data any) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// frame is what every page has.
+// frame is the data that all pages share.
 type frame struct {
-	// Chosen is the language that links carry along, or empty if the browser decides.
+	// Chosen is the language that links contain, or empty if the browser decides.
 	Chosen i18n.Tag
 	// Switch offers the other languages. It is for pages whose address is only a path.
 	Switch bool
-	// Keep is what the address has after the language, from "&" on. The menu of languages keeps it.
+	// Keep is the rest of the query after the language, starting with "&". The menu of languages
+	// preserves it.
 	Keep template.URL
 	// Product is the name of the tenant, such as Dialtone.
 	Product string
-	// Host is the tenant's host name as people know it. Realm is that of their digests.
+	// Host is the tenant's host name as people know it. Realm is the realm of their digests.
 	Host, Realm string
 	// Brand is what the operator has chosen to show.
 	Brand brand
 	// SignedIn is the user name of the person who is signed in, or empty.
 	SignedIn string
-	// Parts says that the page has a navigation of its own. The link to skip navigations leads to what is after it.
+	// Parts means that the page has its own navigation. The link to skip navigation leads to the
+	// content after it.
 	Parts bool
-	// CutLink says that the page is for a link in a message, and that its address has no token, or only a part of
-	// one: the page removes the token from the address bar, where people then copy the rest.
+	// CutLink means that the page is for a link in a message, but its address contains no token or
+	// only part of one. That happens when people copy the address from the address bar, from which
+	// the page removes the token.
 	CutLink bool
 }
 
-// To returns the address of another page, in the language that was chosen.
+// To returns the address of another page, in the chosen language.
 func (f frame) To(path string) string {
 	switch {
 	case f.Chosen == "":
@@ -118,8 +120,8 @@ func (f frame) To(path string) string {
 	return path + "?lang=" + string(f.Chosen)
 }
 
-// ToLogin returns the address of the page for signing in, which leads to a page afterwards if that is one of
-// ownPages or adminPages.
+// ToLogin returns the address of the page for signing in. Afterwards the person gets to next, if
+// that is one of ownPages or adminPages.
 func (f frame) ToLogin(next string) string {
 	login := f.To("/login.html")
 	if address, ok := adminAddress(next); ok {
@@ -134,10 +136,10 @@ func (f frame) ToLogin(next string) string {
 	return login + separator + nextPrefix + next
 }
 
-// nextPhone is the part of the query of /account.html that says that setting up a phone is the next step.
+// nextPhone in the query of /account.html means that setting up a phone is the next step.
 const nextPhone = "next=phone"
 
-// passwordChanged is the part of the query of /account.html that says that the password was changed just now.
+// passwordChanged in the query of /account.html means that the password was just changed.
 const passwordChanged = "changed"
 
 // ToChanged returns the address of the account page after a change of the password.
@@ -172,25 +174,25 @@ type signupPage struct {
 	frame
 	// MailFrom is the address that the activation message comes from.
 	MailFrom string
-	// Confirm says that the link in the message needs the password too.
+	// Confirm means that the link in the message needs the password too.
 	Confirm bool
 }
 
 // closedPage is /signup.html while signups are closed.
 type closedPage struct {
 	frame
-	// Note is what the operator says about it, or empty.
+	// Note is the operator's explanation, or empty.
 	Note string
 }
 
-// signInForm is the form for signing in, which two pages have.
+// signInForm is the form for signing in, which several pages contain.
 type signInForm struct {
 	frame
-	// User is the user name that is filled in, or empty.
+	// User is the prefilled user name, or empty.
 	User string
 	// Next is the address of the page after signing in.
 	Next string
-	// Passkeys means that the form also takes a passkey.
+	// Passkeys means that the form also offers passkeys.
 	Passkeys bool
 }
 
@@ -211,12 +213,12 @@ func (p loginPage) Form() signInForm {
 // forgotPage is /forgot.html.
 type forgotPage struct{ frame }
 
-// resetPage is /reset.html. Users are the accounts that the link is for, and none if it does not work. Kept are those
-// whose owners have left.
+// resetPage is /reset.html. Users are the accounts that the link is for, or none if it does not
+// work. Kept are those of them whose owners have left.
 type resetPage struct {
 	frame
 	Users, Kept []string
-	// First says that the account has no password yet.
+	// First means that the account has no password yet.
 	First bool
 }
 
@@ -228,27 +230,27 @@ func (p resetPage) One() string {
 	return ""
 }
 
-// notMePage is /not-me.html, with what the link undoes.
+// notMePage is /not-me.html, which shows what the link undoes.
 type notMePage struct {
 	frame
 	// User is the account. It is empty if the link does not work.
 	User string
-	// Email is the address that the account gets back, or empty if it has it.
+	// Email is the address that the account gets back, or empty if it already has it.
 	Email string
-	// Stays says that the owner has left, and that the account is kept.
+	// Stays means that the owner has left, and that the account is kept.
 	Stays bool
-	// App says that an authenticator app is removed, and Passkeys how many passkeys are.
+	// App means that an authenticator app is removed. Passkeys is the number of passkeys to remove.
 	App      bool
 	Passkeys int
-	// Codes says that all recovery codes are removed, and the app stays.
+	// Codes means that all recovery codes are removed, and the app stays.
 	Codes bool
 }
 
-// sipSettings are what a softphone asks for. None of them is secret. Empty ones are left out of the
-// page.
+// sipSettings are the settings that a softphone needs. None of them is secret. Empty ones are left
+// out of the page.
 type sipSettings struct {
 	User, Domain, Realm string
-	// Server is the registrar or proxy as host or host:port. Transport is the word that phones
+	// Server is the registrar or proxy as host or host:port. Transport is the name that phones
 	// show: UDP, TCP, TLS, WSS.
 	Server, Transport string
 }
@@ -258,24 +260,25 @@ type accountPage struct {
 	frame
 	Name, Email string
 	SIP         sipSettings
-	// Phone sets up the program that is recommended, and is nil if no program for everybody can be set
-	// up without typing. Others are further ones. Tools are for people who write a configuration or a
-	// page.
+	// Phone sets up the recommended program. It is nil if no generally available program can be set
+	// up without typing. Others are further programs. Tools are for people who write a
+	// configuration or a page.
 	Phone         *setup
 	Others, Tools []string
-	// Asked says which phone servers asked for the account. It is nil if none may.
-	Asked *asked
-	// Next says that setting up a phone is the next step, and Changed that it is because the password was
-	// changed just now.
+	// Asked lists the phone servers that asked for the account. It is nil if none may.
+	Asked *phoneLookups
+	// Next means that setting up a phone is the next step, and Changed that the reason is a
+	// password change just now.
 	Next, Changed bool
-	// TwoStep says that the account has an authenticator app, and Passkeys how many passkeys it has.
+	// TwoStep means that the account has an authenticator app. Passkeys is the number of its
+	// passkeys.
 	TwoStep  bool
 	Passkeys int
-	// Operator says that there are pages for operators for the person.
+	// Operator means that the person may use the pages for operators.
 	Operator bool
 }
 
-// passwordPage is /password.html. Name and Email are words that make a password weak.
+// passwordPage is /password.html. A password that contains Name or Email is weak.
 type passwordPage struct {
 	frame
 	Name, Email string
@@ -284,25 +287,26 @@ type passwordPage struct {
 // twoStepView is /two-step.html.
 type twoStepView struct {
 	frame
-	// On says that the account has an authenticator app, since Since. Codes is how many recovery codes are left.
+	// On means that the account has an authenticator app, since the time Since. Codes is the number
+	// of unused recovery codes.
 	On    bool
 	Since time.Time
 	Codes int
-	// Required says that the platform requires a second factor of the account, which has none.
+	// Required means that the platform requires a second factor for the account, which has none.
 	Required bool
 }
 
-// setup is how a program is set up without typing.
+// setup describes how to set up a program without typing.
 type setup struct {
 	Program string
-	// Code is the code to scan. Link is the address in it, or empty if there is none.
+	// Code is the QR code to scan. Link is the address in it, or empty.
 	Code *qrCode
 	Link string
 	// Open is an address that opens the program on this device and sets it up, or empty.
 	Open template.URL
-	// Stores are where to get the program.
+	// Stores lists where to get the program.
 	Stores []store
-	// Seconds is after how long the page is loaded again for a new link. Zero means never.
+	// Seconds is the time after which the page is reloaded for a new link. Zero means never.
 	Seconds int
 }
 
@@ -333,28 +337,29 @@ const (
 	activationReplaced activationState = "replaced"
 	// activationTrouble: the store failed. The link is still valid.
 	activationTrouble activationState = "trouble"
-	// activationUnopened: a prefetch, which does nothing. The page has a link to the same address.
+	// activationUnopened: a prefetch, which does nothing. The page contains a link to the same
+	// address.
 	activationUnopened activationState = "unopened"
-	// activationHeld: an operator disabled the account, which no link undoes.
+	// activationHeld: an operator disabled the account, which no link can undo.
 	activationHeld activationState = "held"
 	// activationConfirm: the tenant requires the password too, and nothing has happened yet. This
 	// is the only state that needs scripts.
 	activationConfirm activationState = "confirm"
 )
 
-// activationPage is /activate.ashx, which works without scripts, unless the password has to be proved. Its
-// form for signing in needs them.
-// It is also /activated.html, the address that a page gets whose link was used: the address has no
-// token, and says the same when it is loaded again.
+// activationPage is /activate.ashx, which works without scripts unless the password has to be
+// proved. Its form for signing in needs scripts. It is also /activated.html, the address that the
+// page takes once its link was used: that address contains no token, and shows the same when it is
+// reloaded.
 type activationPage struct {
 	frame
 	State activationState
-	// User is the account's name, only for the states done, already and confirm. The page hands it
+	// User is the account's name, only for the states done, already and confirm. The page passes it
 	// to the form for signing in through the tab's session storage, never through an address.
 	User string
-	// Expired says when the link expired, for the state expired. It may be empty.
+	// Expired is when the link expired, for the state expired. It may be empty.
 	Expired string
-	// Confirmed says that somebody with the link has signed in before.
+	// Confirmed means that somebody with the link has signed in before.
 	Confirmed bool
 }
 
@@ -372,7 +377,7 @@ func (p activationPage) Form() signInForm {
 	return signInForm{frame: p.frame, User: p.User, Next: p.Next()}
 }
 
-// declineState is what /decline.html says.
+// declineState selects the text of /decline.html.
 type declineState string
 
 const (
@@ -384,28 +389,28 @@ const (
 	declineActive declineState = "active"
 	// declineHeld: an operator disabled the account.
 	declineHeld declineState = "held"
-	// declineGone: the link is unknown, or its message went to another address than the account has.
+	// declineGone: the link is unknown, or its message went to a previous address of the account.
 	declineGone declineState = "gone"
 	// declineTrouble: the store failed, and nothing has happened.
 	declineTrouble declineState = "trouble"
 )
 
-// declinePage is /decline.html, where somebody who did not sign up removes the account. It works without
-// scripts. It does not name the account: a stranger chose the name.
+// declinePage is /decline.html, where somebody who did not sign up removes the account. It works
+// without scripts. It does not show the account's name, which a stranger has chosen.
 type declinePage struct {
 	frame
 	State declineState
-	// Token is that of the link, only for the state ask.
+	// Token is the token of the link, only for the state ask.
 	Token string
 }
 
-// errorPage is an answer of 404, 405, 421, 429 or 500 to a person.
+// errorPage is the page for an error, such as 404, 429 or 500.
 type errorPage struct {
 	frame
 	Status int
 	// Key names the texts: error.not_found and the like.
 	Key string
-	// Request is the ID that the log has too.
+	// Request is the request ID, which is also in the log.
 	Request string
 }
 

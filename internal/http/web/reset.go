@@ -12,8 +12,8 @@ import (
 	"dialtone/internal/secret"
 )
 
-// forgot notes that somebody has forgotten a password. The answer is the same for every account and for
-// none.
+// forgot records that somebody has forgotten a password. The answer is the same whether or not the
+// account exists.
 func (s *Site) forgot(w http.ResponseWriter, r *request) error {
 	if err := sameSite(r); err != nil {
 		return err
@@ -30,7 +30,7 @@ func (s *Site) forgot(w http.ResponseWriter, r *request) error {
 	}{true})
 }
 
-// resetLink answers which accounts a reset link is for. It uses nothing up.
+// resetLink returns the accounts that a reset link is for. It uses nothing up.
 func (s *Site) resetLink(w http.ResponseWriter, r *request) error {
 	token := tokenOf(r.URL)
 	if token == "" {
@@ -56,7 +56,7 @@ func usersOf(list []account.Account) (users []string) {
 	return users
 }
 
-// reset takes a new password from somebody who has a reset link. It starts no session.
+// reset sets a new password for somebody who has a reset link. It starts no session.
 func (s *Site) reset(w http.ResponseWriter, r *request) error {
 	if err := sameSite(r); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (s *Site) reset(w http.ResponseWriter, r *request) error {
 	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
 }
 
-// resetPage shows the form for a new password, with the accounts that the link is for.
+// resetPage shows the form for a new password, and the accounts that the link is for.
 func (s *Site) resetPage(w http.ResponseWriter, r *request) error {
 	sp := s.pageLanguage(r)
 	list, _, err := s.deps.Accounts.ResetLink(r.Context(), r.tenant, tokenOf(r.URL))
@@ -106,7 +106,8 @@ func (s *Site) resetPage(w http.ResponseWriter, r *request) error {
 	return s.linkPage(w, status, sp, "reset", p)
 }
 
-// notMePage shows the form for somebody who did not make a change, and what it undoes. It uses nothing up.
+// notMePage shows the form for somebody who did not make a change, and what the form undoes. It
+// uses nothing up.
 func (s *Site) notMePage(w http.ResponseWriter, r *request) error {
 	sp := s.pageLanguage(r)
 	u, err := s.deps.Accounts.NotMeLink(r.Context(), r.tenant, tokenOf(r.URL))
@@ -122,8 +123,8 @@ func (s *Site) notMePage(w http.ResponseWriter, r *request) error {
 	return s.linkPage(w, status, sp, "notme", p)
 }
 
-// linkOutcome returns the status of a page for a link, and its language: that of the message, if the link works and
-// the person has not chosen another one on the page.
+// linkOutcome returns the status of a page for a link, and its language: that of the message, if
+// the link works and the person has not chosen another language on the page.
 func linkOutcome(sp pageLanguage, of account.Account, err error) (int, pageLanguage, error) {
 	switch {
 	case fault.Is(err, fault.NotFound):
@@ -134,7 +135,7 @@ func linkOutcome(sp pageLanguage, of account.Account, err error) (int, pageLangu
 	return http.StatusOK, sp, err
 }
 
-// linkFrame returns the frame of a page whose address has a token.
+// linkFrame returns the frame of a page whose address contains a token.
 func (s *Site) linkFrame(r *request, sp pageLanguage) frame {
 	f := s.switching(r.tenant, sp)
 	_, whole := secret.ParseToken(tokenOf(r.URL))
@@ -142,7 +143,7 @@ func (s *Site) linkFrame(r *request, sp pageLanguage) frame {
 	return f
 }
 
-// linkPage writes a page whose address has a token.
+// linkPage writes a page whose address contains a token.
 func (s *Site) linkPage(w http.ResponseWriter, status int, sp pageLanguage, name string, data any) error {
 	page, err := s.pages.render(sp.tag, name, data)
 	if err != nil {
@@ -154,7 +155,7 @@ func (s *Site) linkPage(w http.ResponseWriter, status int, sp pageLanguage, name
 	return nil
 }
 
-// notMe uses up the link of a message about a changed password.
+// notMe uses up the link of a message about a change.
 func (s *Site) notMe(w http.ResponseWriter, r *request) error {
 	if err := sameSite(r); err != nil {
 		return err

@@ -17,11 +17,12 @@ import (
 
 const (
 	sessionsPage = "/sessions.html"
-	// endOthers is the value of the field end for all sessions but this one.
+	// endOthers is the value of the field end for all sessions except this one.
 	endOthers = "others"
 )
 
-// signInFirst returns the error for a program without a session, in place of session.ErrDenied.
+// signInFirst returns the error for a program without a session, instead of session.ErrDenied. It
+// returns other errors unchanged.
 func signInFirst(w http.ResponseWriter, err error, why string) error {
 	if !fault.Is(err, fault.Unauthorized) {
 		return err
@@ -33,7 +34,7 @@ func signInFirst(w http.ResponseWriter, err error, why string) error {
 
 const sessionsOfPeople = "the list of sessions is for the owner of an account"
 
-// listSessions is listSessionsOf for a page of this host. It marks the session of the request.
+// listSessions is like listSessionsOf, for pages of this host. It marks the session of the request.
 func (s *Site) listSessions(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
 		return err
@@ -45,7 +46,7 @@ func (s *Site) listSessions(w http.ResponseWriter, r *request) error {
 	return writeSessions(w, list, current)
 }
 
-// listSessionsOf answers with the sessions of an account.
+// listSessionsOf returns the sessions of an account.
 func (s *Site) listSessionsOf(w http.ResponseWriter, r *request, a account.Account, _ struct{}) error {
 	list, err := s.deps.Authenticator.SessionsOf(r.Context(), a)
 	if err != nil {
@@ -54,7 +55,7 @@ func (s *Site) listSessionsOf(w http.ResponseWriter, r *request, a account.Accou
 	return writeSessions(w, list, [16]byte{})
 }
 
-// writeSessions answers with sessions. It marks the one with the ID current.
+// writeSessions writes a list of sessions. It marks the one with the ID current.
 func writeSessions(w http.ResponseWriter, list []session.Record, current [16]byte) error {
 	type member struct {
 		ID      string    `json:"id"`
@@ -75,8 +76,8 @@ func writeSessions(w http.ResponseWriter, list []session.Record, current [16]byt
 	return answer.JSON(w, http.StatusOK, members)
 }
 
-// endSessions ends one session, or all but this one. A form of the page without scripts is redirected
-// back to the page.
+// endSessions ends one session, or all except this one. A form that was sent without scripts is
+// redirected back to the page.
 func (s *Site) endSessions(w http.ResponseWriter, r *request) error {
 	if err := ownPage(r); err != nil {
 		return err
@@ -123,13 +124,13 @@ func (s *Site) endSessions(w http.ResponseWriter, r *request) error {
 	}{true})
 }
 
-// endForm says which session is to be ended: one, or all others.
+// endForm selects the sessions to end: one, or all others.
 type endForm struct {
 	id     [16]byte
 	others bool
 }
 
-// readEnd reads which sessions are to be ended.
+// readEnd reads which sessions to end.
 func readEnd(w http.ResponseWriter, r *http.Request, _ *session.Attempt) (f endForm, err error) {
 	end := form.Field{Name: "end"}
 	if err := readForm(w, r, &end); err != nil {
@@ -146,7 +147,8 @@ func readEnd(w http.ResponseWriter, r *http.Request, _ *session.Attempt) (f endF
 	return f, nil
 }
 
-// endSessionsOf ends one session of an account, or all of them: a request with a proof has none of its own.
+// endSessionsOf ends one session of an account, or all of them: a request with a proof belongs to
+// no session.
 func (s *Site) endSessionsOf(w http.ResponseWriter, r *request, a account.Account, f endForm) error {
 	var err error
 	if f.others {
@@ -154,7 +156,7 @@ func (s *Site) endSessionsOf(w http.ResponseWriter, r *request, a account.Accoun
 	} else {
 		err = s.deps.Authenticator.EndOf(r.Context(), r.tenant, a, f.id, r.from)
 	}
-	if errors.Is(err, session.ErrNoSession) { // proved takes a 404 for an account that is gone
+	if errors.Is(err, session.ErrNoSession) { // proved would take a NotFound error for a deleted account
 		err = fault.Rule("end", "gone", "there is no such session of the account; it may have ended already, "+
 			"so load the list again")
 	}
@@ -166,7 +168,7 @@ func (s *Site) endSessionsOf(w http.ResponseWriter, r *request, a account.Accoun
 	}{true})
 }
 
-// setSession signs the browser in with the token of a session.
+// setSession sets the cookie with the token of a session.
 func setSession(w http.ResponseWriter, r *request, token string) {
 	setCookie(w, r.tenant, sessionCookie, token, session.Life+afterLife)
 }

@@ -20,19 +20,19 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// proved returns a handler for requests that have to prove a password. It answers with a challenge
-// until the proof is right, and then calls do with the account and the form.
+// proved returns a handler for requests that require a proof of the password. It answers with a
+// challenge until the proof is right, and then calls do with the account and the form.
 //
 // A client that does not know a challenge yet may leave out the form of its first request (RFC 7616
 // section 3.3 has it repeat the request), so the form is read after the header. It is read before
-// the proof is checked, so that a mistake in it does not cost a challenge.
+// the proof is checked, so that a mistake in it does not use up a challenge.
 func proved[F any](
 	s *Site, action audit.Action,
 	read func(http.ResponseWriter, *http.Request, *session.Attempt) (F, error),
 	do func(http.ResponseWriter, *request, account.Account, F) error,
 ) handler {
 	return func(w http.ResponseWriter, r *request) error {
-		// A link on another site may hold a name and a password, and would sign a person in as
+		// A link on another site may contain a name and a password, and would sign a person in as
 		// somebody else.
 		if err := sameSite(r); err != nil {
 			return err
@@ -65,8 +65,9 @@ func proved[F any](
 			err = do(w, r, a, form)
 			if errors.Is(err, account.ErrHeld) || errors.Is(err, account.ErrPasswordChanged) ||
 				fault.Is(err, fault.NotFound) {
-				// The account was disabled, has left, has another password or is gone since the proof. The
-				// answer is that to a wrong proof. The next right one of an account that has left gets its own.
+				// Since the proof, the account was disabled, left or deleted, or its password was
+				// changed. The answer is the same as for a wrong proof. If the account has left,
+				// the next right proof gets ErrLeaving.
 				challenge, err = s.deps.Authenticator.Deny(r.tenant)
 			}
 		}
@@ -77,12 +78,13 @@ func proved[F any](
 	}
 }
 
-// codeHeader has the code of an authenticator app, or a recovery code.
+// codeHeader contains the code of an authenticator app, or a recovery code.
 const codeHeader = "Dialtone-Code"
 
-// byOwner returns a handler for the owner of an account. A page of this host sends the session cookie, which
-// signedIn reads. Other programs, and pages of listed origins, send a proof of the password. A browser that
-// follows a link, or sends a form of a page, gets no challenge, since it would open a password box of its own.
+// byOwner returns a handler for the owner of an account. A page of this host sends the session
+// cookie, which signedIn handles. Other programs, and pages of listed origins, send a proof of the
+// password. A browser that follows a link or submits a form gets no challenge, since it would open
+// its own password dialog.
 func byOwner(signedIn, byProof handler) handler {
 	return func(w http.ResponseWriter, r *request) error {
 		navigates := r.Header.Get("Sec-Fetch-Mode") == "navigate" || wantsPage(r.Request)
@@ -93,7 +95,7 @@ func byOwner(signedIn, byProof handler) handler {
 	}
 }
 
-// ofActive returns do for active accounts only.
+// ofActive wraps do and refuses accounts that are not active.
 func ofActive[F any](
 	s *Site, do func(http.ResponseWriter, *request, account.Account, F) error,
 ) func(http.ResponseWriter, *request, account.Account, F) error {
@@ -105,14 +107,14 @@ func ofActive[F any](
 	}
 }
 
-// scriptScheme is the name of the scheme Digest for scripts. Alone, without a proof, it is the
-// Authorization of a script that asks for a challenge: a header of its own keeps the browser from
-// adding one, with a name and password that it got from a link.
+// scriptScheme is the name of the scheme Digest for scripts. Without a proof, it is the
+// Authorization header of a script that requests a challenge: sending this header keeps the browser
+// from adding one with a name and password from a link.
 const scriptScheme = "X-Digest"
 
-// setChallenge sets the header of a 401. A script that sends X-Requested-With gets the challenge
-// under a scheme that browsers do not know: at the scheme Digest they would open a password box of
-// their own.
+// setChallenge sets the WWW-Authenticate header of a 401. A script that sends X-Requested-With gets
+// the challenge under a scheme that browsers do not know: for the scheme Digest they would open
+// their own password dialog.
 func setChallenge(w http.ResponseWriter, r *request, c *digest.Challenge) {
 	scheme := "Digest"
 	if r.Header.Get("X-Requested-With") != "" {
@@ -146,7 +148,7 @@ func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ st
 	}{true, a.User, a.Role})
 }
 
-// howProved is how a person has signed in whose proof was accepted.
+// howProved returns how a person with an accepted proof has signed in.
 func howProved(a account.Account) session.How {
 	if a.Factors.Has(account.FactorApp) {
 		return session.ByCode
@@ -154,7 +156,7 @@ func howProved(a account.Account) session.How {
 	return session.ByPassword
 }
 
-// startSession signs the browser in. The session that it has so far ends, as its cookie is replaced.
+// startSession signs the browser in. Its previous session ends, since the cookie is replaced.
 func (s *Site) startSession(w http.ResponseWriter, r *request, g session.Grant) {
 	if token := cookie(r, sessionCookie); token != "" {
 		_ = s.deps.Authenticator.SignOut(r.Context(), r.tenant, token, r.from) // otherwise it expires later
@@ -162,14 +164,15 @@ func (s *Site) startSession(w http.ResponseWriter, r *request, g session.Grant) 
 	setGrant(w, r, g)
 }
 
-// setGrant signs the browser in whose earlier session has ended, or that had none.
+// setGrant sets the cookies of a new session. The browser's earlier session, if any, must have
+// ended.
 func setGrant(w http.ResponseWriter, r *request, g session.Grant) {
 	setSession(w, r, g.Session)
 	setDevice(w, r, g.Device)
 }
 
-// notActivated adds to the error where the activation message was sent and its delivery state. The
-// owner, who has proved the password, may know both.
+// notActivated adds the masked address of the activation message and its delivery state to the
+// error. The owner, who has proved the password, may know both.
 func (s *Site) notActivated(r *request, a account.Account, err error) error {
 	return &customError{err, func(w http.ResponseWriter, status int) error {
 		return answer.JSON(w, status, struct {
@@ -180,8 +183,9 @@ func (s *Site) notActivated(r *request, a account.Account, err error) error {
 	}}
 }
 
-// leaving adds to the error since when the account is leaving, when it is erased, and where the message about
-// that was sent. The owner, who has proved the password, may know all of it.
+// leaving adds to the error since when the account has been leaving, when it is erased, and the
+// masked address of the message about it. The owner, who has proved the password, may know all of
+// that.
 func leaving(a account.Account, err error) error {
 	since, _, _ := a.Since()
 	return &customError{err, func(w http.ResponseWriter, status int) error {
@@ -233,8 +237,8 @@ func (s *Site) confirm(w http.ResponseWriter, r *request, a account.Account, tok
 	return answer.JSON(w, http.StatusOK, okUser{true, a.User})
 }
 
-// setDevice marks the browser as that of the owner of an account, who can then not be locked out by
-// others who guess at the password.
+// setDevice marks the browser as the account owner's, so that others who guess passwords cannot
+// lock it out.
 func setDevice(w http.ResponseWriter, r *request, token string) {
 	setCookie(w, r.tenant, deviceCookie, token, session.DeviceLife)
 }
@@ -252,19 +256,19 @@ func (s *Site) signout(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// toLogin redirects to the page for signing in, and from there back to the page of the request, if it is one of
-// ownPages. The fragment is the ID of the text there that says why, or empty.
+// toLogin redirects to the page for signing in, and from there back to the page of the request, if
+// that is one of ownPages. The fragment selects the text there that explains why, or is empty.
 func (s *Site) toLogin(w http.ResponseWriter, r *request, fragment string) {
 	s.toLoginFor(w, r, r.URL.Path, fragment)
 }
 
-// toLoginFor is toLogin for another page than that of the request.
+// toLoginFor is like toLogin, for a page other than that of the request.
 func (s *Site) toLoginFor(w http.ResponseWriter, r *request, next, fragment string) {
 	f := s.newFrame(r.tenant, s.pageLanguage(r))
 	http.Redirect(w, r.Request, f.ToLogin(next)+fragment, http.StatusSeeOther)
 }
 
-// ended is the fragment for toLogin of somebody whose session has ended, or who has none.
+// ended returns the fragment for toLogin: "#ended" if the browser had a session, otherwise "".
 func ended(r *request) string {
 	if cookie(r, sessionCookie) != "" {
 		return "#ended"
@@ -272,13 +276,13 @@ func ended(r *request) string {
 	return ""
 }
 
-// ownPages are the pages that a person gets after signing in who was redirected from there. All others
-// get the account page.
+// ownPages are the pages to which a person returns after being redirected to sign in. From any
+// other page, signing in leads to the account page.
 var ownPages = []string{
 	"/password.html", sessionsPage, "/profile.html", "/two-step.html", "/passkeys.html", "/leave.html",
 }
 
-// nextPrefix begins the part of the query of /login.html that names one of ownPages.
+// nextPrefix is the prefix of the part of the query of /login.html that names one of ownPages.
 const nextPrefix = "next="
 
 // adminNext returns the address in a part of a query if it is that of one of adminPages.
@@ -290,8 +294,8 @@ func adminNext(escaped string) (string, bool) {
 	return adminAddress(raw)
 }
 
-// loginPage shows the form for signing in. The page after it is one of ours in any case, whatever the
-// address asks for.
+// loginPage shows the form for signing in. Whatever the address says, the next page is one of this
+// site.
 func (s *Site) loginPage(w http.ResponseWriter, r *request) error {
 	next, variant := "/account.html", ""
 	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
@@ -299,7 +303,7 @@ func (s *Site) loginPage(w http.ResponseWriter, r *request) error {
 		if ok && slices.Contains(ownPages, path) {
 			next, variant = path, "&"+pair
 		} else if address, isAdmin := adminNext(path); ok && isAdmin {
-			// There are too many of these to keep the pages.
+			// There are too many different addresses to cache the pages.
 			sp := s.pageLanguage(r)
 			f := s.switching(r.tenant, sp)
 			f.Keep = template.URL("&" + pair)
@@ -314,11 +318,11 @@ func (s *Site) loginPage(w http.ResponseWriter, r *request) error {
 	})
 }
 
-// signedIn returns the account of the person who is signed in. Where the platform requires a second factor that
-// the account does not have, it fails with session.ErrFactorMissing, except for the pages that set one up, and
-// that for a forgotten password, which they link to.
+// signedIn returns the account of the person who is signed in. If the platform requires a second
+// factor and the account has none, it fails with session.ErrFactorMissing, except for the pages
+// that set one up, and the page for a forgotten password, to which they link.
 //
-// From then on, the pages for the request are in the language of the account.
+// Afterwards, pages for the request are in the language of the account.
 func (s *Site) signedIn(r *request) (a account.Account, err error) {
 	path, _, _ := strings.Cut(r.URL.Path, ".")
 	if slices.Contains([]string{"/two-step", "/passkeys", "/forgot"}, path) {
@@ -332,8 +336,8 @@ func (s *Site) signedIn(r *request) (a account.Account, err error) {
 	return a, err
 }
 
-// afterLife is how long a browser keeps the cookie of a session that is over, so that the person learns
-// that it has ended.
+// afterLife is how long a browser keeps the cookie of an expired session, so that the person is
+// told that it has ended.
 const afterLife = 7 * 24 * time.Hour
 
 const (
@@ -341,7 +345,7 @@ const (
 	deviceCookie  = "dialtone-device"
 )
 
-// cookieName adds the prefix that binds a cookie to this host alone, which needs TLS.
+// cookieName adds the prefix that binds a cookie to this host, which requires TLS.
 func cookieName(t *tenant.Tenant, name string) string {
 	if t.Secure() {
 		return "__Host-" + name
@@ -357,8 +361,8 @@ func cookie(r *request, name string) string {
 	return c.Value
 }
 
-// setCookie sets a cookie with one of our tokens, or with nothing. Neither has to be checked and
-// escaped, as http.SetCookie does.
+// setCookie sets a cookie to one of our tokens, or clears it. Unlike with http.SetCookie, the value
+// is not checked and escaped, since neither needs it.
 func setCookie(w http.ResponseWriter, t *tenant.Tenant, name, value string, life time.Duration) {
 	attributes := "; HttpOnly; SameSite=Lax"
 	if t.Secure() {

@@ -31,7 +31,8 @@ type okUser struct {
 
 func (s *Site) signup(w http.ResponseWriter, r *request) error {
 	form := s.signupForm(w, r)
-	// Signups may have been closed while the form arrived, which takes as long as the sender likes.
+	// Signups may have been closed while the form arrived, since the sender controls how long that
+	// takes.
 	if t, ok := s.deps.Tenants.ByID(r.tenant.ID); ok {
 		r.tenant = t
 	}
@@ -53,7 +54,7 @@ func (s *Site) signupPage(w http.ResponseWriter, r *request) error {
 	})
 }
 
-// signupForm reads the form of a signup. Messages are in the form's language, or else the
+// signupForm reads the form of a signup. Messages will be in the form's language, or else the
 // browser's.
 func (s *Site) signupForm(w http.ResponseWriter, r *request) account.Form {
 	if err := sameSite(r); err != nil {
@@ -91,7 +92,7 @@ func (s *Site) activate(w http.ResponseWriter, r *request) error {
 	return s.activationPage(w, r, http.StatusOK, a, state)
 }
 
-// activationStateOf is the state of the page for an error of Activate.
+// activationStateOf returns the state of the page for an error of Activate.
 func activationStateOf(err error) activationState {
 	switch {
 	case errors.Is(err, account.ErrActive):
@@ -138,8 +139,8 @@ func (s *Site) activationPage(
 	return nil
 }
 
-// tokenOf is the token of a link, or "" if there is not exactly one. Programs that track clicks
-// append parameters of their own, which do not count, however malformed they are.
+// tokenOf returns the token of a link, or "" if there is not exactly one. It ignores other
+// parameters, even malformed ones, since click trackers append their own.
 func tokenOf(u *url.URL) string {
 	token := form.Field{Name: "token"}
 	if form.Parse(u.RawQuery, form.Appended, &token) != nil {
@@ -148,7 +149,7 @@ func tokenOf(u *url.URL) string {
 	return token.Value
 }
 
-// speculative reports whether a browser fetches a page that nobody has asked to see.
+// speculative reports whether a browser prefetches a page that nobody has opened.
 func speculative(h http.Header) bool {
 	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
 		value := strings.ToLower(h.Get(name))

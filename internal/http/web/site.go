@@ -35,9 +35,9 @@ type Deps struct {
 	Tenants       *tenant.Table
 	Accounts      *account.Service
 	Authenticator *session.Authenticator
-	// Phones knows which phone servers asked for an account. It is nil if none can.
+	// Phones records which phone servers asked for an account. It is nil if none can.
 	Phones *sipserver.Registry
-	// Captcha returns the issuer for the present signing keys.
+	// Captcha returns the issuer for the current signing keys.
 	Captcha func() *captcha.Issuer
 	Links   *provision.Links
 	// TURN returns nil if the platform has no secret for TURN servers.
@@ -45,18 +45,19 @@ type Deps struct {
 	// Delivery returns the state of the newest message to an account, and fails with fault.NotFound
 	// if it is not known. It is nil if this program does not send messages itself.
 	Delivery func(context.Context, account.Account) (delivery.State, error)
-	// Operators is what the pages for operators do. Without it there are none.
+	// Operators implements the pages for operators. If it is nil, there are none.
 	Operators *operator.Service
 	// ChangeDays is how many days the audit trail keeps a change.
 	ChangeDays int
 	// TrustedProxies are the proxies whose X-Forwarded-For names the client.
 	TrustedProxies []netip.Prefix
 	Log            *slog.Logger
-	// SecurityTxt returns how to report a weakness (RFC 9116). It is nil if nothing says so.
+	// SecurityTxt returns the file that says how to report a weakness (RFC 9116). It is nil if
+	// there is none.
 	SecurityTxt func() ([]byte, error)
-	// DevMail returns the messages of a development server, and is nil otherwise.
+	// DevMail returns the messages of a development server. It is nil on other servers.
 	DevMail func() ([]DevMessage, error)
-	// Tracer is nil for no traces.
+	// Tracer records traces. It is nil if there are none.
 	Tracer *trace.Tracer
 }
 
@@ -106,10 +107,10 @@ const (
 	brandRoute  = brandRoot + "*"
 )
 
-// Requests returns the measures of the requests.
+// Requests returns the request metrics.
 func (s *Site) Requests() *server.Requests { return s.requests }
 
-// Questions returns how many captcha questions were asked since the start.
+// Questions returns the number of captcha questions since the start.
 func (s *Site) Questions() int64 { return s.questions.Load() }
 
 // request is a request to a tenant.
@@ -117,20 +118,20 @@ type request struct {
 	*http.Request
 	tenant *tenant.Tenant
 	from   account.Origin
-	// lang is the language of the person who is signed in, as on the profile page. It is empty until signedIn has
-	// found one.
+	// lang is the language in the profile of the person who is signed in. It is empty until
+	// signedIn has found one.
 	lang i18n.Tag
 }
 
 type handler func(http.ResponseWriter, *request) error
 
-// route is what one path does.
+// route describes one path.
 type route struct {
 	get, post handler
-	// api answers errors in JSON even to browsers, and may be called from the tenant's listed
-	// origins.
+	// api means that errors are JSON even for browsers, and that the tenant's listed origins may
+	// call the path.
 	api bool
-	// number is that of the route in the measures.
+	// number is the route's number in the metrics.
 	number int
 }
 
@@ -239,7 +240,7 @@ func (s *Site) routes() map[string]route {
 	return table
 }
 
-// methods is the value of the header Allow.
+// methods returns the value of the header Allow.
 func (rt route) methods() string {
 	var list []string
 	if rt.get != nil {
@@ -266,9 +267,9 @@ func (s *Site) ServeHTTP(writer http.ResponseWriter, received *http.Request) {
 	}
 	setHeaders(w.Header())
 	if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
-		// A proxy in front of us may see another end of this body than we do: net/http drops a
-		// Content-Length beside a Transfer-Encoding, and the Transfer-Encoding of an HTTP/1.0
-		// request. What follows is not read as a request (RFC 9112 section 6.1).
+		// A proxy in front may disagree about where this body ends: net/http drops a Content-Length
+		// next to a Transfer-Encoding, and the Transfer-Encoding of an HTTP/1.0 request. So nothing
+		// that follows is read as a request (RFC 9112 section 6.1).
 		w.Header().Set("Connection", "close")
 	}
 	rt := route{number: s.requests.Route(server.OtherRoute)}
@@ -292,7 +293,7 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	t, ok := s.deps.Tenants.Lookup(r.Host)
 	if !ok || !forHost(r.Request, t.Host) {
 		if _, isFile := s.assets.lookup(r.URL.Path); isFile {
-			return s.static(w, r) // the page of an unknown host has its style
+			return s.static(w, r) // the error page for an unknown host needs its style sheet
 		}
 		rt.api = s.isAPI(r.URL.Path)
 		if !rt.api && s.redirectDeveloper(w, r) {
@@ -341,20 +342,20 @@ func (s *Site) serve(w http.ResponseWriter, r *request, rt *route) error {
 	return fault.New(fault.Method, "this address takes %s", rt.methods())
 }
 
-// forHost reports whether the connection of a request is for a host. Where the server itself speaks TLS, a client may
-// send requests for other hosts over one connection (RFC 9110 section 7.4). It is told to connect again, so that the
-// certificate that it has checked is the one of the host.
+// forHost reports whether the TLS connection of a request was opened for host. A client may send
+// requests for other hosts over one connection (RFC 9110 section 7.4). It is then told to open
+// another connection, so that it checks the certificate of the right host.
 func forHost(r *http.Request, host string) bool {
 	return r.TLS == nil || r.TLS.ServerName == "" || tenant.CanonicalHost(r.TLS.ServerName) == host
 }
 
-// isAPI reports whether errors at a path are for programs, even where a browser asks.
+// isAPI reports whether errors at a path are for programs, even if a browser sends the request.
 func (s *Site) isAPI(path string) bool {
 	return s.table[path].api || strings.Contains(strings.ToLower(path), ".ashx")
 }
 
 // redirectDeveloper redirects a developer who opens the address of the listener, such as 127.0.0.1,
-// to the platform of this machine. Otherwise it reports false.
+// to the tenant on localhost. Otherwise it returns false.
 func (s *Site) redirectDeveloper(w http.ResponseWriter, r *request) bool {
 	addr, err := netip.ParseAddr((&url.URL{Host: r.Host}).Hostname())
 	if s.deps.DevMail == nil || err != nil || !addr.IsLoopback() ||
@@ -398,8 +399,8 @@ func onlyGet(w http.ResponseWriter) error {
 	return fault.New(fault.Method, "use GET or HEAD at this address")
 }
 
-// panicked logs a panic and answers with an internal error. A panic with http.ErrAbortHandler, by
-// which a handler aborts a connection, is left to net/http.
+// panicked logs a panic and answers with an internal error. It leaves a panic with
+// http.ErrAbortHandler, which aborts a connection, to net/http.
 func (s *Site) panicked(w http.ResponseWriter, r *request, rt route, p any) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)

@@ -7,8 +7,9 @@ import (
 	"dialtone/internal/trace"
 )
 
-// traced begins the span of a request, if it is recorded. It continues the trace of a trusted proxy. A client could
-// otherwise have all of its requests recorded, or put them into the traces of others.
+// traced begins the span of a request, if the request is recorded. It continues only the traces of
+// trusted proxies. Otherwise clients could have all their requests recorded, or add them to the
+// traces of others.
 func (s *Site) traced(r *http.Request) (*http.Request, *trace.Span) {
 	var parent trace.Parent
 	if header := r.Header["Traceparent"]; len(header) == 1 {
@@ -24,7 +25,8 @@ func (s *Site) traced(r *http.Request) (*http.Request, *trace.Span) {
 	return r.WithContext(ctx), span
 }
 
-// finish ends the span of a request. The route is that of the table, and never the path that the client sent.
+// finish ends the span of a request. The recorded route comes from the table; it is never the path
+// that the client sent.
 func (s *Site) finish(span *trace.Span, r *request, rt route, status int) {
 	span.Name = s.requests.Routes()[rt.number]
 	span.Set("http.route", span.Name)

@@ -14,7 +14,7 @@ import (
 
 const twoStepPage = "/two-step.html"
 
-// twoStepForm is a change of the authenticator app: the field do says which.
+// twoStepForm is a change of the authenticator app. The field do selects it.
 type twoStepForm struct{ do, code string }
 
 // The values of the field do.
@@ -25,7 +25,7 @@ const (
 	twoStepOff    = "off"
 )
 
-// twoStepActions are the actions under which the log has proofs that fail.
+// twoStepActions maps values of do to the actions under which failed proofs are logged.
 var twoStepActions = map[string]audit.Action{
 	twoStepBegin: audit.TwoStepBegin, twoStepFinish: audit.TwoStepOn, twoStepRenew: audit.TwoStepCodes,
 	twoStepOff: audit.TwoStepOff,
@@ -47,7 +47,8 @@ func readTwoStep(w http.ResponseWriter, r *http.Request, at *session.Attempt) (f
 	return f, nil
 }
 
-// twoStep changes the authenticator app of an account, whose password, and code if it has an app, were proved.
+// twoStep changes the authenticator app of an account whose password was proved, and also the code
+// if it already has an app.
 func (s *Site) twoStep(w http.ResponseWriter, r *request, proved account.Account, f twoStepForm) error {
 	v, err := s.changeTwoStep(w, r, proved, f)
 	if errors.Is(err, account.ErrNotActivated) {
@@ -58,7 +59,7 @@ func (s *Site) twoStep(w http.ResponseWriter, r *request, proved account.Account
 	return answer.JSON(w, http.StatusOK, v)
 }
 
-// changeTwoStep makes a change, and returns the answer.
+// changeTwoStep carries out a change, and returns the answer.
 func (s *Site) changeTwoStep(w http.ResponseWriter, r *request, proved account.Account, f twoStepForm) (any, error) {
 	type codes struct {
 		OK    bool     `json:"ok"`

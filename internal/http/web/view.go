@@ -28,7 +28,7 @@ func (s *Site) newFrame(t *tenant.Tenant, sp pageLanguage) frame {
 	return f
 }
 
-// switching returns a frame that offers the other languages.
+// switching returns a frame with the menu of languages.
 func (s *Site) switching(t *tenant.Tenant, sp pageLanguage) frame {
 	f := s.newFrame(t, sp)
 	f.Switch = true
@@ -44,8 +44,8 @@ func (s *Site) show(w http.ResponseWriter, sp pageLanguage, name string, data an
 	return nil
 }
 
-// cachedPage returns a handler for a page that is the same for all visitors of a tenant who read
-// the same language.
+// cachedPage returns a handler for a page that is the same for all visitors of a tenant in one
+// language.
 func (s *Site) cachedPage(name string, data func(*tenant.Tenant, frame) any) handler {
 	return func(w http.ResponseWriter, r *request) error { return s.writeCached(w, r, name, "", data) }
 }
@@ -64,16 +64,17 @@ func (s *Site) writeCached(
 	if err != nil {
 		return err
 	}
-	// A browser keeps the page and revalidates it each time: the realm in it must never be an old one.
+	// A browser may cache the page but must revalidate it each time, since the realm in it must
+	// never be outdated.
 	w.Header().Set("Cache-Control", "no-cache")
 	w.Header()["Permissions-Policy"] = permissions
 	page.answer(w, r.Request)
 	return nil
 }
 
-// unlessSignedIn returns a handler that shows the public page, or to a person who is signed in the page
-// with this name. It is for pages that work without the store: if a session cannot be read, it counts
-// as none.
+// unlessSignedIn returns a handler that shows the page called name to people who are signed in, and
+// the public page to others. It is for pages that work without the store: if a session cannot be
+// read, the public page is shown.
 func (s *Site) unlessSignedIn(public handler, name string, data func(frame) any) handler {
 	return func(w http.ResponseWriter, r *request) error {
 		if cookie(r, sessionCookie) == "" {
@@ -93,15 +94,15 @@ func (s *Site) unlessSignedIn(public handler, name string, data func(frame) any)
 	}
 }
 
-// pageCache keeps the rendered pages of each tenant in each language, for the present state of the
+// pageCache caches the rendered pages of each tenant in each language, for the current state of the
 // tenant.
 type pageCache struct {
 	mu      sync.RWMutex
 	entries map[cacheKey]cacheEntry
 }
 
-// maxPages bounds the cache, at about 15 KiB a page. If more pages are needed, for many
-// tenants, the cache is emptied: rendering a page takes a fraction of a millisecond.
+// maxPages bounds the cache. A page takes about 15 KiB. If many tenants need more pages, the cache
+// is emptied: rendering a page takes a fraction of a millisecond.
 const maxPages = 4096
 
 type cacheKey struct {
@@ -139,7 +140,7 @@ func (c *pageCache) page(
 }
 
 // personal returns a handler for a page of the person who is signed in. Others are redirected to
-// the page for signing in.
+// sign in.
 func (s *Site) personal(page func(http.ResponseWriter, *request, account.Account) error) handler {
 	return func(w http.ResponseWriter, r *request) error {
 		a, err := s.signedIn(r)
@@ -166,7 +167,7 @@ func (s *Site) accountPage(w http.ResponseWriter, r *request, a account.Account)
 		Operator: a.Role == account.Admin && s.deps.Operators != nil,
 	}
 	p.SignedIn = a.User
-	// What is the same as the domain is left out: most phones use the domain where there is no more.
+	// Settings that equal the domain are left out: most phones use the domain as their default.
 	if t.Realm != t.Host {
 		p.SIP.Realm = t.Realm
 	}
@@ -196,7 +197,7 @@ func (s *Site) accountPage(w http.ResponseWriter, r *request, a account.Account)
 		p.Passkeys = len(passkeys)
 	}
 	var err error
-	if p.Asked, err = s.newAsked(r, a); err != nil {
+	if p.Asked, err = s.newPhoneLookups(r, a); err != nil {
 		return err
 	}
 	return s.show(w, sp, "account", p)
@@ -237,8 +238,8 @@ func (s *Site) devMail(w http.ResponseWriter, r *request) error {
 	return s.show(w, english, "devmail", p)
 }
 
-// buttonOf returns the label of the button in the HTML part of a message, which leads to the link. It is empty if
-// there is none, as in an operator's template.
+// buttonOf returns the label of the button with the link in the HTML part of a message. It is empty
+// if there is none, as in an operator's template.
 func buttonOf(page, link string) string {
 	_, rest, _ := strings.Cut(page, `<a href="`+html.EscapeString(link)+`"`)
 	_, rest, _ = strings.Cut(rest, ">")
@@ -249,20 +250,20 @@ func buttonOf(page, link string) string {
 	return label
 }
 
-// devMailHTMLPath is where the HTML part of a message is, for a frame in the page.
+// devMailHTMLPath is the path of the HTML part of a message, for a frame in the page.
 const devMailHTMLPath = DevMailPath + "/html"
 
 var (
 	// devMailPolicy lets the page show frames of its own host.
 	devMailPolicy = []string{policy[0] + "; frame-src 'self'"}
-	// devMailHTMLPolicy lets a message have its own styles in a frame, and links that open another
+	// devMailHTMLPolicy permits a message in a frame its own styles, and links that open another
 	// tab.
 	devMailHTMLPolicy = []string{"default-src 'none'; style-src 'unsafe-inline'; " +
 		"sandbox allow-popups allow-popups-to-escape-sandbox; " +
 		"frame-ancestors 'self'; base-uri 'none'; form-action 'none'"}
 )
 
-// devMailHTML answers with the HTML part of the message in a file.
+// devMailHTML serves the HTML part of the message in a file.
 func (s *Site) devMailHTML(w http.ResponseWriter, r *request) error {
 	messages, err := s.devMessages(r)
 	if err != nil {
@@ -278,8 +279,8 @@ func (s *Site) devMailHTML(w http.ResponseWriter, r *request) error {
 	return errNoPage
 }
 
-// devMessages returns the messages for a person on this machine: they have activation links. A
-// request through a proxy on this machine is somebody else's.
+// devMessages returns the messages, but only to a person on this machine, since they contain
+// activation links. A request through a proxy on this machine may come from somebody else.
 func (s *Site) devMessages(r *request) ([]DevMessage, error) {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	h := r.Header

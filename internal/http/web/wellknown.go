@@ -7,7 +7,7 @@ import (
 	"dialtone/internal/http/answer"
 )
 
-// robots keeps search engines from opening links and the addresses that are for programs.
+// robots keeps search engines away from links and from addresses for programs.
 func (s *Site) robots(w http.ResponseWriter, _ *request) error {
 	answer.Bytes(w, http.StatusOK, answer.TextType, []byte("User-agent: *\n"+
 		"Disallow: /*.ashx\nDisallow: /account.html\nDisallow: /password.html\n"+
@@ -15,7 +15,7 @@ func (s *Site) robots(w http.ResponseWriter, _ *request) error {
 	return nil
 }
 
-// favicon answers browsers that ask for an icon without having read a page.
+// favicon redirects browsers that request the icon without having loaded a page.
 func (s *Site) favicon(w http.ResponseWriter, r *request) error {
 	icon := cmp.Or(string(s.brands.of(r.tenant).brand.LogoURL), s.assets.url("favicon.svg"))
 	http.Redirect(w, r.Request, icon, http.StatusFound)

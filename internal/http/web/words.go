@@ -15,11 +15,11 @@ import (
 	"dialtone/internal/stats"
 )
 
-// wording is what the templates know of one language, as functions. They escape the texts, so that
-// what is filled into them can be markup.
+// wording provides the texts of one language to the templates, as functions. They escape the texts,
+// so that the inserted values can be markup.
 type wording struct {
 	*i18n.Words
-	markups, scripts *sync.Map // what markup and texts have returned, by key and by prefixes
+	markups, scripts *sync.Map // cached results of markup, by key, and of texts, by prefixes
 }
 
 func newWording(words *i18n.Words) wording { return wording{words, new(sync.Map), new(sync.Map)} }
@@ -64,8 +64,8 @@ func newSetting(label, value string) setting {
 	return setting{id, label, value}
 }
 
-// secretInput is the field of a password with its button. Kind is new or current, and What is what
-// the button shows.
+// secretInput is a password field with its button. Kind is new or current, and What names the value
+// that the button reveals.
 type secretInput struct {
 	ID, Kind string
 	What     template.HTML
@@ -75,7 +75,7 @@ func newSecretInput(id, kind string, what template.HTML) secretInput {
 	return secretInput{id, kind, what}
 }
 
-// counted returns a number, or in words that there are more.
+// counted returns a number, or the text "more than" if it exceeds the bound.
 func (w wording) counted(n stats.Bounded) (template.HTML, error) {
 	if n > stats.MaxCounted {
 		return w.say("admin.more_than", "count", stats.MaxCounted)
@@ -83,11 +83,12 @@ func (w wording) counted(n stats.Bounded) (template.HTML, error) {
 	return template.HTML(strconv.FormatInt(int64(n), 10)), nil
 }
 
-// reasonField is the field for the reason of a change. Its form has the ID that begins its own.
+// reasonField is the field for the reason of a change. ID is the ID of its form, and the prefix of
+// the field's ID.
 type reasonField struct{ ID, Value, Error string }
 
-// newReasonField returns the field. It may be followed by the name of the field of the form that is wrong, and the name
-// of the text about that.
+// newReasonField returns the field. wrong may contain the name of the form's wrong field, and the
+// key of the text about it.
 func newReasonField(id, value string, wrong ...string) reasonField {
 	f := reasonField{ID: id, Value: value}
 	if len(wrong) == 2 && wrong[0] == "reason" {
@@ -96,12 +97,12 @@ func newReasonField(id, value string, wrong ...string) reasonField {
 	return f
 }
 
-// wrongField is the ID of a field, the name of the text about what is wrong with it, or nothing, and the ID of its
-// hint, or nothing.
+// wrongField is the ID of a field, the key of the text about what is wrong with it, and the ID of
+// its hint. The last two may be empty.
 type wrongField struct{ ID, Error, Hint string }
 
-// newWrongField returns a field of a form, whose ID begins that of the field. It may be followed by the ID of the
-// field's hint.
+// newWrongField returns the field called name of the form id. wrong and text are the name of the
+// form's wrong field and the key of the text about it. hint may contain the ID of the field's hint.
 func newWrongField(id, name, wrong, text string, hint ...string) wrongField {
 	if name != wrong {
 		text = ""
@@ -122,9 +123,9 @@ func (w wording) languages() (list []choice) {
 	return list
 }
 
-// say returns a text for a page. Pairs of name and value fill its braces: markup is inserted as it
-// is, anything else as text. *Stars* make words strong, and [brackets] a link to the value named
-// link, which is an address of our own.
+// say returns a text for a page. The pairs of name and value replace its placeholders in braces:
+// markup is inserted unchanged, anything else is escaped. *Stars* make words strong, and [brackets]
+// form a link to the value named link, which must be an address of this site.
 func (w wording) say(key string, slots ...any) (template.HTML, error) {
 	text, ok := w.markup(key)
 	if !ok || len(slots)%2 != 0 {
@@ -146,7 +147,7 @@ func (w wording) say(key string, slots ...any) (template.HTML, error) {
 	return template.HTML(i18n.Fill(text, append(pairs, linkSlot, "")...)), nil
 }
 
-// linkSlot is the placeholder for the attribute of a link. Texts do not have it.
+// linkSlot is the placeholder for the attribute of a link. It does not occur in texts.
 const linkSlot = " href"
 
 // markup returns a text with markup instead of stars and brackets.
@@ -182,7 +183,7 @@ func (w wording) texts(prefixes ...string) (template.JS, error) {
 	return template.JS(text), err
 }
 
-// bdi returns text that keeps its own direction within a sentence. The class may be empty.
+// bdi returns text that keeps its own writing direction within a sentence. The class may be empty.
 func bdi(class, text string) template.HTML {
 	if class != "" {
 		class = ` class="` + template.HTMLEscapeString(class) + `"`
@@ -190,8 +191,8 @@ func bdi(class, text string) template.HTML {
 	return template.HTML("<bdi"+class+">") + breakable(text) + "</bdi>"
 }
 
-// breakable returns text whose lines may break after @ and dots, as in a phone address or a host name,
-// before they break within a word.
+// breakable returns text in which lines preferably break before @ and dots, as in a phone address
+// or a host name, and not within a word.
 func breakable(text string) template.HTML {
 	escaped := template.HTMLEscapeString(text)
 	return template.HTML(betweenWords.ReplaceAllString(escaped, "$1<wbr>$2"))
@@ -205,41 +206,42 @@ func address(id string) template.HTML {
 	return template.HTML(`<strong dir="ltr" class="address" id="` + id + `"></strong>`)
 }
 
-// operator names the operator of a platform, as the end of a sentence.
+// operator returns the text that names the operator of a platform, for the end of a sentence.
 func (w wording) operator(platform string) (template.HTML, error) {
 	return w.say("layout.operator", "platform", bdi("", platform))
 }
 
-// code returns a text of a program or a file, which is written from left to right.
+// code returns a text from a program or a file, which is always written from left to right.
 func code(text string) template.HTML {
 	return template.HTML(`<span class="code" dir="ltr">` + template.HTMLEscapeString(text) + `</span>`)
 }
 
-// moment returns the element with a time in words. A script puts before it how long ago that was, as in "3 minutes ago
-// (Monday, 30 November 2026, 12:00 UTC)".
+// moment returns the element with a time in words. A script prepends how long ago that was, as in
+// "3 minutes ago (Monday, 30 November 2026, 12:00 UTC)".
 func (w wording) moment(t time.Time) template.HTML { return w.timeIn("ago", t) }
 
-// dated is moment for a time after a preposition, as in "until Monday": the script puts the rest after it.
+// dated is like moment for a time after a preposition, as in "until Monday": the script appends the
+// rest.
 func (w wording) dated(t time.Time) template.HTML { return w.timeIn("ago_date", t) }
 
-// about is moment for a time in the past that is not exact.
+// about is like moment for an approximate time in the past.
 func (w wording) about(t time.Time) template.HTML { return w.timeIn("ago_about", t) }
 
-// timeIn returns the element with a time in a form, which is the name of a text of the script.
+// timeIn returns the element with a time. form is the name of the script's text for it.
 func (w wording) timeIn(form string, t time.Time) template.HTML {
 	return template.HTML(fmt.Sprintf(`<time datetime="%s" data-form="%s" data-seconds="%d">%s</time>`,
 		t.UTC().Format(time.RFC3339), form, int64(time.Until(t)/time.Second),
 		template.HTMLEscapeString(w.Moment(t))))
 }
 
-// brief returns a time in digits, in UTC, for lists. In words it is the title.
+// brief returns a time in digits, in UTC, for lists. The title is the time in words.
 func (w wording) brief(t time.Time) template.HTML {
 	t = t.UTC()
 	return template.HTML(`<span class="brief" dir="ltr" title="` + template.HTMLEscapeString(w.Moment(t)) + `">` +
 		t.Format("2006-01-02 15:04") + `</span>`)
 }
 
-// browser names a browser and the system that it runs on. Both may be empty.
+// browser returns the name of a browser and its operating system. Both may be empty.
 func (w wording) browser(browser, system string) (template.HTML, error) {
 	switch {
 	case browser != "" && system != "":
@@ -250,12 +252,12 @@ func (w wording) browser(browser, system string) (template.HTML, error) {
 	return w.say("sessions.unknown")
 }
 
-// programNames are the names that are the same in every language.
+// programNames are the names of programs that are the same in every language.
 var programNames = map[string]string{
 	"linphone": "Linphone", "zoiper": "Zoiper", "acrobits": "Cloud Softphone", "baresip": "baresip",
 }
 
-// program returns the name of a program that a phone is set up in.
+// program returns the name of a softphone program.
 func (w wording) program(format string) (template.HTML, error) {
 	if name, ok := programNames[format]; ok {
 		return template.HTML(name), nil

@@ -36,8 +36,9 @@ func (s *pageServer) onLongHost(t *testing.T) []string {
 		"/long/account": {"account", accountPage{
 			in, "Maximilian Schwarzenberger", "maximilian.schwarzenberger@example.org",
 			sipSettings{"alex", host, "", "sip.example.org:5061", "TLS"}, &linphone, nil, nil,
-			&asked{[]askedServer{{Name: "kamailio-registrar-1.maximilian-schwarzenberger.example.org"}}}, false, false,
-			true, 20, false,
+			&phoneLookups{[]listedPhoneServer{
+				{Name: "kamailio-registrar-1.maximilian-schwarzenberger.example.org"},
+			}}, false, false, true, 20, false,
 		}},
 	} {
 		paths = append(paths, path)
