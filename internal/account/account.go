@@ -16,7 +16,7 @@
 //	   ^                            |
 //	   +--link for that, operator---+
 //
-//	An operator can disable an account that is leaving. It is erased all the same, unless an operator
+//	An operator can disable an account that is leaving. It is still erased, unless an operator
 //	enables it.
 //
 //	active, disabled or leaving --delete--> closed: the row only keeps the name, so that nobody gets it again,

@@ -46,7 +46,7 @@ var ErrLink = fault.Field("token", "this is not the link of that account, or a n
 	"replaced it; open the link of the newest message")
 
 // link returns the hash that the store keeps of the token in a text. ok is false if the text is not a token.
-func (s *Service) link(text string) ([32]byte, bool) {
+func (s *Service) link(text string) (hash [32]byte, ok bool) {
 	token, ok := secret.ParseToken(text)
 	return s.deps.Store.LinkHash(token), ok
 }
