@@ -13,7 +13,7 @@ import (
 )
 
 // Activate is called when a link is opened. It spends the token and activates the account. At a
-// tenant that requires the password too, it only returns the account, which is still pending. It
+// tenant that also requires the password, it only returns the account, which stays pending. It
 // fails with the errors of LinkStore.Activate, and with fault.NotFound for a text that is not a
 // token.
 func (s *Service) Activate(
@@ -38,28 +38,27 @@ func (s *Service) Activate(
 	return a, err
 }
 
-// errOpened is what the audit log records for a link that was opened at a tenant that requires the
-// password too.
+// errOpened is recorded in the audit log when a link is opened at a tenant that also requires the password.
 var errOpened = errors.New("link opened, password required")
 
-// ErrLink means that a link is not that of the account whose password was proved.
+// ErrLink means that a link does not belong to the account whose password was proved.
 var ErrLink = fault.Field("token", "this is not the link of that account, or a newer message has "+
 	"replaced it; open the link of the newest message")
 
-// link returns what the store keeps of the token in a text, and reports false if the text is no token.
-func (s *Service) link(text string) ([32]byte, bool) {
+// link returns the hash that the store keeps of the token in a text. ok is false if the text is not a token.
+func (s *Service) link(text string) (hash [32]byte, ok bool) {
 	token, ok := secret.ParseToken(text)
 	return s.deps.Store.LinkHash(token), ok
 }
 
-// Confirm takes the token of a link from somebody who has proved the password of a. It may be
+// Confirm takes the token of a link from somebody who has proved the password of a. It can be
 // repeated. It fails with ErrLink, ErrExpired and ErrHeld.
 func (s *Service) Confirm(
 	ctx context.Context, t *tenant.Tenant, a Account, text string, from Origin,
 ) (Account, error) {
 	err, detail := error(ErrLink), ""
 	if link, ok := s.link(text); ok {
-		now := s.deps.Now().UTC().Truncate(time.Microsecond) // the precision of the store
+		now := s.deps.Now().UTC().Truncate(time.Microsecond) // the store's precision
 		var confirmed Account
 		confirmed, err = s.deps.Store.Confirm(context.WithoutCancel(ctx), t.ID, link, a.UID, now)
 		switch {

@@ -25,26 +25,26 @@ type NewAccount struct {
 	// link to choose the password, unless NoMessage is set.
 	HA1       string
 	HA1SHA256 *string
-	// Active says that the account is active at once. Otherwise it waits for the link in its message.
+	// Active makes the account active at once. Otherwise it waits until the link in its message is opened.
 	Active bool
-	// NoMessage, for an active account, says that the operator passes on a link of MakeResetLink.
+	// NoMessage, for an active account, means that the operator passes on a link made by MakeResetLink.
 	NoMessage bool
 	// Reserved permits a reserved user name.
 	Reserved bool
 }
 
-// Add adds an account for an operator, by the rules of a signup, but without a captcha and, except for
-// tokenPlaces, without limits. An account
-// with a password that waits gets the activation message. One without a password gets a message with a link to choose
-// it, which activates and confirms the account. It works for PendingLife. An active account with a password, or with
-// NoMessage, gets no message. A server writes the message within seconds. Add fails with fault.Invalid, ErrTaken and
-// fault.Limited.
+// Add adds an account for an operator, by the rules of a signup, but without a captcha and,
+// except for tokenPlaces, without limits. A waiting account with a password gets the activation
+// message. An account without a password gets a message with a link to choose one, which works
+// for PendingLife, and activates and confirms the account. An active account with a password,
+// or with NoMessage, gets no message. A server writes the message within seconds. Add fails
+// with fault.Invalid, ErrTaken and fault.Limited.
 func (s *Service) Add(ctx context.Context, t *tenant.Tenant, n NewAccount) (Account, error) {
 	a, c, err := s.checkNew(t, n)
 	if err != nil {
 		return a, err
 	}
-	// The store keeps microseconds. A message that is written again must have the same times.
+	// The store's precision is microseconds. A message that is written again must have the same times.
 	now := s.deps.Now().UTC().Truncate(time.Microsecond)
 	a.UID, a.Created, a.Expires = NewUID(now), now, now.Add(PendingLife)
 	a.Set.State = Waiting
@@ -69,8 +69,8 @@ func (s *Service) Add(ctx context.Context, t *tenant.Tenant, n NewAccount) (Acco
 	return s.deps.Store.AddAccount(ctx, add, now)
 }
 
-// checkNew applies the rules of a signup to an account that an operator adds. Without a password, its credential is
-// random.
+// checkNew applies the rules of a signup to an account that an operator adds. If the account
+// has no password, its credential is random.
 func (s *Service) checkNew(t *tenant.Tenant, n NewAccount) (a Account, c digest.Credential, err error) {
 	a = Account{Tenant: t.ID, User: n.User, Role: cmp.Or(n.Role, Guest), NotSignedIn: true}
 	if !slices.Contains(Roles, a.Role) {
@@ -108,7 +108,7 @@ func (s *Service) checkNew(t *tenant.Tenant, n NewAccount) (a Account, c digest.
 	return a, c, checkPassword(t, a, c)
 }
 
-// randomCredential returns a credential of no password.
+// randomCredential returns a credential that belongs to no password.
 func randomCredential() (c digest.Credential) {
 	var b digest.HA1
 	var sum digest.HA1SHA256

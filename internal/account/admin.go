@@ -12,10 +12,10 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// The methods in this file are for operators. They fail with fault.NotFound. What they change is
-// added to the audit trail, with the cause in the context.
+// The methods in this file are for operators. They fail with fault.NotFound. Each change is
+// added to the audit trail, with the cause from the context.
 
-// Enable ends a hold: the account is active, or waits again if it was disabled while it waited. It
+// Enable ends a hold: the account becomes active, or waits again if it was waiting when it was disabled. It
 // fails with ErrWaiting for a waiting account.
 func (s *Service) Enable(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
 	return s.deps.Store.Enable(ctx, t.ID, user, s.deps.Now())
@@ -61,9 +61,9 @@ func (s *Service) EndSessions(ctx context.Context, t *tenant.Tenant, user string
 	return s.deps.Store.EndSessions(ctx, t.ID, user, s.deps.Now())
 }
 
-// SendAgain sends a waiting account another message with a new link. If email is not empty, it becomes the address of
-// the account. The limits of tokenPlaces count. A server writes the message within seconds. SendAgain also fails with
-// fault.Invalid for the address, fault.Limited, ErrActive and ErrHeld.
+// SendAgain sends the owner of a waiting account another message with a new link. If email is not empty, it becomes
+// the address of the account. The limits of tokenPlaces apply. A server writes the message within seconds.
+// SendAgain also fails with fault.Invalid for the address, fault.Limited, ErrActive and ErrHeld.
 func (s *Service) SendAgain(ctx context.Context, t *tenant.Tenant, user, email string) (Account, error) {
 	r := Resending{Tenant: t.ID, User: user}
 	a, err := s.Find(ctx, t.ID, user)
@@ -82,7 +82,7 @@ func (s *Service) SendAgain(ctx context.Context, t *tenant.Tenant, user, email s
 }
 
 // MailResetLink sends a message with a reset link to the address of an account, and returns the account and when the
-// link expires. The limits of tokenPlaces count. A server writes the message within seconds. MailResetLink fails as
+// link expires. The limits of tokenPlaces apply. A server writes the message within seconds. MailResetLink fails as
 // MakeResetLink does, and with fault.Limited.
 func (s *Service) MailResetLink(ctx context.Context, t *tenant.Tenant, user string) (Account, time.Time, error) {
 	a, err := s.Find(ctx, t.ID, user)
@@ -100,8 +100,9 @@ func (s *Service) MailResetLink(ctx context.Context, t *tenant.Tenant, user stri
 	return a, n.Until, err
 }
 
-// tokenPlaces are the places that a message takes for its recipient if a token asks for it: those of a message of a
-// signup. A program that was taken over cannot flood anybody. Messages that a person or a command asks for have none.
+// tokenPlaces returns the allowances that a message counts against when it is requested with an
+// API token: those of a signup's message, so that a compromised API client cannot flood
+// anybody. Messages that a person or a command requests have no limit.
 func (s *Service) tokenPlaces(ctx context.Context, t *tenant.Tenant, email string) []throttle.Allowance {
 	if audit.CauseOf(ctx).Actor.Kind != audit.Token {
 		return nil
@@ -114,7 +115,7 @@ func (s *Service) Delete(ctx context.Context, t *tenant.Tenant, user string) err
 	return s.deps.Store.Delete(ctx, t.ID, user, s.deps.Now())
 }
 
-// FreeName gives up the name of a deleted account, so that anybody can sign up with it.
+// FreeName releases the name of a deleted account, so that anybody can sign up with it.
 func (s *Service) FreeName(ctx context.Context, t *tenant.Tenant, user string) error {
 	return s.deps.Store.FreeName(ctx, t.ID, user, s.deps.Now())
 }

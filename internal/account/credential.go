@@ -7,23 +7,24 @@ import (
 	"dialtone/internal/secret"
 )
 
-// vaultCredential is the purpose that credentials are sealed for. It is part of the keys and never
-// changes.
+// vaultCredential is the purpose for which credentials are sealed. It is an input of the key
+// derivation and never changes.
 const vaultCredential = "credential"
 
 // Sealer seals and opens credentials. It is safe for concurrent use.
 //
-// A credential is bound to tenant, UID and user name: in a row with another one of them, it does not
-// open. Otherwise somebody who can write to the store could exchange the names of two accounts, and
-// sign in under the name of another with a password of their own. Earlier versions of the program
-// bound it to tenant and UID only; a Sealer opens that older form unless the key is strict.
+// A credential is bound to tenant, UID and user name: if one of them differs in its row, it does
+// not open. Otherwise somebody who can write to the store could exchange the names of two
+// accounts, and sign in under the name of another with a password of their own. Earlier versions
+// of the program bound it to tenant and UID only; a Sealer opens that older form unless the key
+// is strict.
 type Sealer struct{ vault *secret.Vault }
 
 // NewSealer returns the Sealer of a seal ring.
 func NewSealer(ring *secret.Ring) Sealer { return Sealer{secret.NewVault(ring, vaultCredential)} }
 
-// place returns what the credential of an account is bound to. It is longer than oldPlace, also for
-// an empty user name.
+// place returns what the credential of an account is bound to. It is longer than oldPlace, even
+// for an empty user name.
 func place(a Account) []byte {
 	b := make([]byte, 0, len(a.UID)+1+len(a.User))
 	return append(append(append(b, a.UID[:]...), 0), a.User...)
@@ -36,7 +37,7 @@ func (s Sealer) Seal(a *Account, c digest.Credential) {
 	a.Sealed = s.vault.Seal(a.Tenant, place(*a), c.Marshal())
 }
 
-// SealOld is Seal in the older form, for a store that programs of an earlier version read too.
+// SealOld is Seal in the older form, for a store that earlier versions of the program read too.
 func (s Sealer) SealOld(a *Account, c digest.Credential) {
 	a.Sealed = s.vault.Seal(a.Tenant, oldPlace(*a), c.Marshal())
 }
@@ -64,7 +65,7 @@ func (s Sealer) open(a Account) (c digest.Credential, old bool, err error) {
 // Credential opens the sealed credential of an account.
 func (s *Service) Credential(a Account) (digest.Credential, error) { return s.credentials.Open(a) }
 
-// Decoy returns an account that does not exist, with a sealed credential that no password proves.
+// Decoy returns an account that does not exist, with a sealed credential that no password matches.
 // Opening it costs as much as for a real account of the tenant.
 func (s *Service) Decoy(tenant int64) Account {
 	if a, ok := s.decoys.Load(tenant); ok {

@@ -12,13 +12,13 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// DataFormat is the version of Data. It increases when a member gets another meaning or is removed. New members
-// do not change it.
+// DataFormat is the version of Data. It increases when a member is removed or its meaning
+// changes, but not for new members.
 const DataFormat = 1
 
-// DataStore reads what is held about a person.
+// DataStore reads what is stored about a person.
 type DataStore interface {
-	// HeldAbout returns what the store has about an account: all members of Data but Tenant, Account,
+	// HeldAbout returns what the store contains about an account: all members of Data except Tenant, Account,
 	// Credential and Changes, and Account.PasswordChanged. Its parts are read one after the other.
 	HeldAbout(ctx context.Context, a Account, host string) (Data, error)
 
@@ -30,15 +30,16 @@ type DataStore interface {
 	// is none.
 	OlderChanges(ctx context.Context, a Account, host string, n int) (int64, error)
 
-	// AddDataNotice adds the notice about a person's data that was taken, unless one was made since. It reports
-	// whether it was added. It fails with ErrHeld, and with fault.NotFound for an account that is not there or
-	// not active.
+	// AddDataNotice adds the notice that a person's data was taken, unless one was made after
+	// since. It reports whether the notice was added. It fails with ErrHeld, and with
+	// fault.NotFound for an account that does not exist or is not active.
 	AddDataNotice(ctx context.Context, a Account, n Notice, since, now time.Time) (added bool, err error)
 }
 
-// Data is everything that is held about the owner of an account, as JSON. It has no credential, token or link: with
-// these, somebody who finds the file could use the account. It has no names of operators, who are persons too.
-// docs/integrating.md documents it. Times have the zone UTC.
+// Data is everything that is stored about the owner of an account, as JSON. It contains no
+// credential, token or link, since somebody who finds the file could use the account with them.
+// It contains no names of operators, since these are personal data too. docs/integrating.md
+// documents it. Times have the zone UTC.
 type Data struct {
 	Format int       `json:"format"`
 	Made   time.Time `json:"made"`
@@ -52,7 +53,7 @@ type Data struct {
 	Browsers      []DataBrowser  `json:"known_browsers"`
 	SecondFactors DataFactors    `json:"second_factors"`
 	LookUps       []DataLookUp   `json:"look_ups"`
-	// ChangesLeftOut says that Changes has the newest MaxDataChanges only.
+	// ChangesLeftOut means that Changes has only the newest MaxDataChanges.
 	ChangesLeftOut bool         `json:"changes_left_out"`
 	Changes        []DataChange `json:"changes"` // last, as DataFile.Write writes it
 }
@@ -83,13 +84,13 @@ type DataAccount struct {
 	// Network is where the signup came from.
 	Network     string     `json:"signup_network"`
 	FirstSignIn *time.Time `json:"first_signin"`
-	// Erased is when an account is erased that is leaving.
+	// Erased is when an account that is leaving will be erased.
 	Erased *time.Time `json:"erased"`
-	// PasswordChanged is when the password was changed last.
+	// PasswordChanged is when the password was last changed.
 	PasswordChanged *time.Time `json:"password_changed"`
 }
 
-// DataCredential says what is held in place of the password.
+// DataCredential describes what is stored instead of the password.
 type DataCredential struct {
 	Held     bool   `json:"held"`
 	SHA256   bool   `json:"sha256"`
@@ -101,27 +102,27 @@ type DataCredential struct {
 const whyNoCredential = "Digests of the password are held, encrypted. They are not included, because somebody " +
 	"who has them can use the account as with the password. The password itself is not held."
 
-// DataMessage is a message to the person. Its text is not held.
+// DataMessage is a message to the person. Its text is not stored.
 type DataMessage struct {
 	ID   string `json:"id"`
 	Kind string `json:"kind,omitempty"`
 	To   string `json:"to"`
-	// State is "writing" until the message is in the pickup directory, and then that of its delivery: without a relay,
-	// "written".
+	// State is "writing" until the message is in the pickup directory, and then the state of
+	// its delivery, or "written" if there is no relay.
 	State string    `json:"state"`
 	Since time.Time `json:"since"`
 	// Ended is when the message was sent, failed, was discarded or was replaced, or nil.
 	Ended    *time.Time `json:"ended"`
 	Expires  *time.Time `json:"expires"`
 	Attempts int        `json:"attempts"`
-	// Answer is that of the mail server to the last attempt.
+	// Answer is the mail server's answer to the last attempt.
 	Answer string `json:"answer"`
-	// Net is the network that the change came from, and Detail that of a mailmsg.Link.
+	// Net is the network that the change came from, and Detail is the Detail of a mailmsg.Link.
 	Net    string `json:"net"`
 	Detail string `json:"detail,omitempty"`
 }
 
-// At returns the time of the state: when the message ended, if that is known, or else Since.
+// At returns the time of the state: Ended if it is known, or else Since.
 func (m DataMessage) At() time.Time {
 	if m.Ended != nil {
 		return *m.Ended
@@ -129,13 +130,13 @@ func (m DataMessage) At() time.Time {
 	return m.Since
 }
 
-// DataLink is a link that works until a time. One of the kind activation_replaced only says why it does not
-// work.
+// DataLink is a link that works until a time. A link of the kind activation_replaced only tells
+// why it no longer works.
 type DataLink struct {
 	Kind  string     `json:"kind"`
 	Made  *time.Time `json:"made"`
 	Until time.Time  `json:"until"`
-	// To is the address that it was sent to, or empty.
+	// To is the address that the link was sent to, or empty.
 	To string `json:"to"`
 }
 
@@ -150,7 +151,7 @@ type DataSession struct {
 	How string `json:"how"`
 }
 
-// DataBrowser is a browser in a network that signed in, as it is remembered to notice new ones.
+// DataBrowser is a browser and network that somebody signed in from. It is remembered to recognize new ones.
 type DataBrowser struct {
 	Net     string    `json:"net"`
 	Browser string    `json:"browser"`
@@ -165,7 +166,7 @@ type DataFactors struct {
 	Passkeys      []DataPasskey `json:"passkeys"`
 }
 
-// DataApp is an authenticator app. Since is when its first code came.
+// DataApp is an authenticator app. Since is when its first code was entered.
 type DataApp struct {
 	Made  time.Time  `json:"made"`
 	Since *time.Time `json:"since"`
@@ -179,7 +180,7 @@ type DataPasskey struct {
 	Used *time.Time `json:"used"`
 }
 
-// DataLookUp is when a phone server last asked for the account, roughly.
+// DataLookUp is approximately when a phone server last asked for the account.
 type DataLookUp struct {
 	Server string    `json:"server"`
 	How    string    `json:"how"`
@@ -201,14 +202,15 @@ type DataChange struct {
 }
 
 const (
-	// MaxDataChanges is how many changes a file of a person's data has at most.
+	// MaxDataChanges is the maximum number of changes in a file of a person's data.
 	MaxDataChanges = 10_000
-	// dataPage is how many changes are read at a time.
+	// dataPage is the number of changes that are read at a time.
 	dataPage = 500
 )
 
-// DataFile writes everything that is held about a person. It holds a page of changes and no read of the store, so
-// that a slow reader keeps neither memory nor the store busy.
+// DataFile writes everything that is stored about a person. It holds one page of changes at a
+// time and no open read transaction, so that a slow reader occupies little memory and does not
+// block the store.
 type DataFile struct {
 	data Data
 	// page is the first page of changes, and next returns the page after an ID.
@@ -216,8 +218,8 @@ type DataFile struct {
 	next func(ctx context.Context, after int64) ([]DataChange, error)
 }
 
-// Write writes the data as JSON. It fails with an error of the store or of w, after which what was written is not
-// complete.
+// Write writes the data as JSON. It fails with errors of the store and of w. After an error the output is
+// incomplete.
 func (f *DataFile) Write(ctx context.Context, w io.Writer) error {
 	f.data.Changes = []DataChange{}
 	b, err := json.MarshalIndent(f.data, "", "  ")
@@ -253,11 +255,12 @@ func (f *DataFile) Write(ctx context.Context, w io.Writer) error {
 	return err
 }
 
-// DataNoticeEvery is how often the owner of an account gets a message about data that was taken.
+// DataNoticeEvery is the shortest time between two messages to an owner about data that was taken.
 const DataNoticeEvery = 24 * time.Hour
 
-// Data returns everything that is held about the owner of an account, who asks for it. The owner gets a message, at
-// most one within DataNoticeEvery. The address of a waiting account gets none, since nobody has confirmed it.
+// Data returns everything that is stored about the owner of an account, at the owner's request.
+// The owner gets a message, but at most one per DataNoticeEvery. The address of a waiting
+// account gets none, since nobody has confirmed it.
 func (s *Service) Data(ctx context.Context, t *tenant.Tenant, a Account, from Origin) (*DataFile, error) {
 	d, err := s.data(ctx, t, a)
 	if err == nil && !a.Pending() {
@@ -275,8 +278,8 @@ func (s *Service) Data(ctx context.Context, t *tenant.Tenant, a Account, from Or
 	return d, nil
 }
 
-// DataByLetter is Data for an operator who was asked by letter. It adds to the audit trail that the operator has
-// read it. It fails with fault.NotFound.
+// DataByLetter is Data for an operator who answers a written request. It adds a row to the
+// audit trail that the operator has read the data. It fails with fault.NotFound.
 func (s *Service) DataByLetter(
 	ctx context.Context, t *tenant.Tenant, trail audit.Trail, user string,
 ) (*DataFile, error) {

@@ -14,15 +14,16 @@ import (
 // DeclineStore removes a pending account for somebody who got its activation message and did not sign
 // up.
 type DeclineStore interface {
-	// LinkedAddress returns the pending account whose activation link a token is, or was before
-	// Resend replaced it with one to the same address. It fails with ErrActive and ErrHeld, with which
-	// it returns the account as well, with ErrReplaced for a link whose message went to another
-	// address than the account has now, and with fault.NotFound.
+	// LinkedAddress returns the pending account whose activation link has the token, or had it
+	// before Resend replaced the link with one to the same address. It fails with ErrActive or
+	// ErrHeld, and then returns the account as well, with ErrReplaced if the message of the
+	// link went to another address than the account has now, and with fault.NotFound.
 	LinkedAddress(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
 
-	// Decline removes the account that LinkedAddress returns, with its links and messages, and uses up
-	// the allowance. It fails as LinkedAddress does, and with ErrAddressChanged if the account has
-	// another address than d says. Of Decline and Activate, one succeeds.
+	// Decline removes the account that LinkedAddress returns, with its links and messages, and
+	// uses up the allowance. It fails as LinkedAddress does, and with ErrAddressChanged if the
+	// account no longer has the address in d. If Decline and Activate run concurrently, exactly
+	// one of them succeeds.
 	Decline(ctx context.Context, d Decline, now time.Time) error
 }
 
@@ -31,8 +32,8 @@ type Decline struct {
 	// Account is what LinkedAddress returned for Token.
 	Account Account
 	Token   [32]byte
-	// Recipient are the allowances of the account's address. All their places are taken, which Places
-	// identify.
+	// Recipient are the allowances of the account's address. Decline takes all their places;
+	// Places are the IDs of these.
 	Recipient []throttle.Allowance
 	Places    [][16]byte
 }
@@ -47,14 +48,13 @@ var (
 		Kind: fault.Conflict, Rule: "held", Cause: ErrHeld,
 		Message: "an operator has disabled the account, so this link cannot remove it; contact the operator",
 	}
-	// ErrDeclineGone does not say whether there is an account: the message may have gone to an address
+	// ErrDeclineGone does not reveal whether there is an account: the message may have gone to an address
 	// that was mistyped.
 	ErrDeclineGone = fault.New(fault.NotFound,
 		"no account with your address waits for this link; there is nothing left to remove")
 )
 
-// Declinable returns the pending account that Decline would remove, and fails as that does. It changes
-// nothing.
+// Declinable returns the pending account that Decline would remove, and fails as Decline does. It changes nothing.
 func (s *Service) Declinable(ctx context.Context, t *tenant.Tenant, text string) (Account, error) {
 	link, ok := s.link(text)
 	if !ok {
@@ -65,10 +65,9 @@ func (s *Service) Declinable(ctx context.Context, t *tenant.Tenant, text string)
 }
 
 // Decline removes the pending account whose activation message has this token, for somebody who did
-// not sign up. For 24 hours, the tenant sends no activation message to the address, and none that confirms
-// it. Decline fails with
-// ErrDeclineActive and ErrDeclineHeld, with which it returns the account as well, and with
-// ErrDeclineGone.
+// not sign up. For 24 hours, the tenant sends no activation message to the address, and no message
+// that would confirm it for an account. Decline fails with ErrDeclineActive or ErrDeclineHeld, and
+// then returns the account as well, and with ErrDeclineGone.
 func (s *Service) Decline(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
 	a, err := s.Declinable(ctx, t, text)
 	if err == nil {
@@ -91,7 +90,7 @@ func (s *Service) decline(ctx context.Context, t *tenant.Tenant, a Account, text
 	return declineError(s.deps.Store.Decline(byOwner(ctx, from), d, now))
 }
 
-// declineError returns the error for a person of an error of DeclineStore.
+// declineError turns an error of a DeclineStore into the one that a person reads.
 func declineError(err error) error {
 	switch {
 	case errors.Is(err, ErrActive):

@@ -11,7 +11,7 @@ import (
 )
 
 // Bounds of a displayed name after cleaning. A code point takes at most four bytes, so 120 of them
-// take at most 480. Consumers may size a column by either.
+// take at most 480. Consumers can size a column by either.
 const (
 	maxNameRunes = 120
 	maxNameBytes = 480
@@ -27,11 +27,11 @@ const (
 )
 
 // CleanName returns the name that is stored and shown for raw: in Unicode normal form C (UAX #15),
-// without white space around it, and with one space for any white space inside. It has 1 to 120
-// code points, at most 480 bytes of UTF-8, and at least one letter or digit of any script.
-// CleanName is idempotent.
+// without surrounding white space, and with each run of inner white space replaced by one space. It has 1 to 120
+// code points, at most 480 bytes of UTF-8, and at least one letter or digit of any script. CleanName is
+// idempotent.
 //
-// It refuses what a phone or a list cannot show as it is, or shows as something else: controls,
+// It refuses what a phone or a list cannot display, or displays as something else: controls,
 // line separators, direction marks and overrides, tags, zero-width and blank characters, private
 // and unassigned code points, a mark without a base, and too many marks. Two kinds of invisible
 // characters are part of writing and are kept: the joiners U+200C and U+200D, between letters
@@ -47,15 +47,15 @@ func CleanName(raw string) (string, error) {
 		return "", fault.Rule("name", "lost", "has bytes that are not UTF-8; type it again")
 	}
 	name := foldSpace(norm.NFC.String(raw))
-	// Controls are checked first: "empty" would be a strange answer to a line break.
-	count, worded := 0, false
+	// Controls are checked first: "is empty" would be a confusing error for a line break.
+	count, hasWord := 0, false
 	for _, r := range name {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
 			return "", fault.Rule("name", "control",
 				"has a line break, tab or other control character; type it as one line of plain text")
 		}
 		count++
-		worded = worded || unicode.IsLetter(r) || unicode.IsNumber(r)
+		hasWord = hasWord || unicode.IsLetter(r) || unicode.IsNumber(r)
 	}
 	switch {
 	case count == 0:
@@ -67,7 +67,7 @@ func CleanName(raw string) (string, error) {
 	if err := checkWriting(name); err != nil {
 		return "", err
 	}
-	if !worded {
+	if !hasWord {
 		return "", fault.Rule("name", "wordless", "needs at least one letter or digit; add one")
 	}
 	return name, nil
@@ -78,17 +78,17 @@ func cleanASCII(raw string) bool {
 	if raw == "" || len(raw) > maxNameRunes || raw[len(raw)-1] == ' ' {
 		return false
 	}
-	worded := false
+	hasWord := false
 	last := byte(' ')
 	for i := range len(raw) {
 		c := raw[i]
 		if c < ' ' || c > '~' || c == ' ' && last == ' ' {
 			return false
 		}
-		worded = worded || '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
+		hasWord = hasWord || '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
 		last = c
 	}
-	return worded
+	return hasWord
 }
 
 // foldSpace removes the white space at both ends of s and leaves one space for each run inside.
@@ -112,10 +112,9 @@ func foldSpace(s string) string {
 	return b.String()
 }
 
-// checkWriting refuses a name, which is in normal form C, for a character that cannot stand where
-// it does.
+// checkWriting refuses a name if a character cannot occur where it does. The name is in normal form C.
 func checkWriting(name string) error {
-	// before is the previous character; base is the last one that was not a mark or a joiner.
+	// before is the previous character; base is the last one that was neither a mark nor a joiner.
 	before, base := ' ', ' '
 	marks, inherited := 0, 0
 	for i, r := range name {
@@ -215,7 +214,7 @@ func varies(base, selector, after rune) bool {
 	case unicode.Is(unicode.Mongolian, selector):
 		return unicode.Is(unicode.Mongolian, base)
 	}
-	// Variants of Chinese characters in Japanese family names, and letters of languages in Burmese
-	// script.
+	// These have variants: Chinese characters, in Japanese family names, and letters of
+	// languages written in Burmese script.
 	return unicode.In(base, unicode.Han, unicode.Myanmar)
 }

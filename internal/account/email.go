@@ -11,28 +11,28 @@ import (
 	"dialtone/internal/fault"
 )
 
-// Bounds of an address, in bytes: RFC 5321 section 4.5.3.1.1 for the part before the @, and for the
-// whole address what remains of a path of 256 within its angle brackets (section 4.5.3.1.3). A
-// label of a domain has at most 63 (RFC 1035 section 2.3.4).
+// Bounds of an address, in bytes: RFC 5321 section 4.5.3.1.1 for the part before the @, and for
+// the whole address a path of 256 without its angle brackets (section 4.5.3.1.3). A label of a
+// domain has at most 63 (RFC 1035 section 2.3.4).
 const (
 	maxEmail = 254
 	maxLocal = 64
 	maxLabel = 63
 )
 
-// CleanEmail returns the address that messages are sent to for raw: at most 254 bytes of ASCII, a
-// dot-atom (RFC 5322 section 3.2.3) of at most 64 bytes, an @, and a domain of at least two labels
-// in lower case, those of other scripts as A-labels (IDNA2008, RFC 5890 section 2.3.2.1). The
-// dot-atom does not begin with a hyphen and has none of |`/%!. It keeps its case, since only its own
-// mail server knows whether that matters. CleanEmail of its own result is that result.
+// CleanEmail returns the address in raw in the form to which messages are sent: at most 254 bytes of
+// ASCII, a dot-atom (RFC 5322 section 3.2.3) of at most 64 bytes, an @, and a domain of at least two
+// labels in lower case. Labels of other scripts become A-labels (IDNA2008, RFC 5890 section
+// 2.3.2.1). The dot-atom does not begin with a hyphen and has none of |`/%!. It keeps its case,
+// since only its own mail server knows whether that matters. CleanEmail is idempotent.
 //
 // It accepts one address and nothing else: no display name, comment, quotes, route, list, group,
 // address literal or white space, because this text goes into a message's header and perhaps into
 // the arguments of the program that sends it. It does not check whether anybody reads mail there.
 // It fails with fault.Field("email", …).
 func CleanEmail(raw string) (string, error) {
-	// In A-labels a code point takes at least one byte, where UTF-8 took at most four. A longer
-	// text need not be passed to IDNA.
+	// A code point takes at least one byte in an A-label, and at most four in UTF-8. So a
+	// longer text cannot become an address short enough, and is not passed to IDNA.
 	if len(raw) > utf8.UTFMax*maxEmail {
 		return "", longEmail()
 	}
@@ -59,7 +59,7 @@ func longEmail() error {
 		maxEmail)
 }
 
-// checkOne refuses raw unless it has exactly one @, and no white space and no sign of a list.
+// checkOne refuses raw unless it has exactly one @, no white space, and no separator of a list.
 func checkOne(raw string) error {
 	if raw == "" {
 		return fault.Rule("email", "empty",
@@ -96,7 +96,7 @@ func checkLocal(local string) error {
 		return fault.Rule("email", "long",
 			"must have at most %d characters before the @; use a shorter address", maxLocal)
 	case local[0] == '-':
-		// Programs that get the address as an argument would take it for an option.
+		// Programs that get the address as an argument would parse it as an option.
 		return fault.Rule("email", "hyphen", "must not begin with a hyphen; use another address")
 	}
 	last := byte('.')
@@ -122,9 +122,10 @@ func checkLocal(local string) error {
 	return nil
 }
 
-// atext are the bytes of an atom (RFC 5322 section 3.2.3), except those that have made mail servers
-// run programs, write files or pass messages on: | and ` for a shell, / for a file, % and ! for a
-// route. Many mail servers refuse them by default, and no mailbox provider gives them out.
+// atext are the bytes of an atom (RFC 5322 section 3.2.3), except those that have made mail
+// servers run programs, write files or relay messages: | and ` for a shell, / for a file, % and
+// ! for a route. Many mail servers refuse them by default, and no mailbox provider gives them
+// out.
 var atext = func() (t [256]bool) {
 	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789#$&'*+-=?^_{}~") {
 		t[c] = true
@@ -132,13 +133,13 @@ var atext = func() (t [256]bool) {
 	return t
 }()
 
-// cleanDomain returns domain in lower case and A-labels.
+// cleanDomain returns domain in lower case and with A-labels.
 func cleanDomain(domain string) (string, error) {
 	if domain == "" {
 		return "", fault.Rule("email", "domain", "has nothing after the @; write it as name@example.org")
 	}
-	// IDNA is asked only about names that concern it: other scripts, A-labels, and labels that
-	// resemble them, with hyphens as third and fourth character.
+	// Only some names need IDNA: those with other scripts, A-labels, and labels that resemble
+	// these because their third and fourth characters are hyphens.
 	domain = lowerASCII(domain)
 	foreign := len(domain) != utf8.RuneCountInString(domain)
 	if foreign || strings.Contains(domain, "--") {
@@ -180,7 +181,7 @@ func checkHost(domain string) error {
 	case labels < 2:
 		return fault.Rule("email", "domain", "needs a full domain after the @, such as example.org")
 	case numeric:
-		// The last label tells a name from an IPv4 address.
+		// The last label distinguishes a name from an IPv4 address.
 		return fault.Rule("email", "number",
 			"has a number where its domain should be; write a name such as example.org after the @")
 	}
@@ -188,10 +189,10 @@ func checkHost(domain string) error {
 }
 
 // toALabels turns a domain with labels of other scripts into A-labels. The rules are those for
-// registering a name, which map nothing: full-width letters, ligatures and invisible characters are
-// refused, not read as something else. Capitals are the exception (RFC 5895 section 2), as phones
-// put one at the start of every field. Only those whose lower case is not an ASCII letter count:
-// the Kelvin sign is not a k.
+// registering a name, which map nothing: full-width letters, ligatures and invisible characters
+// are refused and not mapped to others. Capitals are the exception (RFC 5895 section 2), since
+// phones put one at the start of every field. A capital whose lower case is an ASCII letter is
+// not mapped: the Kelvin sign is not a k.
 func toALabels(domain string) (string, error) {
 	if !utf8.ValidString(domain) {
 		return "", badDomain()
@@ -220,8 +221,8 @@ func toALabels(domain string) (string, error) {
 }
 
 // inContext reports whether r is one of the signs that IDNA2008 allows in certain places (RFC 5892
-// sections 2.6 and 2.7). The places of the joiners were checked; those of the others are left to
-// the registrant (RFC 5891 section 5.4).
+// sections 2.6 and 2.7). The context of the joiners was checked; that of the others is left to the
+// registrant (RFC 5891 section 5.4).
 func inContext(r rune) bool {
 	switch r {
 	case zwnj, zwj, '\u00B7', '\u0375', '\u05F3', '\u05F4', '\u30FB':
@@ -231,8 +232,8 @@ func inContext(r rune) bool {
 }
 
 // RecipientKey returns a key that is equal for addresses that probably belong to one person:
-// without a +tag, in lower case, and without the signs that the provider ignores. It is for
-// counting messages, never for sending one. email is a result of CleanEmail.
+// without a +tag, in lower case, and without the characters that the provider ignores. It is used to
+// count messages, never to send one. email is a result of CleanEmail.
 func RecipientKey(email string) string {
 	local, domain, _ := strings.Cut(lowerASCII(email), "@")
 	name, _, _ := strings.Cut(local, "+")
@@ -248,7 +249,7 @@ func RecipientKey(email string) string {
 	return name + "@" + domain
 }
 
-// providers are mail services that ignore signs in a local part, by the domains of each.
+// providers are mail services that ignore some characters of a local part, by their domains.
 var providers = func() map[string]provider {
 	gmail := provider{"gmail.com", strings.NewReplacer(".", "")}
 	proton := provider{"proton.me", strings.NewReplacer(".", "", "-", "", "_", "")}
@@ -258,8 +259,8 @@ var providers = func() map[string]provider {
 	}
 }()
 
-// provider is a mail service: the domain that its others stand for, and a Replacer that removes the
-// signs that it ignores.
+// provider is a mail service: the domain that all its domains are aliases of, and a Replacer
+// that removes the characters that it ignores.
 type provider struct {
 	domain  string
 	ignored *strings.Replacer

@@ -22,14 +22,14 @@ import (
 	"dialtone/internal/weakpass"
 )
 
-// ImportEntry is one account as another platform has it.
+// ImportEntry is one account of another platform.
 type ImportEntry struct {
-	// File and Line say where it is. File is empty if there is only one. Line is that of a text, or the number of
-	// the row in a database.
+	// File and Line are where the entry is. File is empty if there is only one file. Line is
+	// the line of a text, or the number of a row in a database.
 	File string
 	Line int64
 	User string
-	// Realm is the realm of the hashes, or empty if the file does not say it.
+	// Realm is the realm of the hashes, or empty if the file does not name one.
 	Realm string
 	// Name, Email, Role and Lang may be empty.
 	Name, Email, Role, Lang string
@@ -38,15 +38,14 @@ type ImportEntry struct {
 	// HA1, HA1B and SHA256 are nil if the file does not have them.
 	HA1, HA1B *digest.HA1
 	SHA256    *digest.HA1SHA256
-	// Problem is why this cannot be an account, as far as the reader of the file knows, or empty. Detail says
-	// more about it.
+	// Problem is why the reader of the file found that this cannot be an account, or empty. Detail explains it.
 	Problem ImportReason
 	Detail  string
 }
 
 func (e ImportEntry) hashed() bool { return e.HA1 != nil || e.SHA256 != nil || e.HA1B != nil }
 
-// lacksRealm reports whether there are only hashes, and nothing says of which realm.
+// lacksRealm reports whether there are only hashes, of an unknown realm.
 func (e ImportEntry) lacksRealm() bool {
 	return e.Realm == "" && e.hashed() && e.Password.Reveal() == ""
 }
@@ -55,9 +54,10 @@ func (e ImportEntry) lacksRealm() bool {
 type ImportOptions struct {
 	// Format names the format of the file, for the audit trail.
 	Format string
-	// Waiting says that accounts wait for the link of a message. Otherwise they are active, and not confirmed.
+	// Waiting makes the accounts wait until the link in a message is opened. Otherwise they are
+	// active and not confirmed.
 	Waiting bool
-	// Role is the role of all accounts, or empty for Guest. With FileRoles, that of an entry comes first.
+	// Role is the role of all accounts, or empty for Guest. With FileRoles, the role in an entry takes precedence.
 	Role      Role
 	FileRoles bool
 	// FoldCase adds accounts whose names have capitals under the name in lower case.
@@ -71,13 +71,13 @@ type ImportOptions struct {
 }
 
 const (
-	importExamples = 10  // of a reason
-	importRealms   = 100 // that are told apart
-	importGroup    = 256 // accounts in a transaction
-	importShown    = 64  // bytes of a text of the file in a report
+	importExamples = 10  // per reason
+	importRealms   = 100 // that are counted
+	importGroup    = 256 // accounts per transaction
+	importShown    = 64  // bytes of a text that a report shows
 )
 
-// NameHolder is an account that has a user name, or had it before it was deleted.
+// NameHolder is an account that has a user name, or had one before it was deleted.
 type NameHolder struct {
 	Account
 	Closed bool
@@ -85,12 +85,13 @@ type NameHolder struct {
 
 // ImportStore adds many accounts at once.
 type ImportStore interface {
-	// Holders returns what has the user names, by name. Expired accounts do not have theirs any more.
+	// Holders returns the accounts that hold the user names, by name. Expired accounts no longer hold theirs.
 	Holders(ctx context.Context, tenant int64, users []string, now time.Time) (map[string]NameHolder, error)
 
-	// ImportAccounts adds accounts, each as AddAccount does, but without limits and without a change in the audit
-	// trail of its own, in one transaction. It adds none whose name is taken, and returns what has these names. If
-	// begin is not nil and an account is added, it adds that change to the audit trail.
+	// ImportAccounts adds accounts in one transaction, each as AddAccount does, but without
+	// limits and without an own change in the audit trail. It skips those whose names are
+	// taken, and returns the holders of these names. If begin is not nil and an account is
+	// added, it adds that change to the audit trail.
 	ImportAccounts(ctx context.Context, tenant int64, list []Addition, begin *ImportChange,
 		now time.Time) (map[string]NameHolder, error)
 
@@ -98,21 +99,22 @@ type ImportStore interface {
 	EndImport(ctx context.Context, tenant int64, c ImportChange, now time.Time) error
 }
 
-// ImportChange is what the audit trail has of an import.
+// ImportChange is a row of the audit trail about an import.
 type ImportChange struct{ Subject, Before, After string }
 
 // Import adds the accounts of another platform to a tenant, with the passwords that they have there.
 //
-// The entries are read twice: Look gets each of them, then Plan decides whether to go on, then Add gets each of them
-// again, and End writes what is left. Nothing is added before all entries were seen, so an entry that cannot be read
-// at the end of the file leaves nothing behind, and two entries that want one name are both known. Of each entry 16
-// bytes are kept meanwhile.
+// The entries are read twice: Look gets each of them, then Plan decides whether to continue,
+// then Add gets each of them again, and End writes the rest. Nothing is added before all
+// entries were seen, so an unreadable entry at the end of the file leaves nothing behind, and
+// entries that compete for one name are known. An import keeps 16 bytes of memory per entry.
 //
-// An import adds accounts and never changes one. So it may be run again, after an interruption too: what is there with
-// the same HA1 is counted as that. Accounts are added in transactions of some hundred.
+// An import adds accounts and never changes one. So it can be run again, even after an
+// interruption: accounts that exist with the same HA1 are counted as existing. Accounts are
+// added in transactions of some hundred.
 //
-// The account's own row says who added it, when and why. The audit trail has a change when the first account is added,
-// and one with the counts at the end.
+// The row of an account records who added it, when and why. The audit trail gets a row when the
+// first account is added, and one with the counts at the end.
 type Import struct {
 	s        *Service
 	tenant   *tenant.Tenant
@@ -122,16 +124,16 @@ type Import struct {
 	seed     maphash.Seed
 
 	rows     int64 // that Look saw
-	bad      int64 // of them, those that cannot be read, or whose hashes are none
+	bad      int64 // of these, those that cannot be read, or whose hashes are malformed
 	firstBad ImportEntry
-	inRealm  int64 // of them, those with the tenant's realm, or with a plain password and no realm
-	// realmNamed says that an entry has a realm. Hashes without a realm are then of an unknown one.
+	inRealm  int64 // of rows, those with the tenant's realm, or with a plain password and no realm
+	// realmNamed means that an entry has a realm. Then the realm of hashes without one is unknown.
 	realmNamed bool
 	names      []seenName
-	// withoutRealm are the names of hashes without a realm. They count if no entry has a realm.
+	// withoutRealm are the names of entries with hashes and no realm. They are used if no entry has a realm.
 	withoutRealm []seenName
-	// ambiguous and repeated have the hashes of names that several entries want. The value says whether the first
-	// of the repeated ones was seen.
+	// ambiguous and repeated contain the hashes of names that several entries have. The value
+	// in repeated tells whether Add has seen the first of them.
 	ambiguous map[uint64]struct{}
 	repeated  map[uint64]bool
 	realms    map[string]int64
@@ -143,17 +145,18 @@ type Import struct {
 	counts  map[ImportReason]*ImportCount
 }
 
-// seenName is what an import keeps of an entry: a hash of the name, and one of the spelling with the password.
+// seenName is what an import remembers of an entry: a hash of the name, and a hash of its spelling with the
+// password.
 type seenName struct{ name, whole uint64 }
 
-// importItem is an entry that may become an account.
+// importItem is an entry that can become an account.
 type importItem struct {
 	entry      ImportEntry
 	account    Account
 	credential digest.Credential
-	// own says that the credential is the person's. Otherwise it is random.
+	// own means that the credential is the person's. Otherwise it is random.
 	own bool
-	// onlySHA256 says that HA1 is random.
+	// onlySHA256 means that HA1 is random.
 	onlySHA256 bool
 	notes      []ImportReason
 }
@@ -178,7 +181,7 @@ func (s *Service) NewImport(t *tenant.Tenant, o ImportOptions) (*Import, error) 
 	}, nil
 }
 
-// Look takes an entry for Plan.
+// Look records an entry for Plan.
 func (im *Import) Look(e ImportEntry) {
 	im.rows++
 	if e.Problem == ImportUnreadable || e.Problem == ImportBadHash {
@@ -216,12 +219,13 @@ func (im *Import) hash(item importItem) seenName {
 	return seenName{maphash.String(im.seed, item.account.User), maphash.Bytes(im.seed, whole)}
 }
 
-// Rows is how many entries Look saw.
+// Rows returns how many entries Look saw.
 func (im *Import) Rows() int64 { return im.rows }
 
-// Plan is called between Look and Add. It fails with fault.Invalid if there are entries and none can be read, since the
-// file is probably of another format. It fails with fault.Conflict if entries have realms and none has the tenant's,
-// unless there are plain passwords without a realm.
+// Plan is called between Look and Add. It fails with fault.Invalid if there are entries and
+// none can be read, since the file probably has another format. It fails with fault.Conflict if
+// entries have realms and none has the tenant's, unless there are plain passwords without a
+// realm.
 func (im *Import) Plan() error {
 	if im.rows > 0 && im.bad == im.rows {
 		return im.noneReadable()
@@ -253,7 +257,7 @@ func (im *Import) Plan() error {
 	}
 	first := im.report.Realms[0].Realm
 	flag := "--realm '" + first + "'"
-	if strings.ContainsAny(first, "'\\") { // a stranger may have written it, and people paste commands
+	if strings.ContainsAny(first, "'\\\\") { // the file is not trusted, and people paste commands
 		flag = "--realm, with that of the file"
 	}
 	return fault.New(fault.Conflict, "nothing was imported: no entry has the realm %s of the tenant; "+
@@ -261,7 +265,7 @@ func (im *Import) Plan() error {
 		"dialtone tenant set %s %s", im.tenant.Realm, im.tenant.Host, flag)
 }
 
-// noneReadable is the error of a file in which no entry can be read.
+// noneReadable returns the error for a file in which no entry can be read.
 func (im *Import) noneReadable() error {
 	which := "the only row cannot"
 	if im.rows > 1 {
@@ -276,7 +280,7 @@ func (im *Import) noneReadable() error {
 		which, where, cmp.Or(first.Detail, first.Problem.text()), im.options.Format)
 }
 
-// Add takes an entry again, and adds its account with some of the next.
+// Add gets an entry again. It adds accounts in groups, so the entry's account may be added by a later call.
 func (im *Import) Add(ctx context.Context, e ImportEntry) error {
 	im.report.Rows++
 	item, why, detail := im.check(e)
@@ -303,10 +307,10 @@ func (im *Import) Add(ctx context.Context, e ImportEntry) error {
 	return im.flush(ctx)
 }
 
-// Stop leaves out what Add has not added yet. End is called all the same.
+// Stop discards the entries that Add has not added yet. End must still be called.
 func (im *Import) Stop() { im.group, im.stopped = nil, true }
 
-// End adds the last accounts, and returns the report, also with an error.
+// End adds the last accounts, and returns the report, even with an error.
 func (im *Import) End(ctx context.Context) (ImportReport, error) {
 	err := im.flush(ctx)
 	for i, t := range importTexts {
@@ -324,7 +328,7 @@ func (im *Import) End(ctx context.Context) (ImportReport, error) {
 		im.s.deps.Now()))
 }
 
-// check applies the rules that need only the entry. It returns why it cannot be an account, or "".
+// check applies the rules that need only the entry. why is the reason why it cannot be an account, or "".
 func (im *Import) check(e ImportEntry) (item importItem, why ImportReason, detail string) {
 	item.entry = e
 	if e.Problem != "" {
@@ -419,7 +423,7 @@ func (im *Import) check(e ImportEntry) (item importItem, why ImportReason, detai
 	return item, "", ""
 }
 
-// checkUser returns why a name cannot be that of an account.
+// checkUser returns why a name cannot be a user name, or "".
 func (im *Import) checkUser(user string) (ImportReason, string) {
 	seen, err := checkForm(user)
 	if err != nil {
@@ -437,7 +441,8 @@ func (im *Import) checkUser(user string) (ImportReason, string) {
 	return "", ""
 }
 
-// foldASCII returns a text with A to Z in lower case. Unicode has more that folds to a to z, which is no name here.
+// foldASCII returns a text with A to Z in lower case. Unicode has other characters that fold to
+// a to z, which are not valid in user names.
 func foldASCII(text string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
@@ -468,7 +473,7 @@ func (im *Import) flush(ctx context.Context) error {
 	for i, item := range list {
 		users[i] = item.account.User
 	}
-	// The store keeps microseconds. A message that is written again must have the same times.
+	// The store's precision is microseconds. A message that is written again must have the same times.
 	now := im.s.deps.Now().UTC().Truncate(time.Microsecond)
 	var held map[string]NameHolder
 	var err error
@@ -483,7 +488,7 @@ func (im *Import) flush(ctx context.Context) error {
 		for i := range list {
 			additions[i] = im.addition(&list[i], now)
 		}
-		// From here on, the group is completed.
+		// From here on, a cancelled context no longer stops the group.
 		held, err = im.s.deps.Store.ImportAccounts(context.WithoutCancel(ctx), im.tenant.ID, additions, begin, now)
 		im.begun = im.begun || err == nil && len(held) < len(list)
 	}
@@ -518,7 +523,7 @@ func (im *Import) weak(item importItem) bool {
 	return form.Weak() != ""
 }
 
-// heldBy returns why an entry is not added whose name has a holder.
+// heldBy returns why an entry is not added if its name has a holder.
 func (im *Import) heldBy(item importItem, h NameHolder) ImportReason {
 	if h.Closed {
 		return ImportDeleted
@@ -542,7 +547,7 @@ func (im *Import) heldBy(item importItem, h NameHolder) ImportReason {
 	return ImportConflict
 }
 
-// addition completes the account of an item, and returns what the store takes.
+// addition completes the account of an item, and returns it in the form that the store needs.
 func (im *Import) addition(item *importItem, now time.Time) Addition {
 	a := &item.account
 	a.UID, a.Created, a.Expires, a.Set.State = NewUID(now), now, now.Add(PendingLife), Waiting

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// ImportReason says in a word why an entry was not added, or is a remark about one that was. It is part of the JSON
-// form.
+// ImportReason is a short code that tells why an entry was not added, or a remark about one
+// that was. It is part of the JSON form.
 type ImportReason string
 
 // Reasons why an entry adds no account.
@@ -49,7 +49,7 @@ const (
 	NoteWeak      ImportReason = "weak"
 )
 
-// importTexts say what the reasons and the remarks mean, in the order of a report.
+// importTexts explain the reasons and the remarks, in the order of a report.
 var importTexts = []struct {
 	reason ImportReason
 	text   string
@@ -87,7 +87,7 @@ var importTexts = []struct {
 	{NoteWeak, "a password that is easy to guess"},
 }
 
-// text returns what a reason means.
+// text returns the explanation of a reason.
 func (why ImportReason) text() string {
 	for _, t := range importTexts {
 		if t.reason == why {
@@ -97,7 +97,7 @@ func (why ImportReason) text() string {
 	return ""
 }
 
-// importRefusals is how many of importTexts are reasons; the rest are remarks.
+// importRefusals is the number of reasons at the start of importTexts; the rest are remarks.
 var importRefusals = slices.IndexFunc(importTexts, func(t struct {
 	reason ImportReason
 	text   string
@@ -105,12 +105,12 @@ var importRefusals = slices.IndexFunc(importTexts, func(t struct {
 	return t.reason == NoteNoRealm
 })
 
-// ImportReport says what became of the entries.
+// ImportReport is the result of an import.
 type ImportReport struct {
 	DryRun bool
 	// Rows is how many entries there are, and Added how many accounts were added, or would be.
 	Rows, Added int64
-	// Refused are those that were not added, and Notes remarks about those that were.
+	// Refused counts entries that were not added, by reason. Notes counts remarks about those that were.
 	Refused, Notes []ImportCount
 	// Realms are realms of the file that are not the tenant's, the commonest first.
 	Realms []ImportRealmCount
@@ -121,7 +121,7 @@ type ImportCount struct {
 	Reason ImportReason
 	Text   string
 	Count  int64
-	// First are the first of them.
+	// First are the first entries with this reason.
 	First []ImportExample
 }
 
@@ -146,7 +146,7 @@ func rowCount(n int64) string {
 	return fmt.Sprintf("%d rows", n)
 }
 
-// summary is the value in the audit trail.
+// summary returns the value for the audit trail.
 func (im *Import) summary(err error) string {
 	text := fmt.Sprintf("added %d", im.report.Added)
 	for _, c := range im.report.Refused {
@@ -158,7 +158,7 @@ func (im *Import) summary(err error) string {
 	return text
 }
 
-// shown returns a text of the file as a report may have it.
+// shown returns a text of the file as a report shows it: valid UTF-8, and not too long.
 func shown(text string) string {
 	text = strings.ToValidUTF8(text, "?")
 	if len(text) > importShown {

@@ -11,19 +11,20 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Grace is how long the owner of an account who has left can stay after all.
+// Grace is how long an owner who has left can still change their mind and stay.
 const Grace = 7 * 24 * time.Hour
 
 // ErrLeaving means that the password is right, and that the owner of the account has left.
 var ErrLeaving = fault.New(fault.Leaving, "the owner of this account has left, and it will be erased; "+
 	"to keep it, open the link in the message about that, choose a new password by a reset link, or ask the operator")
 
-// LeaveStore is for people who leave, and for those who stay after all.
+// LeaveStore is for people who leave, and for those who change their mind and stay.
 type LeaveStore interface {
-	// Leave holds an active account, which is erased at l.Until, ends its sessions, and ends the link that would
-	// set another address. It takes a place under each limit. It fails with fault.NotFound for an account that is not
-	// there or not active, with ErrHeld, with ErrPasswordChanged if the proof is of an older password, and with
-	// fault.Limited. Of concurrent calls one succeeds.
+	// Leave holds an active account until it is erased at l.Until, ends its sessions, and ends the link
+	// that would set another address. It takes a place under each limit. It fails with fault.NotFound
+	// for an account that does not exist or is not active, with ErrHeld, with ErrPasswordChanged if the
+	// proof is of an older password, and with fault.Limited. Exactly one of several concurrent calls
+	// succeeds.
 	Leave(ctx context.Context, l Departure, now time.Time) (Account, error)
 
 	// Stay uses up the link of the message that Leave added, and makes the account active again. It fails with
@@ -31,23 +32,24 @@ type LeaveStore interface {
 	// account is gone.
 	Stay(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
 
-	// StayLink returns the account that Stay makes active, as it is. It changes nothing. It fails with
+	// StayLink returns the account that Stay would make active, unchanged. It fails with
 	// ErrLinkUsed where Stay fails.
 	StayLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
 
-	// Overdue returns up to limit accounts that were to be erased by a time, the longest overdue first.
+	// Overdue returns up to limit accounts that were due to be erased by a time, the longest overdue first.
 	Overdue(ctx context.Context, by time.Time, limit int) ([]Account, error)
 
-	// EraseOverdue erases an account that Overdue returned, as Delete does, and reports whether it did. It leaves
-	// it alone if it no longer is one that Overdue returns. Of concurrent calls one erases it.
+	// EraseOverdue erases an account that Overdue returned, as Delete does, and reports whether
+	// it did. It leaves an account alone that Overdue would no longer return. Exactly one of
+	// several concurrent calls erases it.
 	EraseOverdue(ctx context.Context, a Account, by, now time.Time) (bool, error)
 }
 
-// Departure is the owner of an account who leaves.
+// Departure is what Leave needs.
 type Departure struct {
 	// Account is the one whose password was proved.
 	Account Account
-	// Notice has in Until when the account is erased.
+	// Notice is the message to the owner. Its Until is when the account is erased.
 	Notice
 	// Allowances are those of the account.
 	Allowances []throttle.Allowance
@@ -59,10 +61,11 @@ func LeaveRefusal(w throttle.Wait) error {
 		"today; wait before leaving again, or ask the operator to delete the account")), w)
 }
 
-// Leave holds an account for somebody who has proved its password, and has it erased after Grace. Its owner
-// gets a message, with a link for staying. When Leave returns nil, this is durable, and so is the message's outbox
-// entry; when it fails, neither exists, except with fault.ErrInDoubt. It returns the account as it is then.
-// It fails with ErrNotActivated, and with the errors of LeaveStore.Leave.
+// Leave holds an account for somebody who has proved its password, so that it is erased after
+// Grace. Its owner gets a message, with a link for staying. When Leave returns nil, the change
+// and the message's outbox entry are durable; when it fails, neither exists, except with
+// fault.ErrInDoubt. It returns the changed account. It fails with ErrNotActivated, and with the
+// errors of LeaveStore.Leave.
 func (s *Service) Leave(ctx context.Context, t *tenant.Tenant, proved Account, from Origin) (Account, error) {
 	a, err := s.leave(ctx, proved, from)
 	s.record(ctx, audit.AccountLeave, t, proved, from, err)
@@ -89,7 +92,7 @@ func (s *Service) leave(ctx context.Context, proved Account, from Origin) (Accou
 	return a, err
 }
 
-// StayLink returns the account that a link to stay keeps, as it is. It changes nothing. It fails with ErrLinkUsed.
+// StayLink returns the account that a link to stay would keep. It changes nothing. It fails with ErrLinkUsed.
 func (s *Service) StayLink(ctx context.Context, t *tenant.Tenant, text string) (Account, error) {
 	link, ok := s.link(text)
 	if !ok {
@@ -98,7 +101,7 @@ func (s *Service) StayLink(ctx context.Context, t *tenant.Tenant, text string) (
 	return s.deps.Store.StayLink(ctx, t.ID, link, s.deps.Now())
 }
 
-// Stay makes an account active again, for its owner who has left and has the link of the message about that. It
+// Stay makes an account active again, for an owner who has left and opens the link of the message about that. It
 // starts no session. It fails with ErrLinkUsed.
 func (s *Service) Stay(ctx context.Context, t *tenant.Tenant, text string, from Origin) (Account, error) {
 	var a Account
@@ -110,8 +113,8 @@ func (s *Service) Stay(ctx context.Context, t *tenant.Tenant, text string, from 
 	return a, refusedLink(err)
 }
 
-// EraseOverdue erases the accounts whose grace is over, a day later in case the clock is ahead. It returns how
-// many. tenantOf returns the tenant with an ID.
+// EraseOverdue erases accounts a day after their Grace has ended, in case the clock is ahead.
+// It returns how many it erased. tenantOf returns the tenant with an ID.
 func (s *Service) EraseOverdue(
 	ctx context.Context, tenantOf func(int64) (*tenant.Tenant, bool),
 ) (n int, err error) {

@@ -21,13 +21,13 @@ import (
 )
 
 const (
-	// MaxPasskeys is how many passkeys an account can have.
+	// MaxPasskeys is the maximum number of passkeys of an account.
 	MaxPasskeys = 20
-	// maxPasskeyName is the length of the longest name of a passkey, in code points.
+	// maxPasskeyName is the maximum length of a passkey's name, in code points.
 	maxPasskeyName = 64
 )
 
-// Passkey is a row of a passkey.
+// Passkey is a passkey as it is stored.
 type Passkey struct {
 	// ID is the credential ID.
 	ID      []byte
@@ -43,23 +43,24 @@ type Passkey struct {
 	Used time.Time
 }
 
-// PasskeyStore keeps passkeys. An account that is not active has none that could be used.
+// PasskeyStore stores passkeys. Those of an account that is not active cannot be used.
 type PasskeyStore interface {
-	// AddPasskey adds a passkey to an active account, with a message and an entry in the trail. Of
-	// concurrent calls, no more succeed than there are places. It fails with fault.NotFound for an account
-	// that is not there or not active, with ErrHeld, with ErrPasskeyStale if the account is in another
-	// epoch or has got its first passkey since, with ErrPasskeyKnown if there is a passkey with this ID, and with
-	// ErrTooManyPasskeys. The first passkey ends the link that would set another address.
+	// AddPasskey adds a passkey to an active account, with a message and a row of the audit trail. Concurrent
+	// calls never exceed the limits. It fails with fault.NotFound for an account that does not exist or is not
+	// active, with ErrHeld, with ErrPasskeyStale if the account has since got another epoch or its first
+	// passkey, with ErrPasskeyKnown if there is a passkey with this ID, and with ErrTooManyPasskeys. The first
+	// passkey ends the link that would set another address.
 	AddPasskey(ctx context.Context, n NewPasskey, now time.Time) (Account, error)
 
-	// RenamePasskey gives a passkey of an account another name, and takes a place under each limit. It
-	// changes nothing if the passkey has the name. It fails with ErrNoPasskey and fault.Limited, and as AddPasskey
-	// does for the account.
+	// RenamePasskey gives a passkey of an account another name, and takes a place under each
+	// limit. It changes nothing if the passkey has that name already. It fails with
+	// ErrNoPasskey and fault.Limited, and as AddPasskey does for the account.
 	RenamePasskey(ctx context.Context, a Account, id []byte, name string, now time.Time,
 		limits ...throttle.Allowance) error
 
-	// RemovePasskey removes a passkey of an account and ends its sessions, with a message and an entry in the trail.
-	// Of concurrent calls one succeeds. It fails with ErrNoPasskey, and as AddPasskey does for the account.
+	// RemovePasskey removes a passkey of an account and ends its sessions, with a message and a row of the audit
+	// trail. Exactly one of several concurrent calls succeeds. It fails with ErrNoPasskey, and as AddPasskey does
+	// for the account.
 	RemovePasskey(ctx context.Context, r PasskeyRemoval, now time.Time) (Account, error)
 
 	// Passkeys returns the passkeys of an account, oldest first.
@@ -68,13 +69,13 @@ type PasskeyStore interface {
 	// Passkey returns the passkey of a tenant with a credential ID. It fails with ErrNoPasskey.
 	Passkey(ctx context.Context, tenant int64, id []byte) (Passkey, error)
 
-	// UsePasskey stores that a passkey was used, with the state that it has since. It fails with
-	// ErrPasskeyChanged if the passkey is no longer as it was read, and with ErrNoPasskey if it is gone or its
-	// account is not active.
+	// UsePasskey records a use of a passkey and stores its new state. It fails with
+	// ErrPasskeyChanged if the stored passkey differs from was, and with ErrNoPasskey if it is
+	// gone or its account is not active.
 	UsePasskey(ctx context.Context, was Passkey, sealed []byte, now time.Time) error
 }
 
-// NewPasskey is a passkey for an account, which is as it was when the owner proved the password.
+// NewPasskey is a passkey to add. Account is the account as it was when the owner proved the password.
 type NewPasskey struct {
 	Account Account
 	Passkey Passkey
@@ -82,9 +83,9 @@ type NewPasskey struct {
 	Allowances []throttle.Allowance
 }
 
-// PasskeyRemoval is a passkey of an account that is to be removed.
+// PasskeyRemoval is a passkey to remove.
 type PasskeyRemoval struct {
-	Account Account // as it was when its owner proved to be there
+	Account Account // as it was when its owner proved their presence
 	ID      []byte
 	Notice
 	Allowances []throttle.Allowance
@@ -105,9 +106,9 @@ var (
 	ErrPasskeyChanged = fault.New(fault.Conflict, "the passkey was used at the same moment")
 )
 
-// Party returns the tenant as a relying party. It reports false if browsers refuse passkeys for its
-// address: they need TLS or this machine, and a host name.
-func Party(t *tenant.Tenant) (passkey.Party, bool) {
+// Party returns the tenant as a relying party. ok is false if browsers refuse passkeys for its
+// address: they require TLS or a loopback host, and a host name.
+func Party(t *tenant.Tenant) (_ passkey.Party, ok bool) {
 	u, err := url.Parse(t.PublicURL)
 	if err != nil {
 		return passkey.Party{}, false
@@ -132,8 +133,8 @@ func CleanPasskeyName(raw string) (string, error) {
 	return name, err
 }
 
-// passkeyPlace returns what the sealed value of a passkey is bound to. The length of the RP ID keeps
-// two places apart.
+// passkeyPlace returns what the sealed value of a passkey is bound to. The length of the RP ID
+// makes the encoding unambiguous.
 func passkeyPlace(k Passkey) []byte {
 	return slices.Concat(k.Account[:], []byte{byte(len(k.RP))}, []byte(k.RP), k.ID)
 }
@@ -142,8 +143,8 @@ func (s *Service) sealPasskey(tenant int64, k Passkey, c passkey.Credential) []b
 	return s.passkeys.Seal(tenant, passkeyPlace(k), c.Marshal())
 }
 
-// OpenPasskey returns the credential of a passkey. It fails with secret.ErrSeal if the row was made or
-// changed by something else than a Service.
+// OpenPasskey returns the credential of a passkey. It fails with secret.ErrSeal if something
+// other than a Service made or changed the row.
 func (s *Service) OpenPasskey(tenant int64, k Passkey) (passkey.Credential, error) {
 	return openPasskey(s.passkeys, tenant, k)
 }
@@ -159,9 +160,9 @@ func openPasskey(vault *secret.Vault, tenant int64, k Passkey) (passkey.Credenti
 	return passkey.Unmarshal(k.ID, b)
 }
 
-// AddPasskey adds a passkey to the account of its owner, who has proved the password. proved is the account
-// as it was then. It fails with fault.Invalid for the name, ErrNotActivated, and the errors of
-// PasskeyStore.AddPasskey.
+// AddPasskey adds a passkey to the account of an owner who has proved the password. proved is
+// the account as it was then. It fails with fault.Invalid for the name, ErrNotActivated, and
+// the errors of PasskeyStore.AddPasskey.
 func (s *Service) AddPasskey(
 	ctx context.Context, t *tenant.Tenant, proved Account, c passkey.Credential, name string, from Origin,
 ) (Passkey, error) {
@@ -204,8 +205,9 @@ func (s *Service) RenamePasskey(
 	return err
 }
 
-// RemovePasskey removes a passkey of an account whose owner has proved to be there. It returns the account as it is
-// then: all its sessions have ended. It fails with ErrNotActivated and with the errors of PasskeyStore.RemovePasskey.
+// RemovePasskey removes a passkey of an account whose owner has proved their presence. It
+// returns the changed account: all its sessions have ended. It fails with ErrNotActivated and
+// with the errors of PasskeyStore.RemovePasskey.
 func (s *Service) RemovePasskey(
 	ctx context.Context, t *tenant.Tenant, proved Account, id []byte, from Origin,
 ) (a Account, err error) {
@@ -229,12 +231,12 @@ func (s *Service) RemovePasskey(
 type OwnPasskey struct {
 	Passkey
 	passkey.Credential
-	// Usable means that it was made for the tenant's present host name.
+	// Usable means that it was made for the tenant's current host name.
 	Usable bool
 }
 
-// Passkeys returns the passkeys of an account, oldest first. One that does not open was not made by this
-// program: it is left out, with a line in the log.
+// Passkeys returns the passkeys of an account, oldest first. A passkey that does not open was
+// not made by this program: it is left out and logged.
 func (s *Service) Passkeys(ctx context.Context, t *tenant.Tenant, owner Account) ([]OwnPasskey, error) {
 	rows, err := s.deps.Store.Passkeys(ctx, owner.UID)
 	if err != nil {
@@ -252,14 +254,15 @@ func (s *Service) Passkeys(ctx context.Context, t *tenant.Tenant, owner Account)
 	return list, nil
 }
 
-// changedAtOnce bounds how often UsePasskey reads a passkey that other uses change.
-const changedAtOnce = 5
+// maxUseAttempts is how often UsePasskey tries to update a passkey that concurrent uses change.
+const maxUseAttempts = 5
 
-// UsePasskey verifies a response of a passkey and stores its use. It returns the UID of the account, which
-// the caller has to read. It fails with ErrNoPasskey for an unknown passkey or one of another RP ID, with
-// passkey.ErrResponse and passkey.ErrCloned, and with secret.ErrSeal for a row that was changed.
+// UsePasskey verifies a response of a passkey and stores its use. It returns the UID of the
+// account, which the caller must look up. It fails with ErrNoPasskey for an unknown passkey or
+// one of another RP ID, with passkey.ErrResponse and passkey.ErrCloned, and with secret.ErrSeal
+// for a row that was changed.
 func (s *Service) UsePasskey(ctx context.Context, t *tenant.Tenant, response passkey.Assertion) (UID, error) {
-	for range changedAtOnce {
+	for range maxUseAttempts {
 		k, err := s.deps.Store.Passkey(ctx, t.ID, response.ID())
 		if err != nil {
 			return UID{}, err
@@ -285,7 +288,8 @@ func (s *Service) usePasskey(ctx context.Context, t *tenant.Tenant, k Passkey, r
 	if err != nil {
 		return err
 	}
-	// Two uses of a passkey without a counter, at the same moment, do not disturb each other.
+	// If nothing has changed, the sealed value stays the same. So concurrent uses of a passkey
+	// without a counter do not conflict.
 	sealed := k.Sealed
 	if !after.Equal(before) {
 		sealed = s.sealPasskey(t.ID, k, after)

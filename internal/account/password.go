@@ -15,7 +15,7 @@ import (
 )
 
 // PasswordForm is a new password as it was received. All three hashes are required: the server
-// cannot derive the others from HA1, and without them phones that use them would be left with none.
+// cannot derive the others from HA1, and phones that use them could no longer register.
 type PasswordForm struct{ HA1, HA1B, HA1SHA256 string }
 
 // Credential returns the hashes of the form. It fails with fault.Invalid.
@@ -38,18 +38,18 @@ func (f PasswordForm) Credential() (c digest.Credential, err error) {
 	return c, nil
 }
 
-// ErrNotActivated means that the password is right and the account not active.
+// ErrNotActivated means that the password is right but the account was not activated.
 var ErrNotActivated = fault.New(fault.NotActivated, "the account is not activated yet; "+
 	"open the link in the activation message")
 
 // NoticeLife is how long the link in a message about a change works.
 const NoticeLife = 7 * 24 * time.Hour
 
-// ChangePassword gives an account a new password, for somebody who has proved the present one of
-// proved. All sessions and device tokens of the account end, and its owner gets a message. When
-// ChangePassword returns nil, the password is durable, and so is the message's outbox entry; when it
-// fails, neither exists, except with fault.ErrInDoubt. It returns the account as it is then. It fails
-// with fault.Invalid, ErrNotActivated, and the errors of PersonStore.SetPassword.
+// ChangePassword gives an account a new password, for somebody who has proved the present one. proved
+// is the account as it was then. All sessions and device tokens of the account end, and its owner
+// gets a message. When ChangePassword returns nil, the password and the message's outbox entry are
+// durable; when it fails, neither exists, except with fault.ErrInDoubt. It returns the changed
+// account. It fails with fault.Invalid, ErrNotActivated, and the errors of PersonStore.SetPassword.
 func (s *Service) ChangePassword(
 	ctx context.Context, t *tenant.Tenant, proved Account, form PasswordForm, from Origin,
 ) (Account, error) {
@@ -86,14 +86,14 @@ func (s *Service) changePassword(
 }
 
 // newCredential returns the account with the sealed credential of a new password. It fails with
-// fault.Invalid by the rules of a signup, and for the present password.
+// fault.Invalid if the password breaks a rule of signups or is the present one.
 func (s *Service) newCredential(t *tenant.Tenant, a Account, form PasswordForm) (Account, error) {
 	c, err := form.Credential()
 	if err != nil {
 		return a, err
 	}
-	// One hash that stays would let phones still register with the old password. A credential
-	// that does not open is replaced.
+	// If one hash stayed the same, phones could still register with the old password. A
+	// credential that does not open is replaced.
 	if before, err := s.Credential(a); err == nil {
 		if field := sameHash(c, before); field != "" {
 			return a, fault.Rule(field, "same", "this is the present password; choose another one")
@@ -121,7 +121,7 @@ func sameHash(c, before digest.Credential) string {
 	return ""
 }
 
-// seal sets the credential of an account, in the form that all programs on the store open.
+// seal sets the credential of an account, in a form that all programs that use the store can open.
 func (s *Service) seal(a *Account, c digest.Credential) {
 	a.HasSHA256 = c.SHA256 != nil
 	if s.deps.OldForm != nil && s.deps.OldForm() {

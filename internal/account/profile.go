@@ -15,37 +15,38 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// EmailLinkLife is how long a link works that confirms a new address.
+// EmailLinkLife is how long a link that confirms a new address works.
 const EmailLinkLife = 24 * time.Hour
 
 // ProfileStore is for people who change the address, the name or the language of their accounts.
 type ProfileStore interface {
 	// AddEmailLink adds a link that sets another address of an active account, with its message to that
-	// address. It replaces the earlier ones of the account. It takes a place under each limit of the
-	// account and of the recipient, and fails with fault.Limited without one of the account. Without one of
-	// the recipient it removes the earlier links, adds none, and reports false. It fails with
-	// fault.NotFound for an account that is not there or not active, with ErrHeld, with ErrPasswordChanged
-	// if the proof is of an older password, and with ErrAddressChanged if the account has another address
-	// than l.Account.
+	// address. It replaces the account's earlier links of this kind. It takes a place under each limit of the
+	// account and of the recipient. If a limit of the account is reached, it fails with fault.Limited. If one
+	// of the recipient is reached, it removes the earlier links, adds none, and returns false. It also fails
+	// with fault.NotFound for an account that does not exist or is not active, with ErrHeld, with
+	// ErrPasswordChanged if the proof is of an older password, and with ErrAddressChanged if the account's
+	// address is no longer that of l.Account.
 	AddEmailLink(ctx context.Context, l NewEmailLink, now time.Time) (sent bool, err error)
 
 	// EmailLink returns the active account of a link, and the address that the link sets. It changes nothing.
 	// It fails with ErrLinkUsed.
 	EmailLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, string, error)
 
-	// SetEmail uses up a link of AddEmailLink, sets the address, and confirms the account. It ends the reset
-	// links that went to the previous address. The notice goes to that address too, and its link
-	// sets the address back (NotMe). Of concurrent calls with one link, one succeeds. It fails with
-	// ErrLinkUsed and ErrHeld, and with fault.NotFound for an account that is not there.
+	// SetEmail uses up a link of AddEmailLink, sets the address, and confirms the account. It
+	// ends the reset links that went to the previous address. The notice goes to that address,
+	// and its link sets the address back (NotMe). Exactly one of several concurrent calls with
+	// one link succeeds. It fails with ErrLinkUsed and ErrHeld, and with fault.NotFound for an
+	// account that does not exist.
 	SetEmail(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time) (Account, error)
 
 	// ReplaceEmail is for an operator: it sets the address of an account in any state. It ends all links of the
-	// account, and its sessions, device tokens and reset links to either address, and removes its messages that are
-	// being written. Nothing is sent. The second factors stay. It fails with fault.NotFound.
+	// account, and its sessions and device tokens, and removes its messages that are still being written. It
+	// sends no message. The second factors stay. It fails with fault.NotFound.
 	ReplaceEmail(ctx context.Context, tenant int64, user, email string, now time.Time) (Account, error)
 
 	// SetProfile sets the name and the language of an active account. A change takes a place under each
-	// limit. It fails with fault.NotFound for an account that is not there or not active, with ErrHeld, and
+	// limit. It fails with fault.NotFound for an account that does not exist or is not active, with ErrHeld, and
 	// with fault.Limited.
 	SetProfile(ctx context.Context, p ProfileChange, now time.Time) (Account, error)
 }
@@ -61,7 +62,7 @@ type NewEmailLink struct {
 	Allowances, Recipient []throttle.Allowance
 }
 
-// ProfileChange is another name or language for an account. What is empty stays.
+// ProfileChange is another name or language for an account. Empty fields are not changed.
 type ProfileChange struct {
 	Account Account
 	Name    string
@@ -83,8 +84,8 @@ func EmailRefusal(w throttle.Wait) error {
 }
 
 // emailRecipient returns the limits for messages to an address that confirm it: at the tenant, and, if there are
-// several, at all tenants. Their places are others than those of activation messages: signups with an address must
-// not keep its owner from using it.
+// several, at all tenants. They are separate from the limits of activation messages: signups with an address
+// must not keep its owner from using it.
 func (s *Service) emailRecipient(t *tenant.Tenant, email string) []throttle.Allowance {
 	key := RecipientKey(email)
 	places := []throttle.Allowance{{
@@ -95,12 +96,12 @@ func (s *Service) emailRecipient(t *tenant.Tenant, email string) []throttle.Allo
 	return s.withPerson(places, "confirm message", key, throttle.MessagesPerPerson)
 }
 
-// The kinds of changes of an account that send no message. They are counted apart, so that somebody with a stolen
-// session cannot use up the places of what needs the password.
+// The kinds of changes of an account that send no message. They are counted separately, so that
+// somebody with a stolen session cannot use up the limit of changes that need the password.
 const (
 	// changeByCookie is for changes for which a session is enough.
 	changeByCookie = "profile"
-	// changeByProof is for beginnings to set up an authenticator app.
+	// changeByProof is for starting to set up an authenticator app.
 	changeByProof = "begin app"
 )
 
@@ -114,23 +115,23 @@ func (s *Service) changeLimit(a Account, kind string) throttle.Allowance {
 }
 
 // RequestEmail sends a message to another address of an account, for somebody who has proved the account's
-// password. The link in it sets the address (ConfirmEmail). Until then the account keeps the one that it has.
+// password. The link in it sets the address (ConfirmEmail). Until then the account keeps its present address.
 // RequestEmail returns the address in the form in which it would be stored. It sends nothing, and returns no
 // error, if the address has had too many such messages, or its owner has declined an account within 24 hours:
-// the answer must not tell. It fails with fault.Invalid, fault.Limited, ErrNotActivated, and the errors of
-// ProfileStore.AddEmailLink.
+// the answer must not reveal that. It fails with fault.Invalid, fault.Limited, ErrNotActivated, and the
+// errors of ProfileStore.AddEmailLink.
 func (s *Service) RequestEmail(
 	ctx context.Context, t *tenant.Tenant, proved Account, raw string, from Origin,
 ) (string, error) {
 	email, sent, err := s.requestEmail(byOwner(ctx, from), t, proved, raw, from)
-	outcome, said := err, proved
+	outcome, recorded := err, proved
 	if err == nil {
-		said.Email = email
+		recorded.Email = email
 		if !sent {
 			outcome = &fault.Error{Kind: fault.Limited, Limit: throttle.LimitRecipient}
 		}
 	}
-	s.record(ctx, audit.EmailRequest, t, said, from, outcome)
+	s.record(ctx, audit.EmailRequest, t, recorded, from, outcome)
 	return email, err
 }
 
@@ -202,7 +203,7 @@ func (s *Service) confirmEmail(ctx context.Context, t *tenant.Tenant, text strin
 	return a, nil
 }
 
-// ProfileForm is a name and a language as they were received. What is nil stays.
+// ProfileForm is a name and a language as they were received. Nil fields are not changed.
 type ProfileForm struct{ Name, Lang *string }
 
 // ChangeProfile sets the name or the language of an account, or both, for its owner. It fails with fault.Invalid,

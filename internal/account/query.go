@@ -16,21 +16,20 @@ import (
 type Query struct {
 	States []State `json:"states,omitempty"`
 	Roles  []Role  `json:"roles,omitempty"`
-	// Text is the beginning of the user name, the address, or the display name or a later word of it, without regard to
-	// case: user names are lower case, and addresses and names are compared in it. An address has its domain in
-	// A-labels.
+	// Text is a prefix of the user name, the address, the display name, or a later word of the
+	// display name. Case is ignored. The domain of an address has the form of A-labels.
 	Text string `json:"text,omitempty"`
-	// Net has the networks that the signup came from, and is a network that contains them. It has at most 24 bits
-	// for IPv4 and 48 for IPv6: the store has no more of an address.
+	// Net contains the network that the signup came from. Its prefix has at most 24 bits for
+	// IPv4 and 48 for IPv6, since the store keeps no more of an address.
 	Net netip.Prefix `json:"net,omitzero"`
-	// Since and Before limit the time of the signup: Since is the first, and Before the first one after.
+	// Since and Before limit the time of the signup to the half-open interval [Since, Before).
 	Since  time.Time `json:"since,omitzero"`
 	Before time.Time `json:"before,omitzero"`
 	// Confirmed is whether the account is confirmed, or nil.
 	Confirmed *bool `json:"confirmed,omitempty"`
 }
 
-// maxQueryText is how many bytes Query.Text may have: as many as a display name.
+// maxQueryText is the maximum length of Query.Text in bytes: that of a display name.
 const maxQueryText = maxNameBytes
 
 // Check fails with fault.Invalid for a query that makes no sense.
@@ -52,14 +51,14 @@ func (q Query) Check() error {
 	if q.Net == (netip.Prefix{}) {
 		return nil
 	}
-	most := 48
+	maxBits := 48
 	if q.Net.Addr().Is4() {
-		most = 24
+		maxBits = 24
 	}
 	switch {
 	case !q.Net.IsValid() || q.Net != q.Net.Masked() || q.Net.Addr().Is4In6():
 		return fault.Field("net", "the network must be one such as 192.0.2.0/24 or 2001:db8::/32")
-	case q.Net.Bits() > most:
+	case q.Net.Bits() > maxBits:
 		return fault.Field("net", "the network is smaller than what is kept of an address; "+
 			"use at most /24 for IPv4 and /48 for IPv6")
 	}
@@ -75,21 +74,23 @@ func (q Query) Empty() bool {
 // Page is a part of a list of accounts.
 type Page struct {
 	Accounts []Account
-	// Next continues the list after this page. It is empty at the end of the list. A page with a Next may have fewer
-	// accounts than were asked for, or none: the store looks at a limited number of accounts for one page.
+	// Next continues the list after this page. It is empty at the end of the list. A page with
+	// a Next can have fewer accounts than requested, or none: the store examines a limited
+	// number of accounts for one page.
 	Next string
 }
 
 // PageStore lists accounts page by page.
 type PageStore interface {
-	// Page returns up to limit accounts of the tenant that a query selects, after those of the page whose Next is
-	// given, or the first ones. Accounts that signed up later come first; with Query.Text, accounts are ordered by
-	// how they match. An account that is there all the time is on one page. It takes a time that does
-	// not depend on the number of accounts. It fails with fault.Invalid for a next that no page had.
+	// Page returns up to limit accounts of the tenant that a query selects, after the page
+	// whose Next is given; without next it returns the first page. Accounts that signed up
+	// later come first; with Query.Text, accounts are ordered by how they match. An account
+	// that exists throughout is on exactly one page. The time that Page takes does not depend
+	// on the number of accounts. It fails with fault.Invalid for a next that no page returned.
 	Page(ctx context.Context, tenant int64, q Query, next string, limit int, now time.Time) (Page, error)
 }
 
-// Matches reports whether the query selects a live account.
+// Matches reports whether the query selects an account, which must not be expired or deleted.
 func (q Query) Matches(a Account) bool {
 	return (len(q.States) == 0 || slices.Contains(q.States, a.State())) &&
 		(len(q.Roles) == 0 || slices.Contains(q.Roles, a.Role)) &&
@@ -100,12 +101,12 @@ func (q Query) Matches(a Account) bool {
 		(q.Confirmed == nil || *q.Confirmed == !a.Confirmed.IsZero())
 }
 
-// hasPrefixFold reports whether s begins with prefix, without regard to case.
+// hasPrefixFold reports whether s begins with prefix, ignoring case.
 func hasPrefixFold(s, prefix string) bool {
 	return strings.HasPrefix(strings.ToLower(s), strings.ToLower(prefix))
 }
 
-// hasWordFold reports whether s, or what is from a later word on, begins with prefix, without regard to case. A word
+// hasWordFold reports whether s or one of its later words begins with prefix, ignoring case. A word
 // begins after a space or a hyphen.
 func hasWordFold(s, prefix string) bool {
 	s, prefix = strings.ToLower(s), strings.ToLower(prefix)

@@ -17,7 +17,7 @@ func (s *Service) record(
 	s.recordDetail(ctx, action, t, a, from, err, "")
 }
 
-// recordDetail is record with a detail for the case that err has none.
+// recordDetail is record with a detail, which is used if err has none.
 func (s *Service) recordDetail(ctx context.Context, action audit.Action, t *tenant.Tenant, a Account, from Origin,
 	err error, detail string) {
 	e := audit.Event{

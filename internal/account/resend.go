@@ -13,9 +13,9 @@ import (
 
 // Resend sends a pending account a new message with a new link, for somebody who has proved the
 // account's password. If email is not empty, it becomes the account's address. When Resend returns
-// nil, the message exists and survives a crash; when it fails, the link and the address before it
-// stay valid. It returns the account as it is then. It fails with fault.Invalid, fault.Limited, and
-// the errors of LinkStore.Resend.
+// nil, the message exists and survives a crash; when it fails, the previous link and address stay
+// valid. It returns the changed account. It fails with fault.Invalid, fault.Limited, and the
+// errors of LinkStore.Resend.
 func (s *Service) Resend(
 	ctx context.Context, t *tenant.Tenant, a Account, email string, from Origin,
 ) (Account, error) {
@@ -37,7 +37,7 @@ func (s *Service) resend(
 ) error {
 	link := s.deps.Outbox.NewLink(t.ID)
 	r.Token, r.Message, r.SealedToken = s.deps.Store.LinkHash(link.Token), link.Message, link.Sealed
-	// The store keeps microseconds. A message that is written again must have the same times.
+	// The store's precision is microseconds. A message that is written again must have the same times.
 	r.Made = now.UTC().Truncate(time.Microsecond)
 	r.Allowances = append([]throttle.Allowance{{
 		Bucket: s.buckets.Of("resend", t.ID, r.Account.UID.String()),

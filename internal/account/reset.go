@@ -24,76 +24,76 @@ import (
 const (
 	// ResetLife is how long a reset link works.
 	ResetLife = time.Hour
-	// MaxResetLife is how long a reset link may work that an operator makes.
+	// MaxResetLife is the longest lifetime of a reset link that an operator makes.
 	MaxResetLife = 7 * 24 * time.Hour
 )
 
-// maxWho is the length of the longest name or address that somebody may have, in bytes.
+// maxWho is the maximum length of a user name or address, in bytes.
 const maxWho = maxEmail
 
 // ResetStore is for people who have forgotten their password.
 type ResetStore interface {
-	// AddForgotten adds a row for somebody who wrote that they forgot their password, and takes a place
-	// under each limit of the sender. It fails with fault.Limited, and then changes nothing. It looks
-	// for no account.
+	// AddForgotten adds a row for somebody who forgot their password, and takes a place under
+	// each limit of the sender. If it fails with fault.Limited, it changes nothing. It does not
+	// look for the account.
 	AddForgotten(ctx context.Context, f Forgotten, now time.Time) error
 
 	// Forgotten returns up to limit rows, oldest first, without the first skip rows.
 	Forgotten(ctx context.Context, skip, limit int) ([]Forgotten, error)
 
-	// RemoveForgotten removes a row, and reports whether it was there. Of concurrent calls one removes
-	// it.
+	// RemoveForgotten removes a row, and reports whether it existed. Exactly one of several
+	// concurrent calls removes it.
 	RemoveForgotten(ctx context.Context, id ForgottenID) (bool, error)
 
-	// OfEmail returns the accounts with an address, in any case, ordered by user.
+	// OfEmail returns the accounts with an address, ignoring case, ordered by user.
 	OfEmail(ctx context.Context, tenant int64, email string, now time.Time) ([]Account, error)
 
 	// AddResetLink adds a reset link for an account that is active or whose owner has left, and its message unless
 	// that is zero. The link replaces the reset links that went to the account's address. With a message it is for all
-	// such accounts of the address. Without one it is for this account only, and also replaces those of the
-	// account without a message, which nothing else does but a reset and NotMe. It first removes the row
-	// r.Forgotten, if there is one, and takes a place under each limit. With the kind mailmsg.SetPassword it replaces
-	// the link of that kind of an account that waits, for as long as that one would have worked, and finds no account
-	// without one. It fails with ErrHandled if the row is gone. It also fails with fault.NotFound for an account that
-	// is not there or not activated, with ErrHeld if an operator has disabled it, and with fault.Limited; then only the
-	// row is removed.
+	// such accounts of the address. Without one it is for this account only, and also replaces the account's reset
+	// links without a message, which otherwise only a reset and NotMe do. It first removes the row r.Forgotten, if
+	// there is one, and takes a place under each limit. With the kind mailmsg.SetPassword it replaces the link of
+	// that kind of a waiting account, which must have one, and keeps its expiry. It fails with ErrHandled if the
+	// row is gone. It also fails with fault.NotFound for an account that does not exist or was not activated, with
+	// ErrHeld if an operator has disabled it, and with fault.Limited; then only the row is removed.
 	AddResetLink(ctx context.Context, r NewResetLink, now time.Time) (Account, error)
 
-	// HasPasswordLink reports whether an account that waits was added without a password (mailmsg.SetPassword).
+	// HasPasswordLink reports whether a waiting account was added without a password (mailmsg.SetPassword).
 	HasPasswordLink(ctx context.Context, uid UID) (bool, error)
 
 	// ResetLink returns the accounts that a reset link is for, which are active or whose owners have left, ordered by
-	// user, and when it expires. For the link of mailmsg.SetPassword that is its account, which may wait. ResetLink
-	// changes nothing. It fails with ErrLinkUsed.
+	// user, and when it expires. The link of mailmsg.SetPassword is for one account, which may be waiting.
+	// ResetLink changes nothing. It fails with ErrLinkUsed.
 	ResetLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) ([]Account, time.Time, error)
 
 	// NotMe uses up the link of a message about a change (mailmsg.NotMe), ends all sessions of its
-	// account, and adds a reset link n without a message, as AddResetLink does. If somebody has left in the
-	// owner's name, the account is active again. If the address was changed since, it is the one again that
-	// the message went to, and links that went to later ones end. Reset links without a message end if they are not
-	// older than the address that the message went to. A change of the address that waits for its
-	// link ends. The second factors that were added since are removed. If the message was about recovery codes that
-	// were used or replaced, all recovery codes are removed, and the app stays: somebody else may have the list. Device
-	// tokens and proofs of the password end. It takes a place under each limit of the account. It fails with
-	// ErrLinkUsed, ErrHeld and fault.Limited, and with fault.NotFound for an account that is not there.
+	// account, and adds a reset link n without a message, as AddResetLink does. If somebody has left in
+	// the owner's name, the account becomes active again. If the address was changed since the message,
+	// it is set back to the one that the message went to, and links that went to later ones end. Reset
+	// links without a message end unless they are older than that address. A pending change of the
+	// address ends. The second factors that were added since the message are removed. If the message was
+	// about recovery codes that were used or replaced, all recovery codes are removed, since somebody
+	// else may have the list, but the app stays. Device tokens and proofs of the password end. It takes a
+	// place under each limit of the account. It fails with ErrLinkUsed, ErrHeld and fault.Limited, and
+	// with fault.NotFound for an account that does not exist.
 	NotMe(ctx context.Context, tenant int64, token [32]byte, n Notice, now time.Time,
 		limits ...throttle.Allowance) (Account, error)
 
-	// NotMeLink returns what NotMe with a link undoes. It changes nothing. It fails with ErrLinkUsed where NotMe
-	// fails.
+	// NotMeLink returns what NotMe with the link would undo. It changes nothing. It fails with
+	// ErrLinkUsed where NotMe fails.
 	NotMeLink(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Undone, error)
 }
 
 // Undone is what the link of a message about a change undoes.
 type Undone struct {
-	// Account is the account as it is before. If its owner has left, it is kept.
+	// Account is the account before the change. If its owner has left, NotMe keeps it from being erased.
 	Account Account
 	// Email is the address that the account has afterwards.
 	Email string
-	// Emails is how often the address had been changed when the message was made. It identifies the mailbox that
-	// the link went to.
+	// Emails is how often the address had been changed when the message was made. It identifies
+	// the mailbox that got the link.
 	Emails int64
-	// App says that an authenticator app is removed, and Passkeys how many passkeys are.
+	// App reports whether an authenticator app is removed. Passkeys is how many passkeys are removed.
 	App      bool
 	Passkeys int
 	// Codes is how many recovery codes are removed while the app stays.
@@ -103,12 +103,13 @@ type Undone struct {
 // ForgottenID identifies a Forgotten.
 type ForgottenID [16]byte
 
-// Forgotten is somebody who wrote that they forgot their password.
+// Forgotten is a request by somebody who forgot their password.
 type Forgotten struct {
 	ID     ForgottenID
 	Tenant int64
-	// Sealed is a user name or an address, as the person wrote it. It may be a password that was typed into
-	// the wrong field, so it is sealed, in no log, and removed within seconds.
+	// Sealed is a user name or an address, as the person wrote it. It may be a password that
+	// was typed into the wrong field, so it is sealed, never logged, and removed within
+	// seconds.
 	Sealed []byte
 	// Net is the network that it came from.
 	Net string
@@ -125,11 +126,11 @@ type NewResetLink struct {
 	Forgotten ForgottenID
 	// Allowances are those of the account and of the recipient.
 	Allowances []throttle.Allowance
-	// TakenOver says that this process does not write the message: a server takes it over.
+	// TakenOver means that a server writes the message, and not this process.
 	TakenOver bool
 }
 
-// ErrHandled means that another server has handled a row of somebody who forgot a password.
+// ErrHandled means that another server has handled a Forgotten row.
 var ErrHandled = fault.New(fault.NotFound, "another server has handled this")
 
 // ForgottenRefusal is the error of AddForgotten for the limits of a sender.
@@ -149,9 +150,9 @@ func NotMeRefusal(w throttle.Wait) error {
 		"too many links in messages about changes were used today; wait before using another one")), w)
 }
 
-// Forgot notes that somebody has forgotten the password of an account. who is a user name or an
-// address. It does the same for every text that could be one: a server looks for the account later
-// (ServeForgotten). It fails with fault.Invalid and fault.Limited.
+// Forgot records that somebody has forgotten the password of an account. who is a user name or
+// an address. Forgot does the same for every well-formed text: a server looks for the account
+// later (ServeForgotten). It fails with fault.Invalid and fault.Limited.
 func (s *Service) Forgot(ctx context.Context, t *tenant.Tenant, who string, from Origin) error {
 	err := checkWho(who)
 	if err == nil {
@@ -183,14 +184,14 @@ func checkWho(who string) error {
 // forgottenBatch is how many rows ServeForgotten reads at a time.
 const forgottenBatch = 100
 
-// ServeForgotten sends a message to everybody who wrote that they forgot their password and who has an
-// account. Several servers may call it at the same time: each row is handled by one of them. A row that
-// cannot be handled now stays for the next call. tenants returns a tenant by its ID.
+// ServeForgotten sends a message to everybody who reported a forgotten password and has an
+// account. Several servers may call it concurrently: each row is handled by one of them. A row
+// that cannot be handled stays for the next call. tenants returns a tenant by its ID.
 func (s *Service) ServeForgotten(ctx context.Context, tenants func(int64) (*tenant.Tenant, bool)) error {
-	var failed error // the last one: there may be thousands
-	stay := 0
+	var failed error // only the last one: there may be thousands
+	skip := 0
 	for {
-		list, err := s.deps.Store.Forgotten(ctx, stay, forgottenBatch)
+		list, err := s.deps.Store.Forgotten(ctx, skip, forgottenBatch)
 		if err != nil {
 			return err
 		}
@@ -200,12 +201,12 @@ func (s *Service) ServeForgotten(ctx context.Context, tenants func(int64) (*tena
 			}
 			t, ok := tenants(f.Tenant)
 			if !ok { // it is new, or was removed together with its rows
-				stay++
+				skip++
 				continue
 			}
 			if err := s.serveForgotten(context.WithoutCancel(ctx), t, f); err != nil {
 				failed = err
-				stay++
+				skip++
 			}
 		}
 		if len(list) < forgottenBatch {
@@ -252,9 +253,10 @@ func (s *Service) serveForgotten(ctx context.Context, t *tenant.Tenant, f Forgot
 	return failure
 }
 
-// forgotten returns the account that somebody means by a user name, an address or a phone address: the
-// first active one, or else one whose owner has left, or else the newest of those that wait. Others can make one that
-// waits, with anybody's address.
+// forgotten returns the account that somebody means by a user name, an address or a phone
+// address: the first active one, or else one whose owner has left, or else the newest waiting
+// one. The others come first since anybody can create a waiting account with somebody else's
+// address.
 func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (Account, error) {
 	who = strings.TrimSpace(who)
 	if a, err := s.Find(ctx, t.ID, who); !fault.Is(err, fault.NotFound) {
@@ -268,7 +270,7 @@ func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (
 	if err != nil {
 		return Account{}, err
 	}
-	// Whether case matters, only the mail server of the address knows: the exact address comes first.
+	// Only the mail server of the address knows whether case matters, so exact matches take precedence.
 	exact := func(a Account) bool { return a.Email == email }
 	if slices.ContainsFunc(list, exact) {
 		list = slices.DeleteFunc(list, func(a Account) bool { return !exact(a) })
@@ -289,8 +291,9 @@ func (s *Service) forgotten(ctx context.Context, t *tenant.Tenant, who string) (
 	return s.Find(ctx, t.ID, user)
 }
 
-// sendLink sends an account that is active, or whose owner has left, a message with a reset link, or one that waits
-// for its first password a message with another link to choose it.
+// sendLink sends a message with a reset link to an account that is active or whose owner has
+// left, or a message with a new link to choose a password to an account that still waits for
+// its first one.
 func (s *Service) sendLink(
 	ctx context.Context, t *tenant.Tenant, a Account, kind mailmsg.Kind, id ForgottenID, from Origin,
 ) error {
@@ -309,9 +312,10 @@ func (s *Service) sendLink(
 	return s.handled(ctx, audit.PasswordLink, t, a, id, from, err)
 }
 
-// resetAllowances returns the limits of messages to those who forgot a password, when somebody in a network has
-// asked for one. The places of activation messages are others: signups with somebody's address must not keep that
-// person from a new password, and nobody can find out by a signup that such a message was sent.
+// resetAllowances returns the limits of messages about a forgotten password that was reported
+// from a network. They are separate from the limits of activation messages: signups with
+// somebody's address must not keep that person from a new password, and a signup must not
+// reveal that such a message was sent.
 func (s *Service) resetAllowances(t *tenant.Tenant, a Account, net string) []throttle.Allowance {
 	key := RecipientKey(a.Email)
 	places := []throttle.Allowance{{
@@ -330,7 +334,7 @@ func (s *Service) resetAllowances(t *tenant.Tenant, a Account, net string) []thr
 	return s.withPerson(places, "reset message", key, throttle.ResetsPerPerson)
 }
 
-// handled ends the handling of a row that led to a change or to err. It records the outcome unless another
+// handled finishes a row whose handling ended with err. It records the outcome unless another
 // server has handled the row, and returns the error if the row stays for the next call.
 func (s *Service) handled(
 	ctx context.Context, action audit.Action, t *tenant.Tenant, a Account, id ForgottenID, from Origin, err error,
@@ -350,8 +354,8 @@ func (s *Service) handled(
 	return err
 }
 
-// writeAfter has the message of a change written after its transaction ended with err. If the
-// transaction may have been committed, a later flush of the outbox finds out.
+// writeAfter writes the message of a change whose transaction ended with err. If it is unknown
+// whether the transaction was committed, a later flush of the outbox finds out.
 func (s *Service) writeAfter(a Account, n Notice, err error) {
 	switch {
 	case err == nil:
@@ -361,8 +365,8 @@ func (s *Service) writeAfter(a Account, n Notice, err error) {
 	}
 }
 
-// MakeResetLink makes a reset link that is not sent, for an operator, and returns its address. It fails
-// with fault.NotFound for an account that is not there or not activated, and with ErrHeld if it is disabled.
+// MakeResetLink makes a reset link for an operator without sending it, and returns its URL. It fails
+// with fault.NotFound for an account that does not exist or was not activated, and with ErrHeld if it is disabled.
 func (s *Service) MakeResetLink(
 	ctx context.Context, t *tenant.Tenant, user string, life time.Duration,
 ) (address string, until time.Time, err error) {
@@ -390,10 +394,10 @@ func (s *Service) ResetLink(ctx context.Context, t *tenant.Tenant, text string) 
 	return s.deps.Store.ResetLink(ctx, t.ID, link, s.deps.Now())
 }
 
-// Reset sets a new password for one of the accounts of a reset link. If its owner has left, it is active again, which
-// the message about the new password says. It starts no session. It fails with
-// fault.Invalid and fault.Limited, and with ErrLinkUsed for any link and account that do not belong together,
-// whether or not there is such an account.
+// Reset sets a new password for one of the accounts of a reset link. If the account's owner has left, it
+// becomes active again, and the message about the new password says so. Reset starts no session. It fails
+// with fault.Invalid and fault.Limited, and with ErrLinkUsed for any link and account that do not belong
+// together, whether or not there is such an account.
 func (s *Service) Reset(
 	ctx context.Context, t *tenant.Tenant, text, user string, p PasswordForm, from Origin,
 ) (Account, error) {
@@ -402,8 +406,8 @@ func (s *Service) Reset(
 	return a, refusedLink(err)
 }
 
-// refusedLink returns ErrLinkUsed for an error that says that the account was disabled or deleted since the
-// link was read, and other errors as they are.
+// refusedLink returns ErrLinkUsed if err means that the account was disabled or deleted after
+// the link was read, and other errors unchanged.
 func refusedLink(err error) error {
 	if errors.Is(err, ErrHeld) || fault.Is(err, fault.NotFound) {
 		return ErrLinkUsed
@@ -442,7 +446,7 @@ func (s *Service) reset(
 	if err != nil {
 		changed = list[i]
 	} else if !c.First && changed.Set.State == Active && changed.Set.At.Equal(now.Truncate(time.Microsecond)) {
-		c.Detail = mailmsg.Stays // as the store has written into the entry
+		c.Detail = mailmsg.Stays // as in the entry that the store added
 		s.record(ctx, audit.AccountStay, t, changed, from, nil)
 	}
 	if !c.First {
@@ -451,8 +455,9 @@ func (s *Service) reset(
 	return changed, err
 }
 
-// ofAddress returns the name of what is counted for one address of an account: the one that it has after n changes.
-// So somebody who has moved the account to another mailbox cannot use up the places of those who had it before.
+// ofAddress returns the name of a bucket for one address of an account: the one that it has
+// after n changes. So somebody who has moved the account to another mailbox cannot use up the
+// places of those who had it before.
 func ofAddress(a Account, n int64) string { return a.UID.String() + " " + strconv.FormatInt(n, 10) }
 
 // byOwner returns a context for a change by the account's owner, which continues if the client
@@ -461,7 +466,7 @@ func byOwner(ctx context.Context, from Origin) context.Context {
 	return audit.ByPerson(context.WithoutCancel(ctx), from.Addr, from.Request)
 }
 
-// NotMeLink returns what NotMe with a link undoes. It changes nothing. It fails with ErrLinkUsed.
+// NotMeLink returns what NotMe with the link would undo. It changes nothing. It fails with ErrLinkUsed.
 func (s *Service) NotMeLink(ctx context.Context, t *tenant.Tenant, text string) (Undone, error) {
 	link, ok := s.link(text)
 	if !ok {
@@ -470,9 +475,9 @@ func (s *Service) NotMeLink(ctx context.Context, t *tenant.Tenant, text string) 
 	return s.deps.Store.NotMeLink(ctx, t.ID, link, s.deps.Now())
 }
 
-// NotMe is for somebody who did not make a change. It uses up the link of the message about it, undoes
-// what ResetStore.NotMe undoes, ends all sessions, and returns the account as it is then, and the address of a
-// reset link below the tenant's public URL. It fails with ErrLinkUsed and fault.Limited.
+// NotMe is for somebody who did not make a change. It uses up the link of the message about it,
+// undoes what ResetStore.NotMe describes, ends all sessions, and returns the changed account
+// and the path of a reset link. It fails with ErrLinkUsed and fault.Limited.
 func (s *Service) NotMe(
 	ctx context.Context, t *tenant.Tenant, text string, from Origin,
 ) (a Account, reset string, err error) {

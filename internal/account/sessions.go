@@ -5,8 +5,8 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// SessionEnd is a way to end sessions. Each is counted apart, so that somebody with a stolen session cannot use up the
-// places of the owner, who has the password.
+// SessionEnd is a way to end sessions. Each is counted separately, so that somebody with a
+// stolen session cannot use up the places of the owner, who has the password.
 type SessionEnd string
 
 // The ways to end sessions.

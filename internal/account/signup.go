@@ -27,30 +27,29 @@ type Form struct {
 	HA1B, HA1SHA256 *string
 	// Lang is the language for messages to the person; empty is English.
 	Lang i18n.Tag
-	// Malformed is why the form could not be read, if it could not. A Signup with such a form fails
+	// Malformed is why the form could not be read, or nil. A Signup with such a form fails
 	// with this error, and counts as a failure like any other.
 	Malformed error
-	// CrossSite means that the page of another site sent the form. The sender did not ask for that,
-	// so it does not count against the sender's address.
+	// CrossSite means that the page of another site sent the form. The person did not request
+	// that, so a failure does not count against their address.
 	CrossSite bool
 }
 
-// Missing is the answer to a form without one of its fields, word for word (the published
-// contract).
+// Missing is the answer to a form that lacks a field. The published contract fixes its wording.
 const Missing = "user, name, email, ha1, captcha_token, captcha_answer required"
 
-// repeatTime is how long a signup may be sent again (section 5.14 of the contract).
+// repeatTime is how long a signup can be sent again (section 5.14 of the contract).
 const repeatTime = 15 * time.Minute
 
-// errRepeated is what the audit log records for a signup that was sent again.
+// errRepeated is recorded in the audit log for a signup that was sent again.
 var errRepeated = errors.New("the same signup again")
 
 // Signup creates a pending account and publishes its activation message. When it returns nil, both
 // exist and survive a crash; when it fails, neither does. Its errors are those of the published
 // contract, in its order: fault.Closed, fault.Invalid, fault.Limited, fault.Captcha, fault.Conflict, and
-// fault.Internal or fault.Overloaded for failures on this side.
+// fault.Internal or fault.Overloaded for failures of the server.
 //
-// A form that is sent again, because its answer was lost, succeeds again and changes nothing.
+// A form that is sent again because its answer was lost succeeds again and changes nothing.
 func (s *Service) Signup(
 	ctx context.Context, t *tenant.Tenant, form Form, from Origin,
 ) (Account, error) {
@@ -76,8 +75,9 @@ func (s *Service) Signup(
 	return p.account, err
 }
 
-// closed answers a signup at a tenant that takes none. One that was sent before the tenant was closed succeeds again.
-// Only a form with a captcha of ours can be one: others need neither the store nor the rules.
+// closed handles a signup at a tenant that is closed for signups. A form that was first sent
+// before that succeeds again. Such a form has a captcha issued by this server; all others are
+// refused without checking the rules or the store.
 func (s *Service) closed(ctx context.Context, p *pendingSignup, note string) (Account, error) {
 	p.account.User = p.form.User
 	var err error = fault.New(fault.Closed, "%s",
@@ -86,8 +86,8 @@ func (s *Service) closed(ctx context.Context, p *pendingSignup, note string) (Ac
 		return p.account, err
 	}
 	if _, ours := s.deps.Captcha().Nonce(p.tenant.ID, p.form.CaptchaToken); ours {
-		var broken error
-		if p.account, p.credential, broken = s.check(p.tenant, p.form, p.now); broken == nil && s.repeated(ctx, p) {
+		var invalid error
+		if p.account, p.credential, invalid = s.check(p.tenant, p.form, p.now); invalid == nil && s.repeated(ctx, p) {
 			err = errRepeated
 		}
 	}
@@ -98,8 +98,8 @@ func (s *Service) closed(ctx context.Context, p *pendingSignup, note string) (Ac
 	return p.account, err
 }
 
-// limited calls admit within the limits on failures from one network. It fails with errRepeated if
-// the signup would fail and is one that was sent again.
+// limited calls admit within the limits on failures from one network. It fails with errRepeated
+// if the signup would be refused but was sent again.
 func (s *Service) limited(ctx context.Context, p *pendingSignup) error {
 	if s.isDeveloper(p.from) {
 		return s.admitOrRepeat(ctx, p)
@@ -112,13 +112,12 @@ func (s *Service) limited(ctx context.Context, p *pendingSignup) error {
 		if s.repeated(ctx, p) {
 			return errRepeated
 		}
-		// This is not counted as a failure: a sender who waits as long as they were told would
-		// otherwise wait for ever.
+		// This is not counted as a failure: otherwise repeated attempts would prolong the wait for ever.
 		return named(fault.Limit(wait,
 			"too many failed attempts from your network; wait before trying again"),
 			throttle.Wait{For: wait, Limit: attempt.Limit})
 	}
-	defer attempt.Cancel() // unless it has ended by then
+	defer attempt.Cancel() // no effect after Wrong
 	err = s.admitOrRepeat(ctx, p)
 	if isRefusal(err) {
 		attempt.Wrong()
@@ -126,7 +125,7 @@ func (s *Service) limited(ctx context.Context, p *pendingSignup) error {
 	return err
 }
 
-// admitOrRepeat calls admit, and fails with errRepeated if that refuses a signup that was sent again.
+// admitOrRepeat calls admit, and fails with errRepeated if admit refuses a signup that was sent again.
 func (s *Service) admitOrRepeat(ctx context.Context, p *pendingSignup) error {
 	err := s.admit(ctx, p)
 	if isRefusal(err) && s.repeated(ctx, p) {
@@ -144,11 +143,12 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// repeated reports whether a pending account was made a short time ago by the same user name,
+// repeated reports whether a pending account was created within repeatTime with the same user name,
 // address and HA1, and sets p.account to it. A wrong HA1 for such an account counts as a wrong
-// password, so that nobody can guess passwords this way. A form with the captcha of the account comes
-// from its owner, and is counted by that alone: wrong passwords of others do not keep it from being
-// recognized. In trouble it reports false, and the sender gets the error of admit.
+// password, so that nobody can guess passwords this way. A form with the captcha that the account
+// was made with comes from its owner and is counted separately: other people's wrong passwords do
+// not keep it from being recognized. If an error occurs, repeated returns false, and the sender
+// gets the error of admit.
 func (s *Service) repeated(ctx context.Context, p *pendingSignup) bool {
 	t := p.tenant
 	a, err := s.Find(ctx, t.ID, p.account.User)
@@ -163,7 +163,7 @@ func (s *Service) repeated(ctx context.Context, p *pendingSignup) bool {
 	if err != nil || wait > 0 {
 		return false
 	}
-	defer guess.Cancel() // unless it has ended by then
+	defer guess.Cancel() // no effect after Wrong
 	c, err := s.Credential(a)
 	if err != nil {
 		return false
@@ -184,7 +184,7 @@ func (s *Service) repeated(ctx context.Context, p *pendingSignup) bool {
 	return true
 }
 
-// check applies the rules that need nothing but the form.
+// check applies the rules that need only the form.
 func (s *Service) check(
 	t *tenant.Tenant, form Form, now time.Time,
 ) (Account, digest.Credential, error) {
@@ -215,7 +215,7 @@ func (s *Service) check(
 		return a, c, err
 	}
 	a.Lang, _ = i18n.Parse(string(form.Lang))
-	// The store keeps microseconds. A message that is written again must have the same times.
+	// The store's precision is microseconds. A message that is written again must have the same times.
 	a.Created = now.UTC().Truncate(time.Microsecond)
 	a.Expires = a.Created.Add(PendingLife)
 	return a, c, nil
@@ -307,7 +307,7 @@ func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 	// From here on, the work continues if the client disconnects: it is completed or undone.
 	ctx = context.WithoutCancel(ctx)
 	if !proof.Right {
-		return s.deps.Store.Create(ctx, su, p.now) // which refuses it, and spends a captcha of ours
+		return s.deps.Store.Create(ctx, su, p.now) // refuses it, and spends the captcha if it is ours
 	}
 
 	link := s.deps.Outbox.NewLink(t.ID)
@@ -355,14 +355,14 @@ func (s *Service) undoSignup(ctx context.Context, t *tenant.Tenant, su Signup) e
 	err := s.deps.Store.Undo(ctx, su, s.deps.Now())
 	s.recordUndo(ctx, audit.Undo, t, su.Account.User, err)
 	if err == nil {
-		// An account that is in use by now was left alone, and then its message counts.
+		// Undo leaves an account alone that is in use by now. Its message must then be written.
 		s.deps.Outbox.Recheck(su.ref())
 	}
 	return err
 }
 
 // inDoubt returns the error of an undo if it is fault.ErrInDoubt, and nil otherwise. With that
-// error, what was to be undone may stay, and the answer must say so.
+// error the undo may not have happened, and the answer must say so.
 func inDoubt(err error) error {
 	if errors.Is(err, fault.ErrInDoubt) {
 		return err
@@ -370,7 +370,7 @@ func inDoubt(err error) error {
 	return nil
 }
 
-// allowances are the places that a signup takes for its origin.
+// allowances returns the limits of signups that apply to an origin.
 func (s *Service) allowances(t *tenant.Tenant, from Origin) []throttle.Allowance {
 	var list []throttle.Allowance
 	developer := s.isDeveloper(from)
@@ -397,8 +397,8 @@ func (s *Service) allowances(t *tenant.Tenant, from Origin) []throttle.Allowance
 // isDeveloper reports whether a signup comes from the developer of this platform.
 func (s *Service) isDeveloper(from Origin) bool { return s.deps.Dev && from.Addr.IsLoopback() }
 
-// recipient are the places that a message takes for its recipient: at the tenant, and, if there are
-// several, at all tenants.
+// recipient returns the limits of messages to a recipient: at the tenant and, if there are
+// several tenants, at all of them together.
 func (s *Service) recipient(t *tenant.Tenant, email string) []throttle.Allowance {
 	key := RecipientKey(email)
 	places := []throttle.Allowance{{
@@ -409,8 +409,8 @@ func (s *Service) recipient(t *tenant.Tenant, email string) []throttle.Allowance
 	return s.withPerson(places, "message", key, throttle.MessagesPerPerson)
 }
 
-// withPerson adds the place that a message of a kind takes for its recipient at all tenants, if there are
-// several. key is the RecipientKey.
+// withPerson adds the limit of messages of a kind to a recipient at all tenants together, if
+// there are several. key is the RecipientKey.
 func (s *Service) withPerson(
 	places []throttle.Allowance, kind, key string, rule throttle.Rule,
 ) []throttle.Allowance {

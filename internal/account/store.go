@@ -13,12 +13,12 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Store keeps accounts. It is all that a Service needs; other users take one of its parts.
+// Store stores accounts. It is everything that a Service needs; other users depend on one of its parts.
 //
 // Every method is one transaction: it happens completely or not at all, it is durable when it
 // returns, and any process may call it at any time. An account that was not activated before it
-// expired counts as missing everywhere. Package conformance states these rules as tests: an
-// implementation is right if it passes them.
+// expired counts as missing everywhere. Package conformance has these rules as tests, which
+// every implementation must pass.
 type Store interface {
 	SignupStore
 	LinkStore
@@ -39,21 +39,23 @@ type Store interface {
 
 // SignupStore adds pending accounts.
 type SignupStore interface {
-	// Create adds a pending account and the outbox entry of its message. It checks in this order,
-	// and fails with the first that does not hold: a place under each rule of Address
-	// (fault.Limited); the captcha (fault.Captcha); the name (fault.Conflict); a place for the
-	// recipient under each rule (fault.Limited). A captcha that is ours is spent by success, by a wrong answer and
-	// by a conflict. Every other failure changes nothing. Concurrent calls never get more places,
-	// captchas or names than there are. A Create that fails with fault.ErrInDoubt has to be undone.
+	// Create adds a pending account and the outbox entry of its message. It checks the
+	// following in this order, and fails with the first that does not hold: a place under each
+	// rule of Address (fault.Limited); the captcha (fault.Captcha); the name (fault.Conflict);
+	// a place for the recipient under each rule (fault.Limited). A captcha that this server
+	// issued is spent by success, by a wrong answer and by a conflict. Every other failure
+	// changes nothing. Concurrent calls never exceed a limit, and never share a captcha or a
+	// name. A Create that fails with fault.ErrInDoubt must be undone.
 	Create(ctx context.Context, s Signup, now time.Time) error
 
-	// Undo reverses a Create whose message could not be published: account, outbox entry, places
-	// and captcha. It leaves an account alone that was activated, disabled or acknowledged in the meantime or
-	// has a newer link. It may be repeated.
+	// Undo reverses a Create whose message could not be published: account, outbox entry,
+	// places and captcha. It leaves an account alone that was activated, disabled or
+	// acknowledged in the meantime, or that has a newer link. It is idempotent.
 	Undo(ctx context.Context, s Signup, now time.Time) error
 
-	// Acknowledge makes Undo leave a pending account alone, because somebody is being told that the
-	// account exists. It may be repeated. It fails with fault.NotFound if there is no such account.
+	// Acknowledge makes Undo leave a pending account alone, because somebody is being told that
+	// the account exists. It is idempotent. It fails with fault.NotFound if there is no such
+	// account.
 	Acknowledge(ctx context.Context, tenant int64, uid UID, now time.Time) error
 }
 
@@ -61,43 +63,43 @@ type SignupStore interface {
 type LinkStore interface {
 	LinkHasher
 
-	// Activate enables the account that the token was issued for, once. Of any number of concurrent
-	// calls one succeeds, and the others fail with ErrActive. It also fails with ErrExpired,
-	// ErrHeld, ErrReplaced for a link that Resend has replaced, and fault.NotFound for a token of
-	// no account of the tenant. The account is returned with ErrActive, ErrExpired and ErrHeld as
-	// well.
+	// Activate enables the account that the token was issued for, once. Exactly one of several
+	// concurrent calls succeeds, and the others fail with ErrActive. It also fails with
+	// ErrExpired, ErrHeld, ErrReplaced for a link that Resend has replaced, and fault.NotFound
+	// for a token that belongs to no account of the tenant. With ErrActive, ErrExpired and
+	// ErrHeld it also returns the account.
 	Activate(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
 
-	// Linked returns the account that Activate would enable, and fails as that does. It changes
+	// Linked returns the account that Activate would enable, and fails as Activate does. It changes
 	// nothing.
 	Linked(ctx context.Context, tenant int64, token [32]byte, now time.Time) (Account, error)
 
 	// Confirm records that somebody has both the token and the password of the account with the
-	// UID, and enables the account if it is pending. It may be repeated, and the first time is
-	// kept. It fails with ErrExpired, ErrHeld, and fault.NotFound for a token that was not issued
-	// for this account or that Resend has replaced.
+	// UID, and enables the account if it is pending. It can be repeated, and keeps the first
+	// time. It fails with ErrExpired, ErrHeld, and fault.NotFound for a token that was not
+	// issued for this account or that Resend has replaced.
 	Confirm(
 		ctx context.Context, tenant int64, token [32]byte, uid UID, now time.Time,
 	) (Account, error)
 
 	// Resend gives a pending account a new link and the address that the new message goes to. The
-	// link before becomes invalid, and its outbox entry is marked as replaced. It checks in this
-	// order, and fails with the first that does not hold: the account exists (fault.NotFound); it
-	// is not held (ErrHeld), and pending (ErrActive); its address is still Was (ErrAddressChanged);
-	// each of Allowances permits another use (fault.Limited). A failure changes nothing. The account
-	// still expires when it would have. Of concurrent calls each replaces the link of another, and
-	// no more of them succeed than the allowances permit.
+	// previous link becomes invalid, and its outbox entry is marked as replaced. It checks the
+	// following in this order, and fails with the first that does not hold: the account exists
+	// (fault.NotFound); it is not held (ErrHeld), and pending (ErrActive); its address is still Was
+	// (ErrAddressChanged); each of Allowances permits another use (fault.Limited). A failure changes
+	// nothing. The account's expiry does not change. Each of several concurrent calls replaces the
+	// link of the one before, and no more of them succeed than the allowances permit.
 	Resend(ctx context.Context, r LinkReplacement, now time.Time) error
 
-	// UndoResend reverses a Resend whose message could not be published: the link and the address
-	// before it are valid again, unless there was another Resend since, and the places are free. It
-	// leaves an account alone that was activated in the meantime. It may be repeated.
+	// UndoResend reverses a Resend whose message could not be published: the previous link and
+	// address are valid again, unless there was another Resend since, and the places are freed.
+	// It leaves an account alone that was activated in the meantime. It is idempotent.
 	UndoResend(ctx context.Context, r LinkReplacement, now time.Time) error
 }
 
-// LinkHasher names the tokens of links in calls of the store.
+// LinkHasher hashes tokens of links for calls of the store.
 type LinkHasher interface {
-	// LinkHash returns what the store keeps of the token of a link, from which the token cannot be found.
+	// LinkHash returns the hash by which the store knows the token of a link. The token cannot be computed from it.
 	LinkHash(secret.Token) [32]byte
 }
 
@@ -110,8 +112,8 @@ type Finder interface {
 	// FindUID returns the account with the UID. It fails with fault.NotFound.
 	FindUID(ctx context.Context, tenant int64, uid UID, now time.Time) (Account, error)
 
-	// List calls each for every account of the tenant, ordered by user, until each fails, and returns
-	// that failure.
+	// List calls each for every account of the tenant, ordered by user, until each returns an
+	// error, and returns that error.
 	List(ctx context.Context, tenant int64, now time.Time, each func(Account) error) error
 }
 
@@ -119,35 +121,37 @@ type Finder interface {
 // adds the change to the audit trail, in the same transaction, with the cause that audit.CauseOf
 // returns for ctx.
 type AdminStore interface {
-	// Enable ends a hold: the account is active, or waits again if it was disabled while it waited. One whose
-	// owner has left stays. It fails with ErrWaiting for a waiting account, and changes nothing of an active one.
+	// Enable ends a hold: the account becomes active, or waits again if it was waiting when it
+	// was disabled. An account whose owner has left is no longer erased. It fails with
+	// ErrWaiting for a waiting account, and changes nothing of an active one.
 	Enable(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
-	// EnableNow is like Enable, and also activates an account that waits or was disabled while it
-	// waited.
+	// EnableNow is like Enable, and also activates an account that is waiting or was waiting when it was disabled.
 	EnableNow(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
-	// Disable holds the account and ends its sessions and links. Of one that is disabled already, time, operator and
-	// reason are replaced together if the cause has a reason, and kept together otherwise. The trail has both changes.
+	// Disable holds the account and ends its sessions and links. If the account is disabled
+	// already, its time, operator and reason are replaced if the cause has a reason, and kept
+	// otherwise. The audit trail gets a row in both cases.
 	Disable(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
 	// SetRole changes the role. It changes nothing of an account that has it.
 	SetRole(ctx context.Context, tenant int64, user string, role Role, now time.Time) (Account, error)
-	// Delete removes all that is known of the account. The name of one that was active stays taken.
+	// Delete removes everything that is stored about the account. The name of one that was active stays taken.
 	Delete(ctx context.Context, tenant int64, user string, now time.Time) error
 	// Rename sets the display name of an account in any state. It changes nothing of an account that has it.
 	Rename(ctx context.Context, tenant int64, user, name string, now time.Time) (Account, error)
 	// EndSessions ends all sessions of the account.
 	EndSessions(ctx context.Context, tenant int64, user string, now time.Time) (Account, error)
-	// AddAccount adds an account, with its message unless it has none. A server that takes the message over writes
-	// it. AddAccount fails with ErrTaken.
+	// AddAccount adds an account, with its message if it has one. A server takes the message
+	// over and writes it. AddAccount fails with ErrTaken.
 	AddAccount(ctx context.Context, n Addition, now time.Time) (Account, error)
-	// SendAgain gives a waiting account another link and another message, and another address unless that is empty. It
-	// ends the links before. An account that was added without a password gets r.SetPassword, another one
-	// r.Activation; their Until does not count. A server that takes the message over writes it. SendAgain fails with
-	// ErrActive, and with ErrHeld for an account that is disabled.
+	// SendAgain gives a waiting account another link and another message, and another address
+	// unless r.Email is empty. It ends the previous links. An account that was added without a
+	// password gets r.SetPassword, any other r.Activation; their Until is ignored. A server
+	// takes the message over and writes it. SendAgain fails with ErrActive, and with ErrHeld
+	// for an account that is disabled.
 	SendAgain(ctx context.Context, r Resending, now time.Time) (Account, error)
-	// ClosedNames calls each for every user name of the tenant that a deleted account keeps from
-	// others, in order, until each fails, and returns that failure.
+	// ClosedNames calls each for every user name of the tenant that a deleted account still
+	// occupies, in order, until each returns an error, and returns that error.
 	ClosedNames(ctx context.Context, tenant int64, each func(ClosedName) error) error
-	// FreeName gives up such a name, so that anybody can sign up with it.
+	// FreeName releases such a name, so that anybody can sign up with it.
 	FreeName(ctx context.Context, tenant int64, user string, now time.Time) error
 }
 
@@ -159,13 +163,14 @@ type ClosedName struct {
 
 // Sweeper removes old rows.
 type Sweeper interface {
-	// Sweep removes at most limit rows of each kind that are no longer needed: accounts that had
-	// expired by expired, and expired captchas, revoked sessions and uses. Without more, up to a tenth of the uses
-	// may have expired.
+	// Sweep removes at most limit rows of each kind that are no longer needed: accounts that
+	// had expired by expired, and expired captchas, revoked sessions and places under limits.
+	// When Swept.More is false, up to a tenth of the places may still be expired ones.
 	Sweep(ctx context.Context, now, expired time.Time, limit int) (Swept, error)
-	// CorrectFuture sets times to now that were written while a clock was ahead: places under limits,
-	// notifications and deliveries that would wait longer than they ever have to. It returns how many
-	// it found. It may take several calls to find the places of a large store.
+	// CorrectFuture corrects times that were written while a clock was ahead: it sets places
+	// under limits, notifications and deliveries to now if they would wait longer than they
+	// ever need to. It returns how many it found. In a large store it may take several calls to
+	// find all places.
 	CorrectFuture(ctx context.Context, now time.Time) (int64, error)
 }
 
@@ -174,7 +179,7 @@ type Signup struct {
 	Account Account
 	// Token is the hash of the activation token.
 	Token [32]byte
-	// Message and SealedToken make the outbox entry.
+	// Message and SealedToken are the outbox entry.
 	Message     mailmsg.ID
 	SealedToken []byte
 	Captcha     captcha.Proof
@@ -183,8 +188,9 @@ type Signup struct {
 	Address       []throttle.Allowance
 	Recipient     throttle.Allowance
 	RecipientMore []throttle.Allowance
-	// CheckOnly makes every check and writes no account. It is for a message that could not be
-	// staged: a person whose name is taken gets that error, not the one of the pickup directory.
+	// CheckOnly makes every check and writes no account. It is set if the message could not be
+	// staged: a person whose name is taken gets that error instead of the one of the pickup
+	// directory.
 	CheckOnly bool
 }
 
@@ -194,9 +200,9 @@ func (s Signup) ref() outbox.Ref {
 
 // Addition is an account that an operator adds.
 type Addition struct {
-	// Account is what it is to be, also its state.
+	// Account is the account to add, including its state.
 	Account Account
-	// Token is the hash of the activation token. If nobody is to have one, it is random.
+	// Token is the hash of the activation token. If nobody gets one, it is random.
 	Token [32]byte
 	// Notice is the message, of the kind mailmsg.Activation with the activation token, or mailmsg.SetPassword. If it
 	// is zero, there is no message.
@@ -205,7 +211,7 @@ type Addition struct {
 	Allowances []throttle.Allowance
 }
 
-// Resending is what SendAgain needs.
+// Resending is another message for a waiting account, with everything that SendAgain needs.
 type Resending struct {
 	Tenant      int64
 	User        string
@@ -219,7 +225,7 @@ type Resending struct {
 // LinkReplacement is a new link for a pending account, with everything that its transaction checks
 // and takes.
 type LinkReplacement struct {
-	// Account has the address that the account gets. Was is the one it had when it was read.
+	// Account has the address that the account gets. Was is the address that it had when it was read.
 	Account Account
 	Was     string
 	// Token, Message and SealedToken are as in Signup. Made is when the message was made.
@@ -229,10 +235,10 @@ type LinkReplacement struct {
 	Made        time.Time
 	// Allowances are first that of the account, and then those of the recipient.
 	Allowances []throttle.Allowance
-	// Forgotten is the row that asked for the link, or zero. Resend removes it, whether it succeeds or
-	// refuses, and fails with ErrHandled if it is gone.
+	// Forgotten is the row that requested the link, or zero. Resend removes it even if it
+	// refuses the link, and fails with ErrHandled if it is gone.
 	Forgotten ForgottenID
-	// Net is the network that asked for the link, if Forgotten is not zero.
+	// Net is the network that the request came from, if Forgotten is not zero.
 	Net string
 	// CheckOnly makes every check and writes nothing, as in Signup.
 	CheckOnly bool
@@ -257,7 +263,7 @@ var (
 	ErrHeld    = fault.New(fault.Conflict, "an operator has disabled the account")
 	// ErrWaiting is for operators only.
 	ErrWaiting = fault.New(fault.Conflict, "the account waits for its activation and is not disabled")
-	// ErrReplaced comes without an account: the older message may have gone to somebody else.
+	// ErrReplaced is returned without the account: the older message may have gone to somebody else.
 	ErrReplaced = fault.New(fault.NotFound, "a newer message has replaced this link")
 )
 
@@ -268,7 +274,7 @@ var (
 	ErrTaken = fault.New(fault.Conflict, "the user name is taken; choose another one")
 )
 
-// ErrAddressChanged means that the address of an account was changed after it was read.
+// ErrAddressChanged means that the address of an account was changed after the account was read.
 var ErrAddressChanged = &fault.Error{
 	Kind: fault.Overloaded, RetryAfter: time.Second,
 	Message: "the account's address was changed at the same moment, and nothing was sent; try again",
@@ -305,7 +311,7 @@ func TenantLimit(wait time.Duration) error {
 		fault.Limit(wait, "too many people are signing up here at the moment; try again later"))
 }
 
-// limitRule returns an error with a rule, by which programs tell the limits apart.
+// limitRule sets the rule of an error, by which programs distinguish the limits.
 func limitRule(rule string, err *fault.Error) error {
 	err.Rule = rule
 	return err

@@ -7,22 +7,23 @@ import (
 )
 
 const (
-	// linkMemory is how long the row of an account is kept after it expired, so that a link that is
-	// opened too late can be distinguished from an unknown one. The name is free from the moment of
-	// expiry on. An account whose owner has left is kept as long after its grace: a clock that is wrong by a
-	// time zone must not cut the grace short.
+	// linkMemory is how long the row of an account is kept after it expired, so that a link
+	// that is opened too late can be distinguished from an unknown one. The name is free as
+	// soon as the account expires. An account whose owner has left is kept for the same time
+	// after Grace, so that a clock that is wrong by a time zone does not cut Grace short.
 	linkMemory = 24 * time.Hour
 	// sweepLimit keeps the transactions of a sweep short.
 	sweepLimit = 500
-	// maxDrift is how far the wall clock may have moved ahead of the monotonic clock. If it is more,
-	// the clock was set forward while we ran, perhaps wrong by years, and nothing is removed for its
-	// age. A clock that was set back makes everything younger, so that less is removed.
+	// maxDrift is how far the wall clock may have moved ahead of the monotonic clock. If it has
+	// moved further, the clock was set forward while the program ran, perhaps by years, and
+	// nothing is removed because of its age. A clock that was set back makes everything
+	// younger, so that less is removed.
 	maxDrift = time.Hour
 )
 
-// Sweep removes what has expired. Nothing depends on it: every rule checks times when it is used.
-// It also corrects what was written while the clock was ahead, which removes nothing and is done
-// even if the clock was set forward since the start.
+// Sweep removes what has expired. Nothing depends on it: every rule checks times itself. It
+// also corrects times that were written while the clock was ahead. That removes nothing and is
+// done even if the clock was set forward since the start.
 func (s *Service) Sweep(ctx context.Context) error {
 	now := s.deps.Now()
 	switch corrected, err := s.deps.Store.CorrectFuture(ctx, now); {

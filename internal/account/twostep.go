@@ -18,49 +18,49 @@ import (
 	"dialtone/internal/totp"
 )
 
-// TwoStepStore keeps authenticator apps and recovery codes. The owner of an account changes them with a
-// proof of the password: a change fails with fault.NotFound for an account that is not there or not active,
-// with ErrHeld, and with ErrPasswordChanged if the proof is of an older password.
+// TwoStepStore stores authenticator apps and recovery codes. Changes by an owner need a proof
+// of the password. They fail with fault.NotFound for an account that does not exist or is not
+// active, with ErrHeld, and with ErrPasswordChanged if the proof is of an older password.
 type TwoStepStore interface {
 	// App returns the app of an account, finished or not. It fails with fault.NotFound.
 	App(ctx context.Context, uid UID) (App, error)
 
-	// StartApp stores the sealed secret of a new app, which does not count until FinishApp. It replaces one
-	// that is not finished, and takes a place under each limit. It fails with ErrAppOn if there is one that is
-	// finished, and with fault.Limited.
+	// StartApp stores the sealed secret of a new app, which is not in effect until FinishApp.
+	// It replaces an unfinished one, and takes a place under each limit. It fails with ErrAppOn
+	// if there is one that is finished, and with fault.Limited.
 	StartApp(ctx context.Context, a Account, sealed []byte, now time.Time, limits ...throttle.Allowance) error
 
-	// FinishApp makes the app with the secret c.Sealed count, and adds recovery codes. Of concurrent calls
-	// one succeeds. It fails with ErrAppOn, with ErrAppReplaced if the account has another secret, and
-	// with fault.Limited.
+	// FinishApp puts the app with the secret c.Sealed into effect, and adds recovery codes. Exactly
+	// one of several concurrent calls succeeds. It fails with ErrAppOn, with ErrAppReplaced if
+	// the account has another secret, and with fault.Limited.
 	FinishApp(ctx context.Context, c AppChange, now time.Time) (Account, error)
 
-	// RenewCodes replaces all recovery codes. It fails with ErrAppOff and fault.Limited. Nothing else has a notice
-	// with the detail mailmsg.CodesReplaced.
+	// RenewCodes replaces all recovery codes. It fails with ErrAppOff and fault.Limited. Only
+	// its notice has the detail mailmsg.CodesReplaced.
 	RenewCodes(ctx context.Context, c AppChange, now time.Time) (Account, error)
 
 	// RemoveApp removes the app and the recovery codes. It fails with ErrAppOff and fault.Limited.
 	RemoveApp(ctx context.Context, c AppChange, now time.Time) (Account, error)
 
 	// RemoveFactors is for an operator: it removes the app, the recovery codes and all passkeys of an account,
-	// and ends its sessions. It changes nothing of an account without any. It fails with fault.NotFound.
+	// and ends its sessions. It changes nothing if the account has none of them. It fails with fault.NotFound.
 	RemoveFactors(ctx context.Context, tenant int64, user string, n Notice, now time.Time) (Account, error)
 
-	// UseCode uses up a code: a step of the app that is newer than all that were used, or else a recovery
-	// code. Of concurrent calls with one code, one succeeds, on all servers together. It fails with
-	// ErrCodeWrong, which takes a place under each limit, and with fault.Limited. It returns how many
-	// recovery codes are left. A recovery code adds the notice as mailmsg.RecoveryUsed, at most RecoveryNotices times
-	// within a day. A wrong code adds it as mailmsg.WrongCodes if the places of Noticed are full, unless one of that
-	// kind was made within Noticed.Rule.Per.
+	// UseCode uses up a code: a step of the app that is newer than all steps used before, or else a recovery code.
+	// Exactly one of several concurrent calls with one code succeeds, even on different servers. It fails with
+	// ErrCodeWrong, which takes a place under each limit, and with fault.Limited. It returns how many recovery
+	// codes are left. The use of a recovery code adds the notice with the detail mailmsg.RecoveryUsed, at most
+	// RecoveryNotices times within a day. A wrong code adds it with mailmsg.WrongCodes if the limit Noticed is
+	// reached, unless one with that detail was made within Noticed.Rule.Per.
 	UseCode(ctx context.Context, u CodeUse, now time.Time) (left int, err error)
 }
 
 // App is an authenticator app of an account.
 type App struct {
-	// Sealed is the secret.
+	// Sealed is the sealed secret.
 	Sealed []byte
-	// Since is when the first code proved that the app has the secret. It is zero before, and the app does
-	// not count then.
+	// Since is when the first code proved that the app has the secret. Until then it is zero,
+	// and the app is not in effect.
 	Since time.Time
 	// Step is the newest step whose code was used.
 	Step int64
@@ -88,12 +88,12 @@ type CodeUse struct {
 	// Sealed is the secret that the code was compared with, and Step the step whose code it is, or zero.
 	Sealed []byte
 	Step   int64
-	// Recovery has the HMACs of a recovery code under each key, or nothing.
+	// Recovery contains the HMACs of a recovery code, one for each key, or is empty.
 	Recovery   [][32]byte
 	Allowances []throttle.Allowance // for a wrong code
 	// Noticed counts wrong codes for the notice. It refuses nothing.
 	Noticed throttle.Allowance
-	// Notice has no kind. No message is added if it is zero.
+	// Notice has no kind. If it is zero, no message is added.
 	Notice
 }
 
@@ -131,15 +131,16 @@ func CodeRefusal(w throttle.Wait) error {
 // RecoveryCodes is how many recovery codes an account gets at a time.
 const RecoveryCodes = 10
 
-// RecoveryNotices is how many messages within a day say that a recovery code was used. More would hide other messages:
-// somebody with the password can turn an app on, use its codes and turn it off again.
+// RecoveryNotices is the maximum number of messages per day about used recovery codes. More
+// would bury other messages: somebody with the password can turn an app on, use its codes and
+// turn it off again.
 const RecoveryNotices = 5
 
 const (
 	// recoveryLength is the length of a recovery code: 50 bits. The HMACs in the store are useless
 	// without the seal key, and few wrong codes are permitted.
 	recoveryLength = 10
-	// recoveryAlphabet is that of Crockford's base 32, which has no letters that look like digits.
+	// recoveryAlphabet is the one of Crockford's base 32, which has no letters that look like digits.
 	recoveryAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 )
 
@@ -152,7 +153,7 @@ func newRecoveryCode() string {
 	return string(b[:5]) + "-" + string(b[5:])
 }
 
-// parseRecoveryCode returns a recovery code without the hyphen, as people type it.
+// parseRecoveryCode returns a recovery code in canonical form, without the hyphen, from what a person typed.
 func parseRecoveryCode(text string) (code string, ok bool) {
 	if len(text) > 32 {
 		return "", false
@@ -161,7 +162,7 @@ func parseRecoveryCode(text string) (code string, ok bool) {
 	return code, len(code) == recoveryLength && strings.Trim(code, recoveryAlphabet) == ""
 }
 
-// newRecoveryCodes draws recovery codes, and returns their HMACs too.
+// newRecoveryCodes returns new random recovery codes and their HMACs.
 func (s *Service) newRecoveryCodes(uid UID) (codes []string, sums [][32]byte) {
 	for range RecoveryCodes {
 		code := newRecoveryCode()
@@ -186,14 +187,15 @@ func (s *Service) TwoStep(ctx context.Context, a Account) (TwoStep, error) {
 		return TwoStep{}, nil
 	}
 	app, err := s.deps.Store.App(ctx, a.UID)
-	if fault.Is(err, fault.NotFound) { // it was turned off at this moment
+	if fault.Is(err, fault.NotFound) { // it was turned off concurrently
 		err = nil
 	}
 	return TwoStep{app.Since, app.Codes}, err
 }
 
-// StartApp draws the secret of an authenticator app for somebody who has proved the password. The app does
-// not count until FinishApp. It fails with ErrNotActivated, ErrAppOn and the errors of a TwoStepStore.
+// StartApp makes a random secret for an authenticator app, for somebody who has proved the
+// password. The app is not in effect until FinishApp. It fails with ErrNotActivated, ErrAppOn
+// and the errors of a TwoStepStore.
 func (s *Service) StartApp(
 	ctx context.Context, t *tenant.Tenant, proved Account, from Origin,
 ) (app totp.Secret, err error) {
@@ -208,10 +210,10 @@ func (s *Service) StartApp(
 	return app, err
 }
 
-// FinishApp turns an authenticator app on, with a code that proves that the app has the secret. It returns
-// recovery codes, which cannot be had again, and the account as it is then: all its sessions have ended. The owner
-// gets a message, which appears together with the change, as that of ChangePassword. It fails with fault.Invalid
-// for a code that is not that of the app.
+// FinishApp turns an authenticator app on, with a code that proves that the app has the secret.
+// It returns recovery codes, which cannot be retrieved again, and the changed account: all its
+// sessions have ended. The owner gets a message, whose outbox entry is part of the same
+// transaction. It fails with fault.Invalid for a code that is not the app's.
 func (s *Service) FinishApp(
 	ctx context.Context, t *tenant.Tenant, proved Account, code string, from Origin,
 ) (codes []string, a Account, err error) {
@@ -224,7 +226,7 @@ func (s *Service) FinishApp(
 	return codes, a, err
 }
 
-// matchNew returns the sealed secret of the app that is being set up, and the step of a code of it.
+// matchNew returns the sealed secret of the app that is being set up, and the step that code belongs to.
 func (s *Service) matchNew(ctx context.Context, a Account, code string) (sealed []byte, step int64, err error) {
 	if a.Pending() {
 		return nil, 0, ErrNotActivated
@@ -283,7 +285,7 @@ func (s *Service) RenewCodes(
 	return codes, err
 }
 
-// RemoveApp turns the authenticator app of an account off. Its recovery codes no longer work. The owner gets
+// RemoveApp turns off the authenticator app of an account. Its recovery codes no longer work. The owner gets
 // a message.
 func (s *Service) RemoveApp(ctx context.Context, t *tenant.Tenant, proved Account, from Origin) error {
 	c := s.newAppChange(proved, mailmsg.AppOff, s.factorRemoval(proved), from)
@@ -303,12 +305,12 @@ func (s *Service) newAppChange(
 	}
 }
 
-// factorChange is the limit of authenticator apps and passkeys that are added to an account.
+// factorChange returns the limit of adding authenticator apps and passkeys to an account.
 func (s *Service) factorChange(a Account) []throttle.Allowance {
 	return s.factorLimit(a, "factors", throttle.FactorChangesPerAccount)
 }
 
-// factorRemoval is the limit of those that are removed from it.
+// factorRemoval returns the limit of removing them.
 func (s *Service) factorRemoval(a Account) []throttle.Allowance {
 	return s.factorLimit(a, "factors removed", throttle.FactorRemovalsPerAccount)
 }
@@ -329,7 +331,7 @@ func (s *Service) newFactorNotice(a Account, detail, net string) Notice {
 	return n
 }
 
-// changeApp makes a change, and has its message written.
+// changeApp makes a change, and passes its message to the outbox.
 func (s *Service) changeApp(
 	ctx context.Context, c AppChange, from Origin, change func(context.Context, AppChange, time.Time) (Account, error),
 ) (Account, error) {
@@ -349,12 +351,14 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 	u := CodeUse{
 		Account: a,
 		Allowances: []throttle.Allowance{{
-			// Somebody who guesses has the password. A new one ends that, and the wait of the owner too.
+			// Somebody who guesses codes has the password. A new password stops them, and ends the owner's wait
+			// too.
 			Bucket: s.buckets.Of("code", t.ID, fmt.Sprint(a.UID, " ", a.Passwords)),
 			Rule:   throttle.WrongCodes,
 			Limit:  throttle.LimitCode,
 		}, {
-			// Somebody with the mailbox can choose a new password any number of times.
+			// Somebody with access to the mailbox can set a new password any number of times,
+			// so this limit ignores changes of the password.
 			Bucket: s.buckets.Of("codes", t.ID, a.UID.String()),
 			Rule:   throttle.WrongCodesInAll,
 			Limit:  throttle.LimitCode,
@@ -382,7 +386,7 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 	u.Notice = s.newNotice(a, "", NoticeLife, audit.Network(from.Addr))
 	_, err := s.deps.Store.UseCode(byOwner(ctx, from), u, s.deps.Now())
 	if err == nil && u.Recovery != nil || errors.Is(err, ErrCodeWrong) || errors.Is(err, fault.ErrInDoubt) {
-		// The message is there, or not.
+		// The store may have added the message or not.
 		s.deps.Outbox.Recheck(outbox.Ref{Tenant: t.ID, Account: a.UID, Message: u.Message})
 	}
 	if u.Recovery != nil && !errors.Is(err, ErrCodeWrong) {
@@ -392,7 +396,7 @@ func (s *Service) UseCode(ctx context.Context, t *tenant.Tenant, a Account, code
 }
 
 // RemoveFactors removes all second factors of an account, for an operator, and ends its sessions. The owner gets
-// a message, which a server writes within seconds. It changes nothing of an account without any.
+// a message, which a server writes within seconds. It changes nothing if the account has none.
 func (s *Service) RemoveFactors(ctx context.Context, t *tenant.Tenant, user string) (Account, error) {
 	n := s.newFactorNotice(Account{Tenant: t.ID}, mailmsg.FactorsRemoved, "")
 	return s.deps.Store.RemoveFactors(ctx, t.ID, user, n, s.deps.Now())

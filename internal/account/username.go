@@ -12,18 +12,18 @@ import (
 	"dialtone/internal/fault"
 )
 
-// maxUser is the length of the longest user name, in bytes, which are characters here.
+// maxUser is the maximum length of a user name in bytes. User names are ASCII.
 const maxUser = 64
 
-// CheckUser reports whether user may become the name of a new account: 1 to 64 of the letters a to
+// CheckUser returns an error unless user can be the name of a new account: 1 to 64 of the letters a to
 // z, digits, dot, underscore and hyphen, at least one of them a letter or digit, and not a reserved
-// name. It checks the bytes as they were received. Nothing is folded first, because HA1 contains
-// the name: a stored name that differs from the typed one by the case of one letter belongs to a
-// password that nobody has, and Unicode's folding makes "karl" of a Kelvin sign.
+// name. It checks the bytes as they were received. Nothing is folded first, because HA1 contains the
+// name: if the stored name differed from the typed one in the case of one letter, no password would
+// match. Also, Unicode case folding turns a Kelvin sign into a k.
 //
-// Names of digits alone are extensions and are allowed, except for emergency numbers. CheckUser
-// does not check whether the name is taken, and old accounts are not held to it. It fails with
-// fault.Field("user", …).
+// Names that consist only of digits are extensions and are allowed, except for emergency
+// numbers. CheckUser does not check whether the name is taken, and existing accounts need not
+// satisfy it. It fails with fault.Field("user", …).
 func CheckUser(user string, reserved Reserved) error {
 	seen, err := checkForm(user)
 	if err != nil {
@@ -82,14 +82,14 @@ var classes = func() (t [256]class) {
 	return t
 }()
 
-// Reserved are the names that nobody may have at one tenant: those built into the program, which
-// all tenants share, and the tenant's own words. The zero value has the built-in names alone. It
-// does not change and may be shared.
+// Reserved are the names that nobody can have at one tenant: those built into the program, which
+// all tenants share, and the tenant's own words. The zero value contains only the built-in
+// names. A Reserved is immutable and can be shared.
 //
-// A name is compared with every reserved one. Names that a stranger would obey (administration, the
-// departments of a company, the tenant's own words) are also compared by skeleton, which is what a
-// name looks like at a glance, and always as a whole: "adminson" and "modern" contain a reserved
-// word and are allowed.
+// A name is compared with every reserved one. Names that sound authoritative (administration,
+// the departments of a company, the tenant's own words) are also compared by skeleton, which is
+// what a name looks like at a glance. Only whole names are compared: "adminson" and "modern"
+// contain a reserved word and are allowed.
 //
 //   - Digits stand for the letters they resemble (adm1n, supp0rt), i and l are one letter, and so
 //     are q and g; rn and nn read as m, vv as w, cl as d (adrnin). Dot, underscore and hyphen are
@@ -97,10 +97,9 @@ var classes = func() (t [256]class) {
 //   - Names of up to three letters and digits have too many harmless neighbours for that. There,
 //     only digits stand for letters, and separators are ignored at the ends and in a word that is
 //     spelled out (m0d, ceo_, c.e.o). So "ls", "mls", "h.r" and "c.to" remain available.
-//   - A name without a letter is an extension and resembles no word, whatever its digits may
-//     resemble: 1001, 50, 1-3.
-//   - Doubled and dropped letters count as written. They are spelling mistakes and not look-alikes,
-//     and folding them would take the names of people called Tennant, Carre, Staf and Legall.
+//   - A name without a letter is an extension and resembles no word, whatever its digits resemble: 1001, 50, 1-3.
+//   - Doubled and dropped letters are not folded. They are spelling mistakes and not
+//     look-alikes, and folding them would refuse people called Tennant, Carre, Staf and Legall.
 //
 // A reserved number is compared without separators, since a telephone system drops them when it
 // dials (RFC 3966 section 5.1.1): 9-1-1 is 911.
@@ -109,9 +108,9 @@ type Reserved struct {
 }
 
 // NewReserved returns the built-in names and a tenant's own words: its brand, its departments. Each
-// is compared exactly and by skeleton. It fails for a word that could not be a user name, with a
-// text for the operator that names the word. That is not the fault of the person who signs up, so
-// the error has the kind fault.Internal.
+// is compared exactly and by skeleton. It fails for a word that could not be a user name; the error
+// is for the operator and names the word. Since the person who signs up did not cause it, it has
+// the kind fault.Internal.
 func NewReserved(tenantWords []string) (Reserved, error) {
 	if len(tenantWords) == 0 {
 		return Reserved{}, nil
@@ -125,7 +124,7 @@ func NewReserved(tenantWords []string) (Reserved, error) {
 	return Reserved{own}, nil
 }
 
-// check refuses a reserved user name, whose bytes are of the kinds seen.
+// check refuses a user name that is reserved. seen are the kinds of its bytes.
 func (r Reserved) check(user string, seen class) error {
 	built := builtInNames()
 	if seen&alpha == 0 {
@@ -172,7 +171,7 @@ func errAlike() error {
 		"looks like a name that is reserved for the platform; choose another name")
 }
 
-// nameSet is a list of reserved names, ready for comparison. A nil one is empty.
+// nameSet is a set of reserved names, prepared for comparison. A nil nameSet is empty.
 type nameSet struct {
 	exact map[string]struct{}
 	// short and long hold the skeletons of the names that are also compared by skeleton.
@@ -187,8 +186,8 @@ func newNameSet(size int) *nameSet {
 	}
 }
 
-// add adds a name to the list. If looks is set, its look-alikes are refused too.
-func (s *nameSet) add(name string, looks bool) error {
+// add adds a name to the set. If lookAlikes is true, its look-alikes are refused too.
+func (s *nameSet) add(name string, lookAlikes bool) error {
 	var seen class
 	for i := range len(name) {
 		seen |= classes[name[i]]
@@ -198,7 +197,7 @@ func (s *nameSet) add(name string, looks bool) error {
 			"underscore and hyphen, with at least one letter or digit", name)
 	}
 	s.exact[name] = struct{}{}
-	if !looks {
+	if !lookAlikes {
 		return nil
 	}
 	if seen&alpha == 0 {
@@ -246,9 +245,9 @@ const shortName = 3
 // readingsOfOne are the letters that the digit 1 resembles.
 var readingsOfOne = [...]byte{'i', 'l'}
 
-// shortSkeleton appends what a name of up to three letters and digits looks like: letters for
-// digits, with one for the digit 1, no separators at the ends, and none in a word of three letters
-// that is spelled out.
+// shortSkeleton appends the skeleton of a name of up to three letters and digits: digits are
+// replaced by the letters that they resemble, the digit 1 by one. Separators at the ends are
+// removed, and so are those in a word of three letters that is spelled out.
 func shortSkeleton(b []byte, name string, one byte) []byte {
 	name = strings.Trim(name, "._-")
 	spelled := len(name) == 5 && classes[name[1]] == mark && classes[name[3]] == mark
@@ -265,9 +264,9 @@ func shortSkeleton(b []byte, name string, one byte) []byte {
 	return b
 }
 
-// longSkeleton appends what a longer name looks like. A letter that two others imitate is written
-// as those two (m as nn, w as vv, d as cl), so that each byte can be written on its own, wherever
-// the imitation begins.
+// longSkeleton appends the skeleton of a longer name. A letter that two others imitate is
+// written as those two (m as nn, w as vv, d as cl), so that each byte can be translated on its
+// own, wherever the imitation begins.
 func longSkeleton(b []byte, name string) []byte {
 	for i := range len(name) {
 		c := resembled[name[i]]
@@ -330,8 +329,8 @@ func bare(b []byte, name string) []byte {
 //go:embed data/reserved.txt
 var reservedText string
 
-// builtInNames returns the list that is part of the program, read on first use. A mistake in the
-// embedded file is one of the build, so it panics, and a test reads the file.
+// builtInNames returns the names that are part of the program, parsed on first use. A mistake
+// in the embedded file is a bug, so it panics; a test parses the file.
 var builtInNames = sync.OnceValue(func() *nameSet {
 	s, err := parseNames(reservedText)
 	if err != nil {
@@ -358,7 +357,7 @@ func parseNames(text string) (*nameSet, error) {
 		case section == "":
 			return nil, fmt.Errorf("line %d: a name before the first section", number)
 		case s.has(line):
-			return nil, fmt.Errorf("line %d: %s is there already", number, line)
+			return nil, fmt.Errorf("line %d: %s is listed twice", number, line)
 		default:
 			if err := s.add(line, section == "[skeleton]"); err != nil {
 				return nil, fmt.Errorf("line %d: %w", number, err)

@@ -8,8 +8,9 @@ import (
 	"dialtone/internal/fault"
 )
 
-// Version is that of an account at a moment. Another state, name, address, role or credential is another version, and
-// so is everything else that operators see of the account itself.
+// Version identifies the content of an account at one moment. It changes with the state, name,
+// address, role and credential, and with everything else that operators see of the account
+// itself.
 type Version [16]byte
 
 // Version returns the version of the account.
@@ -24,14 +25,14 @@ func (a Account) Version() Version {
 
 type versionKey struct{}
 
-// OnlyIf returns a context for a change of an account on the condition that the account has a version. The change fails
-// with fault.Changed otherwise. The store checks that in the transaction of the change, so of several changes on the
-// same condition one succeeds.
+// OnlyIf returns a context for a change of an account that requires the account to have version
+// v. Otherwise the change fails with fault.Changed. The store checks this in the transaction of
+// the change, so exactly one of several changes with the same condition succeeds.
 func OnlyIf(ctx context.Context, v Version) context.Context {
 	return context.WithValue(ctx, versionKey{}, v)
 }
 
-// ErrChanged refuses a change on a condition that does not hold.
+// ErrChanged means that the account no longer has the version that OnlyIf requires.
 var ErrChanged = fault.New(fault.Changed,
 	"the account has changed since you read it; read it again and decide again")
 

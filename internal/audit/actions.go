@@ -22,16 +22,17 @@ var actions = []Action{
 	HookRemove, HookTest,
 }
 
-// CheckAction fails with fault.Invalid for what Filter.Action cannot be, and names actions that are like it.
+// CheckAction fails with fault.Invalid for a text that is not valid as Filter.Action. The error
+// lists similar actions.
 func CheckAction(field, text string) error {
-	beginning := strings.HasSuffix(text, ".")
+	prefix := strings.HasSuffix(text, ".")
 	if text == "" || text == string(Unreadable) || slices.ContainsFunc(actions, func(a Action) bool {
-		return string(a) == text || beginning && strings.HasPrefix(string(a), text)
+		return string(a) == text || prefix && strings.HasPrefix(string(a), text)
 	}) {
 		return nil
 	}
 	word, _, _ := strings.Cut(text, ".")
-	var similar, beginnings []string
+	var similar, prefixes []string
 	for _, a := range actions {
 		first, _, more := strings.Cut(string(a), ".")
 		if first == word || len(text) > 2 && strings.Contains(string(a), text) {
@@ -40,13 +41,13 @@ func CheckAction(field, text string) error {
 		if more {
 			first += "."
 		}
-		beginnings = append(beginnings, first)
+		prefixes = append(prefixes, first)
 	}
 	if len(similar) > 0 {
 		slices.Sort(similar)
 		return fault.Field(field, "there is no action %q; there are %s", text, strings.Join(similar, ", "))
 	}
-	slices.Sort(beginnings)
+	slices.Sort(prefixes)
 	return fault.Field(field, "there is no action %q; actions begin with %s", text,
-		strings.Join(slices.Compact(beginnings), ", "))
+		strings.Join(slices.Compact(prefixes), ", "))
 }

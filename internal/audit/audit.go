@@ -1,12 +1,12 @@
-// Package audit records decisions: what was tried, by whom, and with what outcome. There is one
-// event for each decision, so that an operator can find out later why a person has or does not have
-// an account.
+// Package audit records decisions: who tried what, and with what outcome. There is one event
+// per decision, so that an operator can later find out why a person has or does not have an
+// account.
 //
 // An event contains only what may be kept in a log for years: the tenant, the user name, the name
 // of a SIP server or a hook, a masked e-mail address, the network that a request came from (IPv4
-// /24, IPv6 /48) and a reason code. It has no place for a password, a hash, a token, a link, the
-// answer to a captcha, so none can be written by mistake. A whole address is written only if the operator
-// wants that (AddrText).
+// /24, IPv6 /48) and a reason code. It has no field for a password, a hash, a token, a link or
+// the answer to a captcha, so none can be logged by mistake. Whole IP addresses are logged only
+// if the operator wants that (AddrText).
 package audit
 
 import (
@@ -116,7 +116,7 @@ type Event struct {
 	Hook string
 	// Email is masked (MaskEmail).
 	Email string
-	// Peer is the client's address. AddrText says what is written of it.
+	// Peer is the client's address. It is logged as AddrText returns it.
 	Peer netip.Addr
 	// Request is the request's ID, or empty for an event of the command line.
 	Request string
@@ -127,8 +127,8 @@ type Event struct {
 // Log writes events. The zero Log drops them.
 type Log struct {
 	Logger *slog.Logger
-	// Observers are called with each event, in order, before it is written. They run on the goroutine of the
-	// request, so they do not block, and may be called at the same time.
+	// Observers are called with each event, in order, before it is written. They run on the
+	// goroutine of the request, so they must not block, and can be called concurrently.
 	Observers []func(Event)
 }
 
@@ -150,7 +150,7 @@ func (l Log) Record(ctx context.Context, e Event) {
 			attrs = append(attrs, slog.String(a.key, a.value))
 		}
 	}
-	// The methods of a Logger look up the line of code that calls them, which is not logged.
+	// The methods of a Logger would look up the source line of the caller, which is not logged.
 	r := slog.NewRecord(time.Now(), slog.LevelInfo, string(e.Action), 0)
 	r.AddAttrs(append(attrs, slog.Bool("audit", true))...)
 	if h := l.Logger.Handler(); h.Enabled(ctx, r.Level) {
@@ -158,7 +158,7 @@ func (l Log) Record(ctx context.Context, e Event) {
 	}
 }
 
-// Network returns the network that a log may contain for an address, or "".
+// Network returns the network of an address that a log may contain (IPv4 /24, IPv6 /48), or "".
 func Network(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""
@@ -175,8 +175,8 @@ func Network(a netip.Addr) string {
 	return string(p.AppendTo(make([]byte, 0, 32)))
 }
 
-// MaskEmail shows enough of an address for its owner to recognize it, and no more: j***@x.test. A
-// text without an @ is masked completely.
+// MaskEmail returns an address with only the first character of its local part, which is enough
+// for its owner to recognize it: j***@x.test. A text without an @ is masked completely.
 func MaskEmail(email string) string {
 	at := strings.LastIndexByte(email, '@')
 	if at < 0 {

@@ -18,7 +18,8 @@ import (
 	"dialtone/internal/secret"
 )
 
-// CheckpointStore keeps checkpoints and their state, which is a text, and empty before the first checkpoint.
+// CheckpointStore stores checkpoints and their state. The state is a text, which is empty
+// before the first checkpoint.
 type CheckpointStore interface {
 	Trail
 
@@ -30,52 +31,55 @@ type CheckpointStore interface {
 	// CheckpointBounds returns the lowest and the highest ID of a checkpoint, or zeros.
 	CheckpointBounds(ctx context.Context) (lowest, highest int64, err error)
 
-	// AddCheckpoint adds a checkpoint, or none if c is nil, and replaces the state, unless it is no longer was.
-	// It returns whether it did.
+	// AddCheckpoint adds a checkpoint, unless c is nil, and replaces the state. If the current
+	// state is not was, it changes nothing and returns false.
 	AddCheckpoint(ctx context.Context, was string, c *Checkpoint, state string) (bool, error)
 
-	// RemoveChanges removes the changes up to an ID and the checkpoints up to an ID, and replaces the state, unless
-	// it is no longer was. It returns whether it did.
+	// RemoveChanges removes the changes up to the ID through and the checkpoints up to the ID
+	// checkpoint, and replaces the state. If the current state is not was, it changes nothing
+	// and returns false.
 	RemoveChanges(ctx context.Context, was string, through, checkpoint int64, state string) (bool, error)
 
 	// RestartCheckpoints removes all checkpoints, replaces the state, and adds a change.
 	RestartCheckpoints(ctx context.Context, c Change, state string) error
 }
 
-// Checkpoint proves which changes were in the trail after those of the checkpoint before it.
+// Checkpoint proves which changes followed those of the previous checkpoint.
 type Checkpoint struct {
 	ID int64
 	// At is when the newest of the changes was made.
 	At time.Time
 	// Node is the server that wrote it, or empty if there are no nodes.
 	Node string
-	// First and Through are the IDs between which the changes are. First is one more than the Through before it.
+	// First and Through are the range of the IDs of the changes. First is one more than Through
+	// of the previous checkpoint.
 	First, Through int64
 	Changes        int
-	// Tags has for each change its ID and two codes, of tagSize bytes together: the code of the change as it is, and
-	// the code of what is left of it after the account is erased.
+	// Tags contains a tag of tagSize bytes for each change: its ID, the code of the change, and
+	// the code of what remains of the change after its account was erased.
 	Tags []byte
-	// Seal is the ID of the key that MAC was made with. MAC covers all this, and the MAC of the checkpoint before.
+	// Seal is the ID of the key of MAC. MAC covers all other fields and the MAC of the previous checkpoint.
 	Seal string
 	MAC  []byte
 }
 
-// state says which checkpoints there are. It is signed too, so that nobody can remove the oldest or the newest ones.
+// state is the range of existing checkpoints. It is signed too, so that the oldest or newest
+// ones cannot be removed unnoticed.
 type state struct {
 	// At is when the state was last confirmed.
 	At time.Time `json:"at"`
 	// Oldest and Newest are IDs of checkpoints. Oldest is Newest + 1 if there are none.
 	Oldest int64 `json:"oldest"`
 	Newest int64 `json:"newest"`
-	// First is the ID of the first change that the oldest checkpoint may cover, and Through the last one that the
-	// newest covers.
+	// First is the lowest change ID that the oldest checkpoint can cover, and Through the last
+	// change that the newest checkpoint covers.
 	First   int64 `json:"first"`
 	Through int64 `json:"through"`
-	// Base is the MAC of the checkpoint before the oldest, which is gone, and Top that of the newest.
+	// Base is the MAC of the removed checkpoint before the oldest one, and Top is the MAC of the newest.
 	Base []byte `json:"base"`
 	Top  []byte `json:"top"`
-	// Began is when the first checkpoint was written, and Unproved the ID of the last change that was there before,
-	// or 0 if all changes were new then.
+	// Began is when the first checkpoint was written, and Unproved the ID of the last change
+	// that existed before, or 0 if all changes were recent then.
 	Began    time.Time `json:"began,omitzero"`
 	Unproved int64     `json:"unproved,omitempty"`
 
@@ -83,18 +87,19 @@ type state struct {
 	MAC  []byte `json:"mac"`
 }
 
-// The sizes of what a checkpoint has.
+// The sizes and limits of checkpoints.
 const (
 	codeSize = 16
 	tagSize  = 8 + 2*codeSize
-	// maxCovered is how many changes a checkpoint covers at most, and maxSpan the time that they are apart. Changes
-	// are removed with their checkpoint only.
+	// maxCovered is the maximum number of changes that a checkpoint covers, and maxSpan the
+	// maximum time between them. Changes are only removed together with their checkpoint.
 	maxCovered = 1000
 	maxSpan    = 24 * time.Hour
-	// CheckpointInterval is the time after a checkpoint when the next one is due. Operators are promised that a change
-	// is covered within a minute, and a server looks every ten seconds whether one is due.
+	// CheckpointInterval is the time between two checkpoints. Operators are promised that a
+	// change is covered within a minute, and a server checks every ten seconds whether a
+	// checkpoint is due.
 	CheckpointInterval = 45 * time.Second
-	// lateCheckpoint is how late a checkpoint may be before verify says so.
+	// lateCheckpoint is how late a checkpoint can be before verify reports it.
 	lateCheckpoint = 10 * time.Minute
 )
 
@@ -123,7 +128,7 @@ func newSigner(r *secret.Ring) *signer {
 
 func number(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
 
-// erased returns what is left of a change after the account is erased, as the store clears it.
+// erased returns what remains of a change after the store has erased its account.
 func erased(c Change) Change {
 	switch c.Action {
 	case PasswordNotMe:
@@ -151,7 +156,7 @@ func (k signerKey) tag(c Change) []byte {
 	return slices.Concat(number(c.ID), k.code(c), k.code(erased(c)))
 }
 
-// matches reports whether a tag is that of a change, or of the change before its account was erased.
+// matches reports whether a tag belongs to a change, or to the change as it was before its account was erased.
 func (k signerKey) matches(tag []byte, c Change) bool {
 	code := k.code(c)
 	return bytes.Equal(tag[8:8+codeSize], code) || c == erased(c) && bytes.Equal(tag[8+codeSize:], code)
@@ -167,7 +172,7 @@ func (s state) signed() [][]byte {
 		s.Base, s.Top, number(s.Began.UnixMicro()), number(s.Unproved), []byte(s.Seal)}
 }
 
-// text signs a state and returns it as it is stored.
+// text signs a state and returns its stored form.
 func (s *signer) text(st state) string {
 	st.Seal = s.newest
 	mac := s.keys[st.Seal].state.Sum(st.signed()...)
@@ -179,7 +184,7 @@ func (s *signer) text(st state) string {
 	return string(b)
 }
 
-// parse returns the state of a text. An empty text is that of a trail without checkpoints.
+// parse returns the state in a text. An empty text is the state without checkpoints.
 func (s *signer) parse(text string) (st state, err error) {
 	if text == "" {
 		return state{Oldest: 1}, nil
@@ -207,12 +212,13 @@ type Keeper struct {
 	deps KeeperDeps
 
 	mu sync.Mutex
-	// known is the newest state that this server has seen, and saved is the part of it that Memory has. A state that
-	// lacks checkpoints of known never replaces it, unless an operator has begun new ones.
+	// known is the newest state that this server has seen, and saved is the state last written
+	// to Memory. A state that lacks checkpoints of known never replaces it, unless an operator
+	// has begun new ones.
 	known, saved state
-	// unreadable is whether Memory could not be read, and forgetful whether it could not be written.
-	unreadable, forgetful bool
-	// broken is the state whose loss the trail has, as far as this process knows.
+	// unreadable means that Memory could not be read, and unwritable that it could not be written.
+	unreadable, unwritable bool
+	// broken is the state whose loss this process knows to be recorded in the trail.
 	broken state
 	// complained is the state whose loss was logged.
 	complained state
@@ -220,11 +226,12 @@ type Keeper struct {
 	blocked time.Time
 }
 
-// Memory keeps a text outside the database: the newest state that a server has seen. So the server notices that
-// checkpoints were removed, or that an older database was put back, while it did not run. The text stays until an
-// operator begins new checkpoints, so that Verify knows it too.
+// Memory stores a text outside the database: the newest state that a server has seen. So the
+// server notices if checkpoints were removed, or an older database was restored, while it did
+// not run. The text stays until an operator begins new checkpoints, so that Verify can use it
+// too.
 type Memory interface {
-	// Load returns the text, or an empty one if there is none.
+	// Load returns the text, or "" if there is none.
 	Load() (string, error)
 	Save(text string) error
 }
@@ -244,7 +251,7 @@ type KeeperDeps struct {
 // NewKeeper returns a Keeper.
 func NewKeeper(d KeeperDeps) *Keeper { return &Keeper{deps: d} }
 
-// Start logs the newest checkpoint. A server calls it when it begins.
+// Start logs the newest checkpoint. A server calls it when it starts.
 func (k *Keeper) Start(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -258,13 +265,14 @@ func (k *Keeper) Start(ctx context.Context) error {
 	return nil
 }
 
-// Cover writes checkpoints for the changes that have none, unless that was done less than CheckpointInterval ago. If
-// there are none, it confirms the newest checkpoint. Several servers may call it at once. It fails, and signs
-// nothing, if somebody has edited the state, or if checkpoints are gone that this server has seen, until an
-// operator begins new ones (Restart).
+// Cover writes checkpoints for the changes that have none, unless that was done less than
+// CheckpointInterval ago. If there are no such changes, it confirms the newest checkpoint.
+// Several servers can call it concurrently. If somebody has edited the state, or checkpoints
+// are gone that this server has seen, it fails and signs nothing until an operator begins new
+// ones (Restart).
 func (k *Keeper) Cover(ctx context.Context) error { return k.cover(ctx, false) }
 
-// CoverNow is Cover without regard to the time.
+// CoverNow is Cover regardless of CheckpointInterval.
 func (k *Keeper) CoverNow(ctx context.Context) error { return k.cover(ctx, true) }
 
 func (k *Keeper) cover(ctx context.Context, now bool) error {
@@ -308,14 +316,13 @@ func (k *Keeper) cover(ctx context.Context, now bool) error {
 	}
 }
 
-// log logs the newest checkpoint, so that a log at another place can show that it was removed.
+// log logs the newest checkpoint, so that a log that is kept elsewhere can prove that it was removed.
 func (k *Keeper) log(ctx context.Context, event string, st state, attrs ...any) {
 	k.deps.Log.InfoContext(ctx, event, append([]any{
 		"checkpoint", st.Newest, "through", st.Through, "mac", base64.StdEncoding.EncodeToString(st.Top)}, attrs...)...)
 }
 
-// begin returns what the state has of the first checkpoint: the time, and the last of the changes that were made a
-// while before it.
+// begin returns Began and Unproved of the state with the first checkpoint.
 func (k *Keeper) begin(ctx context.Context, now time.Time) (time.Time, int64, error) {
 	page, err := k.deps.Store.ChangePage(ctx, Filter{AfterID: math.MinInt64}, "", 1)
 	if err != nil || len(page.Changes) == 0 || now.Sub(page.Changes[0].At) <= lateCheckpoint {
@@ -325,7 +332,7 @@ func (k *Keeper) begin(ctx context.Context, now time.Time) (time.Time, int64, er
 	return now, last, err
 }
 
-// recall reads Memory, which a command may have written too.
+// recall reads Memory. A command may have written it too.
 func (k *Keeper) recall(ctx context.Context, s *signer) {
 	if k.deps.Memory == nil {
 		return
@@ -352,22 +359,23 @@ func (k *Keeper) remember(ctx context.Context, st state, text string) {
 		return
 	}
 	if err := k.deps.Memory.Save(text); err == nil {
-		k.saved, k.forgetful = st, false
-	} else if !k.forgetful {
-		k.forgetful = true
+		k.saved, k.unwritable = st, false
+	} else if !k.unwritable {
+		k.unwritable = true
 		k.deps.Log.ErrorContext(ctx, "what this server has seen of the audit trail cannot be written, so it may not "+
 			"notice after a restart that somebody has changed the trail", "err", err)
 	}
 }
 
-// noCheckpoint is what a TrailBroken says that was found afterwards if all checkpoints and the state were gone.
+// noCheckpoint is Change.After of a TrailBroken if all checkpoints and the state were gone.
 const noCheckpoint = "no checkpoint"
 
-// signedState is the subject of a TrailBroken that says how long a server could not read the state.
+// signedState is the subject of a TrailBroken that records how long a server could not read the state.
 const signedState = "signed state"
 
-// read returns the state. If it could not read the state for a while, it adds that to the trail. If checkpoints are
-// gone that this server knows, it adds that too, and fails with errLost.
+// read returns the state. If the state could not be read for a while, it adds that to the
+// trail. If checkpoints that this server knows are gone, it adds that too, and fails with
+// errLost.
 func (k *Keeper) read(ctx context.Context) (s *signer, text string, st state, err error) {
 	ring, err := k.deps.Ring()
 	if err != nil {
@@ -384,7 +392,7 @@ func (k *Keeper) read(ctx context.Context) (s *signer, text string, st state, er
 		}
 		return s, text, st, err
 	}
-	// A state that was written since then is of another server, or of an operator who began new checkpoints.
+	// A state that was written since then comes from another server, or from an operator who began new checkpoints.
 	if !k.blocked.IsZero() && st.At.Before(k.blocked) {
 		err := k.deps.Store.AddChange(ctx, Change{
 			At: k.deps.Now(), Action: TrailBroken, Outcome: OK, Subject: signedState,
@@ -406,13 +414,13 @@ func (k *Keeper) read(ctx context.Context) (s *signer, text string, st state, er
 	return s, text, st, nil
 }
 
-// errLost means that checkpoints are gone that this server has seen. It signs nothing then: what it would sign may have
-// been put in the place of what is gone.
+// errLost means that checkpoints that this server has seen are gone. Then the server signs
+// nothing, since the current changes may be forged replacements.
 var errLost = errors.New("the audit trail lacks checkpoints that this server has seen; run dialtone verify here, and " +
 	"once the reason is known, dialtone audit restart")
 
-// recordLoss logs that checkpoints are gone and adds that to the trail, once. It fails if the trail does not have it
-// then.
+// recordLoss logs that checkpoints are gone and adds that to the trail, once. It fails if the
+// change is not in the trail afterwards.
 func (k *Keeper) recordLoss(ctx context.Context, st state, text string) error {
 	lost, left := k.known, fmt.Sprintf("change %d", st.Through)
 	if k.broken.Newest == lost.Newest && bytes.Equal(k.broken.Top, lost.Top) {
@@ -426,11 +434,11 @@ func (k *Keeper) recordLoss(ctx context.Context, st state, text string) error {
 		Subject: fmt.Sprintf("checkpoint %d", lost.Newest), Before: fmt.Sprintf("change %d", lost.Through), After: left,
 	}
 	// An earlier process may have recorded it.
-	there, err := k.recorded(ctx, c, st.Through)
+	found, err := k.recorded(ctx, c, st.Through)
 	if err != nil {
 		return err
 	}
-	if !there {
+	if !found {
 		if k.complained.Newest != lost.Newest || !bytes.Equal(k.complained.Top, lost.Top) {
 			k.deps.Log.ErrorContext(ctx, "audit trail lacks what this server has seen in it: somebody has changed "+
 				"it, or restored an older store", "checkpoint", lost.Newest, "through", lost.Through, "left", left,
@@ -440,9 +448,9 @@ func (k *Keeper) recordLoss(ctx context.Context, st state, text string) error {
 		if err := k.deps.Store.AddChange(ctx, c); err != nil {
 			return err
 		}
-		if there, err = k.recorded(ctx, c, st.Through); err != nil {
+		if found, err = k.recorded(ctx, c, st.Through); err != nil {
 			return err
-		} else if !there {
+		} else if !found {
 			return errors.New("the change " + string(TrailBroken) + " was added to the trail and is not there: " +
 				"something in the database removes changes")
 		}
@@ -451,9 +459,8 @@ func (k *Keeper) recordLoss(ctx context.Context, st state, text string) error {
 	return nil
 }
 
-// recorded reports whether a change with the action, the subject and the values of another one is in the trail,
-// after an ID.
-func (k *Keeper) recorded(ctx context.Context, like Change, after int64) (there bool, err error) {
+// recorded reports whether the trail contains, after an ID, a change with the action, subject and values of like.
+func (k *Keeper) recorded(ctx context.Context, like Change, after int64) (found bool, err error) {
 	next := ""
 	for {
 		page, err := k.deps.Store.ChangePage(ctx, Filter{AfterID: after, Action: string(like.Action)}, next, maxCovered)
@@ -471,7 +478,7 @@ func (k *Keeper) recorded(ctx context.Context, like Change, after int64) (there 
 	}
 }
 
-// gone reports whether checkpoints are gone that this server knows, and that were not removed for their age.
+// gone reports whether checkpoints that this server knows are gone and were not removed because of their age.
 func (k *Keeper) gone(ctx context.Context, st state) (bool, error) {
 	if k.known.Newest == 0 || k.known.Newest < st.Oldest {
 		return false, nil
@@ -484,7 +491,7 @@ func (k *Keeper) gone(ctx context.Context, st state) (bool, error) {
 	}
 	c, err := k.deps.Store.Checkpoint(ctx, k.known.Newest)
 	if fault.Is(err, fault.NotFound) {
-		// Another server may have removed it for its age since the state was read.
+		// Another server may have removed it because of its age after the state was read.
 		return false, nil
 	}
 	return err == nil && !bytes.Equal(c.MAC, k.known.Top), err
@@ -493,8 +500,8 @@ func (k *Keeper) gone(ctx context.Context, st state) (bool, error) {
 // maxSkew is how far the clocks of servers may differ.
 const maxSkew = time.Minute
 
-// next returns the checkpoint for the changes after those that have one, or nil if there are none, and whether there
-// are more.
+// next returns a checkpoint for the changes that no checkpoint covers yet, or nil if there are
+// none. more means that there are further changes.
 func (k *Keeper) next(ctx context.Context, s *signer, st state, now time.Time) (c *Checkpoint, more bool, err error) {
 	page, err := k.deps.Store.ChangePage(ctx, Filter{AfterID: st.Through}, "", maxCovered)
 	if err != nil || len(page.Changes) == 0 {
@@ -518,8 +525,9 @@ func (k *Keeper) next(ctx context.Context, s *signer, st state, now time.Time) (
 		c.Changes++
 		c.Tags = append(c.Tags, key.tag(change)...)
 	}
-	// A change may have the time of a clock that was ahead. It must not keep changes from being removed for years. A
-	// clock may also be behind, but not behind what was confirmed already.
+	// A change can have the time of a clock that was ahead. That must not keep changes from
+	// being removed for years. The present clock can also be behind, so the confirmed time is a
+	// lower bound.
 	latest := now
 	if st.At.After(now) {
 		latest = st.At
@@ -532,7 +540,8 @@ func (k *Keeper) next(ctx context.Context, s *signer, st state, now time.Time) (
 	return c, more || page.Next != "", nil
 }
 
-// Remove removes the changes that were made before a time, as far as whole checkpoints cover such changes only.
+// Remove removes the changes that were made before a time, in units of whole checkpoints that
+// cover only such changes.
 func (k *Keeper) Remove(ctx context.Context, before time.Time) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -543,7 +552,7 @@ func (k *Keeper) Remove(ctx context.Context, before time.Time) error {
 	for st.Oldest <= st.Newest {
 		c, err := k.deps.Store.Checkpoint(ctx, st.Oldest)
 		if fault.Is(err, fault.NotFound) {
-			return nil // another server has removed it, or verify says that it is missing
+			return nil // another server has removed it, or verify reports it as missing
 		} else if err != nil {
 			return err
 		}
@@ -567,12 +576,13 @@ func (k *Keeper) Remove(ctx context.Context, before time.Time) error {
 	return nil
 }
 
-// madeBy returns when the newest change of a checkpoint was made at the latest. If its time lies in the future, it was
-// written while a clock was ahead, and the change was made before those of the next checkpoint with a possible time.
+// madeBy returns an upper bound for when the newest change of a checkpoint was made. If its
+// time is in the future, it was written while a clock was ahead, and the bound is the time of
+// the next checkpoint with a plausible time.
 func (k *Keeper) madeBy(ctx context.Context, c Checkpoint, st state) (time.Time, error) {
-	const most = 10_000
+	const maxRead = 10_000
 	at, limit := c.At, k.deps.Now().Add(maxSkew)
-	for id := c.ID + 1; at.After(limit) && id <= min(st.Newest, c.ID+most); id++ {
+	for id := c.ID + 1; at.After(limit) && id <= min(st.Newest, c.ID+maxRead); id++ {
 		later, err := k.deps.Store.Checkpoint(ctx, id)
 		if fault.Is(err, fault.NotFound) {
 			return at, nil
@@ -584,12 +594,13 @@ func (k *Keeper) madeBy(ctx context.Context, c Checkpoint, st state) (time.Time,
 	return at, nil
 }
 
-// restartLeap is about as many checkpoints as servers write in fifty days.
+// restartLeap is about the number of checkpoints that servers write in fifty days.
 const restartLeap = 100_000
 
-// Restart begins new checkpoints, which cover all changes that are in the trail now. An operator does this who knows
-// why verify finds faults in it. The reason is in the context. seen is what Memory has, or empty: a server knows those
-// checkpoints too. The new ones have much higher IDs, so that servers that have seen others accept them too.
+// Restart begins new checkpoints, which cover all changes that are in the trail now. It is for
+// an operator who knows why verify finds faults in it. The reason is in the context. seen is
+// the text in Memory, or empty, since a server also knows those checkpoints. The new
+// checkpoints have much higher IDs, so that servers which have seen other ones accept them.
 func Restart(ctx context.Context, store CheckpointStore, ring *secret.Ring, seen string, now time.Time) error {
 	_, highest, err := store.CheckpointBounds(ctx)
 	if err != nil {
@@ -610,8 +621,8 @@ func Restart(ctx context.Context, store CheckpointStore, ring *secret.Ring, seen
 		s.text(state{At: now.UTC().Truncate(time.Microsecond), Oldest: highest + 1, Newest: highest}))
 }
 
-// Newest returns the newest checkpoint of a state, and the last change that it covers: of the one in the store, or of
-// what Memory has. They are zero for an empty text.
+// Newest returns the newest checkpoint in a state, and the last change that it covers. text is
+// the state in the store or in Memory. For an empty text it returns zeros.
 func Newest(ring *secret.Ring, text string) (checkpoint, through int64, err error) {
 	st, err := newSigner(ring).parse(text)
 	return st.Newest, st.Through, err

@@ -7,21 +7,21 @@ import (
 	"sync/atomic"
 )
 
-// Counts counts decisions by tenant, action and outcome since the start. All three come from fixed sets: the hosts
-// that are known tenants when they are counted first, the Actions, and the Outcomes; others are counted under "" or
-// OtherOutcome. Observe is an observer of a Log. It takes no lock and allocates nothing, except for the first event
-// of a tenant.
+// Counts counts decisions by tenant, action and outcome since the start. All three come from
+// fixed sets: the hosts of tenants, the actions of Counted, and the Outcomes; others are
+// counted under "" or OtherOutcome. Observe is an observer of a Log. It takes no lock and does
+// not allocate, except for the first event of a tenant.
 type Counts struct {
 	isTenant func(host string) bool
 
 	mu      sync.Mutex                        // held to replace tenants
-	tenants atomic.Pointer[map[string]*table] // by host; never changed, but replaced
+	tenants atomic.Pointer[map[string]*table] // by host; the map is replaced and never modified
 }
 
-// OtherOutcome is the outcome of events whose own one is not one of the Outcomes.
+// OtherOutcome replaces outcomes that are not among the Outcomes.
 const OtherOutcome = "other"
 
-// outcomes are the outcomes that events have, the first being success.
+// outcomes are the outcomes of events.
 var outcomes = []string{
 	OK, "already_active", "captcha_failed", "code_needed", "code_wrong", "conflict", "denied", "expired",
 	"factor_needed", "held", "invalid_request", "leaving", "malformed", "not_activated", "not_found", "opened",
@@ -40,7 +40,7 @@ var outcomeNumbers = func() map[string]int {
 // Outcomes returns the outcomes by which events are counted.
 func Outcomes() []string { return slices.Clone(outcomes) }
 
-// counted are the actions that are counted by tenant. Others are seldom, and are in the audit trail.
+// counted are the actions that are counted by tenant. Others are rare, and are in the audit trail.
 var counted = []Action{
 	Signup, Activate, Confirm, Resend, SignIn, SignOut, PasswordForgot, PasswordReset, PasswordChange, EmailChange,
 	AccountDecline, AccountLeave, AccountStay, AccountData, SessionsEnd, TwoStepOn, PasskeyAdd,
@@ -60,7 +60,7 @@ func newTable() *table {
 	return &t
 }
 
-// NewCounts returns a Counts. isTenant reports whether a host is that of a tenant.
+// NewCounts returns a Counts. isTenant reports whether a host belongs to a tenant.
 func NewCounts(isTenant func(host string) bool) *Counts {
 	c := &Counts{isTenant: isTenant}
 	c.tenants.Store(&map[string]*table{"": newTable()})
@@ -110,13 +110,13 @@ func (c *Counts) table(host string) *table {
 	if t, ok := tenants[host]; ok {
 		return t
 	}
-	more := maps.Clone(tenants)
-	more[host] = newTable()
-	c.tenants.Store(&more)
-	return more[host]
+	extended := maps.Clone(tenants)
+	extended[host] = newTable()
+	c.tenants.Store(&extended)
+	return extended[host]
 }
 
-// Count is how many decisions there were.
+// Count is the number of decisions with a tenant, an action and an outcome.
 type Count struct {
 	Tenant  string // the host, or empty for decisions about no tenant
 	Action  Action
@@ -124,14 +124,16 @@ type Count struct {
 	N       int64
 }
 
-// basic and basicOutcomes are the counts that are there from the start, so that the first event shows as an increase.
+// basic and basicOutcomes are the counts that exist from the start, even if they are 0, so that
+// the first event is visible as an increase.
 var (
 	basic         = []Action{Signup, Activate, Confirm, SignIn}
 	basicOutcomes = []string{OK, "rate_limited", "server_error"}
 )
 
-// Each calls each for every tenant, action and outcome that was counted. For the most important ones of the tenants
-// in hosts it does so, too, where the count is 0. The counts of tenants that were removed are dropped.
+// Each calls each for every tenant, action and outcome that was counted. It also calls each for
+// the most important counts of the tenants in hosts if they are 0. It drops the counts of
+// removed tenants.
 func (c *Counts) Each(hosts []string, each func(Count)) {
 	for _, host := range hosts {
 		c.table(host)
@@ -153,9 +155,9 @@ func (c *Counts) Each(hosts []string, each func(Count)) {
 func (c *Counts) drop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	left := maps.Clone(*c.tenants.Load())
-	maps.DeleteFunc(left, func(host string, _ *table) bool { return host != "" && !c.isTenant(host) })
-	if len(left) < len(*c.tenants.Load()) {
-		c.tenants.Store(&left)
+	remaining := maps.Clone(*c.tenants.Load())
+	maps.DeleteFunc(remaining, func(host string, _ *table) bool { return host != "" && !c.isTenant(host) })
+	if len(remaining) < len(*c.tenants.Load()) {
+		c.tenants.Store(&remaining)
 	}
 }

@@ -14,23 +14,23 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// Trail keeps changes that operators and the owners of accounts made. It only grows, except that old changes are
-// removed as a whole, and that what they say of a person is cleared with the account: masked addresses, and the
-// names of passkeys, which earlier versions stored as subjects. The store writes a change in the transaction that
-// makes it, so that neither exists without the other.
+// Trail stores changes made by operators and by the owners of accounts. It is append-only, with
+// two exceptions: old changes are removed, and when an account is erased, personal data is
+// cleared from its changes: masked addresses, and the names of passkeys, which earlier versions
+// stored as subjects. The transaction that makes a change also adds it to the trail, so that
+// neither exists without the other.
 type Trail interface {
-	// AddChange adds a change of something outside the store. What CauseOf returns for ctx is added
-	// to it.
+	// AddChange adds a change of something outside the store, with the cause that CauseOf returns for ctx.
 	AddChange(ctx context.Context, c Change) error
 
 	// Changes calls each for every change that the filter selects, in the order in which they were
-	// committed, until each fails, and returns that failure. Who has seen a change has seen all
-	// changes with a lower ID.
+	// committed, until each returns an error, and returns that error. A caller that has seen a
+	// change has seen all changes with lower IDs.
 	Changes(ctx context.Context, f Filter, each func(Change) error) error
 
-	// ChangePage returns up to limit changes that the filter selects, after those of the page whose Next is given, or
-	// the first ones. It takes a time that does not depend on the number of changes. It fails with fault.Invalid for a
-	// next that no page had.
+	// ChangePage returns up to limit changes that the filter selects, after the page whose Next
+	// is given; without next it returns the first page. The time that it takes does not depend
+	// on the number of changes. It fails with fault.Invalid for a next that no page returned.
 	ChangePage(ctx context.Context, f Filter, next string, limit int) (Page, error)
 
 	// LastChange returns the ID of the newest change, or 0, and whether one of the newest 100,000 has one of the
@@ -40,9 +40,9 @@ type Trail interface {
 
 // Change is one change in the Trail.
 //
-// It is kept although the account may be deleted: so it names the account by its UID and its user
-// name, and has no e-mail address, name or credential of a person. The settings of a tenant may have
-// addresses of the operator.
+// It is kept even if the account is deleted. So it identifies the account by its UID and its
+// user name, and contains no e-mail address, name or credential of a person. The settings of a
+// tenant can contain addresses of the operator.
 type Change struct {
 	ID     int64
 	At     time.Time
@@ -61,8 +61,8 @@ type Change struct {
 	Cause
 }
 
-// Unreadable is the action of a change whose row has a value of a wrong type, which no version of the program writes.
-// Only its ID is known.
+// Unreadable is the action of a change whose row has a value of a wrong type, which no version
+// of the program writes. Only the ID of such a change is known.
 const Unreadable Action = "unreadable"
 
 // The outcomes of a Change.
@@ -75,22 +75,22 @@ const (
 type Filter struct {
 	// AfterID selects changes with a higher ID.
 	AfterID int64
-	// Since and Before limit the time: Since is the first, and Before the first one after.
+	// Since and Before limit the time to the half-open interval [Since, Before).
 	Since, Before time.Time
 	Tenant        string // the host
 	User          string
-	// Action is an action, or the beginning of one up to a dot: "account." selects account.enable and others.
+	// Action is an action, or a prefix of actions that ends in a dot: "account." selects account.enable and others.
 	Action string
 	// Actor is the name of the actor, and ActorKind its kind.
 	Actor     string
 	ActorKind ActorKind
 	// Net selects changes that may have been made from this network: those whose network or address overlaps it.
 	Net netip.Prefix
-	// Bulk selects the changes of single accounts that belong to the change of many with this ID.
+	// Bulk selects the changes of single accounts by the bulk change with this ID.
 	Bulk string
-	// NoBulk leaves out the changes of single accounts that belong to a change of many (BulkSubject).
+	// NoBulk leaves out the changes of single accounts by bulk changes (BulkSubject).
 	NoBulk bool
-	// Newest has the newest change first. Otherwise the oldest is first.
+	// Newest puts the newest change first. Otherwise the oldest is first.
 	Newest bool
 }
 
@@ -105,10 +105,11 @@ func (f Filter) Matches(c Change) bool {
 		(f.Bulk == "" || c.Subject == BulkSubject+f.Bulk)
 }
 
-// BulkSubject begins the subject of each change of an account that belongs to a change of many. The ID of that follows.
+// BulkSubject is the prefix of the subject of each change of an account by a bulk change. The
+// ID of the bulk change follows.
 const BulkSubject = "bulk "
 
-// overlaps reports whether an address or a network, as a change has it, has addresses of a network.
+// overlaps reports whether the address or network in text overlaps a network.
 func overlaps(text string, net netip.Prefix) bool {
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
@@ -124,8 +125,9 @@ func overlaps(text string, net netip.Prefix) bool {
 // Page is a part of the trail.
 type Page struct {
 	Changes []Change
-	// Next continues the list after this page. It is empty at the end of the list. A page with a Next may have fewer
-	// changes than were asked for, or none: the store looks at a limited number of changes for one page.
+	// Next continues the list after this page. It is empty at the end of the list. A page with
+	// a Next can have fewer changes than requested, or none: the store examines a limited
+	// number of changes for one page.
 	Next string
 }
 
@@ -143,7 +145,7 @@ type ActorKind string
 
 // The kinds of actors.
 const (
-	// System is a server that acts by itself.
+	// System is a server that acts on its own.
 	System ActorKind = "system"
 	// Command is a user of the operating system who runs a command.
 	Command ActorKind = "command"
@@ -158,16 +160,15 @@ const (
 // Actor is who made a change.
 type Actor struct {
 	Kind ActorKind
-	// Name and ID are those of the user of the operating system, the user name and UID of an Admin, or the name and
-	// ID of a Token.
+	// Name and ID are those of the operating system's user, the user name and UID of an Admin,
+	// or the name and ID of a Token.
 	Name string
 	ID   string
-	// Sudo is the user who became that user by sudo. It comes from the environment, so a user may
-	// forge it.
+	// Sudo is the user who became that user by sudo. It comes from the environment, so a user can forge it.
 	Sudo string
 }
 
-// String returns the actor as the store keeps it with what it has set. WordsOf returns that in words.
+// String returns the actor in the form that the store keeps. WordsOf turns that into words for people.
 func (a Actor) String() string {
 	switch {
 	case a.Kind == Admin, a.Kind == Token:
@@ -181,7 +182,7 @@ func (a Actor) String() string {
 	}
 }
 
-// Words returns who the actor is, for people.
+// Words describes the actor for people.
 func (a Actor) Words() string {
 	switch a.Kind {
 	case Admin:
@@ -196,7 +197,7 @@ func (a Actor) Words() string {
 	return a.String()
 }
 
-// WordsOf returns the words for what String has returned.
+// WordsOf returns the Words of an actor from the result of its String method.
 func WordsOf(text string) string {
 	if text == "" {
 		return ""
@@ -204,8 +205,8 @@ func WordsOf(text string) string {
 	return ParseActor(text).Words()
 }
 
-// ParseActor returns the actor that String has returned, without its ID. A user of the operating system cannot be told
-// from another actor by the name "person" or "system".
+// ParseActor parses the result of Actor.String, which lacks the ID. An operating system's user
+// named "person" or "system" cannot be distinguished from those kinds.
 func ParseActor(text string) Actor {
 	kind, name, named := strings.Cut(text, " ")
 	switch {
@@ -239,7 +240,8 @@ func ByPerson(ctx context.Context, addr netip.Addr, request string) context.Cont
 
 type markKey struct{}
 
-// Marking returns a context, and a mark that is set once a store has added a change to the trail with that context.
+// Marking returns a context, and a mark that becomes true when a store adds a change to the trail with that
+// context.
 func Marking(ctx context.Context) (context.Context, *atomic.Bool) {
 	mark := new(atomic.Bool)
 	return context.WithValue(ctx, markKey{}, mark), mark
@@ -258,8 +260,9 @@ func WithWholeAddresses(ctx context.Context) context.Context {
 	return context.WithValue(ctx, wholeKey{}, true)
 }
 
-// AddrText returns what the log and the trail may have of an address: its network, or all of it if the context is
-// from WithWholeAddresses. It is empty for no address.
+// AddrText returns the form of an address that the log and the trail may contain: its network,
+// or the whole address if the context is from WithWholeAddresses. It is empty for the zero
+// address.
 func AddrText(ctx context.Context, a netip.Addr) string {
 	if whole, _ := ctx.Value(wholeKey{}).(bool); whole && a.IsValid() {
 		return a.Unmap().WithZone("").String()
@@ -267,7 +270,7 @@ func AddrText(ctx context.Context, a netip.Addr) string {
 	return Network(a)
 }
 
-// NetworkOf returns the network of what AddrText returned.
+// NetworkOf returns the network of a result of AddrText.
 func NetworkOf(text string) string {
 	if a, err := netip.ParseAddr(text); err == nil {
 		return Network(a)
@@ -275,11 +278,12 @@ func NetworkOf(text string) string {
 	return text
 }
 
-// maxValue is how many bytes of a value a change in the trail has.
+// maxValue is the maximum length of a value in the trail, in bytes.
 const maxValue = 4 << 10
 
-// Cut returns a value as the trail has it. Of one that is longer than 4 KiB, it has the beginning, and a mark with the
-// length and the SHA-256 of the whole, by which it can be compared with what somebody says it was.
+// Cut returns a value in the form that the trail stores. It cuts a value that is longer than 4
+// KiB, and appends the length and the SHA-256 of the whole value, so that a claimed original
+// can be checked.
 func Cut(value string) string {
 	if len(value) <= maxValue {
 		return value
@@ -289,11 +293,11 @@ func Cut(value string) string {
 	return strings.ToValidUTF8(value[:maxValue-len(mark)], "") + mark
 }
 
-// maxReason is how many bytes a reason may have.
+// maxReason is the maximum length of a reason in bytes.
 const maxReason = 500
 
-// CheckReason fails with fault.Invalid for a reason that is too long, or that is not a line of text without characters
-// that are not shown (i18n.Hidden).
+// CheckReason fails with fault.Invalid for a reason that is too long, or that contains line
+// breaks or other hidden characters (i18n.Hidden).
 func CheckReason(reason string) error {
 	if len(reason) > maxReason || i18n.Hidden(reason, false) {
 		return fault.Field("reason", "a reason is one line of text with at most %d bytes, without hidden characters",
@@ -302,14 +306,14 @@ func CheckReason(reason string) error {
 	return nil
 }
 
-// subjectKeys are the attributes that the log has for the subjects of some actions.
+// subjectKeys are the log attributes for the subjects of some actions.
 var subjectKeys = map[Action]string{
 	DirectoryTokenAdd: "server", DirectoryTokenRemove: "server",
 	TokenAdd: "token", TokenRemove: "token", HookAdd: "hook", HookRemove: "hook", HookTest: "hook",
 }
 
-// RecordChange writes a change of the trail. It leaves out the settings of a tenant, which may be
-// long and have complete e-mail addresses.
+// RecordChange logs a change of the trail. It leaves out the settings of a tenant, which can be
+// long and contain complete e-mail addresses.
 func (l Log) RecordChange(ctx context.Context, c Change) {
 	if l.Logger == nil {
 		return

@@ -12,14 +12,14 @@ import (
 	"dialtone/internal/secret"
 )
 
-// maxFaults is how many faults Verify reports.
+// maxFaults is the maximum number of faults that Verify reports.
 const maxFaults = 100
 
-// Verified is what Verify has looked at.
+// Verified is the result of Verify.
 type Verified struct {
 	Checkpoints int64 `json:"audit_checkpoints"`
 	Changes     int64 `json:"audit_changes"`
-	// Proved is how many of the changes are as their checkpoint says.
+	// Proved is how many of the changes match their checkpoint.
 	Proved int64 `json:"audit_proved"`
 	// Confirmed is when a server last wrote a checkpoint, or found that there was nothing to cover. It is nil if none
 	// has.
@@ -28,7 +28,7 @@ type Verified struct {
 	newer [2]int64
 }
 
-// Summary says in one line how much of the trail is proved.
+// Summary returns one line about how much of the trail is proved.
 func (v Verified) Summary() string {
 	n := numbered(v.Changes, "change")
 	switch {
@@ -57,26 +57,26 @@ func numbered(n int64, noun string) string {
 type VerifyDeps struct {
 	Store CheckpointStore
 	Ring  *secret.Ring
-	// Seen is what the Memory of a server has, read before, or empty.
+	// Seen is the text in the Memory of a server, read before the store, or empty.
 	Seen string
 	// Numbers is nil for a store whose IDs have gaps.
 	Numbers *Numbers
-	// Before is the time before which changes are removed for their age.
+	// Before is the time before which changes are removed because of their age.
 	Before time.Time
 	Now    time.Time
 }
 
-// Numbers is what a store knows of the IDs that it gave to changes without gaps, read before the changes.
+// Numbers is what a store that assigns IDs to changes without gaps knows about them, read before the changes.
 type Numbers struct {
-	// Last is the last one, also if the change was removed.
+	// Last is the last assigned ID, even if its change was removed.
 	Last int64
-	// Gaps is the ID up to which there may be gaps, since the changes were copied from a store whose IDs have some.
+	// Gaps is the ID up to which there can be gaps, since the changes were copied from a store whose IDs have gaps.
 	Gaps int64
 }
 
 // Verify compares the audit trail with its checkpoints. It calls addFault with a sentence for each change and
-// checkpoint that was edited, removed or inserted, and addNote with what an operator may want to know. It needs little
-// memory. Servers may write meanwhile.
+// checkpoint that was edited, removed or inserted, and addNote with remarks for the operator. It needs little
+// memory. Servers can write to the store concurrently.
 func Verify(ctx context.Context, d VerifyDeps, addFault, addNote func(string)) (Verified, error) {
 	v := verifier{
 		store: d.Store, signer: newSigner(d.Ring), seen: d.Seen, before: d.Before, now: d.Now, addNote: addNote,
@@ -112,29 +112,31 @@ type verifier struct {
 	before  time.Time
 	now     time.Time
 	addNote func(string)
-	// reset has a fault for each time that all checkpoints were gone, since the last restart by an operator.
+	// reset contains a fault for each time that all checkpoints were gone, since the last restart by an operator.
 	reset []string
-	// gaps has a fault for each gap between the IDs of changes, since the last restart too. previous is the last ID
-	// that is accounted for, or 0.
+	// gaps contains a fault for each gap between the IDs of changes, also since the last
+	// restart. previous is the last ID that is accounted for, or 0.
 	gaps     []string
 	previous int64
 	numbers  *Numbers
-	// unnumbered is the ID up to which a gap is none.
+	// unnumbered is the ID up to which gaps are not faults.
 	unnumbered int64
-	// aged is how many of the oldest changes are missing that may have been removed for their age, and agedTo the
-	// last of them. started is whether a change was there.
+	// aged is how many of the oldest changes are missing that may have been removed because of
+	// their age, and agedTo is the last of them. started means that an existing change was
+	// read.
 	aged, agedTo int64
 	started      bool
 	found        []foundFault
 	more         int
-	oldest       int64 // the oldest checkpoint at the end
+	oldest       int64 // the oldest checkpoint, read again at the end
 	// changes are read in pages.
 	page []Change
 	last int64
 	done bool
 }
 
-// foundFault is a fault of a checkpoint, or of none. If the checkpoint is removed for its age meanwhile, it is none.
+// foundFault is a fault, and the checkpoint that it belongs to, or 0. It is dropped if the
+// checkpoint is removed concurrently because of its age.
 type foundFault struct {
 	checkpoint int64
 	text       string
@@ -219,7 +221,7 @@ func (v *verifier) compareSeen(ctx context.Context, st state, text string) error
 	case st.Newest > seen.Newest:
 		c, err := v.store.Checkpoint(ctx, seen.Newest)
 		if fault.Is(err, fault.NotFound) {
-			return nil // it is missing among the others, or was removed for its age meanwhile
+			return nil // it is reported as missing later, or was removed because of its age concurrently
 		} else if err != nil {
 			return err
 		}
@@ -239,8 +241,8 @@ func (v *verifier) lost(seen state) {
 // checkpoints checks the checkpoints of a state, and the changes that they cover.
 func (v *verifier) checkpoints(ctx context.Context, st state) error {
 	before, through := st.Base, max(st.First-1, 0)
-	known := true // before and through are those of the checkpoint before
-	gap := false  // changes before those of the checkpoint are not proven
+	known := true // before and through are those of the previous checkpoint
+	gap := false  // no checkpoint proves the changes right before this one
 	for id := st.Oldest; id <= st.Newest; id++ {
 		c, err := v.store.Checkpoint(ctx, id)
 		if fault.Is(err, fault.NotFound) {
@@ -323,7 +325,7 @@ func (v *verifier) take() {
 	}
 }
 
-// number compares the ID of a change, which may be missing, with the one before.
+// number compares the ID of a change, which may be missing, with the previous one.
 func (v *verifier) number(id int64) {
 	if v.numbers == nil || id <= v.previous {
 		return
@@ -345,7 +347,8 @@ func span(from, to int64) string {
 	return fmt.Sprintf("%d to %d", from, to)
 }
 
-// covered checks the changes that a checkpoint covers. After a gap, changes before the first of its own are left out.
+// covered checks the changes that a checkpoint covers. After a gap, it skips changes before the
+// first one that the checkpoint covers.
 func (v *verifier) covered(ctx context.Context, c Checkpoint, key signerKey, gap bool) error {
 	tags := c.Tags
 	for len(tags) >= tagSize {
@@ -357,7 +360,8 @@ func (v *verifier) covered(ctx context.Context, c Checkpoint, key signerKey, gap
 			return err
 		case !ok || change.ID > id:
 			v.number(id)
-			// A server of an earlier version removes changes by their own age, not with their checkpoint.
+			// A server of an earlier version removes changes by their own age instead of
+			// together with their checkpoint.
 			if !v.started && c.At.Add(-maxSpan).Before(v.before) {
 				v.aged, v.agedTo = v.aged+1, id
 			} else {
@@ -410,7 +414,8 @@ func (v *verifier) rest(ctx context.Context, st state, begun bool) error {
 			first = c
 		}
 		v.newer = [2]int64{first.ID, c.ID}
-		// A server that made a change was running then. A command may run without one.
+		// If a server made a change, it was running and should have written checkpoints. A
+		// command can run without a server.
 		if c.Actor.Kind != Command && c.Action != Unreadable && c.At.Sub(st.At) > lateCheckpoint && late.ID == 0 {
 			late = c
 		}
@@ -434,14 +439,15 @@ func (v *verifier) rest(ctx context.Context, st state, begun bool) error {
 	return nil
 }
 
-// outside looks for changes and checkpoints before those that the state says are the oldest, and for checkpoints after
-// the newest.
+// outside looks for changes and checkpoints that are older than the oldest ones in the state,
+// and for checkpoints that are newer than the newest.
 func (v *verifier) outside(ctx context.Context) error {
 	lowest, highest, err := v.store.CheckpointBounds(ctx)
 	if err != nil {
 		return err
 	}
-	// The state may have changed since it was read first. What was there before it is there now.
+	// The state may have changed since it was first read. Since it is read after the bounds, it
+	// includes every checkpoint that was written by then.
 	text, err := v.store.CheckpointState(ctx)
 	if err != nil {
 		return err

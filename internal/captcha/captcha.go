@@ -1,20 +1,19 @@
 // Package captcha asks a visitor for a small sum, and lets each question be answered once.
 //
 // The sum stops programs that fill in every form they find. It does not stop a program that was
-// written for this page: the limits of package throttle and the activation link are for those.
+// written for this page: the limits of package throttle and the activation link do.
 //
 // # The token
 //
-// Nothing is stored when a question is asked. Its token carries what is needed, as unpadded
-// base64url of
+// Nothing is stored when a question is asked. Its token contains everything needed, as unpadded base64url of
 //
 //	version (1 byte) ‖ nonce (16, random) ‖ Unix seconds of issue (8) ‖ origin code (16) ‖ answer code (16)
 //
 // Both codes are truncated HMAC-SHA-256, under keys derived for their purpose. The origin code
 // covers the tenant and everything before the code. It proves that we issued the token, whatever
 // the answer is, so a wrong answer can spend the token, and a forged token costs nothing. The
-// answer code covers the answer as well, which is in no other part of the token. Tokens that were
-// signed with the present or the previous key are accepted.
+// answer code covers the answer as well, which is in no other part of the token. Tokens that
+// were signed with the current or the previous key are accepted.
 //
 // # One try
 //
@@ -36,7 +35,7 @@ import (
 )
 
 const (
-	// Life is how long a question may be answered.
+	// Life is how long a question can be answered.
 	Life = 15 * time.Minute
 	// skew is how far the clock of another node may be ahead of ours.
 	skew = time.Minute
@@ -83,17 +82,16 @@ func (i *Issuer) Ask(tenant int64) Question {
 	}
 }
 
-// Proof is what a token and an answer prove. Whether the nonce was spent before is for the store to
-// decide.
+// Proof is what a token and an answer prove. The store decides whether the nonce was spent before.
 type Proof struct {
-	// Ours means that we issued the token for this tenant, and that it has not expired. Nonce and
-	// Expires are set only then.
+	// Ours means that we issued the token for this tenant, and that it has not expired.
+	// Otherwise Nonce and Expires are zero.
 	Ours bool
 	// Right means that the answer is right.
 	Right bool
 	Nonce [16]byte
-	// Expires is when a spent nonce may be forgotten. By then every node refuses the token for its
-	// age, even one whose clock is behind ours.
+	// Expires is when a spent nonce can be forgotten. By then every node refuses the token
+	// because of its age, even one whose clock is behind ours.
 	Expires time.Time
 }
 
@@ -126,8 +124,8 @@ func (i *Issuer) Nonce(tenant int64, token string) (nonce [16]byte, ok bool) {
 	return k.ID, ok
 }
 
-// parseAnswer reads an integer in the decimal digits of any script. Spaces and direction marks
-// around it are ignored: keyboards for Arabic add them.
+// parseAnswer reads an integer in the decimal digits of any script. Surrounding spaces and
+// direction marks are ignored, since Arabic keyboards add them.
 func parseAnswer(s string) (byte, bool) {
 	s = strings.TrimFunc(s, func(r rune) bool {
 		return unicode.Is(unicode.Zs, r) || unicode.Is(unicode.Bidi_Control, r)
@@ -143,8 +141,8 @@ func parseAnswer(s string) (byte, bool) {
 	return byte(n), digits > 0 && n <= math.MaxUint8
 }
 
-// digitOf returns the value of a decimal digit. Unicode has those of a script together, from zero
-// to nine, and the ranges of unicode.Nd consist of whole sets.
+// digitOf returns the value of a decimal digit. In Unicode, the digits of a script are
+// consecutive, from zero to nine, and the ranges of unicode.Nd consist of complete sets of ten.
 func digitOf(r rune) (int, bool) {
 	for _, set := range unicode.Nd.R16 {
 		if rune(set.Lo) <= r && r <= rune(set.Hi) {

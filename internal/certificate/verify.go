@@ -10,8 +10,9 @@ import (
 	"dialtone/internal/secret"
 )
 
-// Verify calls report for each private key that does not open: those of the certificates of tenants, by id and host,
-// and those of the accounts with their authorities. It changes nothing.
+// Verify calls report for each private key that does not open: those of the tenants'
+// certificates, and those of the accounts with their authorities. hosts maps the IDs of tenants
+// to their hosts. It changes nothing.
 func Verify(ctx context.Context, store Store, hosts map[int64]string, r *secret.Ring, report func(string)) error {
 	list, err := store.CertificateStates(ctx)
 	if err != nil {
@@ -27,7 +28,7 @@ func Verify(ctx context.Context, store Store, hosts map[int64]string, r *secret.
 				if err != nil {
 					report(fmt.Sprintf("the private key of the certificate for %s: %v", host, err))
 				}
-			} else if !fault.Is(err, fault.NotFound) { // the tenant may have been removed meanwhile
+			} else if !fault.Is(err, fault.NotFound) { // the tenant may have been removed concurrently
 				return err
 			}
 		}

@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// firstBackoff and maxBackoff bound the pause between two attempts of one message, without
-	// jitter. Jitter adds up to a fifth: four hours at most.
+	// firstBackoff and maxBackoff bound the back-off between two attempts of one message,
+	// without jitter. Jitter adds up to a fifth, so the maximum is four hours.
 	firstBackoff = time.Minute
 	maxBackoff   = 200 * time.Minute
-	// MaxWait is how far in the future a message can be due, with jitter.
+	// MaxWait is the longest time until a message is due again, including jitter.
 	MaxWait = maxBackoff + maxBackoff/5
-	// maxAge is for how long a message is attempted.
+	// maxAge is how long delivery of a message is attempted.
 	maxAge = 3 * 24 * time.Hour
 
-	// firstPause and maxPause bound for how long an unreachable relay is not tried.
+	// firstPause and maxPause bound how long an unreachable relay is not tried.
 	firstPause = time.Second
 	maxPause   = 5 * time.Minute
 	// maxDeferredInRow is how many messages in a row may be deferred before the relay is treated as
@@ -29,17 +29,16 @@ const (
 	maxDeferredInRow = 10
 )
 
-// failure says what a failed attempt is about.
+// failure is the scope of a failed attempt.
 type failure int
 
 const (
-	relayFailure failure = iota // the relay or the configuration; no message is at fault
+	relayFailure failure = iota // caused by the relay or the configuration, not by the message
 	temporary                   // the message is deferred
 	permanent                   // the message has failed
 )
 
-// classify says what a failed attempt is about. Errors other than a *Refusal happened on this
-// machine and defer the message.
+// classify returns the scope of a failed attempt. Errors other than a *Refusal are local and defer the message.
 func classify(err error) failure {
 	r, ok := errors.AsType[*Refusal](err)
 	switch {
@@ -54,15 +53,14 @@ func classify(err error) failure {
 }
 
 // aboutSender reports whether a refusal of the recipient or the content is really about the sender:
-// wrong command order, authentication, or at RCPT a policy (RFC 3463 section 3.8: X.7.X), which is
-// how servers say that they do not relay for us. Such a refusal says nothing about the recipient's
-// address.
+// wrong command order, authentication, or at RCPT a policy (RFC 3463 section 3.8: X.7.X), by which
+// servers reject relaying for us. Such a refusal says nothing about the recipient's address.
 func (r *Refusal) aboutSender() bool {
 	return r.Code == 503 || r.Code == 530 || r.Code == 535 ||
 		r.At == Rcpt && strings.HasPrefix(r.Text, "5.7.")
 }
 
-// maxAnswer bounds the part of an answer that is kept, in bytes.
+// maxAnswer is how much of an answer is kept, in bytes.
 const maxAnswer = 400
 
 // answer returns the refusal's answer as one line.
@@ -91,25 +89,25 @@ func oneLine(text string) string {
 
 var addresses = regexp.MustCompile(`[^\s<>"'(),;:]+@[^\s<>"'(),;:]+`)
 
-// withoutAddresses removes e-mail addresses from an answer before it is logged. Servers repeat the
-// address that they refuse, and logs are kept for years.
+// withoutAddresses removes e-mail addresses from an answer before it is logged. Servers repeat
+// the address that they refuse, and logs may be kept for years.
 func withoutAddresses(answer string) string { return addresses.ReplaceAllString(answer, "[address]") }
 
-// backoff returns the pause before the next attempt of a message, with jitter.
+// backoff returns the time until the next attempt of a message, with jitter.
 func backoff(attempts int) time.Duration {
 	d := doubled(firstBackoff, maxBackoff, attempts)
 	return d + random(d/5)
 }
 
-// relayPause returns for how long a relay is not tried after a number of failures in a row.
+// relayPause returns how long a relay is not tried after a number of consecutive failures, with jitter.
 func relayPause(failures int) time.Duration {
 	d := doubled(firstPause, maxPause, failures)
 	return d - random(d/5)
 }
 
-// doubled returns first, doubled with every time after the first, up to most.
-func doubled(first, most time.Duration, times int) time.Duration {
-	return min(first<<min(max(times-1, 0), 20), most) // 20 doublings reach every maximum
+// doubled returns first, doubled for each of times after the first, but at most limit.
+func doubled(first, limit time.Duration, times int) time.Duration {
+	return min(first<<min(max(times-1, 0), 20), limit) // 20 doublings exceed every limit
 }
 
 // random returns a random duration in [0, limit).

@@ -13,8 +13,8 @@
 //
 // # Guarantees
 //
-// No crash loses a message. Without a crash, no message is sent twice. After a crash a message may
-// be sent twice, with the same Message-ID.
+// No crash loses a message. Without a crash, no message is sent twice. After a crash a message
+// can be sent twice, with the same Message-ID.
 //
 // # State
 //
@@ -24,31 +24,31 @@
 // belongs to the account and is deleted with it.
 //
 // A message is sent from its file, to the recipient in the file's header. When the relay has
-// accepted it, that is recorded durably, and only then the file is removed. A crash can hit two
-// moments:
+// accepted it, that is first recorded durably, and then the file is removed. So there are two
+// windows for a crash:
 //
 //	accepted, not yet recorded     it is sent again, with the same Message-ID
 //	recorded, file still there     the file is removed at the next start (Queue.Tidy)
 //
 // # Failures and back-off
 //
-// A refusal is either about one message or about the relay and our configuration. The two are kept
-// apart (classify), so that one does not delay the other.
+// A refusal concerns either one message or the relay and our configuration. classify separates
+// the two, so that one does not delay the other.
 //
-//   - The relay cannot be reached, has no TLS, rejects the login, or closes (421): no message is at
-//     fault. All messages wait, one second at first, doubling up to five minutes. Then one is
-//     tried.
+//   - The relay cannot be reached, has no TLS, rejects the login, or closes (421): no message
+//     is at fault. All messages wait for a pause, which starts at one second and doubles up to
+//     five minutes. Then one message is tried.
 //   - The relay refuses the recipient or the content permanently (5xx): the message has failed.
 //   - The relay refuses the sender (5xx to MAIL, authentication, policy): the configuration is at
 //     fault. The message is deferred.
-//   - Anything else, including a connection that breaks: the message is deferred, one minute at
-//     first, doubling up to four hours, with up to a fifth of jitter. After three days, or when its
-//     link expires, it has failed.
+//   - Anything else, including a connection that breaks: the message is deferred with
+//     exponential back-off from one minute to four hours, including up to a fifth of jitter. It
+//     fails after three days, or when its link expires.
 //
 // If ten messages in a row are deferred and none is accepted, the relay is treated as unreachable.
 // So one bad message blocks nobody, and a relay that accepts nothing is not flooded.
 //
-// No recipient domain gets all connections, so that a slow one leaves a connection for the others.
+// No single recipient domain can use all connections, so a slow one leaves a connection for the others.
 package delivery
 
 import (
@@ -72,8 +72,8 @@ const (
 	Sent      State = "sent"
 	Failed    State = "failed"
 	Discarded State = "discarded"
-	// Written means that a server without a relay wrote the message to the pickup directory. The mail server there has
-	// it from then on, and nothing more is known of it.
+	// Written means that a server without a relay wrote the message to the pickup directory,
+	// where a mail server takes it over. What happens to it then is unknown.
 	Written State = "written"
 )
 
@@ -88,7 +88,7 @@ type Delivery struct {
 	User    string
 	// Email is where the message goes. Its own header has the same address.
 	Email string
-	// Node is the server whose pickup directory has the file. It is empty if there is only one.
+	// Node is the server whose pickup directory contains the file. It is empty if there is only one.
 	Node  string
 	State State
 	// Since is when the message began to wait, Expires when its link expires.
@@ -96,20 +96,21 @@ type Delivery struct {
 	// Due is the time of the next attempt, or zero if there is none.
 	Due      time.Time
 	Attempts int
-	// Answer is the relay's last answer, or why the message is not being sent, followed by LastAnswer and the relay's
-	// last answer if there was one.
+	// Answer is the relay's last answer, or the reason why the message is not being sent. The
+	// reason is followed by LastAnswer and the relay's last answer, if there was one.
 	Answer string
-	// Kind says what the message is, as account.KindName does. It is empty for messages that an older program enqueued.
+	// Kind is the kind of the message, as account.KindName returns it. It is empty for messages
+	// that an older version enqueued.
 	Kind string
-	// Ended is when the message was sent, failed, was discarded or was replaced. It is zero if that has not happened,
-	// or is not known.
+	// Ended is when the message was sent, failed, was discarded or was replaced. It is zero if
+	// that has not happened or is unknown.
 	Ended time.Time
 }
 
-// LastAnswer is between why a message is not being sent and the relay's last answer.
+// LastAnswer separates the reason why a message is not being sent from the relay's last answer.
 const LastAnswer = "; last answer: "
 
-// Replaced is how people see the state Discarded of a message that a newer one has replaced.
+// Replaced is shown to people instead of Discarded for a message that a newer one has replaced.
 const Replaced State = "replaced"
 
 // Shown returns the state as people see it: State, or Replaced.
@@ -126,57 +127,57 @@ func (d Delivery) Replaced() bool {
 	return d.State == Discarded && why == account.ErrReplaced.Error()
 }
 
-// Store keeps deliveries. Each method is one transaction: it takes effect completely or not at all,
+// Store stores deliveries. Each method is one transaction: it takes effect completely or not at all,
 // it is durable when it returns, and any process may call it at any time. Deliveries are deleted
 // with their account. Package conformance tests these rules.
 type Store interface {
-	// LinkHash is that of account.LinkHasher.
+	// LinkHash is account.LinkHasher.LinkHash.
 	LinkHash(secret.Token) [32]byte
 
 	// DueMessages returns about limit deliveries of this node that are due now, the longest due
-	// first, starting after a position. It leaves out accounts whose address is in one of the
-	// domains. next is the position to continue from; it is zero at the end.
+	// first, starting after a position. It skips addresses in the domains that without lists.
+	// next is the position to continue from; it is zero at the end.
 	DueMessages(ctx context.Context, now time.Time, after Position, without []string, limit int) (
 		list []Delivery, next Position, err error)
 
-	// Record stores State, Due, Attempts, Answer and Ended. Sent is final. A message that was discarded or
-	// has failed in the meantime can still become sent, and nothing else. It ignores deliveries
-	// that no longer exist.
+	// Record stores State, Due, Attempts, Answer and Ended. Sent is final. A message that was
+	// discarded or has failed in the meantime can only become sent. It ignores deliveries that
+	// no longer exist.
 	Record(ctx context.Context, list []Delivery) error
 
 	// Classify looks up messages, at most 500, whose files are in this node's directory. It returns
-	// those with a delivery, and the ids of those that still have an outbox row.
+	// those with a delivery, and the IDs of those that still have an outbox row.
 	Classify(ctx context.Context, messages []mailmsg.ID) (list []Delivery, inOutbox []mailmsg.ID, err error)
 
-	// ClaimFiles makes messages wait whose files are in this node's directory. A message of another
-	// node becomes this node's. One that is Written waits from then on. A message without a delivery
-	// gets one for the account whose activation token has the hash. It returns the ids that belong to
-	// no such account.
+	// ClaimFiles sets messages whose files are in this node's directory to Waiting. A message
+	// of another node becomes this node's. So does one that is Written. A message without a
+	// delivery gets one for the account whose activation token has the hash. It returns the IDs
+	// of messages that belong to no such account.
 	ClaimFiles(ctx context.Context, found []FoundFile, now time.Time) (unclaimed []mailmsg.ID, err error)
 
 	// EachDelivery calls f for every delivery of any node in one of the states, in order of Since,
 	// until f fails.
 	EachDelivery(ctx context.Context, states []State, f func(Delivery) error) error
 
-	// Delivery returns a message's delivery, OfAccount that of the account's newest message. They
-	// fail with fault.NotFound. OfAccount also fails with it while a newer message has been created
-	// and not yet enqueued, because the older one's state no longer matters.
+	// Delivery returns a message's delivery, OfAccount that of the account's newest message.
+	// They fail with fault.NotFound. So does OfAccount while a newer message was created but is
+	// not enqueued yet, because the state of the older one no longer matters.
 	Delivery(ctx context.Context, message mailmsg.ID) (Delivery, error)
 	OfAccount(ctx context.Context, tenant int64, uid account.UID) (Delivery, error)
 
-	// Retry makes a message due now that waits, was deferred or has failed, and resets its
-	// attempts. It fails with fault.NotFound, and with fault.Conflict if the message was sent,
-	// written, discarded, has expired, or was replaced by a newer one. RetryAll does this for every deferred
-	// or failed message that can be retried, and returns their number.
+	// Retry makes a message that is waiting, deferred or failed due now, and resets its attempts. It fails
+	// with fault.NotFound, and with fault.Conflict if the message was sent, written, discarded, has expired,
+	// or was replaced by a newer one. RetryAll does this for every deferred or failed message that can be
+	// retried, and returns their number.
 	Retry(ctx context.Context, message mailmsg.ID, now time.Time) (Delivery, error)
 	RetryAll(ctx context.Context, now time.Time) (int64, error)
 
-	// Discard ends a message that was not sent. Its node removes the file. One that was discarded or replaced already
-	// stays as it is. It fails with
-	// fault.NotFound, and with fault.Conflict if the message was sent or written.
+	// Discard ends a message that was not sent. Its node removes the file. It does not change
+	// one that was already discarded or replaced. It fails with fault.NotFound, and with
+	// fault.Conflict if the message was sent or written.
 	Discard(ctx context.Context, message mailmsg.ID, why string, now time.Time) (Delivery, error)
 
-	// Backlog returns how many of this node's messages are to be sent.
+	// Backlog returns how many of this node's messages are still to be sent.
 	Backlog(ctx context.Context) (Backlog, error)
 }
 
@@ -196,28 +197,27 @@ type FoundFile struct {
 // Backlog is what is still to be sent.
 type Backlog struct {
 	Waiting, Deferred int64
-	Oldest            time.Time // zero if there is nothing
+	Oldest            time.Time // zero if there are none
 }
 
 // ErrNoFile is returned for a message that has no file.
 var ErrNoFile = errors.New("the message has no file")
 
-// Files are the message files of one server: its pickup directory, and badmail/ beside it.
+// Files are the message files of one server: in its pickup directory, and in badmail/ next to it.
 type Files interface {
 	// Message returns the bytes of a message. A message in badmail/ is moved back first. It fails
 	// with ErrNoFile.
 	Message(id mailmsg.ID) ([]byte, error)
-	// Remove removes a message, from badmail/ too. It ignores a message without a file.
+	// Remove removes a message, even from badmail/. It ignores a message without a file.
 	Remove(id mailmsg.ID) error
 	// MoveToBadmail moves a message to badmail/, durably, with a text file that says why. It
 	// ignores a message that is already there or has no file.
 	MoveToBadmail(id mailmsg.ID, why string) error
-	// EachPickup calls f with the messages in the pickup directory, a few hundred at a time, until
-	// f fails. EachBadmail does so for badmail/.
+	// EachPickup calls f with the messages in the pickup directory, a few hundred at a time,
+	// until f fails. EachBadmail does the same for badmail/.
 	EachPickup(f func([]mailmsg.ID) error) error
 	EachBadmail(f func([]mailmsg.ID) error) error
-	// Token returns the token in a message's link. It fails if the
-	// message has no link.
+	// Token returns the token in a message's link. It fails if the message has no link.
 	Token(id mailmsg.ID) (secret.Token, error)
 }
 
@@ -253,7 +253,7 @@ func (s Step) String() string {
 type Refusal struct {
 	At Step
 	// Code and Text are the relay's answer (RFC 5321 section 4.2). Code is 0 if there was no
-	// answer: no connection, a broken one, or a timeout. Then Text says which.
+	// answer: no connection, a broken one, or a timeout. Then Text tells which.
 	Code int
 	Text string
 }

@@ -8,7 +8,7 @@ import (
 	"dialtone/internal/fault"
 )
 
-// SigningKey is a DKIM key of a tenant (RFC 6376), as the store keeps it.
+// SigningKey is a DKIM key of a tenant (RFC 6376), in its stored form.
 type SigningKey struct {
 	Tenant   int64
 	Selector string // the DNS name of the public key is SELECTOR._domainkey.DOMAIN
@@ -16,7 +16,7 @@ type SigningKey struct {
 	Sealed   []byte // the private key, sealed for tenant and selector
 }
 
-// KeyStore keeps DKIM keys. Each method is one transaction.
+// KeyStore stores DKIM keys. Each method is one transaction.
 type KeyStore interface {
 	// AddSigningKey fails with fault.Conflict if the tenant has a key with that selector.
 	AddSigningKey(ctx context.Context, k SigningKey) error

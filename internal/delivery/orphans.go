@@ -12,16 +12,15 @@ import (
 type OrphanStore interface {
 	// LinkHash is that of account.LinkHasher.
 	LinkHash(secret.Token) [32]byte
-	// Classify is that of Store.
+	// Classify is Store.Classify.
 	Classify(ctx context.Context, messages []mailmsg.ID) (list []Delivery, inOutbox []mailmsg.ID, err error)
-	// WithAccount returns those of the files whose link is, or was, a link of an account.
+	// WithAccount returns the files whose link belongs, or belonged, to an existing account.
 	WithAccount(ctx context.Context, found []FoundFile) ([]mailmsg.ID, error)
 }
 
 // RemoveOrphans removes message files whose account was deleted, from the pickup directory and from
-// badmail/, and returns how many. It works with and without a relay, and while servers run: a
-// message is published after its account is committed, so the account of a file that can be seen
-// exists or is gone.
+// badmail/, and returns how many it removed. It works with and without a relay, and while servers run: a
+// message is published after its account is committed, so if a file is visible, its account exists or was deleted.
 func RemoveOrphans(ctx context.Context, store OrphanStore, files Files) (removed int, err error) {
 	remove := func(found []mailmsg.ID, hash func(mailmsg.ID) ([32]byte, error)) error {
 		known, inOutbox, err := store.Classify(ctx, found)
@@ -49,11 +48,11 @@ func RemoveOrphans(ctx context.Context, store OrphanStore, files Files) (removed
 		if len(unknown) == 0 {
 			return nil
 		}
-		alive, err := store.WithAccount(ctx, unknown)
+		withAccount, err := store.WithAccount(ctx, unknown)
 		if err != nil {
 			return err
 		}
-		for _, id := range alive {
+		for _, id := range withAccount {
 			keep[id] = true
 		}
 		var errs []error

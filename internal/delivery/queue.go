@@ -18,12 +18,12 @@ import (
 	"dialtone/internal/trace"
 )
 
-// Queue sends the messages that are due. Its methods other than Run may be called at any time.
+// Queue sends the messages that are due. Its methods other than Run can be called at any time.
 type Queue struct {
 	deps   Deps
 	window window
 	counts struct{ sent, deferred, failed atomic.Int64 }
-	// These log that due messages cannot be read, and that states cannot be written.
+	// These log outages of reading due messages and of recording states.
 	reading, recording *outage.Log
 }
 
@@ -39,7 +39,7 @@ type Deps struct {
 	Connections int
 	// Counts counts the messages that were sent and those that failed.
 	Counts *stats.Counter
-	// Tracer is nil for no traces.
+	// Tracer may be nil.
 	Tracer *trace.Tracer
 	Log    *slog.Logger
 	Now    func() time.Time
@@ -59,20 +59,19 @@ func NewQueue(d Deps) *Queue {
 const (
 	// batchSize is how many deliveries are read at a time.
 	batchSize = 512
-	// recordDelay is how long a finished attempt waits for others, so that they share a
-	// transaction.
+	// recordDelay is how long a finished attempt waits for others to share a transaction.
 	recordDelay = 20 * time.Millisecond
 	// pollInterval is how often an empty queue asks the store for due messages; tidyInterval how
 	// often files are compared with the store.
 	pollInterval = time.Second
 	tidyInterval = time.Hour
-	// shutdownGrace is how long messages that are being sent may take when the server ends.
+	// shutdownGrace is how long messages that are being sent may still take when the server stops.
 	shutdownGrace = 5 * time.Second
 )
 
-// Run sends messages until ctx is done. It is called once. It is a pipeline: read what is due,
-// send, record, move files. Each stage has its own goroutines, so the relay does not wait for the
-// disk.
+// Run sends messages until ctx is done. It must be called once. It is a pipeline: read due
+// messages, send them, record the results, move the files. Each stage has its own goroutines,
+// so the relay does not wait for the disk.
 func (q *Queue) Run(ctx context.Context) {
 	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -98,8 +97,8 @@ func (q *Queue) Run(ctx context.Context) {
 	all.Wait()
 }
 
-// read keeps the window filled. It reads the due messages from the first to the last, then starts
-// over after pollInterval or when there is room.
+// read keeps the window filled. It reads all due messages in order, then starts over after
+// pollInterval or when there is room.
 func (q *Queue) read(ctx context.Context) {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
@@ -191,8 +190,8 @@ func (q *Queue) record(ctx context.Context, attempts <-chan attempt, recorded ch
 	}
 }
 
-// recordAll stores attempts. If the store fails, they are stored together with the next ones. The
-// window holds them until then, so none is sent again.
+// recordAll stores attempts. If the store fails, they are stored together with the next ones.
+// The window holds them until then, so none of them is sent twice.
 func (q *Queue) recordAll(ctx context.Context, list []attempt) bool {
 	var rows []Delivery
 	for _, a := range list {
@@ -217,17 +216,16 @@ func (q *Queue) finishFiles(ctx context.Context, recorded <-chan []attempt) {
 	}
 }
 
-// attempt is the result of one attempt to send a message: the delivery as it is to be recorded, and
-// the error.
+// attempt is the result of one attempt to send a message: the delivery to record, and the error.
 type attempt struct {
 	Delivery
 	err     error
 	failure failure
-	// notAttempted is set if the server is shutting down. Nothing is recorded.
+	// notAttempted is set if the server is shutting down. Such an attempt is not recorded.
 	notAttempted bool
 }
 
-// try does what is due for one message, except for storing the result.
+// try makes one attempt to deliver a message. It does not store the result.
 func (q *Queue) try(ctx context.Context, d Delivery) attempt {
 	a := attempt{Delivery: d}
 	if d.State == Discarded {
@@ -286,7 +284,7 @@ func (a *attempt) refused(err error, now time.Time) {
 	}
 }
 
-// errNotOneMessage is a file that cannot be sent. Another attempt does not help.
+// errNotOneMessage means that a file cannot be sent, not even in another attempt.
 var errNotOneMessage = errors.New("its file is not a message with one sender and one recipient")
 
 func (q *Queue) send(ctx context.Context, d Delivery) (answer string, err error) {
@@ -360,21 +358,21 @@ func (q *Queue) logError(ctx context.Context, event string, err error, attrs ...
 	}
 }
 
-// Counts are a Queue's figures since it was created.
+// Counts are the numbers of attempts by result since a Queue was created.
 type Counts struct {
 	Sent, Deferred, Failed int64
-	// Pause is how long from now the relay is not tried; zero if it is in use.
+	// Pause is how much longer the relay is not tried, or zero.
 	Pause time.Duration
 }
 
-// Counts returns the figures.
+// Counts returns the counts.
 func (q *Queue) Counts() Counts {
 	return Counts{
 		q.counts.sent.Load(), q.counts.deferred.Load(), q.counts.failed.Load(), q.window.pauseLeft(),
 	}
 }
 
-// Down returns an error while the relay cannot be used. The error has no e-mail address.
+// Down returns an error while the relay cannot be used. The error contains no e-mail address.
 func (q *Queue) Down() error {
 	if answer, down := q.window.relayDown(); down {
 		return fmt.Errorf("the relay takes no messages: %s", answer)

@@ -24,10 +24,10 @@ func (q *Queue) runTidy(ctx context.Context) {
 	}
 }
 
-// Tidy compares the files with the store and repairs what a crash, or a time without a relay, left
-// behind. It removes files of messages that were sent or discarded, moves those of failed messages
-// to badmail/, and makes unknown messages wait. It removes the file of a message whose account is
-// gone.
+// Tidy compares the files with the store and repairs what was left behind by a crash or by
+// running without a relay. It removes files of messages that were sent or discarded, moves
+// those of failed messages to badmail/, and sets unknown messages to Waiting. It removes the
+// file of a message whose account no longer exists.
 func (q *Queue) Tidy(ctx context.Context) error {
 	return errors.Join(
 		q.deps.Files.EachPickup(func(files []mailmsg.ID) error { return q.tidyPickup(ctx, files) }),

@@ -15,8 +15,8 @@ type FilePeeker interface {
 	Peek(id mailmsg.ID) ([]byte, error)
 }
 
-// Verify returns a sentence for each of a node's messages that the store says is still to be sent
-// and that has no file. It changes nothing and can run beside a server.
+// Verify returns a sentence for each message of a node that is still to be sent according to
+// the store but has no file. It changes nothing and can run while a server runs.
 func Verify(ctx context.Context, store Store, files FilePeeker, node string) (problems []string, err error) {
 	err = store.EachDelivery(ctx, []State{Waiting, Deferred}, func(d Delivery) error {
 		if d.Node != node {
@@ -26,7 +26,7 @@ func Verify(ctx context.Context, store Store, files FilePeeker, node string) (pr
 		if err == nil {
 			return nil
 		}
-		// It may have been sent since it was read.
+		// It may have been sent after it was listed.
 		if now, again := store.Delivery(ctx, d.Message); again == nil && !now.State.Open() {
 			return nil
 		}

@@ -9,12 +9,12 @@ import (
 	"dialtone/internal/mailmsg"
 )
 
-// maxHeld is how many deliveries are in memory at most.
+// maxHeld is the maximum number of deliveries in memory.
 const maxHeld = 8 * batchSize
 
-// window is the part of the queue that is in memory: deliveries that are next, and those being
-// sent. Its size does not depend on the length of the queue. It decides which delivery may start:
-// not too many of one domain, and none while the relay is paused.
+// window is the part of the queue that is in memory: the next deliveries, and those being sent.
+// Its size does not depend on the length of the queue. It decides which delivery can start: not
+// too many of one domain, and none while the relay is paused.
 type window struct {
 	mu   sync.Mutex
 	cond sync.Cond
@@ -31,11 +31,11 @@ type window struct {
 
 	connections, perDomain int
 
-	// relayFailures counts how often in a row the relay could not be reached, consecutiveFailures
-	// how many messages in a row were deferred.
+	// relayFailures counts consecutive failures to reach the relay, consecutiveFailures
+	// consecutive messages that were deferred.
 	relayFailures, consecutiveFailures int
 	pausedUntil                        time.Time
-	down                               string // what the relay last answered when it could not be used
+	down                               string // the relay's last answer when it could not be used
 	// generation increases with every pause. An attempt that began before a pause does not extend
 	// it.
 	generation int
@@ -48,7 +48,7 @@ func (w *window) init(connections int, now func() time.Time) {
 	w.roomFree = make(chan struct{}, 1)
 }
 
-// next waits for a delivery that may start. ok is false after close.
+// next waits for a delivery that can start. ok is false after close.
 func (w *window) next() (d Delivery, generation int, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -66,7 +66,7 @@ func (w *window) next() (d Delivery, generation int, ok bool) {
 	return Delivery{}, 0, false
 }
 
-// first returns the index of the first delivery that may start, or -1.
+// first returns the index of the first delivery that can start, or -1.
 func (w *window) first() int {
 	if w.relayFailures > 0 && (w.running > 0 || w.now().Before(w.pausedUntil)) {
 		return -1 // after a pause, a single message probes the relay
@@ -76,8 +76,8 @@ func (w *window) first() int {
 	})
 }
 
-// done records the end of an attempt. If the relay is to blame, the message is due when the relay
-// is tried again.
+// done records the result of an attempt. If the relay caused a failure, the message becomes due
+// when the relay is tried again.
 func (w *window) done(a *attempt, generation int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -106,8 +106,8 @@ func (w *window) done(a *attempt, generation int) {
 	w.cond.Broadcast()
 }
 
-// room reports whether there is room for more deliveries, how many are held, and which domains are
-// not wanted because they already use all the connections they may use.
+// room reports whether there is room for more deliveries. It also returns how many are held, and which domains
+// to skip because they already use all the connections that they are allowed.
 func (w *window) room() (without []string, held int, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -180,7 +180,7 @@ func (w *window) pauseLeft() time.Duration {
 	return max(w.pausedUntil.Sub(w.now()), 0)
 }
 
-// relayDown returns what the relay last answered, and whether it could not be used since.
+// relayDown reports whether the relay cannot be used, and returns its last answer.
 func (w *window) relayDown() (answer string, down bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"dialtone/internal/redact"
 )
 
-// HA1 is MD5(user:realm:password), or MD5(user@realm:realm:password) where it is called HA1B. It is
-// an array, since it is compared and looked up very often, and does not print.
+// HA1 is MD5(user:realm:password), or MD5(user@realm:realm:password) if it is called HA1B. It
+// is an array, since it is compared and looked up very often. It does not print.
 type HA1 [16]byte
 
 // HA1SHA256 is SHA-256(user:realm:password). It does not print.
@@ -31,11 +31,11 @@ func ComputeSHA256(user, realm, password string) HA1SHA256 {
 	return sha256.Sum256([]byte(user + ":" + realm + ":" + password))
 }
 
-// Hex returns the hash in lower-case hex (LHEX in RFC 7616 section 3.4). It is the secret itself.
+// Hex returns the hash in lower-case hex (LHEX in RFC 7616 section 3.4). The result is secret.
 func (h HA1) Hex() string       { return hex.EncodeToString(h[:]) }
 func (h HA1SHA256) Hex() string { return hex.EncodeToString(h[:]) }
 
-// AppendHex appends what Hex returns.
+// AppendHex appends the result of Hex.
 func (h HA1) AppendHex(b []byte) []byte       { return hex.AppendEncode(b, h[:]) }
 func (h HA1SHA256) AppendHex(b []byte) []byte { return hex.AppendEncode(b, h[:]) }
 
@@ -66,7 +66,7 @@ func (HA1SHA256) Format(f fmt.State, _ rune) { fmt.Fprint(f, redact.Text) }
 func (HA1) MarshalText() ([]byte, error)       { return []byte(redact.Text), nil }
 func (HA1SHA256) MarshalText() ([]byte, error) { return []byte(redact.Text), nil }
 
-// Credential is what an account keeps of its password. HA1B and SHA256 are nil unless the client
+// Credential is what an account stores instead of its password. HA1B and SHA256 are nil unless the client
 // sent them; they cannot be derived later.
 type Credential struct {
 	HA1    HA1
@@ -79,7 +79,7 @@ const (
 	hasSHA256 = 1 << 1
 )
 
-// Marshal encodes the credential, to be sealed: a byte of flags, then the hashes that it names.
+// Marshal encodes the credential before it is sealed: a byte of flags, then the hashes.
 func (c Credential) Marshal() []byte {
 	b := append([]byte{0}, c.HA1[:]...)
 	if c.HA1B != nil {
@@ -93,7 +93,7 @@ func (c Credential) Marshal() []byte {
 	return b
 }
 
-// UnmarshalCredential decodes what Marshal returned.
+// UnmarshalCredential decodes the result of Marshal.
 func UnmarshalCredential(b []byte) (c Credential, err error) {
 	take := func(dst []byte) bool {
 		n := copy(dst, b)

@@ -8,9 +8,9 @@
 //	HA1B        MD5(user@realm:realm:password)   for phones that send user@domain as the digest user name
 //	HA1-SHA-256 SHA-256(user:realm:password)     RFC 7616, RFC 8760
 //
-// Each of them is as good as the password: who has it can sign in. So none of the types prints. The
-// platforms' phones use MD5, which is a fast hash and a weakness. We refuse weak passwords, seal
-// the hashes at rest, and never send them again after signup.
+// Each of them is password-equivalent: somebody who has it can sign in. So none of the types prints. The
+// platforms' phones use MD5, which is a fast hash and a weakness. We refuse weak passwords, seal the
+// hashes at rest, and never send them again after signup.
 //
 // # The exchange
 //
@@ -30,8 +30,8 @@
 // # Nonces
 //
 // A nonce is valid once and for a short time, and nothing is stored when it is issued. It contains
-// a serial number under an authentication code, and a ring with one bit for each number says which
-// were spent. So a flood of challenges costs no memory, and a replayed answer finds its bit set.
-// The key is random and lives in memory: after a restart, earlier nonces are stale, which costs a
-// client one more exchange.
+// a serial number under an authentication code, and a ring with one bit per number records which
+// were spent. So a flood of challenges costs no memory, and a replayed answer is recognized by its
+// bit. The key is random and lives in memory: after a restart, earlier nonces are stale, which
+// costs a client one more exchange.
 package digest

@@ -12,7 +12,7 @@ import (
 // Algorithm is a digest algorithm by its name in the header (RFC 7616 section 3.3).
 type Algorithm string
 
-// The algorithms that a tenant may challenge with.
+// The algorithms that a tenant can use for challenges.
 const (
 	MD5    Algorithm = "MD5"
 	SHA256 Algorithm = "SHA-256"
@@ -28,7 +28,7 @@ func (a Algorithm) appendSum(b, text []byte) []byte {
 	return hex.AppendEncode(b, d[:])
 }
 
-// hexLen is the length of what appendSum appends.
+// hexLen returns the number of bytes that appendSum appends.
 func (a Algorithm) hexLen() int {
 	if a == SHA256 {
 		return hex.EncodedLen(sha256.Size)
@@ -58,7 +58,7 @@ type Challenge struct {
 	Stale bool
 }
 
-// Header returns the value of the header: the scheme and the parameters of the challenge.
+// Header returns the value of the WWW-Authenticate header: the scheme and the parameters of the challenge.
 func (c Challenge) Header(scheme string) string {
 	var b strings.Builder
 	b.Grow(len(scheme) + len(c.Realm) + len(c.Nonce) + 128)
@@ -154,8 +154,8 @@ func ParseAnswer(header string) (Answer, error) {
 	return a, nil
 }
 
-// parameter reads one `name=value` of an auth-param list (RFC 9110 section 11.2), and returns what
-// follows its comma.
+// parameter parses one `name=value` of an auth-param list (RFC 9110 section 11.2), and returns
+// the rest after its comma.
 func parameter(s string) (name, value, rest string, ok bool) {
 	s = trimLeft(s)
 	name, s, ok = strings.Cut(s, "=")
@@ -227,7 +227,7 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// tokenBytes are the bytes that a token may have (RFC 9110 section 5.6.2).
+// tokenBytes are the bytes that a token can contain (RFC 9110 section 5.6.2).
 var tokenBytes = func() (is [256]bool) {
 	for c := '!'; c <= '~'; c++ {
 		is[c] = !strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
@@ -245,10 +245,10 @@ func isHex(s string) bool {
 	return true
 }
 
-// Proves reports whether the answer's response is that of the credential for a request of the
-// method (RFC 7616 section 3.4.1). It takes the same time for every credential, even the zero one,
-// so that an unknown name can be checked against a decoy. Nonce, realm, URI and algorithm are for
-// the caller to check.
+// Proves reports whether the answer's response matches the credential for a request with the
+// method (RFC 7616 section 3.4.1). It takes the same time for every credential, even the zero
+// one, so that an unknown name can be checked against a decoy. The caller must check nonce, realm, URI and
+// algorithm.
 func (a Answer) Proves(c Credential, method string) bool {
 	var ha2, sum [2 * sha256.Size]byte
 	var text [512]byte // on the stack

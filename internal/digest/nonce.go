@@ -9,19 +9,19 @@ import (
 )
 
 const (
-	// NonceLife is how long a nonce may be answered. The time for typing a password is not part of
-	// it, since clients ask for a challenge once they have the password.
+	// NonceLife is how long a nonce can be answered. It does not include the time for typing a
+	// password, since clients request a challenge when they have the password.
 	NonceLife = time.Minute
 
-	// outstanding is how many of the last nonces can still be answered. It is a power of two. There
-	// is one bit for each, 1 MiB in all.
+	// outstanding is how many of the last nonces can still be answered. It is a power of two.
+	// There is one bit for each, in total 1 MiB.
 	outstanding = 1 << 23
 )
 
 // Nonces issues nonces and lets each be spent once. It is safe for concurrent use, and its size is
 // fixed.
 //
-// A nonce is spent by its first answer, whatever nc that has: some clients count on over nonces.
+// A nonce is spent by its first answer, regardless of nc: some clients continue counting across nonces.
 //
 // A nonce is a signed ticket of package secret, bound to its realm. The first half of its ID is a
 // serial number.
@@ -41,7 +41,7 @@ func NewNonces(now func() time.Time) *Nonces {
 // Issue returns a new nonce for the realm.
 func (n *Nonces) Issue(realm string) string {
 	serial := n.serial.Add(1)
-	// The nonce that this bit stood for until now is too old to be answered.
+	// The nonce that this bit represented until now is too old to be answered.
 	word, bit := n.bit(serial)
 	word.And(^bit)
 	k := secret.Ticket{Issued: n.now()}
@@ -49,16 +49,17 @@ func (n *Nonces) Issue(realm string) string {
 	return n.tickets.Issue(0, k, realm)
 }
 
-// Spend reports whether we issued the nonce for the realm, it has not expired and was not spent
-// before, and spends it. Of any number of concurrent calls with one nonce, one returns true.
+// Spend spends a nonce. It reports whether we issued the nonce for the realm, and it has
+// neither expired nor been spent before. Exactly one of several concurrent calls with one nonce
+// returns true.
 func (n *Nonces) Spend(nonce, realm string) bool {
 	k, ok := n.tickets.Read(0, nonce, realm)
 	if !ok || !k.Fresh(n.now(), NonceLife, 0) {
 		return false
 	}
 	serial := binary.BigEndian.Uint64(k.ID[:])
-	// Half of the bits are kept free, so that a nonce is never mistaken for the one that takes its
-	// bit over at the same moment.
+	// Only half of the bits are used, so that a nonce is never mistaken for a concurrent one that takes over its
+	// bit.
 	if n.serial.Load()-serial >= outstanding/2 {
 		return false
 	}

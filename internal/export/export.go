@@ -1,13 +1,12 @@
-// Package export defines what phone servers that read tables or files find there, instead of
-// looking accounts up over HTTP.
+// Package export defines what phone servers can read from tables or files, instead of looking up accounts over
+// HTTP.
 //
 // The tables contain HA1s in the clear, so they exist only while an operator has enabled the export.
-// Then every active account has an entry and no other account has one. The entry appears before the
-// change that made the account active is answered, and is removed before the change that ended it
-// is answered.
+// Then exactly the active accounts have entries. An entry is added before the change that makes an
+// account active is answered, and removed before the change that ends this is answered.
 //
-// The package has the rules, not the tables: the store keeps them, and package htdigest below this
-// one writes files for Apache.
+// The package contains the rules and not the tables: these are in the store, and package
+// htdigest below this one writes files for Apache.
 package export
 
 import (
@@ -71,14 +70,14 @@ func Domains(tenants []tenant.Tenant) []Domain {
 // Status is the state of the export.
 type Status struct {
 	Enabled bool `json:"enabled"`
-	// Complete says that every active account has its entry. It is false until EnableExport has
+	// Complete means that every active account has its entry. It is false until EnableExport has
 	// added the accounts that existed before, and while accounts are missing.
 	Complete bool  `json:"whole"`
 	Entries  int64 `json:"entries"`
 	Domains  int64 `json:"domains"`
 	// Missing are the active accounts that have no entry because their credentials do not open.
 	Missing []Missing `json:"missing"`
-	// Locations are where phone servers find the tables: a file, or schemas of a database.
+	// Locations are where the tables are: a file, or schemas of a database.
 	Locations []string `json:"places"`
 }
 
@@ -94,13 +93,13 @@ type Missing struct {
 // String names the account for an operator.
 func (m Missing) String() string { return m.User + " of " + m.Tenant + " (" + m.ID + ")" }
 
-// MissingHint says what an operator does about missing accounts.
+// MissingHint tells operators what to do about missing accounts.
 const MissingHint = "restore its row from a backup and run dialtone directory export rebuild, or delete the account"
 
-// Progress is called with the number of entries done so far and with that of all entries.
+// Progress is called with the number of entries done so far and the total number of entries.
 type Progress func(done, total int64)
 
-// ErrNotEnabled refuses what needs an enabled export.
+// ErrNotEnabled means that an operation needs the export to be enabled.
 var ErrNotEnabled = fault.New(fault.Conflict,
 	"the export for phone servers is not enabled; enable it with: dialtone directory export enable")
 
@@ -108,19 +107,19 @@ var ErrNotEnabled = fault.New(fault.Conflict,
 //
 // While the export is enabled, every method of account.Store and tenant.Store that changes what an
 // entry contains updates the entry before it returns without an error. If it returns an error, the
-// account may have changed and the entry not. CatchUpExport updates the entry later.
+// account may have changed without the entry. CatchUpExport updates the entry later.
 //
-// An account whose credential does not open has no entry and is recorded as missing. It keeps no
-// other account from its entry, and no method fails because of it.
+// An account whose credential does not open has no entry and is recorded as missing. It does
+// not affect the entries of other accounts, and no method fails because of it.
 type Admin interface {
 	// EnableExport enables the export and returns when it is complete, except for missing accounts.
 	// Changes during the call are included. If the export is enabled already, EnableExport compares
 	// every entry with its account and corrects it. If the tables cannot be filled, the audit trail
-	// gets a second row, which says that.
+	// gets a second row about that.
 	EnableExport(ctx context.Context, progress Progress) error
 
-	// DisableExport disables the export and removes every entry. It may be repeated. If the entries
-	// cannot be removed, the audit trail gets a second row, which says that.
+	// DisableExport disables the export and removes every entry. It is idempotent. If the entries
+	// cannot be removed, the audit trail gets a second row about that.
 	DisableExport(ctx context.Context) error
 
 	// ExportStatus returns the state of the export.
@@ -134,13 +133,13 @@ type Admin interface {
 	// what CheckExportSchema finds. It changes nothing, except that it applies pending updates first.
 	CompareExport(ctx context.Context, report func(string)) error
 
-	// CheckExportSchema calls report for each table, view or other part of the exported tables that
-	// is not as the program makes it, and for what else is there and may change what phone servers
-	// read. It changes nothing.
+	// CheckExportSchema calls report for each table, view or other part of the exported tables
+	// that differs from what the program creates, and for other objects that can change what
+	// phone servers read. It changes nothing.
 	CheckExportSchema(ctx context.Context, report func(string)) error
 
-	// CatchUpExport applies updates that a crash or a fault has delayed, and removes what a
-	// disabled export has left. It is called periodically.
+	// CatchUpExport applies updates that a crash or a fault has delayed, and removes leftovers
+	// of a disabled export. It is called periodically.
 	CatchUpExport(ctx context.Context) error
 }
 

@@ -5,7 +5,7 @@
 // answer, its Message is the sentence that the person reads, and its Cause, if any, is only for the
 // log. Any other error is a failure of the program or its environment: it has the kind Internal,
 // and its text is never shown. Package http/answer turns kinds into answers; nothing else in the
-// program knows a status code.
+// program knows status codes.
 package fault
 
 import (
@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// Kind is the sort of an error, in the terms of the published contract.
+// Kind is the kind of an error, in the terms of the published contract.
 type Kind int
 
 // The kinds, in the order in which a request meets them.
 const (
-	// Internal is a failure on this side: the store, the pickup directory, a bug. Its text is never
+	// Internal is a failure of the server: the store, the pickup directory, a bug. Its text is never
 	// shown.
 	Internal Kind = iota
 	// Misdirected is a request for a host that is not a tenant.
@@ -40,19 +40,19 @@ const (
 	Unauthorized
 	// NotActivated is the right password of an account that is not active yet.
 	NotActivated
-	// SecondFactor is the right password of an account that needs a second factor too.
+	// SecondFactor is the right password of an account that also needs a second factor.
 	SecondFactor
-	// Leaving is the right password of an account whose owner has left, and which is to be erased.
+	// Leaving is the right password of an account whose owner has left, and which will be erased.
 	Leaving
-	// Forbidden is a request of somebody who is known and may not make it.
+	// Forbidden is a request by somebody who is authenticated but not allowed to make it.
 	Forbidden
-	// Closed is a signup at a platform that takes none at the moment.
+	// Closed is a signup at a platform that is closed for signups.
 	Closed
-	// Changed is a change on the condition that something is as the client knows it, which it is not any more.
+	// Changed is a conditional change of something that has changed since the client read it.
 	Changed
-	// Mismatch is a request with the key of another one.
+	// Mismatch is a request with an idempotency key that was used for another request.
 	Mismatch
-	// Overloaded is a request that cannot be handled at the moment.
+	// Overloaded is a request that cannot be handled now.
 	Overloaded
 )
 
@@ -63,12 +63,12 @@ type Error struct {
 	Message string
 	// Field is the form field or configuration key at fault, or empty.
 	Field string
-	// Rule is a word for the rule of the field that was broken. It lets programs show texts of
-	// their own. It is empty if only a programmer can break the rule.
+	// Rule is a short name of the broken rule. It lets programs show their own texts. It is
+	// empty if only a programmer can break the rule.
 	Rule string
-	// Limit says in a word which limit was reached, for the log. It is set with Limited.
+	// Limit is a short name of the limit that was reached, for the log. It is set with Limited.
 	Limit string
-	// RetryAfter is set with Limited and Overloaded, and with a Conflict that goes away by itself.
+	// RetryAfter is set with Limited and Overloaded, and with a temporary Conflict.
 	RetryAfter time.Duration
 	// Cause is for the log and never shown.
 	Cause error

@@ -18,17 +18,17 @@ import (
 
 // Transport calls phone servers by one protocol. Its errors never contain the secret.
 type Transport interface {
-	// Send delivers a notification. It returns nil if the server has dropped what it held, or held
-	// nothing. It fails with ErrUnavailable if the server could not be reached or cannot handle any
-	// notification now, and with any other error if the server refused this one.
+	// Send delivers a notification. It returns nil if the server has dropped its state of the
+	// user, or had none. It fails with ErrUnavailable if the server could not be reached or
+	// cannot handle any notification now, and with any other error if the server refused this
+	// one.
 	Send(ctx context.Context, h Hook, s Secret, n Notification) error
 
-	// Test calls a server without a change having happened, and returns a sentence about what it
-	// found.
+	// Test calls a server without a change, and returns a sentence about the result.
 	Test(ctx context.Context, h Hook, s Secret) (string, error)
 }
 
-// ErrUnavailable is a server to which no other notification needs to be sent now.
+// ErrUnavailable means that a server cannot be used, so that other notifications need not be tried now.
 var ErrUnavailable = errors.New("the server is unavailable")
 
 const (
@@ -36,7 +36,7 @@ const (
 	pollInterval = 400 * time.Millisecond
 	// CallTimeout bounds the delivery of one notification.
 	CallTimeout = 5 * time.Second
-	// claimTime is how long a batch is claimed. It leaves time for one call after another.
+	// claimTime is how long a batch is claimed. It leaves time for several calls.
 	claimTime = 10 * time.Second
 	// batchSize is how many notifications of a hook are claimed at a time.
 	batchSize = 32
@@ -47,7 +47,7 @@ const (
 	maxBackoff = 10 * time.Minute
 	// MaxWait is how far in the future a notification can be due.
 	MaxWait = maxBackoff
-	// maxAge is the age at which a notification that fails is abandoned. Registrations and caches
+	// maxAge is the age at which a failing notification is abandoned. Registrations and caches
 	// that are this old have expired.
 	maxAge = 3 * 24 * time.Hour
 )
@@ -68,7 +68,7 @@ type Dispatcher struct {
 // Counts are the outcomes of attempts to deliver notifications since the start.
 type Counts struct{ Delivered, Deferred, Abandoned int64 }
 
-// Counts returns them. It may be called at any time.
+// Counts returns the counts. It can be called at any time.
 func (d *Dispatcher) Counts() Counts {
 	return Counts{d.attempts.delivered.Load(), d.attempts.deferred.Load(), d.attempts.abandoned.Load()}
 }
@@ -77,12 +77,12 @@ func (d *Dispatcher) Counts() Counts {
 type Deps struct {
 	Queue      Queue
 	Transports map[Kind]Transport
-	// Forget is called before each call, with the account that changed or the zero UID. Another
-	// process may have made the change, so a cache of this process does not know of it yet, and the
-	// phone server may look the account up during the call.
+	// Forget is called before each call, with the account that changed or the zero UID. A cache
+	// of this process may not know of the change yet if another process made it, and the phone
+	// server may look up the account during the call.
 	Forget   func(uid account.UID)
 	SealRing *secret.Ring
-	// Tracer is nil for no traces.
+	// Tracer may be nil.
 	Tracer *trace.Tracer
 	Log    *slog.Logger
 	Now    func() time.Time
@@ -98,8 +98,8 @@ func NewDispatcher(d Deps) *Dispatcher {
 	}
 }
 
-// Run delivers notifications until ctx is done. It cancels the calls that are running then, and
-// makes their notifications due at once for the next Dispatcher.
+// Run delivers notifications until ctx is done. Then it cancels the running calls, and makes
+// their notifications due at once for the next Dispatcher.
 func (d *Dispatcher) Run(ctx context.Context) {
 	var deliveries sync.WaitGroup
 	defer deliveries.Wait()
@@ -159,8 +159,8 @@ func (d *Dispatcher) deliver(ctx context.Context, h Hook) {
 			return
 		}
 		b.run(ctx, notifications)
-		// Without the cancellation of ctx: notifications that were not sent become due at once, and
-		// do not wait for the end of the claim.
+		// This must succeed even if ctx is cancelled: notifications that were not sent then
+		// become due at once, instead of when the claim ends.
 		err = d.deps.Queue.Report(context.WithoutCancel(ctx), b.results, d.deps.Now())
 		d.saving.Report(context.WithoutCancel(ctx), err, "hook", h.Name)
 		if err != nil {
@@ -200,14 +200,14 @@ func (d *Dispatcher) sender(ctx context.Context, h Hook) func(Notification) erro
 	}
 }
 
-// batch is a number of claimed notifications of one hook.
+// batch is a batch of claimed notifications of one hook.
 type batch struct {
 	send      func(Notification) error
 	now       func() time.Time
 	claimEnds time.Time
 
 	mu          sync.Mutex
-	unavailable error // why no other call is made
+	unavailable error // why no more calls are made
 	results     []Result
 }
 
@@ -239,7 +239,7 @@ func (b *batch) attempt(ctx context.Context, n Notification) {
 	b.mu.Unlock()
 	if err == nil && ctx.Err() == nil {
 		if b.now().Add(CallTimeout).After(b.claimEnds) {
-			return // Without a result the notification is due again when the claim ends.
+			return // without a result, the notification is due again when the claim ends
 		}
 		err = b.send(n)
 	}
@@ -254,7 +254,7 @@ func (b *batch) attempt(ctx context.Context, n Notification) {
 func (b *batch) result(ctx context.Context, n Notification, err error) Result {
 	now := b.now()
 	switch {
-	case ctx.Err() != nil: // This process stops; the attempt says nothing about the server.
+	case ctx.Err() != nil: // this process is stopping; the attempt says nothing about the server
 		return Result{Notification: n, RetryAt: now}
 	case err == nil:
 		return Result{Notification: n}
@@ -285,8 +285,8 @@ func byUser(notifications []Notification) (groups [][]Notification) {
 }
 
 // backoff returns how long to wait after a number of attempts. It is random between half of the
-// maximum for that number and the maximum, so that the notifications of an outage do not all come
-// back at the same time.
+// maximum for that number and the maximum, so that the notifications of an outage are not all
+// retried at the same time.
 func backoff(attempts int) time.Duration {
 	doublings := min(max(0, attempts-1), 10) // more would reach maxBackoff too
 	d := min(minBackoff<<doublings, maxBackoff)

@@ -1,8 +1,8 @@
 // Package hook notifies phone servers of changes to accounts and tenants.
 //
 // A phone server keeps state of its own: registrations, credentials that it looked up a moment ago,
-// a list of domains. When an account is disabled, that state has to go. So an operator adds a hook
-// for each server, and each change leaves a notification for every hook that it concerns.
+// a list of domains. When an account is disabled, that state must be removed. So an operator adds a
+// hook for each server, and each change adds a notification for every hook that it concerns.
 //
 // # Guarantees
 //
@@ -10,10 +10,11 @@
 // notifications, and no notification of a change that was rolled back. Without hooks, nothing is
 // written.
 //
-// Delivery is at least once, across crashes at any moment. A notification may arrive late, twice,
-// or after a newer one. It names what to look at again and never says what is true now: a server
-// that gets one drops what it holds of the user, and looks the user up when it next needs to. So an
-// account that was disabled and enabled again stays enabled, however late the notification comes.
+// Delivery is at least once, across crashes at any moment. A notification can arrive late,
+// twice, or after a newer one. It names what has changed and never contains the new state: a
+// server that gets one drops its state of the user, and looks up the user when it next needs
+// to. So an account that was disabled and enabled again stays enabled, however late the
+// notification arrives.
 //
 // A notification that could not be delivered for three days is abandoned.
 //
@@ -25,8 +26,8 @@
 //
 // Each server process of a platform runs a Dispatcher. Changes of its own process wake it; it polls
 // for those of commands and of other processes. A notification is claimed for a few seconds longer
-// than a call may take. If the claim ends without a result, any Dispatcher may claim it again. Each
-// hook is worked on separately, so that a server that hangs delays no other.
+// than the time limit of a call. If the claim ends without a result, any Dispatcher may claim it
+// again. Each hook is processed separately, so that a server that hangs does not delay others.
 //
 // The package has no I/O. The transports are in the packages below it: kamailio and webhook.
 package hook

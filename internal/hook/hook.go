@@ -34,21 +34,22 @@ type Hook struct {
 	Name string
 	Kind Kind
 	URL  string
-	// PlainHTTP allows http to addresses that are not private.
+	// PlainHTTP permits http to addresses that are not private.
 	PlainHTTP bool
-	// AllTenants makes the hook one for all tenants, including those added later. Any other hook is
-	// for Tenants alone, and for none once these are removed.
+	// AllTenants makes the hook one for all tenants, including those added later. Any other
+	// hook is only for Tenants, and for none once these are removed.
 	AllTenants bool
 	Tenants    []int64
-	// Events are those that the hook is notified of. Nil means PhoneEvents, about accounts that were activated.
+	// Events are the types of events that the hook is notified of. Nil means PhoneEvents, only
+	// about accounts that were activated.
 	Events []EventType
 	// Sealed is the Secret, sealed for the ID. It is empty if the hook has none.
 	Sealed  []byte
 	Created time.Time
 }
 
-// Secret authenticates Dialtone to a phone server. Its form depends on the Kind of the hook, and
-// the package of the transport makes it. The zero value is no secret.
+// Secret authenticates Dialtone to a phone server. Its form depends on the Kind of the hook,
+// and is defined by the transport's package. The zero value means no secret.
 type Secret = redact.Of[string]
 
 // Sealer seals the secrets of hooks.
@@ -60,12 +61,12 @@ func NewSealer(r *secret.Ring) Sealer {
 	return Sealer{secret.NewVault(r, "hook secret")}
 }
 
-// noTenant is the tenant that secrets are sealed for: a hook may belong to several tenants. No
-// tenant has this id.
+// noTenant is the tenant ID that secrets are sealed for, since a hook can belong to several
+// tenants. No tenant has this ID.
 const noTenant = 0
 
-// Seal sets h.Sealed to the sealed secret, or to nothing if the secret is empty. It opens for this
-// hook only.
+// Seal sets h.Sealed to the sealed secret, or to nothing if the secret is empty. It can only be opened for this
+// hook.
 func (l Sealer) Seal(h *Hook, s Secret) {
 	h.Sealed = nil
 	if text := s.Reveal(); text != "" {
@@ -167,14 +168,14 @@ type State struct {
 	// oldest of them.
 	Waiting int64
 	Oldest  time.Time
-	// LastFailure is when an attempt last failed, and LastError why.
+	// LastFailure is when an attempt last failed, and LastError is its error.
 	LastFailure time.Time
 	LastError   string
 	// GivenUp counts the notifications that were abandoned.
 	GivenUp int64
 }
 
-// Store keeps hooks. Every method is one transaction. Package conformance tests these rules.
+// Store stores hooks. Every method is one transaction. Package conformance tests these rules.
 type Store interface {
 	// AddHook adds a hook. It fails with fault.Conflict if the name is taken.
 	AddHook(ctx context.Context, h Hook) error

@@ -8,7 +8,7 @@ import (
 	"dialtone/internal/account"
 )
 
-// EventType is what happened to an account or a tenant.
+// EventType is the type of a change of an account or a tenant.
 type EventType string
 
 // The event types. They are published in docs/directory.md, so their names do not change.
@@ -39,13 +39,13 @@ var Events = append([]EventType{
 	AccountCreated, AccountActivated, AccountConfirmed, AccountEnabled, AccountEmail, AccountProfile,
 }, PhoneEvents...)
 
-// EndsRegistrations reports whether the phone server has to end the registrations of the account's
-// phones, because their credentials are no longer accepted.
+// EndsRegistrations reports whether the phone server must end the registrations of the
+// account's phones, because their credentials are no longer accepted.
 func (t EventType) EndsRegistrations() bool {
 	return t == AccountDisabled || t == AccountDeleted || t == AccountPassword
 }
 
-// Notification is one change that one hook is to be notified of.
+// Notification is a change that a hook must be notified of.
 type Notification struct {
 	Hook ID
 	// EventID identifies the change. It is the same for all hooks.
@@ -59,11 +59,11 @@ type Notification struct {
 	At                time.Time
 	// Attempts counts the claims, including this one.
 	Attempts int
-	// ClaimEnds is when the claim ends. It tells one claim from another.
+	// ClaimEnds is when the claim ends. It identifies the claim.
 	ClaimEnds time.Time
 }
 
-// ID returns the message id. It is the same for every attempt, and different for every change.
+// ID returns the message ID. It is the same for every attempt, and different for every change.
 func (n Notification) ID() string {
 	id := "msg_" + hex.EncodeToString(n.EventID[:])
 	if n.Account != (account.UID{}) {
@@ -82,29 +82,29 @@ type Result struct {
 	RetryAt time.Time
 }
 
-// Queue keeps notifications. Every method is one transaction. Package conformance tests these
+// Queue stores notifications. Every method is one transaction. Package conformance tests these
 // rules.
 //
-// The stores of accounts and tenants add notifications in the transactions of their changes: those of an account,
-// AddTenant, SetTenant and RemoveTenant for a tenant, the last one also for every account of the tenant. Each change
-// adds one for every hook that is for the tenant and is notified of such events. AccountCreated is added by the
-// transaction that removes the outbox entry of the first message, so that a signup does not wait for it. A hook
-// without Events is notified of accounts only that were activated once.
+// The stores of accounts and tenants add notifications in the transactions of their changes: every change of an
+// account, and AddTenant, SetTenant and RemoveTenant for a tenant. RemoveTenant also adds one for every account
+// of the tenant. Each change adds one notification for every hook of the tenant that is notified of such
+// events. AccountCreated is added by the transaction that removes the outbox entry of the first message, so
+// that a signup does not wait for it. A hook without Events is only notified of accounts that were once activated.
 type Queue interface {
 	// Due returns the hooks that have a notification due.
 	Due(ctx context.Context, now time.Time) ([]Hook, error)
 
-	// Claim claims up to limit notifications of a hook that are due, never-tried ones first, and
-	// returns them ordered by the time of the change. They are due again at until. Concurrent calls
-	// never return the same notification.
+	// Claim claims up to limit due notifications of a hook, starting with those that were never
+	// tried, and returns them ordered by the time of the change. They are due again at until.
+	// Concurrent calls never return the same notification.
 	Claim(ctx context.Context, hook ID, now, until time.Time, limit int) ([]Notification, error)
 
 	// Report applies results, and records failures with the hooks. It ignores results for
-	// notifications that are gone. A result whose claim is no longer the current one is ignored
-	// too, unless it says that the notification was delivered.
+	// notifications that are gone. It also ignores a result whose claim is no longer the
+	// current one, unless the notification was delivered.
 	Report(ctx context.Context, results []Result, now time.Time) error
 
-	// NotificationsAdded returns a channel that receives a value soon after a change of this
+	// NotificationsAdded returns a channel that receives a value soon after a change by this
 	// process that may have added notifications.
 	NotificationsAdded() <-chan struct{}
 }

@@ -13,7 +13,7 @@ type VerifyReport struct {
 	Notifications int64 `json:"notices"` // not delivered yet
 }
 
-// Verify counts hooks and the notifications that wait, and calls report for each hook whose secret
+// Verify counts hooks and waiting notifications, and calls report for each hook whose secret
 // does not open. It changes nothing.
 func Verify(
 	ctx context.Context, store Store, ring *secret.Ring, report func(string),

@@ -10,7 +10,7 @@ import (
 //go:embed texts
 var files embed.FS
 
-// catalogues returns the embedded files. They are parsed at the first call.
+// catalogues returns the embedded catalogues. The first call parses them.
 var catalogues = sync.OnceValue(func() map[Tag]*Words {
 	all := make(map[Tag]*Words)
 	for _, t := range Tags {

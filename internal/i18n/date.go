@@ -10,7 +10,7 @@ import (
 // dates describes how a language writes dates.
 type dates struct {
 	weekdays, months []string // from Sunday and from January
-	first            string   // the number of the first day of a month
+	first            string   // the number of the first day of a month, such as 1er
 }
 
 func readDates(texts map[string]string) (d dates, err error) {

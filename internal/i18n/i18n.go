@@ -16,7 +16,7 @@
 // The program fills in the names in braces. There are no plurals or genders: a text that would need
 // them is worded differently ("noch {count}"). A new language needs a file and a Tag.
 //
-// What programs read (the API, the command line, the log) is English and not in this package.
+// Texts for programs and operators (the API, the command line, the log) are English and not in this package.
 package i18n
 
 import (
@@ -53,7 +53,7 @@ func Parse(text string) (Tag, bool) {
 	return English, false
 }
 
-// Words are the texts of one language. They do not change and can be shared.
+// Words are the texts of one language. They are immutable and can be shared.
 type Words struct {
 	Tag Tag
 	// Name is the name of the language in that language.
@@ -79,8 +79,8 @@ func (w *Words) Find(key string) (text string, ok bool) {
 	return text, ok
 }
 
-// Text returns the text with a key. The slots are pairs of name and value for its placeholders. It
-// panics if there is no such text, because that is a bug.
+// Text returns the text with a key. slots are pairs of name and value for its placeholders. It
+// panics if there is no such text, since that is a bug.
 func (w *Words) Text(key string, slots ...string) string {
 	text, ok := w.texts[key]
 	if !ok {
@@ -89,7 +89,7 @@ func (w *Words) Text(key string, slots ...string) string {
 	return Fill(text, slots...)
 }
 
-// Under returns the texts whose keys begin with a prefix and a dot, by the rest of the key.
+// Under returns the texts whose keys begin with a prefix and a dot, keyed by the rest of the key.
 func (w *Words) Under(prefix string) map[string]string {
 	under := make(map[string]string)
 	for key, text := range w.texts {

@@ -27,23 +27,23 @@ const (
 	// PasswordChanged says that the password was changed. Its link is for somebody who did not
 	// change it.
 	PasswordChanged Kind = "password_changed"
-	// ConfirmEmail goes to another address than the account has, and has a link to make it the account's.
+	// ConfirmEmail goes to a new address, and has a link that makes it the account's address.
 	ConfirmEmail Kind = "confirm_email"
-	// EmailChanged goes to the previous address, and says that there is another one. Its link sets the
-	// account's address back too.
+	// EmailChanged tells the previous address that the address was changed. Its link also sets
+	// the account's address back.
 	EmailChanged Kind = "email_changed"
 	// FactorChanged says that an authenticator app or a passkey was added or removed, or that the recovery codes were
-	// replaced. Its link removes factors that were added since, too, and with the detail CodesReplaced all recovery
+	// replaced. Its link also removes factors that were added since, and with the detail CodesReplaced all recovery
 	// codes.
 	FactorChanged Kind = "factor_changed"
 	// NewBrowser says that somebody signed in with a browser that the account was not used with before.
 	NewBrowser Kind = "new_browser"
 	// WrongCodes says that somebody who knows the password has entered wrong codes.
 	WrongCodes Kind = "wrong_codes"
-	// RecoveryUsed says that a recovery code was used in place of a code of the authenticator app. Its link removes
-	// all recovery codes, too.
+	// RecoveryUsed says that a recovery code was used instead of a code of the authenticator
+	// app. Its link also removes all recovery codes.
 	RecoveryUsed Kind = "recovery_used"
-	// DataTaken says that somebody downloaded what is held about the person.
+	// DataTaken says that somebody downloaded the stored data about the person.
 	DataTaken Kind = "data_taken"
 	// Leaving says that the account will be erased. Its link is for a person who stays.
 	Leaving Kind = "leaving"
@@ -56,8 +56,9 @@ const (
 // sessions and leads to another password.
 var NotMe = []Kind{PasswordChanged, EmailChanged, FactorChanged, NewBrowser, WrongCodes, RecoveryUsed, DataTaken}
 
-// The details of FactorChanged. They are stored, so they never change. FactorsRemoved, by an operator, has a part
-// that says what the account had, if that was not both.
+// The details of FactorChanged. They are stored, so they never change. If the account did not
+// have both kinds of factors, FactorsRemoved, by an operator, has a suffix that tells which
+// kind was removed.
 const (
 	AppOn          = "app_on"
 	AppOff         = "app_off"
@@ -69,7 +70,8 @@ const (
 	PasskeysAlone  = FactorsRemoved + ".passkey"
 )
 
-// Stays is the detail of PasswordChanged for an account whose owner had left, and stays by it. It is stored too.
+// Stays is the detail of PasswordChanged for an account whose owner had left and stays by this
+// change. It is stored too.
 const Stays = "stays"
 
 // FactorDetails lists the details of FactorChanged.
@@ -77,8 +79,8 @@ var FactorDetails = []string{
 	AppOn, AppOff, PasskeyAdded, PasskeyRemoved, CodesReplaced, FactorsRemoved, AppAlone, PasskeysAlone,
 }
 
-// linkPaths are the parts of links between the tenant's public URL and the token. That of an
-// activation link is in the wire contract.
+// linkPaths are the parts of links between the tenant's public URL and the token. The path of
+// an activation link is part of the wire contract.
 var linkPaths = map[Kind]string{
 	Activation:      "/activate.ashx?token=",
 	Reset:           "/reset.html?token=",
@@ -99,8 +101,9 @@ func Kinds() []Kind { return slices.Sorted(maps.Keys(linkPaths)) }
 
 const notMePath = "/not-me.html?token="
 
-// declinePath is that of the link for somebody who did not sign up, which has the token of the activation
-// link. Scripts search messages for token=, and must find only the activation link.
+// declinePath is the path of the link for somebody who did not sign up. It has the token of the
+// activation link, but a different parameter: scripts search messages for token=, and must find
+// only the activation link.
 const declinePath = "/decline.html?link="
 
 // Link is a one-time link, and the message that carries it.
@@ -111,25 +114,27 @@ type Link struct {
 	Made, Expires time.Time
 	// Resent means that the person has asked for another activation message.
 	Resent bool
-	// Net is the network that a change came from, such as 192.0.2.0/24. Some kinds do not have it.
+	// Net is the network that a change came from, such as 192.0.2.0/24. It is empty for some kinds.
 	Net string
-	// Detail is which change FactorChanged is about, Stays or nothing for PasswordChanged, the browser of NewBrowser
-	// as session.BrowserOf names it, and how many codes are left of RecoveryUsed. Other kinds do not have it.
+	// Detail depends on Kind. For FactorChanged it is the change, for PasswordChanged Stays or
+	// empty, for NewBrowser the browser as returned by session.BrowserOf, and for RecoveryUsed
+	// the number of remaining codes. For other kinds it is empty.
 	Detail string
-	// User is the user name of the account. Messages about a change say it: they go to the account's owner,
-	// who may have several. Those that a stranger can cause, of an activation or a reset, do not: a stranger may have
-	// chosen the name. They say that the page behind the link shows it.
+	// User is the user name of the account. Messages about a change contain it, since they go
+	// to the account's owner, who may have several accounts. Messages that a stranger can
+	// cause, about an activation or a reset, do not, since a stranger may have chosen the name.
+	// They mention that the page behind the link shows it.
 	User string
 }
 
-// url returns the address of the link at a tenant.
+// url returns the URL of the link at a tenant.
 func (l Link) url(t *tenant.Tenant) string { return t.PublicURL + Path(l.Kind, l.Token) }
 
-// Path returns the address of a link below the tenant's public URL.
+// Path returns the path of a link, relative to the tenant's public URL.
 func Path(k Kind, token secret.Token) string { return linkPaths[k] + token.Text() }
 
-// key returns the key of a part of the message: that of its detail, the detail up to a dot, its kind, or all kinds in
-// NotMe.
+// key returns the key of the text for a part of the message: the first that exists of those for
+// its detail, the detail up to a dot, its kind, and all kinds in NotMe.
 func (l Link) key(words *i18n.Words, part string) string {
 	kind := "message." + string(l.Kind) + "."
 	detail, _, _ := strings.Cut(l.Detail, ".")
@@ -166,8 +171,8 @@ func browser(words *i18n.Words, label string) string {
 // ErrKind means that a message is of a kind that only a later version of the program knows.
 var ErrKind = errors.New("this version of the program does not know the kind of the message")
 
-// Compose returns the message with a link, in a language. It fails with ErrKind, or if an operator's template
-// fails, which Load has checked.
+// Compose returns the message with a link, in a language. It fails with ErrKind, or if an
+// operator's template fails, which Load rules out.
 func (ts Templates) Compose(t *tenant.Tenant, tag i18n.Tag, id ID, to string, link Link) (Message, error) {
 	if _, known := linkPaths[link.Kind]; !known {
 		return Message{}, ErrKind
@@ -217,8 +222,8 @@ func (ts Templates) Compose(t *tenant.Tenant, tag i18n.Tag, id ID, to string, li
 	c.Decline = t.PublicURL + declinePath + link.Token.Text()
 	c.Subject = words.Text("message.subject", "platform", c.Platform)
 	if link.Resent {
-		// Mail programs put messages with one subject into one thread and fold the older part away,
-		// or the newer one that repeats it. So the time makes each of these subjects another one.
+		// Mail programs put messages with the same subject into one thread, and hide the older
+		// messages or repeated content. So the time makes each subject different.
 		c.Resent = link.Made.UTC().Format("15:04") + " UTC"
 		c.Subject = words.Text("message.subject_again", "platform", c.Platform, "time", c.Resent)
 	}
@@ -247,7 +252,7 @@ type texts struct{ title, asked, open, press, button, until, then, notYou, decli
 //go:embed message.html
 var messageHTML string
 
-// font is the style of all text in the HTML. Outlook does not let cells of a table inherit it.
+// font is the style of all text in the HTML. It is repeated, since table cells do not inherit it in Outlook.
 const font = "font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Arial, sans-serif; " +
 	"line-height: 1.5"
 
@@ -304,7 +309,7 @@ func (c Content) start() string {
 	return "left"
 }
 
-// textFooter returns the operator's links and footer after an empty line each, or nothing.
+// textFooter returns the operator's links and footer, each after an empty line, or "".
 func (c Content) textFooter(words *i18n.Words) (text string) {
 	if len(c.Links) > 0 {
 		text = "\n"
@@ -318,7 +323,7 @@ func (c Content) textFooter(words *i18n.Words) (text string) {
 	return text
 }
 
-// htmlFooter returns a row of the table with the operator's links and footer, or nothing.
+// htmlFooter returns a table row with the operator's links and footer, or "".
 func (c Content) htmlFooter() string {
 	const paragraph = `<p style="margin: 0 0 8px">`
 	var links []string
@@ -340,11 +345,10 @@ func (c Content) htmlFooter() string {
 		`; font-size: 13px; overflow-wrap: anywhere">` + "\n" + page + "</td></tr>\n"
 }
 
-// FooterLink is the address of one of the operator's pages, or of the support as a mailto URL.
-// Label says in words what it is.
+// FooterLink is the URL of one of the operator's pages, or a mailto URL of the support. Label is its text.
 type FooterLink struct{ Label, URL string }
 
-// Text returns the address as people read it.
+// Text returns the URL, or the e-mail address, in readable form.
 func (l FooterLink) Text() string {
 	address, isMail := strings.CutPrefix(l.URL, "mailto:")
 	if !isMail {
@@ -371,8 +375,8 @@ type Content struct {
 	// Links are the tenant's links. Footer is its footer, or empty.
 	Links  []FooterLink
 	Footer string
-	// Accent and OnAccent are the tenant's colour and that of text on it, as #rrggbb. DarkAccent
-	// and OnDarkAccent are those for dark screens.
+	// Accent and OnAccent are the tenant's colour and the colour of text on it, as #rrggbb.
+	// DarkAccent and OnDarkAccent are the colours for dark screens.
 	Accent, OnAccent         string
 	DarkAccent, OnDarkAccent string
 	// Lang and Dir are the values of HTML's lang and dir attributes.
@@ -382,7 +386,7 @@ type Content struct {
 	Subject string
 }
 
-// maxLine is the length of lines in characters (RFC 5322 section 2.1.1 recommends at most 78).
+// maxLine is the maximum length of lines in characters (RFC 5322 section 2.1.1 recommends at most 78).
 const maxLine = 72
 
 // Wrap breaks a text into lines at its spaces, but not at no-break spaces.

@@ -4,20 +4,22 @@
 //
 // An activation message goes to an address that anyone could have typed, so it may reach a
 // stranger. Nothing that the sender of the form chose (user name, display name) appears in it; the
-// only thing taken from the form is the language. What it says is true however the tenant's
-// accounts are activated. Messages about changes of an account say its user name (see Link.User).
+// only thing taken from the form is the language. Its text is true for every way in which a
+// tenant's accounts are activated. Messages about changes of an account say its user name (see
+// Link.User).
 //
-// A message has one link for its purpose, whose address is also there to be copied, and the
-// operator's links. It has a text and an HTML part (multipart/alternative, RFC 2046 section 5.1.4).
+// A message has one link for its purpose, whose URL is also shown to be copied, and the
+// operator's links. It has a text and an HTML part (multipart/alternative, RFC 2046 section
+// 5.1.4).
 //
 // The HTML loads nothing, not even the tenant's logo, so nobody learns that it was read, and
-// nothing is missing where a mail program blocks pictures. It has light colours, and dark ones for
-// mail programs that ask. It is built of tables with inline styles, which Outlook and Gmail show as
-// they are meant.
+// nothing is missing if a mail program blocks pictures. It has light colours, and dark ones for
+// mail programs that support them. It uses tables with inline styles, which Outlook and Gmail
+// display correctly.
 //
-// Headers ask mail programs not to answer automatically. A message that a person has asked for
-// again has a subject of its own and refers to no other message, so that no mail program hides it
-// in a thread.
+// Headers ask mail programs not to answer automatically. A message that a person has requested
+// again has a different subject and refers to no other message, so that no mail program hides
+// it in a thread.
 //
 // A message that a crash lost is written again with the same bytes and the same Message-ID, so that
 // a mail system that received both can drop one. Therefore everything in it, including the boundary
@@ -25,9 +27,9 @@
 //
 // # Encoding
 //
-// Scripts read the pickup directory. ASCII text, which English is for most platforms, is sent as
-// 7bit, so its link is whole on one line. HTML is always base64, so that a search finds no second
-// link. Other text uses the shorter of quoted-printable and base64.
+// Scripts read the pickup directory. ASCII text, such as the English text of most platforms, is
+// sent as 7bit, so its link is on one line. HTML is always base64, so that a search finds no
+// second link. Other text uses the shorter of quoted-printable and base64.
 //
 // # Words
 //
@@ -36,8 +38,9 @@
 //
 // # Cost
 //
-// The messages of two signups differ in the receiver, the ID, the date and the token of the link. So Templates.Bytes
-// composes and encodes the built-in message once for many signups, and fills in these.
+// The messages of two signups differ in the receiver, the ID, the date and the token of the
+// link. So Templates.Bytes composes and encodes the built-in message once for many signups, and
+// fills these in.
 package mailmsg
 
 import (
@@ -74,8 +77,7 @@ type Message struct {
 	HTML     string // the same content, or empty for a message without HTML
 }
 
-// errHeader means that the caller has a bug: it must check header values before it builds a
-// message.
+// errHeader is caused by a bug of the caller, which must check header values before it builds a message.
 var errHeader = errors.New("message header has a control character, or an address is not ASCII")
 
 // Bytes returns the message in the format of RFC 5322, with CRLF line ends, as 7-bit text.
@@ -87,19 +89,19 @@ func (m Message) Bytes() ([]byte, error) {
 	return p.fill(m.ID, m.To, m.Date, "")
 }
 
-// prepared is a message but for what differs between two messages of one kind to two people: the ID, the receiver,
-// the date, and the token of the link. It does not change.
+// prepared is a message without the values that differ between messages of one kind to
+// different people: the ID, the receiver, the date, and the token of the link. It is immutable.
 type prepared struct {
 	from    string // the fields between Date and the receiver
-	subject string // those between the receiver and the ID
-	domain  string // those between the ID and the fields of the content
+	subject string // the fields between the receiver and the ID
+	domain  string // the fields between the ID and the fields of the content
 	parts   []part
-	token   string // stands for the token in parts; empty if that is there already
-	size    int    // of the message, about
+	token   string // the placeholder of the token in parts; empty if parts contain the final token
+	size    int    // approximate size of the message
 }
 
-// prepare prepares the message. Its ID, receiver and date are not used. If token is not empty, the messages have
-// another token of the same length in place of it.
+// prepare prepares the message. Its ID, receiver and date are not used. If token is not empty,
+// fill replaces it with another token of the same length.
 func (m Message) prepare(token string) (*prepared, error) {
 	if err := m.check(); err != nil {
 		return nil, err

@@ -13,20 +13,22 @@ type part struct {
 	runs                  []run
 }
 
-// run is a number of lines. They are encoded, unless they are open for a token.
+// run is a run of lines. They are encoded, unless they are open: then they contain the token,
+// and are encoded by write.
 type run struct {
 	text string
 	open bool
 }
 
-// base64Line is how many bytes a line of base64 stands for. It has 76 characters (RFC 2045 section 6.8).
+// base64Line is the number of bytes encoded in a line of base64, which has 76 characters (RFC 2045 section 6.8).
 const base64Line = 76 / 4 * 3
 
-// newPart returns a part with a text whose lines end with \n. Lines with the token, if it is not empty, are open.
+// newPart returns a part with a text whose lines end with \n. If token is not empty, lines that
+// contain it are open.
 func newPart(contentType, encoding, text, token string) part {
 	p := part{contentType, encoding, nil}
 	text = strings.ReplaceAll(text, "\n", "\r\n")
-	near := max(0, len(token)-1) // a line of base64 may have a part of the token, and the rest is no farther away
+	near := max(0, len(token)-1) // a line of base64 may contain a part of the token; the rest is within this distance
 	start := 0                   // of the current run
 	for at, end := 0, 0; at < len(text); at = end {
 		end = p.lineEnd(text, at)
@@ -47,7 +49,7 @@ func newPart(contentType, encoding, text, token string) part {
 	return p
 }
 
-// lineEnd returns where a line that begins at a place ends. Lines are encoded independently of each other.
+// lineEnd returns the end of the line that begins at an offset. Lines are encoded independently of each other.
 func (p part) lineEnd(text string, at int) int {
 	if p.encoding == "base64" {
 		return min(len(text), at+base64Line)
@@ -58,7 +60,7 @@ func (p part) lineEnd(text string, at int) int {
 	return len(text)
 }
 
-// write writes the part, with another token.
+// write writes the part, with the token old replaced by token.
 func (p part) write(b *bytes.Buffer, old, token string) {
 	for _, r := range p.runs {
 		if r.open {
@@ -87,7 +89,7 @@ func (p part) encode(b *bytes.Buffer, text string) {
 	}
 }
 
-// encodingOf returns 7bit if the text allows it (RFC 5322 section 2.1.1, RFC 2045 section 2.7),
+// encodingOf returns 7bit if the text permits it (RFC 5322 section 2.1.1, RFC 2045 section 2.7),
 // otherwise the shorter encoding: quoted-printable writes three bytes for each byte that is not
 // ASCII, base64 four for any three.
 func encodingOf(text string) string {

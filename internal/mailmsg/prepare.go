@@ -9,8 +9,9 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Bytes returns what Compose and Message.Bytes return. It composes the built-in message of a signup once for all
-// signups of a tenant in a language whose links expire in the same minute.
+// Bytes returns the same bytes as Compose followed by Message.Bytes. It composes the built-in
+// message of a signup only once for all signups at a tenant with the same language whose links
+// expire in the same minute.
 func (ts Templates) Bytes(t *tenant.Tenant, tag i18n.Tag, id ID, to string, link Link) ([]byte, error) {
 	tag = i18n.In(tag).Tag
 	if link.Kind != Activation || link.Resent || ts.replaced[tag] != nil {
@@ -27,21 +28,21 @@ func (ts Templates) Bytes(t *tenant.Tenant, tag i18n.Tag, id ID, to string, link
 	return p.fill(id, to, link.Made, link.Token.Text())
 }
 
-// activation is what the built-in messages of signups have in common. A tenant does not change: other settings make
-// another Tenant (tenant.Table).
+// activation identifies a prepared message of signups. A *Tenant is immutable: when settings
+// change, a tenant.Table gets another one.
 type activation struct {
 	tenant  *tenant.Tenant
 	tag     i18n.Tag
 	expires int64 // Unix time of the minute
 }
 
-// cache has messages that were prepared. Each takes about 10 kB.
+// cache contains prepared messages of about 10 kB each.
 var cache = struct {
 	sync.Mutex
 	prepared map[activation]*prepared
 }{prepared: make(map[activation]*prepared)}
 
-// maxPrepared is how many messages cache has at most.
+// maxPrepared is the maximum number of messages in cache.
 const maxPrepared = 64
 
 func (a activation) prepared() (*prepared, error) {

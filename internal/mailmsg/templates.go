@@ -17,8 +17,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Templates are an operator's templates, for the languages whose messages they replace. The zero
-// value replaces none.
+// Templates are an operator's templates for activation messages, by language. The zero value replaces no message.
 type Templates struct {
 	replaced map[i18n.Tag]*form
 }
@@ -36,7 +35,7 @@ func parse(files fs.FS, names map[string]string) (f *form, err error) {
 		if err != nil {
 			return nil, err
 		}
-		text[ext] = strings.ReplaceAll(string(b), "\r\n", "\n") // operators may write CRLF
+		text[ext] = strings.ReplaceAll(string(b), "\r\n", "\n") // an operator's file may have CRLF
 	}
 	f = &form{}
 	if f.text, err = texttemplate.New(names["txt"]).Parse(text["txt"]); err != nil {
@@ -72,9 +71,9 @@ func (f *form) fill(m *Message, c Content) error {
 	return nil
 }
 
-// Load reads an operator's templates: activation.TAG.txt and activation.TAG.html for each language
-// that they replace. It checks each one with sample content. Its error has one line for each
-// mistake, with file and line number. It ignores directories and files whose names begin with a dot.
+// Load reads an operator's templates: activation.TAG.txt and activation.TAG.html for each language.
+// It checks each one with sample content. Its error has one line for each mistake, with file and
+// line number. It ignores directories and files whose names begin with a dot.
 func Load(files fs.FS) (Templates, error) {
 	entries, err := fs.ReadDir(files, ".")
 	if err != nil {
@@ -183,7 +182,7 @@ func sourced(err error) error {
 
 // lineOf returns the number of the first line that contains the text, or of the last line.
 func lineOf(files fs.FS, name, text string) int {
-	b, _ := fs.ReadFile(files, name) // it was readable a moment ago
+	b, _ := fs.ReadFile(files, name) // it was already read once
 	before, _, found := strings.Cut(string(b), text)
 	if !found {
 		before = strings.TrimRight(before, "\n")

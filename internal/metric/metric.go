@@ -1,8 +1,8 @@
 // Package metric counts how long things take and how large they are.
 //
-// A Histogram is safe for concurrent use. Observe takes no lock, allocates nothing and takes a few nanoseconds, so
-// that code that runs for every request can use it. A Snapshot may miss an observation that is being made, and
-// never has one twice. The package does not know who reads the figures: package http/ops publishes them.
+// A Histogram is safe for concurrent use. Observe takes no lock, does not allocate and takes a
+// few nanoseconds, so that code that runs for every request can use it. A Snapshot can miss a
+// concurrent observation, but never counts one twice. Package http/ops publishes the values.
 package metric
 
 import (
@@ -17,8 +17,8 @@ var Latencies = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 // Sizes are the upper bounds of buckets for the number of writes in a group.
 var Sizes = []float64{1, 2, 4, 8, 16, 32, 64, 128}
 
-// maxBuckets is how many bounds a Histogram may have. The counts are in the Histogram itself, which saves a
-// pointer for each observation.
+// maxBuckets is the maximum number of bounds of a Histogram. The counts are in the Histogram
+// itself, which saves following a pointer for each observation.
 const maxBuckets = 12
 
 // Histogram counts values by buckets.
@@ -28,7 +28,7 @@ type Histogram struct {
 	sum    atomic.Uint64                 // the bits of a float64
 }
 
-// NewHistogram returns a Histogram with up to 12 ascending bounds, which it keeps.
+// NewHistogram returns a Histogram with up to 12 ascending bounds. It keeps a reference to bounds.
 func NewHistogram(bounds []float64) *Histogram {
 	if len(bounds) > maxBuckets {
 		panic("metric: too many buckets")
@@ -51,14 +51,14 @@ func (h *Histogram) Observe(value float64) {
 	}
 }
 
-// Since counts the seconds since a time, and none if the clock was set back.
+// Since observes the seconds since a time, or 0 if the clock was set back.
 func (h *Histogram) Since(start time.Time) { h.Observe(max(0, time.Since(start).Seconds())) }
 
-// Snapshot is what a Histogram has counted.
+// Snapshot is the state of a Histogram.
 type Snapshot struct {
 	Count uint64
 	Sum   float64
-	// Buckets has, for each bound, how many values were not above it.
+	// Buckets contains, for each bound, how many values were not above it.
 	Buckets map[float64]uint64
 }
 

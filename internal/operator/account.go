@@ -11,8 +11,9 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// List returns a page of accounts, as account.PageStore says. The trail says that the caller has listed accounts of the
-// tenant, at most once an hour. That is added in the background (Flush).
+// List returns a page of accounts, as account.PageStore does. It adds a row to the audit trail
+// that the caller has listed accounts of the tenant, at most once an hour and in the background
+// (Flush).
 func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q account.Query, next string,
 	limit int) (account.Page, error) {
 	if err := c.Check(AccountsRead, t); err != nil {
@@ -25,9 +26,9 @@ func (s *Service) List(ctx context.Context, c Caller, t *tenant.Tenant, q accoun
 	return p, err
 }
 
-// change makes a change of an account, and fails as others does if the caller may not. It returns what the account
-// has, so the trail says of a change that changed nothing, and so is not in it, that the caller has looked at the
-// account, as Show does.
+// change makes a change of an account. If the caller may not, it fails as others does. It
+// returns the account's data. So if nothing was changed and the audit trail has no row about a
+// change, it gets one that the caller has viewed the account, as by Show.
 func (s *Service) change(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	do func(context.Context) (account.Account, error)) (account.Account, error) {
 	if err := s.others(ctx, c, t, user); err != nil {
@@ -45,12 +46,13 @@ func (s *Service) change(ctx context.Context, c Caller, t *tenant.Tenant, user, 
 	return a, s.deleted(ctx, t, user, err)
 }
 
-// ErrDeleted means that an account was deleted and keeps its name.
+// ErrDeleted means that an account was deleted, and its name is still reserved.
 var ErrDeleted = fault.New(fault.NotFound, "the account was deleted, and its name is reserved; only the name can be "+
 	"freed, and its changes be seen")
 
-// deleted returns err, or ErrDeleted instead of the error that there is no account with a user name if a deleted
-// account keeps the name. It says too that this is why a name is taken.
+// deleted returns err, unless a deleted account keeps the user name. Then it returns ErrDeleted
+// instead of fault.NotFound, and instead of account.ErrTaken an error that tells why the name
+// is taken.
 func (s *Service) deleted(ctx context.Context, t *tenant.Tenant, user string, err error) error {
 	taken := errors.Is(err, account.ErrTaken)
 	if !taken && !fault.Is(err, fault.NotFound) {
@@ -71,7 +73,7 @@ func (s *Service) deleted(ctx context.Context, t *tenant.Tenant, user string, er
 	return ErrDeleted
 }
 
-// noAccount is the error for a user name that no account has, and no deleted account keeps.
+// noAccount returns the error for a user name that neither an account nor a deleted account has.
 func noAccount(t *tenant.Tenant, user string) error {
 	return fault.New(fault.NotFound, "there is no account %s at %s; look for it in the list of accounts", user, t.Host)
 }
@@ -170,7 +172,7 @@ func (s *Service) Rename(ctx context.Context, c Caller, t *tenant.Tenant, user, 
 }
 
 // ResetLink is account.Service.MakeResetLink. The link is a secret. It fails with fault.Conflict for an account that
-// is not active, and with fault.Invalid for a life that is not from a minute to account.MaxResetLife.
+// is not active, and with fault.Invalid for a life that is not between a minute and account.MaxResetLife.
 func (s *Service) ResetLink(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string,
 	life time.Duration) (link string, until time.Time, err error) {
 	if life < time.Minute || life > account.MaxResetLife {
@@ -232,7 +234,7 @@ func (s *Service) RemoveFactors(ctx context.Context, c Caller, t *tenant.Tenant,
 	})
 }
 
-// ClosedNames returns up to limit user names that deleted accounts keep, in their order, from the one after a name.
+// ClosedNames returns up to limit user names that deleted accounts keep, in order, starting after a name.
 func (s *Service) ClosedNames(ctx context.Context, c Caller, t *tenant.Tenant, after string,
 	limit int) ([]account.ClosedName, error) {
 	if err := c.Check(AccountsRead, t); err != nil {
@@ -257,9 +259,10 @@ func (s *Service) FreeName(ctx context.Context, c Caller, t *tenant.Tenant, user
 	return err
 }
 
-// Data returns everything that is held about the owner of an account, as account.Service.DataByLetter does. The trail
-// says that the caller has it, and why. It fails with ErrOwnAccount: people take their own data on their own page,
-// which sends them a message.
+// Data returns everything that is stored about the owner of an account, as
+// account.Service.DataByLetter does. The audit trail records that the caller got it, and why.
+// Data fails with ErrOwnAccount for the caller's own account: people get their own data on
+// their own page, which sends them a message.
 func (s *Service) Data(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) (*account.DataFile,
 	error) {
 	if err := c.Check(AccountsRead, t); err != nil {

@@ -14,11 +14,11 @@ import (
 // AnswerLife is how long the answer to a request with an idempotency key is kept.
 const AnswerLife = 24 * time.Hour
 
-// claimTime is how long a request may take to be answered. A claim that is older belongs to a request whose outcome
-// nobody knows: the server ended before it had stored the answer.
+// claimTime is the longest time until a request is answered. An older claim belongs to a
+// request whose outcome is unknown: the server ended before it stored the answer.
 const claimTime = time.Minute
 
-// StoredAnswer is the answer to a request, as the store has it.
+// StoredAnswer is the answer to a request in its stored form.
 type StoredAnswer struct {
 	Request []byte // a MAC of the request
 	// Status is 0 while the request has no answer.
@@ -27,10 +27,11 @@ type StoredAnswer struct {
 	Until  time.Time
 }
 
-// AnswerStore keeps answers. Each method is one transaction.
+// AnswerStore stores answers. Each method is one transaction.
 type AnswerStore interface {
-	// ClaimAnswer stores a without status for a key of a token, and reports true, unless there is an answer that has
-	// not ended by now: then it returns that one. Of concurrent calls for one key, one reports true.
+	// ClaimAnswer stores a, without status, for a key of a token, and returns true. If there is
+	// already an answer that has not expired by now, it returns that answer and false. Exactly
+	// one of several concurrent calls for one key returns true.
 	ClaimAnswer(ctx context.Context, token, key string, a StoredAnswer, now time.Time) (StoredAnswer, bool, error)
 
 	// SetAnswer sets the status and body of a claim.
@@ -39,18 +40,20 @@ type AnswerStore interface {
 	// ReleaseAnswer removes a claim.
 	ReleaseAnswer(ctx context.Context, token, key string, a StoredAnswer) error
 
-	// SweepAnswers removes up to limit answers that have ended by now, and returns how many.
+	// SweepAnswers removes up to limit answers that have expired by now, and returns how many it removed.
 	SweepAnswers(ctx context.Context, now time.Time, limit int) (int64, error)
 }
 
-// Answers has a request that is sent again answered as the first time. It is safe for concurrent use.
+// Answers answers a repeated request with the answer to the first one. It is safe for concurrent use.
 //
-// The key of a request is claimed before the request does anything, and its answer is stored after it. If the server
-// ends in between, whether the request was carried out is not known, and it is not carried out again: every repeat is
-// refused until the claim ends. A request that was refused, or that failed without a change, gives its claim back.
+// The key of a request is claimed before the request does anything, and its answer is stored
+// afterwards. If the server ends in between, it is unknown whether the request was carried out,
+// and it is not carried out again: every repetition is refused until the claim expires. A
+// request that was refused, or that failed without a change, releases its claim.
 //
-// Answers are sealed in the store, since they may have a token or a link. Of a request it has a MAC: a plain hash would
-// let somebody with a copy of the database try out values of its members.
+// Answers are sealed in the store, since they can contain a token or a link. Of a request, the
+// store contains only a MAC: with a plain hash, somebody with a copy of the database could
+// guess values of its members.
 type Answers struct {
 	store AnswerStore
 	vault *secret.Vault
@@ -75,11 +78,12 @@ func checkKey(key string) error {
 }
 
 // Once calls do and returns its answer, or returns the answer that it gave to the same request with the same key within
-// AnswerLife. request is all that says what is to be done. Errors of do are not stored, and returned as they are.
+// AnswerLife. request is everything that determines what do does. Errors of do are not stored,
+// and are returned unchanged.
 //
 // If the answer cannot be stored, it returns the answer and an error. It fails with fault.Mismatch if the key was used
-// for another request, and with fault.Conflict while the first request is carried out, with a time to wait, and if
-// nobody knows whether that was carried out.
+// for another request, and with fault.Conflict while the first request is being carried out,
+// with a time to wait, or if it is unknown whether it was carried out.
 func (s *Answers) Once(ctx context.Context, token, key string, request []byte,
 	do func() (status int, body []byte, err error)) (status int, body []byte, err error) {
 	if err := checkKey(key); err != nil {
@@ -96,7 +100,7 @@ func (s *Answers) Once(ctx context.Context, token, key string, request []byte,
 	if !claimed {
 		return s.earlier(stored, place, now, token, request)
 	}
-	// What was begun is ended, even if the client has gone.
+	// The claim is completed even if the client has disconnected.
 	background := context.WithoutCancel(ctx)
 	if status, body, err = do(); err != nil {
 		if fault.KindOf(err) != fault.Internal && !errors.Is(err, fault.ErrInDoubt) {
@@ -134,12 +138,12 @@ func (s *Answers) earlier(a StoredAnswer, place []byte, now time.Time, token str
 	return a.Status, body, nil
 }
 
-// ErrUnknownOutcome means that nobody knows whether the first request with a key was carried out.
+// ErrUnknownOutcome means that it is unknown whether the first request with a key was carried out.
 var ErrUnknownOutcome = fault.New(fault.Conflict, "the server does not know how the first request with this "+
 	"Idempotency-Key ended, and does not carry it out again; look whether it was carried out, and if not, send it "+
 	"with a new key")
 
-// Sweep removes answers that have ended.
+// Sweep removes expired answers.
 func (s *Answers) Sweep(ctx context.Context) error {
 	const limit = 500 // keeps a transaction short
 	for {

@@ -7,8 +7,8 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Changes returns a page of the audit trail: the changes at a tenant, or all if t is nil. A caller of one tenant does
-// not see those of an earlier tenant with the same host.
+// Changes returns a page of the audit trail: the changes at a tenant, or all changes if t is
+// nil. A caller of one tenant does not see changes of an earlier tenant with the same host.
 func (s *Service) Changes(ctx context.Context, c Caller, t *tenant.Tenant, f audit.Filter, next string,
 	limit int) (audit.Page, error) {
 	f, err := c.mayRead(t, f)
@@ -19,7 +19,8 @@ func (s *Service) Changes(ctx context.Context, c Caller, t *tenant.Tenant, f aud
 }
 
 // ExportChanges calls each for every change at a tenant that a filter selects, or for those of all tenants if t is nil,
-// until each fails, and returns that failure. The export is in the trail too, and checkpoints cover what it has.
+// until each returns an error, and returns that error. The export is itself in the audit trail,
+// and checkpoints cover everything exported.
 func (s *Service) ExportChanges(ctx context.Context, c Caller, t *tenant.Tenant, f audit.Filter, reason string,
 	each func(audit.Change) error) error {
 	f, err := c.mayRead(t, f)
@@ -38,7 +39,7 @@ func (s *Service) ExportChanges(ctx context.Context, c Caller, t *tenant.Tenant,
 	return s.deps.Store.Changes(ctx, f, each)
 }
 
-// mayRead returns the filter for what the caller may see of the changes at a tenant, or of all if t is nil.
+// mayRead restricts a filter to what the caller may see of the changes at a tenant, or of all changes if t is nil.
 func (c Caller) mayRead(t *tenant.Tenant, f audit.Filter) (audit.Filter, error) {
 	if err := c.Check(AuditRead, t); err != nil {
 		return f, err

@@ -21,18 +21,20 @@ import (
 //	                            v
 //	                       unconfirmed
 //
-// Accounts that sign up after its start do not belong to it, nor do those that the action does not change. The
-// account of the caller never does, and others with the role admin do only if the query names that role. An account
-// that no longer belongs to it when its turn comes stays as it is. It never changes more accounts than were counted.
+// It includes neither accounts that sign up after its start nor accounts that the action would
+// not change. It never includes the caller's own account, and includes others with the role
+// admin only if the query names that role. If an account no longer matches when its turn comes,
+// it is not changed. A bulk change never changes more accounts than were counted.
 //
-// How many accounts a query selects tells something of them. So the trail says of who starts a bulk change, or sees
-// one, that accounts were listed (Listed).
+// The number of accounts that a query selects reveals something about them. So if somebody
+// starts or sees a bulk change, the audit trail records that they listed accounts (Listed).
 //
-// Servers count and change in the background (WorkBulk), in short transactions. Each has the changes of some
-// accounts, what the change of one account has with it (the audit trail, notifications of phone servers, exported
-// tables), and how far the bulk change is. So it continues after a crash.
+// Servers count and change in the background (WorkBulk), in short transactions. Each
+// transaction changes some accounts, with everything that belongs to the change of an account
+// (audit trail, notifications of phone servers, exported tables), and records the progress. So
+// a bulk change continues after a crash.
 
-// BulkID is the ID of a bulk change. IDs of later ones are greater.
+// BulkID is the ID of a bulk change. Later bulk changes have greater IDs.
 type BulkID account.UID
 
 func (id BulkID) String() string { return account.UID(id).String() }
@@ -46,7 +48,7 @@ func ParseBulkID(text string) (id BulkID, err error) {
 	return BulkID(b), nil
 }
 
-// BulkAction is what a bulk change does with each account. Its values are stored and published.
+// BulkAction is what a bulk change does to each account. Its values are stored and published.
 type BulkAction string
 
 // The actions.
@@ -69,9 +71,10 @@ const (
 	BulkRunning   BulkState = "running"
 	BulkDone      BulkState = "done"
 	BulkCancelled BulkState = "cancelled" // before all accounts were changed
-	// BulkUnconfirmed is the state of one that was cancelled before RunBulk started it. It has changed nothing.
+	// BulkUnconfirmed is the state of a bulk change that was cancelled before RunBulk started
+	// it. It has changed nothing.
 	BulkUnconfirmed BulkState = "unconfirmed"
-	BulkFailed      BulkState = "failed" // before all accounts were changed; Bulk.Failure says why
+	BulkFailed      BulkState = "failed" // before all accounts were changed; see Bulk.Failure
 )
 
 // Ended reports whether a bulk change in this state changes no more accounts.
@@ -79,28 +82,28 @@ func (s BulkState) Ended() bool {
 	return s == BulkDone || s == BulkCancelled || s == BulkUnconfirmed || s == BulkFailed
 }
 
-// BulkMaxAge is how long after it was counted a bulk change may be started.
+// BulkMaxAge is how long after counting a bulk change can be started.
 const BulkMaxAge = time.Hour
 
-// BulkMoreFound is why a bulk change failed that had more accounts to change than were counted.
+// BulkMoreFound is the failure of a bulk change that found more accounts to change than were counted.
 const BulkMoreFound = "more accounts match than were counted; those that were counted first are changed"
 
-// BulkNotAllowed is why a bulk change failed whose caller may no longer change accounts: the token was removed or has
-// expired, or the person is no longer an active admin.
+// BulkNotAllowed is the failure of a bulk change whose caller may no longer change accounts:
+// the token was removed or has expired, or the person is no longer an active admin.
 const BulkNotAllowed = "who started it may no longer change accounts; those that were changed stay so"
 
-// MaxOpenBulks is how many bulk changes of a tenant can count, run, or wait to be run.
+// MaxOpenBulks is how many bulk changes of a tenant can be counting, ready or running.
 const MaxOpenBulks = 20
 
 // ErrTooManyBulks is returned for a tenant that has MaxOpenBulks.
 var ErrTooManyBulks = fault.New(fault.Conflict,
 	"there are %d open bulk changes already; wait until one of them ends, or cancel one", MaxOpenBulks)
 
-// MaxNewBulks is how many bulk changes a caller can start at a tenant in BulkUnrunKept, also if none is run. Commands
-// have no such limit.
+// MaxNewBulks is how many bulk changes a caller can start at a tenant within BulkUnrunKept,
+// even if none is run. Commands have no such limit.
 const MaxNewBulks = 200
 
-// BulkUnrunKept is how long bulk changes are kept that have changed nothing and were cancelled, or not run.
+// BulkUnrunKept is how long bulk changes are kept that have changed nothing because they were cancelled or not run.
 const BulkUnrunKept = 24 * time.Hour
 
 // TooManyNewBulks returns the error for a caller who has started MaxNewBulks, with the time to wait.
@@ -118,7 +121,7 @@ type Bulk struct {
 	Tenant int64
 	Action BulkAction
 	Query  account.Query
-	// Through is the greatest UID that an account can have that belongs to it.
+	// Through is the greatest UID of an account that it can include.
 	Through account.UID
 	State   BulkState
 	// Position is the UID up to which accounts were counted or changed, in the state counting or running.
@@ -129,13 +132,13 @@ type Bulk struct {
 	Made, Changed time.Time
 	// Cause is who started it and why, and is the cause of each change.
 	Cause audit.Cause
-	// Lease is until when a server has claimed it.
+	// Lease is when the claim of a server expires.
 	Lease time.Time
-	// Failure says why it failed, or is empty.
+	// Failure is why it failed, or empty.
 	Failure string
 }
 
-// Includes reports whether a live account belongs to the bulk change.
+// Includes reports whether the bulk change includes an account, which must not be expired or deleted.
 func (b Bulk) Includes(a account.Account) bool {
 	switch {
 	case a.Tenant != b.Tenant, slices.Compare(a.UID[:], b.Through[:]) > 0, !b.Query.Matches(a):
@@ -156,7 +159,7 @@ func (b Bulk) Includes(a account.Account) bool {
 	return false
 }
 
-// BulkStore keeps bulk changes.
+// BulkStore stores bulk changes.
 type BulkStore interface {
 	// AddBulk adds a bulk change. It fails with ErrTooManyBulks and TooManyNewBulks.
 	AddBulk(ctx context.Context, b Bulk) error
@@ -164,36 +167,40 @@ type BulkStore interface {
 	Bulk(ctx context.Context, tenant int64, id BulkID) (Bulk, error)
 	// Bulks returns the newest bulk changes of a tenant, newest first.
 	Bulks(ctx context.Context, tenant int64, limit int) ([]Bulk, error)
-	// RunBulk runs a bulk change that is ready, and adds that to the audit trail, with the cause that audit.CauseOf
-	// returns for ctx. It fails with ErrNoBulk, and with fault.Conflict if the bulk change is not ready, or found is
-	// not its Found, or it was counted before since. One that is running already stays as it is.
+	// RunBulk sets a ready bulk change to running, and adds that to the audit trail, with the
+	// cause that audit.CauseOf returns for ctx. It fails with ErrNoBulk, and with
+	// fault.Conflict if the bulk change is not ready, if found is not its Found, or if it was
+	// counted before since. It does not change one that is already running.
 	RunBulk(ctx context.Context, tenant int64, id BulkID, found int64, since, now time.Time) (Bulk, error)
-	// CancelBulk ends a bulk change. Accounts that it has changed stay so. It changes nothing of one that has ended.
-	// It adds to the audit trail that one that was running was stopped. It fails with ErrNoBulk.
+	// CancelBulk ends a bulk change. Accounts that it has changed stay changed. It does not change a bulk
+	// change that has ended. If the bulk change was running, it adds that to the audit trail. It fails
+	// with ErrNoBulk.
 	CancelBulk(ctx context.Context, tenant int64, id BulkID, now time.Time) (Bulk, error)
 
-	// ClaimBulk claims a bulk change that is counting or running and that nobody has claimed, until a time: the oldest
-	// one of the next tenant after a tenant, in the order of their IDs, which begins again after the last. Of
-	// concurrent calls one gets it. It fails with ErrNoBulk if there is none.
+	// ClaimBulk claims, until a time, a bulk change that is counting or running and not
+	// claimed. It picks the oldest one of the next tenant after a tenant, in cyclic order of
+	// their IDs. Exactly one of several concurrent calls gets it. It fails with ErrNoBulk if
+	// there is none.
 	ClaimBulk(ctx context.Context, after int64, now, until time.Time) (Bulk, error)
 	// WorkBulk counts or changes up to limit more accounts of a bulk change that was claimed, in one transaction, and
-	// extends the claim. It returns the bulk change as it is then. The last count makes it ready, and a change that
-	// was not counted makes it failed. So does, with BulkNotAllowed, that who started it may no longer change accounts;
-	// the trail says then that it was stopped. It changes nothing if the bulk change is no longer as it is given.
+	// extends the claim. It returns the updated bulk change. When all accounts are counted, the state becomes
+	// ready. It becomes failed if there are more accounts to change than were counted, or with BulkNotAllowed if
+	// the person or token that started it may no longer change accounts; the audit trail then records that it was
+	// stopped. WorkBulk changes nothing if the stored bulk change differs from b.
 	WorkBulk(ctx context.Context, b Bulk, limit int, now, until time.Time) (Bulk, error)
 	// EndBulk marks a bulk change as done after WorkBulk has changed its last account.
 	EndBulk(ctx context.Context, b Bulk, now time.Time) error
-	// ReleaseBulk ends a claim, so that others need not wait until it ends.
+	// ReleaseBulk ends a claim, so that others need not wait until it expires.
 	ReleaseBulk(ctx context.Context, b Bulk) error
-	// RemoveBulks removes bulk changes that neither count nor run and have not changed since a time, or since the time
-	// unrun if they have changed no account.
+	// RemoveBulks removes bulk changes that are neither counting nor running and have not
+	// changed since before, or since unrun if they have changed no account.
 	RemoveBulks(ctx context.Context, before, unrun time.Time) error
-	// Erase overwrites what is left of deleted accounts in the database.
+	// Erase overwrites the remains of deleted accounts in the database.
 	Erase(ctx context.Context) error
 }
 
-// StartBulk starts to count the accounts for a bulk change. It fails with fault.Invalid for an action, a reason or a
-// query, also one that selects all accounts.
+// StartBulk starts counting the accounts for a bulk change. It fails with fault.Invalid for an
+// invalid action, reason or query, and for a query that selects all accounts.
 func (s *Service) StartBulk(ctx context.Context, c Caller, t *tenant.Tenant, action BulkAction, q account.Query,
 	reason string) (Bulk, error) {
 	if err := c.Check(AccountsWrite, t); err != nil {
@@ -253,16 +260,17 @@ func (s *Service) Bulks(ctx context.Context, c Caller, t *tenant.Tenant, limit i
 	return list, err
 }
 
-// PreviewBulk returns a page of the accounts that belong to a bulk change, in the order of List. It looks at a limited
-// number of accounts, so a page may have fewer than limit, or none, although there is a next one. It is in the trail as
-// List is. It fails with ErrNoBulk.
+// PreviewBulk returns a page of the accounts that a bulk change includes, in the order of List.
+// It examines a limited number of accounts, so a page can have fewer than limit, or none, even
+// if there is a next page. Like List, it is recorded in the audit trail. It fails with
+// ErrNoBulk.
 func (s *Service) PreviewBulk(ctx context.Context, c Caller, t *tenant.Tenant, id BulkID, next string,
 	limit int) (page account.Page, err error) {
 	b, err := s.Bulk(ctx, c, t, id)
 	if err != nil {
 		return account.Page{}, err
 	}
-	const pages = 20 // of about 10 ms
+	const pages = 20 // about 10 ms each
 	page.Next = next
 	for range pages {
 		p, err := s.deps.Store.Page(ctx, t.ID, b.Query, page.Next, limit-len(page.Accounts), s.deps.Now())
@@ -282,9 +290,9 @@ func (s *Service) PreviewBulk(ctx context.Context, c Caller, t *tenant.Tenant, i
 	return page, nil
 }
 
-// RunBulk starts the change of the accounts that were counted. The caller repeats how many they are. It fails with
-// ErrNoBulk, and with fault.Conflict if the number is another one, if the bulk change is not ready or was counted more
-// than BulkMaxAge ago, or if somebody else started it.
+// RunBulk starts changing the accounts that were counted. The caller confirms their number. It
+// fails with ErrNoBulk, and with fault.Conflict if the number differs, if the bulk change is
+// not ready or was counted more than BulkMaxAge ago, or if somebody else started it.
 func (s *Service) RunBulk(ctx context.Context, c Caller, t *tenant.Tenant, id BulkID, count int64) (Bulk, error) {
 	if err := c.Check(AccountsWrite, t); err != nil {
 		return Bulk{}, err
@@ -307,12 +315,12 @@ func (s *Service) RunBulk(ctx context.Context, c Caller, t *tenant.Tenant, id Bu
 		return Bulk{}, err
 	}
 	now := s.deps.Now()
-	s.Listed(ctx, c, t) // a refusal says how many were found
+	s.Listed(ctx, c, t) // a refusal reveals how many were found
 	return s.deps.Store.RunBulk(ctx, t.ID, id, count, now.Add(-BulkMaxAge), now)
 }
 
-// CancelBulk ends a bulk change. The accounts that it has changed stay so. It fails with ErrNoBulk, and changes
-// nothing of a bulk change that has ended.
+// CancelBulk ends a bulk change. Accounts that it has changed stay changed. It fails with
+// ErrNoBulk, and does not change a bulk change that has ended.
 func (s *Service) CancelBulk(ctx context.Context, c Caller, t *tenant.Tenant, id BulkID) (Bulk, error) {
 	if err := c.Check(AccountsWrite, t); err != nil {
 		return Bulk{}, err
@@ -329,23 +337,24 @@ func (s *Service) CancelBulk(ctx context.Context, c Caller, t *tenant.Tenant, id
 }
 
 const (
-	// bulkLease is how long a claim lasts. Each transaction extends it, so it is long only for the time that it
-	// takes others to continue after a crash.
+	// bulkLease is how long a claim lasts. Each transaction extends it. After a crash, others
+	// continue when it expires.
 	bulkLease = 5 * time.Second
-	// The number of accounts that are changed in one transaction is at most bulkLimit, and so that one takes
-	// bulkTime: signups and other writes wait that long.
+	// A transaction changes at most bulkLimit accounts. Their number is adapted so that it
+	// takes about bulkTime, since signups and other writes wait that long.
 	bulkLimit = 500
 	bulkTime  = 20 * time.Millisecond
-	// bulkTurn is how long a process works on one bulk change before those of other tenants get their turn.
+	// bulkTurn is how long a process works on one bulk change before it continues with those of other tenants.
 	bulkTurn = time.Second
 	bulkKept = 30 * 24 * time.Hour
 )
 
-// WorkBulk counts or changes the accounts of one bulk change, until there are no more, or ctx ends, or somebody
-// cancels it, or bulkTurn has passed. The next call works on a bulk change of another tenant, if there is one. It
-// returns the bulk change as it was left. It fails with ErrNoBulk if there is nothing to do. Any number
-// of processes may call it at once. After a failure, it can be called again.
-// Once the bulk change is done, checkpoints cover what the trail has of it.
+// WorkBulk counts or changes the accounts of one bulk change, until there are no more, ctx is
+// done, somebody cancels it, or bulkTurn has passed. The next call works on a bulk change of
+// another tenant, if there is one. It returns the updated bulk change. It fails with ErrNoBulk
+// if there is nothing to do. Any number of processes can call it concurrently. After a failure,
+// it can be called again. Once the bulk change is done, checkpoints cover its rows of the audit
+// trail.
 func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 	now := s.deps.Now()
 	b, err := s.deps.Store.ClaimBulk(ctx, s.bulkTenant.Load(), now, now.Add(bulkLease))
@@ -353,7 +362,7 @@ func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 		return b, err
 	}
 	s.bulkTenant.Store(b.Tenant)
-	defer func() { // also if ctx has ended
+	defer func() { // even if ctx is done
 		_ = s.deps.Store.ReleaseBulk(context.WithoutCancel(ctx), b) // otherwise the lease ends later
 	}()
 	limit, turn := 10, time.Now()
@@ -367,7 +376,7 @@ func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 		if err != nil {
 			return b, err
 		}
-		if next.State != b.State || !next.Lease.Equal(until) { // it has ended, or others work on it
+		if next.State != b.State || !next.Lease.Equal(until) { // it has ended, or another process works on it
 			if next.State.Ended() {
 				err = s.eraseBulk(ctx, next)
 				s.coverTrail(ctx)
@@ -377,7 +386,7 @@ func (s *Service) WorkBulk(ctx context.Context) (Bulk, error) {
 		took := time.Since(began)
 		if b = next; b.State == BulkRunning {
 			limit = min(max(int(float64(limit)*min(float64(bulkTime)/float64(took), 2)), 1), bulkLimit)
-			if err := pause(ctx, took); err != nil { // others get as much time as it took
+			if err := pause(ctx, took); err != nil { // other writers get the same amount of time
 				return b, err
 			}
 		}
@@ -397,7 +406,7 @@ func (s *Service) endBulk(ctx context.Context, b Bulk) (Bulk, error) {
 	return s.deps.Store.Bulk(ctx, b.Tenant, b.ID)
 }
 
-// eraseBulk overwrites what is left of the accounts that a bulk change has deleted.
+// eraseBulk overwrites the remains of the accounts that a bulk change has deleted.
 func (s *Service) eraseBulk(ctx context.Context, b Bulk) error {
 	if b.Action != BulkDelete || b.Done == 0 {
 		return nil
@@ -405,7 +414,7 @@ func (s *Service) eraseBulk(ctx context.Context, b Bulk) error {
 	return s.deps.Store.Erase(ctx)
 }
 
-// pause waits, or returns the error of ctx.
+// pause waits for d, or until ctx is done, and then returns the error of ctx.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -417,8 +426,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// RemoveOldBulks removes bulk changes that have ended 30 days ago, and after BulkUnrunKept those that have changed
-// nothing and were cancelled, or not run.
+// RemoveOldBulks removes bulk changes that ended 30 days ago, and after BulkUnrunKept those
+// that have changed nothing because they were cancelled or not run.
 func (s *Service) RemoveOldBulks(ctx context.Context) error {
 	now := s.deps.Now()
 	return s.deps.Store.RemoveBulks(ctx, now.Add(-bulkKept), now.Add(-BulkUnrunKept))

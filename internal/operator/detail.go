@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// MaxMessages is how many messages a Detail has at most.
+	// MaxMessages is the maximum number of messages in a Detail.
 	MaxMessages = 50
-	// MaxChanges is how many changes a Detail has at most.
+	// MaxChanges is the maximum number of changes in a Detail.
 	MaxChanges = 50
 )
 
@@ -25,52 +25,54 @@ const (
 type Detail struct {
 	// User is the user name that was asked for.
 	User string
-	// Account is nil if there is no account with the name. Then Closed is not.
+	// Account is nil if there is no account with the name. Then Closed is set.
 	Account *account.Account
-	// Closed is the name if a deleted account keeps it.
+	// Closed is the name, if a deleted account keeps it.
 	Closed *account.ClosedName
-	// Deletion is the change that deleted the account that keeps the name, or nil if Changes does not have it.
+	// Deletion is the change that deleted the account that keeps the name, or nil if it is not in Changes.
 	Deletion *audit.Change
-	// Sessions are the listed sessions, the last used one first.
+	// Sessions are the listed sessions, the most recently used first.
 	Sessions []session.Record
 	// Factors are the authenticator app, the number of recovery codes, and the passkeys.
 	Factors account.DataFactors
 	// Lookups are when phone servers last asked for the account.
 	Lookups []sipserver.Lookup
-	// Messages are the newest messages, to any address, newest first. Their states are "writing" until they are in
-	// the pickup directory, and then those of their deliveries, which without a relay are "written". They are kept as
-	// long as their links would work. Of a waiting account that got one message, it may be known without its ID.
+	// Messages are the newest messages, to any address, newest first. Their states are
+	// "writing" until they are in the pickup directory, and then the states of their
+	// deliveries, or "written" without a relay. They are kept as long as their links would
+	// work. If a waiting account got only one message, its ID may be unknown.
 	Messages []account.DataMessage
-	// Changes are the newest changes of accounts with the user name in the trail, newest first. Those of an earlier
-	// tenant with the same host are not among them.
+	// Changes are the newest rows of the audit trail about accounts with the user name, newest
+	// first. They exclude an earlier tenant with the same host.
 	Changes []audit.Change
 }
 
-// DetailStore reads what a Detail has.
+// DetailStore reads the parts of a Detail.
 type DetailStore interface {
-	// Sessions returns the sessions of an account, as session.Store says.
+	// Sessions is session.Store.Sessions.
 	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]session.Record, error)
 	// LastLookups returns when phone servers asked for an account.
 	LastLookups(ctx context.Context, uid account.UID, now time.Time) ([]sipserver.Lookup, error)
 	// FactorsOf returns the second factors of an account.
 	FactorsOf(ctx context.Context, uid account.UID) (account.DataFactors, error)
-	// MessagesOf returns up to limit messages of an account, the newest first.
+	// MessagesOf returns up to limit messages of an account, newest first.
 	MessagesOf(ctx context.Context, uid account.UID, limit int) ([]account.DataMessage, error)
-	// NewestChanges returns up to limit changes, not before since, of accounts that have had a user name, the newest
-	// first.
+	// NewestChanges returns up to limit changes, not before since, of accounts that have or had
+	// a user name, newest first.
 	NewestChanges(ctx context.Context, host, user string, since time.Time, limit int) ([]audit.Change, error)
 	// ClosedName returns the name of a deleted account. It fails with fault.NotFound.
 	ClosedName(ctx context.Context, tenant int64, user string) (account.ClosedName, error)
-	// ClosedNamesAfter returns up to limit names of deleted accounts of a tenant, in their order, after a name.
+	// ClosedNamesAfter returns up to limit names of deleted accounts of a tenant, in order, starting after a name.
 	ClosedNamesAfter(ctx context.Context, tenant int64, after string, limit int) ([]account.ClosedName, error)
-	// AddView adds a change to the trail that says who has looked at an account, or listed them, with the cause in the
-	// context, unless the newest such one of the same actor is not older than since. Of concurrent calls one adds it.
+	// AddView adds a row to the audit trail that somebody has viewed an account or listed accounts, with the
+	// cause from the context, unless the actor's newest such row is not older than since. Exactly one of
+	// several concurrent calls adds it.
 	AddView(ctx context.Context, c audit.Change, since time.Time) error
 }
 
-// Show returns what is known of an account, or of the deleted account that keeps a name. It fails with
-// fault.NotFound. The trail says that the caller has looked, at most once an hour for one account. That is added in
-// the background (Flush).
+// Show returns what is known about an account, or about the deleted account that keeps a name.
+// It fails with fault.NotFound. It adds a row to the audit trail that the caller has viewed the
+// account, at most once an hour for one account and in the background (Flush).
 func (s *Service) Show(ctx context.Context, c Caller, t *tenant.Tenant, user string) (Detail, error) {
 	d := Detail{User: user}
 	if err := c.Check(AccountsRead, t); err != nil {
@@ -121,7 +123,8 @@ func (s *Service) Show(ctx context.Context, c Caller, t *tenant.Tenant, user str
 	return d, nil
 }
 
-// StillThere reports whether the account with a user name is there, and has an ID if one is given.
+// StillThere reports whether the account with a user name exists. If id is not empty, the
+// account must also have that ID.
 func (s *Service) StillThere(ctx context.Context, t *tenant.Tenant, user, id string) (bool, error) {
 	a, err := s.deps.Store.Find(ctx, t.ID, user, s.deps.Now())
 	if fault.Is(err, fault.NotFound) {
@@ -130,21 +133,21 @@ func (s *Service) StillThere(ctx context.Context, t *tenant.Tenant, user, id str
 	return err == nil && (id == "" || a.UID.String() == id), err
 }
 
-// viewOf returns the change that says who has looked at an account.
+// viewOf returns the row of the audit trail about viewing an account.
 func viewOf(t *tenant.Tenant, a account.Account) audit.Change {
 	return audit.Change{Action: audit.AccountView, Tenant: t.Host, Account: a.UID.String(), User: a.User}
 }
 
 const (
-	// viewEvery is how often the trail says that a caller has looked at an account, or at a list of them.
+	// viewEvery is how often the audit trail records that a caller views an account or lists accounts.
 	viewEvery = time.Hour
-	// maxViews is how many views are remembered, so that they are not looked up in the trail again.
+	// maxViews is how many views are remembered, so that they need not be looked up in the audit trail again.
 	maxViews = 10_000
 	// maxViewWriters is how many views are written in the background at the same time.
 	maxViewWriters = 8
 )
 
-// views are the views of accounts and of lists that are in the trail, or that are being added.
+// views are the views of accounts and lists that are in the audit trail, or are being added.
 type views struct {
 	writers sync.WaitGroup
 	slots   chan struct{}
@@ -155,21 +158,21 @@ type views struct {
 	failed error
 }
 
-// view is a caller who has looked at an account, or has listed the accounts of a tenant.
+// view is a caller's view of an account, or of the list of accounts of a tenant.
 type view struct {
 	actor           audit.Actor
 	action          audit.Action
 	tenant, account string
 }
 
-// Listed adds to the trail in the background (Flush) that a caller has seen a list of the accounts of a tenant, at most
-// once an hour. Methods that return such a list call it.
+// Listed adds a row to the audit trail, in the background (Flush), that a caller has listed
+// accounts of a tenant, at most once an hour. Methods that return such a list call it.
 func (s *Service) Listed(ctx context.Context, c Caller, t *tenant.Tenant) {
 	s.viewed(ctx, c, audit.Change{Action: audit.AccountList, Tenant: t.Host})
 }
 
-// viewed adds a change to the trail in the background that says what a caller has looked at, at most once an hour.
-// While many such changes are being written, it waits for its own.
+// viewed adds a row to the audit trail in the background about what a caller has viewed, at
+// most once an hour. If too many are being written, it writes its own before it returns.
 func (s *Service) viewed(ctx context.Context, c Caller, change audit.Change) {
 	now := s.deps.Now()
 	since, v := now.Truncate(viewEvery), view{c.Actor, change.Action, change.Tenant, change.Account}
@@ -197,7 +200,7 @@ func (s *Service) viewed(ctx context.Context, c Caller, change audit.Change) {
 	}
 }
 
-// begin reports whether a view is to be added to the trail.
+// begin reports whether a view must be added to the audit trail, and marks it as known.
 func (vs *views) begin(v view, since time.Time) bool {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
@@ -211,7 +214,7 @@ func (vs *views) begin(v view, since time.Time) bool {
 	return true
 }
 
-// fail forgets a view that was not added, so that the next one is.
+// fail forgets a view that could not be added, so that the next call adds it.
 func (vs *views) fail(v view, err error) {
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
@@ -219,8 +222,8 @@ func (vs *views) fail(v view, err error) {
 	vs.failed = err
 }
 
-// Flush waits until the trail says which accounts were looked at or listed before, and returns the last failure since
-// the last Flush. It is called before the store is closed.
+// Flush waits until all views so far are in the audit trail, and returns the last failure since
+// the previous Flush. It must be called before the store is closed.
 func (s *Service) Flush() error {
 	s.views.writers.Wait()
 	s.views.mu.Lock()

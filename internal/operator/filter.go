@@ -11,15 +11,15 @@ import (
 	"dialtone/internal/fault"
 )
 
-// The texts of filters, which commands and the API read in the same way. An empty text is the zero value. The
-// functions fail with fault.Invalid, which names the field.
+// The functions in this file parse the texts of filters, for commands and the API alike. An
+// empty text is the zero value. They fail with fault.Invalid, which names the field.
 
 // ParseTime parses a time: a date, a time of RFC 3339, or a duration before now.
 func ParseTime(field, text string, now time.Time) (time.Time, error) {
 	return parseTime(field, text, now, -1)
 }
 
-// ParseEnd is ParseTime for a time to come: a duration is one after now.
+// ParseEnd is like ParseTime, but for a future time: a duration counts from now.
 func ParseEnd(field, text string, now time.Time) (time.Time, error) {
 	return parseTime(field, text, now, 1)
 }
@@ -56,7 +56,7 @@ func ParsePeriod(field, text string) (time.Duration, error) {
 	return d, nil
 }
 
-// PeriodText returns a duration as ParsePeriod takes it.
+// PeriodText formats a duration so that ParsePeriod can parse it.
 func PeriodText(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d > day && d%day == 0 {
@@ -73,10 +73,10 @@ func PeriodText(d time.Duration) string {
 }
 
 func parsePeriod(text string) (time.Duration, bool) {
-	const day, most = 24 * time.Hour, 36500
+	const day, maxDays = 24 * time.Hour, 36500
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
-		return time.Duration(n) * day, err == nil && n <= most
+		return time.Duration(n) * day, err == nil && n <= maxDays
 	}
 	d, err := time.ParseDuration(text)
 	return d, err == nil && d >= 0
@@ -104,8 +104,8 @@ func ParseNetwork(field, text string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// ParseSignupNetwork is ParseNetwork for the network of a signup. Only its /24 or /48 is kept, so an address stands
-// for its network.
+// ParseSignupNetwork is ParseNetwork for the network of a signup. Only its /24 or /48 is
+// stored, so an address is replaced by its network.
 func ParseSignupNetwork(field, text string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
 		text = audit.Network(a)
@@ -113,7 +113,7 @@ func ParseSignupNetwork(field, text string) (netip.Prefix, error) {
 	return ParseNetwork(field, text)
 }
 
-// AccountFilter selects accounts by texts.
+// AccountFilter is the text form of an account.Query.
 type AccountFilter struct {
 	States    []account.State
 	Roles     []account.Role

@@ -12,8 +12,8 @@ import (
 
 // MessageStore reads and changes the messages that were not sent.
 type MessageStore interface {
-	// Unsent returns up to limit messages of a tenant in a state, the newest first. It looks at a limited number of
-	// messages of all tenants, the newest ones.
+	// Unsent returns up to limit messages of a tenant in a state, newest first. It examines
+	// only a limited number of the newest messages of all tenants.
 	Unsent(ctx context.Context, tenant int64, state delivery.State, limit int) ([]delivery.Delivery, error)
 	// Delivery, Retry and Discard are those of delivery.Store.
 	Delivery(ctx context.Context, message mailmsg.ID) (delivery.Delivery, error)
@@ -21,9 +21,9 @@ type MessageStore interface {
 	Discard(ctx context.Context, message mailmsg.ID, why string, now time.Time) (delivery.Delivery, error)
 }
 
-// Unsent returns up to limit messages of a tenant in each state in which they were not sent: those that have failed,
-// that were deferred, and that wait. The newest come first. Their addresses are those of people, so the trail has it as
-// it has List.
+// Unsent returns up to limit messages of a tenant in each of the states failed, deferred and
+// waiting, newest first. Since they contain people's addresses, it is recorded in the audit
+// trail like List.
 func (s *Service) Unsent(ctx context.Context, c Caller, t *tenant.Tenant, limit int) (list []delivery.Delivery,
 	err error) {
 	if err := c.Check(AccountsRead, t); err != nil {

@@ -3,19 +3,20 @@
 // # What it guarantees
 //
 // A Caller is a command on the host, a person with the role admin, or a program with a token. Each
-// method checks first that the Caller may do it at the tenant, and fails with fault.Forbidden otherwise. What is
-// changed is in the audit trail, in the transaction of the change, with the Caller as its actor. Looking at the data
-// of one person is in the trail too.
+// method checks first that the Caller may do it at the tenant, and fails with fault.Forbidden
+// otherwise. The transaction of a change also adds it to the audit trail, with the Caller as its
+// actor. Viewing the data of a person is in the audit trail too.
 //
-// A stolen session of a person with the role admin does not become more than that session:
+// A stolen session of a person with the role admin cannot be used to gain more than that session:
 //
-//   - A person changes the own account on the pages that everybody has, which ask for the password and the second
-//     factor where that matters. Every change of it by the methods of this package fails with ErrOwnAccount, whatever
-//     it is: so no later method can be forgotten.
-//   - Changes need a sign-in that is less than session.FreshFor old, or FactorFor if it was with a second factor.
-//   - What would give somebody else's account with the role admin away needs a sign-in that is less than
-//     session.FreshFor old, with the second factor if the person has one: its address, a reset link, its factors, to
-//     delete it, to give or take that role, and a bulk change of such accounts.
+//   - A person changes their own account on the pages that everybody has, which ask for the
+//     password and the second factor where that matters. Every method of this package that
+//     would change it fails with ErrOwnAccount, without exceptions, so that no future method
+//     can be forgotten.
+//   - Changes need a sign-in that is less than session.FreshFor old, or less than FactorFor with a second factor.
+//   - Every change of another account with the role admin needs a sign-in that is less than
+//     session.FreshFor old, with the second factor if the person has one. So does giving that
+//     role, and a bulk change of such accounts.
 //
 // These rules are for people. A token or a command can change every account of its tenant.
 //
@@ -37,13 +38,13 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Scope is a kind of thing that a Caller may do. Its values are stored and published.
+// Scope is a permission of a Caller. Its values are stored and published.
 type Scope string
 
 // The scopes.
 const (
 	AccountsRead  Scope = "accounts:read"
-	AccountsWrite Scope = "accounts:write" // also to create, change and delete them
+	AccountsWrite Scope = "accounts:write" // to create, change and delete accounts
 	TenantRead    Scope = "tenant:read"    // settings
 	TenantWrite   Scope = "tenant:write"   // settings, and to open and close signups
 	AuditRead     Scope = "audit:read"
@@ -57,21 +58,21 @@ var Scopes = []Scope{AccountsRead, AccountsWrite, TenantRead, TenantWrite, Audit
 // Caller is who acts.
 type Caller struct {
 	Actor audit.Actor
-	// Tenant is the ID of the only tenant at which the caller may act. Zero means all tenants, and what belongs to
-	// the whole installation.
+	// Tenant is the ID of the only tenant at which the caller may act. Zero means all tenants
+	// and the whole installation.
 	Tenant int64
 	Scopes []Scope
 	// Stale means that changes fail with ErrSignInAgain.
 	Stale bool
-	// Recent means that a person signed in less than session.FreshFor ago, and Factor that this was with a second
-	// factor. They count for a person only.
+	// Recent means that a person signed in less than session.FreshFor ago, and Factor that it
+	// was with a second factor. Both are used only for people.
 	Recent, Factor bool
 	// Addr and Request are those of the request. They are zero for a command.
 	Addr    netip.Addr
 	Request string
 }
 
-// Check fails with fault.Forbidden unless the caller may do what a scope is for, at a tenant, or for the whole
+// Check fails with fault.Forbidden unless the caller has a scope at a tenant, or for the whole
 // installation if t is nil.
 func (c Caller) Check(scope Scope, t *tenant.Tenant) error {
 	switch {
@@ -89,8 +90,8 @@ func missingScope(s Scope) error {
 	return fault.New(fault.Forbidden, "this needs the scope %s, which you do not have", s)
 }
 
-// With returns a context for changes by the caller, for a reason that may be empty. It fails with fault.Invalid for
-// the reason.
+// With returns a context for changes by the caller, with a reason that may be empty. It fails
+// with fault.Invalid if the reason is not valid.
 func (c Caller) With(ctx context.Context, reason string) (context.Context, error) {
 	if err := audit.CheckReason(reason); err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func (c Caller) With(ctx context.Context, reason string) (context.Context, error
 	}), nil
 }
 
-// Store is what a Service reads and writes by itself.
+// Store is what a Service reads and writes directly.
 type Store interface {
 	account.PageStore
 	account.Finder
@@ -111,7 +112,7 @@ type Store interface {
 	MessageStore
 	BulkStore
 	TenantStore
-	// SetTenant replaces the settings of a tenant, as tenant.Store says.
+	// SetTenant is tenant.Store.SetTenant.
 	SetTenant(ctx context.Context, t tenant.Tenant, now time.Time) error
 }
 
@@ -120,7 +121,7 @@ type Deps struct {
 	Accounts *account.Service
 	Store    Store
 	Now      func() time.Time
-	// CoverTrail writes checkpoints for what the trail has, so that later edits show. It may be nil.
+	// CoverTrail writes checkpoints for the current audit trail, so that later edits are detected. It may be nil.
 	CoverTrail func(context.Context)
 }
 
@@ -128,7 +129,7 @@ type Deps struct {
 type Service struct {
 	deps  Deps
 	views views
-	// bulkTenant is the tenant of the bulk change that this process worked on last.
+	// bulkTenant is the tenant of the bulk change that this process last worked on.
 	bulkTenant atomic.Int64
 }
 
@@ -137,7 +138,7 @@ func NewService(d Deps) *Service {
 	return &Service{deps: d, views: views{slots: make(chan struct{}, maxViewWriters)}}
 }
 
-// Now returns the present time.
+// Now returns the current time.
 func (s *Service) Now() time.Time { return s.deps.Now() }
 
 // coverTrail writes checkpoints now.

@@ -8,17 +8,19 @@ import (
 	"dialtone/internal/audit"
 )
 
-// Later is what the audit trail of a lost database has and a backup of it lacks, sorted for a restore.
+// Later are the changes in the audit trail of a lost database that its backup lacks, sorted for a restore.
 type Later struct {
-	// Repeat are the changes to make again, the oldest first. Of several that set one value, it is the last.
+	// Repeat are the changes to repeat, oldest first. If several set the same value, only the last is included.
 	Repeat []audit.Change
-	// Rest are the others, which an operator looks at.
+	// Rest are the other changes, for an operator to review.
 	Rest []audit.Change
 }
 
-// SortLater sorts the changes of a trail that are later than a backup, the oldest first. To be repeated are those that
-// take something away: disabling and deleting an account, removing a token, and the last role of an account unless
-// that is admin. A disable that was undone is not, and enabling an account never is: it stays as the backup has it.
+// SortLater sorts the changes of an audit trail that are later than a backup. changes are
+// ordered, oldest first. Those that take something away must be repeated: disabling and
+// deleting an account, removing a token, and the last role of an account unless it is admin.
+// Disabling that was undone is not repeated. Neither is enabling an account: it stays as it is
+// in the backup.
 func SortLater(changes []audit.Change) (l Later) {
 	type key struct{ kind, tenant, account, subject string }
 	last := make(map[key]int)
@@ -46,7 +48,8 @@ func SortLater(changes []audit.Change) (l Later) {
 		return k, c.Account != ""
 	}
 	for i, c := range changes {
-		// A token that was removed is gone, also if another one got its name later: the backup has the removed one.
+		// A removed token stays removed even if another one got its name later, since the
+		// backup contains the removed one.
 		if k, ok := rank(c); ok && c.Action != audit.TokenAdd && c.Action != audit.DirectoryTokenAdd {
 			last[k] = i
 		}

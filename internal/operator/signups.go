@@ -13,17 +13,19 @@ import (
 
 // SignupsStore opens and closes signups.
 type SignupsStore interface {
-	// SetSignups sets who can sign up at a tenant, and the note, unless it is nil. It adds the change to the trail and
-	// returns the host and the settings of the tenant. It fails with fault.NotFound.
+	// SetSignups sets who can sign up at a tenant, and the note unless it is nil. It adds the
+	// change to the audit trail and returns the host and the settings of the tenant. It fails
+	// with fault.NotFound.
 	SetSignups(ctx context.Context, tenant int64, mode tenant.Signups, note *string, now time.Time) (tenant.Tenant,
 		error)
 	// Freeze returns the freeze of the signups of all tenants, or nil if there is none.
 	Freeze(ctx context.Context) (*tenant.Freeze, error)
-	// SetFreeze closes the signups of all tenants, or lifts that with nil. It adds the change to the trail.
+	// SetFreeze closes the signups of all tenants, or lifts the freeze if f is nil. It adds the
+	// change to the audit trail.
 	SetFreeze(ctx context.Context, f *tenant.Freeze, now time.Time) error
 }
 
-// Signups says whether people can sign up.
+// Signups is the state of signups at a tenant.
 type Signups struct {
 	// Mode and Note are the tenant's own settings.
 	Mode tenant.Signups
@@ -32,8 +34,8 @@ type Signups struct {
 	Freeze *tenant.Freeze
 }
 
-// Signups returns whether people can sign up at a tenant, as the store has it: a tenant.Table may be behind by a
-// second. For no tenant it has the freeze only.
+// Signups returns the state of signups at a tenant, read from the store: a tenant.Table can be
+// up to a second behind. Without a tenant it contains only the freeze.
 func (s *Service) Signups(ctx context.Context, c Caller, t *tenant.Tenant) (Signups, error) {
 	if err := c.Check(TenantRead, t); err != nil {
 		return Signups{}, err
@@ -41,7 +43,7 @@ func (s *Service) Signups(ctx context.Context, c Caller, t *tenant.Tenant) (Sign
 	return s.signups(ctx, t)
 }
 
-// SignupsOf is Signups for who may read counts.
+// SignupsOf is Signups for callers who may read counts.
 func (s *Service) SignupsOf(ctx context.Context, c Caller, t *tenant.Tenant) (Signups, error) {
 	if err := c.Check(StatsRead, t); err != nil {
 		return Signups{}, err
@@ -58,8 +60,9 @@ func (s *Service) signups(ctx context.Context, t *tenant.Tenant) (Signups, error
 	return Signups{stored.SignupMode(), stored.SignupsNote, freeze}, err
 }
 
-// SetSignups opens or closes the signups of a tenant. A note that is nil stays while they are closed. Opening drops the
-// note, so that no later close shows an old one. It fails with fault.Invalid. Servers follow within a second.
+// SetSignups opens or closes the signups of a tenant. If note is nil, closing keeps the stored
+// note. Opening removes it, so that a later closing does not show an old one. It fails with
+// fault.Invalid. Servers follow within a second.
 func (s *Service) SetSignups(ctx context.Context, c Caller, t *tenant.Tenant, mode tenant.Signups, note *string,
 	reason string) (Signups, error) {
 	if err := c.Check(TenantWrite, t); err != nil {
@@ -101,8 +104,8 @@ func (s *Service) SetSignupsNote(ctx context.Context, c Caller, t *tenant.Tenant
 	return err
 }
 
-// SignupsChange returns the change that set who can sign up at a tenant, if it is among the newest changes of the
-// tenant and what it set is still so.
+// SignupsChange returns the change that set who can sign up at a tenant, if it is among the
+// newest changes of the tenant and mode is still what it set.
 func (s *Service) SignupsChange(ctx context.Context, c Caller, t *tenant.Tenant, mode tenant.Signups) (audit.Change,
 	bool, error) {
 	f := audit.Filter{Action: string(audit.TenantSet), Newest: true}
@@ -124,8 +127,9 @@ func (s *Service) SignupsChange(ctx context.Context, c Caller, t *tenant.Tenant,
 	return audit.Change{}, false, nil
 }
 
-// SetFreeze closes the signups of all tenants, or lifts that with nil. It returns the freeze as it is then. Visitors
-// read its note, and never that of a tenant. It fails with fault.Invalid for the note. Servers follow within a second.
+// SetFreeze closes the signups of all tenants, or lifts the freeze if freeze is nil. It returns
+// the new freeze. Visitors see its note instead of that of the tenant. It fails with
+// fault.Invalid for the note. Servers follow within a second.
 func (s *Service) SetFreeze(ctx context.Context, c Caller, freeze *tenant.Freeze,
 	reason string) (*tenant.Freeze, error) {
 	if err := c.Check(TenantWrite, nil); err != nil {

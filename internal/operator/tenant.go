@@ -13,11 +13,11 @@ import (
 
 // TenantStore reads and changes one tenant.
 type TenantStore interface {
-	// Tenant returns a tenant as it is in the store. It fails with fault.NotFound.
+	// Tenant returns a tenant, read from the store. It fails with fault.NotFound.
 	Tenant(ctx context.Context, id int64) (tenant.Tenant, error)
 }
 
-// Tenant returns a tenant as it is in the store. A tenant.Table may be behind by a second.
+// Tenant returns a tenant, read from the store. A tenant.Table can be up to a second behind.
 func (s *Service) Tenant(ctx context.Context, c Caller, t *tenant.Tenant) (tenant.Tenant, error) {
 	if err := c.Check(TenantRead, t); err != nil {
 		return tenant.Tenant{}, err
@@ -25,14 +25,14 @@ func (s *Service) Tenant(ctx context.Context, c Caller, t *tenant.Tenant) (tenan
 	return s.deps.Store.Tenant(ctx, t.ID)
 }
 
-// setAttempts is how often SetTenant tries a change while others change the tenant too.
+// setAttempts is how often SetTenant tries a change that conflicts with concurrent ones.
 const setAttempts = 10
 
-// SetTenant changes settings of a tenant, and returns it as it is then. edit gets the tenant as it is; it may be called
-// several times, since the tenant may change meanwhile: no change of others is lost. Settings that
-// say where secrets go need the scope accounts:write too (maySet). With a condition in ctx
-// (tenant.OnlyIf), SetTenant fails with fault.Changed unless it holds. It also fails with fault.Invalid and
-// fault.Conflict.
+// SetTenant changes settings of a tenant, and returns the changed tenant. edit gets the current tenant. It
+// is called again if the tenant has changed concurrently, so that no change of others is lost. Settings
+// that determine where secrets go also need the scope accounts:write (maySet). With a condition in ctx
+// (tenant.OnlyIf), SetTenant fails with fault.Changed unless the condition holds. It also fails with
+// fault.Invalid and fault.Conflict.
 func (s *Service) SetTenant(ctx context.Context, c Caller, t *tenant.Tenant, reason string,
 	edit func(tenant.Tenant) (tenant.Tenant, error)) (tenant.Tenant, error) {
 	if err := c.Check(TenantWrite, t); err != nil {
@@ -75,8 +75,8 @@ func (s *Service) SetTenant(ctx context.Context, c Caller, t *tenant.Tenant, rea
 	return tenant.Tenant{}, errTenantKeepsChanging
 }
 
-// ReserveName adds a user name to those that nobody can sign up with. Accounts that have it, or one that looks like it,
-// stay. It fails as SetTenant does.
+// ReserveName adds a user name to those that nobody can sign up with. Existing accounts with
+// that name or one that looks like it are not affected. It fails as SetTenant does.
 func (s *Service) ReserveName(ctx context.Context, c Caller, t *tenant.Tenant, user, reason string) error {
 	_, err := s.SetTenant(ctx, c, t, reason, func(x tenant.Tenant) (tenant.Tenant, error) {
 		if !slices.Contains(x.Reserved, user) {
@@ -87,15 +87,16 @@ func (s *Service) ReserveName(ctx context.Context, c Caller, t *tenant.Tenant, u
 	return err
 }
 
-// MaxReserved is how many names of its own a tenant may reserve. A list that is longer already may get shorter.
+// MaxReserved is how many names of its own a tenant can reserve. A list that is already longer cannot grow.
 const MaxReserved = 1000
 
 // maySet checks the rules for a change of settings by a caller.
 //
-// Some settings say where people and phones send secrets: the links of messages lead to the public URL, and phones sign
-// in at the SIP server. Pages and messages that ask for a password have the other links and the footer beside it,
-// so these can lead people to a page that takes the password. Somebody who changes them can take accounts over, so
-// it needs the scope accounts:write too. A person sets neither the public URL nor the sender of messages.
+// Some settings determine where people and phones send secrets: the links of messages lead to
+// the public URL, and phones sign in at the SIP server. The other links and the footer appear
+// on pages and in messages that ask for a password, so they could lead people to a page that
+// steals it. Somebody who changes these settings can take over accounts, so they also need the
+// scope accounts:write. A person can set neither the public URL nor the sender of messages.
 func (c Caller) maySet(t *tenant.Tenant, old, next tenant.Tenant) error {
 	if len(next.Reserved) > max(MaxReserved, len(old.Reserved)) {
 		return fault.Field("reserved", "a tenant reserves at most %d names of its own", MaxReserved)

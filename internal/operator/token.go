@@ -23,7 +23,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Token is a token of the API for operators. The store does not have the token itself.
+// Token describes a token of the API for operators. The token itself is not stored.
 type Token struct {
 	ID     string
 	Name   string   // unique
@@ -32,44 +32,46 @@ type Token struct {
 	Scopes []Scope  // in the order of Scopes
 	Made   time.Time
 	MadeBy string // the actor in words
-	// Expires is when it ends, or zero for never. Used is when it was last used, up to a minute too early, or zero.
+	// Expires is when it expires, or zero for never. Used is when it was last used, or zero;
+	// the last use can be up to a minute later.
 	Expires, Used time.Time
 }
 
-// TokenUse is when a token was used.
+// TokenUse is a use of a token.
 type TokenUse struct {
 	ID string
 	At time.Time
 }
 
-// TokenStore keeps tokens. Each method is one transaction.
+// TokenStore stores tokens. Each method is one transaction.
 type TokenStore interface {
 	// AddToken adds a token. It fails with fault.Conflict if the name is taken.
 	AddToken(ctx context.Context, t Token) error
 
-	// RemoveToken removes the token with a name. It fails with fault.NotFound, also for a token that is not of the
-	// tenant, unless that is 0.
+	// RemoveToken removes the token with a name. It fails with fault.NotFound, even if the
+	// token exists but belongs to another tenant, unless tenant is 0.
 	RemoveToken(ctx context.Context, name string, tenant int64, now time.Time) error
 
-	// Tokens returns the tokens of a tenant, or all if that is 0, in the order of their names.
+	// Tokens returns the tokens of a tenant, or all if tenant is 0, ordered by name.
 	Tokens(ctx context.Context, tenant int64) ([]Token, error)
 
-	// TokenByHash returns a token. It fails with fault.NotFound, also for one that has expired.
+	// TokenByHash returns a token. It fails with fault.NotFound, even for a token that has expired.
 	TokenByHash(ctx context.Context, hash [32]byte, now time.Time) (Token, error)
 
-	// RecordTokenUses sets when tokens were last used, unless the store has a later time.
+	// RecordTokenUses sets when tokens were last used, unless the stored time is later.
 	RecordTokenUses(ctx context.Context, list []TokenUse) error
 }
 
 const (
-	// tokenPrefix says what a token is, for people and for programs that search files for secrets.
+	// tokenPrefix identifies a token to people and to programs that scan files for secrets.
 	tokenPrefix = "dta_"
 	// tokenSum is the length of the checksum at the end of a token: six characters of base64url.
 	tokenSum = 6
 )
 
-// TokenText returns a token as programs send it: a prefix, the secret in base64url, and its CRC-32 (IEEE,
-// big-endian) in base64url, by which programs can tell a token from other texts. It is the secret itself.
+// TokenText returns a token as programs send it: a prefix, the secret in base64url, and its
+// CRC-32 (IEEE, big-endian) in base64url, by which programs can distinguish a token from other
+// texts. The result is secret.
 func TokenText(t secret.Token) string { return tokenPrefix + t.Text() + sumOf(t.Text()) }
 
 func sumOf(text string) string {
@@ -77,7 +79,7 @@ func sumOf(text string) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// ParseToken reads what TokenText returned, and no other text.
+// ParseToken parses the result of TokenText, and rejects all other texts.
 func ParseToken(text string) (secret.Token, bool) {
 	rest, ok := strings.CutPrefix(text, tokenPrefix)
 	if !ok || len(rest) != secret.TokenLength+tokenSum ||
@@ -87,7 +89,7 @@ func ParseToken(text string) (secret.Token, bool) {
 	return secret.ParseToken(rest[:secret.TokenLength])
 }
 
-// maxTokenName is how many characters the name of a token may have.
+// maxTokenName is the maximum length of a token's name.
 const maxTokenName = 64
 
 func checkTokenName(name string) error {
@@ -101,8 +103,8 @@ func checkTokenName(name string) error {
 	return nil
 }
 
-// CheckScopes returns scopes without repetition, in the order of Scopes. It fails with fault.Invalid if there is none
-// or an unknown one.
+// CheckScopes returns scopes without duplicates, in the order of Scopes. It fails with
+// fault.Invalid if the list is empty or contains an unknown scope.
 func CheckScopes(list []Scope) (sorted []Scope, err error) {
 	for _, s := range Scopes {
 		if slices.Contains(list, s) {
@@ -129,7 +131,7 @@ func Words(list []Scope) string {
 	return strings.Join(words, " ")
 }
 
-// NewToken describes a token that is to be made.
+// NewToken describes a token to make.
 type NewToken struct {
 	Name    string
 	Tenant  int64 // 0 for all
@@ -156,7 +158,7 @@ type Tokens struct {
 	recent  *recorder.Recent
 }
 
-// tokenUseInterval is how often the use of a token is written at most.
+// tokenUseInterval is the minimum interval between two recorded uses of a token.
 const tokenUseInterval = time.Minute
 
 // NewTokens returns a Tokens.
@@ -168,7 +170,7 @@ func NewTokens(d TokensDeps) *Tokens {
 		uses: recorder.New(recorder.Deps[string, TokenUse]{
 			Key: func(u TokenUse) string { return u.ID },
 			Write: func(ctx context.Context, list []TokenUse) error {
-				// All servers write in one order, so that no two transactions wait for each other.
+				// All servers write in the same order, so that transactions cannot deadlock.
 				slices.SortFunc(list, func(a, b TokenUse) int { return cmp.Compare(a.ID, b.ID) })
 				return d.Store.RecordTokenUses(ctx, list)
 			},
@@ -180,24 +182,24 @@ func NewTokens(d TokensDeps) *Tokens {
 	}
 }
 
-// Run writes when tokens were used, until ctx ends.
+// Run writes uses of tokens to the store until ctx is done.
 func (k *Tokens) Run(ctx context.Context) { k.uses.Run(ctx) }
 
-// Flush writes when tokens were used so far.
+// Flush writes all uses of tokens so far to the store.
 func (k *Tokens) Flush(ctx context.Context) error { return k.uses.Flush(ctx) }
 
 // ErrBadToken refuses a token that is malformed, unknown, removed or expired.
 var ErrBadToken = fault.New(fault.Unauthorized,
 	"this is no valid token of the API for operators; make one with: dialtone token add")
 
-// Authenticate returns the Caller who has a token, and the token. It fails with ErrBadToken, and with fault.Limited
-// if too many wrong tokens came from the address. A valid token is never refused because of wrong ones. It reads the
-// store each time, so a token that was removed is refused at once by all servers.
+// Authenticate returns the Caller for a token, and the token. It fails with ErrBadToken, and with fault.Limited if
+// too many wrong tokens came from the address. A valid token is never refused because of wrong ones. Authenticate
+// reads the store each time, so all servers refuse a removed token at once.
 func (k *Tokens) Authenticate(ctx context.Context, text string, addr netip.Addr, request string) (Caller, Token,
 	error) {
 	now := k.deps.Now()
 	if parsed, ok := ParseToken(text); ok {
-		// The hash is looked up. The time that takes says nothing about a token: nobody can choose a hash.
+		// Looking up the hash reveals nothing about tokens by its timing, since nobody can choose a hash.
 		t, err := k.deps.Store.TokenByHash(ctx, parsed.Hash(), now)
 		if err == nil {
 			k.used(ctx, t, now)
@@ -220,7 +222,7 @@ func (k *Tokens) Authenticate(ctx context.Context, text string, addr netip.Addr,
 	return Caller{}, Token{}, ErrBadToken
 }
 
-// used has it recorded soon that a token was used, unless that was done within the last minute.
+// used queues the use of a token to be recorded, unless one was recorded within the last minute.
 func (k *Tokens) used(ctx context.Context, t Token, now time.Time) {
 	var id [16]byte
 	copy(id[:], t.ID)
@@ -230,9 +232,10 @@ func (k *Tokens) used(ctx context.Context, t Token, now time.Time) {
 	}
 }
 
-// Add makes a token and returns it and its text. A caller cannot make a token that may do more than the caller, or
-// that lives longer than the caller's own, which ends at until unless that is zero. It fails with fault.Forbidden
-// then, with fault.Conflict if the name is taken, and with fault.Invalid.
+// Add makes a token and returns it and its text. A caller cannot make a token with more
+// permissions than their own, or one that expires after their own token, which expires at until
+// unless that is zero: Add then fails with fault.Forbidden. It also fails with fault.Conflict
+// if the name is taken, and with fault.Invalid.
 func (k *Tokens) Add(ctx context.Context, c Caller, until time.Time, n NewToken) (t Token, text string, err error) {
 	if !slices.Contains(c.Scopes, TokensWrite) {
 		return t, "", missingScope(TokensWrite)
@@ -273,7 +276,7 @@ func (k *Tokens) Add(ctx context.Context, c Caller, until time.Time, n NewToken)
 		MadeBy: c.Actor.String(), Expires: expires,
 	}
 	if err := k.deps.Store.AddToken(ctx, t); fault.Is(err, fault.Conflict) && c.Tenant != 0 {
-		// The token with the name may be one that the caller does not see.
+		// The existing token may be one that the caller must not see.
 		return Token{}, "", fault.New(fault.Conflict, "this name cannot be used; choose another one")
 	} else if err != nil {
 		return Token{}, "", err
@@ -281,9 +284,10 @@ func (k *Tokens) Add(ctx context.Context, c Caller, until time.Time, n NewToken)
 	return t, TokenText(made), nil
 }
 
-// Remove removes a token. It fails with fault.NotFound, also for a token that the caller may not see, and with
-// fault.Forbidden for one with scopes that the caller does not have. Tokens that were made with it stay: their names
-// and makers are in the list, and a program that replaces its own token must not end those of others.
+// Remove removes a token. It fails with fault.NotFound, even for an existing token that the
+// caller may not see, and with fault.Forbidden for a token with scopes that the caller does not
+// have. Tokens that were made with the removed one remain valid: the list shows who made them,
+// and a program that replaces its own token must not invalidate those of others.
 func (k *Tokens) Remove(ctx context.Context, c Caller, name, reason string) error {
 	if !slices.Contains(c.Scopes, TokensWrite) {
 		return missingScope(TokensWrite)
@@ -297,15 +301,15 @@ func (k *Tokens) Remove(ctx context.Context, c Caller, name, reason string) erro
 		return err
 	}
 	for _, t := range list {
-		more := func(s Scope) bool { return !slices.Contains(c.Scopes, s) }
-		if t.Name == name && slices.ContainsFunc(t.Scopes, more) {
+		missing := func(s Scope) bool { return !slices.Contains(c.Scopes, s) }
+		if t.Name == name && slices.ContainsFunc(t.Scopes, missing) {
 			return fault.New(fault.Forbidden, "this token has scopes that you do not have: it has %s", Words(t.Scopes))
 		}
 	}
 	return k.deps.Store.RemoveToken(ctx, name, c.Tenant, k.deps.Now())
 }
 
-// List returns the tokens that the caller may see, in the order of their names.
+// List returns the tokens that the caller may see, ordered by name.
 func (k *Tokens) List(ctx context.Context, c Caller) ([]Token, error) {
 	if !slices.Contains(c.Scopes, TokensWrite) {
 		return nil, missingScope(TokensWrite)

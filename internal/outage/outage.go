@@ -1,6 +1,6 @@
 // Package outage logs the failures of work that is repeated at short intervals.
 //
-// A database that is away for an hour would otherwise fill the log with one line for each attempt.
+// A database that is unavailable for an hour would otherwise fill the log with one line per attempt.
 // A Log writes a line when the work begins to fail, one each minute while it fails, and one when it
 // succeeds again. It does not repeat the work itself.
 package outage
@@ -34,13 +34,14 @@ func New(log *slog.Logger, failed, recovered string, now func() time.Time) *Log 
 	return &Log{log: log, failed: failed, recovered: recovered, level: slog.LevelError, now: now}
 }
 
-// NewWarning is New for work whose failures keep the server from nothing. Their lines have the level WARN.
+// NewWarning is New for work whose failures do not affect the server. They are logged at the level WARN.
 func NewWarning(log *slog.Logger, failed, recovered string, now func() time.Time) *Log {
 	return &Log{log: log, failed: failed, recovered: recovered, level: slog.LevelWarn, now: now}
 }
 
-// Report is called with the outcome of each attempt. The attributes are added to each line, and retry_in only to those
-// of failures. An error that comes after ctx has ended is not a failure.
+// Report must be called with the outcome of each attempt. The attributes are added to each
+// line, except that retry_in is only added to lines about failures. An error after ctx is done
+// is not a failure.
 func (l *Log) Report(ctx context.Context, err error, attrs ...any) {
 	if err != nil && ctx.Err() != nil {
 		return
@@ -51,7 +52,7 @@ func (l *Log) Report(ctx context.Context, err error, attrs ...any) {
 	switch {
 	case err == nil && l.since.IsZero():
 	case err == nil:
-		// At the level WARN, a log that has the failure has its end too.
+		// It is logged at the level WARN, so that every log that contains the failure also contains the recovery.
 		l.log.WarnContext(ctx, l.recovered, append(withoutRetry(attrs),
 			"after", now.Sub(l.since).Round(time.Millisecond).String(), "failures", l.failures)...)
 		l.since, l.failures = time.Time{}, 0

@@ -6,15 +6,16 @@
 // A caller stages a message, commits a transaction that adds an Entry to the outbox table, and
 // publishes the message. If Publish returned nil, the message will be in the pickup directory: it
 // is there now, and if a crash loses it, it is written again with the same bytes, name and
-// Message-ID. So a message may appear twice after a crash, and is never missing. If the caller does
+// Message-ID. So a message can appear twice after a crash, but is never missing. If the caller does
 // not publish, it undoes its transaction with Undo, and the message is never written.
 //
 // # How it works
 //
-// Syncing each file would cost more than all the rest of a signup. Instead the table's row stands
-// in for the file: it holds the token of the link, sealed, and stays until the file is known to be
-// on disk. About once a second, Flush syncs the directory once for all messages and then removes
-// their rows. After a crash, Recover has every remaining message written again.
+// Syncing each file would cost more than all the rest of a signup. Instead the table's row
+// replaces the file: it contains the sealed token of the link, and stays until the file is
+// known to be on disk. About once a second, Flush syncs the directory once for all messages and
+// then removes their rows. After a crash, Recover schedules every remaining message to be
+// written again.
 //
 // After a failed sync the kernel may have dropped what it could not write, and a second sync would
 // not report it. Such messages are therefore written again and not synced again.
@@ -66,10 +67,10 @@ type Entry struct {
 	Resent bool
 	// Replaced means that a newer activation message has made the link invalid.
 	Replaced bool
-	// Unowned means that TakeOver found the entry without a server: a command added it, or it came with a copy
-	// of a store.
+	// Unowned means that the entry had no server when TakeOver found it: a command added it, or
+	// it came with a copied store.
 	Unowned bool
-	// Net is where a change came from, and Detail which change it was, for the kinds that say it.
+	// Net is where a change came from, and Detail which change it was, for kinds of messages that tell it.
 	Net, Detail string
 
 	User  string
@@ -77,28 +78,28 @@ type Entry struct {
 	Lang  i18n.Tag
 }
 
-// Store keeps the entries. They are added by the transactions that make them necessary (see
-// account.Store). Every method but Pending is one or more transactions, and what it did is durable
-// when it returns.
+// Store stores the entries. They are added by the transactions that need them (see
+// account.Store). Every method except Pending is one or more transactions, and its changes are
+// durable when it returns.
 type Store interface {
 	// Pending returns this node's entries, oldest first.
 	Pending(ctx context.Context) ([]Entry, error)
 
 	// Ack removes entries, and those of older messages of the same account and node. Missing ones
-	// are ignored. With an error it returns the entries that may still be there. The transaction that removes an
-	// entry also records that its message is in the pickup directory since now (delivery.Written), except for the
-	// first message of an account that was made a moment ago: the account shows that by itself.
+	// are ignored. With an error it returns the entries that may still exist. The transaction
+	// that removes an entry also records that its message has been in the pickup directory since
+	// now (delivery.Written), except for the first message of a new account, whose state follows
+	// from the account.
 	Ack(ctx context.Context, sent []Ref, now time.Time) (left []Ref, err error)
 
 	// Enqueue is Ack for a server that sends its messages through a relay. The transaction that
 	// removes an entry also makes its message due for sending (package delivery), and discards
-	// older messages of the account that are still waiting to be sent. For a missing entry it does
-	// nothing.
+	// older messages of the account that are still waiting to be sent. It ignores missing entries.
 	Enqueue(ctx context.Context, sent []Ref, now time.Time) (left []Ref, err error)
 
-	// TakeOver renews this node's lease, and makes the entries of nodes whose lease has run out
-	// this node's own; it returns those. A node that calls it at least every twenty seconds keeps
-	// its lease.
+	// TakeOver renews this node's lease, and transfers the entries of nodes with expired leases
+	// to this node; it returns those entries. A node that calls it at least every twenty
+	// seconds keeps its lease.
 	TakeOver(ctx context.Context) ([]Entry, error)
 }
 
@@ -113,16 +114,15 @@ type Pickup interface {
 }
 
 // StagedMessage is a message that was written and has not been published. Exactly one of its
-// methods is called, once.
+// methods must be called, once.
 type StagedMessage interface {
-	// Publish gives the message its final name, atomically, and replaces a file of that name.
+	// Publish atomically renames the message to its final name, and replaces a file of that name.
 	Publish() error
-	// Discard removes it.
+	// Discard removes the message.
 	Discard()
 }
 
-// Deps are the dependencies of an Outbox. Templates may be empty, and then the program's own texts
-// are used.
+// Deps are the dependencies of an Outbox. If Templates is empty, the built-in texts are used.
 type Deps struct {
 	Store     Store
 	Pickup    Pickup
@@ -138,8 +138,8 @@ type Deps struct {
 	Relayed bool
 }
 
-// Outbox stages messages and makes them durable. Its methods are safe for concurrent use, but for
-// Flush, which must not run twice at a time.
+// Outbox stages messages and makes them durable. Its methods are safe for concurrent use,
+// except for Flush, which must not be called concurrently with itself.
 type Outbox struct {
 	deps      Deps
 	tokens    *secret.Vault
@@ -150,19 +150,20 @@ type Outbox struct {
 	left map[mailmsg.ID]struct{} // messages of kinds that this program does not know
 }
 
-// work is what Flush has to do.
+// work is the work for the next Flush.
 type work struct {
-	// published messages are to be synced and then acknowledged.
+	// published messages must be synced and then acknowledged.
 	published []Ref
-	// doubtful messages may be missing or half written, since their sync failed. If the entry is still
-	// there, they are written again.
+	// doubtful messages may be missing or half written, since their sync failed. If the entry
+	// still exists, they are written again.
 	doubtful []Ref
-	// unpublished messages are written if their entry is there: the transaction may have added none, or
-	// it was to be undone, and was not because the account is in use by now.
+	// unpublished messages are written if their entry exists. It may not exist if the
+	// transaction was in doubt. It may exist although the transaction was to be undone, because
+	// the account is in use by now.
 	unpublished []Ref
-	// write are messages to be written, and rewrite are those to be written again.
+	// write are new messages to write, and rewrite are messages to write again.
 	write, rewrite []Entry
-	// undo are transactions to be undone.
+	// undo are functions that undo transactions.
 	undo []func(context.Context) error
 }
 
@@ -173,21 +174,22 @@ func New(d Deps) *Outbox {
 	return o
 }
 
-// SetTemplates replaces the templates, for the messages from now on.
+// SetTemplates replaces the templates for all further messages.
 func (o *Outbox) SetTemplates(t mailmsg.Templates) { o.templates.Store(&t) }
 
-// vault seals tokens. Its purpose is part of the keys and never changes.
+// vault returns the vault that seals tokens. Its purpose string is an input of the key derivation and never
+// changes.
 func vault(r *secret.Ring) *secret.Vault { return secret.NewVault(r, "activation token") }
 
 // Link is a new message's ID and the token of the link in it.
 type Link struct {
 	Message mailmsg.ID
 	Token   secret.Token
-	// Sealed is the token as an Entry has it.
+	// Sealed is the token in the form of Entry.SealedToken.
 	Sealed []byte
 }
 
-// NewLink draws the ID of a message and the token for its link.
+// NewLink returns a random message ID and a random token for its link.
 func (o *Outbox) NewLink(tenant int64) Link {
 	l := Link{Token: secret.NewTokenAt(o.deps.Now())}
 	rand.Read(l.Message[:])
@@ -221,14 +223,14 @@ func (o *Outbox) Stage(t *tenant.Tenant, e Entry, token secret.Token) (StagedMes
 	return o.deps.Pickup.Stage(e.Message, m)
 }
 
-// Write has the next Flush write the message of an entry, which a transaction has added. So a
-// message about a change needs no staging, and its transaction no undoing.
+// Write makes the next Flush write the message of an entry that a transaction has added. So a
+// message about a change need not be staged, and its transaction is never undone.
 func (o *Outbox) Write(e Entry) { o.add(work{write: []Entry{e}}) }
 
-// Published has a message synced and acknowledged by the next Flush.
+// Published makes the next Flush sync and acknowledge a message.
 func (o *Outbox) Published(r Ref) { o.add(work{published: []Ref{r}}) }
 
-// Recheck has a message that was not published written by a later Flush, if its entry is there then.
+// Recheck makes a later Flush write a message that was not published, if its entry then exists.
 func (o *Outbox) Recheck(r Ref) { o.add(work{unpublished: []Ref{r}}) }
 
 // Undo undoes a transaction whose message could not be published. If that fails too, it returns the
@@ -266,8 +268,8 @@ func (o *Outbox) take() work {
 	return w
 }
 
-// Recover has Flush write every message again whose entry an earlier run left behind. It is called
-// once, before the first message is staged.
+// Recover makes Flush write again every message whose entry an earlier run left behind. It must
+// be called once, before the first message is staged.
 func (o *Outbox) Recover(ctx context.Context) error {
 	entries, err := o.deps.Store.Pending(ctx)
 	if err != nil {
@@ -277,9 +279,9 @@ func (o *Outbox) Recover(ctx context.Context) error {
 	return nil
 }
 
-// TakeOver renews this node's lease and has Flush write the messages of nodes that have died, and those
-// of commands. A message has the same name and Message-ID wherever it is written. TakeOver is called about
-// every ten seconds.
+// TakeOver renews this node's lease and makes Flush write the messages of nodes that have died,
+// and those of commands. A message has the same name and Message-ID on every node. TakeOver
+// must be called about every ten seconds.
 func (o *Outbox) TakeOver(ctx context.Context) error {
 	entries, err := o.deps.Store.TakeOver(ctx)
 	var w work
@@ -297,9 +299,9 @@ func (o *Outbox) TakeOver(ctx context.Context) error {
 	return err
 }
 
-// Flush undoes what is to be undone, writes again what may be lost, syncs the directory, and
-// removes the entries of the messages that are on disk. It is called about once a second, and once
-// more before the program ends. Failed work is retried on the next call.
+// Flush undoes transactions, writes messages that may be lost, syncs the directory, and removes
+// the entries of the messages that are on disk. It must be called about once a second, and once
+// more before the program ends. The next call retries failed work.
 func (o *Outbox) Flush(ctx context.Context) error {
 	w := o.take()
 	undone := o.undo(ctx, w.undo)
@@ -319,9 +321,9 @@ func (o *Outbox) undo(ctx context.Context, list []func(context.Context) error) e
 	return nil
 }
 
-// check looks up the entries of doubtful and unpublished messages. Those that still count are written by
-// the next Flush. It returns those to be withdrawn, because a newer message of the account was published,
-// and those whose state is still not known.
+// check looks up the entries of doubtful and unpublished messages. The next Flush writes those
+// that are still valid. check returns the entries to withdraw, because a newer message of the
+// account was published, and the messages whose state is still unknown.
 func (o *Outbox) check(ctx context.Context, w work) (replaced []Entry, unsure []Ref, err error) {
 	if len(w.doubtful)+len(w.unpublished) == 0 {
 		return nil, nil, nil
@@ -372,7 +374,7 @@ func (o *Outbox) writeNew(list []Entry) (published []Ref, err error) {
 	return published, errors.Join(failed...)
 }
 
-// leave leaves an entry to a later version of the program, which knows its kind. The next start reads it again.
+// leave skips an entry of a kind that only a later version of the program knows. The next start reads it again.
 func (o *Outbox) leave(e Entry) {
 	o.mu.Lock()
 	_, logged := o.left[e.Message]
@@ -384,7 +386,7 @@ func (o *Outbox) leave(e Entry) {
 	}
 }
 
-// write writes messages again, and makes them and the published ones durable.
+// write rewrites messages, and makes them and the published ones durable.
 func (o *Outbox) write(ctx context.Context, published []Ref, rewrite []Entry, unsure []Ref) error {
 	var failed []error
 	for _, e := range rewrite {
@@ -399,8 +401,8 @@ func (o *Outbox) write(ctx context.Context, published []Ref, rewrite []Entry, un
 		}
 		published = append(published, e.Ref)
 	}
-	// Acknowledging a message also removes the entries of older ones of its account, so it has to
-	// wait for those.
+	// Acknowledging a message also removes the entries of the account's older messages, so it
+	// must wait until their state is known.
 	var now, later []Ref
 	for _, r := range published {
 		if hasAccount(unsure, r.Account) {
@@ -452,9 +454,9 @@ func (o *Outbox) rewrite(ctx context.Context, e Entry) error {
 	return nil
 }
 
-// publish writes and publishes the message of an entry, and reports whether it did. A replaced one is
-// withdrawn instead, since part of it may be there, and nothing is written if the tenant and its accounts
-// were removed in the meantime.
+// publish writes and publishes the message of an entry, and reports whether it did. A replaced
+// message is withdrawn instead, since part of it may have been written. Nothing is written if
+// the tenant was removed in the meantime.
 func (o *Outbox) publish(e Entry) (bool, error) {
 	if e.Replaced {
 		return false, o.deps.Pickup.Withdraw(e.Message)

@@ -15,13 +15,13 @@ func hashOf(id string) []byte {
 	return sum[:]
 }
 
-// Bounds of RSA keys, in bits. Longer ones only cost time.
+// Bounds of RSA keys, in bits. Longer keys only cost time.
 const (
 	minRSA = 2048
 	maxRSA = 4096
 )
 
-// soundKey reports whether a key is one of the algorithms that we ask for, with its usual parameters.
+// soundKey reports whether a key belongs to one of the algorithms that we request, with its usual parameters.
 func soundKey(key []byte) bool {
 	parsed, err := webauthncose.ParsePublicKey(key)
 	if err != nil {
@@ -29,7 +29,7 @@ func soundKey(key []byte) bool {
 	}
 	switch k := parsed.(type) {
 	case webauthncose.OKPPublicKeyData:
-		// The library does not read the curve. The algorithm has no other of this length.
+		// The library does not parse the curve. Ed25519 is the algorithm's only curve with keys of this length.
 		return k.Algorithm == int64(webauthncose.AlgEdDSA) && len(k.XCoord) == ed25519.PublicKeySize
 	case webauthncose.EC2PublicKeyData:
 		return k.Algorithm == int64(webauthncose.AlgES256) && k.Curve == int64(webauthncose.P256) &&

@@ -3,22 +3,22 @@
 //
 // # Guarantees
 //
-// A response counts only for the relying party, the origin and the challenge that it is verified for.
-// The authenticator has verified the user: by a PIN, a fingerprint or the like. A response that a page
-// in a frame of another site got does not count.
+// A response is accepted only for the relying party, the origin and the challenge that it is
+// verified for, and only if the authenticator has verified the user, for example by a PIN or a
+// fingerprint. A response from a page in a frame of another site is refused.
 //
-// Attestation is neither asked for nor verified: any authenticator will do, and a statement about its
-// make would prove nothing else. Its kind (AAGUID) is what it says of itself.
+// Attestation is neither requested nor verified: any authenticator is accepted, and attestation
+// would prove only its model. The model (AAGUID) is unverified.
 //
 // # How it works
 //
 // The package parses and verifies with github.com/go-webauthn/webauthn/protocol (docs/decisions/0046), and
-// adds what that leaves to its callers: the ID must be that of the credential, the origin must be exactly
+// adds checks that it leaves to its callers: the ID must be that of the credential, the origin must be exactly
 // ours, keys must be of the algorithms that were asked for, and a signature counter must increase.
 //
 // # What it is not
 //
-// It knows no accounts, and stores nothing. Callers make sure that a challenge is new and used once.
+// It does not know accounts, and stores nothing. Callers must make sure that a challenge is new and used once.
 package passkey
 
 import (
@@ -36,7 +36,7 @@ import (
 
 // Party is a relying party: the site that passkeys are for.
 type Party struct {
-	// ID is its host name, without a port. A passkey works for this ID only.
+	// ID is its host name, without a port. A passkey works only for this ID.
 	ID string
 	// Origin is the scheme, host and port of its pages.
 	Origin string
@@ -53,21 +53,21 @@ type User struct {
 }
 
 const (
-	// MaxID is the length of the longest credential ID, in bytes.
+	// MaxID is the maximum length of a credential ID, in bytes.
 	MaxID = 1023
 	// timeout is how long a browser waits for the person, in milliseconds. It is a little less than the
 	// life of a challenge.
 	timeout = 280_000
 )
 
-// algorithms are those of the keys, the best first.
+// algorithms are the algorithms of keys, best first.
 var algorithms = []protocol.CredentialParameter{
 	{Type: protocol.PublicKeyCredentialType, Algorithm: webauthncose.AlgEdDSA},
 	{Type: protocol.PublicKeyCredentialType, Algorithm: webauthncose.AlgES256},
 	{Type: protocol.PublicKeyCredentialType, Algorithm: webauthncose.AlgRS256},
 }
 
-// Errors of parsing and verifying. They say nothing that only one of many responses would cause.
+// Errors of parsing and verifying. They do not tell which check failed.
 var (
 	// ErrResponse means that a response is malformed, or not for this relying party and challenge.
 	ErrResponse = fault.Field("response", "send the response of the authenticator to the newest options, as JSON")
@@ -79,8 +79,8 @@ var (
 	}
 )
 
-// CreationOptions returns the options for navigator.credentials.create as JSON. The authenticators with one
-// of the credentials known refuse.
+// CreationOptions returns the options for navigator.credentials.create as JSON. Authenticators
+// that already have one of the known credentials refuse.
 func (p Party) CreationOptions(challenge []byte, u User, known []Credential) ([]byte, error) {
 	o := protocol.PublicKeyCredentialCreationOptions{
 		RelyingParty: protocol.RelyingPartyEntity{
@@ -110,8 +110,8 @@ func (p Party) CreationOptions(challenge []byte, u User, known []Credential) ([]
 	return json.Marshal(o)
 }
 
-// RequestOptions returns the options for navigator.credentials.get as JSON. They name no credential: the
-// person chooses among those that the authenticator has for the party.
+// RequestOptions returns the options for navigator.credentials.get as JSON. They name no
+// credential: the person chooses among the authenticator's credentials for the party.
 func (p Party) RequestOptions(challenge []byte) ([]byte, error) {
 	return json.Marshal(protocol.PublicKeyCredentialRequestOptions{
 		Challenge: challenge, Timeout: timeout, RelyingPartyID: p.ID, UserVerification: protocol.VerificationRequired,
@@ -133,7 +133,7 @@ func ParseCreation(response string) (Creation, error) {
 	return Creation{data}, nil
 }
 
-// Challenge returns the challenge that the response says it is for, as unpadded base64url.
+// Challenge returns the challenge that the response claims to be for, as unpadded base64url.
 func (c Creation) Challenge() string { return c.data.Response.CollectedClientData.Challenge }
 
 // Verify returns the credential of a response to the challenge that it names. It fails with ErrResponse.
@@ -170,7 +170,7 @@ func ParseAssertion(response string) (Assertion, error) {
 	return Assertion{data}, nil
 }
 
-// Challenge returns the challenge that the response says it is for, as unpadded base64url.
+// Challenge returns the challenge that the response claims to be for, as unpadded base64url.
 func (a Assertion) Challenge() string { return a.data.Response.CollectedClientData.Challenge }
 
 // ID returns the ID of the credential.
@@ -179,9 +179,9 @@ func (a Assertion) ID() []byte { return a.data.RawID }
 // Handle returns the user handle of the account that the passkey was made for.
 func (a Assertion) Handle() []byte { return a.data.Response.UserHandle }
 
-// Verify returns the credential as it is after this use. It fails with ErrResponse, also for a wrong
-// signature, and with ErrCloned. The flag that a passkey may be backed up may differ from the one before:
-// some providers began to synchronize passkeys that they had made without it.
+// Verify returns the credential with its new state. It fails with ErrResponse, which includes
+// wrong signatures, and with ErrCloned. The backup eligibility flag can change: some providers
+// began to synchronize passkeys that they had created without it.
 func (a Assertion) Verify(p Party, c Credential) (Credential, error) {
 	r := a.data.Response
 	if !bytes.Equal(a.data.RawID, c.ID) || !p.madeHere(r.CollectedClientData, protocol.AssertCeremony) ||
@@ -200,7 +200,7 @@ func (a Assertion) Verify(p Party, c Credential) (Credential, error) {
 	return c, nil
 }
 
-// sameID reports whether the text of an ID is that of its bytes, which have a length that we store.
+// sameID reports whether the text of an ID matches its bytes, and their length is permitted.
 func sameID(text string, raw []byte) bool {
 	return len(raw) > 0 && len(raw) <= MaxID && text == base64.RawURLEncoding.EncodeToString(raw)
 }
@@ -211,20 +211,20 @@ func (p Party) madeHere(c protocol.CollectedClientData, ceremony protocol.Ceremo
 		[]string{p.Origin}, nil, protocol.TopOriginIgnoreVerificationMode) == nil
 }
 
-// verified reports whether an authenticator says that it has verified the user, for this party.
+// verified reports whether an authenticator has verified the user for this party, according to its response.
 func (p Party) verified(d protocol.AuthenticatorData) bool {
 	return d.Verify(hashOf(p.ID), nil, true, true) == nil && (d.Flags.HasBackupEligible() || !d.Flags.HasBackupState())
 }
 
-// Credential is what is stored of a passkey.
+// Credential is the stored data of a passkey.
 type Credential struct {
 	ID []byte `json:"-"`
 	// Key is the public key in COSE form.
 	Key []byte `json:"key"`
 	// Counter is the signature counter. It is zero if the authenticator has none.
 	Counter uint32 `json:"counter,omitempty"`
-	// BackupEligible means that the passkey may be synchronized to other devices. BackedUp means that it
-	// is at present.
+	// BackupEligible means that the passkey can be synchronized to other devices. BackedUp
+	// means that it currently is.
 	BackupEligible bool `json:"backup_eligible,omitempty"`
 	BackedUp       bool `json:"backed_up,omitempty"`
 	// AAGUID is the kind of authenticator, or zero.
@@ -252,15 +252,15 @@ func (c Credential) Marshal() []byte {
 	return b
 }
 
-// Unmarshal reads what Marshal returned.
+// Unmarshal parses the result of Marshal.
 func Unmarshal(id, b []byte) (c Credential, err error) {
 	err = json.Unmarshal(b, &c)
 	c.ID = id
 	return c, err
 }
 
-// knownTransport reports whether a transport is a word that may be stored. New ones may follow, so it is
-// not compared with a list.
+// knownTransport reports whether a transport is a word that can be stored. It is not compared
+// with a list, since new transports may be defined.
 func knownTransport(t protocol.AuthenticatorTransport) bool {
 	return len(t) > 0 && len(t) <= 20 && utf8.ValidString(string(t)) &&
 		!slices.ContainsFunc([]byte(t), func(b byte) bool { return (b < 'a' || b > 'z') && b != '-' })

@@ -12,16 +12,16 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// LinkLife is how long a link may be opened.
+// LinkLife is how long a link can be opened.
 const LinkLife = 15 * time.Minute
 
 // skew is how far the clocks of servers may differ.
 const skew = time.Minute
 
-// Store keeps the IDs of links that were used.
+// Store stores the IDs of used links.
 type Store interface {
-	// Spend stores an ID until it expires, and reports whether it was the first call to do so. Of
-	// any number of concurrent calls one is the first.
+	// Spend stores an ID until it expires, and reports whether this was the first call for the
+	// ID. Exactly one of several concurrent calls is the first.
 	Spend(ctx context.Context, tenant int64, id [16]byte, expires time.Time) (first bool, err error)
 }
 
@@ -33,7 +33,7 @@ type Accounts interface {
 	Credential(account.Account) (digest.Credential, error)
 }
 
-// Tickets are the tokens of links under one state of the signing keys.
+// Tickets makes and reads the tokens of links under one state of the signing keys.
 type Tickets struct {
 	tickets *secret.Tickets
 	now     func() time.Time
@@ -58,7 +58,7 @@ func (t *Tickets) read(tenant int64, f Format, token string) (secret.Ticket, boo
 	return t.tickets.Read(tenant, token, string(f))
 }
 
-// ErrGone is the error for every link that does not work, whatever the reason.
+// ErrGone is the error for every link that does not work, regardless of the reason.
 var ErrGone = fault.New(fault.NotFound,
 	"this link works once, for 15 minutes; make a new one on your account page")
 
@@ -69,7 +69,7 @@ type Links struct{ deps Deps }
 type Deps struct {
 	Accounts Accounts
 	Store    Store
-	// Tickets returns those of the present signing keys.
+	// Tickets returns the Tickets under the current signing keys.
 	Tickets func() *Tickets
 	Audit   audit.Log
 	Now     func() time.Time
@@ -86,8 +86,8 @@ func (l *Links) Make(
 	return l.deps.Tickets().issue(a, f)
 }
 
-// Open spends a link and returns the file. Of any number of concurrent calls one succeeds. The
-// others, and every other link that does not work, fail with ErrGone.
+// Open spends a link and returns the file. Exactly one of several concurrent calls succeeds.
+// The others fail with ErrGone, and so does every link that does not work.
 func (l *Links) Open(
 	ctx context.Context, t *tenant.Tenant, f Format, token string, from account.Origin,
 ) (File, error) {
@@ -112,15 +112,15 @@ func (l *Links) open(
 	} else if err != nil {
 		return File{}, "", "server_error", err
 	}
-	// The credential is bound to the UID and the user name: it opens only if the row of the account
-	// still has its own name.
+	// The credential is bound to the UID and the user name: it opens only if the account's row
+	// has not been given another name.
 	if _, err := l.deps.Accounts.Credential(a); err != nil {
 		return File{}, "", "server_error", err
 	}
 	if file, err = New(t, a).In(f); err != nil {
 		return File{}, a.User, "refused", err
 	}
-	// The ID is kept longer than the link is valid, for servers whose clocks differ.
+	// The ID is kept longer than the link is valid, because the clocks of servers differ.
 	first, err := l.deps.Store.Spend(ctx, t.ID, k.ID, k.Issued.Add(LinkLife+skew))
 	switch {
 	case err != nil:

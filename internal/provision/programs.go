@@ -45,7 +45,7 @@ type linphoneSection struct {
 	Entries []linphoneEntry `xml:"entry"`
 }
 
-// linphone is a document of Linphone's remote provisioning. The keys are liblinphone's
+// linphone returns a document for Linphone's remote provisioning. The keys are liblinphone's
 // (provisioning_configuration_key in its documentation). REGISTER goes to reg_proxy, under the
 // domain of reg_identity; reg_route takes calls the same way. Without an auth_info the program asks
 // for the password. transient_provisioning makes it forget the address, which works only once.
@@ -64,7 +64,7 @@ func (p Phone) linphone() (File, error) {
 	server := "<" + p.uri(p.Server) + ">"
 	account := []string{"reg_identity", p.quotedName() + "<sip:" + p.User + "@" + p.Domain + ">",
 		"reg_proxy", server}
-	if p.beside() {
+	if p.usesProxy() {
 		account = append(account, "reg_route", server)
 	}
 	account = append(account, "reg_sendregister", "1", "realm", p.Realm)
@@ -75,8 +75,8 @@ func (p Phone) linphone() (File, error) {
 	}})
 }
 
-// zoiper is a document of Zoiper's XML configuration, which its token-based provisioning accepts
-// too (oem.zoiper.com/docs/token-based-provisioning).
+// zoiper returns a document of Zoiper's XML configuration, which its token-based provisioning
+// also accepts (oem.zoiper.com/docs/token-based-provisioning).
 func (p Phone) zoiper() (File, error) {
 	type account struct {
 		Name      string `xml:"name"`
@@ -95,7 +95,7 @@ func (p Phone) zoiper() (File, error) {
 	}
 	a := account{
 		Name: p.User + "@" + p.Domain, Protocol: "sip", Username: p.User, Domain: p.Domain,
-		UseProxy:  p.beside(),
+		UseProxy:  p.usesProxy(),
 		Transport: strings.ToLower(p.Transport), Caller: p.Name, Register: true,
 	}
 	if a.UseProxy {
@@ -104,8 +104,9 @@ func (p Phone) zoiper() (File, error) {
 	return xmlFile("zoiper.xml", options{Account: a})
 }
 
-// acrobits is the account XML of Groundwire and Cloud Softphone (doc.acrobits.net, "Account XML").
-// With the transport tls it would write sips: addresses, which no account here has.
+// acrobits returns the account XML of Groundwire and Cloud Softphone (doc.acrobits.net,
+// "Account XML"). With the transport tls the programs would use sips: addresses, which no
+// account here has.
 func (p Phone) acrobits() (File, error) {
 	type account struct {
 		XMLName   xml.Name `xml:"account"`
@@ -118,7 +119,7 @@ func (p Phone) acrobits() (File, error) {
 	}
 	a := account{Title: p.Platform, Username: p.User, Display: p.Name, Host: p.Domain,
 		Transport: strings.ToLower(p.Transport)}
-	if p.beside() {
+	if p.usesProxy() {
 		a.Proxy = p.Server
 	}
 	if a.Transport == "tls" {
@@ -127,19 +128,19 @@ func (p Phone) acrobits() (File, error) {
 	return xmlFile("acrobits.xml", a)
 }
 
-// baresip is one line of baresip's file accounts (docs/examples/accounts in its sources). Without
+// baresip returns a line of baresip's accounts file (docs/examples/accounts in its sources). Without
 // auth_pass it asks for the password at the terminal.
 func (p Phone) baresip() string {
 	line := p.quotedName() + "<" + p.uri(p.User+"@"+p.Domain) + ">;auth_user=" + p.User
-	if p.beside() {
+	if p.usesProxy() {
 		line += `;outbound="` + p.uri(p.Server) + `"`
 	}
 	return line + ";regint=600\n"
 }
 
-// quotedName is the displayed name as it stands before an address (display-name, RFC 3261 section
-// 25.1), followed by a space. Programs read their configuration files more simply than that grammar
-// and know no backslash, so what would need one is left out.
+// quotedName returns the displayed name in the form that precedes an address (display-name, RFC 3261 section
+// 25.1), followed by a space. Programs parse their configuration files more simply than that grammar and do
+// not support backslashes, so characters that need one are left out.
 func (p Phone) quotedName() string {
 	name := strings.TrimSpace(strings.Map(func(r rune) rune {
 		if strings.ContainsRune(`"\<>`, r) {
@@ -153,9 +154,9 @@ func (p Phone) quotedName() string {
 	return `"` + name + `" `
 }
 
-// jssip is a script for a page that has JsSIP loaded (jssip.net/documentation, "UA Configuration
-// Parameters"). Credentials of TURN servers are for pages of the platform itself, where the person
-// is signed in.
+// jssip returns a script for a page that has JsSIP loaded (jssip.net/documentation, "UA Configuration
+// Parameters"). Credentials for TURN servers are only available on pages of the platform itself,
+// where the person is signed in.
 func (p Phone) jssip() (File, error) {
 	var b strings.Builder
 	b.WriteString("// Needs JsSIP on the page: https://jssip.net/\nconst phone = new JsSIP.UA({\n")

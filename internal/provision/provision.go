@@ -2,25 +2,24 @@
 //
 // # Settings
 //
-// Every phone needs the same few settings: who, at which domain, by which server and transport.
-// Each program wants them in a form of its own. The password is never among them: the server does
-// not have it, and its hash is as good as the password and stays where it is. So every program asks
-// for the password once, when it first registers. A file therefore contains no secret. What a
-// stranger could learn from one is that somebody has an account, and their name.
+// Every phone needs the same few settings: user, domain, server and transport. Each program
+// expects them in a different form. They never include the password: the server does not have
+// it, and its hash is password-equivalent and never leaves the server. So every program asks
+// for the password once, when it first registers. A file therefore contains no secret. A
+// stranger could only learn from it that somebody has an account, and their name.
 //
 // # Links
 //
 // A program that fetches its settings gets a link, usually from a QR code. The link is made for a
 // person who is signed in, for one program, and works once within 15 minutes. Nothing is stored
-// when it is made. When it is opened, its ID is spent. A link that was used, has expired, or is of
-// an account that was disabled or changed since, fails with one and the same error.
+// when it is made. When it is opened, its ID is spent. A link that was used, has expired, or
+// belongs to an account that was disabled or changed since, fails with the same error.
 //
 // The token is a ticket of package secret:
 //
 //	version (1 byte) ‖ ID (16) ‖ account (16) ‖ epoch (8) ‖ Unix seconds of issue (8) ‖ HMAC, truncated (16)
 //
-// The HMAC covers the tenant and the format too. It is truncated so that the QR code is coarse
-// enough for any camera.
+// The HMAC also covers the tenant and the format. It is truncated to keep the QR code small enough for any camera.
 package provision
 
 import (
@@ -46,7 +45,7 @@ const (
 	// Acrobits is the account XML of Groundwire and Cloud Softphone, for an operator's own
 	// provisioning service.
 	Acrobits Format = "acrobits"
-	// Baresip is a line of its file accounts.
+	// Baresip is a line of its accounts file.
 	Baresip Format = "baresip"
 	// JsSIP is a script for a page.
 	JsSIP Format = "jssip"
@@ -65,13 +64,13 @@ type File struct {
 	Text       []byte
 }
 
-// Phone has the settings of a phone. None of them is secret.
+// Phone contains the settings of a phone. None of them is secret.
 type Phone struct {
 	User, Name string
-	// Domain is the right part of the person's address. Realm is that of their digests.
+	// Domain is the part of the person's SIP address after the @. Realm is the realm of their digests.
 	Domain, Realm string
-	// Server is where requests go, as host or host:port. Transport is the SIP word for how: UDP,
-	// TCP, TLS, WS or WSS.
+	// Server is where requests are sent, as host or host:port. Transport is the SIP transport:
+	// UDP, TCP, TLS, WS or WSS.
 	Server, Transport string
 	// WebSocket is where a phone in a browser connects to, or empty.
 	WebSocket string
@@ -121,7 +120,7 @@ func (p Phone) Offers(f Format) bool {
 	return p.unreachable(f) == "" && (f != Acrobits || p.Cloud != "")
 }
 
-// Scan returns what the QR code for a format contains if that needs no link, or "".
+// Scan returns the content of the QR code for a format if it needs no link, or "".
 func (p Phone) Scan(f Format) string {
 	if f != Acrobits || p.Cloud == "" {
 		return ""
@@ -131,7 +130,7 @@ func (p Phone) Scan(f Format) string {
 	return "csc:" + p.User + "@" + p.Cloud
 }
 
-// Names returns the names of all formats, separated by commas.
+// formatNames returns the names of all formats, separated by commas.
 func formatNames() string {
 	var names []string
 	for _, f := range Formats {
@@ -154,10 +153,10 @@ func (p Phone) unreachable(f Format) string {
 	return ""
 }
 
-// beside reports whether requests go to another host than the domain itself.
-func (p Phone) beside() bool { return p.Server != p.Domain }
+// usesProxy reports whether requests are sent to a host other than the domain itself.
+func (p Phone) usesProxy() bool { return p.Server != p.Domain }
 
-// uri returns a SIP URI of a host, with the transport as phones write it.
+// uri returns a SIP URI of a host with the transport.
 func (p Phone) uri(host string) string {
 	return "sip:" + host + ";transport=" + strings.ToLower(p.Transport)
 }

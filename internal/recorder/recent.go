@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// Recent remembers for an interval what was recorded, in half a MiB: nearly all of 16,384 keys, and six of
-// seven of 65,536. A key that is forgotten costs a record more. One is mistaken for another with a chance of 1
-// in 2^45. It is safe for concurrent use, takes no lock and allocates nothing.
+// Recent remembers for an interval which keys were recorded, in half a MiB: nearly all of
+// 16,384 keys, or six out of seven of 65,536. A forgotten key costs an additional record. The
+// probability that a key is mistaken for another is 1 in 2^45. It is safe for concurrent use,
+// takes no lock and does not allocate.
 type Recent struct {
 	seed    maphash.Seed
 	minutes uint16
-	// Each key belongs to one set of slots. A slot has 48 bits of the key's hash, and the minute in which it was
-	// recorded as the other 16. It is 0 if it is empty.
+	// Each key belongs to one set of slots. A slot contains 48 bits of the key's hash, and in
+	// the other 16 bits the minute in which it was recorded. An empty slot is 0.
 	sets [1 << setBits][8]atomic.Uint64
 }
 
@@ -27,7 +28,7 @@ func NewRecent(interval time.Duration) *Recent {
 	return &Recent{seed: maphash.MakeSeed(), minutes: uint16(interval / time.Minute)}
 }
 
-// Key returns the hash of an ID and texts.
+// Key returns a hash of an ID and texts.
 func (r *Recent) Key(id [16]byte, texts ...string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(r.seed)
@@ -39,7 +40,7 @@ func (r *Recent) Key(id [16]byte, texts ...string) uint64 {
 	return h.Sum64()
 }
 
-// minute returns the number of a minute, which starts again at 0 after 45 days.
+// minute returns the number of a minute, which wraps around after 45 days.
 func minute(at time.Time) uint16 { return uint16(at.Unix() / 60) }
 
 // Has reports whether a key was added within the interval.
@@ -54,7 +55,7 @@ func (r *Recent) Has(key uint64, now time.Time) bool {
 	return false
 }
 
-// age returns how many minutes ago a slot was set. It is large if the clock was set back.
+// age returns how many minutes ago a slot was set. The result is large if the clock was set back.
 func age(slot uint64, now time.Time) uint16 { return minute(now) - uint16(slot) }
 
 // Add remembers a key, and forgets the oldest one of its set.

@@ -1,11 +1,11 @@
 // Package recorder writes values to a store in the background: for each key the newest value,
-// or what Deps.Merge makes of it and the earlier ones.
+// or the result of Deps.Merge for it and the earlier ones.
 //
-// It is for values that may come late or get lost, such as when something was last used. Adding one waits for
-// nothing. Writing takes little of the processor time of a server that does as much as it can: a transaction
-// has at most MaxBatch values, and after a full one the next comes busyInterval later. At most Deps.Waiting
-// values wait; more are dropped, with a log line. While the store fails, values wait. A crash loses those
-// that wait.
+// It is for values that can be delayed or lost, such as when something was last used. Adding a
+// value does not block. Writing takes little processor time, even on a busy server: a
+// transaction has at most MaxBatch values, and after a full one the next follows busyInterval
+// later. At most Deps.Waiting values wait; more are dropped, with a log line. While the store
+// fails, values wait. A crash loses the waiting values.
 package recorder
 
 import (
@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// MaxBatch is how many values are written at once at most.
+	// MaxBatch is the maximum number of values that are written at once.
 	MaxBatch = 256
-	// MaxWaiting is how many values may wait to be written.
+	// MaxWaiting is how many values can wait to be written.
 	MaxWaiting = 8192
 
 	// writeInterval is how long values are collected before they are written. If there are more than
@@ -34,11 +34,11 @@ const (
 // Recorder collects values and writes them. It is safe for concurrent use.
 type Recorder[K comparable, V any] struct {
 	deps Deps[K, V]
-	wake chan struct{} // of capacity 1; receives when values wait
+	wake chan struct{} // with capacity 1; receives a value when values wait
 
 	mu      sync.Mutex // guards the fields below
 	waiting map[K]V
-	order   []K // of the values that wait
+	order   []K // keys of the waiting values, oldest first
 }
 
 // Deps are the dependencies of a Recorder. All but Merge and Waiting are required.
@@ -46,12 +46,12 @@ type Deps[K comparable, V any] struct {
 	Key func(V) K
 	// Merge returns what to write instead of two values of one key. Nil means the later one.
 	Merge func(earlier, later V) V
-	// Write writes at most MaxBatch values, of different keys, in one transaction. It may sort them.
+	// Write writes at most MaxBatch values, of different keys, in one transaction. It may sort list.
 	Write func(ctx context.Context, list []V) error
 	// Failed logs the failures of Write. Dropped logs that values are dropped, with TooMany.
 	Failed, Dropped *outage.Log
 	TooMany         error
-	// Waiting is how many values may wait. Zero is MaxWaiting.
+	// Waiting is how many values can wait. Zero means MaxWaiting.
 	Waiting int
 }
 
@@ -64,8 +64,8 @@ func New[K comparable, V any](d Deps[K, V]) *Recorder[K, V] {
 	return &Recorder[K, V]{deps: d, wake: make(chan struct{}, 1), waiting: make(map[K]V)}
 }
 
-// Add has a value written soon, in place of one of the same key that waits. It does not wait. It drops
-// the value and reports false if too many wait.
+// Add queues a value to be written soon. It replaces a waiting value with the same key. It does
+// not block. If too many values are waiting, it drops the value and returns false.
 func (r *Recorder[K, V]) Add(ctx context.Context, value V) bool {
 	if !r.put(value) {
 		r.deps.Dropped.Report(ctx, r.deps.TooMany, "waiting", r.deps.Waiting)
@@ -95,7 +95,7 @@ func (r *Recorder[K, V]) put(value V) bool {
 	return true
 }
 
-// Waiting returns the value of a key that waits and is not being written.
+// Waiting returns the waiting value of a key. It does not return a value that is being written.
 func (r *Recorder[K, V]) Waiting(key K) (value V, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -103,7 +103,7 @@ func (r *Recorder[K, V]) Waiting(key K) (value V, ok bool) {
 	return value, ok
 }
 
-// take takes values that wait, the oldest first.
+// take removes and returns up to MaxBatch waiting values, oldest first.
 func (r *Recorder[K, V]) take() (list []V) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -113,12 +113,12 @@ func (r *Recorder[K, V]) take() (list []V) {
 		delete(r.waiting, key)
 	}
 	if r.order = r.order[n:]; len(r.order) == 0 {
-		r.order, r.waiting = nil, make(map[K]V) // a map does not shrink by itself
+		r.order, r.waiting = nil, make(map[K]V) // maps never shrink
 	}
 	return list
 }
 
-// putBack has values wait on, merged with the newer ones that do.
+// putBack makes values wait again, merged with newer waiting values.
 func (r *Recorder[K, V]) putBack(list []V) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -133,7 +133,7 @@ func (r *Recorder[K, V]) putBack(list []V) {
 	}
 }
 
-// flush writes values that wait, and returns how many. After a failure they wait on.
+// flush writes up to MaxBatch waiting values, and returns how many it wrote. After a failure they keep waiting.
 func (r *Recorder[K, V]) flush(ctx context.Context) (wrote int, err error) {
 	list := r.take()
 	if len(list) == 0 {
@@ -149,7 +149,7 @@ func (r *Recorder[K, V]) flush(ctx context.Context) (wrote int, err error) {
 	return len(list), nil
 }
 
-// Run writes values until ctx ends, and then those that are left.
+// Run writes values until ctx is done, and then the remaining ones.
 func (r *Recorder[K, V]) Run(ctx context.Context) {
 	background := context.WithoutCancel(ctx)
 	timer := time.NewTimer(0)
@@ -178,7 +178,7 @@ func (r *Recorder[K, V]) Run(ctx context.Context) {
 	}
 }
 
-// Flush writes all values that wait.
+// Flush writes all waiting values.
 func (r *Recorder[K, V]) Flush(ctx context.Context) error {
 	for {
 		if wrote, err := r.flush(ctx); err != nil || wrote == 0 {

@@ -1,18 +1,18 @@
 // Package redact keeps secrets out of logs and answers.
 //
-// A value of type Of prints as Text in every verb of package fmt and in log/slog, and marshals to
-// JSON as the same word. Code that needs the secret has to say so, with Reveal.
+// A value of type Of prints as Text in every verb of package fmt and in log/slog, and marshals
+// to JSON as the same word. Code that needs the secret must call Reveal.
 //
-// It does not protect the memory of the process. Types that have to be arrays, for speed or for
-// their methods, implement Format and MarshalText themselves, as Of does.
+// It does not protect the memory of the process. Types that must be arrays, for speed or for
+// their methods, implement Format and MarshalText themselves, like Of.
 package redact
 
 import "fmt"
 
-// Text is what every secret prints as.
+// Text is printed instead of a secret.
 const Text = "[secret]"
 
-// Of is a secret of type T. Two of them are equal if their secrets are.
+// Of is a secret of type T. Two Ofs are equal if their secrets are equal.
 type Of[T any] struct{ value T }
 
 // New returns a secret.

@@ -12,8 +12,8 @@ import (
 // ring and accepts all of them. It is safe for concurrent use.
 type MAC struct{ keys []*sync.Pool }
 
-// state computes codes under one key. It copies what it hashes, since an argument of an interface's
-// method is allocated: so the messages and codes of the callers stay on their stacks.
+// state computes codes under one key. It copies messages and codes, since arguments of
+// interface methods escape to the heap: so those of the callers stay on the stack.
 type state struct {
 	hash          hash.Hash
 	message, code []byte
@@ -30,14 +30,14 @@ func NewMAC(r *Ring, purpose string) *MAC {
 	return m
 }
 
-// Sum returns the code of a message under the newest key. The parts are joined with their lengths,
-// so no two lists of parts have the same code.
+// Sum returns the code of a message under the newest key. The parts are joined with their
+// lengths, so different lists of parts have different codes.
 func (m *MAC) Sum(parts ...[]byte) [32]byte {
 	var b buffer
 	return m.sum(join(b[:0], parts))
 }
 
-// Sums returns the codes of a message under all keys, that of the newest first.
+// Sums returns the codes of a message under all keys, newest first.
 func (m *MAC) Sums(parts ...[]byte) (list [][32]byte) {
 	var b buffer
 	message := join(b[:0], parts)
@@ -79,7 +79,7 @@ func sum(pool *sync.Pool, message []byte) [32]byte {
 	return code
 }
 
-// buffer is space on the stack for a message or token. A longer one is allocated.
+// buffer is space on the stack for a message or token. Longer ones are allocated.
 type buffer [160]byte
 
 func join(b []byte, parts [][]byte) []byte {

@@ -24,12 +24,12 @@ func (Key) Format(f fmt.State, _ rune) { fmt.Fprint(f, redact.Text) }
 // MarshalText keeps a key out of JSON and log/slog.
 func (Key) MarshalText() ([]byte, error) { return []byte(redact.Text), nil }
 
-// ID names a key and reveals nothing of it.
+// ID identifies a key and reveals nothing about it.
 type ID [4]byte
 
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// derive is HKDF-SHA-256 without a salt: the keys are uniform already (RFC 5869 section 3.1).
+// derive is HKDF-SHA-256 without a salt: the keys are already uniformly random (RFC 5869 section 3.1).
 func (k Key) derive(purpose string) Key {
 	out, err := hkdf.Key(sha256.New, k[:], nil, "dialtone v1 "+purpose, len(Key{}))
 	if err != nil {
@@ -46,7 +46,7 @@ type ringKey struct {
 	strict  bool
 }
 
-// Ring is one or more keys, newest first. It never changes; a rotation returns another one.
+// Ring is one or more keys, newest first. It is immutable; a rotation returns another ring.
 type Ring struct{ keys []ringKey }
 
 // NewRing returns a ring of one new key.
@@ -82,8 +82,8 @@ func (r *Ring) IsStrict() bool {
 	return !slices.ContainsFunc(r.keys, func(k ringKey) bool { return !k.strict })
 }
 
-// inUse returns how many of the keys may have signed something since a time: the newest, and those
-// that were replaced after it.
+// inUse returns how many of the keys may have signed something since a time: the newest key,
+// and those that were replaced after that time.
 func (r *Ring) inUse(since time.Time) int {
 	n := 1
 	for n < len(r.keys) && r.keys[n-1].created.After(since) {
@@ -92,12 +92,11 @@ func (r *Ring) inUse(since time.Time) int {
 	return n
 }
 
-// SigningDelay is how old a key must be before it signs. By then, every server that shares the keys
-// has it.
+// SigningDelay is how old a key must be before it signs. By then, every server that shares the keys has read it.
 const SigningDelay = 10 * time.Second
 
-// Signing returns the ring as it is used at a time: the newest key that is old enough is in front.
-// If none is, it is the oldest, so a ring of one key is used at once.
+// Signing returns the ring with the key that signs at a time in front: the newest key that is
+// old enough. If none is, it is the oldest, so the key of a new ring is used at once.
 func (r *Ring) Signing(now time.Time) *Ring {
 	first := len(r.keys) - 1
 	for i, k := range r.keys {
@@ -114,10 +113,10 @@ func (r *Ring) Signing(now time.Time) *Ring {
 	return &Ring{keys: keys}
 }
 
-// Oldest returns a ring of the oldest key.
+// Oldest returns a ring with only the oldest key.
 func (r *Ring) Oldest() *Ring { return &Ring{keys: r.keys[len(r.keys)-1:]} }
 
-// Only returns a ring of the key with an ID, or nil if the ring lacks it.
+// Only returns a ring with only the key with an ID, or nil if the ring lacks it.
 func (r *Ring) Only(id ID) *Ring {
 	for i, k := range r.keys {
 		if k.key.id() == id {
@@ -145,8 +144,8 @@ func (r *Ring) Derive(purpose string) []Key {
 	return out
 }
 
-// ParseRing reads the text of a key file, which the package comment describes; commas may stand for
-// its line breaks. Its error says which line is wrong, and contains nothing of the text.
+// ParseRing reads the text of a key file, which the package comment describes; commas can
+// replace its line breaks. Its error names the wrong line, and contains nothing of the text.
 func ParseRing(text string) (*Ring, error) {
 	text = strings.ReplaceAll(strings.TrimSuffix(text, "\n"), ",", "\n")
 	r := &Ring{}
@@ -160,7 +159,7 @@ func ParseRing(text string) (*Ring, error) {
 	return r, nil
 }
 
-// Text returns the text of the ring's key file: the secret itself.
+// Text returns the text of the ring's key file. The result is secret.
 func (r *Ring) Text() string {
 	var b strings.Builder
 	for _, k := range r.keys {

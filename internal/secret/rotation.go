@@ -2,20 +2,19 @@ package secret
 
 import "time"
 
-// RolloutTime is how long an operator has to give a new key to all servers before the first of them
-// signs with it.
+// RolloutTime is how long an operator has to distribute a new key to all servers before the
+// first of them signs with it.
 const RolloutTime = time.Hour
 
 // clockMargin is how far the clocks of servers may differ.
 const clockMargin = time.Hour
 
-// Rotation says how the keys of a ring are replaced.
+// Rotation describes how the keys of a ring are replaced.
 type Rotation struct {
 	// Life is how long something that was signed remains valid. Older keys are kept that long after
 	// they were replaced.
 	Life time.Duration
-	// Delayed means that an operator has to give the new key to all servers. It signs only after
-	// RolloutTime.
+	// Delayed means that an operator must distribute the new key to all servers. It signs only after RolloutTime.
 	Delayed bool
 	// Revoke removes the older keys at once. What they signed is no longer valid, so the new key
 	// signs at once.

@@ -8,12 +8,12 @@ import (
 	"sync"
 )
 
-// ErrSeal is returned by Open for a value that was sealed with another key or for another place, or
-// was changed.
+// ErrSeal is returned by Open for a value that was sealed with another key or for another
+// place, or that was modified.
 var ErrSeal = errors.New(
 	"sealed value does not open: wrong key file, moved from another row, its row renamed, or damaged")
 
-// Vault seals values for the store with AES-256-GCM. Each tenant has keys of its own, derived from
+// Vault seals values for the store with AES-256-GCM. Each tenant has its own keys, derived from
 // the ring, and each value is bound to a place: a sealed value that is copied to another row,
 // column or tenant does not open. A Vault is safe for concurrent use.
 //
@@ -32,7 +32,7 @@ type sealer struct {
 	strict bool
 }
 
-// NewVault returns the vault of one purpose, which says what it seals, such as "credential".
+// NewVault returns the vault for a purpose, which names what it seals, such as "credential".
 func NewVault(r *Ring, purpose string) *Vault { return &Vault{ring: r, purpose: purpose} }
 
 func (v *Vault) sealers(tenant int64) []sealer {
@@ -64,13 +64,13 @@ func (v *Vault) Seal(tenant int64, place, value []byte) []byte {
 	return s.aead.Seal(out, nil, value, place)
 }
 
-// Open decrypts what Seal made for the same tenant and place, or fails with ErrSeal.
+// Open decrypts a result of Seal for the same tenant and place. It fails with ErrSeal.
 func (v *Vault) Open(tenant int64, place, sealed []byte) ([]byte, error) {
 	return v.open(tenant, place, sealed, false)
 }
 
-// OpenOld is Open for a place in the form of an older version of the program, which said less about
-// the row. It fails with ErrSeal for a strict key.
+// OpenOld is Open for a place in the form of an older version of the program, which identified
+// the row less precisely. It fails with ErrSeal for a strict key.
 func (v *Vault) OpenOld(tenant int64, place, sealed []byte) ([]byte, error) {
 	return v.open(tenant, place, sealed, true)
 }

@@ -9,12 +9,12 @@ import (
 )
 
 // Ticket is the content of a signed token. Nothing is stored when a token is issued: the key alone
-// proves that it is genuine. Its reader decides whether it is still valid, and may keep a list of
-// the IDs that were used or revoked.
+// proves that it is genuine. The reader decides whether it is still valid, and can keep a list of
+// used or revoked IDs.
 type Ticket struct {
 	// ID is random.
 	ID [16]byte
-	// Account and Epoch are those of an account, in a format that has them.
+	// Account and Epoch are those of an account, if the format includes them.
 	Account [16]byte
 	Epoch   int64
 	// Issued is in whole units of the format.
@@ -28,14 +28,14 @@ func NewTicket(now time.Time) Ticket {
 	return t
 }
 
-// Fresh reports whether the ticket was issued less than life ago, and not more than skew in the
-// future by a server whose clock is ahead.
+// Fresh reports whether the ticket was issued less than life ago, and at most skew in the
+// future, by a server whose clock is ahead.
 func (t Ticket) Fresh(now time.Time, life, skew time.Duration) bool {
 	age := now.Sub(t.Issued)
 	return age >= -skew && age < life
 }
 
-// TicketFormat says what the tokens of one purpose consist of. A token is the unpadded base64url of
+// TicketFormat is the format of the tokens of one purpose. A token is the unpadded base64url of
 //
 //	version (1 byte, if not zero)
 //	ID (16)
@@ -53,8 +53,7 @@ type TicketFormat struct {
 	Unit    time.Duration
 	// CodeSize is between 16 and 32.
 	CodeSize int
-	// BoundFirst puts the texts before the content of the token in what the HMAC covers, not after
-	// it.
+	// BoundFirst puts the texts before the content of the token in the input of the HMAC, instead of after it.
 	BoundFirst bool
 }
 
@@ -64,7 +63,7 @@ type Tickets struct {
 	mac    *MAC
 }
 
-// NewTickets signs with the newest key of the ring and accepts all of them.
+// NewTickets returns Tickets that sign with the newest key of the ring and accept all of them.
 func NewTickets(r *Ring, f TicketFormat) *Tickets { return &Tickets{f, NewMAC(r, f.Purpose)} }
 
 // Issue returns a ticket's token for a tenant, bound to texts that are not in it.
@@ -73,8 +72,8 @@ func (t *Tickets) Issue(tenant int64, k Ticket, bound ...string) string {
 	return string(base64.RawURLEncoding.AppendEncode(text[:0], t.Append(token[:0], tenant, k, bound...)))
 }
 
-// Read returns what a token says. It reports false unless the token was issued for the same tenant
-// and texts under a key of the ring, and is written exactly as it was issued.
+// Read returns the ticket in a token. It returns false unless the token was issued for the same
+// tenant and texts under a key of the ring, and is spelled exactly as it was issued.
 func (t *Tickets) Read(tenant int64, token string, bound ...string) (Ticket, bool) {
 	var room buffer
 	b, ok := appendText(room[:0], token)
@@ -150,7 +149,7 @@ func (f TicketFormat) contentSize() int {
 	return n
 }
 
-// appendMessage appends what the HMAC covers.
+// appendMessage appends the input of the HMAC.
 func (t *Tickets) appendMessage(m []byte, tenant int64, content []byte, bound []string) []byte {
 	m = binary.BigEndian.AppendUint64(appendLength(m, 8), uint64(tenant))
 	if !t.format.BoundFirst {

@@ -11,8 +11,9 @@ import (
 	"dialtone/internal/redact"
 )
 
-// Token is a one-time secret of 256 bits, at least 208 of them random, that is sent to a person. The store has only its
-// Hash. A fast hash suffices, since the token cannot be guessed. A Token does not print.
+// Token is a one-time secret of 256 bits, at least 208 of them random, that is sent to a
+// person. The store contains only a hash of it. A fast hash suffices, since the token cannot be
+// guessed. A Token does not print.
 type Token [32]byte
 
 // TokenLength is the length of a token's Text.
@@ -24,7 +25,7 @@ func NewToken() (t Token) {
 	return t
 }
 
-// ParseToken reads what Text returned. It refuses every text that does not encode back to itself.
+// ParseToken parses the result of Text. It refuses every text that is not in canonical encoding.
 func ParseToken(text string) (t Token, ok bool) {
 	// This is DecodeText without allocations: SIP servers send a token with every look-up.
 	var has, want [TokenLength]byte
@@ -40,14 +41,14 @@ func ParseToken(text string) (t Token, ok bool) {
 	return t, true
 }
 
-// Text returns the token as it is in a link: base64url without padding (RFC 4648 section 5). It is
-// the secret itself.
+// Text returns the token in the form used in links: base64url without padding (RFC 4648 section
+// 5). The result is secret.
 func (t Token) Text() string { return base64.RawURLEncoding.EncodeToString(t[:]) }
 
-// Hash returns what stores keep that do not keep links in order (see OrderedHash).
+// Hash returns the hash that is stored for tokens other than those of links (see OrderedHash).
 func (t Token) Hash() [32]byte { return sha256.Sum256(t[:]) }
 
-// orderBytes is how many bytes of a token are the time when it was made: milliseconds, as in the UID of an account.
+// orderBytes is the length of the time at the start of a token: Unix milliseconds, as in the UID of an account.
 const orderBytes = 6
 
 // NewTokenAt returns a token that begins with a time. The other 208 bits are random.
@@ -59,8 +60,9 @@ func NewTokenAt(made time.Time) Token {
 	return t
 }
 
-// OrderedHash is what a store keeps of a token of NewTokenAt to have links in the order in which they were made: the
-// time, and the first 208 bits of Hash. New links are then next to each other in an index, and share its pages.
+// OrderedHash returns the hash that a store keeps of a token of NewTokenAt, ordered by time:
+// the time, and the first 208 bits of Hash. So new links are adjacent in an index, and share
+// its pages.
 func (t Token) OrderedHash() (h [32]byte) {
 	sum := t.Hash()
 	copy(h[copy(h[:], t[:orderBytes]):], sum[:])
@@ -73,9 +75,9 @@ func (Token) Format(f fmt.State, _ rune) { fmt.Fprint(f, redact.Text) }
 // MarshalText keeps a token out of JSON and log/slog.
 func (Token) MarshalText() ([]byte, error) { return []byte(redact.Text), nil }
 
-// DecodeText decodes unpadded base64url that encodes back to the same text. The standard decoder
-// skips line breaks and ignores stray low bits, so that one value would have many texts and could
-// be used again after one of them was noted as spent.
+// DecodeText decodes unpadded base64url in canonical form. The standard decoder skips line
+// breaks and ignores trailing bits, so a value would have many encodings and could be used
+// again after one of them was recorded as spent.
 func DecodeText(text string) ([]byte, bool) { return appendText(nil, text) }
 
 // appendText is DecodeText that appends the value.

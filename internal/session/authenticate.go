@@ -16,11 +16,11 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// Attempt is a request that is to be authenticated.
+// Attempt is a request to be authenticated.
 type Attempt struct {
 	// Action is what the proof is for. The audit log records failures under it.
 	Action audit.Action
-	// Authorization is the header, or empty where the client does not know a challenge yet.
+	// Authorization is the header, or empty if the client has no challenge yet.
 	Authorization string
 	Method        string
 	// URI is the target of the request, exactly as it was received.
@@ -41,24 +41,24 @@ var (
 	ErrNoProof = fault.New(fault.Unauthorized,
 		"prove the password with HTTP Digest, by the challenge in WWW-Authenticate")
 
-	// ErrStale means that nothing but the nonce of an answer was wrong. A client answers the new
-	// challenge by itself.
+	// ErrStale means that only the nonce of an answer was wrong. Clients answer the new
+	// challenge without asking the person.
 	ErrStale = fault.New(fault.Unauthorized,
 		"the challenge was answered too late or twice; answer the new one")
 
-	// ErrDenied is the error for every proof that is not that of an account's password.
+	// ErrDenied is the error for every proof that does not match an account's password.
 	ErrDenied = fault.New(fault.Unauthorized, "the user name or the password is wrong")
 
-	// ErrURI means that an answer is for another request target than the one received.
+	// ErrURI means that an answer is for a request target other than the one received.
 	ErrURI = fault.New(fault.Unauthorized, "the Digest answer names another uri than the request; "+
 		"a proxy in front of this server must not change the path")
 
-	// ErrNoCode means that the password is right, and the account needs a code too.
+	// ErrNoCode means that the password is right, but the account also needs a code.
 	ErrNoCode = secondFactor("code", "this account also needs the code of its authenticator app, or a recovery "+
 		"code; send it in the header Dialtone-Code, with another proof of the password")
 
-	// ErrPasskey means that the password is right, and does not count by itself, because the platform requires
-	// a second factor and the account's is a passkey.
+	// ErrPasskey means that the password is right but not sufficient: the platform requires a
+	// second factor, and the account's is a passkey.
 	ErrPasskey = secondFactor("passkey", "this platform requires a second factor for this account; "+
 		"sign in with your passkey")
 
@@ -66,7 +66,7 @@ var (
 	ErrFactorMissing = secondFactor("factor", "this platform requires a second factor for this account; "+
 		"set one up at /two-step.html first")
 
-	// ErrNotActivated means that the password is right and the account not active.
+	// ErrNotActivated means that the password is right but the account was not activated.
 	ErrNotActivated = account.ErrNotActivated
 
 	// ErrLeaving means that the password is right, and that the owner of the account has left.
@@ -82,8 +82,8 @@ func secondFactor(rule, message string) error {
 // Authenticate returns the account whose password a request proves, active or pending, after the second step
 // that the account needs. Otherwise it fails, with ErrNoProof, ErrStale, ErrURI or ErrDenied and the challenge
 // to send, with ErrNoCode, account.ErrCodeWrong or ErrPasskey after the right password, with fault.Limited, or
-// with an error of the store. With ErrLeaving, which comes after the right password and needs no second step, it
-// also returns the account. An answer is good for one call, and a code too.
+// with an error of the store. With ErrLeaving, which follows the right password without a second step, it also
+// returns the account. An answer is good for one call, and so is a code.
 func (a *Authenticator) Authenticate(
 	ctx context.Context, t *tenant.Tenant, at Attempt,
 ) (account.Account, *digest.Challenge, error) {
@@ -128,7 +128,7 @@ func (a *Authenticator) secondStep(
 			err, outcome = ErrFactorMissing, "factor_needed"
 		}
 	case owner.Factors.Has(account.FactorPasskey):
-		// Its sessions that count began with the passkey.
+		// Its valid sessions began with the passkey.
 		if !a.hasSession(ctx, t, owner, at) {
 			err, outcome = ErrPasskey, "passkey_needed"
 		}
@@ -139,7 +139,7 @@ func (a *Authenticator) secondStep(
 	return err
 }
 
-// setsUpFactor are the actions of a proof by an account that must have a second factor and has none yet.
+// setsUpFactor are the actions that are permitted to an account which must have a second factor but has none yet.
 var setsUpFactor = map[audit.Action]bool{
 	audit.SignIn: true, audit.TwoStepBegin: true, audit.TwoStepOn: true, audit.PasskeyAdd: true,
 }
@@ -154,7 +154,7 @@ func FactorMissing(t *tenant.Tenant, a account.Account) bool {
 	return requiresFactor(t, a) && a.Factors == 0
 }
 
-// hasSession reports whether a request came with a session of an account.
+// hasSession reports whether a request came with a session of owner.
 func (a *Authenticator) hasSession(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, at Attempt,
 ) bool {
@@ -202,7 +202,7 @@ func (a *Authenticator) prove(
 		a.recordDetail(ctx, at.Action, t, answer.Username, at.From, "rate_limited", guess.Limit)
 		return account.Account{}, limited(wait, guess.Limit)
 	}
-	defer guess.Cancel() // unless it has ended by then
+	defer guess.Cancel() // no effect after Right or Wrong
 	if fresh, err := a.nonces.spend(ctx, t, answer.Nonce); err != nil {
 		return account.Account{}, err
 	} else if !fresh {
@@ -218,7 +218,7 @@ func (a *Authenticator) prove(
 		return account.Account{}, err
 	}
 	credential, err := a.deps.Accounts.Credential(found)
-	if err != nil { // the account exists, so its name is not a password that was typed into the field
+	if err != nil { // the account exists, so its name is not a mistyped password and can be logged
 		return account.Account{}, fmt.Errorf("account %s of %s: %w", found.User, t.Host, err)
 	}
 	right := answer.Proves(credential, at.Method)
@@ -236,8 +236,8 @@ func (a *Authenticator) prove(
 	return found, nil
 }
 
-// limited returns the error for too many wrong passwords. Its rule tells programs which limit it is,
-// unless it is one of the network.
+// limited returns the error for too many wrong passwords. Its rule tells programs which limit
+// was reached, unless it is a limit of the network.
 func limited(wait time.Duration, limit string) error {
 	err := fault.Limit(wait, "too many failed sign-ins; wait before trying again")
 	if limit == throttle.LimitName || limit == throttle.LimitDevice {
@@ -246,8 +246,8 @@ func limited(wait time.Duration, limit string) error {
 	return err
 }
 
-// sameResource reports whether the uri of an answer is the target of its request. It may be an
-// absolute URI of this tenant where the request has only the path (RFC 7616 section 3.4.6).
+// sameResource reports whether the uri of an answer is the target of its request. It may also
+// be an absolute URI of this tenant with that path (RFC 7616 section 3.4.6).
 func sameResource(t *tenant.Tenant, uri, target string) bool {
 	if uri == target {
 		return true

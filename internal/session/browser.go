@@ -2,8 +2,8 @@ package session
 
 import "strings"
 
-// labels are the words of a label, each with what a User-Agent contains that has it. The first that
-// is contained counts: browsers claim to be others, and name themselves too.
+// labels maps marks in a User-Agent to words of a label. The first mark that is contained wins,
+// since browsers claim to be other browsers besides naming themselves.
 type labels []struct{ mark, label string }
 
 var (
@@ -27,8 +27,8 @@ func (l labels) of(agent string) string {
 	return ""
 }
 
-// BrowserOf returns a label for a User-Agent, such as "Firefox on Linux", or "" for one that it does
-// not know. It is made of a fixed vocabulary: text of the request is never in it.
+// BrowserOf returns a label for a User-Agent, such as "Firefox on Linux", or "" if it is
+// unknown. Labels have a fixed vocabulary and never contain text of the request.
 func BrowserOf(agent string) string {
 	agent = agent[:min(len(agent), 512)]
 	browser, system := browsers.of(agent), systems.of(agent)

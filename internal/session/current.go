@@ -18,8 +18,9 @@ type Current struct {
 	Began time.Time
 }
 
-// Fresh reports whether the session began with a second factor, or less than FreshFor ago. Only such a session may be
-// used for what somebody at an unattended browser, or with a stolen cookie, must not do.
+// Fresh reports whether the session began with a second factor, or less than FreshFor ago.
+// Actions that somebody at an unattended browser or with a stolen cookie must not perform
+// require a fresh session.
 func (c Current) Fresh(now time.Time) bool { return c.How != ByPassword || now.Sub(c.Began) < FreshFor }
 
 // Current returns the session of a token. It fails as SignedIn does.

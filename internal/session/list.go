@@ -12,15 +12,15 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// MaxListed is how many sessions of an account the store has. When there are more, the one that was
-// not used for the longest time is no longer listed, though it may still be used.
+// MaxListed is how many sessions of an account the store keeps. If there are more, the least
+// recently used ones are no longer listed, but remain valid.
 const MaxListed = 50
 
 // ErrNoSession means that an account has no session with an ID.
 var ErrNoSession = fault.New(fault.NotFound,
 	"there is no such session of your account; it may have ended already, so load the list again")
 
-// Sessions returns the listed sessions of the account of a session, the last used one first, and the ID
+// Sessions returns the listed sessions of the account of a session, the most recently used first, and the ID
 // of the session itself, which is always among them. It fails as SignedIn does.
 func (a *Authenticator) Sessions(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
@@ -44,7 +44,7 @@ func (a *Authenticator) Sessions(
 	return list, k.ID, nil
 }
 
-// SessionsOf returns the listed sessions of an account, the last used one first.
+// SessionsOf returns the listed sessions of an account, the most recently used first.
 func (a *Authenticator) SessionsOf(ctx context.Context, owner account.Account) ([]Record, error) {
 	return a.deps.Store.Sessions(ctx, owner.UID, owner.Epoch, a.deps.Now())
 }
@@ -100,7 +100,7 @@ func (a *Authenticator) endOne(ctx context.Context, owner account.Account, id [1
 }
 
 // EndOthers ends all other sessions of the account of a session, listed or not, and returns a token
-// that continues this one: it has the same beginning, so it does not last longer. It fails as SignedIn
+// that continues this one: it has the same start time, so it does not last longer. It fails as SignedIn
 // does, and with fault.Limited.
 func (a *Authenticator) EndOthers(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
@@ -125,7 +125,7 @@ func (a *Authenticator) EndOthers(
 	return next, nil
 }
 
-// how returns how a session began, as far as it is known.
+// how returns how a session began, or ByPassword if it is unknown.
 func (a *Authenticator) how(ctx context.Context, owner account.Account, id [16]byte) (How, error) {
 	if how, waits := a.uses.how(id); waits {
 		return how, nil
@@ -156,16 +156,16 @@ func (a *Authenticator) recordEnd(
 	a.recordDetail(ctx, audit.SessionsEnd, t, owner.User, from, outcome, what)
 }
 
-// issue is the only place where the token of a session is made. It returns the session's record too.
+// issue makes the token of a session, and its record. Tokens are made nowhere else.
 func (a *Authenticator) issue(
 	t *tenant.Tenant, owner account.Account, began time.Time, from account.Origin,
 ) (string, Record) {
-	k := secret.NewTicket(began.Truncate(time.Second)) // as it will be read
+	k := secret.NewTicket(began.Truncate(time.Second)) // the precision of the token
 	k.Account, k.Epoch = owner.UID, owner.Epoch
 	return a.deps.Signatures().session.Issue(t.ID, k), a.newRecord(owner, k, from)
 }
 
-// newRecord returns the record of a session that is used now.
+// newRecord returns the record of a session that is being used.
 func (a *Authenticator) newRecord(owner account.Account, k secret.Ticket, from account.Origin) Record {
 	return Record{
 		ID: k.ID, Account: owner.UID, Epoch: owner.Epoch, Began: k.Issued.UTC(), Seen: a.deps.Now().UTC(),
@@ -173,8 +173,8 @@ func (a *Authenticator) newRecord(owner account.Account, k secret.Ticket, from a
 	}
 }
 
-// Run writes which sessions began and were used to the store, until ctx ends.
+// Run writes beginnings and uses of sessions to the store until ctx is done.
 func (a *Authenticator) Run(ctx context.Context) { a.uses.run(ctx) }
 
-// Flush writes which sessions began and were used so far.
+// Flush writes all waiting beginnings and uses of sessions to the store.
 func (a *Authenticator) Flush(ctx context.Context) error { return a.uses.flush(ctx) }

@@ -16,22 +16,22 @@ import (
 // NewBrowser is a sign-in without a device token of the account. The account's owner gets a message about
 // it, unless
 //
-//   - the account was used with the same label of a browser from the same network: in a session that is
-//     listed and began before, or in a sign-in without a device token within KnownLife,
-//   - the account was activated less than SettlingTime before: people activate it with one device and then
-//     use another one, or
-//   - the account is not active, or there were MaxNotices messages within a day.
+//   - the account was used with the same label of a browser from the same network: in an older
+//     session that is listed, or in a sign-in without a device token within KnownLife,
+//   - the account was activated less than SettlingTime ago: people activate it with one device
+//     and then use another one, or
+//   - the account is not active, or its owner has had MaxNotices such messages within a day.
 //
 // The browser and network are remembered for KnownLife after each such sign-in, unless the message is left
-// out because there were too many. A new password and "this was not me" remove what is remembered.
+// out because there were too many. A new password and "this was not me" make the server forget all of them.
 //
-// The message does not depend on whether the session is still there when its record is written: otherwise
+// The message is sent even if the session has ended before its record is written: otherwise
 // somebody could prevent it by signing out at once.
 type NewBrowser struct {
 	Tenant *tenant.Tenant
 	From   account.Origin
-	// At is when the person signed in. Net and Browser are as in the session's first record: another
-	// browser may use a session.
+	// At is when the person signed in. Net and Browser are those of the session's first record;
+	// another browser may use the session later.
 	At           time.Time
 	Net, Browser string
 	// Notice is made before the record is written for the first time.
@@ -41,15 +41,15 @@ type NewBrowser struct {
 }
 
 const (
-	// newInterval is how often a sign-in without a device token is recorded as that of what may be a new
-	// browser, for one account, browser and network, at most.
+	// newInterval is the minimum interval between two sign-ins without a device token that are
+	// recorded as coming from a possibly new browser, for one account, browser and network.
 	newInterval = 10 * time.Minute
-	// KnownLife is how long a browser and a network are remembered. A program that signs people in, and
-	// keeps no cookies, causes one message for each account, not one a day.
+	// KnownLife is how long a browser and a network are remembered. A program that signs people
+	// in without keeping cookies causes one message per account, not one a day.
 	KnownLife = 90 * 24 * time.Hour
-	// MaxKnown is how many browsers and networks of an account are remembered.
+	// MaxKnown is how many pairs of browser and network are remembered for an account.
 	MaxKnown = 50
-	// SettlingTime is how long after the activation a new browser is not worth a message.
+	// SettlingTime is how long after the activation new browsers cause no message.
 	SettlingTime = time.Hour
 	// MaxNotices is how many messages about new browsers an account's owner gets within a day.
 	MaxNotices = 3
@@ -61,17 +61,17 @@ type Noticed struct {
 	Owner account.Account
 }
 
-// Notices makes messages about sign-ins, and has them written.
+// Notices makes messages about sign-ins and writes them.
 type Notices interface {
 	// NewBrowserNotice returns a message about a sign-in from a network with a browser, as BrowserOf
 	// names it.
 	NewBrowserNotice(tenant int64, net, browser string, at time.Time) account.Notice
-	// WriteNotice has a notice written after its transaction ended with err. If that is
-	// fault.ErrInDoubt, the notice is written if it was added.
+	// WriteNotice writes a notice whose transaction ended with err. With fault.ErrInDoubt it
+	// writes the notice if the store contains it.
 	WriteNotice(a account.Account, n account.Notice, err error)
 }
 
-// signIn is what waits of a sign-in with what may be a new browser. It is small, since many may wait.
+// signIn is a sign-in from a possibly new browser that waits to be recorded. It is small, since many can wait.
 type signIn struct {
 	id      [16]byte // of the session
 	account account.UID
@@ -83,7 +83,7 @@ type signIn struct {
 	browser unique.Handle[string]
 	how     How
 	first   bool
-	made    *NewBrowser // by record, once
+	made    *NewBrowser // set by the first call of record
 }
 
 // record returns the first record of the session.
@@ -119,7 +119,7 @@ func (u *uses) makeNotices(list []Record) {
 	}
 }
 
-// writeNotices has the notices written that a transaction added, or may have added.
+// writeNotices writes the notices that a transaction added or may have added.
 func (u *uses) writeNotices(ctx context.Context, list []Record, added []Noticed, err error) {
 	for _, s := range added {
 		s.New.inDoubt = false
@@ -134,8 +134,8 @@ func (u *uses) writeNotices(ctx context.Context, list []Record, added []Noticed,
 		if s.New == nil {
 			continue
 		}
-		// A commit that was in doubt may have come after the check that followed it, and shows for certain
-		// after the next transaction.
+		// A commit in doubt may have become visible only after the check that followed it.
+		// After the next transaction its outcome is certain.
 		if s.New.inDoubt = s.New.inDoubt || doubt; s.New.inDoubt && (doubt || err == nil) {
 			a := account.Account{Tenant: s.New.Tenant.ID, UID: s.Account}
 			u.notices.WriteNotice(a, s.New.Notice, fault.ErrInDoubt)

@@ -9,7 +9,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// nonces issues the nonces of challenges and lets each be spent once.
+// nonces issues nonces for challenges. Each can be spent once.
 type nonces interface {
 	issue(t *tenant.Tenant) string
 	// spend reports whether the nonce was issued for the tenant, has not expired and was not spent
@@ -17,7 +17,7 @@ type nonces interface {
 	spend(ctx context.Context, t *tenant.Tenant, nonce string) (fresh bool, err error)
 }
 
-// localNonces are those of a server that is the only one. They are spent in memory.
+// localNonces are the nonces of a single server. It keeps spent ones in memory.
 type localNonces struct{ *digest.Nonces }
 
 func (n localNonces) issue(t *tenant.Tenant) string { return n.Issue(t.Realm) }
@@ -26,8 +26,9 @@ func (n localNonces) spend(_ context.Context, t *tenant.Tenant, nonce string) (b
 	return n.Spend(nonce, t.Realm), nil
 }
 
-// sharedNonces are those of several servers. Each of them accepts a nonce by its signature, and the
-// store has those that are spent. A nonce is a ticket of package secret, bound to the realm:
+// sharedNonces are the nonces of several servers that share a store. Each server accepts a
+// nonce by its signature, and the store contains the spent ones. A nonce is a ticket of package
+// secret, bound to the realm:
 //
 //	ID (16 bytes) ‖ Unix milliseconds of issue (8) ‖ HMAC (32)
 type sharedNonces struct {
@@ -36,7 +37,7 @@ type sharedNonces struct {
 	now        func() time.Time
 }
 
-// nonceSkew is how far a server's clock may be behind that of the one that issued a nonce.
+// nonceSkew is how far a server's clock may be behind the clock of the server that issued a nonce.
 const nonceSkew = 10 * time.Second
 
 func (n sharedNonces) issue(t *tenant.Tenant) string {
@@ -48,6 +49,6 @@ func (n sharedNonces) spend(ctx context.Context, t *tenant.Tenant, nonce string)
 	if !ok || !k.Fresh(n.now(), digest.NonceLife, nonceSkew) {
 		return false, nil
 	}
-	// It is kept longer than it is valid, for servers whose clocks differ.
+	// It is kept longer than it is valid, because the clocks of servers differ.
 	return n.store.Spend(ctx, t.ID, k.ID, k.Issued.Add(digest.NonceLife+time.Minute))
 }

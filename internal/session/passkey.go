@@ -18,12 +18,13 @@ import (
 // ChallengeLife is how long the options for a passkey are valid.
 const ChallengeLife = 5 * time.Minute
 
-// maxDisplayName is the length of the longest name in options, in bytes. Authenticators cut longer ones.
+// maxDisplayName is the maximum length of a name in options, in bytes. Authenticators cut longer ones.
 const maxDisplayName = 64
 
 var (
-	// ErrPasskeyDenied is the error for every response that is not that of a passkey of an active account.
-	// It is the same for a passkey that nobody has, one that was removed, and a wrong signature.
+	// ErrPasskeyDenied is the error for every response that does not come from a passkey of an
+	// active account. It does not tell an unknown passkey from a removed one or a wrong
+	// signature.
 	ErrPasskeyDenied = &fault.Error{
 		Kind: fault.Unauthorized, Rule: "passkey",
 		Message: "this passkey is not known here, or its account cannot be used; sign in with the password",
@@ -36,8 +37,8 @@ var (
 	}
 )
 
-// PasskeyOptions returns the options for signing in with a passkey, as JSON. The challenge is a ticket, so
-// nothing is stored until it is used. It fails with ErrNoPasskeys.
+// PasskeyOptions returns the options for signing in with a passkey, as JSON. The challenge is a
+// signed ticket, so nothing is stored until it is used. It fails with ErrNoPasskeys.
 func (a *Authenticator) PasskeyOptions(t *tenant.Tenant) ([]byte, error) {
 	party, ok := account.Party(t)
 	if !ok {
@@ -48,8 +49,8 @@ func (a *Authenticator) PasskeyOptions(t *tenant.Tenant) ([]byte, error) {
 }
 
 // NewPasskeyOptions returns the options for a new passkey of an account whose owner has proved the password,
-// as JSON. The challenge names the account, and is the permission to add one passkey to it within
-// ChallengeLife, until its sessions end. It fails with ErrNotActivated and ErrNoPasskeys.
+// as JSON. The challenge names the account, and authorizes adding one passkey to it within ChallengeLife,
+// unless its sessions end before. It fails with ErrNotActivated and ErrNoPasskeys.
 func (a *Authenticator) NewPasskeyOptions(
 	ctx context.Context, t *tenant.Tenant, owner account.Account,
 ) ([]byte, error) {
@@ -80,7 +81,8 @@ func (a *Authenticator) NewPasskeyOptions(
 	}, known)
 }
 
-// additionEpoch tells options from before the first passkey, which were got with the password alone, from later ones.
+// additionEpoch is the epoch in challenges for new passkeys. It changes with the first passkey,
+// so that options that were obtained before, with the password alone, become invalid.
 func additionEpoch(a account.Account) int64 {
 	n := 2 * a.Epoch
 	if a.Factors.Has(account.FactorPasskey) {
@@ -144,9 +146,9 @@ func readChallenge(tickets *secret.Tickets, t *tenant.Tenant, text string, now t
 	return k, ok && k.Fresh(now, ChallengeLife, nonceSkew)
 }
 
-// spendChallenge uses a challenge up. It fails with account.ErrPasskeyStale.
+// spendChallenge uses up a challenge. It fails with account.ErrPasskeyStale.
 func (a *Authenticator) spendChallenge(ctx context.Context, t *tenant.Tenant, k secret.Ticket) error {
-	// It is kept longer than it is valid, for servers whose clocks differ.
+	// It is kept longer than it is valid, because the clocks of servers differ.
 	first, err := a.deps.Store.Spend(ctx, t.ID, k.ID, k.Issued.Add(ChallengeLife+time.Minute))
 	if err == nil && !first {
 		err = account.ErrPasskeyStale
@@ -154,8 +156,8 @@ func (a *Authenticator) spendChallenge(ctx context.Context, t *tenant.Tenant, k 
 	return err
 }
 
-// beginPasskey counts an attempt by the token that shows that it comes from the owner of an account, or else
-// by its network. It is not counted by the user name, which anybody could claim.
+// beginPasskey counts an attempt by its owner token, if it has one, or else by its network. It
+// is never counted by the user name, which anybody could claim.
 func (a *Authenticator) beginPasskey(
 	ctx context.Context, t *tenant.Tenant, from account.Origin, known string,
 ) (throttle.Guess, time.Duration, error) {
@@ -165,7 +167,7 @@ func (a *Authenticator) beginPasskey(
 	return a.deps.Passwords.Begin(ctx, t.ID, from.Addr, "", known)
 }
 
-// PasskeyAttempt is a response of a passkey that is to be verified.
+// PasskeyAttempt is a response of a passkey to be verified.
 type PasskeyAttempt struct {
 	// Action is what the passkey is used for. The audit log records failures under it.
 	Action audit.Action
@@ -219,8 +221,8 @@ func (a *Authenticator) VerifyPasskey(
 	if wait > 0 {
 		return refused(claimed.User, "rate_limited", guess.Limit, limited(wait, guess.Limit))
 	}
-	defer guess.Cancel() // unless it has ended by then
-	// A response counts once, also one that turns out to be wrong.
+	defer guess.Cancel() // no effect after Right or Wrong
+	// A response can be used once, even if it turns out to be wrong.
 	if err := a.spendChallenge(ctx, t, ticket); err != nil {
 		return account.Account{}, err
 	}

@@ -18,18 +18,18 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Record is what the store has about a session: enough for a person to recognize it.
+// Record is what the store keeps about a session: enough for a person to recognize it.
 type Record struct {
 	ID      [16]byte // of the ticket
 	Account account.UID
 	Epoch   int64
 	Began   time.Time
-	// Seen is when the session was last used, which may be up to seenInterval earlier than it was.
+	// Seen is when the session was last used. The last use can be up to seenInterval later.
 	Seen time.Time
-	// Net is the prefix of the address that used it last, as in the audit log. Browser is a label by
-	// BrowserOf.
+	// Net is the prefix of the address that last used it, as in the audit log. Browser is a
+	// label returned by BrowserOf.
 	Net, Browser string
-	// How is how the person signed in. It is known only when the session begins, and not changed later.
+	// How is how the person signed in. It is set when the session begins and never changes.
 	How How
 	// First means that the person had not signed in before, as far as the store knew.
 	First bool
@@ -41,15 +41,15 @@ type Record struct {
 type How string
 
 const (
-	// ByPassword means by the password alone.
+	// ByPassword means the password alone.
 	ByPassword How = ""
-	// ByCode means by the password and a code of an authenticator app, or a recovery code.
+	// ByCode means the password and a code of an authenticator app, or a recovery code.
 	ByCode How = "code"
-	// ByPasskey means by a passkey.
+	// ByPasskey means a passkey.
 	ByPasskey How = "passkey"
 )
 
-// Ends returns when the session ends unless it is used until then.
+// Ends returns when the session ends unless it is used before.
 func (r Record) Ends() time.Time {
 	idle, absolute := r.Seen.Add(Idle), r.Began.Add(Life)
 	if absolute.Before(idle) {
@@ -59,19 +59,19 @@ func (r Record) Ends() time.Time {
 }
 
 const (
-	// seenInterval is how often the use of a session is recorded at most.
+	// seenInterval is the minimum interval between two recorded uses of a session.
 	seenInterval = 5 * time.Minute
-	// maxNewBrowsers is how many records with New may wait, at about 200 bytes each: after a restart, all people
-	// of a large platform may sign in by a program that keeps no cookies.
+	// maxNewBrowsers is how many records with New can wait, at about 200 bytes each: after a
+	// restart, all users of a large platform may sign in with a program that keeps no cookies.
 	maxNewBrowsers = 65536
 )
 
 var errTooMany = errors.New("more sessions than can be written; some are not listed until they are used again")
 
-// uses records the uses of sessions, each of them seldom.
+// uses records when sessions begin and, at long intervals, when they are used.
 type uses struct {
-	records *recorder.Recorder[[16]byte, Record] // of about 200 bytes each
-	// newBrowsers has the sign-ins that get a record with New. A flood of other records cannot keep these out.
+	records *recorder.Recorder[[16]byte, Record] // about 200 bytes each
+	// newBrowsers contains the sign-ins that get a record with New. A flood of other records cannot displace them.
 	newBrowsers *recorder.Recorder[[16]byte, *signIn]
 
 	store   Store
@@ -79,12 +79,13 @@ type uses struct {
 	audit   audit.Log
 	now     func() time.Time
 
-	// browsers has for which accounts, browsers and networks a sign-in without a device token was recorded.
+	// browsers contains the accounts, browsers and networks for which a sign-in without a device token was
+	// recorded.
 	browsers *recorder.Recent
-	// firsts has the accounts whose first sign-in was counted.
+	// firsts contains the accounts whose first sign-in was counted.
 	firsts *recorder.Recent
 	counts *stats.Counter
-	// recent has the sessions whose use was recorded.
+	// recent contains the sessions whose use was recorded.
 	recent *recorder.Recent
 }
 
@@ -96,7 +97,7 @@ func newUses(d Deps) *uses {
 	}
 	u.records = recorder.New(recorder.Deps[[16]byte, Record]{
 		Key: func(s Record) [16]byte { return s.ID },
-		// How the session began stays.
+		// The way the session began never changes.
 		Merge: func(earlier, later Record) Record {
 			later.How, later.First = earlier.How, earlier.First || later.First
 			return later
@@ -113,7 +114,8 @@ func newUses(d Deps) *uses {
 	return u
 }
 
-// countFirst counts a first sign-in, once although others may begin before the first one is written.
+// countFirst counts the first sign-in of an account. It counts it once, even if more sign-ins
+// follow before the first is written.
 func (u *uses) countFirst(t *tenant.Tenant, r Record) {
 	if key := u.firsts.Key(r.Account); !u.firsts.Has(key, r.Seen) {
 		u.firsts.Add(key, r.Seen)
@@ -129,7 +131,7 @@ func dropped(d Deps) *outage.Log {
 	return outage.New(d.Log, "sessions dropped", "sessions no longer dropped", d.Now)
 }
 
-// how returns how a session began whose record waits.
+// how returns how a session began if its record is waiting.
 func (u *uses) how(id [16]byte) (How, bool) {
 	if s, ok := u.newBrowsers.Waiting(id); ok {
 		return s.how, true
@@ -138,22 +140,22 @@ func (u *uses) how(id [16]byte) (How, bool) {
 	return r.How, ok
 }
 
-// run writes records until ctx ends, and then those that are left.
+// run writes records until ctx is done, and then the remaining ones.
 func (u *uses) run(ctx context.Context) {
-	var others sync.WaitGroup
-	others.Go(func() { u.newBrowsers.Run(ctx) })
+	var wg sync.WaitGroup
+	wg.Go(func() { u.newBrowsers.Run(ctx) })
 	u.records.Run(ctx)
-	others.Wait()
+	wg.Wait()
 }
 
-// flush writes all records that wait.
+// flush writes all waiting records.
 func (u *uses) flush(ctx context.Context) error {
 	return errors.Join(u.newBrowsers.Flush(ctx), u.records.Flush(ctx))
 }
 
 // write writes records and the notices that they cause.
 func (u *uses) write(ctx context.Context, list []Record) error {
-	// All servers write in one order, so that no two transactions wait for each other.
+	// All servers write records in the same order, so that transactions cannot deadlock.
 	slices.SortFunc(list, func(a, b Record) int {
 		return cmp.Or(slices.Compare(a.Account[:], b.Account[:]), slices.Compare(a.ID[:], b.ID[:]))
 	})
@@ -163,28 +165,29 @@ func (u *uses) write(ctx context.Context, list []Record) error {
 	return err
 }
 
-// due reports whether a use of a session is to be recorded, where seen is what the store has.
+// due reports whether a use of a session must be recorded. seen is the last use that the store has recorded.
 func (u *uses) due(id [16]byte, seen time.Time) bool {
 	now := u.now()
 	return now.Sub(seen) >= seenInterval && !u.recent.Has(u.recent.Key(id), now)
 }
 
-// add has a record written soon. It does not wait, and drops the record if too many wait.
+// add queues a record to be written soon. It does not block, and drops the record if too many are waiting.
 func (u *uses) add(ctx context.Context, s Record) {
 	if u.records.Add(ctx, s) {
 		u.recent.Add(u.recent.Key(s.ID), s.Seen)
 	}
 }
 
-// addSignIn is add for the first record of a session that began without a device token. A sign-in with what may
-// be a new browser waits in a queue of its own, and is written at once if that is full: otherwise somebody could
-// prevent the message to the owner by signing in to accounts of their own very often. What was recorded within
-// newInterval for the same account, browser and network is an ordinary record: a program without cookies that signs
-// one person in very often does not fill the queue.
+// addSignIn is add for the first record of a session that began without a device token. A
+// sign-in from a possibly new browser waits in a separate queue, and is written at once if that
+// is full: otherwise somebody could prevent the message to the owner by signing in to their own
+// accounts very often. If one was recorded within newInterval for the same account, browser and
+// network, the record is added to the ordinary queue, so that a program without cookies that
+// signs one person in very often does not fill the separate one.
 func (u *uses) addSignIn(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, r Record,
 ) {
-	// What forgets the browsers of an account in the store raises Passwords.
+	// Every change that makes the store forget an account's browsers also raises Passwords.
 	key := u.browsers.Key(r.Account, r.Net, r.Browser, strconv.FormatInt(owner.Passwords, 10))
 	if u.browsers.Has(key, r.Seen) {
 		u.add(ctx, r)

@@ -1,116 +1,122 @@
-// Package session says how a person signs in, who is signed in, and for how long.
+// Package session implements signing in, and knows who is signed in and for how long.
 //
 // # Authentication
 //
 // A person proves the password in the Digest exchange of package digest. Neither the password nor
 // its hash is sent. A wrong password, an unknown name and an account that an operator disabled get
 // the same answer after the same work: for an unknown name, the store reads the row of another
-// account, and a decoy is unsealed and checked. What remains is a fraction of a microsecond
-// (BenchmarkUnknownName). Only after the right proof is a person told that the account is not
-// activated yet, or that its owner has left. Authenticate is the one implementation of this, for signing in, for a new
-// activation message and for confirming a link.
+// account, and a decoy is unsealed and checked. The remaining difference is a fraction of a
+// microsecond (BenchmarkUnknownName). A person is told that the account is not activated yet, or
+// that its owner has left, only after the right proof. Authenticate is the only implementation of
+// this, for signing in, for a new activation message and for confirming a link.
 //
-// Wrong proofs are counted by name, known or not, and by address, and further attempts have to wait
-// once a limit is reached. The limits are exact on one server, even for concurrent attempts;
-// several servers count separately. So that nobody can lock the owner of an account out by
-// guessing at the name, or by abusing an address that the owner shares, a browser that signed up,
-// confirmed a link, signed in or set a new password carries a device token. Attempts with a device
-// token or with the newest link of a pending account are counted by that alone. A new password ends
-// the earlier device tokens of the account.
+// Wrong proofs are counted by name, known or not, and by address. Once a limit is reached, further
+// attempts have to wait. The limits are exact on one server, even for concurrent attempts; several
+// servers count separately. Nobody must be able to lock out the owner of an account by guessing
+// passwords for the name, or by abusing an address that the owner shares. So a browser that signed
+// up, confirmed a link, signed in or set a new password gets a device token. Attempts with a
+// device token or with the newest link of a pending account are counted only by that token. A new
+// password ends the earlier device tokens of the account.
 //
-// Or a person signs in with a passkey. The browser gets options with a challenge, and the authenticator
+// A person can also sign in with a passkey. The browser gets options with a challenge, and the authenticator
 // signs it with the key of the passkey. The challenge is a ticket of package secret with ChallengeLife, which is
-// spent by the first response with it. An unknown passkey, a wrong signature and a disabled account get
-// the same answer. Wrong responses are counted by address only, or by the device token: nobody can guess a
-// signature, and a name or an ID that anybody can send must not lock its owner out. Options for a new passkey
-// need the password. Their challenge names the account and its epoch, so they end with its sessions.
+// spent by the first response with it. An unknown passkey, a wrong signature and a disabled account get the same
+// answer. Wrong responses are counted only by address, or by the device token: nobody can guess a signature, and
+// a name or an ID that anybody can send must not lock its owner out. Options for a new passkey need the
+// password. Their challenge names the account and its epoch, so they end with its sessions.
 //
 // # The second step
 //
-// The proof of an account with an authenticator app needs a code too: that of the app, or a recovery code.
-// Authenticate asks for it after the right password only, for every action. A code works once, on all servers
-// together, and wrong ones are limited for the account, whatever token comes with them.
+// An account with an authenticator app also needs a code: one from the app, or a recovery code.
+// Authenticate asks for it only after the right password, for every action. A code works once,
+// across all servers. Wrong codes are limited per account, no matter which token comes with
+// them.
 //
-// A platform may require a second factor of some accounts. A session or a proof of such an account without one
-// only serves to set one up. A session counts only if it began with a code or a passkey. If the account has a
-// passkey and no app, its password counts only together with such a session.
+// A platform can require a second factor for some accounts. If such an account has none yet, a
+// session or a proof only permits setting one up. A session is valid only if it began with a
+// code or a passkey. If the account has a passkey and no app, its password is accepted only
+// together with such a session.
 //
 // # Sessions
 //
-// A session is a signed token in a cookie. It counts without a row in a table, so signing in waits for
-// nothing durable. It is valid for Life, and for Idle after its last use, not before it was issued, and
-// while the account's epoch is the one it was issued under: disabling or deleting an account and changing
-// its password end its sessions with the next request, on every server. The browser that changed the
-// password gets a new session. Signing out revokes one session, by its ID, in the
-// store; beyond a number of them within a day, it raises the epoch instead, which needs no row. Reading a
-// session opens the account's credential too: in a row whose user name somebody exchanged for another
-// one it does not open, and the session is not that of the other person.
+// A session is a signed token in a cookie. It is valid without a row in a table, so signing in does not
+// wait for a durable write. It is valid for at most Life, for Idle after its last use, not before it was
+// issued, and only while the account's epoch is the one it was issued under: disabling or deleting an
+// account and changing its password end its sessions with the next request, on every server. The browser
+// that changed the password gets a new session. Signing out revokes one session, by its ID, in the
+// store; after a number of revocations within a day, it raises the epoch instead, which needs no row.
+// Reading a session also opens the account's credential: if somebody has put another user name into the
+// row, it does not open, and the session does not become that of another person.
 //
 // The token is a ticket of package secret:
 //
 //	version (1 byte) ‖ ID (16) ‖ account (16) ‖ epoch (8) ‖ Unix seconds of issue (8) ‖ HMAC (32)
 //
-// The HMAC covers the tenant too. The ID alone is no token, so the store, the API and the page name a
-// session by it. A device token is a ticket without a time, whose epoch is the number of password
-// changes.
+// The HMAC also covers the tenant. The ID alone is not a token, so the store, the API and the
+// page can identify a session by it. A device token is a ticket without a time, whose epoch is
+// the number of password changes.
 //
 // # The list
 //
-// A recorder writes which sessions began and were used to the store, in the background and in
-// transactions of bounded size. What it writes is for people to recognize a session by, and for the
-// idle limit. Before it has written, or if it cannot, a session counts all the same; it is listed
-// later, and counts as last used when it was issued. A use is recorded once in seenInterval.
+// A recorder writes beginnings and uses of sessions to the store, in the background and in
+// transactions of bounded size. The records help people to recognize a session, and are used
+// for the idle limit. Until a session is recorded, or if that fails, it is still valid, but not
+// listed, and its last use is assumed to be when it was issued. A use is recorded at most once
+// per seenInterval.
 //
 // # New browsers
 //
 // The transaction that records a session which began without a device token also decides whether the
-// account was used with this browser before, and adds a message to its owner if not (NewBrowser). Nothing of
-// that is before the answer to the sign-in.
+// account was used with this browser before, and adds a message to its owner if not (NewBrowser).
+// The answer to the sign-in does not wait for that.
 //
 // # What an attacker can do
 //
 // With a stolen cookie, an attacker can use the account's pages, change the display name and the
-// language, see the list and end sessions, until the session ends. The attacker cannot learn the password,
-// change it or the address, which needs a proof of the present password each time, register a phone except
-// by a link of the page that sets one up, or make the session last longer than Life after the sign-in.
-// Ending all other sessions, a new password, or an operator's disable ends it at once. The owner sees it in
-// the list once it is used from another network or browser for more than seenInterval. There is no
-// message about that, since nobody has signed in.
+// language, see the list and end sessions, until the session ends. The attacker cannot learn the password.
+// They cannot change it or the address, since each change needs a proof of the present password, and can
+// register a phone only by a link of the page that sets one up. They cannot make the session last longer
+// than Life after the sign-in. The session ends at once if the owner ends all other sessions or sets a new
+// password, or if an operator disables the account. The owner sees it in the list once it is used from
+// another network or browser for more than seenInterval. No message is sent about that, since nobody has
+// signed in.
 //
 // With the password, an attacker can sign in. The owner gets a message about it, with a link that ends all
 // sessions, unless the attacker has a device token of the owner as well, or uses a known kind of browser in
 // a known network. Neither signing out nor ending other sessions prevents the message.
 //
-// A passkey cannot be phished: a browser uses it at the host name of the tenant only, and the response names the
-// origin of the page. A response that was overheard cannot be sent again. Somebody who has a synchronized
-// passkey, by the account of its owner at the provider, can sign in, until the owner removes it. A copy of a
-// passkey with a counter is noticed when both have been used.
+// A passkey cannot be phished: a browser uses it only at the host name of the tenant, and the
+// response names the origin of the page. A captured response cannot be replayed. Somebody who
+// gets a synchronized passkey, through the owner's account at the provider, can sign in until
+// the owner removes it. A copy of a passkey with a counter is detected when both copies have
+// been used.
 //
-// With a stolen device token, an attacker gets further attempts at guessing, and no message about a sign-in
-// with the password, and nothing else. A proof that was overheard cannot be sent again, because its nonce is
-// spent. Guesses at the password can be tried against it, which is one more reason for TLS.
+// With a stolen device token, an attacker gets further attempts at guessing, and a sign-in with
+// the password causes no message. The token gives nothing else. A captured proof cannot be
+// replayed, because its nonce is spent. It permits guessing the password offline, which is one
+// more reason for TLS.
 //
-// With the password, an attacker without a code cannot sign in to an account with an authenticator app, nor
-// change its password or anything else. The attacker can register a phone, since SIP has no second step,
-// learns that the account has an app, and can keep the owner out by wrong codes, until the owner chooses
-// another password by mail or, with many of them, for a day. Neither a reset by mail nor the link of its
-// message removes the app, so somebody with the mailbox needs a code too for the website, but not for
-// phones. Without an app, the attacker can do all that the owner can, and add an app of their own: the
-// message about that has a link that removes it.
+// With the password but without a code, an attacker can neither sign in to an account with an
+// authenticator app nor change its password or anything else. The attacker can register a phone, since
+// SIP has no second step, learns that the account has an app, and can lock out the owner with wrong
+// codes, until the owner sets another password by mail or, after many wrong codes, for a day. Neither
+// a reset by mail nor the link of its message removes the app, so somebody with the mailbox also needs
+// a code for the website, but not for phones. Without an app, the attacker can do everything that the
+// owner can, and add an app of their own: the message about that has a link that removes it.
 //
-// With a copy of the database, nobody can make a token or a cookie: the database has IDs, and no signing
-// key. It shows when and from which network and kind of browser each account was used. Somebody who can
-// write to the database can end sessions, hide them from the list and lift revocations and the idle limit of
-// stolen tokens, but make none. They can set an epoch back, remove an authenticator app, and have a code
-// count again that was used. The secret of an app is sealed, and recovery codes are hashed under a key that
-// the database does not have.
+// With a copy of the database, nobody can make a token or a cookie: the database contains IDs,
+// but no signing key. It shows when and from which network and kind of browser each account was
+// used. Somebody who can write to the database can end sessions, hide them from the list, and
+// lift revocations and the idle limit of stolen tokens, but cannot make tokens. They can set an
+// epoch back, remove an authenticator app, and make a used code valid again. The secret of an
+// app is sealed, and recovery codes are hashed under a key that is not in the database.
 //
-// With the signing key and a copy of the database, which has the UIDs and epochs, anybody can make sessions of
-// every account, and add passkeys without the password. The owner gets a message about a passkey. Rotate the
-// keys with --revoke, which ends all sessions.
+// With the signing key and a copy of the database, which contains the UIDs and epochs, anybody
+// can make sessions of every account, and add passkeys without the password. The owner gets a
+// message about a passkey. Rotate the keys with --revoke, which ends all sessions.
 //
 // In the browser of the owner, a script on a page of the site cannot read the cookie, but can use the
-// session. Somebody who sits at it can do what the cookie allows.
+// session. Somebody with physical access to the browser can do what the cookie permits.
 package session
 
 import (
@@ -139,9 +145,9 @@ const (
 	earlierLife = 12 * time.Hour
 )
 
-// RevokedUntil returns the times under which the store keeps that a session was revoked, by when it
-// was issued. The first is its end. The second is the end by earlierLife: servers of an earlier
-// version look for it there, and have stored it there.
+// RevokedUntil returns the expiry times under which the store keeps the revocation of a session
+// that was issued at a time. The first is the end of the session. The second is its end by
+// earlierLife, under which servers of earlier versions store and look up revocations.
 func RevokedUntil(issued time.Time) []time.Time {
 	return []time.Time{issued.Add(Life), issued.Add(earlierLife)}
 }
@@ -149,11 +155,11 @@ func RevokedUntil(issued time.Time) []time.Time {
 // DeviceLife is how long a browser keeps its device token.
 const DeviceLife = 365 * 24 * time.Hour
 
-// skew is how far the clock of the server that issued a session may be ahead of ours. A session that
-// lies further in the future was issued while a clock was wrong, and would last too long.
+// skew is how far the clock of the server that issued a session may be ahead of ours. A session
+// from further in the future was issued while a clock was wrong, and would last too long.
 const skew = time.Minute
 
-// Accounts is what an Authenticator needs of accounts.
+// Accounts are the methods of account.Service that an Authenticator needs.
 type Accounts interface {
 	// Find returns the account of a user. It fails with fault.NotFound.
 	Find(ctx context.Context, tenant int64, user string) (account.Account, error)
@@ -161,12 +167,12 @@ type Accounts interface {
 	FindUID(ctx context.Context, tenant int64, uid account.UID) (account.Account, error)
 	// Credential opens the sealed credential of an account.
 	Credential(account.Account) (digest.Credential, error)
-	// Decoy returns an account that does not exist, whose credential no password proves and costs
-	// as much to open as a real one.
+	// Decoy returns an account that does not exist, whose credential matches no password and
+	// costs as much to open as a real one.
 	Decoy(tenant int64) account.Account
 	// UseCode uses up a code of an account's authenticator app, or a recovery code. It fails with
 	// account.ErrCodeWrong, and after too many wrong codes with fault.Limited; with account.ErrHeld,
-	// account.ErrPasswordChanged and fault.NotFound for an account that is not as it was.
+	// account.ErrPasswordChanged or fault.NotFound for an account that has changed since.
 	UseCode(ctx context.Context, t *tenant.Tenant, a account.Account, code string, from account.Origin) error
 	// HasLink reports whether a text is the newest link of the pending account of a user.
 	HasLink(ctx context.Context, tenant int64, user, link string) (bool, error)
@@ -178,37 +184,39 @@ type Accounts interface {
 	UsePasskey(ctx context.Context, t *tenant.Tenant, response passkey.Assertion) (account.UID, error)
 }
 
-// Store keeps the IDs of revoked sessions and spent nonces, and the list of sessions.
+// Store stores the IDs of revoked sessions and spent nonces, and the list of sessions.
 type Store interface {
-	// Revoked reports whether an ID was stored under one of the times, and when its record says that
-	// the session was used last, which is zero if there is no record.
+	// Revoked reports whether an ID was stored under one of the times. It also returns when the
+	// session was last used by its record, or zero without a record.
 	Revoked(ctx context.Context, uid account.UID, id [16]byte, until ...time.Time) (bool, time.Time, error)
-	// RecordSessions adds records, and updates those that are there, in one transaction. It leaves out
-	// sessions that have ended. Of an account with more than MaxListed records, it keeps those that
-	// were used last. Callers sort the records, so that concurrent calls do not wait for each other.
+	// RecordSessions adds or updates records in one transaction. It leaves out sessions that have ended.
+	// If an account has more than MaxListed records, it keeps the most recently used. Callers must sort
+	// the records, so that concurrent calls cannot deadlock.
 	//
-	// The transaction also adds the notices of new browsers, as NewBrowser says, each with an entry in
-	// the trail. It returns the records whose notices were added.
+	// The transaction also adds the notices of new browsers, as NewBrowser describes, each with
+	// a row of the audit trail. It returns the records whose notices were added.
 	RecordSessions(ctx context.Context, list []Record) ([]Noticed, error)
 	// Sessions returns the records of an account, at most MaxListed, without those that ended, the
 	// last used one first.
 	Sessions(ctx context.Context, uid account.UID, epoch int64, now time.Time) ([]Record, error)
-	// SignOut revokes a session of an account: it stores the ID under the times of RevokedUntil, until each of
-	// them, removes the record, and takes a place under each limit. Without a place it ends all sessions of the
-	// account, for which it stores nothing. It does nothing if the session was revoked, or is of another epoch
-	// than the account. It uses ID, Account, Epoch and Began.
+	// SignOut revokes a session of an account: it stores the ID under the times of
+	// RevokedUntil, until each of them, removes the record, and takes a place under each limit.
+	// If a limit is reached, it ends all sessions of the account instead, for which it stores
+	// no ID. It does nothing if the session was already revoked, or its epoch is not the
+	// account's. It uses ID, Account, Epoch and Began.
 	SignOut(ctx context.Context, r Record, now time.Time, limits ...throttle.Allowance) error
 	// End is SignOut for a session of an account by its ID. It fails with ErrNoSession if the account has no record
 	// of it under this epoch.
 	End(ctx context.Context, uid account.UID, epoch int64, id [16]byte, now time.Time,
 		limits ...throttle.Allowance) error
-	// EndOthers raises the epoch of an account to that of own, removes all records and adds own, unless
-	// its ID is zero, with an entry in the trail. It takes a place under each limit. It fails with ErrDenied if the
-	// account is no longer in the epoch before, and with fault.Limited.
+	// EndOthers raises the epoch of an account to that of own, removes all records and adds
+	// own, unless its ID is zero, with a row of the audit trail. It takes a place under each
+	// limit. It fails with ErrDenied if the account is no longer in the epoch before that of
+	// own, and with fault.Limited.
 	EndOthers(ctx context.Context, own Record, now time.Time, limits ...throttle.Allowance) error
-	// Spend stores an ID until it expires, and reports whether it was the first call to do so. Of
-	// any number of concurrent calls one is the first. A crash of the database may lose what was
-	// spent within the last second.
+	// Spend stores an ID until it expires, and reports whether this was the first call for the
+	// ID. Exactly one of several concurrent calls is the first. A crash of the database can lose
+	// the IDs of the last second.
 	Spend(ctx context.Context, tenant int64, id [16]byte, expires time.Time) (first bool, err error)
 }
 
@@ -224,19 +232,18 @@ type Authenticator struct {
 type Deps struct {
 	Accounts Accounts
 	Store    Store
-	// Signatures returns those of the present signing keys.
+	// Signatures returns the Signatures under the current signing keys.
 	Signatures func() *Signatures
 	// Passwords limits wrong proofs.
 	Passwords *throttle.Passwords
-	// Nodes means that other servers share the store, so that a challenge of one of them may be
-	// answered at another.
+	// Nodes means that other servers share the store, so that a challenge of one server may be answered at another.
 	Nodes bool
-	// Notices makes and writes messages about sign-ins with a new browser. Without it there are none.
+	// Notices makes and writes messages about sign-ins with a new browser. If it is nil, there are none.
 	Notices Notices
 	Audit   audit.Log
 	// Counts counts who signs in for the first time. It may be nil.
 	Counts *stats.Counter
-	// Log gets the failures of writing the list of sessions. It may be nil.
+	// Log gets failures to write the list of sessions. It may be nil.
 	Log *slog.Logger
 	Now func() time.Time
 }
@@ -301,16 +308,17 @@ func (a *Authenticator) SignIn(
 	return a.grant(ctx, t, owner, from, how, a.deps.Notices != nil && !a.isDevice(t, owner, device)), nil
 }
 
-// Continue returns what the browser gets whose owner has proved to be there, how, and made a change that ended
-// all sessions of the account, or gave it a second factor.
+// Continue returns the Grant for a browser whose owner has made a change that ended all
+// sessions of the account, or gave it a second factor. how is how the owner proved their
+// presence.
 func (a *Authenticator) Continue(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
 ) Grant {
 	return a.grant(ctx, t, owner, from, how, false)
 }
 
-// grant starts a session, for a person who has just signed in, and has it listed soon. mayBeNew says that the
-// owner may get a message about the browser.
+// grant starts a session for a person who has just signed in, and records it soon. mayBeNew
+// means that the owner may get a message about the browser.
 func (a *Authenticator) grant(
 	ctx context.Context, t *tenant.Tenant, owner account.Account, from account.Origin, how How,
 	mayBeNew bool,
@@ -327,8 +335,7 @@ func (a *Authenticator) grant(
 	return Grant{Session: token, Device: a.DeviceToken(t, owner)}
 }
 
-// record never logs a name that no account can have: what people type into the field for the name
-// is sometimes their password.
+// record never logs a name that cannot be a user name: people sometimes type their password into that field.
 func (a *Authenticator) record(
 	ctx context.Context, action audit.Action, t *tenant.Tenant, user string, from account.Origin,
 	outcome string,
@@ -372,9 +379,9 @@ func (a *Authenticator) read(t *tenant.Tenant, token string) (k secret.Ticket, o
 	return k, ok && a.deps.Now().Before(k.Issued.Add(Life))
 }
 
-// SignedIn returns the account of a session, by its token, and has its use recorded. It fails with
-// ErrDenied if there is no such session, or it has ended, with ErrFactorMissing if the person has to set up a
-// second factor first, and with secret.ErrSeal if the account's row was changed.
+// SignedIn returns the account of a session, by its token, and records the use. It fails with
+// ErrDenied if there is no such session, or it has ended, with ErrFactorMissing if the person
+// must first set up a second factor, and with secret.ErrSeal if the account's row was changed.
 func (a *Authenticator) SignedIn(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, error) {
@@ -382,8 +389,9 @@ func (a *Authenticator) SignedIn(
 	return owner, err
 }
 
-// SignedInToSetUp is SignedIn for the pages that set up a second factor: it works for an account without one,
-// however the session began. Once the account has a factor, it is SignedIn.
+// SignedInToSetUp is SignedIn for the pages that set up a second factor: it works for an
+// account without one, no matter how the session began. Once the account has a factor, it is
+// the same as SignedIn.
 func (a *Authenticator) SignedInToSetUp(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, error) {
@@ -416,7 +424,7 @@ func (a *Authenticator) checkHow(
 	if FactorMissing(t, owner) {
 		err = ErrFactorMissing
 	} else if how, err = a.how(ctx, owner, k.ID); err == nil && how == ByPassword {
-		// It began before the factor was there or required, or its record is lost: another sign-in is needed.
+		// It began before the factor existed or was required, or its record is lost. Another sign-in is needed.
 		err = ErrDenied
 	}
 	if err != nil {
@@ -425,8 +433,9 @@ func (a *Authenticator) checkHow(
 	return owner, k, nil
 }
 
-// How returns how the session of a token began, as far as it is known, and the session's account. It fails as
-// SignedIn does, except that it works without a second factor, as SignedInToSetUp.
+// How returns how the session of a token began, or ByPassword if that is unknown, and the
+// session's account. It fails as SignedIn does, but like SignedInToSetUp it works without a
+// second factor.
 func (a *Authenticator) How(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) (account.Account, How, error) {
@@ -459,7 +468,7 @@ func (a *Authenticator) readSession(
 	if err != nil {
 		return refused(err)
 	}
-	// A session without a record counts as last used when it was issued.
+	// Without a record, the last use is assumed to be when the session was issued.
 	if seen.Before(k.Issued) {
 		seen = k.Issued
 	}
@@ -472,7 +481,7 @@ func (a *Authenticator) readSession(
 	return owner, k, nil
 }
 
-// SignOut ends a session. It succeeds if there is none.
+// SignOut ends a session. It succeeds if there is no such session.
 func (a *Authenticator) SignOut(
 	ctx context.Context, t *tenant.Tenant, token string, from account.Origin,
 ) error {

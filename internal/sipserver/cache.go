@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// maxAge is how old a cached account may be.
+	// maxAge is the maximum age of a cached account.
 	maxAge = time.Second
-	// maxCached bounds the number of accounts in the cache, of about 400 bytes each.
+	// maxCached is the maximum number of accounts in the cache, of about 400 bytes each.
 	maxCached = 1 << 14
 )
 
@@ -30,8 +30,8 @@ type cache struct {
 	mu       sync.Mutex
 	accounts map[cacheKey]cached
 	keys     map[account.UID]cacheKey // of the accounts
-	// changes counts the calls of forget. A read during which it moved may have seen the state
-	// before a change, and is not stored.
+	// changes counts the calls of forget. If it increases during a read, the result may be
+	// outdated and is not cached.
 	changes uint64
 }
 
@@ -40,7 +40,7 @@ type cacheKey struct {
 	user   string
 }
 
-// cached is an active account as of read, or later.
+// cached is an active account in the state of the time read, or later.
 type cached struct {
 	uid    account.UID
 	role   account.Role
@@ -79,7 +79,7 @@ func (c *cache) put(key cacheKey, a account.Account, now time.Time, changes uint
 	} else if len(c.accounts) >= maxCached {
 		c.clear()
 	}
-	key.user = strings.Clone(key.user) // It may be a part of a long request.
+	key.user = strings.Clone(key.user) // it may be a substring of a long request
 	c.accounts[key] = cached{a.UID, a.Role, a.Sealed, now}
 	c.keys[a.UID] = key
 }
@@ -103,11 +103,11 @@ func (c *cache) clear() {
 	clear(c.keys)
 }
 
-// Forget removes an account from the cache, or all accounts for the zero UID. Look-ups that start
-// after it read the store. Call it for changes that another process has made.
+// Forget removes an account from the cache, or all accounts for the zero UID. Look-ups that
+// start afterwards read the store. Call it for changes that another process has made.
 func (r *Registry) Forget(uid account.UID) { r.cache.forget(uid) }
 
-// sealed returns what Store.Sealed returns, from the cache if possible.
+// sealed returns the result of Store.Sealed, from the cache if possible.
 func (r *Registry) sealed(
 	ctx context.Context, tenant int64, user string,
 ) (a account.Account, cached bool, err error) {

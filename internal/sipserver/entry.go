@@ -15,8 +15,8 @@ import (
 
 // Entry is what a phone server gets about an active account.
 type Entry struct {
-	// Username is the name that was looked up: alice or alice@realm. The hashes are of this very
-	// name in the tenant's realm.
+	// Username is the name that was looked up: alice or alice@realm. The hashes are for exactly
+	// this name in the tenant's realm.
 	Username string
 	// Tenant is shared and must not be modified.
 	Tenant  *tenant.Tenant
@@ -25,7 +25,7 @@ type Entry struct {
 	HA1     digest.HA1
 	// SHA256 is nil if the account has no such hash.
 	SHA256 *digest.HA1SHA256
-	// Cached is set if the store was not read.
+	// Cached means that the store was not read.
 	Cached bool
 }
 
@@ -90,8 +90,7 @@ func (r *Registry) OnlyTenant(c *Caller) (*tenant.Tenant, bool) {
 	return r.deps.Tenants.ByID(c.Tenants[0])
 }
 
-// storeUnavailable is the error of a look-up that the store did not answer. It does not say that
-// there is no such account.
+// storeUnavailable is the error of a look-up that the store did not answer. It must not be taken for ErrNoAccount.
 func storeUnavailable(cause error) error {
 	return &fault.Error{
 		Kind:       fault.Overloaded,

@@ -14,12 +14,12 @@ import (
 	"dialtone/internal/stats"
 )
 
-// Lookup is when a phone server last got the credential of an account, roughly.
+// Lookup is approximately when a phone server last got the credential of an account.
 type Lookup struct {
 	Account account.UID
 	Server  string
 	How     How
-	// At may be up to LookupInterval earlier than the last look-up.
+	// At is the time of the last recorded look-up. The last look-up can be up to LookupInterval later.
 	At time.Time
 }
 
@@ -36,8 +36,8 @@ const (
 )
 
 const (
-	// LookupInterval is how often a process records look-ups of one account by one server in one form at
-	// most.
+	// LookupInterval is the minimum interval between two recorded look-ups of one account by
+	// one server in one form by one process.
 	LookupInterval = time.Hour
 	// LookupLife is how long a look-up is shown.
 	LookupLife = 90 * 24 * time.Hour
@@ -45,7 +45,7 @@ const (
 
 // lookups records look-ups.
 type lookups struct {
-	records *recorder.Recorder[lookupKey, Lookup] // of about 200 bytes each
+	records *recorder.Recorder[lookupKey, Lookup] // about 200 bytes each
 	recent  *recorder.Recent
 }
 
@@ -57,8 +57,7 @@ type lookupKey struct {
 
 func (l Lookup) key() lookupKey { return lookupKey{l.Account, l.Server, l.How} }
 
-// compareLookups is the order in which all servers write, so that no two transactions wait for each
-// other.
+// compareLookups is the order in which all servers write look-ups, so that transactions cannot deadlock.
 func compareLookups(a, b Lookup) int {
 	return cmp.Or(slices.Compare(a.Account[:], b.Account[:]), cmp.Compare(a.Server, b.Server),
 		cmp.Compare(a.How, b.How))
@@ -86,9 +85,9 @@ func newLookups(d Deps) *lookups {
 	}
 }
 
-// Found counts that a server got the credential of an account, and has it recorded soon. It waits for nothing, and
-// nearly always finds that this was recorded within LookupInterval, which takes no lock and allocates
-// nothing.
+// Found counts that a server got the credential of an account, and queues it to be recorded. It
+// does not block. It nearly always finds that such a look-up was recorded within
+// LookupInterval, which takes no lock and does not allocate.
 func (r *Registry) Found(ctx context.Context, c *Caller, e Entry, how How) {
 	r.deps.Counts.Add(e.Tenant.ID, stats.Lookup)
 	now := r.deps.Now()
@@ -99,9 +98,9 @@ func (r *Registry) Found(ctx context.Context, c *Caller, e Entry, how How) {
 	}
 }
 
-// LastLookups returns the last look-ups of an account by each server and in each form, in the order of
-// the servers' names. It reports whether any server may ask about accounts of the tenant: otherwise
-// phones work in another way, if at all, and nothing can be known.
+// LastLookups returns the last look-ups of an account by each server and in each form, ordered
+// by server name. asked reports whether any server may ask about accounts of the tenant:
+// otherwise phones work in another way, if at all, and it is unknown when they were used.
 func (r *Registry) LastLookups(ctx context.Context, a account.Account) (list []Lookup, asked bool, err error) {
 	for _, c := range r.table.Load().callers {
 		if slices.Contains(c.Tenants, a.Tenant) {
@@ -112,8 +111,8 @@ func (r *Registry) LastLookups(ctx context.Context, a account.Account) (list []L
 	return nil, false, nil
 }
 
-// Run writes look-ups to the store until ctx ends.
+// Run writes look-ups to the store until ctx is done.
 func (r *Registry) Run(ctx context.Context) { r.lookups.records.Run(ctx) }
 
-// Flush writes the look-ups so far.
+// Flush writes all look-ups so far to the store.
 func (r *Registry) Flush(ctx context.Context) error { return r.lookups.records.Flush(ctx) }

@@ -34,12 +34,12 @@ type Deps struct {
 	Audit    audit.Log
 	// Counts counts the look-ups that succeed. It may be nil.
 	Counts *stats.Counter
-	// Log gets the failures of recording look-ups.
+	// Log gets failures to record look-ups.
 	Log *slog.Logger
 	Now func() time.Time
-	// NoCache makes every look-up read the store. Servers that share a database need it: a phone
-	// server that one of them has notified of a change may ask another one, which must not answer
-	// with the account as it was.
+	// NoCache makes every look-up read the store. Servers that share a database need it: a
+	// phone server that one of them has notified of a change may ask another one, which must
+	// not return the outdated account.
 	NoCache bool
 }
 
@@ -54,8 +54,8 @@ type Caller struct {
 	rate *throttle.Rate
 }
 
-// lookupsPerSecond is the rate limit of one server. It stops a server that loops: a busy registrar
-// needs about 10,000 look-ups per second.
+// lookupsPerSecond is the rate limit of one server. It stops a server in an endless loop: a
+// busy registrar needs about 10,000 look-ups per second.
 const lookupsPerSecond = 100_000
 
 // NewRegistry returns a Registry without servers, which refuses every token. Refresh reads the

@@ -35,22 +35,22 @@ type Store interface {
 	Sealed(ctx context.Context, tenant int64, user string, now time.Time) (account.Account, error)
 
 	// OnChange adds a function that is called after each transaction of this process that may have
-	// changed what Sealed returns of an active account, and before the method that ran the
+	// changed the result of Sealed for an active account, and before the method that ran the
 	// transaction returns, with or without an error. The argument is the UID of the account, or the
 	// zero UID if any account may have changed.
 	OnChange(f func(uid account.UID))
 
 	// RecordLookups adds look-ups of accounts that are neither deleted nor disabled, and updates older
-	// ones of the same account, server and form. Callers sort the list, in which no two are the same but
-	// for their times, so that concurrent calls do not wait for each other.
+	// ones of the same account, server and form. Callers must sort the list, so that concurrent calls
+	// cannot deadlock. It contains only one entry for each account, server and form.
 	RecordLookups(ctx context.Context, list []Lookup) error
 
-	// LastLookups returns the look-ups of an account within LookupLife, by servers that were not removed
-	// since, in the order of the servers' names and of the forms.
+	// LastLookups returns the look-ups of an account within LookupLife, by servers that still
+	// exist, ordered by server name and form.
 	LastLookups(ctx context.Context, uid account.UID, now time.Time) ([]Lookup, error)
 }
 
-// AdminStore is what operators' commands change. Every method is one transaction. Package
+// AdminStore is for operators' commands. Every method is one transaction. Package
 // conformance tests these rules.
 type AdminStore interface {
 	// AddServer adds a server. It fails with fault.Conflict if the name is taken.

@@ -14,8 +14,8 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Counter counts what a server does. It is safe for concurrent use, but for Flush, which must not run twice at a
-// time. A nil Counter counts nothing.
+// Counter counts events of a server. It is safe for concurrent use, except for Flush, which
+// must not be called concurrently with itself. A nil Counter counts nothing.
 type Counter struct {
 	store  Store
 	byHost func(host string) (*tenant.Tenant, bool)
@@ -25,12 +25,12 @@ type Counter struct {
 	pending map[key]int64
 }
 
-// counters has what was counted of each kind and not taken by Flush yet, in the order of Kinds.
+// counters are the counts that Flush has not taken yet, in the order of Kinds.
 type counters [numKinds]atomic.Int64
 
 const numKinds = 15
 
-// key orders counts: all servers write them in one order, so that no two transactions wait for each other.
+// key identifies a count.
 type key struct {
 	tenant int64
 	day    Day
@@ -46,7 +46,7 @@ func NewCounter(store Store, byHost func(host string) (*tenant.Tenant, bool), no
 	return &Counter{store: store, byHost: byHost, now: now, pending: make(map[key]int64)}
 }
 
-// index has the position of each kind in Kinds.
+// index maps each kind to its position in Kinds.
 var index = func() map[Kind]int {
 	m := make(map[Kind]int, len(Kinds))
 	for i, k := range Kinds {
@@ -55,7 +55,7 @@ var index = func() map[Kind]int {
 	return m
 }()
 
-// Add counts one more at a tenant, which must exist or have existed.
+// Add counts one event at a tenant, which must exist or have existed.
 func (c *Counter) Add(tenant int64, k Kind) {
 	if c == nil {
 		return
@@ -84,13 +84,14 @@ func (c *Counter) Observe(e audit.Event) {
 	}
 }
 
-// Activated is the detail of a confirmation that activated the account, and Repeated that of one that changed nothing.
+// Activated is the detail of a confirmation that activated the account. Repeated is the detail
+// of one that changed nothing.
 const (
 	Activated = "activated"
 	Repeated  = "repeated"
 )
 
-// kindsOf returns what a decision counts as. The first is empty for a decision that is not counted.
+// kindsOf returns the kinds that a decision is counted as. The first is empty for a decision that is not counted.
 func kindsOf(e audit.Event) [2]Kind {
 	switch ok := e.Outcome == "ok"; e.Action {
 	case audit.Signup:
@@ -138,8 +139,8 @@ func signupKind(outcome string) Kind {
 	}
 }
 
-// Flush writes what was counted since it last succeeded, in one transaction. What was counted belongs to the day on
-// which Flush finds it.
+// Flush writes the counts since its last success in one transaction. Events are counted for the
+// day on which Flush is called.
 func (c *Counter) Flush(ctx context.Context) error {
 	day := DayOf(c.now())
 	c.tenants.Range(func(id, n any) bool {
@@ -159,7 +160,7 @@ func (c *Counter) Flush(ctx context.Context) error {
 	}
 	slices.SortFunc(list, compare)
 	err := c.store.AddCounts(ctx, list)
-	// What may have been written is not written again.
+	// If the outcome is in doubt, the counts are dropped, since they may have been written.
 	if err == nil || errors.Is(err, fault.ErrInDoubt) {
 		clear(c.pending)
 	}

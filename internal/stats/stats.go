@@ -2,13 +2,15 @@
 //
 // # What it guarantees
 //
-// Counting is an addition in memory. It waits for nothing, and there are as many counters as tenants and kinds, so
-// nobody can make them grow. A Counter writes what it has about once a second, in one transaction. A crash loses what
-// was counted since then. A database that breaks off in the commit of that transaction may count it twice.
+// Counting is an addition in memory. It never blocks, and the number of counters depends only
+// on the numbers of tenants and kinds. A Counter writes its counts about once a second, in one
+// transaction. A crash loses the counts since then. If the database fails during the commit of
+// that transaction, they may be lost.
 //
 // # What it is not
 //
-// It knows days, and neither hours nor accounts. What happened to one account is in the audit log and the audit trail.
+// It counts by day, and neither by hour nor by account. Events of one account are in the audit
+// log and the audit trail.
 package stats
 
 import (
@@ -32,15 +34,15 @@ const (
 	// Refused sign-ups, by cause.
 	SignupCaptcha Kind = "signup_refused_captcha"
 	SignupTaken   Kind = "signup_refused_taken"   // the user name is taken
-	SignupLimit   Kind = "signup_refused_limit"   // too many, of an address, a recipient or a tenant
-	SignupInvalid Kind = "signup_refused_invalid" // a field has a value that is not valid
+	SignupLimit   Kind = "signup_refused_limit"   // a limit of an address, a recipient or a tenant
+	SignupInvalid Kind = "signup_refused_invalid" // a field is not valid
 	SignupClosed  Kind = "signup_refused_closed"  // sign-ups are closed
-	SignupFailed  Kind = "signup_refused_failure" // the server could not do it
+	SignupFailed  Kind = "signup_refused_failure" // the server failed
 
 	SignInRefused Kind = "signin_refused"
 	Lookup        Kind = "lookup"      // credentials that phone servers got
 	MailSent      Kind = "mail_sent"   // messages that the relay accepted
-	MailFailed    Kind = "mail_failed" // messages that were given up
+	MailFailed    Kind = "mail_failed" // messages whose delivery failed
 )
 
 // Kinds are all kinds, in the order in which they are shown.
@@ -50,7 +52,7 @@ var Kinds = []Kind{
 	SignInRefused, Lookup, MailSent, MailFailed,
 }
 
-// KeptDays is how many days are kept.
+// KeptDays is how many days of counts are kept.
 const KeptDays = 400
 
 // Day is a day, UTC, as the number of days since 1970-01-01.
@@ -72,10 +74,10 @@ func (d Day) Time() time.Time { return time.Unix(int64(d)*dayLength, 0).UTC() }
 
 func (d Day) String() string { return d.Time().Format(time.DateOnly) }
 
-// MarshalText makes the day a date in JSON.
+// MarshalText returns the date, so that a day is a date in JSON.
 func (d Day) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads what MarshalText wrote.
+// UnmarshalText parses the result of MarshalText.
 func (d *Day) UnmarshalText(text []byte) error {
 	t, err := time.Parse(time.DateOnly, string(text))
 	*d = DayOf(t)
@@ -99,20 +101,20 @@ type DayCounts struct {
 	Counts Counts `json:"counts"`
 }
 
-// Store keeps counts. Every method is one transaction. Package conformance tests these rules.
+// Store stores counts. Every method is one transaction. Package conformance tests these rules.
 type Store interface {
 	// AddCounts adds to the counts of days. It ignores tenants that do not exist.
 	AddCounts(ctx context.Context, list []Count) error
 
-	// Counts returns the counts of a tenant, or the sums of all tenants for 0, from a day to another one. Those that
-	// are zero may be missing.
+	// Counts returns the counts of a tenant, or the sums of all tenants for 0, for the days
+	// from to to, inclusive. Counts that are zero may be missing.
 	Counts(ctx context.Context, tenant int64, from, to Day) ([]Count, error)
 
-	// RemoveCounts removes up to limit counts of days before a day, the oldest first, and returns how many.
+	// RemoveCounts removes up to limit counts of days before a day, oldest first, and returns how many it removed.
 	RemoveCounts(ctx context.Context, before Day, limit int) (int64, error)
 }
 
-// Series returns a row for each day from one to another, and the sums of all.
+// Series returns a row for each day in [from, to], and the totals.
 func Series(list []Count, from, to Day) (days []DayCounts, total Counts) {
 	for day := from; day <= to; day++ {
 		days = append(days, DayCounts{day, newCounts()})
@@ -135,10 +137,10 @@ func newCounts() Counts {
 	return c
 }
 
-// MaxCounted is up to how many rows of a backlog are counted.
+// MaxCounted is the number up to which the rows of a backlog are counted.
 const MaxCounted = 1000
 
-// Bounded is a number of rows that were counted up to MaxCounted. A larger one means that there are more.
+// Bounded is a number of rows that is exact up to MaxCounted. A larger value means that there are more.
 type Bounded int64
 
 func (n Bounded) String() string {

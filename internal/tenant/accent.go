@@ -19,9 +19,9 @@ const minContrast = 4.5
 
 // Shades are an accent's colours on pages of one brightness, each as #rrggbb.
 type Shades struct {
-	// Accent is for links, and for areas such as buttons. OnAccent is for text on such an area.
+	// Accent is for links, and for areas such as buttons. OnAccent is for text on such areas.
 	Accent, OnAccent string
-	// Strong is the accent under the pointer.
+	// Strong is the accent of an element under the pointer.
 	Strong string
 	// Tint is the page's background with a trace of the accent.
 	Tint string
@@ -30,9 +30,9 @@ type Shades struct {
 // Palette has the shades of an accent for light pages and for dark ones.
 type Palette struct{ Light, Dark Shades }
 
-// Palette returns the colours of the tenant's accent. On a light page the accent is as dark as text
-// needs, and on a dark page as light; its hue stays the same. So the accent itself is used where it
-// has the contrast, and a close relative where it does not.
+// Palette returns the colours of the tenant's accent. On a light page the accent is made as
+// dark as text needs, and on a dark page as light; its hue stays the same. So the accent itself
+// is used if it has enough contrast, and a similar colour otherwise.
 func (s Settings) Palette() Palette {
 	text := cmp.Or(s.Accent, DefaultAccent)
 	if p, ok := palettes.Load(text); ok {
@@ -47,8 +47,8 @@ func (s Settings) Palette() Palette {
 	return p
 }
 
-// palettes caches the Palette of each accent that was asked for. Pages and messages need it, and
-// tenants have few accents.
+// palettes caches the Palette of each accent that was used. Pages and messages need it, and the
+// number of accents is small.
 var palettes sync.Map
 
 // colour is a colour of sRGB. Each part is a whole number from 0 to 255.
@@ -62,10 +62,10 @@ var (
 // surface describes the pages of one brightness, whose colours are in the style sheet of the site.
 type surface struct {
 	backgrounds []colour
-	// card is the background that a tint is mixed from, and trace is the part of the accent in it.
+	// card is the background that a tint is mixed from, and trace is the proportion of the accent in it.
 	card  colour
 	trace float64
-	// far is the end of the scale to which an accent with too little contrast is moved. onAccent is
+	// far is the colour towards which an accent with too little contrast is moved. onAccent is
 	// the colour of text on an accent.
 	far, onAccent colour
 }
@@ -87,8 +87,8 @@ var (
 	}
 )
 
-// shades moves an accent towards the far end until text in it can be read on all backgrounds, and
-// text on it too.
+// shades moves an accent towards far until text in that colour is readable on all backgrounds,
+// and text on it is readable too.
 func (p surface) shades(accent colour) Shades {
 	const steps = 100
 	for i := 0; ; i++ {
@@ -104,7 +104,7 @@ func (p surface) shades(accent colour) Shades {
 	}
 }
 
-// mix returns a colour between two, rounded to what can be written.
+// mix returns a colour between two colours, rounded to whole numbers.
 func (c colour) mix(other colour, part float64) (mixed colour) {
 	for i := range c {
 		mixed[i] = math.Round(c[i] + (other[i]-c[i])*part)
@@ -116,7 +116,7 @@ func (c colour) String() string {
 	return fmt.Sprintf("#%02x%02x%02x", int(c[0]), int(c[1]), int(c[2]))
 }
 
-// linear has the linear value of each value that a part of a colour can have (WCAG 2.2, relative
+// linear maps each value of a colour component to its linear value (WCAG 2.2, relative
 // luminance). A Palette needs hundreds of them, and math.Pow is slow.
 var linear = func() (table [256]float64) {
 	for i := range table {

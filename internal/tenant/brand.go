@@ -16,7 +16,7 @@ import (
 // maxProse is the maximum length of a text of several sentences, in characters.
 const maxProse = 600
 
-// checkBrand returns the settings with what people see of the operator in canonical form.
+// checkBrand returns the settings with the texts, links and colours that people see in canonical form.
 func (s Settings) checkBrand() (_ Settings, err error) {
 	for _, text := range []struct {
 		field string
@@ -46,10 +46,10 @@ func (s Settings) checkBrand() (_ Settings, err error) {
 	return s, err
 }
 
-// checkProse returns a text without white space around it, and with \n between its lines.
+// checkProse returns a text without surrounding white space, and with \n between its lines.
 func checkProse(field, text string) (string, error) { return checkText(field, text, maxProse) }
 
-// checkText is checkProse with another length.
+// checkText is checkProse with a different maximum length.
 func checkText(field, text string, limit int) (string, error) {
 	text = strings.TrimSpace(strings.ReplaceAll(text, "\r\n", "\n"))
 	if n := utf8.RuneCountInString(text); n > limit {
@@ -62,7 +62,7 @@ func checkText(field, text string, limit int) (string, error) {
 	return text, nil
 }
 
-// checkWebURL returns the address of a page on any host, with the host in ASCII.
+// checkWebURL returns the URL of a page on any host, with the host in ASCII.
 func checkWebURL(field, raw string) (string, error) {
 	if raw == "" {
 		return "", nil
@@ -89,7 +89,7 @@ func checkWebURL(field, raw string) (string, error) {
 	return u.String(), nil
 }
 
-// checkSupport returns the address of a page or an e-mail address.
+// checkSupport returns the URL of a page or an e-mail address.
 func checkSupport(raw string) (string, error) {
 	raw = strings.TrimPrefix(raw, "mailto:")
 	if raw == "" || strings.Contains(raw, "://") {
@@ -103,7 +103,7 @@ func checkSupport(raw string) (string, error) {
 	return raw, nil
 }
 
-// Link is the address of one of the operator's pages, or of the support. Name is terms, privacy,
+// Link is the URL of one of the operator's pages, or of the support. Name is terms, privacy,
 // imprint or support.
 type Link struct{ Name, URL string }
 
@@ -119,8 +119,7 @@ func (s Settings) Links() (list []Link) {
 	return list
 }
 
-// SupportURL returns the address of a link to the operator's support, or an empty string if there
-// is none.
+// SupportURL returns the URL of the operator's support, or "" if there is none.
 func (s Settings) SupportURL() string {
 	if s.Support == "" || strings.Contains(s.Support, "://") {
 		return s.Support

@@ -19,8 +19,7 @@ const MaxLogo = 64 << 10
 // maxLogoSide is the maximum width and height of a logo, in pixels.
 const maxLogoSide = 2048
 
-// Logo is a picture for the pages of a tenant. The zero value is no logo. It is not changed after
-// it was made.
+// Logo is a picture for the pages of a tenant. The zero value means no logo. A Logo is immutable.
 type Logo struct {
 	// Type is the picture's media type: that of PNG, JPEG, WebP or SVG.
 	Type string
@@ -68,9 +67,9 @@ func NewLogo(data []byte) (Logo, error) {
 	return l, nil
 }
 
-// checkSVG refuses an SVG that could run a script or load something. Browsers do neither for an SVG
-// in an img element, and the site's headers forbid both where the file is opened by itself; this is
-// so that nobody has to rely on that.
+// checkSVG refuses an SVG that could run a script or load something. Browsers do neither for an
+// SVG in an img element, and the site's headers forbid both if the file is opened directly;
+// this check is defence in depth.
 func checkSVG(data []byte) error {
 	d := xml.NewDecoder(bytes.NewReader(data))
 	root := true

@@ -62,7 +62,7 @@ func (s Settings) check() (Settings, error) {
 	return s, nil
 }
 
-// maxNote is the length of the longest note about closed signups, in characters.
+// maxNote is the maximum length of a note about closed signups, in characters.
 const maxNote = 300
 
 // CheckSignups returns who can sign up, and a note about it, in canonical form. It fails with fault.Invalid.
@@ -102,7 +102,7 @@ func (s Settings) checkTexts() error {
 	return nil
 }
 
-// checkPhones checks what phones are set up with.
+// checkPhones checks the settings for phones.
 func (s Settings) checkPhones() (Settings, error) {
 	if s.SIPServer != "" && !validHostPort(s.SIPServer) {
 		return s, fault.Field("sip-server",

@@ -5,15 +5,15 @@
 //
 // # Guarantees
 //
-// Only the Host header selects the tenant of a request: by an exact match, after the host has been
-// brought into canonical form (CanonicalHost). There is no default tenant, and no parameter can
-// name one. Links are built from the tenant's public URL, never from a request.
+// Only the Host header selects the tenant of a request, by an exact match of its canonical form
+// (CanonicalHost). There is no default tenant, and no parameter can select one. Links are built
+// from the tenant's public URL, never from a request.
 //
 // # Table
 //
-// Tenants are kept in the store, and commands change them while servers run. A server looks tenants
-// up in a Table: it is in memory, is read without a lock, and is replaced when the store's version
-// number has changed.
+// Tenants are kept in the store, and commands change them while servers run. A server looks up
+// tenants in a Table, which is in memory, is read without a lock, and is replaced when the
+// store's version number has changed.
 package tenant
 
 import (
@@ -38,15 +38,15 @@ type Tenant struct {
 	Host    string
 	Realm   string
 	Created time.Time
-	// PublicURL is the scheme, host and port at which people reach the tenant. In the store it is
-	// empty if it was not set; a Table fills in the default.
+	// PublicURL is the scheme, host and port at which people reach the tenant. In the store it
+	// is empty if it was not set; a Table fills in the default.
 	PublicURL string
 	Settings
 	// Freeze is not nil while the signups of all tenants are closed. It is not a setting of the tenant.
 	Freeze *Freeze
 }
 
-// Settings are what an operator can choose for a tenant. The zero value is valid.
+// Settings are the settings that an operator can choose for a tenant. The zero value is valid.
 type Settings struct {
 	// Product is the platform's name for people. The default is the host.
 	Product string `json:"product,omitempty"`
@@ -61,15 +61,15 @@ type Settings struct {
 	// several lines.
 	About   string `json:"about,omitempty"`
 	Welcome string `json:"welcome,omitempty"`
-	// TermsURL, PrivacyURL and ImprintURL are addresses of the operator's pages, or empty.
+	// TermsURL, PrivacyURL and ImprintURL are URLs of the operator's pages, or empty.
 	TermsURL   string `json:"terms_url,omitempty"`
 	PrivacyURL string `json:"privacy_url,omitempty"`
 	ImprintURL string `json:"imprint_url,omitempty"`
-	// Support is the address of a page or an e-mail address where people get help, or empty.
+	// Support is the URL of a page or an e-mail address where people get help, or empty.
 	Support string `json:"support,omitempty"`
 	// Accent is the colour of links and buttons as #rrggbb. The default is DefaultAccent.
 	Accent string `json:"accent,omitempty"`
-	// Logo is the picture beside the platform's name. The store keeps it in columns of its own.
+	// Logo is the picture next to the platform's name. The store keeps it in separate columns.
 	Logo Logo `json:"-"`
 	// SIPServer and SIPTransport are what a person enters in a softphone. The defaults are the host
 	// and TLS.
@@ -95,38 +95,38 @@ type Settings struct {
 	SignupsPerHour int `json:"signups_per_hour,omitempty"`
 	// Activation is what activates an account. The default is ActivationLink.
 	Activation Activation `json:"activation,omitempty"`
-	// RequireFactor says who needs a second factor for the website. The default is nobody.
+	// RequireFactor is who needs a second factor for the website. The default is nobody.
 	RequireFactor RequireFactor `json:"require_factor,omitempty"`
-	// Signups says who can sign up. The default is SignupsOpen. SignupsNote is what the operator says to visitors
-	// while nobody can, in a sentence or two of plain text, or empty.
+	// Signups is who can sign up. The default is SignupsOpen. SignupsNote is the operator's
+	// note for visitors while nobody can, one or two sentences of plain text, or empty.
 	Signups     Signups `json:"signups,omitempty"`
 	SignupsNote string  `json:"signups_note,omitempty"`
 }
 
-// Signups says who can sign up.
+// Signups is who can sign up.
 type Signups string
 
-// Who can sign up. Others may follow.
+// The values of Signups. More may be added.
 const (
-	// SignupsOpen is for platforms where everybody can.
+	// SignupsOpen means that everybody can sign up.
 	SignupsOpen Signups = "open"
-	// SignupsClosed is for platforms where nobody can. Accounts that wait can still be activated.
+	// SignupsClosed means that nobody can sign up. Waiting accounts can still be activated.
 	SignupsClosed Signups = "closed"
 )
 
-// Freeze closes the signups of all tenants, whatever their settings are.
+// Freeze closes the signups of all tenants, regardless of their settings.
 type Freeze struct {
-	// Note is what visitors read in place of a tenant's note, or empty.
+	// Note is shown to visitors instead of a tenant's note. It may be empty.
 	Note string `json:"note,omitempty"`
 }
 
-// RequireFactor says which accounts need a second factor for the website.
+// RequireFactor is which accounts need a second factor for the website.
 type RequireFactor string
 
 const (
-	// RequireNone is for platforms where nobody needs one.
+	// RequireNone means that no account needs one.
 	RequireNone RequireFactor = "none"
-	// RequireAdmin is for platforms where accounts with the role admin need one.
+	// RequireAdmin means that accounts with the role admin need one.
 	RequireAdmin RequireFactor = "admin"
 )
 
@@ -162,8 +162,8 @@ func (t Tenant) WebSocket() string {
 	return t.SIPWebSocket
 }
 
-// DefaultTURNLife is how long a TURN credential is valid by default: long enough to start a call,
-// and short enough that an account that was disabled soon has none.
+// DefaultTURNLife is how long a TURN credential is valid by default: long enough to start a
+// call, and short enough that a disabled account soon has none.
 const DefaultTURNLife = time.Hour
 
 // TURNLife returns how long a TURN credential is valid.
@@ -183,8 +183,7 @@ func (t Tenant) Confirms() bool { return t.Activation == ActivationConfirm }
 // SignupMode returns who can sign up, by the tenant's own setting.
 func (t Tenant) SignupMode() Signups { return cmp.Or(t.Signups, SignupsOpen) }
 
-// Closed reports whether nobody can sign up, and returns what the operator says about it to visitors, or an empty
-// string.
+// Closed reports whether nobody can sign up, and returns the operator's note about that for visitors, or "".
 func (t Tenant) Closed() (note string, closed bool) {
 	switch {
 	case t.Freeze != nil:
@@ -241,8 +240,8 @@ func digits(s string) bool {
 	return true
 }
 
-// New checks a tenant that an operator described, and fills in defaults: host, realm, public URL
-// and settings. It fails with fault.Invalid; the field is the name of the command-line option.
+// New checks the host, realm, public URL and settings of a tenant, and fills in defaults. It
+// fails with fault.Invalid; the field is the name of the command-line option.
 func New(t Tenant) (Tenant, error) {
 	host, err := idna.Lookup.ToASCII(strings.TrimSuffix(t.Host, "."))
 	if err != nil || !utf8.ValidString(t.Host) || CanonicalHost(host) != host ||
@@ -317,7 +316,7 @@ func checkURL(field, raw string) (string, error) {
 	return u.Scheme + "://" + strings.ToLower(u.Host), nil
 }
 
-// Loopback reports whether a host name or address always means this machine.
+// Loopback reports whether a host name or address always refers to the local machine.
 func Loopback(host string) bool {
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true
@@ -326,7 +325,7 @@ func Loopback(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// Store keeps tenants. Each method is one transaction.
+// Store stores tenants. Each method is one transaction.
 type Store interface {
 	// AddTenant adds a tenant and returns it with its ID. It fails with fault.Conflict if the host
 	// exists, or if a tenant has the same realm except for case: two tenants with one realm would
@@ -351,19 +350,19 @@ type Store interface {
 	// change of a tenant.
 	Tenants(ctx context.Context) ([]Tenant, int64, error)
 
-	// TenantVersion returns the version number alone.
+	// TenantVersion returns only the version number.
 	TenantVersion(ctx context.Context) (int64, error)
 }
 
 // Table finds tenants in memory. It is safe for concurrent use.
 type Table struct {
 	store Store
-	// defaultURL returns the public URL of a tenant that has none set.
+	// defaultURL returns the default public URL of a tenant.
 	defaultURL func(host string) string
 	current    atomic.Pointer[table]
 }
 
-// table is one version of a Table. It is not changed after it has been published.
+// table is one version of a Table. It is immutable.
 type table struct {
 	version int64
 	hosts   map[string]*Tenant
@@ -433,7 +432,7 @@ func (tt *Table) ByID(id int64) (*Tenant, bool) {
 	return t, ok
 }
 
-// All returns all tenants, in no order.
+// All returns all tenants, in no particular order.
 func (tt *Table) All() []*Tenant {
 	var list []*Tenant
 	for _, t := range tt.current.Load().hosts {
@@ -460,8 +459,8 @@ func foldedRealm(realm string) string {
 	}, realm)
 }
 
-// DefaultURL returns the public URL of a tenant that has none set: https, or for a name of this
-// machine the port on which the server listens, and http unless the listener speaks TLS.
+// DefaultURL returns the default public URL of a tenant: https://HOST, or for a loopback host a
+// URL with the port on which the server listens, and with http unless the listener uses TLS.
 func DefaultURL(host, listenPort string, encrypted bool) string {
 	switch {
 	case !Loopback(host):
@@ -472,5 +471,5 @@ func DefaultURL(host, listenPort string, encrypted bool) string {
 	return "http://" + host + ":" + listenPort
 }
 
-// Address returns the public URL of a tenant that has none set.
+// Address returns the default public URL of a tenant with a host.
 func (tt *Table) Address(host string) string { return tt.defaultURL(host) }

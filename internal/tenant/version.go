@@ -8,10 +8,10 @@ import (
 	"dialtone/internal/fault"
 )
 
-// Version is that of a tenant's settings at a moment.
+// Version identifies the content of a tenant's settings at one moment.
 type Version [16]byte
 
-// Version returns the version of a tenant as the store has it.
+// Version returns the version of a tenant that was read from the store.
 func (t Tenant) Version() Version {
 	text, err := json.Marshal([]any{t.ID, t.Host, t.Realm, t.PublicURL, t.Settings, t.Logo.Type, t.Logo.Data})
 	if err != nil {
@@ -23,13 +23,13 @@ func (t Tenant) Version() Version {
 
 type versionKey struct{}
 
-// OnlyIf returns a context for SetTenant on the condition that the tenant has a version. It fails with fault.Changed
-// otherwise. The store checks that in the transaction of the change.
+// OnlyIf returns a context for SetTenant that requires the tenant to have version v. Otherwise
+// SetTenant fails with fault.Changed. The store checks this in the transaction of the change.
 func OnlyIf(ctx context.Context, v Version) context.Context {
 	return context.WithValue(ctx, versionKey{}, v)
 }
 
-// ErrChanged refuses a change on a condition that does not hold.
+// ErrChanged means that the tenant no longer has the version that OnlyIf requires.
 var ErrChanged = fault.New(fault.Changed,
 	"the tenant has changed since you read it; read it again and decide again")
 

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// Failures limits attempts by counting those that failed, in memory. It is safe for concurrent use.
+// Failures limits attempts by counting failed ones in memory. It is safe for concurrent use.
 //
-// An attempt takes a place before its outcome is known. It gives the place back unless it fails, so
-// that no number of concurrent attempts fails more often than the rule allows. An attempt that
-// finds all places taken by others in progress waits for one of them to end: a client whose
+// An attempt takes a place before its outcome is known, and gives it back unless it fails. So
+// even concurrent attempts cannot fail more often than the rule permits. If attempts in
+// progress have taken all places, a new attempt waits for one of them to end: a client whose
 // attempts all succeed is never refused.
 //
 // The memory is bounded: at most size buckets are kept, with 4 bytes for each failure within the
 // rule. Buckets whose failures have expired are dropped first, then those with the fewest failures,
 // so that many new buckets cannot reset the count of a bucket under attack. Failures are recorded
-// in whole seconds, rounded up: a place may be free again up to a second late.
+// in whole seconds, rounded up, so a place can be freed up to a second late.
 type Failures struct {
 	rule    Rule
 	size    int
@@ -46,7 +46,7 @@ func NewFailures(rule Rule, size int, now func() time.Time) *Failures {
 	}
 }
 
-// Attempt is an attempt in progress. It is a value, so that an attempt allocates nothing.
+// Attempt is an attempt in progress. It is a value, so that attempts do not allocate.
 type Attempt struct {
 	limit  *Failures
 	bucket Bucket
@@ -78,8 +78,9 @@ func (a Attempt) end(failed, forget bool) {
 	}
 }
 
-// Try begins an attempt. If the limit is reached, it returns how long to wait before the next one.
-// Otherwise the caller must end the Attempt once. It fails only with the error of ctx.
+// Try begins an attempt. If the limit is reached, it returns how long to wait before the next
+// one. Otherwise the caller must end the Attempt exactly once. It fails only with the error of
+// ctx.
 func (f *Failures) Try(ctx context.Context, b Bucket) (a Attempt, wait time.Duration, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -148,12 +149,12 @@ func (f *Failures) Add(b Bucket) {
 
 func (f *Failures) elapsed() time.Duration { return f.now().Sub(f.started) }
 
-// second is the time now, rounded up.
+// second returns the current time, rounded up.
 func (f *Failures) second() uint32 {
 	return uint32(max(0, (f.elapsed()+time.Second-1)/time.Second))
 }
 
-// live returns the failures that still count.
+// live returns the failures that have not expired.
 func (f *Failures) live(p *failures) []uint32 {
 	expired := f.elapsed() - f.rule.Per
 	first := slices.IndexFunc(p.times, func(t uint32) bool {
@@ -170,15 +171,15 @@ func (f *Failures) add(p *failures) {
 		p.times = slices.Delete(p.times, 0, 1)
 	}
 	if len(p.times) == cap(p.times) {
-		// append would allocate more than the limit needs.
-		more := make([]uint32, len(p.times), min(max(4, 2*len(p.times)), f.rule.Limit))
-		copy(more, p.times)
-		p.times = more
+		// append could allocate more than the limit needs.
+		grown := make([]uint32, len(p.times), min(max(4, 2*len(p.times)), f.rule.Limit))
+		copy(grown, p.times)
+		p.times = grown
 	}
 	p.times = append(p.times, f.second())
 }
 
-// at returns the entry of a bucket, and makes one if there is none.
+// at returns the entry of a bucket, and inserts one if there is none.
 func (f *Failures) at(b Bucket) *failures {
 	if p := f.buckets[b]; p != nil {
 		return p
@@ -186,7 +187,7 @@ func (f *Failures) at(b Bucket) *failures {
 	return f.insert(b)
 }
 
-// insert makes the entry of a bucket that has none.
+// insert adds an entry for a bucket that has none.
 func (f *Failures) insert(b Bucket) *failures {
 	now := f.second()
 	if len(f.buckets) >= f.size || time.Duration(now-f.swept)*time.Second >= f.rule.Per {
@@ -221,8 +222,8 @@ func (f *Failures) sweep(now uint32) {
 			cmp.Compare(b.times[len(b.times)-1], a.times[len(a.times)-1]),
 		)
 	})
-	most := max(0, f.size-f.size/8-len(kept))
-	for _, e := range idle[:min(most, len(idle))] {
+	limit := max(0, f.size-f.size/8-len(kept))
+	for _, e := range idle[:min(limit, len(idle))] {
 		e.times = slices.Clone(e.times)
 		kept[e.bucket] = e.failures
 	}

@@ -8,9 +8,9 @@ import (
 
 // Passwords limits wrong passwords: by name, known or not, and by the address that they come from.
 //
-// A client that shows it belongs to the owner of an account, by a device token or a link, is
-// counted by that alone. So nobody can lock an owner out by guessing at the name, or by abusing an
-// address that the owner shares.
+// A client that belongs to the owner of an account, as proved by a device token or a link, is
+// counted only by that. So nobody can lock out an owner by guessing passwords for the name, or
+// by abusing an address that the owner shares.
 //
 // It is safe for concurrent use. Its memory stays below 40 MiB.
 type Passwords struct {
@@ -28,21 +28,20 @@ func NewPasswords(now func() time.Time) *Passwords {
 	}
 }
 
-// Guess is an attempt in progress to prove a password or to sign up. Only one copy of it may be
-// ended.
+// Guess is an attempt in progress to prove a password or to sign up. Only one copy of it must be ended.
 type Guess struct {
-	// attempts are the n attempts under each limit that counts it. The last is the one that a right
-	// password makes forget its failures.
+	// attempts are the n attempts, one under each limit that counts the Guess. A right password
+	// resets the failures of the last one.
 	attempts [3]Attempt
 	n        int
-	// Limit says in a word which limit refused the attempt, for the log. It is empty if none did.
+	// Limit is a short name of the limit that refused the attempt, for the log. It is empty if none did.
 	Limit string
 }
 
-// Begin begins an attempt for a name from an address. A client that is known to belong to the
-// owner of the name is counted by the ID of its device token or link, which is empty for others.
-// If a limit is reached, Begin returns how long to wait, and a Guess that names the limit. Otherwise
-// the caller must end the Guess once. It fails only with the error of ctx.
+// Begin begins an attempt for a name from an address. known is the ID of the device token or link of
+// a client that belongs to the owner of the name, which is then counted by it. It is empty for other
+// clients. If a limit is reached, Begin returns how long to wait, and a Guess that names the limit.
+// Otherwise the caller must end the Guess. It fails only with the error of ctx.
 func (p *Passwords) Begin(
 	ctx context.Context, tenant int64, addr netip.Addr, name, known string,
 ) (g Guess, wait time.Duration, err error) {
@@ -57,8 +56,8 @@ func (p *Passwords) Begin(
 	return g, wait, err
 }
 
-// BeginUnnamed is Begin for an attempt that is not counted by a name. A Guess that was right is ended by
-// Cancel, since Right would forget the failures of the address.
+// BeginUnnamed is Begin for an attempt that is not counted by a name. A successful Guess must
+// be ended by Cancel, since Right would reset the failures of the address.
 func (p *Passwords) BeginUnnamed(
 	ctx context.Context, tenant int64, addr netip.Addr,
 ) (g Guess, wait time.Duration, err error) {
@@ -70,7 +69,7 @@ func (p *Passwords) BeginUnnamed(
 func (p *Passwords) addNetwork(
 	ctx context.Context, g *Guess, tenant int64, addr netip.Addr,
 ) (wait time.Duration, err error) {
-	// The order is the same for all attempts, so they cannot wait for each other in a circle.
+	// The order is the same for all attempts, so they cannot deadlock.
 	party := p.buckets.of("address", tenant, Party(addr))
 	if wait, err = g.add(ctx, p.byAddress, party, LimitAddress); wait > 0 || err != nil {
 		return wait, err
@@ -97,7 +96,7 @@ func (g *Guess) add(ctx context.Context, f *Failures, b Bucket, limit string) (t
 // Wrong ends a Guess that failed.
 func (g *Guess) Wrong() { g.end(true) }
 
-// Right ends a Guess that succeeded. The failures for its name, device or link no longer count.
+// Right ends a Guess that succeeded. It resets the failures for its name, device or link.
 func (g *Guess) Right() {
 	if g.n > 0 {
 		g.n--

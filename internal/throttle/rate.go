@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Rate limits an action to a number of times per second. After a pause, that many are allowed
-// immediately. It is safe for concurrent use and takes no lock.
+// Rate limits an action to a number of times per second. After a pause, a burst of that many is
+// permitted. It is safe for concurrent use and takes no lock.
 type Rate struct {
-	every int64        // nanoseconds for each action
-	due   atomic.Int64 // when the last place taken ends, in Unix nanoseconds
+	every int64        // nanoseconds per action
+	due   atomic.Int64 // when the last taken place ends, in Unix nanoseconds
 }
 
 // NewRate returns a Rate of perSecond actions.

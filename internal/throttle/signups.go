@@ -24,12 +24,11 @@ func NewSignups(now func() time.Time) *Signups {
 }
 
 // Begin begins a signup from an address. If a limit is reached, Begin returns how long to wait, and
-// a Guess that names the limit. Otherwise the caller must end the Guess once. It fails only with the
-// error of ctx.
+// a Guess that names the limit. Otherwise the caller must end the Guess. It fails only with the error of ctx.
 func (s *Signups) Begin(
 	ctx context.Context, tenant int64, addr netip.Addr,
 ) (g Guess, wait time.Duration, err error) {
-	// The order is the same for all signups, so they cannot wait for each other in a circle.
+	// The order is the same for all signups, so they cannot deadlock.
 	wait, err = g.add(ctx, s.byAddress, s.party(tenant, addr), LimitFailures)
 	if wait > 0 || err != nil {
 		return g, wait, err

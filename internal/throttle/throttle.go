@@ -1,20 +1,21 @@
 // Package throttle limits how often something may be tried.
 //
 // There are three kinds of limit, for different needs. What a person is granted (a signup, a
-// message) is counted exactly, survives a restart and holds on all nodes together: it is a Rule,
-// and the store keeps the times under a Bucket and decides in the transaction that takes a place.
-// What a person fails at (a captcha, a password) has to cost nothing: it is counted in memory, in a
-// Failures of bounded size. What programs do tens of thousands of times a second is limited by a
-// Rate, which is one number.
+// message) is limited by a Rule. It is counted exactly, across restarts and all nodes: the
+// store keeps the times under a Bucket and decides in the transaction that takes a place.
+// Failed attempts (a captcha, a password) must be cheap to count: they are counted in memory,
+// in a Failures of bounded size. What programs do tens of thousands of times a second is
+// limited by a Rate, which is a single number.
 //
-// The first two are sliding windows: a place is free again when the oldest of the last Limit times
-// is Per ago, and not at the turn of an hour.
+// The first two are sliding windows: a place is freed when the oldest of the last Limit times
+// is Per ago, and not at the start of an hour or a day.
 //
 // # Who can fill a limit
 //
-// Somebody who can fill a limit can block the owner of an account with it. So nothing that the owner needs to get an
-// account back is counted together with what an attacker can do who has only the name, only a session cookie, only
-// the password, or the mailbox that the account was moved to.
+// Somebody who can fill a limit can use it to block the owner of an account. So actions that
+// the owner needs to recover an account are counted separately from actions of an attacker who
+// has only the name, only a session cookie, only the password, or the mailbox that the account
+// was moved to.
 //
 //	limit                    counted by                  who can fill it        what it blocks
 //	PasswordsPerAccount      account                     password               a new password by the old one; not
@@ -58,7 +59,7 @@ import (
 	"dialtone/internal/secret"
 )
 
-// Rule allows Limit times within any span of Per.
+// Rule permits Limit times within any interval of length Per.
 type Rule struct {
 	Limit int
 	Per   time.Duration
@@ -74,40 +75,42 @@ var (
 	MessagesPerRecipient = Rule{3, 24 * time.Hour}
 	// MessagesPerPerson holds for one e-mail address at all tenants together.
 	MessagesPerPerson = Rule{10, 24 * time.Hour}
-	// AddressChangesPerAccount holds for messages of one account that go to another address than the
-	// one before. So the owner of a pending account cannot have messages sent to many strangers.
+	// AddressChangesPerAccount holds for messages of one account that go to an address other
+	// than the previous one. So the owner of a pending account cannot have messages sent to
+	// many strangers.
 	AddressChangesPerAccount = Rule{1, 24 * time.Hour}
 	// ResendsPerAccount holds for the messages of one account after the first.
 	ResendsPerAccount = Rule{3, 24 * time.Hour}
-	// ForgottenPerAddress holds for people who write that they forgot their password, from an IPv4 address
-	// or an IPv6 /64. ForgottenPerSite holds in addition for an IPv6 /48.
+	// ForgottenPerAddress holds for requests by people who forgot their password, from an IPv4
+	// address or an IPv6 /64. ForgottenPerSite holds in addition for an IPv6 /48.
 	ForgottenPerAddress = Rule{10, time.Hour}
 	ForgottenPerSite    = Rule{30, time.Hour}
 	// PasswordsPerAccount holds for changes of the password of one account by somebody who knows it. Each
 	// sends a message.
 	PasswordsPerAccount = Rule{10, 24 * time.Hour}
-	// FactorChangesPerAccount holds for the second factors that are added to one account, and
-	// FactorRemovalsPerAccount for those that are removed: as many as there can be within a day, the app, 20
-	// passkeys, and those that are added meanwhile. So nobody can keep the owner from removing what they added. Each
-	// change sends a message.
+	// FactorChangesPerAccount holds for second factors that are added to one account, and
+	// FactorRemovalsPerAccount for those that are removed. The latter is the maximum that can
+	// exist within a day: the app, 20 passkeys, and those added that day. So nobody can prevent
+	// the owner from removing what they added. Each change sends a message.
 	FactorChangesPerAccount  = Rule{10, 24 * time.Hour}
 	FactorRemovalsPerAccount = Rule{31, 24 * time.Hour}
-	// SessionEndsPerAccount holds for ends of all sessions of one account, by a session and by a proof of the
-	// password each.
+	// SessionEndsPerAccount holds for ending all sessions of one account, separately by a
+	// session and by a proof of the password.
 	SessionEndsPerAccount = Rule{100, 24 * time.Hour}
-	// SignOutsPerAccount holds for ends of single sessions of one account that are stored until these would have
-	// ended. It refuses nothing: the next one ends all sessions, for which one number is enough.
+	// SignOutsPerAccount holds for revocations of single sessions of one account, which are
+	// stored until the sessions would have expired. It refuses nothing: the next one ends all
+	// sessions, which needs only one number.
 	SignOutsPerAccount = Rule{200, 24 * time.Hour}
-	// RecoveryCodesPerAccount holds for renewals of the recovery codes of one account.
+	// RecoveryCodesPerAccount holds for renewing the recovery codes of one account.
 	RecoveryCodesPerAccount = Rule{10, 24 * time.Hour}
 	// WrongCodes holds for wrong codes of second factors of one account, with the right password.
 	WrongCodes = Rule{10, time.Hour}
-	// WrongCodesInAll holds for wrong codes of one account whatever its password was.
+	// WrongCodesInAll holds for wrong codes of one account across changes of its password.
 	WrongCodesInAll = Rule{50, 24 * time.Hour}
-	// WrongCodesNoticed is for how many wrong codes the owner of an account gets a message, with the right
-	// password.
+	// WrongCodesNoticed is the number of wrong codes, with the right password, after which the
+	// owner of an account gets a message.
 	WrongCodesNoticed = Rule{3, 24 * time.Hour}
-	// ResetsPerNetwork holds for the messages with a reset link of one account that people in one network ask for
+	// ResetsPerNetwork holds for messages with a reset link of one account that are requested from one network
 	// (IPv4 /24, IPv6 /48). It is below ResetsPerAccount and ResetsPerRecipient, so a stranger in one network
 	// cannot keep the owner from a link. ResetsPerPerson holds for one e-mail address at all tenants together.
 	ResetsPerNetwork   = Rule{3, 24 * time.Hour}
@@ -115,17 +118,20 @@ var (
 	ResetsPerRecipient = Rule{10, 24 * time.Hour}
 	ResetsPerPerson    = Rule{30, 24 * time.Hour}
 	// ResetUsesPerAccount holds for changes of the password of one account by a link in a message for a forgotten
-	// password, and NotMePerAccount for uses of links in messages about its changes. Both are counted apart for each
-	// address that the account had. A reset link that was not sent, by NotMe or for an operator, has no limit.
+	// password, and NotMePerAccount for uses of links in messages about its changes. Both are counted separately
+	// for each address that the account had. A reset link that was not sent, by NotMe or for an operator, has no
+	// limit.
 	ResetUsesPerAccount = Rule{10, 24 * time.Hour}
 	NotMePerAccount     = Rule{10, 24 * time.Hour}
-	// ChangesPerAccount holds for changes of one account that send no message: of the name, the language and the
-	// names of passkeys together, and for beginnings to set up an authenticator app.
+	// ChangesPerAccount holds for changes of one account that send no message: for changes of
+	// the name, the language and the names of passkeys together, and separately for starting to
+	// set up an authenticator app.
 	ChangesPerAccount = Rule{100, 24 * time.Hour}
-	// LeavesPerAccount holds for how often the owner of one account may leave. Each sends a message.
+	// LeavesPerAccount holds for how often the owner of one account leaves. Each time sends a message.
 	LeavesPerAccount = Rule{3, 24 * time.Hour}
-	// EmailRequestsPerAccount holds for the messages of one account that confirm another address. It is no more
-	// than MessagesPerRecipient, so a person with one account learns of this limit first.
+	// EmailRequestsPerAccount holds for the messages of one account that confirm another
+	// address. It is not above MessagesPerRecipient, so a person with one account reaches this
+	// limit first.
 	EmailRequestsPerAccount = Rule{3, 24 * time.Hour}
 	// FailedSignups holds for failed signups from one address. The address is an IPv4 address or an
 	// IPv6 /64.
@@ -148,11 +154,11 @@ var (
 // link takes a place under such a rule.
 const Longest = 24 * time.Hour
 
-// WrongTokenBuckets is how many addresses are counted that fail at tokens, which bounds the memory.
+// WrongTokenBuckets is the maximum number of addresses for which wrong tokens are counted. It bounds the memory.
 const WrongTokenBuckets = 1 << 12
 
-// Bucket identifies what is counted. It is a keyed hash, so that the store contains neither
-// addresses nor e-mail addresses for it.
+// Bucket identifies what is counted. It is a keyed hash, so that the store needs neither IP
+// addresses nor e-mail addresses for counting.
 type Bucket [16]byte
 
 // Buckets makes Buckets under a key of the installation.
@@ -161,8 +167,7 @@ type Buckets struct{ mac *secret.MAC }
 // NewBuckets uses the oldest key of the ring, so that a new key does not reset the counts.
 func NewBuckets(r *secret.Ring) Buckets { return Buckets{secret.NewMAC(r.Oldest(), "throttle bucket")} }
 
-// Of returns the bucket of one thing of one kind at one tenant. Tenant 0 stands for all tenants
-// together.
+// Of returns the bucket of one thing of a kind at a tenant. Tenant 0 stands for all tenants together.
 func (b Buckets) Of(kind string, tenant int64, thing string) Bucket {
 	// Little-endian, unlike in tickets: the counts in the store must survive an upgrade.
 	var t [8]byte
@@ -171,8 +176,8 @@ func (b Buckets) Of(kind string, tenant int64, thing string) Bucket {
 	return Bucket(sum[:16])
 }
 
-// memoryBuckets makes Buckets that are kept in memory alone, under a random key. Mostly the key and
-// what is counted fit into one block of the hash, while an HMAC hashes several.
+// memoryBuckets makes Buckets that are only kept in memory, under a random key. Usually the
+// input fits into one block of the hash, while an HMAC hashes several.
 type memoryBuckets struct{ key [16]byte }
 
 func newMemoryBuckets() *memoryBuckets {
@@ -181,7 +186,7 @@ func newMemoryBuckets() *memoryBuckets {
 	return m
 }
 
-// of is Buckets.Of. The kind contains no zero byte.
+// of is Buckets.Of. The kind must not contain a zero byte.
 func (m *memoryBuckets) of(kind string, tenant int64, thing string) Bucket {
 	var room [256]byte
 	b := append(append(append(room[:0], m.key[:]...), kind...), 0)
@@ -194,11 +199,11 @@ func (m *memoryBuckets) of(kind string, tenant int64, thing string) Bucket {
 type Allowance struct {
 	Bucket Bucket
 	Rule   Rule
-	// Limit says in a word which limit it is, for the log.
+	// Limit is a short name of the limit, for the log.
 	Limit string
 }
 
-// Wait is how long a limit refuses another use. It is zero if no limit does.
+// Wait is how long a limit refuses another use. It is zero if no limit is reached.
 type Wait struct {
 	For   time.Duration
 	Limit string // that of the Allowance
@@ -237,14 +242,14 @@ const (
 	LimitDevice        = "device"         // wrong passwords with a device token or a link
 )
 
-// Signup returns the places that one signup takes for its origin. An IPv4-mapped address counts as
-// the IPv4 one, and an IPv6 address for its /64 and its /48.
+// Signup returns the allowances of a signup from an address. An IPv4-mapped address counts as
+// the IPv4 address, and an IPv6 address for its /64 and its /48.
 func (b Buckets) Signup(tenant int64, addr netip.Addr) []Allowance {
 	return b.origin("signup", tenant, addr, SignupsPerAddress, SignupsPerSite)
 }
 
-// Forgotten returns the places for one person who writes that they forgot their password, by the
-// rules for addresses of Signup.
+// Forgotten returns the allowances of a request by somebody who forgot their password.
+// Addresses are treated as in Signup.
 func (b Buckets) Forgotten(tenant int64, addr netip.Addr) []Allowance {
 	return b.origin("forgotten", tenant, addr, ForgottenPerAddress, ForgottenPerSite)
 }
@@ -270,7 +275,7 @@ func Party(addr netip.Addr) string {
 	return prefix(addr, 64)
 }
 
-// site returns the /48 of an IPv6 address, and reports false for an IPv4 address.
+// site returns the /48 of an IPv6 address. It returns false for an IPv4 address.
 func site(addr netip.Addr) (string, bool) {
 	addr = addr.Unmap().WithZone("")
 	if addr.Is4() {

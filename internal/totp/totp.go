@@ -1,8 +1,8 @@
 // Package totp computes the codes of authenticator apps: time-based one-time passwords by RFC 6238, with
 // HMAC-SHA-1, six digits and steps of 30 seconds. These are the only parameters that all apps support.
 //
-// The package is pure: it knows neither accounts nor a store. A caller must refuse a code whose step is not
-// newer than the last one that was used, or a code could be used twice.
+// The package is pure: it knows neither accounts nor a store. A caller must refuse a code whose
+// step is not newer than that of the last used code. Otherwise a code could be used twice.
 package totp
 
 import (
@@ -21,16 +21,16 @@ import (
 )
 
 const (
-	// Period is how long a step takes.
+	// Period is the length of a step.
 	Period = 30 * time.Second
 	// Digits is the length of a code.
 	Digits = 6
 
-	// window is how many steps a clock may be ahead or behind (RFC 6238 section 5.2).
+	// window is how many steps a clock can be ahead or behind (RFC 6238 section 5.2).
 	window = 1
 )
 
-// Secret is what the server and the app share. It does not print.
+// Secret is the secret that the server and the app share. It does not print.
 type Secret [20]byte
 
 // Format implements fmt.Formatter for all verbs.
@@ -39,21 +39,21 @@ func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redact.Text) }
 // MarshalText keeps a secret out of JSON and log/slog.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redact.Text), nil }
 
-// NewSecret draws a secret. It has the length of the HMAC (RFC 4226 section 4, requirement R6).
+// NewSecret returns a random secret. It has the length of the HMAC (RFC 4226 section 4, requirement R6).
 func NewSecret() (s Secret) {
 	rand.Read(s[:])
 	return s
 }
 
-// Base32 returns the secret as people type it into an app.
+// Base32 returns the secret in the form that people type into an app.
 func (s Secret) Base32() string {
 	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(s[:])
 }
 
-// URI returns the address that an app takes from a QR code. The issuer is the name of the platform.
+// URI returns the otpauth URI for an app's QR code. The issuer is the name of the platform.
 func (s Secret) URI(issuer, account string) string {
 	// A colon separates the issuer from the account, and must not be in either.
-	// Apps show a plus sign as it is.
+	// Apps do not decode a plus sign as a space.
 	escape := func(text string) string {
 		return strings.ReplaceAll(url.QueryEscape(strings.ReplaceAll(text, ":", " ")), "+", "%20")
 	}
@@ -91,10 +91,10 @@ func (s Secret) Match(code string, now time.Time) (step int64, ok bool) {
 	return step, ok
 }
 
-// maxTyped is the length of the longest text that ParseCode reads.
+// maxTyped is the maximum length of a text that ParseCode accepts.
 const maxTyped = 32
 
-// ParseCode returns the digits of a code as people type it, with spaces or hyphens between them.
+// ParseCode returns the digits of a code that a person typed, possibly with spaces or hyphens between them.
 func ParseCode(text string) (code string, ok bool) {
 	if len(text) > maxTyped {
 		return "", false

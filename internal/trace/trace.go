@@ -1,11 +1,12 @@
-// Package trace records what one request did and how long each part took, as spans of OpenTelemetry.
+// Package trace records what a request did and how long each part took, as OpenTelemetry spans.
 //
-// A Tracer samples: it records a part of the requests and of the background work, each with all of its parts. A span
-// that is not recorded is nil, and all methods of a nil Span do nothing and allocate nothing, as do those of a nil
-// Tracer. So without a Tracer, tracing costs a comparison for each span.
+// A Tracer samples: it records a fraction of the requests and of the background work, each with
+// all of its parts. A span that is not recorded is nil. All methods of a nil Span or a nil
+// Tracer do nothing and do not allocate. So without a Tracer, tracing costs one comparison per
+// span.
 //
-// Spans have no place for personal data: attributes are words from the program, numbers, and the hosts of tenants. No
-// path of a request, user name or address may be set.
+// Spans must not contain personal data: attributes are words from the program, numbers, and the
+// hosts of tenants. Paths of requests, user names and addresses must not be set.
 //
 // The package sends nothing: a finished span goes to the function that New was given. Package otlp sends it.
 package trace
@@ -19,7 +20,7 @@ import (
 	"time"
 )
 
-// Kind is what a span is for. The numbers are those of OTLP.
+// Kind is the kind of a span. The numbers are those of OTLP.
 type Kind int
 
 // The kinds of spans.
@@ -29,16 +30,16 @@ const (
 	Client   Kind = 3 // a request to another server
 )
 
-// Parent is the span of another program, or of this one, that a new span continues. The zero Parent is none.
+// Parent is the span, of this or another program, that is the parent of a new span. The zero Parent means none.
 type Parent struct {
 	Trace [16]byte
 	Span  [8]byte
-	// Sampled says that the parent is recorded.
+	// Sampled means that the parent is recorded.
 	Sampled bool
 }
 
-// ParseParent parses the header traceparent of the W3C's Trace Context. It reports false for anything that the
-// recommendation calls invalid.
+// ParseParent parses the traceparent header of W3C Trace Context. It returns false for anything
+// that the recommendation calls invalid.
 func ParseParent(header string) (p Parent, ok bool) {
 	// version "-" trace-id "-" parent-id "-" trace-flags, of 2, 32, 16 and 2 lower-case hexadecimal digits
 	const size = 2 + 1 + 32 + 1 + 16 + 1 + 2
@@ -76,7 +77,7 @@ type Attr struct {
 	IsInt bool
 }
 
-// Span is a part of a trace that is being recorded. One goroutine uses it.
+// Span is a part of a trace that is being recorded. It must be used by one goroutine.
 type Span struct {
 	Trace      [16]byte
 	ID, Parent [8]byte
@@ -95,8 +96,8 @@ type Tracer struct {
 	export    func(*Span)
 }
 
-// New returns a Tracer that samples a part of all traces, from 0 to 1. export gets each span when it has ended; it
-// must not block, and has the span to itself.
+// New returns a Tracer that samples a fraction of all traces, from 0 to 1. export is called
+// with each finished span; it must not block, and owns the span.
 func New(sample float64, export func(*Span)) *Tracer {
 	t := &Tracer{export: export}
 	switch {
@@ -108,8 +109,8 @@ func New(sample float64, export func(*Span)) *Tracer {
 	return t
 }
 
-// Begin begins a trace, or continues that of a parent. A parent decides whether its trace is recorded. The context is
-// for the parts of the span.
+// Begin begins a trace, or continues the trace of a parent, which decides whether it is
+// recorded. The returned context is for the parts of the span.
 func (t *Tracer) Begin(ctx context.Context, name string, kind Kind, p Parent) (context.Context, *Span) {
 	if t == nil {
 		return ctx, nil
@@ -135,7 +136,7 @@ func (s *Span) begin(ctx context.Context) (context.Context, *Span) {
 
 type key struct{}
 
-// Start begins a part of the span in ctx. If there is none, it returns nil.
+// Start begins a part of the span in ctx. If ctx has no span, it returns nil.
 func Start(ctx context.Context, name string) (context.Context, *Span) {
 	parent, _ := ctx.Value(key{}).(*Span)
 	if parent == nil {
@@ -159,7 +160,7 @@ func (s *Span) SetInt(key string, value int64) {
 	}
 }
 
-// Finish ends the span. It has failed if failed is set. The span is not used after that.
+// Finish ends the span, which must not be used afterwards.
 func (s *Span) Finish(failed bool) {
 	if s == nil {
 		return
@@ -168,7 +169,7 @@ func (s *Span) Finish(failed bool) {
 	s.tracer.export(s)
 }
 
-// Part adds a part of the span that has ended.
+// Part adds a part that has already ended.
 func (s *Span) Part(name string, start, end time.Time) {
 	if s == nil {
 		return

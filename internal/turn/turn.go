@@ -1,28 +1,28 @@
 // Package turn issues short-lived credentials for TURN servers.
 //
-// A browser that makes a call through a TURN server has to hand a name and a password to a script
-// of the page. That should not be the person's own password, so the platform issues another one by
-// the scheme of draft-uberti-behave-turn-rest-00 section 2.2, which coturn calls use-auth-secret:
+// A page that makes calls through a TURN server needs a user name and a password in its script.
+// That should not be the person's own password, so the platform issues temporary ones by the
+// scheme of draft-uberti-behave-turn-rest-00 section 2.2, which coturn calls use-auth-secret:
 //
 //	username = <expiry, Unix seconds>:<user>@<host>
 //	password = base64(HMAC-SHA-1(secret, username))
 //
-// The TURN server shares nothing with the platform but the secret. It needs no realm and no list of
-// users, so one server suffices for any number of tenants; the host in the name tells its log whose
-// call it was. SHA-1 is the scheme's choice, and still secure in an HMAC.
+// The TURN server shares only the secret with the platform. It needs no realm and no list of
+// users, so one server suffices for any number of tenants; the host in the user name shows in
+// its log whose call it was. SHA-1 is the scheme's choice, and still secure in an HMAC.
 //
 // # The secret
 //
-// Secrets are derived from a ring of keys of their own (keys/turn.key), one from each key. The TURN
-// server must know a new secret before it is used, so a rotation dates its key ahead (see package
-// secret), and older keys stay for as long as a credential lives. Credentials are signed with one
-// secret; the server gets all of them.
+// Secrets are derived from a separate ring of keys (keys/turn.key), one from each key. The TURN
+// server must know a new secret before it is used, so a rotation dates its key ahead (see
+// package secret), and older keys are kept as long as credentials are valid. Credentials are
+// signed with one secret; the server gets all of them.
 //
 // # What a credential can do
 //
-// It opens relays until it expires. A relay that is open stays for as long as the TURN server
-// allows. A credential cannot be revoked, so its life is also how long a person whose account was
-// disabled may still begin a call.
+// Until it expires, it can be used to allocate relays. An allocated relay can be kept as long
+// as the TURN server allows. A credential cannot be revoked, so its lifetime is also how long a
+// person whose account was disabled can still start calls.
 package turn
 
 import (
@@ -38,10 +38,10 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Secret is what a TURN server shares with the platform. It does not print.
+// Secret is the secret that a TURN server shares with the platform. It does not print.
 type Secret struct{ secret.Key }
 
-// Text returns the secret as it is in the configuration of a TURN server: 64 hex digits, whose
+// Text returns the secret in the form for the configuration of a TURN server: 64 hex digits, whose
 // bytes are the HMAC's key.
 func (s Secret) Text() string { return hex.EncodeToString(s.Key[:]) }
 
@@ -63,7 +63,7 @@ type Issuer struct {
 // NewIssuer returns an Issuer that signs with the first key of the ring.
 func NewIssuer(r *secret.Ring, now func() time.Time) *Issuer { return &Issuer{Secrets(r)[0], now} }
 
-// Credential is what a browser hands to a TURN server.
+// Credential is a credential for TURN servers.
 type Credential struct {
 	Username string
 	Password redact.Of[string]

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of what comes from the form. The kernels hash 24 or 80 candidates at a time.
+// Limits on candidates that are derived from the form. The kernels hash 24 or 80 candidates at a time.
 const (
 	maxGuesses = 112
 	maxWords   = 16
@@ -20,34 +20,34 @@ const minimum = 12
 // digits fill a word up to the minimum.
 const digits = "123456789012"
 
-// maxLong is the number of texts after which no doubled words are added to those that are too long for
-// a candidate. Each costs as much as dozens of candidates.
+// maxLong is the number of texts too long for a candidate after which no doubled words are
+// added to them. Each costs as much as dozens of candidates.
 const maxLong = 12
 
-// suffixes are added to each of the form's own words, likeliest first; gen/main.go has more for the
-// list. Update the years from time to time.
+// suffixes are added to each of the form's own words, likeliest first; gen/main.go uses more of
+// them for the list. Update the years from time to time.
 var suffixes = []string{
 	"2026", "123", "1234", "2025", "2026!", "123!", "12345", "2026!!", "!!", "1!", "!", "1", "2025!", "1234!",
 }
 
-// likelySuffixes is the number of suffixes that are added to a short user name before others.
+// likelySuffixes is the number of suffixes that are tried early with a short user name.
 const likelySuffixes = 3
 
-// guesser collects what a guesser who knows the form would try.
+// guesser collects the passwords that somebody who knows the form would try.
 type guesser struct {
-	// candidates are the form's texts as they are and the empty password, then variants of the
-	// words in these texts: alone, repeated and with something added, in small letters and
-	// capitalised. asTheyAre counts the former. Variants that have the minimum length come before
-	// those that are shorter, because most people choose their password in a form that requires it.
+	// candidates are the empty password and the form's texts unchanged, then variants of the
+	// words in these texts: alone, repeated and with suffixes, in lower case and capitalised.
+	// unchanged is the number of the former. Variants that have the minimum length come before
+	// shorter ones, because most people choose their password in a form that requires it.
 	candidates []candidate
-	asTheyAre  int
-	// long are texts, and words twice, that are too long for a candidate.
+	unchanged  int
+	// long are texts and doubled words that are too long for a candidate.
 	long []string
-	// words are in lower case, without the bit that follows a message.
+	// words are in lower case, without the bit that MD5 appends to a message.
 	words []candidate
 }
 
-// collect replaces what was collected before.
+// collect collects the candidates for a form, and discards earlier ones.
 func (g *guesser) collect(s *Signup) {
 	local, domain, _ := strings.Cut(s.Email, "@")
 	g.candidates, g.words = g.candidates[:0], g.words[:0]
@@ -57,7 +57,7 @@ func (g *guesser) collect(s *Signup) {
 	for _, name := range s.Names {
 		g.addText(name)
 	}
-	g.asTheyAre = len(g.candidates)
+	g.unchanged = len(g.candidates)
 
 	g.addName(s.User, "")
 	g.addName(s.User, separators)
@@ -94,12 +94,12 @@ func (g *guesser) collect(s *Signup) {
 			for i := range g.words {
 				w := &g.words[i]
 				length := w.length + len(suffix)
-				// The user name is the likeliest word, also for clients without a minimum.
+				// The user name is the likeliest word, even for clients without a minimum length.
 				likely := i == 0 && j < likelySuffixes
 				if (length < minimum && !likely) != short {
 					continue
 				}
-				if length != minimum || !strings.HasPrefix(digits, suffix) { // such a one is there already
+				if length != minimum || !strings.HasPrefix(digits, suffix) { // otherwise it was added above
 					g.add(w, 1, suffix, true)
 				}
 			}
@@ -115,7 +115,7 @@ func (g *guesser) collect(s *Signup) {
 	}
 }
 
-// addText adds a text as it is.
+// addText adds a text unchanged.
 func (g *guesser) addText(text string) {
 	if len(text) > maxLength {
 		g.long = append(g.long, text)
@@ -130,7 +130,7 @@ func (g *guesser) addText(text string) {
 	g.candidates = append(g.candidates, c)
 }
 
-// separators are what may be between the words of a name.
+// separators are the characters that can separate the words of a name.
 const separators = " .-_@'+/:"
 
 // addName adds the words of a name, and the name without the separators.
@@ -149,7 +149,7 @@ func (g *guesser) addName(name, separators string) {
 	g.addWord(&whole)
 }
 
-// addHost adds the labels of a host name, without the last one if there are others.
+// addHost adds the labels of a host name, except for the last one if there are several.
 func (g *guesser) addHost(host string) {
 	if !strings.Contains(host, ".") {
 		g.addName(host, "")
@@ -176,8 +176,8 @@ func (c *candidate) appendLower(r rune) {
 	}
 }
 
-// addWord adds a word that is not there yet, if it is long enough to be worth a guess and short
-// enough for variants.
+// addWord adds a word unless it was added before, if it is long enough to be worth a guess and
+// short enough for variants.
 func (g *guesser) addWord(w *candidate) {
 	if w.length < minWord || w.length > maxWord || len(g.words) == maxWords {
 		return
@@ -190,8 +190,7 @@ func (g *guesser) addWord(w *candidate) {
 	g.words = append(g.words, *w)
 }
 
-// add adds a word, repeated so many times, with a suffix. If capital is set, it also adds the same
-// with a capital letter.
+// add adds a word, repeated times times, with a suffix. If capital is set, it also adds the capitalised form.
 func (g *guesser) add(w *candidate, times int, suffix string, capital bool) {
 	if times == 2 && times*w.length > maxLength && len(g.long) < maxLong {
 		g.long = append(g.long, strings.Repeat(string(w.password()), times))

@@ -5,21 +5,23 @@ import (
 	"math/bits"
 )
 
-// MD5 (RFC 1321) makes of a block of sixteen words sixty-four steps, four rounds of sixteen. Step i
-// takes the four words a, b, c, d of the state and one word of the block, and makes
+// MD5 (RFC 1321) processes a block of sixteen words in sixty-four steps, four rounds of
+// sixteen. Step i takes the four words a, b, c, d of the state and one word of the block, and
+// computes
 //
 //	a = b + rotate(a + f(b, c, d) + T[i] + word, r)
 //
-// after which the names move on by one place, so that after four steps each word has been replaced,
-// in the order a, d, c, b. Everything here, and in the assembly, goes by four steps at a time for
-// that reason: names and places agree there.
+// after which the names rotate by one position. So after four steps each word has been
+// replaced, in the order a, d, c, b, and names and positions agree again. For that reason the
+// code here and in the assembly does four steps at a time.
 //
-// The sum T[i]+word is the addend of step i. Where the word is the same for every candidate, so is
-// the addend, and it is computed once. This is the whole difference between hashing and searching.
+// The sum T[i]+word is the addend of step i. If the word is the same for every candidate, so is
+// the addend, and it is computed once. This is the main difference between hashing and
+// searching.
 //
 // In the last round f(b, c, d) is c ^ (b | ^d), which is ^(c ^ (d &^ b)), which is -(c ^ (d &^ b))
-// - 1. The constants of that round are one less, and c ^ (d &^ b) is subtracted: one operation less
-// in each of sixteen steps.
+// - 1. So the constants of that round are reduced by one, and c ^ (d &^ b) is subtracted, which
+//   saves one operation in each of sixteen steps.
 
 const (
 	blockBytes = 64
@@ -27,8 +29,7 @@ const (
 	blockSteps = 64
 )
 
-// constants are the addends of a block of zeros: T[i] = floor(2^32 * |sin(i+1)|), less one in the
-// last round.
+// constants are the addends of a block of zeros: T[i] = floor(2^32 * |sin(i+1)|), minus one in the last round.
 var constants = func() (t [blockSteps]uint32) {
 	for i := range t {
 		t[i] = uint32(math.Floor(math.Abs(math.Sin(float64(i+1))) * (1 << 32)))
@@ -39,7 +40,7 @@ var constants = func() (t [blockSteps]uint32) {
 	return t
 }()
 
-// wordOf returns the word of the block that step i takes.
+// wordOf returns the index of the block's word that step i takes.
 func wordOf(i int) int {
 	switch i / 16 {
 	case 0:
@@ -53,7 +54,7 @@ func wordOf(i int) int {
 	}
 }
 
-// stepsOf has, for each word of a message of two blocks, the four steps of 0..127 that take it.
+// stepsOf contains, for each word of a message of two blocks, the four of the steps 0..127 that take it.
 var stepsOf = func() (steps [2 * blockWords][4]uint8) {
 	for i := range 2 * blockSteps {
 		word := i/blockSteps*blockWords + wordOf(i%blockSteps)
@@ -65,11 +66,11 @@ var stepsOf = func() (steps [2 * blockWords][4]uint8) {
 // initial is the state before the first block.
 var initial = [4]uint32{0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476}
 
-// rotations are those of the steps by round. They repeat every four steps.
+// rotations are the rotations of the steps by round. They repeat every four steps.
 var rotations = [4][4]int{{7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}}
 
-// advance does the steps from..to-1 on the state s with the addends x. The sums are in such an
-// order that the result of the step before is needed last.
+// advance does the steps from..to-1 on the state s with the addends x. The sums are ordered so
+// that the result of the previous step is needed last.
 func advance(s *[4]uint32, x *[blockSteps]uint32, from, to int) {
 	i := from
 	for ; i < to && i%4 != 0; i++ {
@@ -134,7 +135,7 @@ func retreat(s *[4]uint32, x uint32, i int) {
 	*a = bits.RotateLeft32(*a-b, -rotations[3][i%4]) + (c ^ d&^b) - x
 }
 
-// add adds t to s word by word, as MD5 does with the state of before a block.
+// add adds t to s word by word, as MD5 does with the state before a block.
 func add(s, t *[4]uint32) {
 	for i := range s {
 		s[i] += t[i]

@@ -4,18 +4,18 @@ import "golang.org/x/sys/cpu"
 
 // kernels lists every implementation for amd64, fastest first.
 var kernels = []*kernel{
-	newKernel("AVX-512", lacking(cpu.X86.HasAVX512F, "AVX512F"), lanesAVX512, vectorScan(scanAVX512)),
-	newKernel("AVX2", lacking(cpu.X86.HasAVX2, "AVX2"), lanesAVX2, vectorScan(scanAVX2)),
+	newKernel("AVX-512", missingFeature(cpu.X86.HasAVX512F, "AVX512F"), lanesAVX512, vectorScan(scanAVX512)),
+	newKernel("AVX2", missingFeature(cpu.X86.HasAVX2, "AVX2"), lanesAVX2, vectorScan(scanAVX2)),
 	newKernel("portable", "", 1, scanPortable),
 }
 
-// The lanes of a vector, times the vectors that _asm/scan.go puts side by side.
+// The lanes of a vector, times the vectors that _asm/scan.go processes in parallel.
 const (
 	lanesAVX512 = 16 * 5
 	lanesAVX2   = 8 * 3
 )
 
-func lacking(has bool, feature string) string {
+func missingFeature(has bool, feature string) string {
 	if has {
 		return ""
 	}

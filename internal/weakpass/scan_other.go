@@ -2,5 +2,5 @@
 
 package weakpass
 
-// kernels has the portable one alone: no other architecture has a kernel of its own.
+// kernels contains only the portable kernel: other architectures have no vector kernel.
 var kernels = []*kernel{newKernel("portable", "", 1, scanPortable)}

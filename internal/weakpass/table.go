@@ -2,14 +2,13 @@ package weakpass
 
 import "encoding/binary"
 
-// maxRows is the number of words that the longest candidate takes up, with the bit that MD5 appends
-// to a message.
+// maxRows is the number of words of the longest candidate, including the bit that MD5 appends to a message.
 const maxRows = 8
 
 // maxLength is the length of the longest candidate.
 const maxLength = 4*maxRows - 1
 
-// candidate is a password of up to maxLength bytes as MD5 reads it: followed by the bit and zeros.
+// candidate is a password of up to maxLength bytes with the padding of MD5: a bit and zeros.
 type candidate struct {
 	text   [4 * maxRows]byte
 	length int
@@ -23,11 +22,11 @@ func newCandidate(p string) (c candidate) {
 
 func (c *candidate) password() []byte { return c.text[:c.length] }
 
-// rowsOf are the numbers of words that the candidates of a group take up. Those of up to 15 bytes
-// are by far the most. Finer groups would save little work and leave more lanes empty.
+// rowsOf are the numbers of words of the candidates of each group. Most candidates have at most
+// 15 bytes. More groups would save little work and leave more lanes empty.
 var rowsOf = [...]int{4, maxRows}
 
-// groupOf returns the group of candidates of a length.
+// groupOf returns the index of the group for candidates of a length.
 func groupOf(length int) int {
 	if length < 4*rowsOf[0] {
 		return 0
@@ -35,22 +34,22 @@ func groupOf(length int) int {
 	return 1
 }
 
-// table has candidates, laid out for a kernel, in groups by length.
+// table contains candidates in the layout for a kernel, in groups by length.
 type table [len(rowsOf)]group
 
-// group has candidates, shortest first, in batches. A batch consists of a row of each lane's first
+// group contains candidates, shortest first, in batches. A batch consists of a row of each lane's first
 // word, a row of each lane's second word and so on, and a row of the lengths in bits. Words are
-// little-endian. Lanes left over in the last batch are zero, which is the hash of nothing.
+// little-endian. Unused lanes of the last batch are zero, which matches no candidate.
 type group struct {
 	rows  int
 	words []uint32
-	// upTo counts the candidates of each length and the shorter ones.
+	// upTo contains, for each length, the number of candidates of that length or shorter.
 	upTo [maxLength + 1]int
 }
 
-// set makes the table have these candidates. It keeps the table's memory.
+// set replaces the candidates of the table. It reuses the table's memory.
 func (t *table) set(candidates []candidate, lanes int) {
-	var next [maxLength + 1]int // counts of each length, then places of the next one
+	var next [maxLength + 1]int // the count of each length, then the position of its next candidate
 	for i := range candidates {
 		next[candidates[i].length&maxLength]++
 	}
@@ -88,9 +87,9 @@ func (g *group) put(i, lanes int, c *candidate) {
 	g.words[at] = uint32(8 * c.length)
 }
 
-// batches returns the range of batches to scan as messages of one or two blocks, if a password of
-// up to oneBlock bytes makes a message of one. A batch that has both is scanned twice, and the
-// lanes that do not fit find nothing.
+// batches returns the range of batches to scan as messages of one or two blocks, if passwords
+// of up to oneBlock bytes make messages of one block. A batch with both is scanned twice; lanes
+// of the other kind find nothing.
 func (g *group) batches(blocks, oneBlock, lanes int) (from, to int) {
 	ones := 0
 	if oneBlock >= 0 {
@@ -106,7 +105,7 @@ func (g *group) batches(blocks, oneBlock, lanes int) (from, to int) {
 	return ones / lanes, (total + lanes - 1) / lanes
 }
 
-// read returns the candidate in a lane of a batch, in memory of its own.
+// read reads the candidate in a lane of a batch into c, and returns its password.
 func (g *group) read(c *candidate, batch, lane, lanes int) []byte {
 	at := batch*(g.rows+1)*lanes + lane
 	for row := range g.rows {

@@ -6,44 +6,40 @@ import (
 	"unsafe"
 )
 
-// task is one search for a digest: what a kernel needs, and the memory that it works in. It belongs
-// to one call at a time.
+// task is one search for a digest: the input of a kernel and its working memory. It is used by one call at a time.
 //
-// A message is prefix and password. The whole blocks of the prefix are hashed once. What is left of
-// it, the tail, begins one or two blocks that end in the password, a bit, zeros and the length.
-// Only a few words of these blocks, beside each other, and the length differ between candidates:
-// the lane words. All the others go into the addends.
+// A message is prefix and password. The whole blocks of the prefix are hashed once. The rest of
+// it, the tail, is followed in one or two blocks by the password, a bit, zeros and the length.
+// Only a few adjacent words of these blocks and the length differ between candidates: the lane
+// words. All other words are part of the addends.
 //
-// Hence the steps before the first lane word are the same for all candidates, and are done once
-// (start, first). The last steps of a single block can be undone from the digest, back to the last
-// that takes a lane word. Of the four words then known, the one that is computed first is compared
-// alone (last, want). For a prefix of twenty bytes and a password of twelve that leaves 51 steps of
-// 64.
+// So the steps before the first lane word are the same for all candidates, and are done once
+// (start, first). The last steps of a single block can be undone from the digest, back to the
+// last step that takes a lane word. Of the four words then known, only the one that is computed
+// first is compared (last, want). For a prefix of twenty bytes and a password of twelve, 51 of
+// the 64 steps remain.
 type task struct {
-	// addends are those of both blocks, without the lane words.
+	// addends are the addends of both blocks, without the lane words.
 	addends [2 * blockSteps]uint32
-	// places has, for each step, where the kernel's memory has the lane word that it takes, in
-	// bytes, or 0 if it takes another word.
+	// places contains, for each step, the offset in bytes of its lane word in the kernel's
+	// memory, or 0 if it takes no lane word.
 	places [2 * blockSteps]uint32
-	// middle is the state after the whole blocks of the prefix, start that after the steps before
-	// first.
+	// middle is the state after the whole blocks of the prefix, and start the state before the step first.
 	middle, start [4]uint32
-	// fours is the state before step first&^3. The portable kernel starts there, because it does
-	// four steps at a time.
+	// fours is the state before step first&^3, where the portable kernel starts, because it
+	// does four steps at a time.
 	fours [4]uint32
-	// want is what the word that step last replaces must be after it.
+	// want is the required value of the word that step last replaces.
 	want uint32
-	// left and right are the shifts in bits that put a candidate's words after the tail.
+	// left and right are the shifts, in bits, that align a candidate's words after the tail.
 	left, right uint32
-	// first and last are the first step to do, 0 to 15, and the last: 48 to 60 for one block, 124
-	// for two.
+	// first is the first step to do, 0 to 15. last is the last one: 48 to 60 for one block, 124 for two.
 	first, last int
-	// blocks is 1 or 2. rows is the number of words of a candidate. Words from to to-1 are lane
-	// words, besides the length.
+	// blocks is 1 or 2. rows is the number of words of a candidate. Words from..to-1 and the length are lane words.
 	blocks, rows, from, to int
-	// memory is the kernel's: rows of a word for each lane. The first is what has to be added to a
-	// at the end. The lane words follow, one more than a candidate has, and the lengths. It begins
-	// at a multiple of 64 bytes.
+	// memory is the kernel's working memory: rows with one word per lane. The first row is
+	// added to a at the end. It is followed by rows of lane words, one more than a candidate
+	// has, and by the lengths. It is aligned to 64 bytes.
 	memory *uint32
 
 	digest [16]byte
@@ -57,7 +53,7 @@ type task struct {
 func newTask(lanes int) *task {
 	const line = 64
 	t := &task{lanes: lanes, buffer: make([]uint32, (maxRows+3)*lanes+line/4)}
-	// The buffer does not move, so an aligned place in it stays aligned.
+	// The buffer is not moved, so an aligned address in it stays aligned.
 	skip := -uintptr(unsafe.Pointer(&t.buffer[0])) % line / 4
 	t.memory = &t.buffer[skip]
 	return t
@@ -91,24 +87,23 @@ func (t *task) begin(digest *[16]byte, prefix ...string) {
 	t.blocks, t.rows = 0, 0
 }
 
-// oneBlock returns the length of the longest password that makes a message of one block with the
-// tail. It may be negative.
+// oneBlock returns the length of the longest password that fits into one block with the tail. It can be negative.
 func (t *task) oneBlock() int { return blockBytes - 9 - t.tail }
 
-// set makes word the value of that word of the two blocks, in the four addends that have it.
+// set sets a word of the two blocks to value, in the four addends that contain it.
 func (t *task) set(word int, value uint32) {
 	for _, i := range stepsOf[word] {
 		t.addends[i] = constants[i%blockSteps] + value
 	}
 }
 
-// aim prepares the task for candidates of a number of rows, in messages of a number of blocks.
+// aim prepares the task for candidates with a number of rows, in messages with a number of blocks.
 func (t *task) aim(rows, blocks int) {
 	lengthWord := blocks*blockWords - 2
 	t.from = t.tail / 4
 	t.to = t.from + rows
 	if t.tail%4 != 0 {
-		t.to++ // Shifted, a candidate takes up one more word.
+		t.to++ // a shifted candidate occupies one more word
 	}
 	t.to = min(t.to, lengthWord)
 	if t.blocks != blocks {
@@ -149,15 +144,15 @@ func (t *task) aim(rows, blocks int) {
 	t.want = s[-t.last&3]
 }
 
-// place makes the four steps take the word in a row of the kernel's memory.
+// place makes four steps take the word in a row of the kernel's memory.
 func (t *task) place(steps [4]uint8, row int) {
 	for _, i := range steps {
 		t.places[i] = uint32(4 * t.lanes * row)
 	}
 }
 
-// gives reports whether the digest is that of the prefix and p.
-func (t *task) gives(p []byte) bool {
+// matches reports whether the digest is that of the prefix and p.
+func (t *task) matches(p []byte) bool {
 	n := len(t.prefix)
 	t.prefix = append(t.prefix, p...)
 	sum := md5.Sum(t.prefix)
@@ -165,8 +160,8 @@ func (t *task) gives(p []byte) bool {
 	return sum == t.digest
 }
 
-// givesAny reports whether the digest is that of the prefix and a password of the list.
-func (t *task) givesAny(list []string) bool {
+// matchesAny reports whether the digest is that of the prefix and a password of the list.
+func (t *task) matchesAny(list []string) bool {
 	n := len(t.prefix)
 	for _, p := range list {
 		t.prefix = append(t.prefix[:n], p...)
@@ -178,15 +173,15 @@ func (t *task) givesAny(list []string) bool {
 	return false
 }
 
-// forget removes the digest, which is as good as a password.
+// forget clears the digest, which is password-equivalent.
 func (t *task) forget() {
 	clear(t.prefix[:cap(t.prefix)])
 	t.digest, t.want = [16]byte{}, 0
 }
 
-// scanPortable is the kernel for processors that have no other, one lane wide. It does what every
-// kernel does: it takes the words of several batches of candidates and returns the index of the
-// first batch in which one matches in t.want, or batches if there is none.
+// scanPortable is the kernel for processors that support no other. It has one lane. Like every
+// kernel, it gets the words of several batches of candidates and returns the index of the first
+// batch with a candidate that matches t.want, or batches if there is none.
 func scanPortable(t *task, words []uint32, batches int) int {
 	x := t.addends
 	lane, length := stepsOf[t.from:t.to], &stepsOf[t.blocks*blockWords-2]

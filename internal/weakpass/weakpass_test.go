@@ -15,8 +15,8 @@ import (
 func eachKernel(t *testing.T, f func(*testing.T, *kernel)) {
 	for _, k := range kernels {
 		t.Run(k.name, func(t *testing.T) {
-			if k.lacks != "" {
-				t.Skipf("this processor lacks %s", k.lacks)
+			if k.missing != "" {
+				t.Skipf("this processor lacks %s", k.missing)
 			}
 			f(t, k)
 		})
@@ -404,7 +404,7 @@ func FuzzWeak(f *testing.F) {
 	f.Add(strings.Repeat("u", 64), strings.Repeat("r", 253), "ALEX", uint16(77))
 	f.Fuzz(func(t *testing.T, user, realm, word string, i uint16) {
 		for _, k := range kernels {
-			if k.lacks != "" || k.lanes == 1 && i%8 != 0 { // one at a time is slow, and slower when watched
+			if k.missing != "" || k.lanes == 1 && i%8 != 0 { // one at a time is slow, and slower when watched
 				continue
 			}
 			for _, p := range []string{listed[int(i)%len(listed)], word} {
@@ -424,7 +424,7 @@ func FuzzWeak(f *testing.F) {
 // BenchmarkWeak is a whole check of a signup with three hashes and a strong password.
 func BenchmarkWeak(b *testing.B) {
 	for _, k := range kernels {
-		if k.lacks != "" {
+		if k.missing != "" {
 			continue
 		}
 		for _, n := range []int{10, 20, 35, 60, 200} {

@@ -32,7 +32,7 @@ type Follower struct {
 	// enabled is set once the export has been seen enabled. Until then, the files are left alone.
 	enabled   bool
 	warned    bool   // about files without an export
-	lastError string // what was logged last, to log each error once
+	lastError string // the last logged error, to log each error once
 }
 
 // NewFollower returns a Follower. It writes nothing before the first Update.
@@ -40,8 +40,8 @@ func NewFollower(d Deps) *Follower {
 	return &Follower{deps: d, current: make(map[string]bool)}
 }
 
-// Update rewrites the files if the export has changed since the last call, and tries again those that
-// could not be written then. It logs errors. Call it periodically.
+// Update rewrites the files if the export has changed since the last call, and retries those
+// that could not be written then. It logs errors. Call it periodically.
 func (f *Follower) Update(ctx context.Context) {
 	err := f.update(ctx)
 	switch {

@@ -2,11 +2,11 @@
 // against a file: one line user:realm:HA1 for each account (Apache's htdigest; mod_auth_digest,
 // AuthUserFile).
 //
-// A server may read a file at any moment, so a file is replaced as a whole: the new one is written
-// beside it, synced and renamed. If it would be the same, the old one stays. An HA1 is as good as
-// the password, so the mode is 0640. The group is that of the file that is replaced, and so is the
-// owner if root replaces it. A new file gets the group of its directory if that is setgid, or if
-// root creates it, together with the owner.
+// A server may read a file at any moment, so a file is replaced as a whole: the new one is
+// written next to it, synced and renamed. If the content is the same, the old one stays. An HA1
+// is password-equivalent, so the mode is 0640. The group is that of the file that is replaced,
+// and so is the owner if root replaces it. A new file gets the group of its directory if that is
+// setgid, or if root creates it, together with the owner.
 package htdigest
 
 import (
@@ -32,8 +32,8 @@ const mode = 0o640
 type Entries func(yield func(export.Entry) error) error
 
 // Write replaces the file at path by one with the given entries, and reports whether that changed
-// anything. On an error with changed false, the old file is still there. When Write has returned
-// without an error, the file survives a power failure.
+// anything. If it returns an error and changed is false, the old file still exists. When Write
+// has returned without an error, the file survives a power failure.
 func Write(path string, entries Entries) (changed bool, err error) {
 	temp, err := atomicfile.CreateTemp(path, ".htdigest-*")
 	if err != nil {
@@ -90,7 +90,7 @@ func matches(f *os.File, sum []byte) (bool, error) {
 	return bytes.Equal(content.Sum(nil), sum), nil
 }
 
-// copyOwner gives a file the group of another, and its owner if this process may do that.
+// copyOwner gives a file the group of another, and its owner if this process runs as root.
 func copyOwner(from, to *os.File) error {
 	info, err := from.Stat()
 	if err != nil {

@@ -1,17 +1,16 @@
 // Package httpclient sends the HTTP requests of hooks.
 //
-// Operators choose the URLs that are called, including URLs in their own networks, so a target
-// address is never refused as such. The package guarantees that:
+// Operators choose the URLs, including ones in their own networks, so no target address is
+// refused as such. The package guarantees that:
 //
 //   - a call goes to the URL of the hook: redirects are not followed, and proxies named in the
 //     environment are not used;
-//   - a call over plain http connects to private addresses only, unless the hook allows others
+//   - a call over plain http connects only to private addresses, unless the hook permits others
 //     (hook.Hook.PlainHTTP). The address is checked after the name was resolved, when the
 //     connection is made;
 //   - a call ends after hook.CallTimeout, and reads a bounded number of bytes.
 //
-// It knows nothing of the protocols on top of HTTP. These are the transports in the packages
-// beside it.
+// It knows nothing of the protocols on top of HTTP, which the packages of the transports implement.
 package httpclient
 
 import (
@@ -83,7 +82,7 @@ func (c *Client) Close() {
 	c.unrestricted.CloseIdleConnections()
 }
 
-// Post sends a JSON body to the URL of a hook, with headers besides the common ones, and returns
+// Post sends a JSON body to the URL of a hook, with headers in addition to the common ones, and returns
 // the response and its body. Every status is a response. Post fails with hook.ErrUnavailable if
 // there is no response.
 func (c *Client) Post(
@@ -120,8 +119,8 @@ func (c *Client) Post(
 	return resp, answer, nil
 }
 
-// unavailable wraps an error of net/http as hook.ErrUnavailable, without the URL, which the log
-// line or message around it has already.
+// unavailable wraps an error of net/http as hook.ErrUnavailable, without the URL, which the
+// surrounding log line or message already contains.
 func unavailable(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
@@ -136,8 +135,8 @@ func unavailable(err error) error {
 	return fmt.Errorf("%w: %w", hook.ErrUnavailable, err)
 }
 
-// CheckStatus returns nil for a status of 2xx. For 400 and 422 it returns an error that concerns
-// this request alone, and for any other status one that is hook.ErrUnavailable.
+// CheckStatus returns nil for a status of 2xx. For 400 and 422 it returns an error that
+// concerns only this request, and for any other status hook.ErrUnavailable.
 func CheckStatus(resp *http.Response) error {
 	code := resp.StatusCode
 	text := strings.TrimSpace(fmt.Sprintf("it responded with %d %s", code, http.StatusText(code)))

@@ -2,8 +2,8 @@
 //
 // A notification about an account makes Kamailio drop the credentials that it cached for the user
 // and, where the event calls for it, end the user's registrations. A notification about a tenant
-// makes it reload its list of domains. Data or modules that Kamailio does not have are no failure,
-// except the registrar: a Kamailio without ul.rm cannot end registrations.
+// makes it reload its list of domains. Data or modules that Kamailio does not have are not a
+// failure, except the registrar: a Kamailio without ul.rm cannot end registrations.
 package kamailio
 
 import (
@@ -90,7 +90,7 @@ func (e *rpcError) hasPrefix(text string) bool {
 }
 
 // unknownMethod reports whether Kamailio does not know the method, because it has not loaded the
-// module. Kamailio 5.6 uses a code of its own for this, later versions that of JSON-RPC.
+// module. Kamailio 5.6 uses a different code for this; later versions use the one of JSON-RPC.
 func (e *rpcError) unknownMethod() bool {
 	return e.Code == -32601 || e.hasPrefix("method not found")
 }
@@ -133,7 +133,7 @@ func (t *Transport) Send(ctx context.Context, h hook.Hook, s hook.Secret, n hook
 	}
 	domains := domainsOf(n)
 	for _, domain := range domains {
-		// A phone may authenticate as either of these names.
+		// A phone can authenticate with either of these names.
 		for _, name := range []string{n.User, n.User + "@" + n.Realm} {
 			if err := t.dropCredential(ctx, h, s, name+"@"+domain); err != nil {
 				return err
@@ -151,7 +151,7 @@ func (t *Transport) Send(ctx context.Context, h hook.Hook, s hook.Secret, n hook
 	return nil
 }
 
-// domainsOf returns the domains that phones of a tenant may register in: its host, and its realm if
+// domainsOf returns the domains that phones of a tenant can register in: its host, and its realm if
 // that is another host name.
 func domainsOf(n hook.Notification) []string {
 	realm := strings.ToLower(n.Realm)
@@ -178,7 +178,7 @@ func (t *Transport) endRegistrations(ctx context.Context, h hook.Hook, s hook.Se
 	return fmt.Errorf("%s %s: %s (%d)", removeContacts, locationTable, rpcErr.Message, rpcErr.Code)
 }
 
-// Test implements hook.Transport. It asks Kamailio which of the methods it has.
+// Test implements hook.Transport. It asks Kamailio which methods it has.
 func (t *Transport) Test(ctx context.Context, h hook.Hook, s hook.Secret) (string, error) {
 	result, rpcErr, err := t.call(ctx, h, s, listMethods)
 	if err != nil {

@@ -1,8 +1,8 @@
 // Package webhook notifies servers by signed webhooks, as Standard Webhooks
 // (https://www.standardwebhooks.com) specifies them.
 //
-// Each attempt is signed with the secret of the hook and the time of the attempt. The message id
-// is the same for all attempts at one notification, so that a receiver can drop repetitions.
+// Each attempt is signed with the secret of the hook and the time of the attempt. The message
+// ID is the same for all attempts at one notification, so that a receiver can drop duplicates.
 package webhook
 
 import (
@@ -32,7 +32,7 @@ type Transport struct {
 	now    func() time.Time
 }
 
-// New returns a Transport. now is the clock of signatures.
+// New returns a Transport. now returns the time for signatures.
 func New(client *httpclient.Client, now func() time.Time) *Transport {
 	return &Transport{client: client, now: now}
 }

@@ -15,12 +15,12 @@
 //
 // A message is signed when it is sent through the relay. Its file in the pickup directory is not
 // signed: a mail server that empties the directory signs by itself, the file has the same bytes
-// however often it is written, and a delayed message gets the current keys.
+// no matter how often it is written, and a delayed message is signed with the current keys.
 //
 // # Algorithms
 //
-// An RSA key, which every receiver can check, can be combined with an Ed25519 key, which is
-// shorter. While a new key replaces an old one, both sign.
+// An RSA key, which every receiver supports, can be combined with an Ed25519 key, which is
+// shorter. While a new key replaces an old one, messages are signed with both.
 package dkim
 
 import (

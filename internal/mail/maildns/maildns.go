@@ -1,9 +1,9 @@
-// Package maildns checks the DNS records that receivers of a tenant's messages look at (SPF, DKIM,
-// DMARC), and says which record to add.
+// Package maildns checks the DNS records that receivers of a tenant's messages check (SPF,
+// DKIM, DMARC), and suggests records to add.
 //
-// It knows the tenant's keys and the name of the relay. It does not know from which addresses the
-// relay sends. So it can tell whether there is exactly one SPF record and whether that record
-// allows nobody or everybody, but not whether it allows the relay.
+// It knows the tenant's keys and the name of the relay, but not the addresses that the relay
+// sends from. So it can check that there is exactly one SPF record and that it does not permit
+// everybody, but not whether the record permits the relay.
 package maildns
 
 import (
@@ -43,8 +43,8 @@ func ZoneLine(name, text string) string {
 	return fmt.Sprintf("%s. IN TXT %s", name, strings.Join(parts, " "))
 }
 
-// Check checks the records of a sender's domain. relay is the relay's host name, or empty; it is
-// used for a suggested SPF record.
+// Check checks the records of a sender's domain. relay is the relay's host name, or empty; it
+// is used in a suggested SPF record.
 func Check(ctx context.Context, dns Resolver, domain, relay string, keys []Key) []Finding {
 	d := checker{ctx, dns, domain}
 	list := []Finding{d.spf(relay)}
@@ -129,7 +129,7 @@ func allowsEverybody(record string) bool {
 	return false
 }
 
-// dkim checks that the DNS has a key.
+// dkim checks that the DNS contains a key.
 func (d checker) dkim(k Key) Finding {
 	name := k.Selector + "._domainkey." + d.domain
 	f := Finding{What: "dkim " + k.Selector, Name: name, Add: k.Record}

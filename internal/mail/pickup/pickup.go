@@ -1,23 +1,23 @@
-// Package pickup keeps outgoing messages as files in an SMTP pickup directory. A mail server's
+// Package pickup stores outgoing messages as files in an SMTP pickup directory. A mail server's
 // pickup agent takes them from there, or this server's own queue does (package delivery).
 //
 // It guarantees:
 //   - A file whose name ends in .eml is complete as long as it has that name.
-//   - A message has one name, its random id. Publishing it again replaces the file in one step, by
-//     the same bytes. The name says nothing about a person.
-//   - Message files have mode 0640, whatever the umask: they hold activation links, which are for
-//     the owner and for the mail server's group alone.
-//   - Sync makes all files and names of the directory durable. Before Sync, a power cut may lose a
-//     published message or its content; until then the caller keeps what is needed to write the
+//   - A message has one name, its random ID. Publishing it again atomically replaces the file
+//     with the same bytes. The name reveals nothing about a person.
+//   - Message files have mode 0640 regardless of the umask: they contain activation links,
+//     which are only for the owner and for the mail server's group.
+//   - Sync makes all files and names of the directory durable. Before Sync, a power failure can
+//     lose a published message or its content; until then the caller must be able to write the
 //     message again (package outbox).
 //
 // On Linux, a message is written to a file without a name (O_TMPFILE), which linkat then gives its
-// name. If the process ends in between, the kernel frees the file. Where the file system has no
-// such files, and on other systems, a message is written under a temporary name and renamed. These
-// names occur:
+// name. If the process ends in between, the kernel frees the file. If the file system does not
+// support such files, and on other systems, a message is written under a temporary name and
+// renamed. These names are used:
 //
 //	<id>.eml     a published message
-//	.<id>.part   a message that is being written, or that is to replace another; agents ignore it
+//	.<id>.part   a message that is being written, or is about to replace another; agents ignore it
 //
 //	../badmail/<id>.eml, <id>.txt    a message that could not be sent, and the reason
 //
@@ -54,14 +54,14 @@ type Dir struct {
 	// unnamedFiles to read it.
 	unnamed UnnamedFileSystem
 	probe   sync.Once
-	// moving is held while a message moves to badmail or back.
+	// moving is held while a message is moved to badmail or back.
 	moving sync.Mutex
 }
 
 var _ outbox.Pickup = (*Dir)(nil)
 
-// Open opens the pickup directory at path. A missing directory is created, accessible to its owner
-// and group: the members of the group are mail agents.
+// Open opens the pickup directory at path. A missing directory is created with access for its
+// owner and group: the members of the group are mail agents.
 func Open(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -70,7 +70,7 @@ func Open(path string) (*Dir, error) {
 	return OpenOn(system{}, path)
 }
 
-// Look is Open for a directory that exists. It changes nothing, and fails with fs.ErrNotExist if there is none.
+// Look is like Open, but changes nothing. It fails with fs.ErrNotExist if the directory does not exist.
 func Look(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -88,14 +88,14 @@ func OpenOn(disk FileSystem, path string) (*Dir, error) {
 // Path returns the absolute path of the directory.
 func (d *Dir) Path() string { return d.path }
 
-// Readable reports whether every user of the machine may list the directory.
+// Readable reports whether every user of the machine can list the directory.
 func (d *Dir) Readable() bool {
 	info, err := os.Stat(d.path)
 	return err == nil && info.Mode().Perm()&0o005 != 0
 }
 
 // Clean removes files that an earlier run left under temporary names. The server that owns the
-// directory calls it before it takes its first signup.
+// directory must call it before its first signup.
 func (d *Dir) Clean() error {
 	entries, err := d.disk.List(d.path)
 	if err != nil {
@@ -122,7 +122,7 @@ func (d *Dir) Withdraw(id mailmsg.ID) error { return ignoreMissing(d.disk.Remove
 // Sync implements outbox.Pickup.
 func (d *Dir) Sync() error { return d.disk.Sync(d.path) }
 
-// Message is a published message in a form to be shown on the page of a development server.
+// Message is a published message, decoded for the page of a development server.
 type Message struct {
 	File, From, To, Subject, Text, HTML string
 	Date                                time.Time
@@ -142,7 +142,7 @@ func (d *Dir) Messages(limit int) ([]Message, error) {
 	var files []file
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), published) {
-			if info, err := e.Info(); err == nil { // otherwise an agent took the file since it was listed
+			if info, err := e.Info(); err == nil { // otherwise an agent took the file after it was listed
 				files = append(files, file{e.Name(), info.ModTime()})
 			}
 		}
@@ -177,8 +177,7 @@ func (d *Dir) read(name string) (Message, error) {
 	}, err
 }
 
-// Ready returns nil if a message could be staged now. It stages one of the usual size and discards
-// it.
+// Ready returns nil if messages can be staged. It stages one of the usual size and discards it.
 func (d *Dir) Ready() error {
 	var id mailmsg.ID
 	rand.Read(id[:])
@@ -200,7 +199,7 @@ func (d *Dir) Each(f func(file, text string, err error)) error {
 			continue
 		}
 		m, err := d.read(e.Name())
-		if errors.Is(err, fs.ErrNotExist) { // an agent took the file since it was listed
+		if errors.Is(err, fs.ErrNotExist) { // an agent took the file after it was listed
 			continue
 		}
 		f(e.Name(), m.Text, err)

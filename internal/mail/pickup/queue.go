@@ -21,15 +21,15 @@ const (
 	reason  = ".txt"
 )
 
-// Badmail returns the path of the directory of messages that could not be sent. It is created with
-// the first such message.
+// Badmail returns the path of the directory of messages that could not be sent. It is created
+// when the first such message is moved there.
 func (d *Dir) Badmail() string { return filepath.Join(filepath.Dir(d.path), badmail) }
 
 func (d *Dir) bad(id mailmsg.ID, suffix string) string {
 	return filepath.Join(d.Badmail(), id.String()+suffix)
 }
 
-// parseName returns the id of the message whose published file has this name.
+// parseName returns the ID of the message whose published file has this name.
 func parseName(name string) (id mailmsg.ID, ok bool) {
 	text, ok := strings.CutSuffix(name, published)
 	if !ok || len(text) != 2*len(id) || strings.ToLower(text) != text {
@@ -93,7 +93,7 @@ func (d *Dir) removeBad(id mailmsg.ID) error {
 }
 
 // MoveToBadmail implements delivery.Files. It copies the message, since badmail may be on another
-// file system, and removes the original when the copy is durable.
+// file system, and removes the original once the copy is durable.
 func (d *Dir) MoveToBadmail(id mailmsg.ID, why string) error {
 	d.moving.Lock()
 	defer d.moving.Unlock()

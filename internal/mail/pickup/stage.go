@@ -37,9 +37,9 @@ func (d *Dir) Stage(id mailmsg.ID, text []byte) (outbox.StagedMessage, error) {
 }
 
 // unnamedFiles returns the file system if it can create files without a name in this directory,
-// otherwise nil. The first call finds out by creating such a file, linking it to a temporary name
-// and removing that: a link could fail where creating works, since it needs /proc on kernels before
-// 6.10 (see system.LinkUnnamed).
+// otherwise nil. The first call tests that by creating such a file, linking it to a temporary
+// name and removing the name: linking can fail even if creating works, since it needs /proc on
+// kernels before 6.10 (see system.LinkUnnamed).
 func (d *Dir) unnamedFiles() UnnamedFileSystem {
 	d.probe.Do(func() {
 		unnamed, ok := d.disk.(UnnamedFileSystem)
@@ -113,10 +113,10 @@ func (f temporaryFile) Publish() error {
 	return err
 }
 
-// Discard implements outbox.StagedMessage. Clean removes what it fails to remove.
+// Discard implements outbox.StagedMessage. If it fails to remove the file, Clean does later.
 func (f temporaryFile) Discard() { f.disk.Remove(f.temporary) }
 
-// create writes a file and replaces one that an earlier attempt left.
+// create writes a file, and replaces one that an earlier attempt left behind.
 func (d *Dir) create(path string, data []byte) error {
 	err := d.disk.Create(path, data)
 	if errors.Is(err, fs.ErrExist) {
@@ -127,7 +127,7 @@ func (d *Dir) create(path string, data []byte) error {
 	return err
 }
 
-// ignoreMissing returns err, or nil if err says that a file does not exist.
+// ignoreMissing returns err, or nil if err means that a file does not exist.
 func ignoreMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -17,9 +17,9 @@ type FileSystem interface {
 	// MakeDir creates a directory if it is missing.
 	MakeDir(path string) error
 	// Create creates a file, which must not exist. If it fails with an error other than
-	// fs.ErrExist, part of the file may be left.
+	// fs.ErrExist, a partial file may exist.
 	Create(path string, data []byte) error
-	// Rename replaces a file with the new name, in one step.
+	// Rename renames a file atomically, and replaces a file with the new name.
 	Rename(from, to string) error
 	Remove(path string) error
 	List(path string) ([]fs.DirEntry, error)
@@ -27,8 +27,7 @@ type FileSystem interface {
 	// f fails.
 	Walk(path string, f func([]fs.DirEntry) error) error
 	ReadFile(path string) ([]byte, error)
-	// Sync makes all files and names of a directory durable. If it fails, nothing is known about
-	// any of them.
+	// Sync makes all files and names of a directory durable. If it fails, any of them may be lost.
 	Sync(path string) error
 }
 

@@ -47,7 +47,7 @@ func linkDescriptor(fd int, path string) error {
 	return link(fd, "", path, unix.AT_EMPTY_PATH)
 }
 
-// linkByProc needs a mounted /proc, and no capability.
+// linkByProc needs a mounted /proc, but no capability.
 func linkByProc(fd int, path string) error {
 	return link(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), path, unix.AT_SYMLINK_FOLLOW)
 }
@@ -109,8 +109,8 @@ func write(fd int, path string, data []byte) error {
 	return nil
 }
 
-// ReadFile reads a file without updating its access time, if this user owns it: that update would
-// wait for a running sync.
+// ReadFile reads a file without updating its access time, if this user owns it, since that
+// update would wait for a running sync.
 func (system) ReadFile(path string) ([]byte, error) {
 	fd, err := open(path, unix.O_RDONLY|unix.O_NOATIME)
 	if errors.Is(err, unix.EPERM) {

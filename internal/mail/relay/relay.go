@@ -3,8 +3,8 @@
 //
 // # Guarantees
 //
-// A password and activation links travel over the connection. It is therefore encrypted and the
-// server's certificate is verified, always. The one exception is a server on this machine. If a
+// A password and activation links travel over the connection. It is therefore always encrypted, and
+// the server's certificate is always verified. The only exception is a server on this machine. If a
 // server is configured for STARTTLS and does not offer it, nothing is sent: an attacker on the path
 // may have removed the offer.
 //
@@ -51,7 +51,7 @@ type Security int
 const (
 	// TLS encrypts from the first byte (RFC 8314).
 	TLS Security = iota
-	// StartTLS begins unencrypted; nothing but EHLO and STARTTLS is sent before it is encrypted.
+	// StartTLS begins unencrypted; only EHLO and STARTTLS are sent before it is encrypted.
 	StartTLS
 	// None is for a server on this machine.
 	None
@@ -66,8 +66,8 @@ type Config struct {
 	// password can change while the program runs.
 	User     string
 	Password func() (string, error)
-	// Mechanism is PLAIN, LOGIN, CRAM-MD5, or XOAUTH2 with an access token as the password. If it
-	// is empty, it is the first of PLAIN, LOGIN and CRAM-MD5 that the server offers.
+	// Mechanism is PLAIN, LOGIN, CRAM-MD5, or XOAUTH2 with an access token as the password. If
+	// it is empty, the first of PLAIN, LOGIN and CRAM-MD5 that the server offers is used.
 	Mechanism string
 	// Roots are the trusted certificate authorities, or nil for the system's.
 	Roots *x509.CertPool
@@ -186,7 +186,7 @@ func (r *Relay) keep(ctx context.Context, c *connection, incomplete bool) {
 	r.idle = append(r.idle, c)
 }
 
-// expire closes a connection whose idle time is over, unless it is in use again.
+// expire closes a connection whose idle time has ended, unless it is in use again.
 func (r *Relay) expire(c *connection) {
 	r.mu.Lock()
 	i := slices.Index(r.idle, c)
@@ -281,17 +281,18 @@ func (r *Relay) greet(ctx context.Context, c *connection) (err error) {
 	return nil
 }
 
-// acceptBareCodes makes the connection accept replies without a text, such as "250" alone, which RFC
-// 5321 section 4.2 allows. Package textproto refuses those that have no space after the code either.
+// acceptBareCodes makes the connection accept replies that consist only of a code, such as
+// "250", which RFC 5321 section 4.2 allows. Package textproto refuses those without a space
+// after the code.
 func acceptBareCodes(text *textproto.Conn) {
 	text.R = bufio.NewReader(&spacedReplies{in: text.R})
 }
 
-// spacedReplies adds a space to each line that consists of a reply code alone.
+// spacedReplies adds a space to each line that consists only of a reply code.
 type spacedReplies struct {
 	in     *bufio.Reader
 	within bool   // the next bytes continue a line
-	rest   []byte // of what was read
+	rest   []byte // read, but not returned yet
 }
 
 // Read implements io.Reader.
@@ -378,7 +379,7 @@ func (c *connection) send(ctx context.Context, from, to string, message []byte) 
 	defer c.limit(ctx, c.times.Command)()
 	extend := func(d time.Duration) {
 		c.raw.SetDeadline(time.Now().Add(d))
-		if ctx.Err() != nil { // ctx may have ended just before the line above
+		if ctx.Err() != nil { // ctx may have been cancelled just before the line above
 			c.raw.SetDeadline(past)
 		}
 	}
@@ -408,7 +409,7 @@ func (c *connection) send(ctx context.Context, from, to string, message []byte) 
 	return answer, nil
 }
 
-// begin starts a mail transaction with one command after the other. It returns a writer for the
+// begin starts a mail transaction by sending one command at a time. It returns a writer for the
 // content. It calls extend before each wait for a reply.
 func (c *connection) begin(from, to string, utf8 bool, extend func(time.Duration)) (
 	io.WriteCloser, error) {
@@ -458,8 +459,8 @@ func (c *connection) beginPipelined(from, to string, utf8 bool, extend func(time
 			return nil, first
 		}
 		if err == nil && reply.at == delivery.Data && first != nil {
-			// The server refused the sender or recipient and still waits for content. Send none
-			// (RFC 2920 section 3.1).
+			// The server refused the sender or recipient, but still waits for content. Send
+			// empty content (RFC 2920 section 3.1).
 			fmt.Fprint(text.W, ".\r\n")
 			text.W.Flush()
 			text.ReadResponse(0)

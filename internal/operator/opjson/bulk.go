@@ -7,7 +7,7 @@ import (
 	"dialtone/internal/operator"
 )
 
-// Query selects accounts. It has all members, and an empty one selects nothing.
+// Query selects accounts. In JSON it always has all members. An empty member does not restrict the selection.
 type Query struct {
 	States    []account.State `json:"state"`
 	Roles     []account.Role  `json:"role"`
@@ -55,5 +55,5 @@ func OfBulk(b operator.Bulk, host string) Bulk {
 	}
 }
 
-// list returns a list that is not null in JSON.
+// list returns a copy of a list that is not null in JSON, even if it is empty.
 func list[T any](l []T) []T { return append([]T{}, l...) }

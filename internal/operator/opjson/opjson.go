@@ -1,5 +1,6 @@
-// Package opjson has the JSON form of what operators get. Commands, the pages and the API for operators print the same
-// values, so that a program can read the output of each. The tags doc describe the members in the document of the API.
+// Package opjson defines the JSON form of what operators get. Commands, the pages and the API
+// for operators print the same values, so that programs can read the output of each. The struct
+// tags named doc describe the members in the API's document.
 package opjson
 
 import (
@@ -37,7 +38,7 @@ type Account struct {
 	signInUnknown bool
 }
 
-// SignInUnknown reports whether it is not known if the person has signed in, and when. Then FirstSignIn is nil too.
+// SignInUnknown reports whether it is unknown if and when the person first signed in. Then FirstSignIn is nil.
 func (a Account) SignInUnknown() bool { return a.signInUnknown }
 
 // OfAccount returns the view of an account.
@@ -57,8 +58,8 @@ func OfAccount(a account.Account) Account {
 	return v
 }
 
-// AccountDetail is all that operators see of one user name. If a deleted account keeps the name, the state is closed,
-// and nothing else is known but when that was, and the changes.
+// AccountDetail is everything that operators see about a user name. If a deleted account keeps
+// the name, the state is closed, and only the time of the deletion and the changes are known.
 type AccountDetail struct {
 	Account
 	Role     *account.Role `json:"role" doc:"Null for a deleted account."`
@@ -71,7 +72,7 @@ type AccountDetail struct {
 	Changes  []Change  `json:"changes" doc:"The newest 50 changes in the audit trail, newest first."`
 }
 
-// OfDetail returns the view of all that is known of a user name.
+// OfDetail returns the view of everything that is known about a user name.
 func OfDetail(d operator.Detail) AccountDetail {
 	v := AccountDetail{
 		Sessions: All(d.Sessions, OfSession), Factors: OfFactors(d.Factors), Lookups: All(d.Lookups, OfLookup),
@@ -101,7 +102,7 @@ type ClosedName struct {
 // OfClosedName returns the view of the name of a deleted account.
 func OfClosedName(n account.ClosedName) ClosedName { return ClosedName(n) }
 
-// ResetLink is a link to choose a new password, or what is said of one that was sent in a message.
+// ResetLink is a link to choose a new password, or a description of one that was sent in a message.
 type ResetLink struct {
 	User  string    `json:"user"`
 	Link  *string   `json:"link" doc:"A secret. It works once. Null if it was sent in a message."`
@@ -212,7 +213,7 @@ func OfChange(c audit.Change) Change {
 	}
 }
 
-// All returns the views of a list, which is not nil.
+// All returns the views of the elements of a list. The result is not nil.
 func All[T, V any](list []T, of func(T) V) []V {
 	views := make([]V, len(list))
 	for i, v := range list {
@@ -221,7 +222,7 @@ func All[T, V any](list []T, of func(T) V) []V {
 	return views
 }
 
-// TimeOrNil returns nil for the zero time, which JSON has as null.
+// TimeOrNil returns nil for the zero time, so that it is null in JSON.
 func TimeOrNil(at time.Time) *time.Time {
 	if at.IsZero() {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Stats are counts of some days, and the present backlogs.
+// Stats are the counts of some days, and the current backlogs.
 type Stats struct {
 	Tenant *string      `json:"tenant" doc:"The host, or null for all tenants."`
 	Days   []Day        `json:"days" doc:"The oldest first. The last one is today, UTC."`
@@ -17,14 +17,14 @@ type Stats struct {
 	Funnel Funnel       `json:"funnel"`
 	Mail   MailBacklog  `json:"mail_backlog"`
 	Hooks  []Hook       `json:"hook_backlogs"`
-	// Certificates are those of ACME.
+	// Certificates are those obtained by ACME.
 	Certificates []Certificate `json:"certificates" doc:"Those that the servers get by ACME."`
 
 	Open   *bool `json:"open" doc:"Whether people can sign up, or null if that depends on the tenant."`
 	Frozen bool  `json:"frozen" doc:"Whether the signups of all tenants are closed."`
 }
 
-// Certificate says how it stands with the certificate of a tenant.
+// Certificate is the status of a tenant's certificate.
 type Certificate struct {
 	Host     string     `json:"host"`
 	Expires  *time.Time `json:"expires" doc:"Null if there is none yet."`
@@ -43,14 +43,14 @@ type Day struct {
 	Counts stats.Counts `json:"counts"`
 }
 
-// Funnel is how far people got.
+// Funnel counts the steps that people took.
 type Funnel struct {
 	Signups      int64 `json:"signups"`
 	Activations  int64 `json:"activations"`
 	FirstSignIns int64 `json:"first_signins"`
 }
 
-// MailBacklog counts messages, each up to 1001: more are not counted.
+// MailBacklog counts messages by state, each count up to 1001.
 type MailBacklog struct {
 	Waiting  stats.Bounded `json:"waiting"`
 	Deferred stats.Bounded `json:"deferred"`

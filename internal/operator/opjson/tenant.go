@@ -49,7 +49,7 @@ type Logo struct {
 	Bytes int    `json:"bytes"`
 }
 
-// OfTenant returns the view of a tenant as it is in the store, with the address that it has if none was set.
+// OfTenant returns the view of a tenant read from the store. address is its public URL if none was set.
 func OfTenant(t tenant.Tenant, address string) Tenant {
 	v := Tenant{
 		Host: t.Host, Realm: t.Realm, PublicURL: cmp.Or(t.PublicURL, address), Created: t.Created, Product: t.Product,
@@ -67,7 +67,7 @@ func OfTenant(t tenant.Tenant, address string) Tenant {
 	return v
 }
 
-// Signups says whether people can sign up at a tenant.
+// Signups is the state of signups at a tenant.
 type Signups struct {
 	Host    string         `json:"host"`
 	Signups tenant.Signups `json:"signups" doc:"The tenant's own setting."`
@@ -85,13 +85,13 @@ func OfSignups(host string, s operator.Signups) Signups {
 	return Signups{host, t.SignupMode(), t.SignupsNote, t.Freeze != nil, !closed, shown}
 }
 
-// Freeze says whether the signups of all tenants are closed.
+// Freeze reports whether the signups of all tenants are closed.
 type Freeze struct {
 	Frozen bool   `json:"frozen"`
 	Note   string `json:"note" doc:"What visitors of all tenants read, or empty for a text of the program."`
 }
 
-// OfFreeze returns the view of a freeze, or of none.
+// OfFreeze returns the view of a freeze, which may be nil.
 func OfFreeze(f *tenant.Freeze) Freeze {
 	if f == nil {
 		return Freeze{}

@@ -8,9 +8,9 @@ import (
 	"dialtone/internal/secret"
 )
 
-// Follower has a value of type T that is built from a ring, such as a set of derived keys. It is
-// built again when the keys in the file have changed, and when a new key in it becomes old enough to
-// sign (secret.Ring.Signing).
+// Follower holds a value of type T that is built from a ring, such as a set of derived keys. It
+// is rebuilt when the keys in the file have changed, and when a new key in it becomes old
+// enough to sign (secret.Ring.Signing).
 type Follower[T any] struct {
 	source   Source
 	optional bool
@@ -24,7 +24,7 @@ type Follower[T any] struct {
 
 // NewFollower returns a Follower without a value. The first Refresh builds it.
 //
-// The function build gets the keys with the one that signs now in front.
+// The function build gets a ring with the key that currently signs in front.
 func NewFollower[T any](s Source, build func(*secret.Ring) *T, now func() time.Time) *Follower[T] {
 	return &Follower[T]{source: s, build: build, now: now}
 }
@@ -38,17 +38,17 @@ func NewOptionalFollower[T any](
 	return f
 }
 
-// Value returns the value, or nil if there is none. It may be called at any time.
+// Value returns the value, or nil if there is none. It can be called at any time.
 func (f *Follower[T]) Value() *T { return f.value.Load() }
 
-// Refresh builds the value again if the keys have changed. If the file cannot be read, Refresh
+// Refresh rebuilds the value if the keys have changed. If the file cannot be read, Refresh
 // returns an error that wraps ErrUnusable, and the value does not change. Only one goroutine may
 // call it.
 func (f *Follower[T]) Refresh() error {
 	changed := f.ring == nil
 	if changed || !f.source.FromEnv() {
-		// The file is read each time. Nothing else tells whether the process may still read it: its
-		// owner, its mode, an access list or a mount may have changed.
+		// The file is read each time. Only that shows whether the process can still read it:
+		// its owner, its mode, an access list or a mount may have changed.
 		ring, err := f.source.Read()
 		if f.optional && errors.Is(err, ErrMissing) {
 			f.ring = nil

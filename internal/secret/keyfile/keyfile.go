@@ -1,8 +1,8 @@
-// Package keyfile keeps a ring of keys (package secret) in a file.
+// Package keyfile stores a ring of keys (package secret) in a file.
 //
 // A file is created with mode 0600 and is durable before it is used; there is no default key. A
-// file that others may read, or that is not of the form that package secret describes, is refused
-// and never overwritten.
+// file that others can read, or that does not have the format that package secret describes, is
+// refused and never overwritten.
 package keyfile
 
 import (
@@ -20,7 +20,7 @@ import (
 // ErrMissing means that there is no such file.
 var ErrMissing = errors.New("no key file")
 
-// Read reads a key file. Its error names the file and says what is wrong with it.
+// Read reads a key file. Its error names the file and what is wrong with it.
 func Read(path string) (*secret.Ring, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -49,7 +49,7 @@ func ReadOrCreate(path string, now time.Time) (*secret.Ring, error) {
 	return readOrCreate(path, secret.NewRing(now))
 }
 
-// ReadOrCreateStrict is ReadOrCreate, and a new key is strict.
+// ReadOrCreateStrict is ReadOrCreate, but a new key is strict.
 func ReadOrCreateStrict(path string, now time.Time) (*secret.Ring, error) {
 	return readOrCreate(path, secret.NewRing(now).Strict())
 }

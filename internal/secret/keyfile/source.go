@@ -11,7 +11,7 @@ import (
 // ErrUnusable means that keys cannot be read or created: they are missing, damaged, or unprotected.
 var ErrUnusable = errors.New("keys")
 
-// Source is where a ring comes from: an environment variable, or else a file.
+// Source is where a ring comes from: an environment variable or a file.
 type Source struct {
 	// Path is the path of the file.
 	Path string

@@ -1,6 +1,6 @@
-// Command asm generates the assembly of package weakpass: functions that do what scanPortable does,
-// for many candidates at a time. It is a module of its own, so that the program does not depend on
-// the generator.
+// Command asm generates the assembly of package weakpass: functions that do the same as
+// scanPortable, for many candidates at a time. It is a separate module, so that the program
+// does not depend on the generator.
 //
 // Run it with "go generate" in internal/weakpass.
 package main
@@ -13,19 +13,19 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// kernel is a function to write. The two are the same program and differ in the width of a vector,
-// and in how a step is put into instructions.
+// kernel is a function to generate. The two kernels are the same program and differ in the
+// width of a vector, and in the instructions of a step.
 type kernel struct {
 	name    string
 	bytes   int // in a vector
-	vectors int // hashed side by side, because the steps of one wait for each other
+	vectors int // hashed in parallel, because each step of one vector depends on the step before
 	vector  func() reg.VecVirtual
-	// store writes a vector to memory that is aligned, load reads one that need not be.
+	// store writes a vector to aligned memory; load reads one from memory that need not be aligned.
 	store, load func(from, to Op)
 	xor         func(x, y, z Op)
 	move        func(from, to Op)
 	step        func(k *kernel, round, i int, a, b, c, d, t group)
-	// hit goes to a label if one of the vectors has a lane like want.
+	// hit jumps to a label if a lane of one of the vectors equals want.
 	hit func(k *kernel, vectors group, want reg.VecVirtual, label string)
 }
 
@@ -46,7 +46,7 @@ var functions = [4]func(b, c, d int) int{
 	func(b, c, d int) int { return c ^ d&^b },
 }
 
-// ternary returns the truth table of a function as VPTERNLOGD takes it: bit 4d+2c+b is f(b, c, d).
+// ternary returns the truth table of a function for VPTERNLOGD: bit 4d+2c+b is f(b, c, d).
 func ternary(f func(b, c, d int) int) (table uint8) {
 	for i := range 8 {
 		table |= uint8(f(i&1, i>>1&1, i>>2)) << i
@@ -54,7 +54,7 @@ func ternary(f func(b, c, d int) int) (table uint8) {
 	return table
 }
 
-// group has one register for each of the vectors hashed side by side.
+// group has one register for each of the vectors that are hashed in parallel.
 type group []reg.VecVirtual
 
 func (k *kernel) group() group {
@@ -65,7 +65,7 @@ func (k *kernel) group() group {
 	return g
 }
 
-// stride is the number of bytes of a word of every lane.
+// stride returns the number of bytes of one word of every lane.
 func (k *kernel) stride() int { return k.bytes * k.vectors }
 
 // at returns the address of vector g.
@@ -129,8 +129,8 @@ func repeat(label string, count reg.GPVirtual, body func()) {
 	JNZ(LabelRef(label))
 }
 
-// lay shifts each word of a batch of candidates to its place after the tail of the prefix and
-// writes it to scratch. The lengths, which are not shifted, follow there.
+// lay shifts each word of a batch of candidates to its position after the tail of the prefix
+// and writes it to scratch, followed by the lengths, which are not shifted.
 func (k *kernel) lay(scratch, words reg.GPVirtual) {
 	Comment("Lay the candidates after the prefix.")
 	left, right := XMM(), XMM()
@@ -168,7 +168,7 @@ func (k *kernel) lay(scratch, words reg.GPVirtual) {
 	ADDQ(U32(k.stride()), words)
 }
 
-// hash does the steps from first to last, and goes to done if a lane has what is wanted.
+// hash does the steps from first to last, and jumps to done if a lane matches.
 func (k *kernel) hash(scratch, addends, places reg.GPVirtual) {
 	Comment("Start from the state that the candidates share.")
 	state := [4]group{k.group(), k.group(), k.group(), k.group()}
@@ -255,8 +255,8 @@ func (k *kernel) hash(scratch, addends, places reg.GPVirtual) {
 	k.hit(k, free, want, "done")
 }
 
-// each writes one instruction for all vectors before the next one, so that none waits for the one
-// before it.
+// each generates one instruction for all vectors before the next instruction, so that none
+// waits for the one before it.
 func (k *kernel) each(instruction func(g int)) {
 	for g := range k.vectors {
 		instruction(g)

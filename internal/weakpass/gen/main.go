@@ -2,17 +2,17 @@
 // data/common-passwords.txt.
 //
 // The result has two kinds of passwords: the commonest of any length, for forms without a minimum,
-// and the likeliest of 12 to 16 characters, which is what people choose who have to reach 12. One
-// of the first kind is followed by three of the second, so that every beginning of the list is a
-// good shorter list.
+// and the likeliest of 12 to 16 characters, which people choose if a form requires 12. One of the
+// first kind is followed by three of the second, so that every prefix of the list is a good
+// shorter list.
 //
-// A long password has a cost, and the cheapest ones are taken. The cost of a listed password of 12
+// Each long password has a cost, and the cheapest ones are selected. The cost of a listed password of 12
 // to 16 characters, of a keyboard walk, a sequence or a repetition is its position among its kind,
-// divided by a weight. The others consist of a word, whose cost is its rank in the list, and of
-// something added, whose cost is its position in suffixes: cost is the product, times two if the
-// word is capitalised. The list is mostly English. The commonest words of the other languages of the
-// pages are in this program; their rank is three times that of an English word. The program has no
-// other input and no randomness.
+// divided by a weight. The others consist of a word, whose cost is its rank in the list, and of a
+// suffix, whose cost is its position in suffixes: the cost is the product, times two if the word is
+// capitalised. The list is mostly English. The commonest words of the other languages of the pages are
+// in this program; their rank is three times that of an English word. The program has no other input and
+// no randomness.
 package main
 
 import (
@@ -29,13 +29,13 @@ const (
 	longCount  = 6300
 	minLong    = 12
 	maxLong    = 16
-	// firstYear and lastYear limit the years that follow a word: those of birth of adults, and
-	// those in which a password may have been chosen. Update lastYear from time to time.
+	// firstYear and lastYear limit the years that follow a word: years of birth of adults, and
+	// years in which a password may have been chosen. Update lastYear from time to time.
 	firstYear = 1960
 	lastYear  = 2030
 	// thisYear is tried first.
 	thisYear = 2026
-	// maxStems is the number of words that passwords are built from. Those after it cost too much.
+	// maxStems is the number of words that passwords are built from. Further words cost too much.
 	maxStems = 3000
 )
 
@@ -97,11 +97,11 @@ func likeliest(guesses []guess, known []string, n int) (list []string) {
 func longGuesses(common []string) (guesses []guess) {
 	add := func(p string, cost float64) {
 		if len(p) == maxLong {
-			cost *= 1.4 // such a candidate takes up two places of a shorter one
+			cost *= 1.4 // such a candidate needs as much room as two shorter ones
 		}
 		guesses = append(guesses, guess{p, cost})
 	}
-	for i, p := range common { // listed as they are
+	for i, p := range common { // unchanged
 		if len(p) >= minLong {
 			add(p, 1+float64(i)/100)
 			add(capitalised(p), 2+float64(i)/50)
@@ -143,8 +143,8 @@ func longGuesses(common []string) (guesses []guess) {
 	return guesses
 }
 
-// words returns what passwords are built from: the listed ones with a letter, and some that lists
-// of short passwords miss.
+// words returns the words that passwords are built from: the listed ones with a letter, and
+// some that lists of short passwords lack.
 func words(common []string) (list []string) {
 	seen := make(map[string]bool)
 	for i := range max(len(english), len(common)) {
@@ -158,8 +158,8 @@ func words(common []string) (list []string) {
 	return list
 }
 
-// These are words that people begin a password with who have to reach 12 characters, likeliest
-// first: words for a password, greetings, seasons, months, and what people love.
+// Words with which people begin a password of at least 12 characters, likeliest first: words
+// for a password, greetings, seasons, months, and things that people love.
 var (
 	english = strings.Fields("password qwerty welcome iloveyou p@ssw0rd dialtone admin changeme letmein summer " +
 		"winter spring autumn hello login secret telephone phone qwertyuiop asdfghjkl administrator football " +
@@ -178,7 +178,7 @@ var (
 
 const letters = "abcdefghijklmnopqrstuvwxyz"
 
-// suffixes returns what follows a word, likeliest first.
+// suffixes returns the texts that follow a word, likeliest first.
 func suffixes() (list []string) {
 	list = strings.Fields(
 		"1 123 12 1234 12345 123456 ! 1! 123! 1234567 12345678 123456789 1234567890 @123 1234! 12345! " +
