@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
@@ -471,22 +472,16 @@ func (c *accountDelete) Run(p *program) error {
 // confirm asks the person at a terminal whether to do something that cannot be undone, and fails
 // unless the answer is yes. Without a terminal it does not ask.
 func (p *program) confirm(what string) error {
-	if !p.atTerminal() {
+	if !terminal.Interactive(p.stdin) {
 		return nil
 	}
 	return p.ask("This cannot be undone. Type yes to "+what, "yes")
 }
 
-// atTerminal reports whether a person can be asked.
-func (p *program) atTerminal() bool {
-	f, ok := p.stdin.(*os.File)
-	return ok && isTerminal(f)
-}
-
 // ask asks the person at the terminal, and fails unless the answer is the one that is wanted.
 func (p *program) ask(question, want string) error {
 	fmt.Fprint(p.stderr, question+": ")
-	answer, err := p.readLine(bufio.NewReader(p.stdin))
+	answer, err := terminal.ReadLine(p.ctx, bufio.NewReader(p.stdin), p.stderr)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}

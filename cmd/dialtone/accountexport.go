@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/export"
@@ -94,12 +95,12 @@ func (c *accountExport) Run(p *program) error {
 			return err
 		}
 		if len(left) > 0 {
-			printLine(p.stderr, "", describeMissing(left))
+			terminal.PrintLine(p.stderr, "", describeMissing(left))
 		}
 		if c.File == "-" {
 			return nil
 		}
-		return p.say("%s written to %s", counted(n, "account"), c.File)
+		return p.say("%s written to %s", terminal.Counted(n, "account"), c.File)
 	})
 }
 

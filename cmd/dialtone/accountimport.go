@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
@@ -92,11 +94,11 @@ func (c *accountImport) Run(p *program) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Format, err)
 		}
-		bar, done := newProgress(p.stderr), int64(0)
+		bar, done := terminal.NewProgress(p.stderr), int64(0)
 		err = asCaller(func() error {
 			return source.Read(ctx, func(e account.ImportEntry) error {
 				if done++; done%1000 == 0 || done == im.Rows() {
-					bar.show("import", done, im.Rows())
+					bar.Show("import", done, im.Rows())
 				}
 				return asActing(func() error { return im.Add(ctx, e) })
 			})
@@ -105,7 +107,7 @@ func (c *accountImport) Run(p *program) error {
 			im.Stop()
 		}
 		report, endErr := im.End(ctx)
-		bar.end()
+		bar.End()
 		if ctx.Err() != nil {
 			err = interruptedImport(report, im.Rows())
 		} else if err = errors.Join(err, endErr); err != nil {
@@ -133,18 +135,18 @@ func interruptedImport(r account.ImportReport, rows int64) error {
 		were = "was added, and stays"
 	}
 	return fault.New(fault.Conflict, "interrupted: %s of %s %s; run the same command again for the rest",
-		counted(r.Added, "account"), counted(rows, "row"), were)
+		terminal.Counted(r.Added, "account"), terminal.Counted(rows, "row"), were)
 }
 
 // printImport prints a report.
 func (p *program) printImport(v opjson.Import) error {
-	out := escaped{p.stdout}
+	out := terminal.To(p.stdout)
 	would := ""
 	if v.DryRun {
 		would = " would be"
 	}
 	fmt.Fprintf(out, "%s of %s%s imported to %s\n",
-		counted(v.Imported, "account"), counted(v.Rows, "row"), would, v.Tenant)
+		terminal.Counted(v.Imported, "account"), terminal.Counted(v.Rows, "row"), would, v.Tenant)
 	if len(v.Refused) > 0 {
 		fmt.Fprintln(out, "\nnot imported:")
 		p.printReasons(out, v.Refused)
@@ -170,7 +172,7 @@ func (p *program) printImport(v opjson.Import) error {
 }
 
 // printReasons prints counts with the first entries. The interesting ones are those that somebody has to look at.
-func (p *program) printReasons(out escaped, list []opjson.ImportReason) {
+func (p *program) printReasons(out io.Writer, list []opjson.ImportReason) {
 	for _, r := range list {
 		fmt.Fprintf(out, "%8d  %s: %s\n", r.Count, r.Reason, r.Text)
 		if r.Reason == string(account.ImportThere) || strings.HasPrefix(r.Reason, "without_") {
@@ -183,7 +185,7 @@ func (p *program) printReasons(out escaped, list []opjson.ImportReason) {
 			}
 			for _, text := range []string{e.User, e.Text} {
 				if text != "" {
-					where += ": " + printable(text)
+					where += ": " + terminal.Printable(text)
 				}
 			}
 			fmt.Fprintf(out, "          %s\n", where)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/operator"
@@ -28,7 +29,7 @@ func commandActor(environ []string) audit.Actor {
 	for _, entry := range environ {
 		if name, ok := strings.CutPrefix(entry, "SUDO_USER="); ok {
 			const limit = 64
-			a.Sudo = printable(strings.ToValidUTF8(name[:min(len(name), limit)], "?"))
+			a.Sudo = terminal.Printable(strings.ToValidUTF8(name[:min(len(name), limit)], "?"))
 		}
 	}
 	return a
@@ -174,7 +175,7 @@ func (c *auditList) Run(p *program) error {
 			"REASON")
 		err := c.each(p, in, filter, func(c audit.Change) error {
 			_, err := fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.At.Format(time.RFC3339),
-				c.Action, c.Outcome, c.Tenant, c.User, printable(c.Subject), cell(beforeAfter(c)),
+				c.Action, c.Outcome, c.Tenant, c.User, terminal.Printable(c.Subject), terminal.Cell(beforeAfter(c)),
 				c.Actor.Words(), c.Net, c.Reason)
 			return err
 		})

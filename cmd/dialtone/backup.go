@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/archive"
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/datadir"
@@ -178,7 +179,7 @@ type backup struct {
 	to          archive.Recipients
 	keys, force bool
 
-	bar     *progress
+	bar     *terminal.Progress
 	out     *archive.Writer
 	missing []string // what the archive does not have
 }
@@ -205,8 +206,8 @@ func (b *backup) write() (m archive.Manifest, err error) {
 			return m, err
 		}
 	}
-	b.bar = newProgress(b.stderr)
-	defer b.bar.end()
+	b.bar = terminal.NewProgress(b.stderr)
+	defer b.bar.End()
 	made := time.Now()
 	facts, database, err := b.copyDatabase(dir)
 	if err != nil {
@@ -325,12 +326,12 @@ func (b *backup) copyDatabase(dir string) (facts store.Facts, f *os.File, err er
 		return facts, nil, err
 	}
 	defer os.RemoveAll(temp)
-	b.bar.show("copy the store", 0, 1)
+	b.bar.Show("copy the store", 0, 1)
 	path := filepath.Join(temp, archive.Database)
 	if err := b.in.store.Backup(b.ctx, path); err != nil {
 		return facts, nil, err
 	}
-	b.bar.show("copy the store", 1, 1)
+	b.bar.Show("copy the store", 1, 1)
 	err = sqlite.Read(path, func(q engine.Querier) (err error) {
 		facts, err = store.FactsOf(q)
 		return err
@@ -348,7 +349,7 @@ func (b *backup) addFiles(database *os.File) error {
 		if err != nil {
 			return err
 		}
-		shown := &shownReader{r: database, ctx: b.ctx, bar: b.bar, part: "write the store", total: info.Size()}
+		shown := b.bar.Reader(b.ctx, database, "write the store", info.Size())
 		if err := b.out.Add(archive.Database, info.Size(), shown); err != nil {
 			return err
 		}
@@ -505,10 +506,10 @@ func (b *backup) print(file string, m archive.Manifest) error {
 	}
 	protection := "not encrypted"
 	if len(b.to) > 0 {
-		protection = "encrypted to " + counted(len(b.to), "recipient")
+		protection = "encrypted to " + terminal.Counted(len(b.to), "recipient")
 	}
-	fmt.Fprintf(b.stdout, "%s: %s, %s, %s; %d bytes, %s\n", file, counted(m.Tenants, "tenant"),
-		counted(m.Accounts, "account"), counted(m.Messages, "message"), info.Size(), protection)
+	fmt.Fprintf(b.stdout, "%s: %s, %s, %s; %d bytes, %s\n", file, terminal.Counted(m.Tenants, "tenant"),
+		terminal.Counted(m.Accounts, "account"), terminal.Counted(m.Messages, "message"), info.Size(), protection)
 	var names []string
 	for _, f := range m.Files {
 		if !strings.HasPrefix(f.Name, archive.PickupDir) && !strings.HasPrefix(f.Name, archive.BadmailDir) {
@@ -533,28 +534,4 @@ func (b *backup) print(file string, m archive.Manifest) error {
 			b.in.keys.Seal.Path)
 	}
 	return nil
-}
-
-// shownReader shows how much of a file was read, and ends with the context.
-type shownReader struct {
-	r           io.Reader
-	ctx         context.Context
-	bar         *progress
-	part        string
-	read, total int64
-	shown       int64
-}
-
-func (s *shownReader) Read(p []byte) (int, error) {
-	if err := s.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := s.r.Read(p)
-	s.read += int64(n)
-	const step = 1 << 20
-	if n > 0 && (s.read >= s.total || s.read-s.shown >= step) {
-		s.shown = s.read
-		s.bar.show(s.part, s.read, s.total)
-	}
-	return n, err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
 	"dialtone/internal/doctor"
@@ -93,7 +94,8 @@ func (s *setup) checkDatabaseFiles() error {
 			continue
 		}
 		for _, found := range doctor.Private("files", map[string]string{f.Path: f.Secret}) {
-			return fault.New(fault.Invalid, "%s: %s; %s", f.Name, oneLine(found.Cause), oneLine(found.Next))
+			return fault.New(fault.Invalid, "%s: %s; %s", f.Name, terminal.OneLine(found.Cause),
+				terminal.OneLine(found.Next))
 		}
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
 	"dialtone/internal/config"
@@ -67,7 +68,7 @@ func (c *doctorCommand) Run(p *program) error {
 		}
 	}
 	if faults > 0 {
-		return fault.New(fault.Conflict, "%s found; see FAULT above", counted(faults, "fault"))
+		return fault.New(fault.Conflict, "%s found; see FAULT above", terminal.Counted(faults, "fault"))
 	}
 	return nil
 }
@@ -79,8 +80,8 @@ func (c *doctorCommand) print(p *program, list []doctor.Finding) {
 			if f.Level != level {
 				continue
 			}
-			fmt.Fprintf(escaped{p.stdout}, "%s %s: %s.\n", marks[level], f.Check, oneLine(f.Cause))
-			fmt.Fprintf(escaped{p.stdout}, "        %s (%s).\n", oneLine(f.Next), f.See)
+			fmt.Fprintf(terminal.To(p.stdout), "%s %s: %s.\n", marks[level], f.Check, terminal.OneLine(f.Cause))
+			fmt.Fprintf(terminal.To(p.stdout), "        %s (%s).\n", terminal.OneLine(f.Next), f.See)
 		}
 	}
 	if len(list) == 0 {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/export"
@@ -25,9 +26,9 @@ type exportCommand struct {
 
 // enableExport enables or rebuilds the export and shows its progress.
 func (p *program) enableExport(in *installation) error {
-	bar := newProgress(p.stderr)
-	err := in.store.EnableExport(p.ctx, func(done, total int64) { bar.show("export", done, total) })
-	bar.end()
+	bar := terminal.NewProgress(p.stderr)
+	err := in.store.EnableExport(p.ctx, func(done, total int64) { bar.Show("export", done, total) })
+	bar.End()
 	if err != nil && errors.Is(err, p.ctx.Err()) {
 		err = fmt.Errorf("interrupted (%w), so accounts may be missing; complete the export with: "+
 			"dialtone directory export rebuild", err)
@@ -148,25 +149,25 @@ func (c exportStatus) print(p *program, in *installation) (exportState, exportRe
 		fmt.Fprintln(p.stdout, "the export is disabled")
 	case !status.Complete && len(status.Missing) == 0:
 		fmt.Fprintf(p.stdout, "incomplete: %s so far; complete it with: "+
-			"dialtone directory export rebuild\n", counted(status.Entries, "active account"))
+			"dialtone directory export rebuild\n", terminal.Counted(status.Entries, "active account"))
 	default:
-		fmt.Fprintf(p.stdout, "%s, %s\n", counted(status.Entries, "active account"),
-			counted(status.Domains, "domain"))
+		fmt.Fprintf(p.stdout, "%s, %s\n", terminal.Counted(status.Entries, "active account"),
+			terminal.Counted(status.Domains, "domain"))
 	}
 	if len(status.Missing) > 0 {
-		printLine(p.stdout, "", describeMissing(status.Missing))
+		terminal.PrintLine(p.stdout, "", describeMissing(status.Missing))
 	}
 	for _, text := range status.Faults {
-		printLine(p.stdout, "FAULT  ", text)
+		terminal.PrintLine(p.stdout, "FAULT  ", text)
 	}
 	for _, location := range status.Locations {
-		fmt.Fprintln(escaped{p.stdout}, "  "+oneLine(location))
+		fmt.Fprintln(terminal.To(p.stdout), "  "+terminal.OneLine(location))
 	}
 	switch {
 	case len(readers.Blocked) > 0:
 		fmt.Fprintf(p.stdout, "the group %s cannot read it:\n", readers.Group)
 		for _, reason := range readers.Blocked {
-			fmt.Fprintln(escaped{p.stdout}, "  "+oneLine(reason))
+			fmt.Fprintln(terminal.To(p.stdout), "  "+terminal.OneLine(reason))
 		}
 	case readers.Group != "":
 		fmt.Fprintf(p.stdout, "the group %s can read it\n", readers.Group)
@@ -278,7 +279,7 @@ func (c *htdigestCommand) Run(p *program) error {
 			})
 		})
 		if err == nil && len(left) > 0 {
-			printLine(p.stderr, "", describeMissing(left))
+			terminal.PrintLine(p.stderr, "", describeMissing(left))
 		}
 		return err
 	})

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
@@ -46,9 +47,10 @@ func (c *healthCommand) Run(p *program) error {
 	for _, c := range state.Checks {
 		switch {
 		case !c.OK:
-			fmt.Fprintf(escaped{p.stdout}, "%s: %s\n", oneLine(c.Name), oneLine(c.Error))
+			fmt.Fprintf(terminal.To(p.stdout), "%s: %s\n", terminal.OneLine(c.Name), terminal.OneLine(c.Error))
 		case c.Warning != "":
-			fmt.Fprintf(escaped{p.stdout}, "%s: warning: %s\n", oneLine(c.Name), oneLine(c.Warning))
+			fmt.Fprintf(terminal.To(p.stdout), "%s: warning: "+
+				"%s\n", terminal.OneLine(c.Name), terminal.OneLine(c.Warning))
 		}
 	}
 	if !state.ready {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
@@ -149,7 +150,7 @@ func (c *hookRemove) Run(p *program) error {
 		}
 		what := "the hook " + c.Name
 		if h.Waiting > 0 {
-			what += " and its " + counted(h.Waiting, "notification") + " not delivered yet"
+			what += " and its " + terminal.Counted(h.Waiting, "notification") + " not delivered yet"
 			if !c.Yes {
 				if err := p.confirm("remove " + what); err != nil {
 					return err
@@ -188,7 +189,7 @@ func (c *hookTest) Run(p *program) error {
 			if err != nil {
 				return fault.New(fault.Conflict, "%s at %s: %v", h.Name, h.URL, err)
 			}
-			printLine(p.stdout, "", h.Name+" at "+h.URL+": "+report)
+			terminal.PrintLine(p.stdout, "", h.Name+" at "+h.URL+": "+report)
 			return nil
 		})
 	})
@@ -271,17 +272,6 @@ func (c *hookList) Run(p *program) error {
 		}
 		return out.Flush()
 	})
-}
-
-// printable replaces control characters, so that the response of a phone server cannot control the
-// terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, text)
 }
 
 func (in *installation) listHooks(ctx context.Context) ([]hookView, error) {

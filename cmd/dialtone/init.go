@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/config"
@@ -187,7 +188,7 @@ func (s *setup) warnOfLost(c config.Config, lost []lostPart) {
 		return
 	}
 	for _, part := range lost {
-		fmt.Fprintf(escaped{s.p.stderr}, "warning: %s; %s\n", part.event, part.hint)
+		fmt.Fprintf(terminal.To(s.p.stderr), "warning: %s; %s\n", part.event, part.hint)
 	}
 }
 

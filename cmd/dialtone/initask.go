@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/config"
 	"dialtone/internal/fault"
@@ -68,14 +69,14 @@ func (s *setup) askAll() error {
 	if s.fresh {
 		s.useGiven()
 	}
-	terminal := !s.Yes && s.p.atTerminal()
+	interactive := !s.Yes && terminal.Interactive(s.p.stdin)
 	in := bufio.NewReader(s.p.stdin)
 	var wrong []string
 	for _, q := range s.questions() {
 		if q.skip != nil && q.skip() {
 			continue
 		}
-		err := s.answer(q, terminal, in)
+		err := s.answer(q, interactive, in)
 		if _, ok := errors.AsType[usageError](err); ok && q.to != &s.Host {
 			wrong = append(wrong, err.Error())
 		} else if err != nil {
@@ -89,7 +90,7 @@ func (s *setup) askAll() error {
 }
 
 // answer gets the answer to a question. It fails with usageError if the one that was given is missing or wrong.
-func (s *setup) answer(q question, terminal bool, in *bufio.Reader) error {
+func (s *setup) answer(q question, interactive bool, in *bufio.Reader) error {
 	given := *q.to != ""
 	fallback := ""
 	if q.fallback != nil {
@@ -98,7 +99,7 @@ func (s *setup) answer(q question, terminal bool, in *bufio.Reader) error {
 	for {
 		switch {
 		case given:
-		case terminal && q.text != "":
+		case interactive && q.text != "":
 			if err := s.ask(q, fallback, in); err != nil {
 				return err
 			}
@@ -117,7 +118,7 @@ func (s *setup) answer(q question, terminal bool, in *bufio.Reader) error {
 		switch _, refused := errors.AsType[*fault.Error](err); {
 		case err == nil:
 			return nil
-		case given || !terminal:
+		case given || !interactive:
 			if refused {
 				err = usageError{fmt.Errorf("--%s: %w", q.flag, err)}
 			}
@@ -125,7 +126,7 @@ func (s *setup) answer(q question, terminal bool, in *bufio.Reader) error {
 		case *q.to != "" && !refused:
 			return err
 		}
-		fmt.Fprintf(escaped{s.p.stderr}, "  %v\n", err)
+		fmt.Fprintf(terminal.To(s.p.stderr), "  %v\n", err)
 		*q.to = ""
 	}
 }
@@ -134,10 +135,10 @@ func (s *setup) answer(q question, terminal bool, in *bufio.Reader) error {
 func (s *setup) ask(q question, fallback string, in *bufio.Reader) error {
 	fmt.Fprint(s.p.stderr, q.text)
 	if fallback != "" {
-		fmt.Fprintf(escaped{s.p.stderr}, " [%s]", fallback)
+		fmt.Fprintf(terminal.To(s.p.stderr), " [%s]", fallback)
 	}
 	fmt.Fprint(s.p.stderr, ": ")
-	text, err := s.p.readLine(in)
+	text, err := terminal.ReadLine(s.p.ctx, in, s.p.stderr)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}

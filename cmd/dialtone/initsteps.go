@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/doctor"
 	"dialtone/internal/mail/dkim"
 	"dialtone/internal/mail/maildns"
@@ -19,7 +20,7 @@ import (
 
 // printSteps prints the DNS records and what to do next.
 func (s *setup) printSteps(in *installation, dir string) error {
-	say := func(format string, args ...any) { fmt.Fprintf(escaped{s.p.stdout}, format+"\n", args...) }
+	say := func(format string, args ...any) { fmt.Fprintf(terminal.To(s.p.stdout), format+"\n", args...) }
 	if why := notInDNS(s.tenant.Host); why != "" {
 		say("\nNo DNS records: %s %s.", s.tenant.Host, why)
 	} else if err := s.printRecords(in, say); err != nil {

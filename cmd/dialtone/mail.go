@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/mail/dkim"
@@ -323,8 +324,9 @@ func (c *dkimList) Run(p *program) error {
 			return arrayOf(p.stdout, views)
 		}
 		for _, s := range views {
-			fmt.Fprintf(escaped{p.stdout}, "; %s, %s, created %s\n%s\n",
-				oneLine(s.Selector), s.Algorithm, s.Created.Format(time.RFC3339), maildns.ZoneLine(s.Name, s.Record))
+			fmt.Fprintf(terminal.To(p.stdout), "; %s, %s, created %s\n%s\n",
+				terminal.OneLine(s.Selector), s.Algorithm, s.Created.Format(time.RFC3339),
+				maildns.ZoneLine(s.Name, s.Record))
 		}
 		return nil
 	})
@@ -405,9 +407,9 @@ func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 		if !f.OK {
 			mark = "TO DO"
 		}
-		printLine(p.stdout, mark+" ", f.What+": "+f.Says)
+		terminal.PrintLine(p.stdout, mark+" ", f.What+": "+f.Says)
 		if f.Add != "" {
-			fmt.Fprintf(escaped{p.stdout}, "      %s\n", maildns.ZoneLine(f.Name, f.Add))
+			fmt.Fprintf(terminal.To(p.stdout), "      %s\n", maildns.ZoneLine(f.Name, f.Add))
 		}
 	}
 	return nil

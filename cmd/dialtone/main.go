@@ -22,6 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
@@ -197,7 +198,7 @@ func (p *program) report(err error) int {
 	if errors.Is(err, context.Canceled) {
 		text = strings.ReplaceAll(text, context.Canceled.Error(), "the program was told to end")
 	}
-	fmt.Fprintln(escaped{p.stderr}, "dialtone:", text)
+	fmt.Fprintln(terminal.To(p.stderr), "dialtone:", text)
 	if advice := sqlite.Advice(err); advice != "" {
 		fmt.Fprintln(p.stderr, "dialtone:", advice)
 	}
@@ -256,7 +257,7 @@ func (configCheckCommand) Run(p *program) error {
 		return err
 	}
 	if text, next := p.pickupFault(c); text != "" {
-		fmt.Fprintf(escaped{p.stderr}, "note: %s; %s\n", text, next)
+		fmt.Fprintf(terminal.To(p.stderr), "note: %s; %s\n", text, next)
 	}
 	p.notePublic(c)
 	fmt.Fprintln(p.stdout, "the configuration is valid")

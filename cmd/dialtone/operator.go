@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
@@ -40,7 +41,7 @@ func (p *program) coverTrail(in *installation) func(context.Context) {
 	keeper := in.keeper("", slog.New(slog.DiscardHandler))
 	return func(ctx context.Context) {
 		if err := keeper.CoverNow(ctx); err != nil {
-			fmt.Fprintln(escaped{p.stderr}, "warning: no checkpoint of the audit trail written:", err)
+			fmt.Fprintln(terminal.To(p.stderr), "warning: no checkpoint of the audit trail written:", err)
 		}
 	}
 }
@@ -255,7 +256,7 @@ func (c *signupsShow) Run(p *program) error {
 			if v.Frozen {
 				state = "closed (frozen)"
 			}
-			fmt.Fprintf(out, "%s\t%s\t%s\n", v.Host, state, printable(v.Shown))
+			fmt.Fprintf(out, "%s\t%s\t%s\n", v.Host, state, terminal.Printable(v.Shown))
 		}
 		return out.Flush()
 	})
@@ -295,7 +296,7 @@ func (c signupsOptions) run(p *program, mode tenant.Signups, note *string) error
 		if err := p.say("signups at %s are %s", v.Host, v.Signups); err != nil || v.Open || v.Shown == "" {
 			return err
 		}
-		return p.say("visitors read: %s", printable(v.Shown))
+		return p.say("visitors read: %s", terminal.Printable(v.Shown))
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/archive"
 	"dialtone/internal/audit"
@@ -172,7 +173,7 @@ func (r *restore) closeSources() error {
 }
 
 func (r *restore) say(format string, args ...any) {
-	fmt.Fprintf(escaped{r.stdout}, format+"\n", args...)
+	fmt.Fprintf(terminal.To(r.stdout), format+"\n", args...)
 }
 
 func (r *restore) fromArchive() (err error) {
@@ -244,9 +245,9 @@ func (r *restore) extract() error {
 	if err != nil {
 		return err
 	}
-	bar := newProgress(r.stderr)
-	defer bar.end()
-	shown := &shownReader{r: r.archive, ctx: r.ctx, bar: bar, part: "read the backup", total: info.Size()}
+	bar := terminal.NewProgress(r.stderr)
+	defer bar.End()
+	shown := bar.Reader(r.ctx, r.archive, "read the backup", info.Size())
 	var identities io.Reader
 	if r.identity != nil {
 		identities = bytes.NewReader(r.identity)
@@ -317,7 +318,7 @@ func (r *restore) prepareDatabase() (err error) {
 func (r *restore) sayOrigin(tenants, accounts int64) {
 	m := r.manifest
 	r.say("the backup says that it was made at %s on %s; it has %s and %s, and its seal.key has the ID %s",
-		m.Made.Format(time.RFC3339), m.Host, counted(tenants, "tenant"), counted(accounts, "account"),
+		m.Made.Format(time.RFC3339), m.Host, terminal.Counted(tenants, "tenant"), terminal.Counted(accounts, "account"),
 		r.rings.seal.IDs()[0])
 	if r.options.KeysDir == "" && !r.keys.Seal.FromEnv() {
 		r.say("nothing proves that it is from your server, since its keys are in it too; if others can write to " +
@@ -350,11 +351,12 @@ func (r *restore) verify(in *installation) error {
 		return err
 	}
 	for _, s := range report.Faults {
-		printLine(r.stdout, "FAULT  ", s)
+		terminal.PrintLine(r.stdout, "FAULT  ", s)
 	}
 	if len(report.Faults) > 0 && !r.options.AcceptFaults {
 		return fault.New(fault.Conflict, "the database of the backup has %s, see FAULT above, and nothing was "+
-			"restored; use another backup or other keys, or add --accept-faults", counted(len(report.Faults), "fault"))
+			"restored; use another backup or other keys, or add --accept-faults",
+			terminal.Counted(len(report.Faults), "fault"))
 	}
 	return nil
 }
@@ -393,7 +395,7 @@ func (r *restore) beginEpoch(in *installation, from string) error {
 		return err
 	}
 	if err := in.keeperOf(r.rings.seal).CoverNow(r.ctx); err != nil {
-		fmt.Fprintln(escaped{r.stderr}, "warning: no checkpoint of the audit trail written:", err)
+		fmt.Fprintln(terminal.To(r.stderr), "warning: no checkpoint of the audit trail written:", err)
 	}
 	return nil
 }
@@ -492,7 +494,7 @@ func (r *restore) stageFiles() {
 func (r *restore) conclude() error {
 	m := r.manifest
 	r.say("restored the backup of %s from %s, which has %s and %s", m.Made.Format(time.RFC3339), m.Host,
-		counted(m.Tenants, "tenant"), counted(m.Accounts, "account"))
+		terminal.Counted(m.Tenants, "tenant"), terminal.Counted(m.Accounts, "account"))
 	if m.Engine == "postgresql" {
 		r.say("the database is not in the backup: restore it with pg_restore or from its base backup, and then run " +
 			"dialtone restore --after-database")
@@ -530,24 +532,16 @@ func (r *restore) concludeEpoch() {
 	r.say("everybody has to sign in again, with the same passwords; phones keep registering")
 	if r.epoch.Waiting > 0 {
 		r.say("%s for activation, and the links have ended: people ask for a new message on the sign-in page, or run "+
-			"dialtone account resend", plural(r.epoch.Waiting, "account waits", "accounts wait"))
+			"dialtone account resend", terminal.Plural(r.epoch.Waiting, "account waits", "accounts wait"))
 	}
 	if r.epoch.Withdrawn > 0 {
-		r.say("%s ended: dialtone mail list --all shows which", plural(r.epoch.Withdrawn,
+		r.say("%s ended: dialtone mail list --all shows which", terminal.Plural(r.epoch.Withdrawn,
 			"message that waited is not sent, because its link has",
 			"messages that waited are not sent, because their links have"))
 	}
 	for _, task := range r.tasks {
 		r.say("%s", task)
 	}
-}
-
-// plural returns a number with the form of the words that it needs.
-func plural(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }
 
 // afterDatabase begins the new epoch in a database that other tools have restored.
@@ -587,8 +581,8 @@ func (r *restore) afterDatabase() (err error) {
 	if err := r.under.Finish(r.places()...); err != nil {
 		return err
 	}
-	r.say("old sessions and links have ended; the database has %s, %s", counted(facts.Tenants, "tenant"),
-		counted(facts.Accounts, "account"))
+	r.say("old sessions and links have ended; the database has %s, %s", terminal.Counted(facts.Tenants, "tenant"),
+		terminal.Counted(facts.Accounts, "account"))
 	r.concludeEpoch()
 	if in.shared() {
 		r.say("give the new sign.key and turn.key to all servers that have copies of them, before you start any")
@@ -608,8 +602,8 @@ func (r *restore) fillExport() {
 		err = errors.Join(r.rebuildExport(in), in.close())
 	}
 	if err != nil {
-		fmt.Fprintln(escaped{r.stderr}, "warning: the exported tables are not filled; the server fills them when it "+
-			"starts, and until then verify has faults:", err)
+		fmt.Fprintln(terminal.To(r.stderr), "warning: the exported tables are not filled; the server fills them when "+
+			"it starts, and until then verify has faults:", err)
 	}
 }
 
@@ -619,7 +613,7 @@ func (r *restore) rebuildExport(in *installation) error {
 	if err != nil || !st.Enabled {
 		return err
 	}
-	bar := newProgress(r.stderr)
-	defer bar.end()
-	return in.store.EnableExport(r.ctx, func(done, total int64) { bar.show("exported tables", done, total) })
+	bar := terminal.NewProgress(r.stderr)
+	defer bar.End()
+	return in.store.EnableExport(r.ctx, func(done, total int64) { bar.Show("exported tables", done, total) })
 }

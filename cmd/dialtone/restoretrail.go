@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
@@ -70,8 +71,8 @@ func (r *restore) readTrail(in *installation, facts store.Facts) (later []audit.
 		err = readExport(path, f, add)
 	}
 	if err == nil && len(later) > 0 && !common && len(own) > 0 {
-		fmt.Fprintf(escaped{r.stderr}, "warning: %s begins after the last change of the backup, so nothing shows that "+
-			"it is the trail of this platform\n", path)
+		fmt.Fprintf(terminal.To(r.stderr), "warning: %s begins after the last change of the backup, so nothing shows "+
+			"that it is the trail of this platform\n", path)
 	}
 	return later, err
 }
@@ -131,11 +132,11 @@ func (r *restore) readDamaged(path string, newest time.Time, add func(audit.Chan
 		return refused
 	}
 	if err != nil {
-		fmt.Fprintf(escaped{r.stderr}, "warning: the audit trail in %s cannot be read to its end (%d changes could): "+
-			"%v\n", path, n, err)
+		fmt.Fprintf(terminal.To(r.stderr), "warning: the audit trail in %s cannot be read to its end (%d changes "+
+			"could): %v\n", path, n, err)
 	}
 	if countErr != nil {
-		fmt.Fprintf(escaped{r.stderr}, "warning: the accounts in %s that the backup lacks cannot be counted: %v\n",
+		fmt.Fprintf(terminal.To(r.stderr), "warning: the accounts in %s that the backup lacks cannot be counted: %v\n",
 			path, countErr)
 	}
 	return os.RemoveAll(filepath.Dir(to))
@@ -159,7 +160,7 @@ func copyFile(from, to string) error {
 func (r *restore) repeat(in *installation, changes []audit.Change) error {
 	if r.lost > 0 {
 		r.say("%s made after the backup: the owners sign up again",
-			plural(r.lost, "account is lost, which was", "accounts are lost, which were"))
+			terminal.Plural(r.lost, "account is lost, which was", "accounts are lost, which were"))
 	}
 	if len(changes) == 0 {
 		if r.options.Trail != "" {

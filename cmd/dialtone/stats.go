@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/operator"
 	"dialtone/internal/operator/opjson"
@@ -105,14 +106,15 @@ func certificateText(c opjson.Certificate) string {
 		text = "valid until " + c.Expires.Format(time.RFC3339)
 	}
 	if c.Failures > 0 {
-		text += fmt.Sprintf("; %s failed, the last: %s", counted(c.Failures, "order"), printable(c.Failure))
+		text += fmt.Sprintf("; %s failed, the last: %s", terminal.Counted(c.Failures, "order"),
+			terminal.Printable(c.Failure))
 	}
 	return text
 }
 
 // failureText says when a hook last failed, and whether that is over: nothing waits for it.
 func failureText(at time.Time, why string, waits bool) string {
-	text := "last failure " + at.Format(time.RFC3339) + " " + printable(why)
+	text := "last failure " + at.Format(time.RFC3339) + " " + terminal.Printable(why)
 	if !waits {
 		text = "nothing fails now; " + text
 	}

@@ -3,15 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
-
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
 	"dialtone/internal/store/transfer"
@@ -83,9 +80,9 @@ func (c *storeCopy) Run(p *program) (err error) {
 	if c.Compare {
 		do = transfer.Compare
 	}
-	bar := newProgress(p.stderr)
-	err = do(p.ctx, from, to, asCaller, bar.show)
-	bar.end()
+	bar := terminal.NewProgress(p.stderr)
+	err = do(p.ctx, from, to, asCaller, bar.Show)
+	bar.End()
 	if err != nil {
 		if errors.Is(err, p.ctx.Err()) {
 			err = fmt.Errorf("stopped (%w); run the same command again to continue", err)
@@ -150,65 +147,5 @@ func (p *program) location(text string) (string, error) {
 		return text, nil
 	default:
 		return "", fault.New(fault.Invalid, "use sqlite:FILE, postgres://USER@HOST/DATABASE or env:NAME")
-	}
-}
-
-// progress shows progress: a bar on a terminal, otherwise a line every few seconds and at the end
-// of each part.
-type progress struct {
-	to       io.Writer
-	terminal bool
-	part     string
-	shown    time.Time
-	open     bool // the line on the terminal is not finished
-}
-
-func newProgress(to io.Writer) *progress {
-	p := &progress{to: to}
-	if f, ok := to.(*os.File); ok {
-		p.terminal = isTerminal(f)
-	}
-	return p
-}
-
-func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	return err == nil
-}
-
-const (
-	barWidth    = 30
-	barInterval = 5 * time.Second
-)
-
-// show shows that done of total are done of a part.
-func (p *progress) show(part string, done, total int64) {
-	now := time.Now()
-	if part != p.part {
-		p.end()
-		p.part, p.shown = part, now
-	}
-	share := 1.0
-	if total > 0 {
-		share = min(1, float64(done)/float64(total))
-	}
-	text := fmt.Sprintf("%-16s %3.0f %%  %d of %d", part, share*100, done, total)
-	switch {
-	case p.terminal:
-		full := int(share * barWidth)
-		fmt.Fprintf(p.to, "\r\x1b[K%s%s  %s",
-			strings.Repeat("█", full), strings.Repeat("░", barWidth-full), text)
-		p.open = true
-	case done >= total || now.Sub(p.shown) >= barInterval:
-		fmt.Fprintln(p.to, text)
-		p.shown = now
-	}
-}
-
-// end finishes the line on the terminal.
-func (p *progress) end() {
-	if p.open {
-		fmt.Fprintln(p.to)
-		p.open = false
 	}
 }

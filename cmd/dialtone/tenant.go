@@ -10,6 +10,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
@@ -273,7 +274,7 @@ func (c *tenantRemove) Run(p *program) error {
 		}
 		what := "the tenant " + host
 		if accounts > 0 {
-			what += " and its " + counted(accounts, "account")
+			what += " and its " + terminal.Counted(accounts, "account")
 		}
 		if !c.Yes && (accounts == 0 || c.WithAccounts) { // otherwise the store refuses it
 			if err := p.confirm("remove " + what); err != nil {

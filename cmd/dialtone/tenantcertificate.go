@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/certificate"
 	"dialtone/internal/fault"
@@ -130,7 +131,7 @@ func (c *tenantCertificate) missing(ctx context.Context, in *installation, t *te
 	why := "start the server, which orders it within seconds"
 	if i := slices.IndexFunc(states, func(s certificate.State) bool { return s.Tenant == t.ID }); i >= 0 &&
 		states[i].Failures > 0 {
-		why = fmt.Sprintf("%s failed, the last: %s", counted(states[i].Failures, "order"), states[i].Failure)
+		why = fmt.Sprintf("%s failed, the last: %s", terminal.Counted(states[i].Failures, "order"), states[i].Failure)
 	}
 	return fault.New(fault.NotFound, "there is no certificate of %s yet; %s", t.Host, why)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/certificate"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
@@ -206,7 +207,7 @@ func (s *server) orderFailure(t *tenant.Tenant) (why string, failed bool) {
 	if state.Failures == 0 {
 		return "", false
 	}
-	return fmt.Sprintf(" (%s failed, the last: %s)", counted(state.Failures, "order"), state.Failure), true
+	return fmt.Sprintf(" (%s failed, the last: %s)", terminal.Counted(state.Failures, "order"), state.Failure), true
 }
 
 // redirectListener listens for requests without TLS, or returns nil.
@@ -293,7 +294,7 @@ func (p *program) checkCertificates(c config.Config) error {
 		return nil
 	}
 	for _, f := range faults[:len(faults)-1] {
-		fmt.Fprintln(escaped{p.stderr}, "dialtone:", f)
+		fmt.Fprintln(terminal.To(p.stderr), "dialtone:", f)
 	}
 	return fmt.Errorf("%w: %s", tlscert.ErrUnusable, faults[len(faults)-1])
 }
@@ -370,7 +371,7 @@ func (p *program) notePublic(c config.Config) {
 		files[p.configFile()] = "the password of the database"
 	}
 	for _, f := range doctor.Private("files", files) {
-		fmt.Fprintf(escaped{p.stderr}, "note: %s; %s\n", oneLine(f.Cause), oneLine(f.Next))
+		fmt.Fprintf(terminal.To(p.stderr), "note: %s; %s\n", terminal.OneLine(f.Cause), terminal.OneLine(f.Next))
 	}
 }
 
@@ -379,8 +380,8 @@ func (p *program) notePublic(c config.Config) {
 func (p *program) noteMissing(c config.Config) {
 	for _, f := range append(configuredFiles(c), p.environmentFiles(c)...) {
 		if _, err := os.Stat(f.path); errors.Is(err, fs.ErrNotExist) {
-			fmt.Fprintf(escaped{p.stderr}, "note: %s: there is no %s; make it, or correct the path: a server starts "+
-				"without the file and fails when it needs it\n", f.key, f.path)
+			fmt.Fprintf(terminal.To(p.stderr), "note: %s: there is no %s; make it, or correct the path: a server "+
+				"starts without the file and fails when it needs it\n", f.key, f.path)
 		}
 	}
 }
@@ -397,8 +398,8 @@ func (p *program) noteUnreadable(c config.Config) error {
 	}
 	for _, f := range append(configuredFiles(c), p.environmentFiles(c)...) {
 		if at := owner.Denied(f.path); at != "" {
-			fmt.Fprintf(escaped{p.stderr}, "note: %s: the user %s, who owns %s, cannot read %s: the owner and mode "+
-				"of %s do not allow it, and a server that runs as this user cannot use it\n",
+			fmt.Fprintf(terminal.To(p.stderr), "note: %s: the user %s, who owns %s, cannot read %s: the owner and "+
+				"mode of %s do not allow it, and a server that runs as this user cannot use it\n",
 				f.key, owner, c.Data, f.path, at)
 		}
 	}
@@ -455,7 +456,7 @@ func (p *program) hostsOf(c config.Config) (hosts []string, err error) {
 	if errors.Is(err, errNoStore) {
 		return nil, nil
 	} else if errors.Is(err, migrations.ErrOlder) {
-		fmt.Fprintln(escaped{p.stderr}, "note: tls.cert was not compared with the hosts of the tenants:", err)
+		fmt.Fprintln(terminal.To(p.stderr), "note: tls.cert was not compared with the hosts of the tenants:", err)
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("the hosts of the tenants cannot be read: %w", err)

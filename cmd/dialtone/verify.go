@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/certificate"
@@ -82,7 +83,7 @@ func (c *verifyCommand) Run(p *program) error {
 		}
 		if err == nil && len(r.Faults) > 0 {
 			err = fault.New(fault.Conflict, "the data directory has %s; see FAULT above",
-				counted(len(r.Faults), "fault"))
+				terminal.Counted(len(r.Faults), "fault"))
 		}
 		return err
 	})
@@ -149,28 +150,20 @@ func (in *installation) missingKeys(ctx context.Context, report func(string)) er
 // text prints a report for people.
 func (c *verifyCommand) text(p *program, r verifyReport) error {
 	fmt.Fprintf(p.stdout, "%s, %d of them active; %s in the pickup directory, %d not yet synced to disk\n",
-		counted(r.Accounts, "account"), r.Active, counted(r.Messages, "message"), r.Waiting)
+		terminal.Counted(r.Accounts, "account"), r.Active, terminal.Counted(r.Messages, "message"), r.Waiting)
 	if r.Hooks > 0 {
-		fmt.Fprintf(p.stdout, "%s, %s not delivered yet\n", counted(r.Hooks, "hook"),
-			counted(r.Notifications, "notification"))
+		fmt.Fprintf(p.stdout, "%s, %s not delivered yet\n", terminal.Counted(r.Hooks, "hook"),
+			terminal.Counted(r.Notifications, "notification"))
 	}
 	fmt.Fprintln(p.stdout, r.Verified.Summary())
 	for _, s := range r.Faults {
-		printLine(p.stdout, "FAULT  ", s)
+		terminal.PrintLine(p.stdout, "FAULT  ", s)
 	}
 	for _, s := range r.Notes {
-		printLine(p.stdout, "note   ", s)
+		terminal.PrintLine(p.stdout, "note   ", s)
 	}
 	if len(r.Faults) == 0 {
 		fmt.Fprintln(p.stdout, "no faults found")
 	}
 	return nil
-}
-
-// counted returns a number and what it counts, such as "1 account" or "2 accounts".
-func counted[N int | int64](n N, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return fmt.Sprintf("%d %s", n, noun)
 }
