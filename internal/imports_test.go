@@ -59,7 +59,8 @@ var (
 
 	// programLayers are the packages below cmd/dialtone/internal, from the lowest layer up.
 	programLayers = [][]string{
-		{"terminal"},
+		{"runas", "terminal"},
+		{"installation"},
 	}
 
 	// outside are the packages of the standard library that rule 3 forbids.

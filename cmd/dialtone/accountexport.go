@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/atomicfile"
@@ -52,12 +54,12 @@ func (c *accountExport) Run(p *program) error {
 	for _, s := range c.State {
 		states[account.State(s)] = true
 	}
-	return p.with(func(in *installation) error {
-		t, err := in.tenantOrOnly(p.ctx, c.Tenant)
+	return p.with(func(in *installation.Installation) error {
+		t, err := tenantOrOnly(p.ctx, in, c.Tenant)
 		if err != nil {
 			return err
 		}
-		open := account.Opener(in.seal)
+		open := account.Opener(in.Seal)
 		var left []export.Missing
 		n := int64(0)
 		write := func(to io.Writer) error {
@@ -65,7 +67,7 @@ func (c *accountExport) Run(p *program) error {
 			if err != nil {
 				return err
 			}
-			err = in.store.List(ctx, t.ID, time.Now(), func(a account.Account) error {
+			err = in.Store.List(ctx, t.ID, time.Now(), func(a account.Account) error {
 				if !states[a.State()] {
 					return nil
 				}
@@ -106,7 +108,7 @@ func (c *accountExport) Run(p *program) error {
 
 // writePrivate creates a file as a whole, with mode 0600. With replace, there may be a file of that name.
 func writePrivate(path string, replace bool, write func(io.Writer) error) error {
-	return asCaller(func() error {
+	return runas.AsCaller(func() error {
 		temp, err := atomicfile.CreateTemp(path, ".accounts-*")
 		if err != nil {
 			return err
@@ -114,7 +116,7 @@ func writePrivate(path string, replace bool, write func(io.Writer) error) error 
 		defer os.Remove(temp.Name())
 		defer temp.Close()
 		const mode = 0o600
-		err = asActing(func() error { return write(temp) })
+		err = runas.AsOwner(func() error { return write(temp) })
 		if err := errors.Join(temp.Chmod(mode), err, temp.Sync()); err != nil {
 			return err
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
@@ -58,8 +60,8 @@ func (c *accountImport) Run(p *program) error {
 			return err
 		}
 	}
-	return p.with(func(in *installation) (err error) {
-		t, err := in.tenantOrOnly(p.ctx, c.Tenant)
+	return p.with(func(in *installation.Installation) (err error) {
+		t, err := tenantOrOnly(p.ctx, in, c.Tenant)
 		if err != nil {
 			return err
 		}
@@ -79,7 +81,7 @@ func (c *accountImport) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		err = asCaller(func() error {
+		err = runas.AsCaller(func() error {
 			return source.Read(ctx, func(e account.ImportEntry) error {
 				im.Look(e)
 				return nil
@@ -95,12 +97,12 @@ func (c *accountImport) Run(p *program) error {
 			return fmt.Errorf("%s: %w", c.Format, err)
 		}
 		bar, done := terminal.NewProgress(p.stderr), int64(0)
-		err = asCaller(func() error {
+		err = runas.AsCaller(func() error {
 			return source.Read(ctx, func(e account.ImportEntry) error {
 				if done++; done%1000 == 0 || done == im.Rows() {
 					bar.Show("import", done, im.Rows())
 				}
-				return asActing(func() error { return im.Add(ctx, e) })
+				return runas.AsOwner(func() error { return im.Add(ctx, e) })
 			})
 		})
 		if err != nil {

@@ -116,7 +116,7 @@ func (s *server) follow(ctx context.Context) {
 	changed := make(chan struct{}, 1)
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		s.store.Watch(ctx, func() {
+		s.Store.Watch(ctx, func() {
 			select {
 			case changed <- struct{}{}:
 			default:
@@ -163,10 +163,10 @@ func (s *server) refreshKeys() error {
 // sealKeyReadable returns an error if seal.key can no longer be read. The server has its content, and
 // could not start again without it.
 func (s *server) sealKeyReadable() error {
-	if s.keys.Seal.FromEnv() {
+	if s.KeySources.Seal.FromEnv() {
 		return nil
 	}
-	if _, err := s.keys.Seal.Read(); err != nil {
+	if _, err := s.KeySources.Seal.Read(); err != nil {
 		return fmt.Errorf("%w; correct this, or restore the file, before the server stops", err)
 	}
 	return nil
@@ -237,7 +237,7 @@ func (s *server) eraseOverdue(ctx context.Context) error {
 	n, err := s.accounts.EraseOverdue(ctx, s.tenants.ByID)
 	if n > 0 {
 		s.log.InfoContext(ctx, "accounts of people who left erased", "accounts", n)
-		err = errors.Join(err, s.store.Erase(ctx))
+		err = errors.Join(err, s.Store.Erase(ctx))
 	}
 	return err
 }
@@ -248,14 +248,14 @@ func (s *server) watchTrail(ctx context.Context) {
 	every(checkpointInterval, s.coverTrail)(ctx)
 }
 
-// coverTrail writes the checkpoints of the audit trail, and looks whether somebody has made the database change rows by
+// CoverTrail writes the checkpoints of the audit trail, and looks whether somebody has made the database change rows by
 // itself.
 func (s *server) coverTrail(ctx context.Context) {
 	s.checkSchema(ctx)
 	s.reportTrail(ctx, s.keeper.Cover(ctx))
 }
 
-// coverTrailNow is coverTrail without regard to the time.
+// coverTrailNow is CoverTrail without regard to the time.
 func (s *server) coverTrailNow(ctx context.Context) { s.reportTrail(ctx, s.keeper.CoverNow(ctx)) }
 
 func (s *server) reportTrail(ctx context.Context, err error) {
@@ -267,7 +267,7 @@ func (s *server) reportTrail(ctx context.Context, err error) {
 // it may be a trigger of a program that replicates the database.
 func (s *server) checkSchema(ctx context.Context) {
 	var faults []string
-	err := s.store.CheckSchema(ctx, func(text string) { faults = append(faults, text) })
+	err := s.Store.CheckSchema(ctx, func(text string) { faults = append(faults, text) })
 	if err == nil && len(faults) > 0 {
 		err = errors.New(strings.Join(faults, "; "))
 	}
@@ -304,7 +304,7 @@ func (s *server) writeCounts(ctx context.Context) {
 // server did not run. If none was lately, the directories may have messages of another store, which are
 // not touched.
 func (s *server) startTrail(ctx context.Context) (err error) {
-	s.lastChange, s.orphans, err = s.store.LastChange(ctx, deletions...)
+	s.lastChange, s.orphans, err = s.Store.LastChange(ctx, deletions...)
 	return err
 }
 
@@ -318,7 +318,7 @@ var loggedActors = []audit.ActorKind{audit.Command, audit.Admin, audit.Token}
 // it removes the messages of these accounts from this server's directories.
 func (s *server) followTrail(ctx context.Context) {
 	read := func(ctx context.Context) {
-		err := s.store.Changes(ctx, audit.Filter{AfterID: s.lastChange}, func(c audit.Change) error {
+		err := s.Store.Changes(ctx, audit.Filter{AfterID: s.lastChange}, func(c audit.Change) error {
 			s.followChange(c)
 			if slices.Contains(loggedActors, c.Actor.Kind) {
 				s.events.RecordChange(ctx, c)
@@ -342,7 +342,7 @@ func (s *server) followChange(c audit.Change) {
 
 // removeOrphans removes the messages of deleted accounts.
 func (s *server) removeOrphans(ctx context.Context) error {
-	removed, err := delivery.RemoveOrphans(ctx, s.store, s.pickup)
+	removed, err := delivery.RemoveOrphans(ctx, s.Store, s.pickup)
 	if removed > 0 {
 		s.log.InfoContext(ctx, "messages of deleted accounts removed", "messages", removed)
 	}

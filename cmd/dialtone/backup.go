@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/archive"
 	"dialtone/internal/atomicfile"
@@ -69,7 +71,7 @@ func (c *backupCommand) run(p *program) error {
 		if len(recipients) > 0 || c.WithKeys || c.PlainKeys || c.Force {
 			return usageError{fault.New(fault.Invalid, "the other flags are for archives; add --archive")}
 		}
-		return p.with(func(in *installation) error { return c.copyStore(p, in) })
+		return p.with(func(in *installation.Installation) error { return c.copyStore(p, in) })
 	}
 	if c.WithKeys && len(recipients) == 0 && !c.PlainKeys {
 		return usageError{fault.New(fault.Invalid, "anyone with the keys and the database can read all credentials; "+
@@ -79,7 +81,7 @@ func (c *backupCommand) run(p *program) error {
 		return usageError{fault.New(fault.Invalid, "an archive is not written to standard output, since a file has "+
 			"its name only when it is complete; name a file")}
 	}
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		b := backup{program: p, in: in, to: recipients, keys: c.WithKeys, force: c.Force}
 		if b.path, err = filepath.Abs(c.File); err != nil {
 			return err
@@ -116,23 +118,25 @@ func (c *backupCommand) recipients() (list archive.Recipients, err error) {
 }
 
 // copyStore writes a copy of the SQLite database.
-func (c *backupCommand) copyStore(p *program, in *installation) error {
-	write := in.store.Backup
-	if isActing() {
-		write = in.backupByOwner
+func (c *backupCommand) copyStore(p *program, in *installation.Installation) error {
+	var err error
+	if runas.Acting() {
+		err = backupByOwner(p.ctx, in, c.File)
+	} else {
+		err = in.Store.Backup(p.ctx, c.File)
 	}
-	if err := write(p.ctx, c.File); err != nil {
+	if err != nil {
 		return err
 	}
 	fmt.Fprintf(p.stdout, "%s is a copy of the store; keep a copy of %s in a different place\n",
-		c.File, in.keys.Seal.Path)
+		c.File, in.KeySources.Seal.Path)
 	return nil
 }
 
 // backupByOwner writes a copy of the SQLite database where perhaps only root can write. SQLite works as the owner of
 // the data directory, and so makes its copy there first.
-func (in *installation) backupByOwner(ctx context.Context, path string) error {
-	err := asCaller(func() error {
+func backupByOwner(ctx context.Context, in *installation.Installation, path string) error {
+	err := runas.AsCaller(func() error {
 		if _, err := os.Lstat(path); err == nil {
 			return fault.New(fault.Conflict, "%s exists; choose another name, or move the file away", path)
 		}
@@ -147,7 +151,7 @@ func (in *installation) backupByOwner(ctx context.Context, path string) error {
 	}
 	defer os.RemoveAll(temp)
 	made := filepath.Join(temp, archive.Database)
-	if err := in.store.Backup(ctx, made); err != nil {
+	if err := in.Store.Backup(ctx, made); err != nil {
 		return err
 	}
 	from, err := regularfile.Open(made)
@@ -163,7 +167,7 @@ func (in *installation) backupByOwner(ctx context.Context, path string) error {
 	if _, err := io.Copy(to, from); err != nil {
 		return fmt.Errorf("the backup cannot be written: %w", err)
 	}
-	return asCaller(func() error {
+	return runas.AsCaller(func() error {
 		if err := errors.Join(atomicfile.InheritOwner(to), to.Sync()); err != nil {
 			return err
 		}
@@ -174,7 +178,7 @@ func (in *installation) backupByOwner(ctx context.Context, path string) error {
 // backup is an archive that is being written.
 type backup struct {
 	*program
-	in          *installation
+	in          *installation.Installation
 	path        string
 	to          archive.Recipients
 	keys, force bool
@@ -189,7 +193,7 @@ const temporaryBackup = ".backup-*"
 
 func (b *backup) write() (m archive.Manifest, err error) {
 	dir := filepath.Dir(b.path)
-	err = asCaller(func() error {
+	err = runas.AsCaller(func() error {
 		if info, err := os.Lstat(b.path); err == nil && info.IsDir() {
 			return fault.New(fault.Invalid, "%s is a directory; name a file in it", b.path)
 		} else if err == nil && !b.force {
@@ -200,7 +204,7 @@ func (b *backup) write() (m archive.Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
-	if isActing() {
+	if runas.Acting() {
 		dir = b.in.Data
 		if err := b.checkSpace(dir); err != nil {
 			return m, err
@@ -248,12 +252,12 @@ func (b *backup) write() (m archive.Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
-	return m, asCaller(func() error { return publish(f.Name(), b.path, b.force) })
+	return m, runas.AsCaller(func() error { return publish(f.Name(), b.path, b.force) })
 }
 
 // createBackup creates the file that will be renamed to path. The caller calls remove when it is done, renamed or not.
 func createBackup(path string) (f *os.File, remove func(), err error) {
-	err = asCaller(func() error {
+	err = runas.AsCaller(func() error {
 		f, err = atomicfile.CreateTemp(path, temporaryBackup)
 		return err
 	})
@@ -262,12 +266,12 @@ func createBackup(path string) (f *os.File, remove func(), err error) {
 	}
 	return f, func() {
 		f.Close()
-		_ = asCaller(func() error { return os.Remove(f.Name()) })
+		_ = runas.AsCaller(func() error { return os.Remove(f.Name()) })
 	}, nil
 }
 
 func (b *backup) engine() string {
-	if b.in.shared() {
+	if b.in.Shared() {
 		return "postgresql"
 	}
 	return "sqlite"
@@ -293,12 +297,12 @@ func publish(temp, path string, replace bool) error {
 
 // checkSpace fails if there is no room for the copy of the database and the archive.
 func (b *backup) checkSpace(dir string) error {
-	if b.in.shared() {
+	if b.in.Shared() {
 		return nil
 	}
 	var size int64
 	for _, suffix := range []string{"", "-wal"} {
-		if info, err := os.Stat(b.in.dir.Database() + suffix); err == nil {
+		if info, err := os.Stat(b.in.Dir.Database() + suffix); err == nil {
 			size += info.Size()
 		}
 	}
@@ -316,9 +320,9 @@ func (b *backup) checkSpace(dir string) error {
 // copyDatabase makes a copy of the SQLite database, and returns what is in it, and the file, which has no name any
 // more. With PostgreSQL there is no file.
 func (b *backup) copyDatabase(dir string) (facts store.Facts, f *os.File, err error) {
-	if b.in.shared() {
+	if b.in.Shared() {
 		b.missing = append(b.missing, "the PostgreSQL database: make a dump with pg_dump, after this")
-		facts, err = b.in.store.Facts(b.ctx)
+		facts, err = b.in.Store.Facts(b.ctx)
 		return facts, nil, err
 	}
 	temp, err := os.MkdirTemp(dir, temporaryBackup)
@@ -328,7 +332,7 @@ func (b *backup) copyDatabase(dir string) (facts store.Facts, f *os.File, err er
 	defer os.RemoveAll(temp)
 	b.bar.Show("copy the store", 0, 1)
 	path := filepath.Join(temp, archive.Database)
-	if err := b.in.store.Backup(b.ctx, path); err != nil {
+	if err := b.in.Store.Backup(b.ctx, path); err != nil {
 		return facts, nil, err
 	}
 	b.bar.Show("copy the store", 1, 1)
@@ -365,7 +369,7 @@ func (b *backup) addFiles(database *os.File) error {
 	}
 	dir, err := pickup.Open(b.in.Mail.PickupDir)
 	if err != nil {
-		return inPickupDir(b.in.Config, err)
+		return installation.InPickupDir(b.in.Config, err)
 	}
 	err = dir.EachPickup(func(list []mailmsg.ID) error {
 		return b.addMessages(dir.Path(), archive.PickupDir, list, ".eml")
@@ -434,7 +438,7 @@ func (b *backup) addConfiguration() error {
 		b.missing = append(b.missing, "the configuration: it is not in a file, but in the environment and in flags")
 		return nil
 	}
-	text, err := readNamed(path)
+	text, err := runas.ReadNamed(path)
 	if err != nil {
 		return err
 	}
@@ -443,8 +447,8 @@ func (b *backup) addConfiguration() error {
 
 // noteFiles notes that the files named in the configuration are not in the archive.
 func (b *backup) noteFiles() {
-	for _, f := range configuredFiles(b.in.Config) {
-		b.missing = append(b.missing, f.path+" ("+f.key+"): keep a copy of it")
+	for _, f := range installation.ConfiguredFiles(b.in.Config) {
+		b.missing = append(b.missing, f.Path+" ("+f.Key+"): keep a copy of it")
 	}
 }
 
@@ -463,41 +467,29 @@ func (p *program) configFile() string {
 
 // addKeys adds the keys, also those of the environment.
 func (b *backup) addKeys() error {
-	for _, k := range b.in.keyFiles() {
+	for _, k := range installation.KeyFiles(b.in.KeySources) {
 		var ring *secret.Ring
-		err := b.in.inKeys(func() (err error) {
-			ring, err = k.source.Read()
+		err := b.in.InKeys(func() (err error) {
+			ring, err = k.Source.Read()
 			return err
 		})
-		if errors.Is(err, keyfile.ErrMissing) && k.name != "seal.key" {
+		if errors.Is(err, keyfile.ErrMissing) && k.Name != "seal.key" {
 			continue
 		} else if err != nil {
 			return err
 		}
 		text := ring.Text()
-		if err := b.out.Add(archive.KeysDir+k.name, int64(len(text)), strings.NewReader(text)); err != nil {
+		if err := b.out.Add(archive.KeysDir+k.Name, int64(len(text)), strings.NewReader(text)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// keyFile is one of the keys.
-type keyFile struct {
-	name   string
-	source keyfile.Source
-}
-
-func (in *installation) keyFiles() []keyFile { return keyFilesOf(in.keys) }
-
-func keyFilesOf(k *datadir.Keys) []keyFile {
-	return []keyFile{{"seal.key", k.Seal}, {"sign.key", k.Sign}, {"turn.key", k.TURN}}
-}
-
 // print prints what the archive contains, and what it does not.
 func (b *backup) print(file string, m archive.Manifest) error {
 	var info fs.FileInfo
-	err := asCaller(func() (err error) {
+	err := runas.AsCaller(func() (err error) {
 		info, err = os.Stat(b.path)
 		return err
 	})
@@ -526,12 +518,12 @@ func (b *backup) print(file string, m archive.Manifest) error {
 	switch {
 	case m.Keys:
 		fmt.Fprintln(b.stdout, "it has the keys, so anyone who can read it can read all credentials")
-	case b.in.keys.Seal.FromEnv():
+	case b.in.KeySources.Seal.FromEnv():
 		fmt.Fprintln(b.stdout,
 			"without the keys this backup cannot be used: keep DIALTONE_KEYS_SEAL in a different place")
 	default:
 		fmt.Fprintf(b.stdout, "without the keys this backup cannot be used: keep a copy of %s in a different place\n",
-			b.in.keys.Seal.Path)
+			b.in.KeySources.Seal.Path)
 	}
 	return nil
 }

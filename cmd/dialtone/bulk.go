@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
@@ -40,7 +41,7 @@ func (accountBulk) Help() string {
 // bulk is a bulk change that a command makes.
 type bulk struct {
 	p       *program
-	in      *installation
+	in      *installation.Installation
 	service *operator.Service
 	caller  operator.Caller
 	tenant  *tenant.Tenant
@@ -67,7 +68,7 @@ func (c *accountBulk) Run(p *program) error {
 	if err := audit.CheckReason(c.Reason); err != nil {
 		return usageError{err}
 	}
-	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
 		b := &bulk{p: p, in: in, tenant: t, service: p.operators(in), caller: p.caller()}
 		var err error
 		b.Bulk, err = b.service.StartBulk(p.ctx, b.caller, t, operator.BulkAction(c.Action), q, c.Reason)
@@ -85,7 +86,7 @@ func (c *accountBulk) Run(p *program) error {
 const newestBulks = 100
 
 func (c *accountBulk) list(p *program) error {
-	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
 		list, err := p.operators(in).Bulks(p.ctx, p.caller(), t, newestBulks)
 		if err != nil {
 			return err
@@ -112,7 +113,7 @@ func (c *accountBulk) cancel(p *program) error {
 	if err != nil {
 		return fault.New(fault.NotFound, "%q is not the ID of a bulk change; see: dialtone account bulk list", c.ID)
 	}
-	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
 		b, err := p.operators(in).CancelBulk(p.ctx, p.caller(), t, id)
 		switch {
 		case errors.Is(err, operator.ErrNoBulk):

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
@@ -75,7 +76,7 @@ func (e *examination) databaseFiles() (list []doctor.Finding) {
 // checkDatabaseFiles checks that the server can read the files that the URL of the database names, and that those with
 // secrets are not for everybody.
 func (s *setup) checkDatabaseFiles() error {
-	owner := datadir.NewOwner(s.user.uid, s.user.gid)
+	owner := datadir.NewOwner(s.user.UID, s.user.GID)
 	for _, f := range s.conf.DatabaseFiles(s.p.environ) {
 		if f.Variable {
 			continue // see sayVariables
@@ -84,9 +85,9 @@ func (s *setup) checkDatabaseFiles() error {
 			return fault.New(fault.Invalid, "%s: give an absolute path in place of %s, because the server starts in "+
 				"another directory", f.Name, f.Path)
 		}
-		if err := s.user.denied(f.Path); err != nil {
+		if err := s.user.CheckReadable(f.Path); err != nil {
 			if at := unreadableBy(owner, f.Path); at != "" {
-				err = fmt.Errorf("%w; %s", err, letRead(s.user.name, f.Path, at))
+				err = fmt.Errorf("%w; %s", err, letRead(s.user.Name, f.Path, at))
 			}
 			return fault.New(fault.Invalid, "%s: %v", f.Name, err)
 		}
@@ -103,14 +104,14 @@ func (s *setup) checkDatabaseFiles() error {
 
 // sayVariables names the files of variables that the server could not read, if it gets the same variables.
 func (s *setup) sayVariables(conf config.Config, say func(string, ...any)) {
-	owner := datadir.NewOwner(s.user.uid, s.user.gid)
+	owner := datadir.NewOwner(s.user.UID, s.user.GID)
 	for _, f := range conf.DatabaseFiles(s.p.environ) {
-		if !f.Variable || s.user.denied(f.Path) == nil {
+		if !f.Variable || s.user.CheckReadable(f.Path) == nil {
 			continue
 		}
 		if at := unreadableBy(owner, f.Path); at != "" {
-			say("  The user %s cannot read %s, so give the server another %s, or %s", s.user.name, f.Path, f.Name,
-				letRead(s.user.name, f.Path, at))
+			say("  The user %s cannot read %s, so give the server another %s, or %s", s.user.Name, f.Path, f.Name,
+				letRead(s.user.Name, f.Path, at))
 		} else {
 			say("  There is no %s, which %s names.", f.Path, f.Name)
 		}
@@ -118,10 +119,10 @@ func (s *setup) sayVariables(conf config.Config, say func(string, ...any)) {
 }
 
 // environmentFiles returns the files that the variables of this command name for the database.
-func (p *program) environmentFiles(c config.Config) (list []configured) {
+func (p *program) environmentFiles(c config.Config) (list []installation.ConfiguredFile) {
 	for _, f := range c.DatabaseFiles(p.environ) {
 		if f.Variable {
-			list = append(list, configured{f.Name, f.Path})
+			list = append(list, installation.ConfiguredFile{Key: f.Name, Path: f.Path})
 		}
 	}
 	return list

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/captcha"
@@ -115,7 +117,8 @@ func (c *doctorCommand) examine(p *program) []doctor.Finding {
 		}
 	}
 	e := &examination{
-		Config: conf, program: p, dns: resolver(c.Resolver), roots: roots, opened: make(chan *installation, 1),
+		Config: conf, program: p, dns: resolver(c.Resolver), roots: roots, opened: make(chan *installation.Installation,
+			1),
 	}
 	first := []doctor.Check{
 		{Name: "configuration", Do: e.configuration},
@@ -124,15 +127,15 @@ func (c *doctorCommand) examine(p *program) []doctor.Finding {
 		}},
 	}
 	var list []doctor.Finding
-	if o, _ := ownerOf(e.Data); o != nil {
+	if o, _ := runas.OwnerOf(e.Data); o != nil {
 		// They need root, and the store changes the user of the process.
 		list, first = doctor.Run(p.ctx, filesTime, first), nil
 	}
 	list = append(list, doctor.Run(p.ctx, openTime, append(first, doctor.Check{Name: "store", Do: e.open}))...)
-	var in *installation
+	var in *installation.Installation
 	select {
 	case in = <-e.opened:
-		defer in.close() // nothing was written
+		defer in.Close() // nothing was written
 	default: // it cannot be opened, or hangs
 	}
 	return append(list, doctor.Run(p.ctx, checkTime, e.checks(in))...)
@@ -144,20 +147,20 @@ type examination struct {
 	program *program
 	dns     *net.Resolver
 	roots   *x509.CertPool
-	opened  chan *installation // the result of open, if there is one
-	tenants []tenant.Tenant    // with their public URLs; set before opened is sent
-	newer   bool               // a newer program has changed the schema of the store
+	opened  chan *installation.Installation // the result of open, if there is one
+	tenants []tenant.Tenant                 // with their public URLs; set before opened is sent
+	newer   bool                            // a newer program has changed the schema of the store
 }
 
 // checks returns the checks that follow the opening of the store. in is nil if it was not opened.
-func (e *examination) checks(in *installation) []doctor.Check {
+func (e *examination) checks(in *installation.Installation) []doctor.Check {
 	list := []doctor.Check{{Name: "disk", Do: e.disks}, {Name: "mail", Do: e.pickup}, {Name: "relay", Do: e.relay}}
 	if in == nil {
 		return append(list, doctor.Check{Name: "server", Do: func(ctx context.Context) []doctor.Finding {
 			return e.server(ctx, nil)
 		}})
 	}
-	add := func(name string, do func(context.Context, *installation) []doctor.Finding) {
+	add := func(name string, do func(context.Context, *installation.Installation) []doctor.Finding) {
 		list = append(list, doctor.Check{Name: name, Do: func(ctx context.Context) []doctor.Finding {
 			return do(ctx, in)
 		}})
@@ -178,7 +181,9 @@ func (e *examination) checks(in *installation) []doctor.Check {
 		list = append(list, doctor.Check{Name: "dns", Do: func(ctx context.Context) []doctor.Finding {
 			return doctor.Address(ctx, e.dns, t.Host)
 		}})
-		add("sender", func(ctx context.Context, in *installation) []doctor.Finding { return e.sender(ctx, in, t) })
+		add("sender", func(ctx context.Context, in *installation.Installation) []doctor.Finding {
+			return e.sender(ctx, in, t)
+		})
 	}
 	add("server", e.server)
 	return list
@@ -195,7 +200,7 @@ func failed(check string, err error) []doctor.Finding {
 
 // configuration reports what "config check" does besides the settings themselves.
 func (e *examination) configuration(context.Context) (list []doctor.Finding) {
-	if _, err := templates(e.Mail.TemplatesDir); err != nil {
+	if _, err := installation.Templates(e.Mail.TemplatesDir); err != nil {
 		list = append(list, doctor.New(doctor.Fault, "configuration", doctor.AboutMail, err.Error(),
 			"correct the templates, or remove mail.templates_dir; until then, no server starts"))
 	}
@@ -217,7 +222,7 @@ func (e *examination) configuration(context.Context) (list []doctor.Finding) {
 
 // files returns what has to have certain owners and modes.
 func (e *examination) files() doctor.Files {
-	dir, keys := datadir.Dir(e.Data), newKeys(e.Keys)
+	dir, keys := datadir.Dir(e.Data), installation.KeySources(e.Keys)
 	own := []string{
 		dir.NodeFile(), string(dir.TrailFile()), filepath.Join(e.Data, "serve.lock"), e.Keys.Dir, e.Mail.PickupDir,
 		filepath.Join(filepath.Dir(e.Mail.PickupDir), "badmail"),
@@ -262,8 +267,8 @@ func (e *examination) files() doctor.Files {
 	return f
 }
 
-func (e *examination) keys(ctx context.Context, in *installation) (list []doctor.Finding) {
-	err := in.missingKeys(ctx, func(text string) {
+func (e *examination) keys(ctx context.Context, in *installation.Installation) (list []doctor.Finding) {
+	err := missingKeys(ctx, in, func(text string) {
 		list = append(list, doctor.New(doctor.Fault, "keys", doctor.AboutKeys, text, "restore the file from a backup"))
 	})
 	if err != nil {
@@ -273,9 +278,9 @@ func (e *examination) keys(ctx context.Context, in *installation) (list []doctor
 	return list
 }
 
-func (e *examination) clock(ctx context.Context, in *installation) []doctor.Finding {
+func (e *examination) clock(ctx context.Context, in *installation.Installation) []doctor.Finding {
 	before := time.Now()
-	theirs, err := in.store.Clock(ctx)
+	theirs, err := in.Store.Clock(ctx)
 	if err != nil || theirs.IsZero() {
 		return failed("clock", err)
 	}
@@ -286,8 +291,8 @@ func (e *examination) clock(ctx context.Context, in *installation) []doctor.Find
 	return nil
 }
 
-func (e *examination) hooks(ctx context.Context, in *installation) (list []doctor.Finding) {
-	hooks, err := in.store.Hooks(ctx)
+func (e *examination) hooks(ctx context.Context, in *installation.Installation) (list []doctor.Finding) {
+	hooks, err := in.Store.Hooks(ctx)
 	for _, h := range hooks {
 		state := operator.HookBacklog{Name: h.Name, Oldest: h.Oldest, Waiting: stats.Bounded(h.Waiting)}
 		why := hooksWarning([]operator.HookBacklog{state}, time.Now())
@@ -305,16 +310,16 @@ func (e *examination) hooks(ctx context.Context, in *installation) (list []docto
 }
 
 // export reports phone servers that do not get all accounts, or cannot read the tables.
-func (e *examination) export(ctx context.Context, in *installation) (list []doctor.Finding) {
+func (e *examination) export(ctx context.Context, in *installation.Installation) (list []doctor.Finding) {
 	// The status brings the file of SQLite up to date first, which can undo what somebody has changed.
-	err := in.store.CheckExportSchema(ctx, func(text string) {
+	err := in.Store.CheckExportSchema(ctx, func(text string) {
 		list = append(list, doctor.New(doctor.Fault, "export", doctor.AboutPhones, "exported tables: "+text,
 			"find out who changed them, undo it, and run: dialtone verify"))
 	})
 	if err != nil {
 		return append(list, failed("export", err)...)
 	}
-	status, err := in.store.ExportStatus(ctx)
+	status, err := in.Store.ExportStatus(ctx)
 	if err != nil || !status.Enabled {
 		return append(list, failed("export", err)...)
 	}
@@ -327,7 +332,7 @@ func (e *examination) export(ctx context.Context, in *installation) (list []doct
 	case !status.Complete:
 		add("the exported tables are incomplete", "complete them with: dialtone directory export rebuild")
 	}
-	if in.shared() {
+	if in.Shared() {
 		return list
 	}
 	private := make(map[string]string)
@@ -343,9 +348,9 @@ func (e *examination) export(ctx context.Context, in *installation) (list []doct
 }
 
 // htdigest reports htdigest files that every user can read. The audit trail says where they were written.
-func (e *examination) htdigest(ctx context.Context, in *installation) []doctor.Finding {
+func (e *examination) htdigest(ctx context.Context, in *installation.Installation) []doctor.Finding {
 	const newest = 100
-	page, err := in.store.ChangePage(ctx, audit.Filter{Action: string(audit.ExportFile), Newest: true}, "", newest)
+	page, err := in.Store.ChangePage(ctx, audit.Filter{Action: string(audit.ExportFile), Newest: true}, "", newest)
 	private := make(map[string]string)
 	for _, c := range page.Changes {
 		if filepath.IsAbs(c.Subject) {
@@ -356,8 +361,8 @@ func (e *examination) htdigest(ctx context.Context, in *installation) []doctor.F
 }
 
 // versions reports servers of several versions on one database.
-func (e *examination) versions(ctx context.Context, in *installation) []doctor.Finding {
-	list, err := in.store.Programs(ctx)
+func (e *examination) versions(ctx context.Context, in *installation.Installation) []doctor.Finding {
+	list, err := in.Store.Programs(ctx)
 	if err != nil {
 		return failed("versions", err)
 	}
@@ -370,8 +375,8 @@ func (e *examination) versions(ctx context.Context, in *installation) []doctor.F
 }
 
 // signups reports signups that somebody may have forgotten to open again.
-func (e *examination) signups(ctx context.Context, in *installation) []doctor.Finding {
-	freeze, err := in.store.Freeze(ctx)
+func (e *examination) signups(ctx context.Context, in *installation.Installation) []doctor.Finding {
+	freeze, err := in.Store.Freeze(ctx)
 	if err != nil {
 		return failed("signups", err)
 	}
@@ -395,7 +400,7 @@ func (e *examination) signups(ctx context.Context, in *installation) []doctor.Fi
 }
 
 // certificates reports certificates in files that are wrong or expire. Those of ACME are in what the server says.
-func (e *examination) certificates(context.Context, *installation) (list []doctor.Finding) {
+func (e *examination) certificates(context.Context, *installation.Installation) (list []doctor.Finding) {
 	var hosts []string
 	for _, t := range e.tenants {
 		if !tenant.Loopback(t.Host) {
@@ -488,8 +493,7 @@ func waiting(files int) string {
 
 // relay logs in to the relay, and sends nothing.
 func (e *examination) relay(ctx context.Context) []doctor.Finding {
-	in := &installation{Config: e.Config}
-	if found := in.checkRelay(ctx); !found.OK {
+	if found := checkRelay(ctx, e.Mail); !found.OK {
 		return []doctor.Finding{doctor.New(doctor.Fault, "relay", doctor.AboutMail,
 			fmt.Sprintf("the relay %s cannot be used: %s", e.Mail.Relay.Parts().Address, found.Says),
 			"correct mail.relay and its password, or repair the relay; until then, messages wait")}
@@ -498,8 +502,9 @@ func (e *examination) relay(ctx context.Context) []doctor.Finding {
 }
 
 // sender reports what "mail doctor" does about a tenant.
-func (e *examination) sender(ctx context.Context, in *installation, t tenant.Tenant) (list []doctor.Finding) {
-	found, err := in.checkSender(ctx, &t, dkim.NewKeys(in.store, in.seal), e.dns)
+func (e *examination) sender(ctx context.Context, in *installation.Installation,
+	t tenant.Tenant) (list []doctor.Finding) {
+	found, err := checkSender(ctx, e.Mail, &t, dkim.NewKeys(in.Store, in.Seal), e.dns)
 	for _, f := range found {
 		if !f.OK {
 			list = append(list, doctor.New(doctor.Warning, "sender", doctor.AboutMail,
@@ -512,10 +517,10 @@ func (e *examination) sender(ctx context.Context, in *installation, t tenant.Ten
 
 // server asks for a question at the public URLs, and then the server on this machine what it says of itself: it
 // has noticed by then if the proxy on the way is not trusted. in is nil if the store was not opened.
-func (e *examination) server(ctx context.Context, in *installation) (list []doctor.Finding) {
+func (e *examination) server(ctx context.Context, in *installation.Installation) (list []doctor.Finding) {
 	var issuer *captcha.Issuer
 	if in != nil {
-		if ring, err := in.keys.Sign.Read(); err == nil {
+		if ring, err := in.KeySources.Sign.Read(); err == nil {
 			issuer = captcha.NewIssuer(ring, time.Now)
 		}
 	}

@@ -9,10 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/datadir"
 	"dialtone/internal/doctor"
 	"dialtone/internal/mail/pickup"
-	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/shellword"
 	"dialtone/internal/store"
@@ -28,11 +29,11 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 		return []doctor.Finding{doctor.New(level, "store", see, cause, next)}
 	}
 	if err := datadir.Dir(e.Data).Restored(); err != nil {
-		return one(doctor.Fault, doctor.AboutRestore, inDataDir(err).Error(),
+		return one(doctor.Fault, doctor.AboutRestore, runas.InDataDir(err).Error(),
 			"finish the restore; until then, no server starts")
 	}
-	in := &installation{Config: e.Config, dir: datadir.Dir(e.Data), keys: newKeys(e.Keys)}
-	exists, err := in.hasStore(ctx)
+	in := installation.New(e.Config)
+	exists, err := in.HasStore(ctx)
 	if errors.Is(err, postgres.ErrMisplaced) {
 		return one(doctor.Fault, doctor.AboutNodes, err.Error(),
 			"do what the error says, and add no tenant before; until then, no server starts")
@@ -41,22 +42,22 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 	}
 	if !exists {
 		next := "give this command the configuration of the server; if this is a new machine, begin with: dialtone init"
-		if list, err := os.ReadDir(e.Data); !in.shared() && e.program.configFile() != "" && len(list) == 0 &&
+		if list, err := os.ReadDir(e.Data); !in.Shared() && e.program.configFile() != "" && len(list) == 0 &&
 			(err == nil || errors.Is(err, fs.ErrNotExist)) {
 			next = fmt.Sprintf("the configuration is there, and %s is empty or missing: is it a volume that is not "+
 				"mounted? If so, mount it before you start a server, which would begin a new platform in its place "+
 				"(findmnt -T %s); if this is a new machine, begin with: dialtone init", e.Data,
 				shellword.Path(e.Data))
 		}
-		return one(doctor.Fault, doctor.AboutStart, in.noStore().Error(), next)
+		return one(doctor.Fault, doctor.AboutStart, in.NoStore().Error(), next)
 	}
 	version, known := int64(0), int64(0)
-	if in.shared() {
+	if in.Shared() {
 		known = int64(migrations.Newest(postgres.Dialect))
 		version, err = postgres.SchemaVersion(ctx, e.Database)
 	} else {
 		known = int64(migrations.Newest(sqlite.Dialect))
-		version, err = schemaVersion(in.dir)
+		version, err = schemaVersion(in.Dir)
 	}
 	if err != nil {
 		return []doctor.Finding{e.storeFault(err)}
@@ -72,7 +73,7 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 			"version %d, and this program knows those up to %d, so what others have changed in it was not looked at",
 			version, known), "give this command with the newest program that runs on this database")...)
 	}
-	in, err = openAny(ctx, e.Config, "", never, func(r *secret.Ring) *secret.Ring { return r })
+	in, err = installation.Open(ctx, e.Config, installation.Options{Restoring: true})
 	if err != nil {
 		f := e.storeFault(err)
 		if hidden != nil && !e.newer {
@@ -80,14 +81,14 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 		}
 		return append(hidden, f)
 	}
-	list, _, err := in.store.Tenants(ctx)
+	list, _, err := in.Store.Tenants(ctx)
 	if err != nil {
-		in.close()
+		in.Close()
 		return []doctor.Finding{e.storeFault(err)}
 	}
 	for _, t := range list {
 		if t.PublicURL == "" {
-			t.PublicURL = in.defaultURL(t.Host)
+			t.PublicURL = in.DefaultURL(t.Host)
 		}
 		e.tenants = append(e.tenants, t)
 	}
@@ -102,7 +103,7 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 
 // schemaVersion reads the version as the owner of the data directory.
 func schemaVersion(dir datadir.Dir) (version int64, err error) {
-	back, err := becomeOwner(string(dir))
+	back, err := runas.BecomeOwner(string(dir))
 	if err != nil {
 		return 0, err
 	}
@@ -117,7 +118,7 @@ func (e *examination) hidden(ctx context.Context) []doctor.Finding {
 	}
 	var used string
 	var hidden []string
-	err := asCaller(func() (err error) {
+	err := runas.AsCaller(func() (err error) {
 		used, hidden, err = postgres.Hidden(ctx, e.Database)
 		return err
 	})
@@ -132,17 +133,17 @@ func (e *examination) hidden(ctx context.Context) []doctor.Finding {
 
 // unused notes a store as the first start of a server makes it: somebody who expects accounts has given this command,
 // or the server, another configuration.
-func (e *examination) unused(ctx context.Context, in *installation) []doctor.Finding {
+func (e *examination) unused(ctx context.Context, in *installation.Installation) []doctor.Finding {
 	if len(e.tenants) != 1 || !tenant.Loopback(e.tenants[0].Host) {
 		return nil
 	}
-	facts, err := in.store.Facts(ctx)
+	facts, err := in.Store.Facts(ctx)
 	if err != nil || facts.Accounts > 0 {
 		return failed("store", err)
 	}
 	place := "the PostgreSQL database"
 	if e.Database == "" {
-		place = in.dir.Database()
+		place = in.Dir.Database()
 	}
 	return []doctor.Finding{doctor.New(doctor.Note, "store", doctor.AboutStart,
 		fmt.Sprintf("%s has no accounts, and only the tenant %s", place, e.tenants[0].Host),
@@ -163,7 +164,8 @@ func (e *examination) storeFault(err error) doctor.Finding {
 	case errors.Is(err, store.ErrSealKey):
 		check, see = "keys", doctor.AboutKeys
 		next = fmt.Sprintf("put the seal.key of this store at %s, from where you keep its copy or from a backup with "+
-			"keys; or correct data or database, if this is the store of another platform", newKeys(e.Keys).Seal.Path)
+			"keys; or correct data or database, if this is the store of another platform",
+			installation.KeySources(e.Keys).Seal.Path)
 	case errors.Is(err, keyfile.ErrUnusable) && e.missingKey() != "":
 		check, see = "keys", doctor.AboutKeys
 		next = fmt.Sprintf("put a copy of the key back at %s, or correct keys.dir: a new key does not fit this "+
@@ -171,7 +173,7 @@ func (e *examination) storeFault(err error) doctor.Finding {
 	case errors.Is(err, keyfile.ErrUnusable):
 		check, see = "keys", doctor.AboutKeys
 		next = "correct owner and mode of the key file (the server's user, 0600), or put a copy of it back"
-	case errors.Is(err, sqlite.ErrNotWritable), errors.Is(err, errDataDir):
+	case errors.Is(err, sqlite.ErrNotWritable), errors.Is(err, runas.ErrDataDir):
 		next = "give everything in the data directory to one user, with the commands of the findings about files, " +
 			"and run the server as this user"
 	case e.Database != "":
@@ -184,8 +186,8 @@ func (e *examination) storeFault(err error) doctor.Finding {
 
 // missingKey returns the path of the first key that the store cannot be opened without and that is not there, or "".
 func (e *examination) missingKey() (path string) {
-	keys := newKeys(e.Keys)
-	_ = asCaller(func() error {
+	keys := installation.KeySources(e.Keys)
+	_ = runas.AsCaller(func() error {
 		for _, source := range []keyfile.Source{keys.Seal, keys.Sign} {
 			if _, err := os.Stat(source.Path); !source.FromEnv() && errors.Is(err, fs.ErrNotExist) {
 				path = source.Path
@@ -198,9 +200,9 @@ func (e *examination) missingKey() (path string) {
 }
 
 // schema reports what others have changed in the store, and messages that were lost. "verify" looks at every row.
-func (e *examination) schema(ctx context.Context, in *installation) (list []doctor.Finding) {
+func (e *examination) schema(ctx context.Context, in *installation.Installation) (list []doctor.Finding) {
 	if !e.newer {
-		err := in.store.CheckSchema(ctx, func(text string) {
+		err := in.Store.CheckSchema(ctx, func(text string) {
 			list = append(list, doctor.New(doctor.Warning, "store", doctor.AboutTrail, text,
 				"find out who changed the database, undo it, and run: dialtone verify"))
 		})
@@ -210,7 +212,7 @@ func (e *examination) schema(ctx context.Context, in *installation) (list []doct
 	if err != nil {
 		return list // the check of the pickup directory says so
 	}
-	lost, err := in.lostMessages(ctx, dir)
+	lost, err := lostMessages(ctx, in, dir)
 	for _, text := range lost {
 		list = append(list, doctor.New(doctor.Fault, "store", doctor.AboutMail, text,
 			"run dialtone verify; people whose message is lost can ask for another one"))

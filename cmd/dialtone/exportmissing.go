@@ -42,7 +42,7 @@ func (m *missing) refresh(ctx context.Context, from *store.Store, log *slog.Logg
 // exportReady is the check of /readyz. Missing accounts are a warning: all servers of a database have
 // the same ones, and a load balancer that took these servers out would stop everybody.
 func (s *server) exportReady(ctx context.Context) error {
-	if err := s.store.ExportReady(ctx); err != nil {
+	if err := s.Store.ExportReady(ctx); err != nil {
 		return err
 	}
 	if list := s.missing.list.Load(); list != nil && len(*list) > 0 {

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"dialtone/internal/datadir"
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/http/ops"
 	"dialtone/internal/operator"
 	"dialtone/internal/outage"
@@ -19,7 +17,7 @@ import (
 // newHealth returns the checks of /readyz. They run whether or not there is a listener for it.
 func (s *server) newHealth() *ops.Site {
 	checks := []ops.Check{
-		s.vital(s.readiness("store", s.store.Ready)),
+		s.vital(s.readiness("store", s.Store.Ready)),
 		s.readiness("export", s.exportReady),
 		s.readiness("keys", s.keysReady),
 		s.readiness("pickup", func(context.Context) error { return s.pickup.Ready() }),
@@ -37,19 +35,8 @@ func (s *server) newHealth() *ops.Site {
 		checks = append(checks, s.readiness("tls", s.tlsReady))
 	}
 	site := ops.New(checks, s.metrics, time.Now)
-	site.Server = serverID(s.dir)
+	site.Server = installation.ServerID(s.Dir)
 	return site
-}
-
-// serverID returns what /readyz says of the server of a data directory, or "" if no server has run there, or the name
-// of the server cannot be read. It does not give the name away.
-func serverID(dir datadir.Dir) string {
-	name, err := dir.Node()
-	if err != nil {
-		return ""
-	}
-	sum := sha256.Sum256([]byte("readyz of " + name))
-	return hex.EncodeToString(sum[:8])
 }
 
 // vital marks a check whose hanging means that the server makes no progress.
@@ -108,7 +95,7 @@ const maxHookDelay = time.Minute
 
 // hooksReady warns about hooks with a backlog.
 func (s *server) hooksReady(ctx context.Context) error {
-	list, err := s.store.HookBacklogs(ctx, 0)
+	list, err := s.Store.HookBacklogs(ctx, 0)
 	if err != nil {
 		return ops.Warning("the hooks cannot be read: " + err.Error())
 	}
@@ -138,7 +125,7 @@ func (s *server) clockReady(ctx context.Context) error {
 		return ops.Warning(err.Error())
 	}
 	before := time.Now()
-	theirs, err := s.store.Clock(ctx)
+	theirs, err := s.Store.Clock(ctx)
 	if err != nil || theirs.IsZero() { // a failure of the store has its own check
 		return nil
 	}

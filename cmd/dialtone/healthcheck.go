@@ -10,9 +10,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
@@ -69,7 +70,7 @@ type readiness struct {
 		Name, Error, Warning string
 		OK                   bool
 	}
-	Server string // as serverID; empty from a server of an earlier version
+	Server string // as ServerID; empty from a server of an earlier version
 	ready  bool
 }
 
@@ -85,7 +86,7 @@ func (c *healthCommand) ask(ctx context.Context, conf config.Config) (state read
 	ops := conf.Ops
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	address := reachable(ops.Listen)
+	address := installation.Reachable(ops.Listen)
 	scheme := "http"
 	// The environment may name a proxy, which is not for the server on this machine.
 	transport := &http.Transport{DisableKeepAlives: true}
@@ -116,7 +117,7 @@ func (c *healthCommand) ask(ctx context.Context, conf config.Config) (state read
 		len(state.Checks) == 0 {
 		return state, fmt.Errorf("what listens on %s is not Dialtone; set ops.listen as the server has it", address)
 	}
-	if own := serverID(datadir.Dir(conf.Data)); own != "" && state.Server != "" && own != state.Server {
+	if own := installation.ServerID(datadir.Dir(conf.Data)); own != "" && state.Server != "" && own != state.Server {
 		return state, fmt.Errorf("what listens on %s is %w, and not that of %s; start that one, with another "+
 			"ops.listen if both run on this machine, or set data and ops.listen as the server has them", address,
 			errOtherServer, conf.Data)
@@ -127,7 +128,7 @@ func (c *healthCommand) ask(ctx context.Context, conf config.Config) (state read
 
 // tlsConfig accepts the certificate in ops.tls_cert alone. It need not be for the address, which is of this machine.
 func (c *healthCommand) tlsConfig(ops config.Ops) (*tls.Config, error) {
-	text, err := readNamed(ops.TLSCert)
+	text, err := runas.ReadNamed(ops.TLSCert)
 	if err != nil {
 		return nil, err
 	}
@@ -154,20 +155,4 @@ func (c *healthCommand) tlsConfig(ops config.Ops) (*tls.Config, error) {
 			"give --client-cert and --client-key")}
 	}
 	return t, nil
-}
-
-// reachable returns an address at which this machine reaches a listener: loopback for one on all addresses.
-func reachable(listen string) string {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return listen
-	}
-	ip, err := netip.ParseAddr(host)
-	switch {
-	case host == "" || err == nil && ip.IsUnspecified() && ip.Is4():
-		host = "127.0.0.1"
-	case err == nil && ip.IsUnspecified():
-		host = "::1"
-	}
-	return net.JoinHostPort(host, port)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
@@ -75,16 +77,16 @@ func (c *hookAdd) Run(p *program) error {
 	if h, err = hook.New(h); err != nil {
 		return err
 	}
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		for _, host := range c.Tenant {
-			t, err := in.tenantOf(p.ctx, host)
+			t, err := in.TenantOf(p.ctx, host)
 			if err != nil {
 				return err
 			}
 			h.Tenants = append(h.Tenants, t.ID)
 		}
-		hook.NewSealer(in.seal).Seal(&h, secret)
-		err := in.store.AddHook(p.ctx, h)
+		hook.NewSealer(in.Seal).Seal(&h, secret)
+		err := in.Store.AddHook(p.ctx, h)
 		if err == nil && h.Kind == hook.Webhook {
 			_, err = fmt.Fprintln(p.stdout, secret.Reveal())
 		}
@@ -118,7 +120,7 @@ func (c *hookAdd) secret(p *program) (hook.Secret, error) {
 func (p *program) secretFile(path string) (string, error) {
 	from := p.stdin
 	if path != "-" {
-		f, err := openNamed(path)
+		f, err := runas.OpenNamed(path)
 		if err != nil {
 			return "", err
 		}
@@ -143,8 +145,8 @@ type hookRemove struct {
 func (hookRemove) Help() string { return "Notifications that were not delivered are removed too." }
 
 func (c *hookRemove) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		h, err := in.hookOf(p.ctx, c.Name)
+	return p.with(func(in *installation.Installation) error {
+		h, err := hookOf(p.ctx, in, c.Name)
 		if err != nil {
 			return err
 		}
@@ -157,7 +159,7 @@ func (c *hookRemove) Run(p *program) error {
 				}
 			}
 		}
-		if err := in.store.RemoveHook(p.ctx, c.Name); err != nil {
+		if err := in.Store.RemoveHook(p.ctx, c.Name); err != nil {
 			return err
 		}
 		return p.say("removed %s", what)
@@ -172,13 +174,13 @@ type hookTest struct {
 func (hookTest) Help() string { return "The call changes nothing at the phone server." }
 
 func (c *hookTest) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		state, err := in.hookOf(p.ctx, c.Name)
+	return p.with(func(in *installation.Installation) error {
+		state, err := hookOf(p.ctx, in, c.Name)
 		if err != nil {
 			return err
 		}
 		h := state.Hook
-		secret, err := hook.NewSealer(in.seal).Open(h)
+		secret, err := hook.NewSealer(in.Seal).Open(h)
 		if err != nil {
 			return err
 		}
@@ -196,8 +198,8 @@ func (c *hookTest) Run(p *program) error {
 }
 
 // hookOf returns the hook of a name.
-func (in *installation) hookOf(ctx context.Context, name string) (hook.State, error) {
-	list, err := in.store.Hooks(ctx)
+func hookOf(ctx context.Context, in *installation.Installation, name string) (hook.State, error) {
+	list, err := in.Store.Hooks(ctx)
 	if err != nil {
 		return hook.State{}, err
 	}
@@ -239,8 +241,8 @@ type hookView struct {
 }
 
 func (c *hookList) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		list, err := in.listHooks(p.ctx)
+	return p.with(func(in *installation.Installation) error {
+		list, err := listHooks(p.ctx, in)
 		if err != nil {
 			return err
 		}
@@ -274,12 +276,12 @@ func (c *hookList) Run(p *program) error {
 	})
 }
 
-func (in *installation) listHooks(ctx context.Context) ([]hookView, error) {
-	hooks, err := in.store.Hooks(ctx)
+func listHooks(ctx context.Context, in *installation.Installation) ([]hookView, error) {
+	hooks, err := in.Store.Hooks(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tenants, _, err := in.store.Tenants(ctx)
+	tenants, _, err := in.Store.Tenants(ctx)
 	if err != nil {
 		return nil, err
 	}

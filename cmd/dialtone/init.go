@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/atomicfile"
@@ -69,7 +71,7 @@ type setup struct {
 	fresh bool              // whether it is written
 	conf  config.Config     // what it says; if it is written, without the answers until they are complete
 	given map[string]string // its keys as far as the environment and the flags have them, as in variables
-	user  serverUser
+	user  installation.User
 
 	tenant *tenant.Tenant // of the host, if it exists
 	exists bool           // whether it has the operator's account
@@ -102,8 +104,8 @@ func (s *setup) install(text string) error {
 	if err := s.createData(); err != nil {
 		return err
 	}
-	return p.withStoreWarning(always, s.warnOfLost, func(in *installation) error {
-		if err := asCaller(func() error { return shareConfig(s.path, s.conf.Data) }); err != nil {
+	return s.withStore(func(in *installation.Installation) error {
+		if err := runas.AsCaller(func() error { return shareConfig(s.path, s.conf.Data) }); err != nil {
 			return err
 		}
 		if err := s.addTenant(in); err != nil {
@@ -114,11 +116,27 @@ func (s *setup) install(text string) error {
 			return err
 		}
 		dir := examplesDir(s.path)
-		if err := asCaller(func() error { return s.writeExamples(in, dir) }); err != nil {
+		if err := runas.AsCaller(func() error { return s.writeExamples(in, dir) }); err != nil {
 			return err
 		}
 		return s.printSteps(in, dir)
 	})
+}
+
+// withStore opens the store, and creates it if there is none, runs a function with it, and closes it.
+func (s *setup) withStore(do func(*installation.Installation) error) (err error) {
+	c, err := s.p.settings()
+	if err != nil {
+		return err
+	}
+	lost := installation.LostParts(s.p.ctx, c, installation.Always)
+	in, err := installation.Open(s.p.ctx, c, installation.Options{Create: installation.Always})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	s.warnOfLost(c, lost)
+	return do(in)
 }
 
 // prepare asks and checks. It returns the text of the configuration if there is none.
@@ -175,20 +193,20 @@ func (s *setup) checkRights() error {
 	return nil
 }
 
-// warnOfLost warns of a store that was created though there were keys, unless they are those of a run of init that
+// LogLost warns of a store that was created though there were keys, unless they are those of a run of init that
 // ended before it had created the store: they are newer than the configuration, and no server has run with them.
-func (s *setup) warnOfLost(c config.Config, lost []lostPart) {
+func (s *setup) warnOfLost(c config.Config, lost []installation.LostPart) {
 	written, err := os.Stat(s.path)
 	if err != nil {
 		return
 	}
 	_, nodeErr := os.Stat(datadir.Dir(c.Data).NodeFile())
-	key, err := os.Stat(newKeys(c.Keys).Seal.Path)
+	key, err := os.Stat(installation.KeySources(c.Keys).Seal.Path)
 	if s.old != nil && err == nil && !key.ModTime().Before(written.ModTime()) && errors.Is(nodeErr, fs.ErrNotExist) {
 		return
 	}
 	for _, part := range lost {
-		fmt.Fprintf(terminal.To(s.p.stderr), "warning: %s; %s\n", part.event, part.hint)
+		fmt.Fprintf(terminal.To(s.p.stderr), "warning: %s; %s\n", part.Event, part.Hint)
 	}
 }
 
@@ -226,7 +244,7 @@ func (s *setup) lock() (unlock func(), err error) {
 }
 
 // addTenant adds the tenant unless it exists.
-func (s *setup) addTenant(in *installation) error {
+func (s *setup) addTenant(in *installation.Installation) error {
 	if s.tenant != nil {
 		return s.p.say("the tenant %s exists", s.tenant.Host)
 	}
@@ -236,7 +254,7 @@ func (s *setup) addTenant(in *installation) error {
 	if err != nil {
 		return err
 	}
-	if t, err = in.store.AddTenant(s.p.ctx, t); err != nil {
+	if t, err = in.Store.AddTenant(s.p.ctx, t); err != nil {
 		return err
 	}
 	s.tenant = &t
@@ -267,7 +285,7 @@ func (s *setup) addAdmin(o operation) error {
 			"password to %s", a.User, a.Email)
 	}
 	if o.tenant.PublicURL == "" {
-		o.tenant.PublicURL = o.in.defaultURL(o.tenant.Host)
+		o.tenant.PublicURL = o.in.DefaultURL(o.tenant.Host)
 	}
 	link, until, err := o.ResetLink(s.p.ctx, o.caller, o.tenant, s.Admin, "", account.MaxResetLife)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/config"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/process"
@@ -314,11 +315,11 @@ func TestInitAsRoot(t *testing.T) {
 // A unit that init writes has the user, the directories and the ports of the answers, and systemd accepts it.
 func TestInitUnit(t *testing.T) {
 	analyze := installed(t, "systemd-analyze")
-	unit := func(c config.Config, path string, u serverUser) string {
+	unit := func(c config.Config, path string, u installation.User) string {
 		text := strings.Replace(deployText(t, "systemd/dialtone.service"), "/usr/bin/dialtone", binary(t), 1)
 		return serverUnit(text, c, path, u)
 	}
-	usual := serverUser{name: newUser, group: newUser}
+	usual := installation.User{Name: newUser, Group: newUser}
 	standard := config.Config{Data: newData, Listen: "127.0.0.1:8080", Keys: config.KeyFiles{Dir: newData + "/keys"},
 		Mail: config.Mail{PickupDir: newData + "/pickup"}}
 	if !packagedUnit(standard, newConfig, usual) {
@@ -326,11 +327,11 @@ func TestInitUnit(t *testing.T) {
 	}
 	for what, c := range map[string]struct {
 		change func(*config.Config)
-		user   serverUser
+		user   installation.User
 		has    []string
 		lacks  string
 	}{
-		"another user": {func(*config.Config) {}, serverUser{name: "daemon", group: "daemon"},
+		"another user": {func(*config.Config) {}, installation.User{Name: "daemon", Group: "daemon"},
 			[]string{"User=daemon\nGroup=daemon\n", "StateDirectory=dialtone\n"}, "ReadWritePaths=/"},
 		"another directory": {func(c *config.Config) {
 			c.Data, c.Keys.Dir, c.Mail.PickupDir = "/srv/a b%", "/srv/a b%/keys", "/srv/p"
@@ -445,7 +446,8 @@ func TestInitAmongFilesOfAnother(t *testing.T) {
 	}
 	link := filepath.Join(above, "link")
 	s.must(os.Symlink(private, link))
-	err = (&setup{conf: config.Config{Data: link}, user: serverUser{uid: serviceUser, gid: serviceGroup}}).createData()
+	err = (&setup{conf: config.Config{Data: link}, user: installation.User{UID: serviceUser,
+		GID: serviceGroup}}).createData()
 	info, statErr := os.Stat(private)
 	s.must(statErr)
 	if err == nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
@@ -467,7 +469,7 @@ func TestCreateDataWhereWayIsExchanged(t *testing.T) {
 			}
 			s.link(victim, home)
 			conf := config.Config{Data: filepath.Join(home, "dialtone")}
-			err := (&setup{conf: conf, user: serverUser{uid: serviceUser, gid: serviceGroup}}).createData()
+			err := (&setup{conf: conf, user: installation.User{UID: serviceUser, GID: serviceGroup}}).createData()
 			want := "users other than root can replace it: " + s.dir + " belongs to "
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("createData: %v", err)

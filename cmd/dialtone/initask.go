@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/config"
@@ -158,11 +159,11 @@ func withoutField(err error) error {
 
 // checkHost also brings the host into the form that the store has, and looks the tenant up.
 func (s *setup) checkHost() (err error) {
-	if s.Host, err = typedHost(s.Host); err != nil {
+	if s.Host, err = installation.TypedHost(s.Host); err != nil {
 		return err
 	}
-	return s.look(func(in *installation) error {
-		t, err := in.tenantOf(s.p.ctx, s.Host)
+	return s.look(func(in *installation.Installation) error {
+		t, err := in.TenantOf(s.p.ctx, s.Host)
 		if err == nil {
 			s.tenant = t
 		} else if !fault.Is(err, fault.NotFound) {
@@ -173,14 +174,14 @@ func (s *setup) checkHost() (err error) {
 }
 
 // look runs a function with the store, if there is one.
-func (s *setup) look(do func(*installation) error) (err error) {
-	in, err := openInstallation(s.p.ctx, s.conf, "", never)
-	if errors.Is(err, errNoStore) {
+func (s *setup) look(do func(*installation.Installation) error) (err error) {
+	in, err := installation.Open(s.p.ctx, s.conf, installation.Options{})
+	if errors.Is(err, installation.ErrNoStore) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.store.Close()) }()
+	defer func() { err = errors.Join(err, in.Store.Close()) }()
 	return do(in)
 }
 
@@ -216,7 +217,7 @@ func (s *setup) checkFile(path *string) (err error) {
 	if *path, err = filepath.Abs(*path); err != nil {
 		return err
 	}
-	if err := s.user.denied(*path); err != nil {
+	if err := s.user.CheckReadable(*path); err != nil {
 		return fault.New(fault.Invalid, "%v", err)
 	}
 	return nil
@@ -295,7 +296,7 @@ func (s *setup) needsPassword() bool {
 // checkAdmin checks the name of a new account.
 func (s *setup) checkAdmin() error {
 	if s.tenant != nil {
-		err := s.look(func(in *installation) error {
+		err := s.look(func(in *installation.Installation) error {
 			_, err := s.p.accounts(in).Find(s.p.ctx, s.tenant.ID, s.Admin)
 			if s.exists = err == nil; fault.Is(err, fault.NotFound) {
 				return nil
@@ -323,7 +324,7 @@ func (s *setup) checkEmail() error {
 }
 
 // sayUnused names the answers about a tenant and an account that exist.
-func (s *setup) sayUnused(in *installation) error {
+func (s *setup) sayUnused(in *installation.Installation) error {
 	if s.tenant == nil {
 		return nil
 	}

@@ -18,6 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/deploy"
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/config"
@@ -30,7 +32,7 @@ import (
 
 // writeExamples writes the files for other programs, with the host and the addresses of this installation. It leaves
 // files that exist as they are, and names those that differ from what it would write.
-func (s *setup) writeExamples(in *installation, dir string) error {
+func (s *setup) writeExamples(in *installation.Installation, dir string) error {
 	if err := s.sayUnused(in); err != nil {
 		return err
 	}
@@ -114,8 +116,8 @@ func readIn(root *os.Root, name string, limit int) (string, error) {
 }
 
 // exampleFiles returns the files by name, without the one that has a token.
-func exampleFiles(c config.Config, path string, u serverUser, t tenant.Tenant) map[string]string {
-	here := strings.NewReplacer("phone.example.org", t.Host, "127.0.0.1:8080", reachable(c.Listen),
+func exampleFiles(c config.Config, path string, u installation.User, t tenant.Tenant) map[string]string {
+	here := strings.NewReplacer("phone.example.org", t.Host, "127.0.0.1:8080", installation.Reachable(c.Listen),
 		"/etc/dialtone/dialtone.toml", inUnit(path), "/usr/bin/dialtone", inUnit(executable()),
 		"\n##!define SIPS", sips(c.TLS.ACME), realmLine, realmLine+realmOf(t))
 	files := map[string]string{
@@ -181,13 +183,13 @@ const (
 )
 
 // packagedUnit reports whether the unit of the packages fits, at most with low-ports.conf.
-func packagedUnit(c config.Config, path string, u serverUser) bool {
-	return path == newConfig && u.name == newUser && slices.Equal(writtenDirs(c), []string{newData})
+func packagedUnit(c config.Config, path string, u installation.User) bool {
+	return path == newConfig && u.Name == newUser && slices.Equal(writtenDirs(c), []string{newData})
 }
 
 // serverUnit returns a unit for the user, the directories and the ports of an installation.
-func serverUnit(unit string, c config.Config, path string, u serverUser) string {
-	unit = strings.Replace(unit, unitUser, "User="+u.name+"\nGroup="+u.group+"\n", 1)
+func serverUnit(unit string, c config.Config, path string, u installation.User) string {
+	unit = strings.Replace(unit, unitUser, "User="+u.Name+"\nGroup="+u.Group+"\n", 1)
 	var more []string
 	for _, dir := range writtenDirs(c) {
 		if dir != newData {
@@ -230,7 +232,7 @@ func writtenDirs(c config.Config) []string {
 		all = append(all, filepath.Dir(h.File))
 	}
 	for _, dir := range all {
-		inside := func(above string) bool { return below(dir, above) }
+		inside := func(above string) bool { return installation.Below(dir, above) }
 		if filepath.IsAbs(dir) && !slices.ContainsFunc(dirs, inside) {
 			dirs = append(dirs, filepath.Clean(dir))
 		}
@@ -238,16 +240,11 @@ func writtenDirs(c config.Config) []string {
 	return dirs
 }
 
-func below(path, dir string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && filepath.IsLocal(rel)
-}
-
 // shown returns a unit whose processes see the files of an installation, also below /home and /tmp.
 func shown(unit string, c config.Config, path string) string {
 	paths := append(writtenDirs(c), path, executable())
-	for _, f := range configuredFiles(c) {
-		paths = append(paths, f.path)
+	for _, f := range installation.ConfiguredFiles(c) {
+		paths = append(paths, f.Path)
 	}
 	for _, hides := range []struct {
 		setting, instead string
@@ -257,7 +254,7 @@ func shown(unit string, c config.Config, path string) string {
 		{"\nPrivateTmp=yes\n", "\nPrivateTmp=no\n", []string{"/tmp", "/var/tmp"}},
 	} {
 		hidden := func(p string) bool {
-			return slices.ContainsFunc(hides.dirs, func(dir string) bool { return below(p, dir) })
+			return slices.ContainsFunc(hides.dirs, func(dir string) bool { return installation.Below(p, dir) })
 		}
 		if slices.ContainsFunc(paths, hidden) {
 			unit = strings.Replace(unit, hides.setting, hides.instead, 1)
@@ -284,11 +281,11 @@ const maxTokenFile = 64 << 10
 // addPhoneServer writes the file with the token of the phone server, and adds the phone server. A file that exists
 // stays. If init was interrupted after it wrote the file, the phone server gets the token in it. If there is no file,
 // it gets another token, because the store does not know the old one.
-func (s *setup) addPhoneServer(in *installation, root *os.Root, name string) error {
+func (s *setup) addPhoneServer(in *installation.Installation, root *os.Root, name string) error {
 	ctx := s.p.ctx
 	var list []sipserver.Server
-	err := asActing(func() (err error) {
-		list, _, err = in.store.Servers(ctx)
+	err := runas.AsOwner(func() (err error) {
+		list, _, err = in.Store.Servers(ctx)
 		return err
 	})
 	if err != nil {
@@ -302,14 +299,14 @@ func (s *setup) addPhoneServer(in *installation, root *os.Root, name string) err
 	}
 	if err != nil {
 		if i >= 0 {
-			err := asActing(func() error { return in.store.RemoveServer(ctx, s.PhoneServer) })
+			err := runas.AsOwner(func() error { return in.Store.RemoveServer(ctx, s.PhoneServer) })
 			if err != nil {
 				return err
 			}
 		}
 		token := secret.NewToken()
 		line := fmt.Sprintf("#!define DIRECTORY \"dialtone=>http://%s:%s@%s\"\n", s.PhoneServer, token.Text(),
-			reachable(in.Ops.Listen))
+			installation.Reachable(in.Ops.Listen))
 		if err := atomicfile.CreateIn(root, name, line); err != nil {
 			return err
 		}
@@ -334,9 +331,9 @@ func (s *setup) addPhoneServer(in *installation, root *os.Root, name string) err
 	return nil
 }
 
-func (s *setup) addServer(ctx context.Context, in *installation, token secret.Token) error {
-	return asActing(func() error {
-		return in.store.AddServer(ctx, sipserver.Server{
+func (s *setup) addServer(ctx context.Context, in *installation.Installation, token secret.Token) error {
+	return runas.AsOwner(func() error {
+		return in.Store.AddServer(ctx, sipserver.Server{
 			Name: s.PhoneServer, Token: token.Hash(), Tenants: []int64{s.tenant.ID},
 			Created: time.Now().UTC().Truncate(time.Microsecond),
 		})

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/doctor"
 	"dialtone/internal/mail/dkim"
@@ -19,7 +21,7 @@ import (
 )
 
 // printSteps prints the DNS records and what to do next.
-func (s *setup) printSteps(in *installation, dir string) error {
+func (s *setup) printSteps(in *installation.Installation, dir string) error {
 	say := func(format string, args ...any) { fmt.Fprintf(terminal.To(s.p.stdout), format+"\n", args...) }
 	if why := notInDNS(s.tenant.Host); why != "" {
 		say("\nNo DNS records: %s %s.", s.tenant.Host, why)
@@ -48,7 +50,7 @@ func notInDNS(host string) string {
 	return ""
 }
 
-func (s *setup) printRecords(in *installation, say func(string, ...any)) error {
+func (s *setup) printRecords(in *installation.Installation, say func(string, ...any)) error {
 	host := s.tenant.Host
 	say("\nDNS records to add:")
 	for _, line := range addressRecords(host) {
@@ -61,7 +63,7 @@ func (s *setup) printRecords(in *installation, say func(string, ...any)) error {
 	if in.TLS.ACME {
 		say("%s", strings.Join(sips, "\n"))
 	}
-	public, err := dkim.NewKeys(in.store, in.seal).List(s.p.ctx, s.tenant.ID)
+	public, err := dkim.NewKeys(in.Store, in.Seal).List(s.p.ctx, s.tenant.ID)
 	if err != nil {
 		return err
 	}
@@ -85,7 +87,7 @@ func (s *setup) printRecords(in *installation, say func(string, ...any)) error {
 	return nil
 }
 
-func (s *setup) printFiles(in *installation, dir string, say func(string, ...any)) {
+func (s *setup) printFiles(in *installation.Installation, dir string, say func(string, ...any)) {
 	say("\nExamples in %s; each says what it is for:", dir)
 	if !in.TLS.On() {
 		say("  nginx.conf         for /etc/nginx/sites-enabled/")
@@ -106,14 +108,14 @@ func (s *setup) printFiles(in *installation, dir string, say func(string, ...any
 	}
 }
 
-func (s *setup) printNext(in *installation, dir string, say func(string, ...any)) {
+func (s *setup) printNext(in *installation.Installation, dir string, say func(string, ...any)) {
 	say("\nNext:")
 	config, examples := shellword.Path(s.path), shellword.Path(dir)
-	if s.user.denied(s.path) == nil { // it can be read
+	if s.user.CheckReadable(s.path) == nil { // it can be read
 	} else if link := doctor.Link("configuration", s.path); link != nil {
 		say("  Let the server read %s: %s", s.path, link.Cause)
 	} else {
-		say("  chgrp %s %s; chmod 640 %[2]s   # the server could not read it", shellword.Quote(s.user.group), config)
+		say("  chgrp %s %s; chmod 640 %[2]s   # the server could not read it", shellword.Quote(s.user.Group), config)
 	}
 	if in.Database != "" {
 		var names []string
@@ -126,7 +128,7 @@ func (s *setup) printNext(in *installation, dir string, say func(string, ...any)
 			say("  Give the server these variables, too, as far as the database needs them: %s",
 				strings.Join(names, ", "))
 		}
-		_ = asCaller(func() error {
+		_ = runas.AsCaller(func() error {
 			s.sayVariables(in.Config, say)
 			return nil
 		})

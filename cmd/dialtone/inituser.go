@@ -10,37 +10,32 @@ import (
 	"strconv"
 	"syscall"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/datadir"
 	"dialtone/internal/doctor"
 	"dialtone/internal/fault"
 	"dialtone/internal/pathwalk"
-	"dialtone/internal/regularfile"
 	"dialtone/internal/shellword"
 )
 
-// serverUser is the user that the server runs as, with the group of the same number as in the user database.
-type serverUser struct {
-	name, group string // or the numbers of a user without a name
-	uid, gid    uint32
-}
-
 // chooseUser returns the user of a server with a data directory: the one with the given name, the directory's owner, or
 // the usual one. It fails if the server could not use the directory.
-func chooseUser(data, name string) (serverUser, error) {
-	owner, holds, err := dataOwner(data)
+func chooseUser(data, name string) (installation.User, error) {
+	owner, holds, err := installation.DataOwner(data)
 	if err != nil {
-		return serverUser{}, err
+		return installation.User{}, err
 	}
 	if os.Geteuid() != 0 {
-		me := userOf(uint32(os.Geteuid()), uint32(os.Getegid()))
-		if name != "" && name != me.name {
+		me := installation.UserOf(uint32(os.Geteuid()), uint32(os.Getegid()))
+		if name != "" && name != me.Name {
 			return me, fault.New(fault.Conflict, "only root can set up a server that runs as the user %s; leave "+
 				"--user out, or run init as root", name)
 		}
 		return me, nil
 	}
-	if name == "" && owner != nil && (owner.uid != 0 || holds) {
+	if name == "" && owner != nil && (owner.UID != 0 || holds) {
 		return *owner, nil
 	}
 	if name == "" {
@@ -48,68 +43,41 @@ func chooseUser(data, name string) (serverUser, error) {
 	}
 	u, err := user.Lookup(name)
 	if err != nil {
-		return serverUser{}, fault.New(fault.Conflict, "there is no user %s for the server to run as; create it with: "+
-			"useradd --system --user-group --no-create-home --home-dir %s --shell /usr/sbin/nologin %s; "+
+		return installation.User{}, fault.New(fault.Conflict, "there is no user %s for the server to run as; create "+
+			"it with: useradd --system --user-group --no-create-home --home-dir %s --shell /usr/sbin/nologin %s; "+
 			"or name another one with --user", name, shellword.Path(data), name)
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
 	if err := errors.Join(err1, err2); err != nil {
-		return serverUser{}, err
+		return installation.User{}, err
 	}
-	if owner != nil && owner.uid != uint32(uid) && holds {
+	if owner != nil && owner.UID != uint32(uid) && holds {
 		remedy := fmt.Sprintf(", or run first: chown -R %s: %s", name, shellword.Path(data))
 		if link := doctor.Link("data", data); link != nil {
 			remedy = "; " + link.Cause
 		}
-		return serverUser{}, fault.New(fault.Conflict, "%s belongs to the user %s, so that a server of the user %s "+
-			"could not use it; give --user %s%s", data, owner.name, name, owner.name, remedy)
+		return installation.User{}, fault.New(fault.Conflict, "%s belongs to the user %s, so that a server of the "+
+			"user %s could not use it; give --user %s%s", data, owner.Name, name, owner.Name, remedy)
 	}
-	return userOf(uint32(uid), uint32(gid)), nil
-}
-
-// dataOwner returns the owner of a data directory, or nil if there is none, and whether it holds keys or a database.
-func dataOwner(data string) (owner *serverUser, holds bool, err error) {
-	info, err := os.Stat(data)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, false, nil
-	} else if err != nil {
-		return nil, false, err
-	} else if !info.IsDir() {
-		return nil, false, fault.New(fault.Conflict, "%s is not a directory; give another --data", data)
-	}
-	of := info.Sys().(*syscall.Stat_t)
-	u := userOf(of.Uid, of.Gid)
-	_, err = os.Stat(filepath.Join(data, "keys"))
-	return &u, err == nil || datadir.Dir(data).HasDatabase(), nil
-}
-
-func userOf(uid, gid uint32) serverUser {
-	u := serverUser{strconv.FormatUint(uint64(uid), 10), strconv.FormatUint(uint64(gid), 10), uid, gid}
-	if found, err := user.LookupId(u.name); err == nil {
-		u.name = found.Username
-	}
-	if found, err := user.LookupGroupId(u.group); err == nil {
-		u.group = found.Name
-	}
-	return u
+	return installation.UserOf(uint32(uid), uint32(gid)), nil
 }
 
 // createData creates the data directory for the user of the server, unless it exists. Root gives that user only what it
 // has created itself, and what it has opened where no third user could exchange it.
 func (s *setup) createData() error {
 	data := s.conf.Data
-	owner, holds, err := dataOwner(data)
+	owner, holds, err := installation.DataOwner(data)
 	if err != nil || holds {
 		return err
 	}
 	if os.Geteuid() != 0 {
 		if owner == nil {
-			err = inDataDir(datadir.Dir(data).Create())
+			err = runas.InDataDir(datadir.Dir(data).Create())
 		}
 		return err
 	}
-	if owner != nil && owner.uid == s.user.uid {
+	if owner != nil && owner.UID == s.user.UID {
 		return nil
 	}
 	if info, err := os.Lstat(data); err == nil && info.Mode()&fs.ModeSymlink != 0 {
@@ -123,9 +91,9 @@ func (s *setup) createData() error {
 		d, err = openOwned(data)
 	}
 	if err != nil {
-		return inDataDir(err)
+		return runas.InDataDir(err)
 	}
-	return errors.Join(d.Chown(int(s.user.uid), int(s.user.gid)), d.Close())
+	return errors.Join(d.Chown(int(s.user.UID), int(s.user.GID)), d.Close())
 }
 
 // createDir creates a directory and its parents, and opens it.
@@ -169,7 +137,7 @@ func checkOwned(path string, opened fs.FileInfo) error {
 	refuse := func(s pathwalk.Step) error {
 		return fault.New(fault.Conflict, "%s is not given to the user of the server, since users other than root can "+
 			"replace it: %s belongs to the user %s and has the mode %04o; give another --data, in a directory of "+
-			"root's", path, s.Path, userOf(s.Owner, 0).name, s.Info.Mode().Perm())
+			"root's", path, s.Path, installation.UserOf(s.Owner, 0).Name, s.Info.Mode().Perm())
 	}
 	last := len(steps) - 1
 	for i, s := range steps {
@@ -194,25 +162,8 @@ func shareConfig(path, data string) error {
 	if err != nil || owner.Uid == 0 || !file.Mode().IsRegular() || file.Mode().Perm() != 0o600 {
 		return err // it belongs to somebody, or is shared already
 	}
-	if w, err := walkTo(path); err != nil || w.other != "" || w.writable != "" {
+	if w, err := runas.WalkTo(path); err != nil || w.Other != "" || w.Writable != "" {
 		return err // it may be another file of root's by now
 	}
 	return atomicfile.Share(path, int(owner.Gid))
-}
-
-// denied returns an error if the user of the server cannot read a file.
-func (u serverUser) denied(file string) error {
-	f, err := regularfile.Open(file)
-	if err != nil {
-		return err
-	}
-	f.Close()
-	if os.Geteuid() != 0 || u.uid == 0 {
-		return nil
-	}
-	if at := datadir.NewOwner(u.uid, u.gid).Denied(file); at != "" {
-		return fault.New(fault.Invalid, "the user %s, whom the server runs as, cannot read %s: the owner and mode of "+
-			"%s do not allow it", u.name, file, at)
-	}
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/account"
 	"dialtone/internal/config"
 	"dialtone/internal/tenant"
@@ -182,16 +183,16 @@ func eraseInEightDays(t *testing.T, data string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := openInstallation(t.Context(), c, "", never)
+	in, err := installation.Open(t.Context(), c, installation.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.store.Close()
+	defer in.Store.Close()
 	erase := func(after time.Duration) {
 		s := &server{
-			installation: in, log: slog.New(slog.DiscardHandler), tenants: tenant.NewTable(in.store, in.defaultURL),
+			Installation: in, log: slog.New(slog.DiscardHandler), tenants: tenant.NewTable(in.Store, in.DefaultURL),
 			accounts: account.NewService(account.Deps{
-				Store: in.store, SealRing: in.seal, Now: func() time.Time { return time.Now().Add(after) },
+				Store: in.Store, SealRing: in.Seal, Now: func() time.Time { return time.Now().Add(after) },
 			}),
 		}
 		if err := s.eraseOverdue(t.Context()); err != nil {
@@ -200,7 +201,7 @@ func eraseInEightDays(t *testing.T, data string) {
 	}
 	const days = 24 * time.Hour
 	erase(8*days - time.Hour)
-	if list, err := in.store.Overdue(t.Context(), time.Now().Add(8*days), 2); err != nil || len(list) != 1 {
+	if list, err := in.Store.Overdue(t.Context(), time.Now().Add(8*days), 2); err != nil || len(list) != 1 {
 		t.Fatalf("%d accounts are left before the time, %v", len(list), err)
 	}
 	erase(8 * days)

@@ -22,6 +22,8 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
@@ -186,10 +188,11 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 // configErrors are errors that persist until an operator corrects the configuration, the keys or
 // the store.
 var configErrors = []error{
-	errTemplates, errNoStore, keyfile.ErrUnusable,
+	installation.ErrTemplates, installation.ErrNoStore, keyfile.ErrUnusable,
 	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, engine.ErrNodeAlive, migrations.ErrNewer,
 	migrations.ErrOlder, migrations.ErrNoStore, postgres.ErrMisplaced, postgres.ErrNoRights,
-	sqlite.ErrNotWritable, sqlite.ErrReplaced, errDataDir, errPickupDir, datadir.ErrRestoring, tlscert.ErrUnusable,
+	sqlite.ErrNotWritable, sqlite.ErrReplaced, runas.ErrDataDir, installation.ErrPickupDir, datadir.ErrRestoring,
+	tlscert.ErrUnusable,
 }
 
 // report prints an error, one line for each fault, and returns the exit status.
@@ -246,7 +249,7 @@ func (configCheckCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if _, err := templates(c.Mail.TemplatesDir); err != nil {
+	if _, err := installation.Templates(c.Mail.TemplatesDir); err != nil {
 		return err
 	}
 	if err := p.checkCertificates(c); err != nil {

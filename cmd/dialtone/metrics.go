@@ -52,7 +52,7 @@ func (s *server) registerMetrics(lookups *lookup.Handler) {
 func (s *server) programMetrics() prometheus.Collector {
 	version, revision := buildOf(debug.ReadBuildInfo())
 	engine := "sqlite"
-	if s.shared() {
+	if s.Shared() {
 		engine = "postgresql"
 	}
 	return ops.NewCollector([]ops.Metric{
@@ -152,11 +152,11 @@ func (s *server) storeMetrics() prometheus.Collector {
 			Counter: true,
 		},
 	}, func(ctx context.Context, to *ops.Values) error {
-		m := s.store.Measures()
+		m := s.Store.Measures()
 		to.Histogram(0, m.Commit.Snapshot())
 		to.Histogram(1, m.Group.Snapshot())
 		to.Histogram(2, m.Wait.Snapshot())
-		l, err := s.store.Load(ctx)
+		l, err := s.Store.Load(ctx)
 		to.Set(3, float64(l.Waiting))
 		if l.Pool != nil {
 			to.Set(6, float64(l.Pool.Used), "used")
@@ -197,7 +197,7 @@ func (s *server) hookMetrics() prometheus.Collector {
 		to.Set(0, float64(n.Delivered), "delivered")
 		to.Set(0, float64(n.Deferred), "deferred")
 		to.Set(0, float64(n.Abandoned), "abandoned")
-		list, err := s.store.Hooks(ctx)
+		list, err := s.Store.Hooks(ctx)
 		for _, h := range list {
 			to.Set(1, float64(h.Waiting), h.Name)
 			to.Set(2, age(h.Oldest).Seconds(), h.Name)

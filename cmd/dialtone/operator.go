@@ -2,15 +2,13 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
-	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
@@ -24,26 +22,9 @@ import (
 // operation is what a command does as an operator at a tenant.
 type operation struct {
 	*operator.Service
-	in     *installation
+	in     *installation.Installation
 	caller operator.Caller
 	tenant *tenant.Tenant
-}
-
-// operators returns what operators do. Its Flush is called before the store is closed.
-func (p *program) operators(in *installation) *operator.Service {
-	return operator.NewService(operator.Deps{
-		Accounts: p.accounts(in), Store: in.store, Now: time.Now, CoverTrail: p.coverTrail(in),
-	})
-}
-
-// coverTrail returns what writes checkpoints. A server writes them too, so that a failure is not one of the command.
-func (p *program) coverTrail(in *installation) func(context.Context) {
-	keeper := in.keeper("", slog.New(slog.DiscardHandler))
-	return func(ctx context.Context) {
-		if err := keeper.CoverNow(ctx); err != nil {
-			fmt.Fprintln(terminal.To(p.stderr), "warning: no checkpoint of the audit trail written:", err)
-		}
-	}
 }
 
 // caller returns the user of the operating system who runs this process. A command may do everything.
@@ -56,8 +37,8 @@ func (p *program) operate(host, reason string, do func(operation) error) error {
 	if err := audit.CheckReason(reason); err != nil {
 		return usageError{err}
 	}
-	return p.with(func(in *installation) error {
-		t, err := in.tenantOrOnly(p.ctx, host)
+	return p.with(func(in *installation.Installation) error {
+		t, err := tenantOrOnly(p.ctx, in, host)
 		if err != nil {
 			return err
 		}
@@ -101,7 +82,7 @@ func (c *accountAdd) Run(p *program) error {
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
 		a, err := o.Add(p.ctx, o.caller, o.tenant, n, c.Reason)
 		if errors.Is(err, account.ErrTaken) {
-			if _, err := o.in.store.ClosedName(p.ctx, o.tenant.ID, c.User); err == nil {
+			if _, err := o.in.Store.ClosedName(p.ctx, o.tenant.ID, c.User); err == nil {
 				return fault.New(fault.Conflict, "the user name %s is taken: a deleted account keeps it; "+
 					"to give it up, run: dialtone account free-name %s --tenant %s", c.User, c.User, o.tenant.Host)
 			}
@@ -231,13 +212,13 @@ type signupsShow struct {
 }
 
 func (c *signupsShow) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		list, _, err := in.store.Tenants(p.ctx)
+	return p.with(func(in *installation.Installation) error {
+		list, _, err := in.Store.Tenants(p.ctx)
 		if err != nil {
 			return err
 		}
 		if c.Tenant != "" {
-			t, err := in.tenantOf(p.ctx, c.Tenant)
+			t, err := in.TenantOf(p.ctx, c.Tenant)
 			if err != nil {
 				return err
 			}
@@ -320,7 +301,7 @@ func (c signupsOptions) runFreeze(p *program, mode tenant.Signups, note *string)
 	} else {
 		said = "the signups of all tenants are no longer frozen, and their own settings count"
 	}
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		freeze, err := p.operators(in).SetFreeze(p.ctx, p.caller(), freeze, c.Reason)
 		switch {
 		case err != nil:

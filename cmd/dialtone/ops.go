@@ -23,7 +23,7 @@ import (
 // use, it returns nil, so that two servers can run on one machine without further configuration.
 func (s *server) opsListener() (net.Listener, error) {
 	l, err := net.Listen("tcp", s.Ops.Listen)
-	if errors.Is(err, unix.EADDRINUSE) && s.Ops.Listen == defaultOf("ops.listen") {
+	if errors.Is(err, unix.EADDRINUSE) && s.Ops.Listen == config.Default("ops.listen") {
 		s.log.Warn("ops listener disabled: address in use", "addr", s.Ops.Listen,
 			"hint", "choose another address with --ops-listen")
 		return nil, nil
@@ -32,16 +32,6 @@ func (s *server) opsListener() (net.Listener, error) {
 		return nil, fmt.Errorf("ops: listen: %w; choose another address with --ops-listen", err)
 	}
 	return l, nil
-}
-
-// defaultOf returns the default of a key of the configuration.
-func defaultOf(key string) string {
-	for _, k := range config.Keys() {
-		if k.Name == key {
-			return k.Default
-		}
-	}
-	return ""
 }
 
 // serveOps returns a function that serves a listener until its ctx is done.

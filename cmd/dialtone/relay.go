@@ -2,94 +2,36 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"dialtone/internal/config"
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/delivery"
 	"dialtone/internal/http/ops"
 	"dialtone/internal/mail/dkim"
-	"dialtone/internal/mail/relay"
 )
-
-// securities maps the scheme of mail.relay to the encryption.
-var securities = map[string]relay.Security{
-	"smtps":         relay.TLS,
-	"smtp+starttls": relay.StartTLS,
-	"smtp":          relay.None,
-}
-
-// newRelay returns the relay of mail.relay, which must be set.
-func (in *installation) newRelay() (*relay.Relay, error) {
-	parts := in.Mail.Relay.Parts()
-	c := relay.Config{
-		Address:     parts.Address,
-		Security:    securities[parts.Scheme],
-		User:        parts.User,
-		Password:    relayPassword(in.Mail),
-		Mechanism:   strings.ToUpper(parts.Mechanism),
-		Name:        parts.Name,
-		Connections: in.Mail.RelayConnections,
-	}
-	if c.Name == "" {
-		// Some servers refuse a name without a domain.
-		if name, err := os.Hostname(); err == nil && strings.Contains(name, ".") {
-			c.Name = name
-		}
-	}
-	if in.Mail.RelayCAFile != "" {
-		text, err := readNamed(in.Mail.RelayCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("mail.relay_ca_file: %w", err)
-		}
-		c.Roots = x509.NewCertPool()
-		if !c.Roots.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("mail.relay_ca_file: %s contains no certificate in PEM format",
-				in.Mail.RelayCAFile)
-		}
-	}
-	return relay.New(c)
-}
-
-// relayPassword returns a function that reads the password for the relay. It is called for every
-// login.
-func relayPassword(m config.Mail) func() (string, error) {
-	return func() (string, error) {
-		if m.RelayPassword != (config.Secret{}) {
-			return m.RelayPassword.Reveal(), nil
-		}
-		text, err := readNamed(m.RelayPasswordFile)
-		if err != nil {
-			return "", fmt.Errorf("mail.relay_password_file: %w", err)
-		}
-		return strings.TrimRight(string(text), "\r\n"), nil
-	}
-}
 
 // openRelay creates the queue that sends messages, if a relay is configured.
 func (s *server) openRelay(node string) error {
 	if s.Mail.Relay == "" {
 		return nil
 	}
-	r, err := s.newRelay()
+	r, err := installation.NewRelay(s.Mail)
 	if err != nil {
 		return err
 	}
-	if _, err := relayPassword(s.Mail)(); err != nil && s.Mail.Relay.Parts().User != "" {
+	if _, err := installation.RelayPassword(s.Mail)(); err != nil && s.Mail.Relay.Parts().User != "" {
 		return err // at the start, not at the first message
 	}
 	s.relay = r
 	s.queue = delivery.NewQueue(delivery.Deps{
-		Store:       s.store,
+		Store:       s.Store,
 		Files:       s.pickup,
 		Relay:       r,
-		Signer:      dkim.NewSigner(dkim.NewKeys(s.store, s.seal), time.Now),
+		Signer:      dkim.NewSigner(dkim.NewKeys(s.Store, s.Seal), time.Now),
 		Node:        node,
 		Tracer:      s.tracer,
 		Connections: s.Mail.RelayConnections,
@@ -128,7 +70,7 @@ func (s *server) pickupMetrics() prometheus.Collector {
 			to.Set(0, float64(files))
 			to.Set(1, age(oldest).Seconds())
 		}
-		n, made, storeErr := s.store.Unwritten(ctx, 0)
+		n, made, storeErr := s.Store.Unwritten(ctx, 0)
 		if storeErr == nil {
 			to.Set(2, float64(n))
 			to.Set(3, age(made).Seconds())
@@ -165,7 +107,7 @@ func (s *server) relayMetrics() prometheus.Collector {
 		to.Set(2, float64(n.Deferred), "deferred")
 		to.Set(2, float64(n.Failed), "failed")
 		to.Set(3, n.Pause.Seconds())
-		b, err := s.store.Backlog(ctx)
+		b, err := s.Store.Backlog(ctx)
 		if err != nil {
 			return fmt.Errorf("count the queue: %w", err)
 		}

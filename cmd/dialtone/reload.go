@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/config"
 )
 
@@ -33,7 +34,7 @@ func (r *reloader) reload() {
 		r.server.log.Error("configuration not reloaded", "err", err)
 		return
 	}
-	messages, err := templates(conf.Mail.TemplatesDir)
+	messages, err := installation.Templates(conf.Mail.TemplatesDir)
 	if err != nil {
 		r.server.log.Error("configuration not reloaded", "err", err)
 		return

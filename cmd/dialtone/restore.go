@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/archive"
@@ -76,11 +78,12 @@ func (c *restoreCommand) Run(p *program) (err error) {
 	dir := datadir.Dir(conf.Data)
 	if c.AfterDatabase {
 		if _, err := os.Stat(conf.Data); conf.Database == "" && errors.Is(err, fs.ErrNotExist) {
-			return (&installation{Config: conf}).noStore()
+			return installation.New(conf).NoStore()
 		}
 	}
 	r := &restore{
-		program: p, ctx: ctx, conf: conf, dir: dir, keys: newKeys(conf.Keys), options: *c, now: time.Now(),
+		program: p, ctx: ctx, conf: conf, dir: dir, keys: installation.KeySources(conf.Keys), options: *c,
+		now: time.Now(),
 	}
 	if err := r.openSources(); err != nil {
 		return err
@@ -89,14 +92,14 @@ func (c *restoreCommand) Run(p *program) (err error) {
 	if err := r.checkPlaces(); err != nil {
 		return err
 	}
-	back, err := enterOwner(conf.Data)
+	back, err := runas.EnterOwner(conf.Data)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, back()) }()
 	unlock, undo, err := dir.CreateLocked()
 	if err != nil {
-		return inDataDir(err)
+		return runas.InDataDir(err)
 	}
 	defer func() {
 		if err != nil {
@@ -106,7 +109,7 @@ func (c *restoreCommand) Run(p *program) (err error) {
 		}
 	}()
 	// Another user may have created the directory meanwhile.
-	again, err := enterOwner(conf.Data)
+	again, err := runas.EnterOwner(conf.Data)
 	if err != nil {
 		return err
 	}
@@ -183,7 +186,7 @@ func (r *restore) fromArchive() (err error) {
 	}
 	var planned bool
 	if r.under, planned, err = r.dir.BeginRestore(allowed...); err != nil {
-		return inDataDir(err)
+		return runas.InDataDir(err)
 	}
 	if planned {
 		if err := r.under.Finish(r.places()...); err != nil {
@@ -266,7 +269,7 @@ func (r *restore) extract() error {
 	}
 	for _, name := range []string{archive.KeysDir, archive.PickupDir, archive.BadmailDir} {
 		if err := r.under.Mkdir(name); err != nil {
-			return inDataDir(err)
+			return runas.InDataDir(err)
 		}
 	}
 	r.manifest, err = archive.Read(plain, archive.Options{
@@ -300,8 +303,8 @@ func (r *restore) prepareDatabase() (err error) {
 			err = syncFile(path)
 		}
 	}()
-	in := &installation{
-		Config: r.conf, dir: datadir.Dir(r.under.Path("")), keys: r.keys, seal: r.rings.seal, store: st,
+	in := &installation.Installation{
+		Config: r.conf, Dir: datadir.Dir(r.under.Path("")), KeySources: r.keys, Seal: r.rings.seal, Store: st,
 	}
 	facts, err := st.Facts(r.ctx)
 	if err != nil {
@@ -345,8 +348,8 @@ type noMessages struct{}
 func (noMessages) Each(func(file, text string, err error)) error { return nil }
 
 // verify checks that the keys open what is in the database, and that it has no faults.
-func (r *restore) verify(in *installation) error {
-	report, err := account.Verify(r.ctx, uncompared{in.store}, noMessages{}, r.rings.seal)
+func (r *restore) verify(in *installation.Installation) error {
+	report, err := account.Verify(r.ctx, uncompared{in.Store}, noMessages{}, r.rings.seal)
 	if err != nil {
 		return err
 	}
@@ -362,8 +365,8 @@ func (r *restore) verify(in *installation) error {
 }
 
 // beginEpoch begins the new epoch in a store, and repeats what a later trail has. from says what was restored.
-func (r *restore) beginEpoch(in *installation, from string) error {
-	facts, err := in.store.Facts(r.ctx)
+func (r *restore) beginEpoch(in *installation.Installation, from string) error {
+	facts, err := in.Store.Facts(r.ctx)
 	if err != nil {
 		return err
 	}
@@ -376,34 +379,34 @@ func (r *restore) beginEpoch(in *installation, from string) error {
 		before += " of " + facts.LastChangeAt.Format(time.RFC3339)
 	}
 	r.begun = true
-	if r.epoch, err = in.store.BeginEpoch(r.ctx, from, before, r.seenBefore(), r.now); err != nil {
+	if r.epoch, err = in.Store.BeginEpoch(r.ctx, from, before, r.seenBefore(), r.now); err != nil {
 		return err
 	}
 	if err := r.repeat(in, later); err != nil {
 		return err
 	}
 	// What a server here has seen of the lost trail is in the change above. From now on, it is this trail.
-	text, err := in.store.CheckpointState(r.ctx)
+	text, err := in.Store.CheckpointState(r.ctx)
 	if err != nil {
 		return err
 	}
 	if text != "" {
-		if err := in.dir.TrailFile().Save(text); err != nil {
-			return inDataDir(err)
+		if err := in.Dir.TrailFile().Save(text); err != nil {
+			return runas.InDataDir(err)
 		}
-	} else if err := os.Remove(string(in.dir.TrailFile())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	} else if err := os.Remove(string(in.Dir.TrailFile())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := in.keeperOf(r.rings.seal).CoverNow(r.ctx); err != nil {
+	if err := keeperOf(in, r.rings.seal).CoverNow(r.ctx); err != nil {
 		fmt.Fprintln(terminal.To(r.stderr), "warning: no checkpoint of the audit trail written:", err)
 	}
 	return nil
 }
 
 // keeperOf returns a keeper of checkpoints with a ring that is not in place yet.
-func (in *installation) keeperOf(ring *secret.Ring) *audit.Keeper {
+func keeperOf(in *installation.Installation, ring *secret.Ring) *audit.Keeper {
 	return audit.NewKeeper(audit.KeeperDeps{
-		Store: in.store, Ring: func() (*secret.Ring, error) { return ring, nil }, Memory: in.dir.TrailFile(),
+		Store: in.Store, Ring: func() (*secret.Ring, error) { return ring, nil }, Memory: in.Dir.TrailFile(),
 		Log: slog.New(slog.DiscardHandler), Now: time.Now,
 	})
 }
@@ -427,9 +430,9 @@ const restoredDir = "restored"
 // places are where a restore may write outside of the data directory.
 func (r *restore) places() []string {
 	list := []string{r.badmail()}
-	for _, k := range keyFilesOf(r.keys) {
-		if !k.source.FromEnv() {
-			list = append(list, k.source.Path)
+	for _, k := range installation.KeyFiles(r.keys) {
+		if !k.Source.FromEnv() {
+			list = append(list, k.Source.Path)
 		}
 	}
 	return list
@@ -438,7 +441,7 @@ func (r *restore) places() []string {
 // checkPlaces fails if root would write keys or messages where another user can lead it elsewhere. In a data directory
 // of another user, a restore is not root's.
 func (r *restore) checkPlaces() error {
-	if owner, err := ownerOf(r.conf.Data); err != nil || owner != nil || os.Geteuid() != 0 {
+	if owner, err := runas.OwnerOf(r.conf.Data); err != nil || owner != nil || os.Geteuid() != 0 {
 		return err
 	}
 	dirs := []string{r.badmail()}
@@ -446,19 +449,19 @@ func (r *restore) checkPlaces() error {
 		dirs = append(dirs, filepath.Dir(path))
 	}
 	for _, dir := range dirs {
-		w, err := walkTo(dir)
+		w, err := runas.WalkTo(dir)
 		if err != nil {
 			return err
 		}
 		// A directory of the server's user may get files, but this user must not be able to exchange it.
-		own := w.other == w.end && !w.missing
-		if w.other != "" && !own {
+		own := w.Other == w.End && !w.Missing
+		if w.Other != "" && !own {
 			return fmt.Errorf("%w: root would write to %s, but the user %d, to whom %s belongs, can replace it; give "+
-				"the data directory to that user, or move %[2]s to a directory of root's", errDataDir, dir, w.uid,
-				w.other)
-		} else if w.writable != "" && (w.writable != w.end || w.missing) {
+				"the data directory to that user, or move %[2]s to a directory of root's", runas.ErrDataDir, dir, w.UID,
+				w.Other)
+		} else if w.Writable != "" && (w.Writable != w.End || w.Missing) {
 			return fmt.Errorf("%w: root would write to %s, but other users can replace it, since %s has the mode "+
-				"%04o; run: chmod g-w,o-w %s", errDataDir, dir, w.writable, w.mode, shellword.Path(w.writable))
+				"%04o; run: chmod g-w,o-w %s", runas.ErrDataDir, dir, w.Writable, w.Mode, shellword.Path(w.Writable))
 		}
 	}
 	return nil
@@ -547,19 +550,19 @@ func (r *restore) concludeEpoch() {
 // afterDatabase begins the new epoch in a database that other tools have restored.
 func (r *restore) afterDatabase() (err error) {
 	if r.under, err = r.dir.BeginEpoch(); err != nil {
-		return inDataDir(err)
+		return runas.InDataDir(err)
 	}
-	in, err := openAny(r.ctx, r.conf, "", upgrade, func(k *secret.Ring) *secret.Ring { return k })
+	in, err := installation.Open(r.ctx, r.conf, installation.Options{Create: installation.Upgrade, Restoring: true})
 	if err != nil {
 		// Nothing was changed yet, so that another command may look for the reason.
 		return errors.Join(err, r.under.Abandon())
 	}
-	defer func() { err = errors.Join(err, in.close()) }()
-	r.rings.seal = in.seal
+	defer func() { err = errors.Join(err, in.Close()) }()
+	r.rings.seal = in.Seal
 	if err := r.verify(in); err != nil {
 		return errors.Join(err, r.under.Abandon())
 	}
-	facts, err := in.store.Facts(r.ctx)
+	facts, err := in.Store.Facts(r.ctx)
 	if err != nil {
 		return err
 	}
@@ -572,7 +575,7 @@ func (r *restore) afterDatabase() (err error) {
 	} else if err != nil {
 		return err
 	}
-	if err := in.inKeys(r.replaceKeys); err != nil {
+	if err := in.InKeys(r.replaceKeys); err != nil {
 		return err
 	}
 	if err := r.rebuildExport(in); err != nil {
@@ -584,7 +587,7 @@ func (r *restore) afterDatabase() (err error) {
 	r.say("old sessions and links have ended; the database has %s, %s", terminal.Counted(facts.Tenants, "tenant"),
 		terminal.Counted(facts.Accounts, "account"))
 	r.concludeEpoch()
-	if in.shared() {
+	if in.Shared() {
 		r.say("give the new sign.key and turn.key to all servers that have copies of them, before you start any")
 	}
 	r.say("now run dialtone verify, and start the server")
@@ -597,9 +600,9 @@ func (r *restore) fillExport() {
 	if r.conf.Database != "" {
 		return
 	}
-	in, err := openAny(r.ctx, r.conf, "", never, func(k *secret.Ring) *secret.Ring { return k })
+	in, err := installation.Open(r.ctx, r.conf, installation.Options{Restoring: true})
 	if err == nil {
-		err = errors.Join(r.rebuildExport(in), in.close())
+		err = errors.Join(r.rebuildExport(in), in.Close())
 	}
 	if err != nil {
 		fmt.Fprintln(terminal.To(r.stderr), "warning: the exported tables are not filled; the server fills them when "+
@@ -608,12 +611,12 @@ func (r *restore) fillExport() {
 }
 
 // rebuildExport fills the exported tables again, if they are enabled.
-func (r *restore) rebuildExport(in *installation) error {
-	st, err := in.store.ExportStatus(r.ctx)
+func (r *restore) rebuildExport(in *installation.Installation) error {
+	st, err := in.Store.ExportStatus(r.ctx)
 	if err != nil || !st.Enabled {
 		return err
 	}
 	bar := terminal.NewProgress(r.stderr)
 	defer bar.End()
-	return in.store.EnableExport(r.ctx, func(done, total int64) { bar.Show("exported tables", done, total) })
+	return in.Store.EnableExport(r.ctx, func(done, total int64) { bar.Show("exported tables", done, total) })
 }

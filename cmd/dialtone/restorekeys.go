@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/archive"
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
@@ -36,15 +38,15 @@ func (r *restore) checkKeyPlaces() error {
 	if sameDir(r.options.KeysDir, r.conf.Keys.Dir) {
 		return nil
 	}
-	for _, k := range keyFilesOf(r.keys) {
-		if k.source.FromEnv() {
+	for _, k := range installation.KeyFiles(r.keys) {
+		if k.Source.FromEnv() {
 			continue
 		}
-		if _, err := os.Lstat(k.source.Path); err == nil {
+		if _, err := os.Lstat(k.Source.Path); err == nil {
 			return fault.New(fault.Conflict, "%s exists; move it away, or use it for the restore with --keys-dir %s",
-				k.source.Path, shellword.Path(filepath.Dir(k.source.Path)))
+				k.Source.Path, shellword.Path(filepath.Dir(k.Source.Path)))
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			return inDataDir(err)
+			return runas.InDataDir(err)
 		}
 	}
 	return nil
@@ -94,7 +96,7 @@ func (r *restore) renewKeys() {
 	} else if r.rings.sign == nil {
 		r.rings.sign = secret.NewRing(r.now)
 	} else {
-		r.rings.sign = signRotation(false, true).Apply(r.rings.sign, r.now)
+		r.rings.sign = installation.SignRotation(false, true).Apply(r.rings.sign, r.now)
 	}
 	switch {
 	case r.rings.turn == nil:
@@ -102,7 +104,7 @@ func (r *restore) renewKeys() {
 		r.tasks = append(r.tasks, "the key of the TURN servers is in the environment: replace DIALTONE_KEYS_TURN with "+
 			"what dialtone turn secret --rotate --revoke prints, and give the new secret to the TURN servers")
 	default:
-		r.rings.turn = turnRotation(true).Apply(r.rings.turn, r.now)
+		r.rings.turn = installation.TURNRotation(true).Apply(r.rings.turn, r.now)
 		r.tasks = append(r.tasks, "the TURN servers need the new secret, which dialtone turn secret prints; until "+
 			"they have it, they accept credentials from before the restore, and none from after it")
 	}

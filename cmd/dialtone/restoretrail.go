@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
@@ -30,13 +32,13 @@ const maxLater = 5_000_000
 
 // readTrail returns the changes of the later trail that the restored store lacks. A trail of another platform is
 // refused: its changes up to the last one here are compared with those of the store.
-func (r *restore) readTrail(in *installation, facts store.Facts) (later []audit.Change, err error) {
+func (r *restore) readTrail(in *installation.Installation, facts store.Facts) (later []audit.Change, err error) {
 	path := r.options.Trail
 	if path == "" {
 		return nil, nil
 	}
 	own, common := make(map[int64]audit.Change), false
-	page, err := in.store.ChangePage(r.ctx, audit.Filter{Newest: true}, "", 1000)
+	page, err := in.Store.ChangePage(r.ctx, audit.Filter{Newest: true}, "", 1000)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +60,7 @@ func (r *restore) readTrail(in *installation, facts store.Facts) (later []audit.
 		}
 		return nil
 	}
-	f, err := openNamed(path)
+	f, err := runas.OpenNamed(path)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +145,7 @@ func (r *restore) readDamaged(path string, newest time.Time, add func(audit.Chan
 }
 
 func copyFile(from, to string) error {
-	source, err := openAsOwner(from)
+	source, err := runas.OpenAsOwner(from)
 	if err != nil {
 		return err
 	}
@@ -157,7 +159,7 @@ func copyFile(from, to string) error {
 }
 
 // repeat makes the changes of a later trail again that take something away, and lists all.
-func (r *restore) repeat(in *installation, changes []audit.Change) error {
+func (r *restore) repeat(in *installation.Installation, changes []audit.Change) error {
 	if r.lost > 0 {
 		r.say("%s made after the backup: the owners sign up again",
 			terminal.Plural(r.lost, "account is lost, which was", "accounts are lost, which were"))
@@ -170,7 +172,7 @@ func (r *restore) repeat(in *installation, changes []audit.Change) error {
 	}
 	later := operator.SortLater(changes)
 	o := r.operators(in)
-	tenants, _, err := in.store.Tenants(r.ctx)
+	tenants, _, err := in.Store.Tenants(r.ctx)
 	if err != nil {
 		return err
 	}
@@ -199,7 +201,8 @@ func (r *restore) repeat(in *installation, changes []audit.Change) error {
 // errOther means that a name belongs to another account than that of the change.
 var errOther = errors.New("another account has the name")
 
-func (r *restore) repeatOne(in *installation, o *operator.Service, t *tenant.Tenant, c audit.Change) error {
+func (r *restore) repeatOne(in *installation.Installation, o *operator.Service, t *tenant.Tenant,
+	c audit.Change) error {
 	reason := fmt.Sprintf("restore: change %d of %s by %s", c.ID, c.At.Format(time.RFC3339), c.Actor)
 	if c.Reason != "" {
 		reason += ": " + c.Reason
@@ -216,14 +219,14 @@ func (r *restore) repeatOne(in *installation, o *operator.Service, t *tenant.Ten
 	}
 	switch c.Action {
 	case audit.TokenRemove:
-		return in.store.RemoveToken(ctx, c.Subject, 0, now)
+		return in.Store.RemoveToken(ctx, c.Subject, 0, now)
 	case audit.DirectoryTokenRemove:
-		return in.store.RemoveServer(ctx, c.Subject)
+		return in.Store.RemoveServer(ctx, c.Subject)
 	}
 	if t == nil {
 		return errOther
 	}
-	a, err := in.store.Find(ctx, t.ID, c.User, now)
+	a, err := in.Store.Find(ctx, t.ID, c.User, now)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/captcha"
 	"dialtone/internal/config"
 	"dialtone/internal/redact"
@@ -511,7 +512,7 @@ func TestServerFollowsSigningKeys(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "sign.key")
 			old := secret.NewRing(noon)
-			both := signRotation(fromEnv, false).Apply(old, noon)
+			both := installation.SignRotation(fromEnv, false).Apply(old, noon)
 			if err := keyfile.Create(path, old); err != nil {
 				t.Fatal(err)
 			}

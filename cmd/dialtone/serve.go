@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -17,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
@@ -60,26 +60,26 @@ func (c *serveCommand) Run(p *program) (err error) {
 	defer stopSignals()
 	systemd := newSupervisor(log)
 	if err := datadir.Dir(conf.Data).CheckRestored(); err != nil {
-		return inDataDir(err)
+		return runas.InDataDir(err)
 	}
 	node, err := datadir.Dir(conf.Data).CreateNode()
 	if err != nil {
-		return inDataDir(err)
+		return runas.InDataDir(err)
 	}
-	lost := lostParts(p.ctx, conf, always)
-	in, err := openInstallation(p.ctx, conf, node, always)
+	lost := installation.LostParts(p.ctx, conf, installation.Always)
+	in, err := installation.Open(p.ctx, conf, installation.Options{Node: node, Create: installation.Always})
 	if err != nil {
 		return err
 	}
-	warnOfLost(log, lost)
-	defer func() { err = errors.Join(err, in.store.Close()) }()
-	unlock, err := in.dir.Lock()
+	installation.LogLost(log, lost)
+	defer func() { err = errors.Join(err, in.Store.Close()) }()
+	unlock, err := in.Dir.Lock()
 	if err != nil {
-		return inDataDir(err)
+		return runas.InDataDir(err)
 	}
 	defer unlock()
-	err = in.store.ClaimNode(p.ctx, in.dir.Place(), func() {
-		log.Info("waiting for a sign of another server with the same node.id", "file", in.dir.NodeFile(),
+	err = in.Store.ClaimNode(p.ctx, in.Dir.Place(), func() {
+		log.Info("waiting for a sign of another server with the same node.id", "file", in.Dir.NodeFile(),
 			"hint", "the last one was killed, and the machine restarted or the data directory moved or copied since")
 	})
 	if p.ctx.Err() != nil {
@@ -90,7 +90,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	if err := bindNames(p.ctx, in, log); err != nil {
 		return err
 	}
-	if err := in.firstTenant(p.ctx); err != nil {
+	if err := in.FirstTenant(p.ctx); err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", conf.Listen)
@@ -139,7 +139,7 @@ func (c *serveCommand) Run(p *program) (err error) {
 	err = httpserver.ServeTLS(serving, listener, s.publicTLS(), s.site, s.limits(), log)
 	stop()
 	running.Wait()
-	if failure := s.store.Err(); failure != nil {
+	if failure := s.Store.Err(); failure != nil {
 		return errors.Join(failure, err)
 	}
 	if s.nameLost.Load() {
@@ -149,56 +149,14 @@ func (c *serveCommand) Run(p *program) (err error) {
 	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(p.ctx)), s.operator.Flush())
 }
 
-// lostPart describes a part of an installation that a server or command creates though the
-// installation is not new.
-type lostPart struct{ event, file, hint string } // the file is empty for PostgreSQL
-
-// warnOfLost logs the parts that were created though the installation is not new.
-func warnOfLost(log *slog.Logger, lost []lostPart) {
-	for _, part := range lost {
-		if part.file == "" {
-			log.Warn(part.event, "hint", part.hint)
-			continue
-		}
-		log.Warn(part.event, "file", part.file, "hint", part.hint)
-	}
-}
-
-// lostParts returns the parts that openInstallation is about to create though other parts exist. It
-// leaves errors to openInstallation.
-func lostParts(ctx context.Context, c config.Config, create creation) (list []lostPart) {
-	in := &installation{Config: c, dir: datadir.Dir(c.Data), keys: newKeys(c.Keys)}
-	exists, err := in.hasStore(ctx)
-	if err != nil {
-		return nil
-	}
-	missing := func(path string) bool {
-		_, err := os.Stat(path)
-		return errors.Is(err, fs.ErrNotExist)
-	}
-	if !exists && !in.keys.Seal.FromEnv() && !missing(in.keys.Seal.Path) {
-		file := in.dir.Database()
-		if in.shared() {
-			file = ""
-		}
-		list = append(list, lostPart{"store created though there are keys of an earlier one", file,
-			"if accounts are missing, stop the server and restore the database, or correct data or database"})
-	}
-	if exists && create == always && !in.keys.Sign.FromEnv() && missing(in.keys.Sign.Path) {
-		list = append(list, lostPart{"signing key created for a store that is not new", in.keys.Sign.Path,
-			"everyone has to sign in again, and links for phones do not work, unless the file is restored"})
-	}
-	return list
-}
-
 // warnWithoutTURNKey logs that tenants have TURN servers for which the server has no key. It makes none:
 // the TURN servers would not know it.
 func (s *server) warnWithoutTURNKey() {
 	hasTURN := func(t *tenant.Tenant) bool { return len(t.TURNURIs) > 0 }
 	if s.turn.Value() == nil && slices.ContainsFunc(s.tenants.All(), hasTURN) {
 		s.log.Warn("no key for the TURN servers of the tenants; phones in browsers get no credentials",
-			"file", s.keys.TURN.Path, "hint", "restore the file; if there never was one, run dialtone turn secret "+
-				"and give the secret to the TURN servers")
+			"file", s.KeySources.TURN.Path, "hint", "restore the file; if there never was one, run dialtone turn "+
+				"secret and give the secret to the TURN servers")
 	}
 }
 
@@ -211,9 +169,9 @@ func (s *server) whileStoreWorks(ctx context.Context) (context.Context, context.
 	ctx, stop := context.WithCancel(ctx)
 	go func() {
 		select {
-		case <-s.store.Broken():
-			status := exitStatus(s.store.Err())
-			s.log.ErrorContext(ctx, "store failed; exiting", "status", status, "err", s.store.Err())
+		case <-s.Store.Broken():
+			status := exitStatus(s.Store.Err())
+			s.log.ErrorContext(ctx, "store failed; exiting", "status", status, "err", s.Store.Err())
 			time.AfterFunc(exitTimeout, func() { os.Exit(status) })
 			stop()
 		case <-s.nameTaken:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
@@ -40,7 +41,7 @@ import (
 
 // server has the parts of a running server.
 type server struct {
-	*installation
+	*installation.Installation
 	log           *slog.Logger
 	tenants       *tenant.Table
 	signing       signing
@@ -73,7 +74,7 @@ type server struct {
 	lastChange    int64 // the ID of the last change of the audit trail that was logged
 	orphans       bool  // messages of deleted accounts may be in the directories
 	missing       missing
-	// The last results of coverTrail.
+	// The last results of CoverTrail.
 	schemaErr, trailErr atomic.Pointer[error]
 
 	publicConnections, opsConnections, redirectConnections httpserver.Connections
@@ -90,18 +91,18 @@ type server struct {
 }
 
 // newServer connects the parts, and recovers the messages of the time before a crash.
-func newServer(ctx context.Context, in *installation, log *slog.Logger, node string) (*server, error) {
+func newServer(ctx context.Context, in *installation.Installation, log *slog.Logger, node string) (*server, error) {
 	s := &server{
-		installation: in,
+		Installation: in,
 		log:          log,
-		signing:      newSigning(in.keys.Sign, time.Now),
-		turn:         newTURN(in.keys.TURN, time.Now),
-		tenants:      tenant.NewTable(in.store, in.defaultURL),
+		signing:      newSigning(in.KeySources.Sign, time.Now),
+		turn:         newTURN(in.KeySources.TURN, time.Now),
+		tenants:      tenant.NewTable(in.Store, in.DefaultURL),
 		metrics:      ops.NewRegistry(),
 		outages:      newOutages(log),
 		nameTaken:    make(chan struct{}),
 	}
-	s.daily = stats.NewCounter(in.store, s.tenants.ByHost, time.Now)
+	s.daily = stats.NewCounter(in.Store, s.tenants.ByHost, time.Now)
 	if err := errors.Join(s.signing.refresh(), s.turn.Refresh()); err != nil {
 		return nil, err
 	}
@@ -111,14 +112,14 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	if err := s.tenants.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	s.oldForm.Store(!in.seal.IsStrict())
+	s.oldForm.Store(!in.Seal.IsStrict())
 	if err := s.refreshOldForm(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.openPickup(); err != nil {
 		return nil, err
 	}
-	if !in.shared() {
+	if !in.Shared() {
 		node = ""
 	}
 	if err := s.openTracer(node); err != nil {
@@ -127,23 +128,23 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	if err := s.openRelay(node); err != nil {
 		return nil, err
 	}
-	messages, err := templates(in.Mail.TemplatesDir)
+	messages, err := installation.Templates(in.Mail.TemplatesDir)
 	if err != nil {
 		return nil, err
 	}
 	s.counts = audit.NewCounts(s.isTenant)
 	events := audit.Log{Logger: log, Observers: []func(audit.Event){s.counts.Observe, s.daily.Observe}}
 	s.events = events
-	s.keeper = in.keeper(node, log)
+	s.keeper = in.Keeper(node, log)
 	if err := s.keeper.Start(ctx); err != nil {
 		return nil, err
 	}
 	s.outbox = outbox.New(outbox.Deps{
-		Store:     in.store,
+		Store:     in.Store,
 		Pickup:    s.pickup,
 		Templates: messages,
 		Tenant:    s.tenants.ByID,
-		SealRing:  in.seal,
+		SealRing:  in.Seal,
 		Audit:     events,
 		Log:       log,
 		Now:       time.Now,
@@ -151,10 +152,10 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 	})
 	s.passwords = throttle.NewPasswords(time.Now)
 	s.accounts = account.NewService(account.Deps{
-		Store:          in.store,
+		Store:          in.Store,
 		Outbox:         s.outbox,
 		Captcha:        s.signing.issuer,
-		SealRing:       in.seal,
+		SealRing:       in.Seal,
 		OldForm:        s.oldForm.Load,
 		Passwords:      s.passwords,
 		Audit:          events,
@@ -165,15 +166,15 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		Dev:            in.Dev,
 	})
 	s.registry = sipserver.NewRegistry(sipserver.Deps{
-		Store:    in.store,
+		Store:    in.Store,
 		Tenants:  s.tenants,
 		Accounts: s.accounts,
-		SealRing: in.seal,
+		SealRing: in.Seal,
 		Audit:    events,
 		Counts:   s.daily,
 		Log:      log,
 		Now:      time.Now,
-		NoCache:  in.shared(),
+		NoCache:  in.Shared(),
 	})
 	if err := s.registry.Refresh(ctx); err != nil {
 		return nil, err
@@ -182,11 +183,11 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 		return nil, err
 	}
 	s.dispatcher = hook.NewDispatcher(hook.Deps{
-		Queue:      in.store,
+		Queue:      in.Store,
 		Transports: transports(httpclient.New()),
 		Forget:     s.registry.Forget,
 		Tracer:     s.tracer,
-		SealRing:   in.seal,
+		SealRing:   in.Seal,
 		Log:        log,
 		Now:        time.Now,
 	})
@@ -208,12 +209,12 @@ func newServer(ctx context.Context, in *installation, log *slog.Logger, node str
 // openAdmin makes the API for operators.
 func (s *server) openAdmin(events audit.Log) {
 	s.operator = operator.NewService(operator.Deps{
-		Accounts: s.accounts, Store: s.store, Now: time.Now, CoverTrail: s.coverTrailNow,
+		Accounts: s.accounts, Store: s.Store, Now: time.Now, CoverTrail: s.coverTrailNow,
 	})
 	s.tokens = operator.NewTokens(operator.TokensDeps{
-		Store: s.store, SealRing: s.seal, Audit: events, Log: s.log, Now: time.Now,
+		Store: s.Store, SealRing: s.Seal, Audit: events, Log: s.log, Now: time.Now,
 	})
-	s.answers = operator.NewAnswers(s.store, s.seal, time.Now)
+	s.answers = operator.NewAnswers(s.Store, s.Seal, time.Now)
 	s.admin = admin.New(admin.Deps{
 		Operator: s.operator, Tokens: s.tokens, Answers: s.answers, Tenants: s.tenants, Log: s.log, Now: time.Now,
 	})
@@ -222,10 +223,10 @@ func (s *server) openAdmin(events audit.Log) {
 // openPickup opens the pickup directory and removes what a crash left in it.
 func (s *server) openPickup() (err error) {
 	if s.pickup, err = pickup.Open(s.Mail.PickupDir); err != nil {
-		return inPickupDir(s.Config, err)
+		return installation.InPickupDir(s.Config, err)
 	}
 	if err := s.pickup.Clean(); err != nil {
-		return inPickupDir(s.Config, err)
+		return installation.InPickupDir(s.Config, err)
 	}
 	if s.pickup.Readable() {
 		s.log.Warn("pickup directory readable by all users of this machine; its messages contain activation links",
@@ -251,10 +252,10 @@ func (s *server) recover(ctx context.Context) error {
 func (s *server) newAuthenticator(events audit.Log) *session.Authenticator {
 	return session.NewAuthenticator(session.Deps{
 		Accounts:   s.accounts,
-		Store:      s.store,
+		Store:      s.Store,
 		Signatures: s.signing.signatures,
 		Passwords:  s.passwords,
-		Nodes:      s.shared(),
+		Nodes:      s.Shared(),
 		Notices:    s.accounts,
 		Audit:      events,
 		Counts:     s.daily,
@@ -274,7 +275,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 		TURN:          s.turn.Value,
 		Links: provision.NewLinks(provision.Deps{
 			Accounts: s.accounts,
-			Store:    s.store,
+			Store:    s.Store,
 			Tickets:  s.signing.tickets,
 			Audit:    events,
 			Now:      time.Now,
@@ -286,7 +287,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 	}
 	if s.queue != nil {
 		deps.Delivery = func(ctx context.Context, a account.Account) (delivery.State, error) {
-			d, err := s.store.OfAccount(ctx, a.Tenant, a.UID)
+			d, err := s.Store.OfAccount(ctx, a.Tenant, a.UID)
 			return d.State, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/operator"
@@ -26,16 +27,16 @@ func (statsCommand) Help() string {
 }
 
 func (c *statsCommand) Run(p *program) error {
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		var t *tenant.Tenant
 		if c.Tenant != "" {
-			found, err := in.tenantOf(p.ctx, c.Tenant)
+			found, err := in.TenantOf(p.ctx, c.Tenant)
 			if err != nil {
 				return err
 			}
 			t = found
 		}
-		service := operator.NewService(operator.Deps{Store: in.store, Now: time.Now})
+		service := operator.NewService(operator.Deps{Store: in.Store, Now: time.Now})
 		caller := operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes}
 		counts, err := service.Stats(p.ctx, caller, t, c.Days)
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
@@ -22,8 +24,8 @@ type storeCommand struct {
 type storeMigrate struct{}
 
 func (storeMigrate) Run(p *program) error {
-	return p.withStore(upgrade, func(in *installation) error {
-		version, err := in.store.Schema(p.ctx)
+	return p.withStore(installation.Upgrade, func(in *installation.Installation) error {
+		version, err := in.Store.Schema(p.ctx)
 		if err == nil {
 			fmt.Fprintf(p.stdout, "the schema has version %d\n", version)
 		}
@@ -67,12 +69,12 @@ func (c *storeCopy) Run(p *program) (err error) {
 				"there is no directory %s; create it first, or correct the path", filepath.Dir(path))
 		}
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && (location == from || c.Compare) {
-			return fmt.Errorf("%w in %s; correct --from or --to", errNoStore, path)
+			return fmt.Errorf("%w in %s; correct --from or --to", installation.ErrNoStore, path)
 		}
 		// Hold the lock of a server that would use the file.
 		unlock, err := datadir.Dir(filepath.Dir(path)).Lock()
 		if err != nil {
-			return inDataDir(err)
+			return runas.InDataDir(err)
 		}
 		defer unlock()
 	}
@@ -81,7 +83,7 @@ func (c *storeCopy) Run(p *program) (err error) {
 		do = transfer.Compare
 	}
 	bar := terminal.NewProgress(p.stderr)
-	err = do(p.ctx, from, to, asCaller, bar.Show)
+	err = do(p.ctx, from, to, runas.AsCaller, bar.Show)
 	bar.End()
 	if err != nil {
 		if errors.Is(err, p.ctx.Err()) {
@@ -98,13 +100,13 @@ func (c *storeCopy) Run(p *program) (err error) {
 	return nil
 }
 
-// becomeOwnerOf is becomeOwner for the directories of SQLite databases. They must have one owner.
+// becomeOwnerOf is BecomeOwner for the directories of SQLite databases. They must have one owner.
 func becomeOwnerOf(locations ...string) (back func() error, err error) {
 	var dirs []string
-	var owners []*dirOwner
+	var owners []*runas.User
 	for _, location := range locations {
 		if path, ok := strings.CutPrefix(location, "sqlite:"); ok {
-			o, err := ownerOf(filepath.Dir(path))
+			o, err := runas.OwnerOf(filepath.Dir(path))
 			if err != nil {
 				return nil, err
 			}
@@ -112,14 +114,14 @@ func becomeOwnerOf(locations ...string) (back func() error, err error) {
 		}
 	}
 	if len(dirs) == 2 && (owners[0] == nil) != (owners[1] == nil) ||
-		len(dirs) == 2 && owners[0] != nil && owners[0].uid != owners[1].uid {
+		len(dirs) == 2 && owners[0] != nil && owners[0].UID != owners[1].UID {
 		return nil, fault.New(fault.Invalid, "%s and %s belong to different users, so root will not copy from "+
 			"one to the other: give both to one user, or use dialtone backup", dirs[0], dirs[1])
 	}
 	if len(dirs) == 0 {
 		return func() error { return nil }, nil
 	}
-	return becomeOwner(dirs[0])
+	return runas.BecomeOwner(dirs[0])
 }
 
 // location returns the location of a store. It refuses a password on the command line, because

@@ -18,6 +18,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/test/process"
 )
 
@@ -201,7 +202,7 @@ func TestReachable(t *testing.T) {
 		":8081": "127.0.0.1:8081", "0.0.0.0:8081": "127.0.0.1:8081", "[::]:8081": "[::1]:8081",
 		"127.0.0.1:8081": "127.0.0.1:8081", "ops.example.org:8081": "ops.example.org:8081",
 	} {
-		if got := reachable(listen); got != want {
+		if got := installation.Reachable(listen); got != want {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}
 	}

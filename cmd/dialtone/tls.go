@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/certificate"
 	"dialtone/internal/config"
@@ -34,23 +35,23 @@ import (
 
 // openTLS reads the certificates of the listeners. A listener that is to speak TLS does not start without.
 func (s *server) openTLS(ctx context.Context) (err error) {
-	if s.opsFiles, err = openFiles(opsPairs(s.Ops), s.Ops.TLSClientCA); err != nil {
+	if s.opsFiles, err = openFiles(installation.OpsPairs(s.Ops), s.Ops.TLSClientCA); err != nil {
 		return fmt.Errorf("ops.tls_cert: %w", err)
 	}
-	if s.files, err = openFiles(publicPairs(s.TLS), ""); err != nil {
+	if s.files, err = openFiles(installation.PublicPairs(s.TLS), ""); err != nil {
 		return fmt.Errorf("tls.cert: %w", err)
 	}
 	if !s.TLS.ACME {
 		return nil
 	}
-	roots, err := authorities(s.TLS.CAFile)
+	roots, err := installation.Authorities(s.TLS.CAFile)
 	if err != nil {
 		return fmt.Errorf("tls.acme_ca_file: %w: %w", tlscert.ErrUnusable, err)
 	}
 	s.acme = acme.New(acme.Deps{
-		Store:     s.store,
+		Store:     s.Store,
 		Tenants:   s.tenants,
-		SealRing:  s.seal,
+		SealRing:  s.Seal,
 		Authority: s.TLS.Directory,
 		Roots:     roots,
 		Email:     s.TLS.Email,
@@ -67,36 +68,6 @@ func openFiles(pairs []tlscert.Pair, clientCA string) (*tlscert.Files, error) {
 		return nil, nil
 	}
 	return tlscert.Load(pairs, clientCA)
-}
-
-func publicPairs(c config.TLS) (pairs []tlscert.Pair) {
-	for i := range c.Cert {
-		pairs = append(pairs, tlscert.Pair{Cert: string(c.Cert[i]), Key: string(c.Key[i])})
-	}
-	return pairs
-}
-
-func opsPairs(c config.Ops) []tlscert.Pair {
-	if c.TLSCert == "" {
-		return nil
-	}
-	return []tlscert.Pair{{Cert: c.TLSCert, Key: c.TLSKey}}
-}
-
-// authorities reads a file with authorities, or returns nil for those of the system.
-func authorities(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	text, err := readNamed(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s has no certificate in PEM", file)
-	}
-	return pool, nil
 }
 
 // publicTLS returns the settings of the public listener, or nil if it does not speak TLS.
@@ -299,35 +270,6 @@ func (p *program) checkCertificates(c config.Config) error {
 	return fmt.Errorf("%w: %s", tlscert.ErrUnusable, faults[len(faults)-1])
 }
 
-// configured is a file or directory that the configuration names, and the key that names it.
-type configured struct{ key, path string }
-
-// configuredFiles returns the files that the configuration names, besides data and the keys of Dialtone.
-func configuredFiles(c config.Config) (list []configured) {
-	add := func(key, path string) {
-		if path != "" {
-			list = append(list, configured{key, path})
-		}
-	}
-	add("mail.templates_dir", c.Mail.TemplatesDir)
-	add("mail.relay_password_file", c.Mail.RelayPasswordFile)
-	add("mail.relay_ca_file", c.Mail.RelayCAFile)
-	add("http.security_txt", c.HTTP.SecurityTxt)
-	for i := range c.TLS.Cert {
-		add("tls.cert", string(c.TLS.Cert[i]))
-		add("tls.key", string(c.TLS.Key[i]))
-	}
-	add("tls.acme_ca_file", c.TLS.CAFile)
-	add("ops.tls_cert", c.Ops.TLSCert)
-	add("ops.tls_key", c.Ops.TLSKey)
-	add("ops.tls_client_ca", c.Ops.TLSClientCA)
-	add("trace.header_file", c.Trace.HeaderFile)
-	for _, f := range c.DatabaseFiles(nil) {
-		add(f.Name, f.Path)
-	}
-	return list
-}
-
 // secretFiles returns the files with secrets of an installation, and what is in them: without keys, whose modes are
 // checked where they are read.
 func secretFiles(c config.Config, environ []string) map[string]string {
@@ -360,7 +302,7 @@ func (p *program) hasPassword(c config.Config) bool {
 	if p.configFile() == "" || !urlPassword.MatchString(c.Database) {
 		return false
 	}
-	text, err := readNamed(p.configFile())
+	text, err := runas.ReadNamed(p.configFile())
 	return err == nil && bytes.Contains(text, []byte(c.Database))
 }
 
@@ -378,10 +320,10 @@ func (p *program) notePublic(c config.Config) {
 // noteMissing notes the configured files that are not there. A server starts without those that it reads only when it
 // needs them, such as the password for the relay.
 func (p *program) noteMissing(c config.Config) {
-	for _, f := range append(configuredFiles(c), p.environmentFiles(c)...) {
-		if _, err := os.Stat(f.path); errors.Is(err, fs.ErrNotExist) {
+	for _, f := range append(installation.ConfiguredFiles(c), p.environmentFiles(c)...) {
+		if _, err := os.Stat(f.Path); errors.Is(err, fs.ErrNotExist) {
 			fmt.Fprintf(terminal.To(p.stderr), "note: %s: there is no %s; make it, or correct the path: a server "+
-				"starts without the file and fails when it needs it\n", f.key, f.path)
+				"starts without the file and fails when it needs it\n", f.Key, f.Path)
 		}
 	}
 }
@@ -396,11 +338,11 @@ func (p *program) noteUnreadable(c config.Config) error {
 	if err != nil || owner == nil || owner.Root() {
 		return err
 	}
-	for _, f := range append(configuredFiles(c), p.environmentFiles(c)...) {
-		if at := owner.Denied(f.path); at != "" {
+	for _, f := range append(installation.ConfiguredFiles(c), p.environmentFiles(c)...) {
+		if at := owner.Denied(f.Path); at != "" {
 			fmt.Fprintf(terminal.To(p.stderr), "note: %s: the user %s, who owns %s, cannot read %s: the owner and "+
 				"mode of %s do not allow it, and a server that runs as this user cannot use it\n",
-				f.key, owner, c.Data, f.path, at)
+				f.Key, owner, c.Data, f.Path, at)
 		}
 	}
 	return nil
@@ -409,11 +351,11 @@ func (p *program) noteUnreadable(c config.Config) error {
 // pickupFault returns why the owner of the data directory can neither use nor make the pickup directory, and what to
 // do, or "".
 func (p *program) pickupFault(c config.Config) (text, next string) {
-	owner, _, err := dataOwner(c.Data)
+	owner, _, err := installation.DataOwner(c.Data)
 	if err != nil || owner == nil {
 		return "", ""
 	}
-	at := datadir.NewOwner(owner.uid, owner.gid).CannotUse(c.Mail.PickupDir)
+	at := datadir.NewOwner(owner.UID, owner.GID).CannotUse(c.Mail.PickupDir)
 	if at == "" {
 		return "", ""
 	}
@@ -422,13 +364,14 @@ func (p *program) pickupFault(c config.Config) (text, next string) {
 		what = "make"
 	}
 	return fmt.Sprintf("the user %s of the server cannot %s the pickup directory %s (mail.pickup_dir): the owner and "+
-		"mode of %s do not allow it", owner.name, what, c.Mail.PickupDir, at), makePickup(*owner, c.Mail.PickupDir)
+			"mode of %s do not allow it", owner.Name, what, c.Mail.PickupDir, at),
+		installation.MakePickup(*owner, c.Mail.PickupDir)
 }
 
 // certificateFaults returns what is wrong with the certificates in files, for the hosts of the tenants.
 func certificateFaults(c config.Config, hosts []string) []string {
 	var faults []string
-	_ = asCaller(func() error {
+	_ = runas.AsCaller(func() error {
 		faults = readCertificateFaults(c, hosts)
 		return nil
 	})
@@ -436,13 +379,16 @@ func certificateFaults(c config.Config, hosts []string) []string {
 }
 
 func readCertificateFaults(c config.Config, hosts []string) []string {
-	faults := tlscert.Check("ops.tls_cert", "ops.tls_key", opsPairs(c.Ops), nil, time.Now())
+	faults := tlscert.Check("ops.tls_cert", "ops.tls_key", installation.OpsPairs(c.Ops), nil, time.Now())
 	if len(c.TLS.Cert) > 0 {
-		faults = append(faults, tlscert.Check("tls.cert", "tls.key", publicPairs(c.TLS), hosts, time.Now())...)
+		faults = append(faults, tlscert.Check("tls.cert", "tls.key", installation.PublicPairs(c.TLS), hosts,
+			time.Now())...)
 	}
-	for _, f := range []configured{{"ops.tls_client_ca", c.Ops.TLSClientCA}, {"tls.acme_ca_file", c.TLS.CAFile}} {
-		if _, err := authorities(f.path); err != nil {
-			faults = append(faults, f.key+": "+err.Error())
+	for _, f := range []installation.ConfiguredFile{
+		{Key: "ops.tls_client_ca", Path: c.Ops.TLSClientCA}, {Key: "tls.acme_ca_file", Path: c.TLS.CAFile},
+	} {
+		if _, err := installation.Authorities(f.Path); err != nil {
+			faults = append(faults, f.Key+": "+err.Error())
 		}
 	}
 	return faults
@@ -452,8 +398,8 @@ func readCertificateFaults(c config.Config, hosts []string) []string {
 // start of a server, and none are known while the store is that of the previous version, whose configuration is
 // checked before an update.
 func (p *program) hostsOf(c config.Config) (hosts []string, err error) {
-	in, err := openInstallation(p.ctx, c, "", never)
-	if errors.Is(err, errNoStore) {
+	in, err := installation.Open(p.ctx, c, installation.Options{})
+	if errors.Is(err, installation.ErrNoStore) {
 		return nil, nil
 	} else if errors.Is(err, migrations.ErrOlder) {
 		fmt.Fprintln(terminal.To(p.stderr), "note: tls.cert was not compared with the hosts of the tenants:", err)
@@ -461,8 +407,8 @@ func (p *program) hostsOf(c config.Config) (hosts []string, err error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("the hosts of the tenants cannot be read: %w", err)
 	}
-	defer func() { err = errors.Join(err, in.close()) }()
-	list, _, err := in.store.Tenants(p.ctx)
+	defer func() { err = errors.Join(err, in.Close()) }()
+	list, _, err := in.Store.Tenants(p.ctx)
 	for _, t := range list {
 		if !tenant.Loopback(t.Host) {
 			hosts = append(hosts, t.Host)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/datadir"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
@@ -141,7 +142,7 @@ func TestServerFollowsTURNKey(t *testing.T) {
 	if !signedBy(old) {
 		t.Error("the first key does not sign at once")
 	}
-	both := turnRotation(false).Apply(old, now)
+	both := installation.TURNRotation(false).Apply(old, now)
 	if err := keyfile.Replace(keys.TURN.Path, both); err != nil {
 		t.Fatal(err)
 	}

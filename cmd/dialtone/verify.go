@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
@@ -35,45 +37,45 @@ type verifyReport struct {
 
 // Run fails if there is a fault.
 func (c *verifyCommand) Run(p *program) error {
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		dir, err := pickup.Open(in.Mail.PickupDir)
 		if err != nil {
-			return inPickupDir(in.Config, err)
+			return installation.InPickupDir(in.Config, err)
 		}
 		var r verifyReport
-		if r.Report, err = account.Verify(p.ctx, in.store, dir, in.seal); err != nil {
+		if r.Report, err = account.Verify(p.ctx, in.Store, dir, in.Seal); err != nil {
 			return err
 		}
 		addFault := func(s string) { r.Faults = append(r.Faults, s) }
-		r.VerifyReport, err = hook.Verify(p.ctx, in.store, in.seal, addFault)
+		r.VerifyReport, err = hook.Verify(p.ctx, in.Store, in.Seal, addFault)
 		if err != nil {
 			return err
 		}
-		if err := in.verifyKeys(p.ctx, addFault); err != nil {
+		if err := verifyKeys(p.ctx, in, addFault); err != nil {
 			return err
 		}
 		now := time.Now()
-		seen, err := in.dir.TrailFile().Load()
+		seen, err := in.Dir.TrailFile().Load()
 		if err != nil {
-			return inDataDir(err)
+			return runas.InDataDir(err)
 		}
-		numbers, err := in.store.Numbers(p.ctx)
+		numbers, err := in.Store.Numbers(p.ctx)
 		if err != nil {
 			return err
 		}
 		r.Verified, err = audit.Verify(p.ctx, audit.VerifyDeps{
-			Store: in.store, Ring: in.seal, Seen: seen, Numbers: numbers,
+			Store: in.Store, Ring: in.Seal, Seen: seen, Numbers: numbers,
 			Before: now.AddDate(0, 0, -in.Log.AuditDays), Now: now,
 		}, addFault, func(s string) { r.Notes = append(r.Notes, s) })
 		if err != nil {
 			return err
 		}
-		lost, err := in.lostMessages(p.ctx, dir)
+		lost, err := lostMessages(p.ctx, in, dir)
 		if err != nil {
 			return err
 		}
 		r.Faults = append(r.Faults, lost...)
-		if err := in.missingKeys(p.ctx, addFault); err != nil {
+		if err := missingKeys(p.ctx, in, addFault); err != nil {
 			return err
 		}
 		if c.JSON {
@@ -90,12 +92,12 @@ func (c *verifyCommand) Run(p *program) error {
 }
 
 // verifyKeys calls report for each private key in the store that does not open.
-func (in *installation) verifyKeys(ctx context.Context, report func(string)) error {
-	tenants, _, err := in.store.Tenants(ctx)
+func verifyKeys(ctx context.Context, in *installation.Installation, report func(string)) error {
+	tenants, _, err := in.Store.Tenants(ctx)
 	if err != nil {
 		return err
 	}
-	hosts, keys := make(map[int64]string, len(tenants)), dkim.NewKeys(in.store, in.seal)
+	hosts, keys := make(map[int64]string, len(tenants)), dkim.NewKeys(in.Store, in.Seal)
 	for _, t := range tenants {
 		hosts[t.ID] = t.Host
 		err := keys.Verify(ctx, t.ID, func(text string) { report("tenant " + t.Host + ": " + text) })
@@ -103,44 +105,44 @@ func (in *installation) verifyKeys(ctx context.Context, report func(string)) err
 			return err
 		}
 	}
-	return certificate.Verify(ctx, in.store, hosts, in.seal, report)
+	return certificate.Verify(ctx, in.Store, hosts, in.Seal, report)
 }
 
 // lostMessages returns a sentence for each message that this server has to send but that has no
 // file.
-func (in *installation) lostMessages(ctx context.Context, dir *pickup.Dir) ([]string, error) {
+func lostMessages(ctx context.Context, in *installation.Installation, dir *pickup.Dir) ([]string, error) {
 	node := ""
-	if in.shared() {
+	if in.Shared() {
 		var err error
-		if node, err = in.dir.Node(); errors.Is(err, fs.ErrNotExist) {
+		if node, err = in.Dir.Node(); errors.Is(err, fs.ErrNotExist) {
 			return nil, nil // no server has run here
 		} else if err != nil {
 			return nil, err
 		}
 	}
-	return delivery.Verify(ctx, in.store, dir, node)
+	return delivery.Verify(ctx, in.Store, dir, node)
 }
 
 // missingKeys calls report with a sentence for each key that the installation needs and does not
 // have. Without seal.key there is no installation.
-func (in *installation) missingKeys(ctx context.Context, report func(string)) error {
-	if _, err := in.keys.Sign.Read(); errors.Is(err, keyfile.ErrMissing) {
+func missingKeys(ctx context.Context, in *installation.Installation, report func(string)) error {
+	if _, err := in.KeySources.Sign.Read(); errors.Is(err, keyfile.ErrMissing) {
 		report(fmt.Sprintf("%s is missing: unless it is restored, the next server makes a new one, everybody has to "+
-			"sign in again, and links for phones do not work", in.keys.Sign.Path))
+			"sign in again, and links for phones do not work", in.KeySources.Sign.Path))
 	} else if err != nil {
 		return err
 	}
-	tenants, _, err := in.store.Tenants(ctx)
+	tenants, _, err := in.Store.Tenants(ctx)
 	if err != nil {
 		return err
 	}
 	if !slices.ContainsFunc(tenants, func(t tenant.Tenant) bool { return len(t.TURNURIs) > 0 }) {
 		return nil
 	}
-	if _, err := in.keys.TURN.Read(); errors.Is(err, keyfile.ErrMissing) {
+	if _, err := in.KeySources.TURN.Read(); errors.Is(err, keyfile.ErrMissing) {
 		report(fmt.Sprintf("%s is missing though tenants have TURN servers: phones in browsers get no credentials; "+
 			"restore it, or make one with dialtone turn secret and give the secret to the TURN servers",
-			in.keys.TURN.Path))
+			in.KeySources.TURN.Path))
 	} else if err != nil {
 		return err
 	}

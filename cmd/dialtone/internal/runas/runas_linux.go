@@ -1,4 +1,4 @@
-package main
+package runas
 
 import (
 	"errors"
@@ -11,17 +11,17 @@ import (
 )
 
 // acting is whom this process of root's acts as, or nil.
-var acting atomic.Pointer[dirOwner]
+var acting atomic.Pointer[User]
 
 // become changes the effective user of the process. The real one stays root, so that no process of the other user may
 // look into this one.
-func (o *dirOwner) become() (back func() error, err error) {
+func (o *User) become() (back func() error, err error) {
 	groups, err := syscall.Getgroups()
 	if err != nil {
 		return nil, err
 	}
 	gid := os.Getegid()
-	err = errors.Join(syscall.Setgroups(o.groups), syscall.Setresgid(-1, o.gid, -1), syscall.Setresuid(-1, o.uid, -1))
+	err = errors.Join(syscall.Setgroups(o.groups), syscall.Setresgid(-1, o.gid, -1), syscall.Setresuid(-1, o.UID, -1))
 	if err != nil {
 		return nil, err
 	}
@@ -32,25 +32,25 @@ func (o *dirOwner) become() (back func() error, err error) {
 	}, nil
 }
 
-// enterOwner makes a restore continue as the owner of a directory, until back is called.
-func enterOwner(dir string) (back func() error, err error) { return becomeOwner(dir) }
+// EnterOwner makes a restore continue as the owner of a directory, until back is called.
+func EnterOwner(dir string) (back func() error, err error) { return BecomeOwner(dir) }
 
-// asCaller calls do as the user who has started the command. What do does in other goroutines is not included.
-func asCaller(do func() error) error { return as(0, do) }
+// AsCaller calls do as the user who has started the command. What do does in other goroutines is not included.
+func AsCaller(do func() error) error { return as(0, do) }
 
-// asActing undoes asCaller during a call: do reads or writes the store.
-func asActing(do func() error) error { return acting.Load().do(do) }
+// AsOwner undoes AsCaller during a call: do reads or writes the store.
+func AsOwner(do func() error) error { return acting.Load().Do(do) }
 
-// do calls a function as this user, unless there is none.
-func (o *dirOwner) do(do func() error) error {
+// Do calls a function as this user, unless there is none.
+func (o *User) Do(do func() error) error {
 	if o == nil {
 		return do()
 	}
-	return as(o.uid, do)
+	return as(o.UID, do)
 }
 
-// isActing reports whether this process of root's acts as another user.
-func isActing() bool { return acting.Load() != nil }
+// Acting reports whether this process of root's acts as another user.
+func Acting() bool { return acting.Load() != nil }
 
 // as changes the effective user of one thread. The group stays: root needs none.
 func as(uid int, do func() error) error {
