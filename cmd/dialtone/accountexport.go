@@ -97,7 +97,7 @@ func (c *accountExport) Run(p *program) error {
 			return err
 		}
 		if len(left) > 0 {
-			terminal.PrintLine(p.stderr, "", describeMissing(left))
+			terminal.PrintLine(p.stderr, "", export.DescribeMissing(left))
 		}
 		if c.File == "-" {
 			return nil

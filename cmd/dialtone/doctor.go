@@ -22,6 +22,7 @@ import (
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
 	"dialtone/internal/doctor"
+	"dialtone/internal/export"
 	"dialtone/internal/fault"
 	"dialtone/internal/http/ops"
 	"dialtone/internal/mail/dkim"
@@ -284,7 +285,7 @@ func (e *examination) clock(ctx context.Context, in *installation.Installation) 
 	if err != nil || theirs.IsZero() {
 		return failed("clock", err)
 	}
-	if err := clockWarning(before, theirs, time.Now()); err != nil {
+	if err := ops.Clock(before, theirs, time.Now()); err != nil {
 		return []doctor.Finding{doctor.New(doctor.Warning, "clock", doctor.AboutClock, err.Error(),
 			"synchronize the clocks of this machine and of the database's (timedatectl)")}
 	}
@@ -295,7 +296,7 @@ func (e *examination) hooks(ctx context.Context, in *installation.Installation) 
 	hooks, err := in.Store.Hooks(ctx)
 	for _, h := range hooks {
 		state := operator.HookBacklog{Name: h.Name, Oldest: h.Oldest, Waiting: stats.Bounded(h.Waiting)}
-		why := hooksWarning([]operator.HookBacklog{state}, time.Now())
+		why := ops.Hooks([]operator.HookBacklog{state}, time.Now())
 		if why == nil {
 			continue
 		}
@@ -328,7 +329,7 @@ func (e *examination) export(ctx context.Context, in *installation.Installation)
 	}
 	switch {
 	case len(status.Missing) > 0:
-		add(describeMissing(status.Missing), "see: dialtone directory export status")
+		add(export.DescribeMissing(status.Missing), "see: dialtone directory export status")
 	case !status.Complete:
 		add("the exported tables are incomplete", "complete them with: dialtone directory export rebuild")
 	}
@@ -567,7 +568,7 @@ func (e *examination) readyz(ctx context.Context) (list []doctor.Finding) {
 		case !c.OK:
 			list = append(list, doctor.New(doctor.Fault, "server", doctor.AboutHealth,
 				fmt.Sprintf("the server is not ready (%s): %s", c.Name, c.Error), "see what the check means"))
-		case strings.HasPrefix(c.Warning, silentProxy):
+		case strings.HasPrefix(c.Warning, ops.SilentProxy):
 			list = append(list, doctor.New(doctor.Fault, "server", doctor.AboutStart, c.Warning,
 				"let the proxy set the header, as the examples in deploy/nginx and deploy/caddy do, or remove the "+
 					"address from http.trusted_proxies if no proxy has it"))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -157,7 +156,7 @@ func (c exportStatus) print(p *program, in *installation.Installation) (exportSt
 			terminal.Counted(status.Domains, "domain"))
 	}
 	if len(status.Missing) > 0 {
-		terminal.PrintLine(p.stdout, "", describeMissing(status.Missing))
+		terminal.PrintLine(p.stdout, "", export.DescribeMissing(status.Missing))
 	}
 	for _, text := range status.Faults {
 		terminal.PrintLine(p.stdout, "FAULT  ", text)
@@ -281,37 +280,8 @@ func (c *htdigestCommand) Run(p *program) error {
 			})
 		})
 		if err == nil && len(left) > 0 {
-			terminal.PrintLine(p.stderr, "", describeMissing(left))
+			terminal.PrintLine(p.stderr, "", export.DescribeMissing(left))
 		}
 		return err
 	})
-}
-
-// newHtdigestFollower returns the Follower of the configured files.
-func (s *server) newHtdigestFollower() *htdigest.Follower {
-	var files []htdigest.File
-	for _, h := range s.Export.Htdigest {
-		files = append(files, htdigest.File{Host: h.Host, Path: h.File})
-	}
-	return htdigest.NewFollower(htdigest.Deps{
-		Source: s.Store,
-		Realm: func(ctx context.Context, host string) (string, error) {
-			t, err := s.TenantOf(ctx, host)
-			if err != nil {
-				return "", err
-			}
-			return t.Realm, nil
-		},
-		Files: files,
-		Log:   s.log,
-	})
-}
-
-func (s *server) catchUpExport(ctx context.Context) {
-	ctx = context.WithoutCancel(ctx)
-	err := s.Store.CatchUpExport(ctx)
-	if err == nil {
-		err = s.missing.refresh(ctx, s.Store, s.log)
-	}
-	s.outages.export.Report(ctx, err, "retry_in", flushInterval.String())
 }

@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 
 	"dialtone/internal/account"
 	"dialtone/internal/export"
+	"dialtone/internal/export/htdigest"
 	"dialtone/internal/http/ops"
 	"dialtone/internal/store"
 )
@@ -46,21 +45,37 @@ func (s *server) exportReady(ctx context.Context) error {
 		return err
 	}
 	if list := s.missing.list.Load(); list != nil && len(*list) > 0 {
-		return ops.Warning(describeMissing(*list))
+		return ops.Warning(export.DescribeMissing(*list))
 	}
 	return nil
 }
 
-// describeMissing says in one line which accounts are missing in the export, and what to do.
-func describeMissing(list []export.Missing) string {
-	const shown = 10
-	var names []string
-	for _, m := range list[:min(shown, len(list))] {
-		names = append(names, m.String())
+// newHtdigestFollower returns the Follower of the configured files.
+func (s *server) newHtdigestFollower() *htdigest.Follower {
+	var files []htdigest.File
+	for _, h := range s.Export.Htdigest {
+		files = append(files, htdigest.File{Host: h.Host, Path: h.File})
 	}
-	if len(list) > shown {
-		names = append(names, fmt.Sprintf("and %d more", len(list)-shown))
+	return htdigest.NewFollower(htdigest.Deps{
+		Source: s.Store,
+		Realm: func(ctx context.Context, host string) (string, error) {
+			t, err := s.TenantOf(ctx, host)
+			if err != nil {
+				return "", err
+			}
+			return t.Realm, nil
+		},
+		Files: files,
+		Log:   s.log,
+	})
+}
+
+// catchUpExport updates the exported tables.
+func (s *server) catchUpExport(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	err := s.Store.CatchUpExport(ctx)
+	if err == nil {
+		err = s.missing.refresh(ctx, s.Store, s.log)
 	}
-	return "active accounts left out, because their credentials do not open: " + strings.Join(names, ", ") +
-		"; for each, " + export.MissingHint
+	s.outages.export.Report(ctx, err, "retry_in", flushInterval.String())
 }

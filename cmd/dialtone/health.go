@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/http/ops"
-	"dialtone/internal/operator"
 	"dialtone/internal/outage"
-	"dialtone/internal/stats"
 )
 
 // newHealth returns the checks of /readyz. They run whether or not there is a listener for it.
@@ -74,9 +71,6 @@ func (s *server) relayReady(context.Context) error {
 // proxyMemory is how long the check of the proxy warns after the last request.
 const proxyMemory = 10 * time.Minute
 
-// silentProxy begins the warning about a proxy that does not say where requests come from.
-const silentProxy = "the proxy sends no X-Forwarded-For"
-
 // proxyReady warns about a proxy that is not in http.trusted_proxies, or that does not say where requests come from.
 func (s *server) proxyReady(context.Context) error {
 	if peer, found := s.site.UntrustedProxy(proxyMemory); found {
@@ -85,13 +79,10 @@ func (s *server) proxyReady(context.Context) error {
 	}
 	if peer, found := s.site.SilentProxy(proxyMemory); found {
 		return ops.Warning(fmt.Sprintf("%s: all requests from %s, which is in http.trusted_proxies, come without, so "+
-			"all visitors share the limits of its address", silentProxy, peer))
+			"all visitors share the limits of its address", ops.SilentProxy, peer))
 	}
 	return nil
 }
-
-// maxHookDelay is the age of the oldest notification from which on a hook has a backlog.
-const maxHookDelay = time.Minute
 
 // hooksReady warns about hooks with a backlog.
 func (s *server) hooksReady(ctx context.Context) error {
@@ -99,25 +90,8 @@ func (s *server) hooksReady(ctx context.Context) error {
 	if err != nil {
 		return ops.Warning("the hooks cannot be read: " + err.Error())
 	}
-	return hooksWarning(list, time.Now())
+	return ops.Hooks(list, time.Now())
 }
-
-func hooksWarning(list []operator.HookBacklog, now time.Time) error {
-	var late []string
-	for _, h := range list {
-		if h.Waiting > stats.MaxCounted || h.Waiting > 0 && now.Sub(h.Oldest) > maxHookDelay {
-			late = append(late, fmt.Sprintf("%s: %s, the oldest from %s", h.Name, h.Waiting,
-				h.Oldest.UTC().Format(time.RFC3339)))
-		}
-	}
-	if late != nil {
-		return ops.Warning("notifications wait for hooks: " + strings.Join(late, "; "))
-	}
-	return nil
-}
-
-// maxClockDifference is how much the clocks of this machine and of the database may differ.
-const maxClockDifference = 2 * time.Second
 
 // clockReady warns if the clock was set forward, or is not that of the database.
 func (s *server) clockReady(ctx context.Context) error {
@@ -129,17 +103,5 @@ func (s *server) clockReady(ctx context.Context) error {
 	if err != nil || theirs.IsZero() { // a failure of the store has its own check
 		return nil
 	}
-	return clockWarning(before, theirs, time.Now())
-}
-
-// clockWarning compares the time of the database, which was read between before and after.
-func clockWarning(before, theirs, after time.Time) error {
-	const text = "the clock is %s that of the database by %v; correct one of them"
-	if ahead := before.Round(0).Sub(theirs); ahead > maxClockDifference {
-		return ops.Warning(fmt.Sprintf(text, "ahead of", ahead.Round(time.Millisecond)))
-	}
-	if behind := theirs.Sub(after.Round(0)); behind > maxClockDifference {
-		return ops.Warning(fmt.Sprintf(text, "behind", behind.Round(time.Millisecond)))
-	}
-	return nil
+	return ops.Clock(before, theirs, time.Now())
 }

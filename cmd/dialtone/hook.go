@@ -210,14 +210,6 @@ func hookOf(ctx context.Context, in *installation.Installation, name string) (ho
 	return list[i], nil
 }
 
-// transports returns the transport of each kind of hook.
-func transports(client *httpclient.Client) map[hook.Kind]hook.Transport {
-	return map[hook.Kind]hook.Transport{
-		hook.Kamailio: kamailio.New(client),
-		hook.Webhook:  webhook.New(client, time.Now),
-	}
-}
-
 type hookList struct {
 	JSON bool `name:"json" help:"Print a JSON array."`
 }

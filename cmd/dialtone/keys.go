@@ -7,11 +7,8 @@ import (
 
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/audit"
-	"dialtone/internal/captcha"
-	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/session"
 )
 
 type keysCommand struct {
@@ -84,27 +81,3 @@ func (c *keysRotate) rotate(p *program, in *installation.Installation, now time.
 	fmt.Fprintf(p.stderr, "this is the new content of DIALTONE_KEYS_SIGN: %s\n", advice)
 	return nil
 }
-
-// signing is what a running server signs with. It follows sign.key.
-type signing struct{ keys *keyfile.Follower[signers] }
-
-type signers struct {
-	captcha    *captcha.Issuer
-	signatures *session.Signatures
-	tickets    *provision.Tickets
-}
-
-func newSigning(keys keyfile.Source, now func() time.Time) signing {
-	return signing{keyfile.NewFollower(keys, func(r *secret.Ring) *signers {
-		return &signers{
-			captcha:    captcha.NewIssuer(r, now),
-			signatures: session.NewSignatures(r),
-			tickets:    provision.NewTickets(r, now),
-		}
-	}, now)}
-}
-
-func (s signing) refresh() error                  { return s.keys.Refresh() }
-func (s signing) issuer() *captcha.Issuer         { return s.keys.Value().captcha }
-func (s signing) signatures() *session.Signatures { return s.keys.Value().signatures }
-func (s signing) tickets() *provision.Tickets     { return s.keys.Value().tickets }

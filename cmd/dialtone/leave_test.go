@@ -2,7 +2,7 @@ package main
 
 import (
 	"encoding/json"
-	"log/slog"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -189,13 +189,14 @@ func eraseInEightDays(t *testing.T, data string) {
 	}
 	defer in.Store.Close()
 	erase := func(after time.Duration) {
-		s := &server{
-			Installation: in, log: slog.New(slog.DiscardHandler), tenants: tenant.NewTable(in.Store, in.DefaultURL),
-			accounts: account.NewService(account.Deps{
-				Store: in.Store, SealRing: in.Seal, Now: func() time.Time { return time.Now().Add(after) },
-			}),
+		accounts := account.NewService(account.Deps{
+			Store: in.Store, SealRing: in.Seal, Now: func() time.Time { return time.Now().Add(after) },
+		})
+		n, err := accounts.EraseOverdue(t.Context(), tenant.NewTable(in.Store, in.DefaultURL).ByID)
+		if n > 0 {
+			err = errors.Join(err, in.Store.Erase(t.Context()))
 		}
-		if err := s.eraseOverdue(t.Context()); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

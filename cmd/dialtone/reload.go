@@ -16,7 +16,7 @@ import (
 // reloader applies what can change while a server runs: the level of the log, and the templates of
 // messages. Everything else needs a restart, and the log says so.
 type reloader struct {
-	program *program
+	options Options
 	server  *server
 	running config.Config // what the server runs with
 	systemd *supervisor
@@ -29,7 +29,7 @@ var appliedNow = map[string]bool{"log.level": true, "mail.templates_dir": true}
 func (r *reloader) reload() {
 	r.systemd.reloading()
 	defer r.systemd.ready()
-	conf, err := r.program.settings()
+	conf, err := r.options.Settings()
 	if err != nil {
 		r.server.log.Error("configuration not reloaded", "err", err)
 		return
@@ -48,8 +48,8 @@ func (r *reloader) reload() {
 		}
 	}
 	// What happened is logged at the lower one of both levels.
-	r.program.logLevel.Set(min(conf.Log.Level, r.running.Log.Level))
-	defer r.program.logLevel.Set(conf.Log.Level)
+	r.options.Level.Set(min(conf.Log.Level, r.running.Log.Level))
+	defer r.options.Level.Set(conf.Log.Level)
 	r.server.outbox.SetTemplates(messages)
 	r.running.Log.Level, r.running.Mail.TemplatesDir = conf.Log.Level, conf.Mail.TemplatesDir
 	attrs := []any{"applied", applied}

@@ -16,6 +16,8 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/hook"
 	"dialtone/internal/hook/httpclient"
+	"dialtone/internal/hook/kamailio"
+	"dialtone/internal/hook/webhook"
 	"dialtone/internal/http/acme"
 	"dialtone/internal/http/admin"
 	"dialtone/internal/http/ops"
@@ -318,5 +320,13 @@ func (s *server) limits() httpserver.Limits {
 		ConnectionsPerAddress: s.HTTP.MaxPerAddress,
 		TrustedProxies:        s.HTTP.TrustedProxies,
 		Counts:                &s.publicConnections,
+	}
+}
+
+// transports returns the transport of each kind of hook.
+func transports(client *httpclient.Client) map[hook.Kind]hook.Transport {
+	return map[hook.Kind]hook.Transport{
+		hook.Kamailio: kamailio.New(client),
+		hook.Webhook:  webhook.New(client, time.Now),
 	}
 }

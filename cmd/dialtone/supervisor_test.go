@@ -18,7 +18,6 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
-	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/test/process"
 )
 
@@ -194,16 +193,5 @@ func TestHealthCommand(t *testing.T) {
 	if status, out, err := health("DIALTONE_OPS_LISTEN=" + address); status != exitFailed ||
 		!strings.Contains(err, "does not answer") {
 		t.Errorf("status %d, %s%s", status, out, err)
-	}
-}
-
-func TestReachable(t *testing.T) {
-	for listen, want := range map[string]string{
-		":8081": "127.0.0.1:8081", "0.0.0.0:8081": "127.0.0.1:8081", "[::]:8081": "[::1]:8081",
-		"127.0.0.1:8081": "127.0.0.1:8081", "ops.example.org:8081": "ops.example.org:8081",
-	} {
-		if got := installation.Reachable(listen); got != want {
-			t.Errorf("%s: %s, want %s", listen, got, want)
-		}
 	}
 }

@@ -32,13 +32,6 @@ func (turnSecret) Help() string {
 		"they have the new secret."
 }
 
-// newTURN returns the TURN issuer of a running server, which follows turn.key. If there is no key,
-// it has no value.
-func newTURN(keys keyfile.Source, now func() time.Time) *keyfile.Follower[turn.Issuer] {
-	build := func(r *secret.Ring) *turn.Issuer { return turn.NewIssuer(r, now) }
-	return keyfile.NewOptionalFollower(keys, build, now)
-}
-
 func (c *turnSecret) Run(p *program) error {
 	if c.Revoke && !c.Rotate {
 		return usageError{fault.New(fault.Invalid,
