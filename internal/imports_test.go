@@ -61,6 +61,7 @@ var (
 	programLayers = [][]string{
 		{"runas", "terminal"},
 		{"installation"},
+		{"server"},
 	}
 
 	// outside are the packages of the standard library that rule 3 forbids.

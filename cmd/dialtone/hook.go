@@ -10,6 +10,7 @@ import (
 
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/server"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
@@ -187,7 +188,7 @@ func (c *hookTest) Run(p *program) error {
 		client := httpclient.New()
 		defer client.Close()
 		return p.recorded(in, audit.Change{Action: audit.HookTest, Subject: c.Name}, func() error {
-			report, err := transports(client)[h.Kind].Test(p.ctx, h, secret)
+			report, err := server.HookTransports(client)[h.Kind].Test(p.ctx, h, secret)
 			if err != nil {
 				return fault.New(fault.Conflict, "%s at %s: %v", h.Name, h.URL, err)
 			}
@@ -252,7 +253,7 @@ func (c *hookList) Run(p *program) error {
 			}
 			oldest, failure := "-", "-"
 			if h.Oldest != nil {
-				oldest = age(*h.Oldest).Round(time.Second).String()
+				oldest = max(time.Since(*h.Oldest), 0).Round(time.Second).String()
 			}
 			if h.LastFailure != nil {
 				failure = failureText(*h.LastFailure, h.LastError, h.Waiting > 0)

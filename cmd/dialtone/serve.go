@@ -1,5 +1,7 @@
 package main
 
+import "dialtone/cmd/dialtone/internal/server"
+
 // serveCommand has a flag for each key of the configuration except those that all commands have.
 type serveCommand struct {
 	Settings keyFlags `embed:""`
@@ -22,7 +24,7 @@ func (c *serveCommand) Run(p *program) error {
 	}
 	log, flush := p.serverLog(conf.Log)
 	defer flush()
-	return Run(p.ctx, Options{
+	return server.Run(p.ctx, server.Options{
 		Config: conf, Settings: p.settings, Log: log, Level: &p.logLevel, Stdout: p.stdout, ExitStatus: exitStatus,
 	})
 }

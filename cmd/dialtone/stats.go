@@ -144,7 +144,7 @@ func since(oldest *time.Time) string {
 	if oldest == nil {
 		return ""
 	}
-	return ", the oldest for " + age(*oldest).Round(time.Second).String()
+	return ", the oldest for " + max(time.Since(*oldest), 0).Round(time.Second).String()
 }
 
 // percent returns a part of a whole in percent.

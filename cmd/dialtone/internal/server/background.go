@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -23,7 +23,7 @@ import (
 // tenant or of a phone server's token within a second.
 const (
 	refreshInterval  = 300 * time.Millisecond
-	flushInterval    = time.Second
+	FlushInterval    = time.Second
 	sweepInterval    = time.Minute
 	takeOverInterval = 10 * time.Second
 	// checkpointInterval is how often a server looks whether it is time for a checkpoint, and whether the newest one
@@ -62,10 +62,10 @@ func (s *server) tasks() []func(context.Context) {
 	tasks := []func(context.Context){
 		s.follow,
 		every(takeOverInterval, s.takeOver),
-		every(flushInterval, s.flushOutbox),
-		every(flushInterval, s.serveForgotten),
+		every(FlushInterval, s.flushOutbox),
+		every(FlushInterval, s.serveForgotten),
 		every(sweepInterval, s.sweep),
-		every(flushInterval, s.catchUpExport),
+		every(FlushInterval, s.catchUpExport),
 		every(refreshInterval, s.workBulk),
 		s.followTrail,
 		s.writeCounts,
@@ -86,7 +86,7 @@ func (s *server) tasks() []func(context.Context) {
 		tasks = append(tasks, s.sendMessages)
 	}
 	if s.files != nil || s.opsFiles != nil {
-		tasks = append(tasks, every(flushInterval, s.refreshCertificates))
+		tasks = append(tasks, every(FlushInterval, s.refreshCertificates))
 	}
 	if s.acme != nil {
 		tasks = append(tasks, s.orderCertificates)
@@ -193,13 +193,13 @@ func (s *server) takeOver(ctx context.Context) {
 // flushOutbox makes new messages durable.
 func (s *server) flushOutbox(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
-	s.outages.flush.Report(ctx, s.outbox.Flush(ctx), "retry_in", flushInterval.String())
+	s.outages.flush.Report(ctx, s.outbox.Flush(ctx), "retry_in", FlushInterval.String())
 }
 
 // serveForgotten sends links to people who wrote that they forgot their password.
 func (s *server) serveForgotten(ctx context.Context) {
 	err := s.accounts.ServeForgotten(ctx, s.tenants.ByID)
-	s.outages.forgotten.Report(ctx, err, "retry_in", flushInterval.String())
+	s.outages.forgotten.Report(ctx, err, "retry_in", FlushInterval.String())
 }
 
 // sweep removes what has expired.
@@ -294,9 +294,9 @@ func (s *server) removeOldChanges(ctx context.Context) error {
 func (s *server) writeCounts(ctx context.Context) {
 	write := func(ctx context.Context) {
 		ctx = context.WithoutCancel(ctx)
-		s.outages.counts.Report(ctx, s.daily.Flush(ctx), "retry_in", flushInterval.String())
+		s.outages.counts.Report(ctx, s.daily.Flush(ctx), "retry_in", FlushInterval.String())
 	}
-	every(flushInterval, write)(ctx)
+	every(FlushInterval, write)(ctx)
 	write(ctx) // the counts of the last second
 }
 
@@ -329,9 +329,9 @@ func (s *server) followTrail(ctx context.Context) {
 			err = s.removeOrphans(ctx)
 			s.orphans = err != nil
 		}
-		s.outages.trail.Report(ctx, err, "retry_in", flushInterval.String())
+		s.outages.trail.Report(ctx, err, "retry_in", FlushInterval.String())
 	}
-	every(flushInterval, read)(ctx)
+	every(FlushInterval, read)(ctx)
 	read(context.WithoutCancel(ctx)) // the changes of the last second
 }
 

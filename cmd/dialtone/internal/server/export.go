@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -77,5 +77,5 @@ func (s *server) catchUpExport(ctx context.Context) {
 	if err == nil {
 		err = s.missing.refresh(ctx, s.Store, s.log)
 	}
-	s.outages.export.Report(ctx, err, "retry_in", flushInterval.String())
+	s.outages.export.Report(ctx, err, "retry_in", FlushInterval.String())
 }

@@ -1,4 +1,19 @@
-package main
+// Package server is what "dialtone serve" runs: it connects the packages below internal to a server, and keeps it up
+// to date while it runs.
+//
+// A server answers only when it can keep what it promises. It starts without a relay, a phone server or a supervisor
+// that answers, but not without its keys, its store, its certificates and the name of its node. When a commit fails,
+// or another process takes the name of the node, it ends; when the disk hangs on top of that, it ends the process.
+// SIGTERM and Ctrl-C let open requests finish. What is acknowledged is durable before Run returns.
+//
+// Run opens the installation and the listeners, and starts the background tasks (tasks), each in its own goroutine.
+// They follow what other processes change: tenants, keys, certificates and the audit trail. Their failures are logged
+// once, and again when they end. The checks of /readyz (newHealth) and the metrics (registerMetrics) look at all of
+// this. SIGHUP applies the keys in appliedNow.
+//
+// The package has no rules about accounts, messages or requests: those are in the packages that it connects. It does
+// not parse flags or choose exit statuses.
+package server
 
 import (
 	"context"
@@ -154,9 +169,9 @@ func (s *server) warnWithoutTURNKey() {
 	}
 }
 
-// exitTimeout is how long a server whose store has failed may take to end. A disk that fails may
-// also hang, and then only the end of the process lets the supervisor restart it.
-const exitTimeout = httpserver.DrainTime + 5*time.Second
+// ExitTimeout is how long a server whose store has failed may take to end. A disk that fails may
+// also hang, and then the supervisor can restart the server only after the process has exited.
+const ExitTimeout = httpserver.DrainTime + 5*time.Second
 
 // whileStoreWorks returns a context that ends with ctx, or when the store has failed for good.
 func (s *server) whileStoreWorks(
@@ -168,7 +183,7 @@ func (s *server) whileStoreWorks(
 		case <-s.Store.Broken():
 			status := exitStatus(s.Store.Err())
 			s.log.ErrorContext(ctx, "store failed; exiting", "status", status, "err", s.Store.Err())
-			time.AfterFunc(exitTimeout, func() { os.Exit(status) })
+			time.AfterFunc(ExitTimeout, func() { os.Exit(status) })
 			stop()
 		case <-s.nameTaken:
 			s.log.ErrorContext(ctx, "name of the server taken; exiting", "status", exitStatus(engine.ErrNodeAlive),

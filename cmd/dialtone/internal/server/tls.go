@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -104,7 +104,7 @@ func (s *server) reportCertificates(ctx context.Context, err error) {
 	} else {
 		s.tlsErr.Store(&err)
 	}
-	s.outages.certificates.Report(ctx, err, "retry_in", flushInterval.String())
+	s.outages.certificates.Report(ctx, err, "retry_in", FlushInterval.String())
 }
 
 // tlsReady warns about certificates that are missing, or that should have been renewed.

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"log/slog"
@@ -25,7 +25,7 @@ type reloader struct {
 // appliedNow are the keys that reload applies.
 var appliedNow = map[string]bool{"log.level": true, "mail.templates_dir": true}
 
-// reload reads the configuration and the templates again. A fault leaves all as it was.
+// reload reads the configuration and the templates again. If one of them is wrong, nothing changes.
 func (r *reloader) reload() {
 	r.systemd.reloading()
 	defer r.systemd.ready()
@@ -62,13 +62,13 @@ func (r *reloader) reload() {
 	}
 }
 
-// signals handles the signals that other programs take as "reload" or "reopen the log". Without it, they
-// would end the process at once.
+// signals handles the signals that other programs take as "reload" or "reopen the log", which would otherwise end the
+// process at once.
 type signals struct {
 	reload atomic.Pointer[reloader] // nil while the server starts
 }
 
-// handleSignals begins to handle signals, until the returned function is called.
+// handleSignals handles signals until stop is called.
 func handleSignals(log *slog.Logger) (s *signals, stop func()) {
 	s = new(signals)
 	received := make(chan os.Signal, 1)

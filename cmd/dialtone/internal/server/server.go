@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -41,7 +41,7 @@ import (
 	"dialtone/internal/turn"
 )
 
-// server has the parts of a running server.
+// server is a running server.
 type server struct {
 	*installation.Installation
 	log           *slog.Logger
@@ -186,7 +186,7 @@ func newServer(ctx context.Context, in *installation.Installation, log *slog.Log
 	}
 	s.dispatcher = hook.NewDispatcher(hook.Deps{
 		Queue:      in.Store,
-		Transports: transports(httpclient.New()),
+		Transports: HookTransports(httpclient.New()),
 		Forget:     s.registry.Forget,
 		Tracer:     s.tracer,
 		SealRing:   in.Seal,
@@ -323,8 +323,8 @@ func (s *server) limits() httpserver.Limits {
 	}
 }
 
-// transports returns the transport of each kind of hook.
-func transports(client *httpclient.Client) map[hook.Kind]hook.Transport {
+// HookTransports returns the transport of each kind of hook.
+func HookTransports(client *httpclient.Client) map[hook.Kind]hook.Transport {
 	return map[hook.Kind]hook.Transport{
 		hook.Kamailio: kamailio.New(client),
 		hook.Webhook:  webhook.New(client, time.Now),
