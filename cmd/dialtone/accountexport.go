@@ -8,10 +8,8 @@ import (
 	"time"
 
 	"dialtone/cmd/dialtone/internal/installation"
-	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
-	"dialtone/internal/atomicfile"
 	"dialtone/internal/export"
 	"dialtone/internal/userfile"
 )
@@ -103,23 +101,5 @@ func (c *accountExport) Run(p *program) error {
 			return nil
 		}
 		return p.say("%s written to %s", terminal.Counted(n, "account"), c.File)
-	})
-}
-
-// writePrivate creates a file as a whole, with mode 0600. With replace, there may be a file of that name.
-func writePrivate(path string, replace bool, write func(io.Writer) error) error {
-	return runas.AsCaller(func() error {
-		temp, err := atomicfile.CreateTemp(path, ".accounts-*")
-		if err != nil {
-			return err
-		}
-		defer os.Remove(temp.Name())
-		defer temp.Close()
-		const mode = 0o600
-		err = runas.AsOwner(func() error { return write(temp) })
-		if err := errors.Join(temp.Chmod(mode), err, temp.Sync()); err != nil {
-			return err
-		}
-		return publish(temp.Name(), path, replace)
 	})
 }

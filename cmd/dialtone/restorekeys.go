@@ -35,7 +35,7 @@ func sameDir(a, b string) bool {
 
 // checkKeyPlaces fails if keys of another installation are where those of the archive go.
 func (r *restore) checkKeyPlaces() error {
-	if sameDir(r.options.KeysDir, r.conf.Keys.Dir) {
+	if sameDir(r.KeysDir, r.conf.Keys.Dir) {
 		return nil
 	}
 	for _, k := range installation.KeyFiles(r.keys) {
@@ -54,9 +54,9 @@ func (r *restore) checkKeyPlaces() error {
 
 // loadKeys reads the keys from the environment, from --keys-dir or from the archive.
 func (r *restore) loadKeys() error {
-	from := r.options.KeysDir
+	from := r.KeysDir
 	if from == "" {
-		from = r.under.Path(archive.KeysDir)
+		from = r.staging.Path(archive.KeysDir)
 	}
 	for _, k := range []struct {
 		name   string
@@ -79,8 +79,8 @@ func (r *restore) loadKeys() error {
 			return fmt.Errorf("%w: %w", keyfile.ErrUnusable, err)
 		}
 	}
-	if r.rings.seal == nil && r.options.KeysDir != "" {
-		return fmt.Errorf("%w: there is no seal.key in %s", keyfile.ErrUnusable, r.options.KeysDir)
+	if r.rings.seal == nil && r.KeysDir != "" {
+		return fmt.Errorf("%w: there is no seal.key in %s", keyfile.ErrUnusable, r.KeysDir)
 	} else if r.rings.seal == nil {
 		return fmt.Errorf("%w: the backup has no keys; give the directory that has a copy of its seal.key: "+
 			"--keys-dir DIR", keyfile.ErrUnusable)
@@ -114,7 +114,7 @@ const newKeysDir = "new-keys"
 
 // stageKeys writes the keys and plans where they go.
 func (r *restore) stageKeys() error {
-	if err := r.under.Mkdir(newKeysDir); err != nil {
+	if err := r.staging.Mkdir(newKeysDir); err != nil {
 		return err
 	}
 	for _, k := range []struct {
@@ -129,7 +129,7 @@ func (r *restore) stageKeys() error {
 			continue
 		}
 		from := filepath.Join(newKeysDir, k.name)
-		if err := keyfile.Create(r.under.Path(from), k.ring); err != nil {
+		if err := keyfile.Create(r.staging.Path(from), k.ring); err != nil {
 			return err
 		}
 		r.plan = append(r.plan, datadir.Move{From: from, To: k.source.Path})

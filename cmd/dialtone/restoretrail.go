@@ -33,7 +33,7 @@ const maxLater = 5_000_000
 // readTrail returns the changes of the later trail that the restored store lacks. A trail of another platform is
 // refused: its changes up to the last one here are compared with those of the store.
 func (r *restore) readTrail(in *installation.Installation, facts store.Facts) (later []audit.Change, err error) {
-	path := r.options.Trail
+	path := r.Trail
 	if path == "" {
 		return nil, nil
 	}
@@ -73,7 +73,7 @@ func (r *restore) readTrail(in *installation.Installation, facts store.Facts) (l
 		err = readExport(path, f, add)
 	}
 	if err == nil && len(later) > 0 && !common && len(own) > 0 {
-		fmt.Fprintf(terminal.To(r.stderr), "warning: %s begins after the last change of the backup, so nothing shows "+
+		fmt.Fprintf(terminal.To(r.Stderr), "warning: %s begins after the last change of the backup, so nothing shows "+
 			"that it is the trail of this platform\n", path)
 	}
 	return later, err
@@ -108,10 +108,10 @@ func readExport(path string, from io.Reader, add func(audit.Change) error) error
 // readDamaged reads the trail of the lost database, and counts its accounts that are newer than all in the backup. It
 // reads a copy, so that the database stays as it is.
 func (r *restore) readDamaged(path string, newest time.Time, add func(audit.Change) error) error {
-	if err := r.under.Mkdir("lost"); err != nil {
+	if err := r.staging.Mkdir("lost"); err != nil {
 		return err
 	}
-	to := r.under.Path("lost/dialtone.db")
+	to := r.staging.Path("lost/dialtone.db")
 	for _, suffix := range []string{"", "-wal"} {
 		if err := copyFile(path+suffix, to+suffix); err != nil && (suffix == "" || !os.IsNotExist(err)) {
 			return err
@@ -127,23 +127,24 @@ func (r *restore) readDamaged(path string, newest time.Time, add func(audit.Chan
 		})
 	})
 	countErr := sqlite.Read(to, func(q engine.Querier) (err error) {
-		r.lost, err = store.AccountsAfter(q, newest)
+		r.lostAccounts, err = store.AccountsAfter(q, newest)
 		return err
 	})
 	if refused != nil {
 		return refused
 	}
 	if err != nil {
-		fmt.Fprintf(terminal.To(r.stderr), "warning: the audit trail in %s cannot be read to its end (%d changes "+
+		fmt.Fprintf(terminal.To(r.Stderr), "warning: the audit trail in %s cannot be read to its end (%d changes "+
 			"could): %v\n", path, n, err)
 	}
 	if countErr != nil {
-		fmt.Fprintf(terminal.To(r.stderr), "warning: the accounts in %s that the backup lacks cannot be counted: %v\n",
+		fmt.Fprintf(terminal.To(r.Stderr), "warning: the accounts in %s that the backup lacks cannot be counted: %v\n",
 			path, countErr)
 	}
 	return os.RemoveAll(filepath.Dir(to))
 }
 
+// copyFile copies a file that may be the owner's of the data directory.
 func copyFile(from, to string) error {
 	source, err := runas.OpenAsOwner(from)
 	if err != nil {
@@ -160,18 +161,18 @@ func copyFile(from, to string) error {
 
 // repeat makes the changes of a later trail again that take something away, and lists all.
 func (r *restore) repeat(in *installation.Installation, changes []audit.Change) error {
-	if r.lost > 0 {
+	if r.lostAccounts > 0 {
 		r.say("%s made after the backup: the owners sign up again",
-			terminal.Plural(r.lost, "account is lost, which was", "accounts are lost, which were"))
+			terminal.Plural(r.lostAccounts, "account is lost, which was", "accounts are lost, which were"))
 	}
 	if len(changes) == 0 {
-		if r.options.Trail != "" {
-			r.say("%s has no later changes", r.options.Trail)
+		if r.Trail != "" {
+			r.say("%s has no later changes", r.Trail)
 		}
 		return nil
 	}
 	later := operator.SortLater(changes)
-	o := r.operators(in)
+	o := in.Operators(r.Log, r.Stderr)
 	tenants, _, err := in.Store.Tenants(r.ctx)
 	if err != nil {
 		return err
@@ -212,7 +213,8 @@ func (r *restore) repeatOne(in *installation.Installation, o *operator.Service, 
 	if audit.CheckReason(reason) != nil {
 		reason = fmt.Sprintf("restore: change %d", c.ID)
 	}
-	caller, now := r.caller(), time.Now()
+	caller := operator.Caller{Actor: audit.CauseOf(r.ctx).Actor, Scopes: operator.Scopes}
+	now := time.Now()
 	ctx, err := caller.With(r.ctx, reason)
 	if err != nil {
 		return err

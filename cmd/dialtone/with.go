@@ -67,3 +67,16 @@ func (p *program) accounts(in *installation.Installation) *account.Service {
 func (p *program) operators(in *installation.Installation) *operator.Service {
 	return in.Operators(p.logger(in.Log), p.stderr)
 }
+
+// configFile returns the path of the configuration file, or "".
+func (p *program) configFile() string {
+	if p.line.Config != "" {
+		return p.line.Config
+	}
+	for _, entry := range p.environ {
+		if path, ok := strings.CutPrefix(entry, "DIALTONE_CONFIG="); ok {
+			return path
+		}
+	}
+	return ""
+}
