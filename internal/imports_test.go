@@ -60,8 +60,8 @@ var (
 	// programLayers are the packages below cmd/dialtone/internal, from the lowest layer up.
 	programLayers = [][]string{
 		{"runas", "terminal"},
-		{"installation"},
-		{"server"},
+		{"outfile", "installation"},
+		{"server", "backup", "restore"},
 	}
 
 	// outside are the packages of the standard library that rule 3 forbids.

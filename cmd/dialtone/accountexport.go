@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/outfile"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/export"
@@ -46,7 +47,7 @@ func (c *accountExport) Run(p *program) error {
 		return err
 	}
 	if _, err := os.Lstat(c.File); err == nil && c.File != "-" && !c.Force {
-		return errExists(c.File)
+		return outfile.ErrExists(c.File)
 	}
 	states := map[account.State]bool{account.Active: len(c.State) == 0}
 	for _, s := range c.State {
@@ -89,7 +90,7 @@ func (c *accountExport) Run(p *program) error {
 			if c.File == "-" {
 				return write(p.stdout)
 			}
-			return writePrivate(c.File, c.Force, write)
+			return outfile.Write(c.File, c.Force, write)
 		})
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"dialtone/cmd/dialtone/internal/backup"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/archive"
@@ -62,7 +63,7 @@ func (c *backupCommand) run(p *program) error {
 			"its name only when it is complete; name a file")}
 	}
 	return p.with(func(in *installation.Installation) error {
-		written, err := Write(p.ctx, in, BackupOptions{
+		written, err := backup.Write(p.ctx, in, backup.Options{
 			Path: c.File, Recipients: recipients, Keys: c.WithKeys, Replace: c.Force,
 			Configuration: p.configFile(), Version: versionText(), Progress: p.stderr,
 		})
@@ -99,7 +100,7 @@ func (c *backupCommand) recipients() (list archive.Recipients, err error) {
 
 // copyStore writes a copy of the SQLite database.
 func (c *backupCommand) copyStore(p *program, in *installation.Installation) error {
-	if err := Copy(p.ctx, in, c.File); err != nil {
+	if err := backup.Copy(p.ctx, in, c.File); err != nil {
 		return err
 	}
 	fmt.Fprintf(p.stdout, "%s is a copy of the store; keep a copy of %s in a different place\n",
@@ -108,7 +109,7 @@ func (c *backupCommand) copyStore(p *program, in *installation.Installation) err
 }
 
 // print prints what the archive contains, and what it does not.
-func (c *backupCommand) print(p *program, in *installation.Installation, w Written, recipients int) {
+func (c *backupCommand) print(p *program, in *installation.Installation, w backup.Written, recipients int) {
 	m := w.Manifest
 	protection := "not encrypted"
 	if recipients > 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"dialtone/cmd/dialtone/internal/restore"
 	"dialtone/internal/fault"
 )
 
@@ -48,7 +49,7 @@ func (c *restoreCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return Run(ctx, conf, Options{
+	return restore.Run(ctx, conf, restore.Options{
 		File: c.File, AfterDatabase: c.AfterDatabase, Identity: c.Identity, KeysDir: c.KeysDir, Trail: c.Trail,
 		AcceptFaults: c.AcceptFaults, Log: p.logger(conf.Log), Stdout: p.stdout, Stderr: p.stderr,
 	})

@@ -1,4 +1,9 @@
-package main
+// Package outfile writes files that an operator has named.
+//
+// A file gets its name when it is complete and on disk. A file of that name is replaced only if the operator wants it.
+//
+// The package does not write files of an installation: those are in packages atomicfile and keyfile.
+package outfile
 
 import (
 	"errors"
@@ -12,18 +17,18 @@ import (
 	"dialtone/internal/fault"
 )
 
-// errExists is the error for a file that exists and may not be replaced.
-func errExists(path string) error {
+// ErrExists is the error for a file that exists and may not be replaced.
+func ErrExists(path string) error {
 	return fault.New(fault.Conflict, "%s exists; choose another name, or add --force to replace it", path)
 }
 
-// publish gives a complete file its name, durably. With replace, there may be a file of that name.
-func publish(temp, path string, replace bool) error {
+// Publish gives a complete file its name, durably. With replace, there may be a file of that name.
+func Publish(temp, path string, replace bool) error {
 	var err error
 	if replace {
 		err = os.Rename(temp, path)
 	} else if err = os.Link(temp, path); errors.Is(err, fs.ErrExist) {
-		return errExists(path)
+		return ErrExists(path)
 	}
 	if err != nil {
 		return err
@@ -31,9 +36,9 @@ func publish(temp, path string, replace bool) error {
 	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
-// writePrivate creates a file as a whole, with mode 0600, as the user who has started the command. write reads the
+// Write creates a file as a whole, with mode 0600, as the user who has started the command. write reads the
 // store. With replace, there may be a file of that name.
-func writePrivate(path string, replace bool, write func(io.Writer) error) error {
+func Write(path string, replace bool, write func(io.Writer) error) error {
 	return runas.AsCaller(func() error {
 		temp, err := atomicfile.CreateTemp(path, ".accounts-*")
 		if err != nil {
@@ -46,6 +51,6 @@ func writePrivate(path string, replace bool, write func(io.Writer) error) error 
 		if err := errors.Join(temp.Chmod(mode), err, temp.Sync()); err != nil {
 			return err
 		}
-		return publish(temp.Name(), path, replace)
+		return Publish(temp.Name(), path, replace)
 	})
 }

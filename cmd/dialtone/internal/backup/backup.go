@@ -1,4 +1,15 @@
-package main
+// Package backup writes backups of an installation: copies of an SQLite database, and archives.
+//
+// A backup can be made while a server runs. It has the state of one moment, gets its name only when it is complete and
+// on disk, and replaces no file unless the caller allows it. Keys are added only if the caller asks for them.
+//
+// Write first copies the database, so that changes of others do not wait for the archive, and then adds the
+// configuration, the keys and the waiting messages. Root copies the database as the owner of the data directory, in
+// that directory, because SQLite works there; it writes the archive as root (package runas).
+//
+// The package does not copy a PostgreSQL database, for which there is pg_dump, nor files that the configuration names.
+// The format of archives is in package archive.
+package backup
 
 import (
 	"bufio"
@@ -11,6 +22,7 @@ import (
 	"time"
 
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/outfile"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/archive"
@@ -69,12 +81,12 @@ func copyByOwner(ctx context.Context, in *installation.Installation, path string
 		if err := errors.Join(atomicfile.InheritOwner(to), to.Sync()); err != nil {
 			return err
 		}
-		return publish(to.Name(), path, false)
+		return outfile.Publish(to.Name(), path, false)
 	})
 }
 
-// BackupOptions say what an archive is.
-type BackupOptions struct {
+// Options say what to write where.
+type Options struct {
 	Path       string             // of the archive
 	Recipients archive.Recipients // none if the archive is not encrypted
 	Keys       bool               // add the keys
@@ -93,8 +105,8 @@ type Written struct {
 }
 
 // Write writes an archive of an installation, while a server may run.
-func Write(ctx context.Context, in *installation.Installation, o BackupOptions) (w Written, err error) {
-	b := backup{BackupOptions: o, ctx: ctx, in: in}
+func Write(ctx context.Context, in *installation.Installation, o Options) (w Written, err error) {
+	b := backup{Options: o, ctx: ctx, in: in}
 	if b.Path, err = filepath.Abs(o.Path); err != nil {
 		return w, err
 	}
@@ -114,7 +126,7 @@ func Write(ctx context.Context, in *installation.Installation, o BackupOptions) 
 
 // backup is an archive that is being written.
 type backup struct {
-	BackupOptions
+	Options
 	ctx context.Context
 	in  *installation.Installation
 
@@ -132,7 +144,7 @@ func (b *backup) write() (m archive.Manifest, err error) {
 		if info, err := os.Lstat(b.Path); err == nil && info.IsDir() {
 			return fault.New(fault.Invalid, "%s is a directory; name a file in it", b.Path)
 		} else if err == nil && !b.Replace {
-			return errExists(b.Path)
+			return outfile.ErrExists(b.Path)
 		}
 		return b.checkSpace(dir)
 	})
@@ -187,7 +199,7 @@ func (b *backup) write() (m archive.Manifest, err error) {
 	if err != nil {
 		return m, err
 	}
-	return m, runas.AsCaller(func() error { return publish(f.Name(), b.Path, b.Replace) })
+	return m, runas.AsCaller(func() error { return outfile.Publish(f.Name(), b.Path, b.Replace) })
 }
 
 // createBackup creates the file that will be renamed to path. The caller calls remove when it is done, renamed or not.
