@@ -141,7 +141,7 @@ func (c *auditFilter) filter(now time.Time) (f audit.Filter, err error) {
 // auditTrail returns what commands read the trail with.
 func (p *program) auditTrail(in *installation.Installation) (*operator.Service, operator.Caller) {
 	return operator.NewService(operator.Deps{Store: in.Store, Now: time.Now, CoverTrail: in.CoverTrail(p.stderr)}),
-		operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes}
+		installation.Caller(p.ctx)
 }
 
 type auditList struct {

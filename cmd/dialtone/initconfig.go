@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,14 +20,9 @@ import (
 // readConfig finds out what the configuration says, or what will be in it before the answers. From then on, the
 // program has of the environment and the flags only what the server will have, too.
 func (s *setup) readConfig() (err error) {
-	p := s.p
-	if p.line.Config = p.configFile(); p.line.Config == "" {
-		p.line.Config = newConfig
-	}
-	if s.path, err = filepath.Abs(p.line.Config); err != nil {
+	if s.path, err = filepath.Abs(cmp.Or(s.Configuration, DefaultConfig)); err != nil {
 		return err
 	}
-	p.line.Config = s.path
 	var keys []string
 	if s.old, err = readIfAny(s.path); err != nil {
 		return err
@@ -43,9 +39,9 @@ func (s *setup) readConfig() (err error) {
 		return s.useExisting()
 	}
 	if s.given["data"] == "" {
-		s.given["data"] = newData
+		s.given["data"] = DefaultData
 		if slices.Contains(keys, "data") {
-			was, err := config.Load(s.path, p.environ, nil)
+			was, err := config.Load(s.path, s.Environ, nil)
 			if err != nil {
 				return err
 			}
@@ -54,7 +50,7 @@ func (s *setup) readConfig() (err error) {
 			}
 		}
 	}
-	environ := slices.Clone(p.environ)
+	environ := slices.Clone(s.Environ)
 	for _, k := range config.Keys() {
 		if text, ok := s.given[k.Name]; ok {
 			environ = append(environ, k.Variable()+"="+text)
@@ -79,10 +75,8 @@ func readIfAny(path string) (*string, error) {
 // takeGiven returns the keys that the flags or the environment have, with absolute paths, and takes them from the
 // program. Secrets stay, because no configuration has them.
 func (s *setup) takeGiven() (map[string]string, error) {
-	p := s.p
-	flags := map[string]string{}
-	p.line.Settings.addTo(flags)
-	if _, err := config.Load("", p.environ, flags); err != nil {
+	flags := s.Given
+	if _, err := config.Load("", s.Environ, flags); err != nil {
 		return nil, err
 	}
 	given := map[string]string{}
@@ -90,13 +84,13 @@ func (s *setup) takeGiven() (map[string]string, error) {
 		if k.Secret {
 			continue
 		}
-		i := slices.IndexFunc(p.environ, func(entry string) bool { return strings.HasPrefix(entry, k.Variable()+"=") })
+		i := slices.IndexFunc(s.Environ, func(entry string) bool { return strings.HasPrefix(entry, k.Variable()+"=") })
 		text, ok := flags[k.Name]
 		if i >= 0 && !ok {
-			text = strings.TrimPrefix(p.environ[i], k.Variable()+"=")
+			text = strings.TrimPrefix(s.Environ[i], k.Variable()+"=")
 		}
 		if i >= 0 {
-			p.environ = slices.Delete(slices.Clone(p.environ), i, i+1)
+			s.Environ = slices.Delete(slices.Clone(s.Environ), i, i+1)
 		}
 		if text == "" {
 			continue
@@ -106,7 +100,7 @@ func (s *setup) takeGiven() (map[string]string, error) {
 			return nil, err
 		}
 	}
-	p.line.Settings = newKeyFlags(nil)
+	s.Given = nil
 	return given, nil
 }
 
@@ -130,13 +124,13 @@ func absolute(k config.Key, text string) (string, error) {
 
 // useExisting uses a configuration as it is. It fails if the operator wants another store than it says.
 func (s *setup) useExisting() (err error) {
-	if s.conf, err = config.Load(s.path, s.p.environ, nil); err != nil {
+	if s.conf, err = config.Load(s.path, s.Environ, nil); err != nil {
 		return err
 	}
 	data, database := s.given["data"], s.given["database"]
 	if !filepath.IsAbs(s.conf.Data) {
 		if data == "" {
-			data = newData
+			data = DefaultData
 		}
 		return fault.New(fault.Conflict, "%s does not have the absolute path of the data directory, which the server "+
 			"would look for below the directory that it starts in; add this line at its beginning: data = %s", s.path,
@@ -216,9 +210,9 @@ func (s *setup) compose() (string, error) {
 		}
 	}
 	text := config.Example(values)
-	conf, err := config.Parse(s.path, text, s.p.environ)
+	conf, err := config.Parse(s.path, text, s.Environ)
 	if faults, ok := errors.AsType[config.Faults](err); ok {
-		err = usageError{fmt.Errorf("the configuration would be wrong: %s", faultTexts(faults, ""))}
+		err = AnswerError{fmt.Errorf("the configuration would be wrong: %s", faultTexts(faults, ""))}
 	}
 	s.conf = conf
 	return text, err
@@ -240,7 +234,7 @@ func faultTexts(faults config.Faults, name string) string {
 // writeConfig writes the configuration, or says that the existing one is used, and which answers it does not have.
 func (s *setup) writeConfig(text string) error {
 	if !s.fresh {
-		if err := s.p.say("%s exists, and is used as it is, also for TLS and mail", s.path); err != nil {
+		if err := s.say("%s exists, and is used as it is, also for TLS and mail", s.path); err != nil {
 			return err
 		}
 		return s.sayIgnored()
@@ -258,7 +252,7 @@ func (s *setup) writeConfig(text string) error {
 	if err := write(s.path, text); err != nil {
 		return err
 	}
-	return s.p.say(wrote, s.path)
+	return s.say(wrote, s.path)
 }
 
 // hideFromOthers takes a file away from those who are neither its owner nor in its group. It fails for a link, and for
@@ -296,7 +290,7 @@ func (s *setup) sayIgnored() error {
 		if answer.given == "" || answer.given == answer.has {
 			continue
 		}
-		if err := s.p.say("%s is ignored, because the configuration says otherwise; change %s there", answer.flag,
+		if err := s.say("%s is ignored, because the configuration says otherwise; change %s there", answer.flag,
 			answer.keys); err != nil {
 			return err
 		}
@@ -307,7 +301,7 @@ func (s *setup) sayIgnored() error {
 		if !ok || k.Name == "data" || k.Name == "database" {
 			continue
 		}
-		with, err := config.Load(s.path, append(slices.Clone(s.p.environ), k.Variable()+"="+text), nil)
+		with, err := config.Load(s.path, append(slices.Clone(s.Environ), k.Variable()+"="+text), nil)
 		if err == nil && slices.Contains(config.Changed(s.conf, with), k.Name) {
 			variables = append(variables, k.Variable())
 		}
@@ -315,7 +309,7 @@ func (s *setup) sayIgnored() error {
 	if len(variables) == 0 {
 		return nil
 	}
-	return s.p.say("%s in the environment of this command: a server does not have it; change the configuration",
+	return s.say("%s in the environment of this command: a server does not have it; change the configuration",
 		strings.Join(variables, ", "))
 }
 

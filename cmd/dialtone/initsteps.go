@@ -22,7 +22,7 @@ import (
 
 // printSteps prints the DNS records and what to do next.
 func (s *setup) printSteps(in *installation.Installation, dir string) error {
-	say := func(format string, args ...any) { fmt.Fprintf(terminal.To(s.p.stdout), format+"\n", args...) }
+	say := func(format string, args ...any) { fmt.Fprintf(terminal.To(s.Stdout), format+"\n", args...) }
 	if why := notInDNS(s.tenant.Host); why != "" {
 		say("\nNo DNS records: %s %s.", s.tenant.Host, why)
 	} else if err := s.printRecords(in, say); err != nil {
@@ -63,7 +63,7 @@ func (s *setup) printRecords(in *installation.Installation, say func(string, ...
 	if in.TLS.ACME {
 		say("%s", strings.Join(sips, "\n"))
 	}
-	public, err := dkim.NewKeys(in.Store, in.Seal).List(s.p.ctx, s.tenant.ID)
+	public, err := dkim.NewKeys(in.Store, in.Seal).List(s.ctx, s.tenant.ID)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (s *setup) printRecords(in *installation.Installation, say func(string, ...
 		keys = append(keys, maildns.Key{Selector: k.Selector, Record: k.Record})
 	}
 	relay, _, _ := net.SplitHostPort(in.Mail.Relay.Parts().Address)
-	for _, f := range maildns.Check(s.p.ctx, emptyDNS{}, mailmsg.Domain(s.tenant.Sender()), relay, keys) {
+	for _, f := range maildns.Check(s.ctx, emptyDNS{}, mailmsg.Domain(s.tenant.Sender()), relay, keys) {
 		if f.Add != "" {
 			say("  %s", maildns.ZoneLine(f.Name, f.Add))
 		}
@@ -119,7 +119,7 @@ func (s *setup) printNext(in *installation.Installation, dir string, say func(st
 	}
 	if in.Database != "" {
 		var names []string
-		for _, entry := range s.p.environ {
+		for _, entry := range s.Environ {
 			if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "PG") {
 				names = append(names, name)
 			}

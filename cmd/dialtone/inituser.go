@@ -39,7 +39,7 @@ func chooseUser(data, name string) (installation.User, error) {
 		return *owner, nil
 	}
 	if name == "" {
-		name = newUser
+		name = defaultUser
 	}
 	u, err := user.Lookup(name)
 	if err != nil {

@@ -29,7 +29,7 @@ type operation struct {
 
 // caller returns the user of the operating system who runs this process. A command may do everything.
 func (p *program) caller() operator.Caller {
-	return operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes}
+	return installation.Caller(p.ctx)
 }
 
 // operate opens the installation and runs a function for a tenant: the only one if host is empty.
@@ -89,7 +89,7 @@ func (c *accountAdd) Run(p *program) error {
 			return fault.New(fault.Conflict, "the user name %s is taken; see: dialtone account show %s --tenant %s",
 				c.User, c.User, o.tenant.Host)
 		}
-		if err := c.print(p, a, named(err)); err != nil || c.JSON {
+		if err := c.print(p, a, terminal.NameField(err)); err != nil || c.JSON {
 			return err
 		}
 		switch {
@@ -100,17 +100,6 @@ func (c *accountAdd) Run(p *program) error {
 		}
 		return nil
 	})
-}
-
-// fieldNames are the fields whose errors say what is wrong with them without their names.
-var fieldNames = map[string]string{"user": "the user name", "name": "the display name", "email": "the e-mail address"}
-
-// named returns an error that names the field that it is about.
-func named(err error) error {
-	if fe, ok := errors.AsType[*fault.Error](err); ok && fieldNames[fe.Field] != "" {
-		return fmt.Errorf("%s %w", fieldNames[fe.Field], err)
-	}
-	return err
 }
 
 // readHA1 reads a line with HA1, and another one with that of SHA-256, if there is one.
@@ -159,7 +148,7 @@ func (c *accountResend) Run(p *program) error {
 			return fault.New(fault.Conflict, "the account %s is disabled; to enable it first, run: "+
 				"dialtone account enable %s --tenant %s", c.User, c.User, o.tenant.Host)
 		}
-		if err := c.print(p, a, named(err)); err != nil || c.JSON {
+		if err := c.print(p, a, terminal.NameField(err)); err != nil || c.JSON {
 			return err
 		}
 		return p.say("a message with a new link goes to %s", a.Email)
@@ -175,7 +164,7 @@ type accountRename struct {
 func (c *accountRename) Run(p *program) error {
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
 		a, err := o.Rename(p.ctx, o.caller, o.tenant, c.User, c.Reason, c.Name)
-		return c.print(p, a, named(err))
+		return c.print(p, a, terminal.NameField(err))
 	})
 }
 

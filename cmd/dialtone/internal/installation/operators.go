@@ -9,6 +9,7 @@ import (
 
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/operator"
 	"dialtone/internal/outbox"
 )
@@ -30,6 +31,11 @@ func (in *Installation) Operators(log *slog.Logger, stderr io.Writer) *operator.
 	return operator.NewService(operator.Deps{
 		Accounts: in.Accounts(log), Store: in.Store, Now: time.Now, CoverTrail: in.CoverTrail(stderr),
 	})
+}
+
+// Caller returns the operator who made ctx, and who may do everything: the user of a command.
+func Caller(ctx context.Context) operator.Caller {
+	return operator.Caller{Actor: audit.CauseOf(ctx).Actor, Scopes: operator.Scopes}
 }
 
 // CoverTrail returns a function that writes a checkpoint of the audit trail. Servers write them too, so that a failure

@@ -213,7 +213,7 @@ func (r *restore) repeatOne(in *installation.Installation, o *operator.Service, 
 	if audit.CheckReason(reason) != nil {
 		reason = fmt.Sprintf("restore: change %d", c.ID)
 	}
-	caller := operator.Caller{Actor: audit.CauseOf(r.ctx).Actor, Scopes: operator.Scopes}
+	caller := installation.Caller(r.ctx)
 	now := time.Now()
 	ctx, err := caller.With(r.ctx, reason)
 	if err != nil {
