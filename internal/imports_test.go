@@ -61,7 +61,7 @@ var (
 	programLayers = [][]string{
 		{"runas", "terminal"},
 		{"outfile", "installation"},
-		{"server", "backup", "restore"},
+		{"server", "backup", "restore", "setup"},
 	}
 
 	// outside are the packages of the standard library that rule 3 forbids.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+
+	"dialtone/cmd/dialtone/internal/setup"
 )
 
 type initCommand struct {
@@ -27,8 +29,11 @@ type initCommand struct {
 
 // Help is what "dialtone init --help" adds.
 func (initCommand) Help() string {
-	return "It writes a configuration (--config, here " + DefaultConfig + "), creates the data directory (--data, here " +
-		DefaultData + ") with keys and store, adds the first tenant and an operator, and prints the DNS records to add. " +
+	return "It writes a configuration (--config, here " + setup.DefaultConfig + "), creates the data directory "+
+		"(--data, " +
+		"here " + setup.DefaultData + ") with keys and store, adds the first tenant and an operator, and prints the "+
+		"DNS " +
+		"records to add. " +
 		"Beside the configuration, the directory init gets examples for nginx, Kamailio and systemd. On a terminal, " +
 		"it asks for what is not given. Answers are checked before anything is written. What variables such as " +
 		"DIALTONE_DATABASE say goes into the configuration.\n\nNothing that exists is overwritten, except a " +
@@ -39,8 +44,8 @@ func (initCommand) Help() string {
 func (c *initCommand) Run(p *program) error {
 	given := make(map[string]string)
 	p.line.Settings.addTo(given)
-	err := RunSetup(p.ctx, SetupOptions{
-		Answers: Answers{
+	err := setup.Run(p.ctx, setup.Options{
+		Answers: setup.Answers{
 			Host: c.Host, Realm: c.Realm, Product: c.Product, TLS: c.TLS, Listen: c.Listen, TLSCert: c.TLSCert,
 			TLSKey: c.TLSKey, Relay: c.Relay, PasswordFile: c.PasswordFile, Admin: c.Admin, Email: c.Email,
 			User: c.User, PhoneServer: c.PhoneServer,
@@ -49,7 +54,7 @@ func (c *initCommand) Run(p *program) error {
 		Configuration: p.configFile(), Given: given, Environ: p.environ,
 		Stdin: p.stdin, Stdout: p.stdout, Stderr: p.stderr, Log: p.logger,
 	})
-	if _, ok := errors.AsType[AnswerError](err); ok {
+	if _, ok := errors.AsType[setup.AnswerError](err); ok {
 		return usageError{err}
 	}
 	return err

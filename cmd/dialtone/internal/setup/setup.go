@@ -1,4 +1,16 @@
-package main
+// Package setup sets up a new installation, for "dialtone init".
+//
+// Nothing is changed before all answers are there and checked. Nothing that exists is overwritten, except a
+// configuration that sets at most the data directory. A run that was interrupted is continued by the next one. What
+// another user has put beside the configuration or above the data directory neither stops root nor has it write or give
+// away anything elsewhere.
+//
+// Run takes answers from flags and the environment, asks for the others at a terminal, writes the configuration,
+// creates the data directory with keys and store, adds the first tenant and an operator, writes examples for other
+// programs, and prints what to do next.
+//
+// The package does not parse flags, does not start a server, and does not install the examples.
+package setup
 
 import (
 	"context"
@@ -30,7 +42,7 @@ const (
 	defaultUser   = "dialtone"
 )
 
-// Answers are what an operator has given. What is empty is asked or chosen.
+// Answers are what an operator has given. An empty answer is asked for, or has a default.
 type Answers struct {
 	Host, Realm, Product string // of the first tenant
 	TLS                  string // proxy, files or acme
@@ -42,8 +54,8 @@ type Answers struct {
 	PhoneServer          string
 }
 
-// SetupOptions are what Run needs of the program.
-type SetupOptions struct {
+// Options are what Run needs of the program.
+type Options struct {
 	Answers
 	Link bool // print the link to choose the password
 	Yes  bool // ask nothing
@@ -63,9 +75,9 @@ type AnswerError struct{ error }
 // Unwrap returns what is wrong.
 func (e AnswerError) Unwrap() error { return e.error }
 
-// RunSetup sets up an installation. It fails with AnswerError before it has changed anything.
-func RunSetup(ctx context.Context, o SetupOptions) error {
-	s := &setup{SetupOptions: o, ctx: ctx}
+// Run sets up an installation. It fails with AnswerError before it has changed anything.
+func Run(ctx context.Context, o Options) error {
+	s := &setup{Options: o, ctx: ctx}
 	text, err := s.prepare()
 	if err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
@@ -79,7 +91,7 @@ func RunSetup(ctx context.Context, o SetupOptions) error {
 
 // setup is one run of init. Until it has the lock, it changes nothing.
 type setup struct {
-	SetupOptions
+	Options
 	ctx context.Context
 
 	path  string            // the configuration

@@ -1,4 +1,4 @@
-package main
+package setup
 
 import (
 	"os"
@@ -50,8 +50,10 @@ func TestInitUnit(t *testing.T) {
 		return serverUnit(text, c, path, u)
 	}
 	usual := installation.User{Name: defaultUser, Group: defaultUser}
-	standard := config.Config{Data: DefaultData, Listen: "127.0.0.1:8080", Keys: config.KeyFiles{Dir: DefaultData + "/keys"},
-		Mail: config.Mail{PickupDir: DefaultData + "/pickup"}}
+	standard := config.Config{
+		Data: DefaultData, Listen: "127.0.0.1:8080", Keys: config.KeyFiles{Dir: DefaultData + "/keys"},
+		Mail: config.Mail{PickupDir: DefaultData + "/pickup"},
+	}
 	if !packagedUnit(standard, DefaultConfig, usual) {
 		t.Error("the unit of the packages does not fit what they install")
 	}
