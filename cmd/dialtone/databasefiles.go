@@ -22,7 +22,7 @@ func (e *examination) databaseFiles() (list []doctor.Finding) {
 	if err != nil || owner == nil {
 		return nil
 	}
-	for _, f := range e.DatabaseFiles(e.program.environ) {
+	for _, f := range e.DatabaseFiles(e.Environ) {
 		level, unless := doctor.Fault, ""
 		if f.Variable {
 			level, unless = doctor.Warning, "; if the server has another "+f.Name+", this does not matter"
@@ -42,8 +42,8 @@ func (e *examination) databaseFiles() (list []doctor.Finding) {
 }
 
 // environmentFiles returns the files that the variables of this command name for the database.
-func (p *program) environmentFiles(c config.Config) (list []installation.ConfiguredFile) {
-	for _, f := range c.DatabaseFiles(p.environ) {
+func environmentFiles(c config.Config, environ []string) (list []installation.ConfiguredFile) {
+	for _, f := range c.DatabaseFiles(environ) {
 		if f.Variable {
 			list = append(list, installation.ConfiguredFile{Key: f.Name, Path: f.Path})
 		}

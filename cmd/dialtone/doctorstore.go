@@ -42,7 +42,7 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 	}
 	if !exists {
 		next := "give this command the configuration of the server; if this is a new machine, begin with: dialtone init"
-		if list, err := os.ReadDir(e.Data); !in.Shared() && e.program.configFile() != "" && len(list) == 0 &&
+		if list, err := os.ReadDir(e.Data); !in.Shared() && e.Configuration != "" && len(list) == 0 &&
 			(err == nil || errors.Is(err, fs.ErrNotExist)) {
 			next = fmt.Sprintf("the configuration is there, and %s is empty or missing: is it a volume that is not "+
 				"mounted? If so, mount it before you start a server, which would begin a new platform in its place "+

@@ -13,9 +13,9 @@ import (
 	"dialtone/internal/shellword"
 )
 
-// exportReaders says who can read the file with the exported tables, besides its owner. It is empty
+// ExportReaders says who can read the file with the exported tables, besides its owner. It is empty
 // where the tables are in PostgreSQL.
-type exportReaders struct {
+type ExportReaders struct {
 	// Group is the group of the file's directory.
 	Group string `json:"group"`
 	// Blocked is why the members of the group cannot read the file: one sentence for each directory
@@ -27,15 +27,15 @@ type exportReaders struct {
 }
 
 // block adds a reason why the members of the group cannot read the file.
-func (r *exportReaders) block(cause, next string) {
+func (r *ExportReaders) block(cause, next string) {
 	r.Blocked = append(r.Blocked, cause+"; "+next)
 	r.reasons = append(r.reasons, doctor.New(doctor.Fault, "export", doctor.AboutPhones, cause, next))
 }
 
-// readersOf examines a file, the files that SQLite puts beside it, and the directories above. If it is behind a link
+// ReadersOf examines a file, the files that SQLite puts beside it, and the directories above. If it is behind a link
 // that another user has made, nobody is told to open what is there.
-func readersOf(path string) (exportReaders, error) {
-	r := exportReaders{Blocked: []string{}}
+func ReadersOf(path string) (ExportReaders, error) {
+	r := ExportReaders{Blocked: []string{}}
 	link := doctor.Link("export", path)
 	path, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -70,7 +70,7 @@ func readersOf(path string) (exportReaders, error) {
 
 // examine adds a reason to Blocked if the group lacks a permission, whose bit among those of others
 // is given. What is the export's own may get another group; a directory above may not.
-func (r *exportReaders) examine(path string, bit fs.FileMode, letter string, own bool) error {
+func (r *ExportReaders) examine(path string, bit fs.FileMode, letter string, own bool) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		if own && errors.Is(err, fs.ErrNotExist) {

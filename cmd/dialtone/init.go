@@ -29,11 +29,9 @@ type initCommand struct {
 
 // Help is what "dialtone init --help" adds.
 func (initCommand) Help() string {
-	return "It writes a configuration (--config, here " + setup.DefaultConfig + "), creates the data directory "+
-		"(--data, " +
-		"here " + setup.DefaultData + ") with keys and store, adds the first tenant and an operator, and prints the "+
-		"DNS " +
-		"records to add. " +
+	return "It writes a configuration (--config, here " + setup.DefaultConfig + "), creates the data directory " +
+		"(--data, here " + setup.DefaultData + ") with keys and store, adds the first tenant and an operator, and " +
+		"prints the DNS records to add. " +
 		"Beside the configuration, the directory init gets examples for nginx, Kamailio and systemd. On a terminal, " +
 		"it asks for what is not given. Answers are checked before anything is written. What variables such as " +
 		"DIALTONE_DATABASE say goes into the configuration.\n\nNothing that exists is overwritten, except a " +

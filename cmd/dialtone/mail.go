@@ -16,7 +16,6 @@ import (
 
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/terminal"
-	"dialtone/internal/config"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/mail/dkim"
@@ -382,11 +381,11 @@ func (mailDoctor) Help() string {
 func (c *mailDoctor) Run(p *program) error {
 	return tenantArg{Host: c.Tenant}.with(p, func(in *installation.Installation, t *tenant.Tenant,
 		keys *dkim.Keys) error {
-		records, err := checkSender(p.ctx, in.Mail, t, keys, resolver(c.Resolver))
+		records, err := CheckSender(p.ctx, in.Mail, t, keys, resolver(c.Resolver))
 		if err != nil {
 			return err
 		}
-		found := append([]maildns.Finding{checkRelay(p.ctx, in.Mail)}, records...)
+		found := append([]maildns.Finding{CheckRelay(p.ctx, in.Mail)}, records...)
 		if err := c.print(p, found); err != nil {
 			return err
 		}
@@ -417,43 +416,6 @@ func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 		}
 	}
 	return nil
-}
-
-// checkSender checks the DNS records of a tenant's sender.
-func checkSender(
-	ctx context.Context, m config.Mail, t *tenant.Tenant, keys *dkim.Keys, dns *net.Resolver,
-) ([]maildns.Finding, error) {
-	public, err := keys.List(ctx, t.ID)
-	if err != nil {
-		return nil, err
-	}
-	var list []maildns.Key
-	for _, k := range public {
-		list = append(list, maildns.Key{Selector: k.Selector, Record: k.Record})
-	}
-	host, _, _ := net.SplitHostPort(m.Relay.Parts().Address)
-	return maildns.Check(ctx, dns, mailmsg.Domain(t.Sender()), host, list), nil
-}
-
-// checkRelay connects to the relay and logs in.
-func checkRelay(ctx context.Context, m config.Mail) maildns.Finding {
-	found := maildns.Finding{What: "relay"}
-	if m.Relay == "" {
-		found.OK = true
-		found.Says = "none configured; your mail server must collect messages from " + m.PickupDir
-		return found
-	}
-	r, err := installation.NewRelay(m)
-	if err == nil {
-		found.Says, err = r.Check(ctx)
-	}
-	if err != nil {
-		found.Says = err.Error()
-		return found
-	}
-	found.OK = true
-	found.Says = "connected and logged in to " + m.Relay.Parts().Address + ": " + found.Says
-	return found
 }
 
 // resolver returns a resolver that asks a server, or the system's resolver if server is empty.

@@ -244,25 +244,15 @@ type configCommand struct {
 
 type configCheckCommand struct{}
 
+// Run fails if the configuration is wrong. What a server could do without is a note.
 func (configCheckCommand) Run(p *program) error {
 	c, err := p.settings()
 	if err != nil {
 		return err
 	}
-	if _, err := installation.Templates(c.Mail.TemplatesDir); err != nil {
+	if err := CheckConfiguration(p.ctx, c, p.configFile(), p.environ, p.stderr); err != nil {
 		return err
 	}
-	if err := p.checkCertificates(c); err != nil {
-		return err
-	}
-	p.noteMissing(c)
-	if err := p.noteUnreadable(c); err != nil {
-		return err
-	}
-	if text, next := p.pickupFault(c); text != "" {
-		fmt.Fprintf(terminal.To(p.stderr), "note: %s; %s\n", text, next)
-	}
-	p.notePublic(c)
 	fmt.Fprintln(p.stdout, "the configuration is valid")
 	return nil
 }
