@@ -61,7 +61,7 @@ var (
 	programLayers = [][]string{
 		{"runas", "terminal"},
 		{"outfile", "installation"},
-		{"server", "backup", "restore", "setup"},
+		{"server", "backup", "restore", "setup", "diagnosis"},
 	}
 
 	// outside are the packages of the standard library that rule 3 forbids.

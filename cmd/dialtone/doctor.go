@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"dialtone/cmd/dialtone/internal/diagnosis"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/doctor"
 	"dialtone/internal/fault"
@@ -24,7 +25,7 @@ func (doctorCommand) Help() string {
 }
 
 func (c *doctorCommand) Run(p *program) error {
-	list := Examine(p.ctx, Options{
+	list := diagnosis.Examine(p.ctx, diagnosis.Options{
 		Settings: p.settings, Configuration: p.configFile(), Environ: p.environ, DNS: resolver(c.Resolver),
 		CAFile: c.CAFile,
 	})

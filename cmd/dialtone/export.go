@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/diagnosis"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
@@ -124,8 +125,8 @@ type exportState struct {
 }
 
 // print prints the state of the tables and returns it.
-func (c exportStatus) print(p *program, in *installation.Installation) (exportState, ExportReaders, error) {
-	readers, status := ExportReaders{Blocked: []string{}}, exportState{Faults: []string{}}
+func (c exportStatus) print(p *program, in *installation.Installation) (exportState, diagnosis.ExportReaders, error) {
+	readers, status := diagnosis.ExportReaders{Blocked: []string{}}, exportState{Faults: []string{}}
 	// The status brings the file of SQLite up to date first, which can undo what somebody has changed.
 	err := in.Store.CheckExportSchema(p.ctx, func(text string) { status.Faults = append(status.Faults, text) })
 	if err == nil {
@@ -135,14 +136,14 @@ func (c exportStatus) print(p *program, in *installation.Installation) (exportSt
 		return status, readers, err
 	}
 	if status.Enabled && !in.Shared() { // the tables are in a file
-		if readers, err = ReadersOf(status.Locations[0]); err != nil {
+		if readers, err = diagnosis.ReadersOf(status.Locations[0]); err != nil {
 			return status, readers, err
 		}
 	}
 	if c.JSON {
 		return status, readers, json.NewEncoder(p.stdout).Encode(struct {
 			exportState
-			ExportReaders
+			diagnosis.ExportReaders
 		}{status, readers})
 	}
 	switch {

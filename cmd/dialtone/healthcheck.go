@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"dialtone/cmd/dialtone/internal/diagnosis"
 	"dialtone/cmd/dialtone/internal/terminal"
 )
 
@@ -25,8 +26,8 @@ func (c *healthCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	state, err := Ask(p.ctx, conf, c.ClientCert, c.ClientKey)
-	if errors.Is(err, ErrClientCertificate) {
+	state, err := diagnosis.Ask(p.ctx, conf, c.ClientCert, c.ClientKey)
+	if errors.Is(err, diagnosis.ErrClientCertificate) {
 		return usageError{err}
 	} else if err != nil {
 		return err

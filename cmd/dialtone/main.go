@@ -1,9 +1,9 @@
 // Dialtone manages user accounts of SIP and WebRTC phone platforms. It is one program: the server
 // with its web pages, and the commands for operators.
 //
-// This package parses the command line, connects the packages below internal to each other, and
-// prints what commands return. It has no rules of its own: those are in the packages below
-// internal.
+// This package parses the command line, calls the packages below cmd/dialtone/internal and internal, and prints what
+// they return. What is more than that for a command is in a package below cmd/dialtone/internal, such as server, backup
+// or setup, which connect the packages below internal. The rules are in those.
 package main
 
 import (
@@ -22,6 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/diagnosis"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
@@ -250,7 +251,7 @@ func (configCheckCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if err := CheckConfiguration(p.ctx, c, p.configFile(), p.environ, p.stderr); err != nil {
+	if err := diagnosis.CheckConfiguration(p.ctx, c, p.configFile(), p.environ, p.stderr); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.stdout, "the configuration is valid")

@@ -1,4 +1,17 @@
-package main
+// Package diagnosis finds out what is wrong with an installation, for the commands doctor, verify, health, config check
+// and mail doctor.
+//
+// It changes nothing and sends no message. Each finding of Examine says what is wrong and what to do about it. A check
+// that hangs does not hide what the others find: Examine ends in less than ten seconds.
+//
+// Examine looks at the configuration and the files first, then opens the store as a command does, and then looks at
+// everything else concurrently: what is in the store, the disks, the mail, the DNS, the public URLs, and what the
+// server on this machine says of itself (Ask). Verify reads every row of the store. CheckConfiguration looks at the
+// files that the configuration names.
+//
+// The package does not repair anything, does not print findings, and does not look at other machines. Checks that need
+// no installation are in package doctor.
+package diagnosis
 
 import (
 	"context"
