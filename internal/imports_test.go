@@ -24,6 +24,8 @@ import (
 //  5. Test support, internal/test, is imported only by tests, by itself and by bench.
 //  6. Only cmd and bench import packages of several groups. Nothing imports cmd or bench, and only cmd
 //     imports deploy, which has files.
+//  7. The packages below cmd/dialtone/internal are layers: each imports only those below it, and only package main
+//     imports them all.
 var (
 	vocabulary = []string{
 		"digest", "fault", "i18n", "metric", "outage", "recorder", "redact", "secret", "shellword", "totp", "trace",
@@ -55,6 +57,13 @@ var (
 		{"store/transfer"},
 	}
 
+	// programLayers are the packages below cmd/dialtone/internal, from the lowest layer up.
+	programLayers = [][]string{
+		{"runas", "terminal"},
+		{"outfile", "installation"},
+		{"server", "backup", "restore", "setup", "diagnosis"},
+	}
+
 	// outside are the packages of the standard library that rule 3 forbids.
 	outside = []string{
 		"database/sql", "io/ioutil", "log/syslog", "net", "net/http", "net/smtp", "net/rpc",
@@ -68,7 +77,11 @@ var (
 	}
 )
 
-const module = "dialtone/"
+const (
+	module  = "dialtone/"
+	program = "cmd/dialtone"
+	parts   = program + "/internal/" // of the program
+)
 
 func TestImports(t *testing.T) {
 	found := make(map[string]bool)
@@ -118,6 +131,10 @@ func violations(name string, imports []string) (messages []string) {
 		own, internal := strings.CutPrefix(own, "internal/")
 		switch {
 		case imported == module+"deploy" && group(name) == "cmd": // allowed
+		case strings.HasPrefix(imported, module+parts) && group(name) == "cmd":
+			if layer(programLayers, partOf(imported)) >= layer(programLayers, partOf(module+name)) {
+				refuse("imports %s, which is not in a lower layer of the program", imported)
+			}
 		case ours && !internal:
 			refuse("imports %s, which is a program", imported)
 		case !ours && inner && slices.Contains(outside, imported):
@@ -137,7 +154,7 @@ func violations(name string, imports []string) (messages []string) {
 			refuse("is a domain package and imports the adapter %s", own)
 		case slices.Contains(shared, own): // allowed
 		case group(own) == "store" && group(name) == "store":
-			if layer(own) >= layer(name) {
+			if layer(storeLayers, own) >= layer(storeLayers, name) {
 				refuse("is in the store and imports %s, which is not in a lower layer", own)
 			}
 		case group(own) != group(name) || !slices.Contains(foundations, own):
@@ -147,14 +164,17 @@ func violations(name string, imports []string) (messages []string) {
 	return messages
 }
 
-// layer is the layer of a package of the store. A package that is in none is above all.
-func layer(name string) int {
-	i := slices.IndexFunc(storeLayers, func(l []string) bool { return slices.Contains(l, name) })
+// layer is the layer of a package of a group. A package that is in none is above all.
+func layer(layers [][]string, name string) int {
+	i := slices.IndexFunc(layers, func(l []string) bool { return slices.Contains(l, name) })
 	if i < 0 {
-		return len(storeLayers)
+		return len(layers)
 	}
 	return i
 }
+
+// partOf returns the path of a package below cmd/dialtone/internal, or another text for any other package.
+func partOf(imported string) string { return strings.TrimPrefix(imported, module+parts) }
 
 // group is the first element of a package's path.
 func group(name string) string {
@@ -193,6 +213,12 @@ func TestViolations(t *testing.T) {
 		{"a new package is an adapter", "util", "dialtone/internal/store", false},
 		{"programs are not imported", "http/web", "dialtone/cmd/dialtone", false},
 		{"cmd wires", "cmd/dialtone", "dialtone/internal/http/web", true},
+		{"cmd uses its parts", "cmd/dialtone", "dialtone/cmd/dialtone/internal/terminal", true},
+		{"parts of cmd wire", "cmd/dialtone/internal/terminal", "dialtone/internal/http/web", true},
+		{"a new part is above the others", "cmd/dialtone/internal/new", "dialtone/cmd/dialtone/internal/terminal",
+			true},
+		{"nothing uses a new part", "cmd/dialtone/internal/terminal", "dialtone/cmd/dialtone/internal/new", false},
+		{"other programs do not use them", "bench", "dialtone/cmd/dialtone/internal/terminal", false},
 		{"cmd does not ship test support", "cmd/dialtone", "dialtone/internal/test/crashfs", false},
 		{"adapters do not ship test support", "store", "dialtone/internal/test/crashfs", false},
 		{"test support uses what it tests", "test/conformance", "dialtone/internal/account", true},

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
@@ -85,9 +87,9 @@ func formatTime(at *time.Time) string {
 }
 
 // at opens the installation and runs a function for a tenant: the only one if host is empty.
-func (p *program) at(host string, do func(*installation, *account.Service, *tenant.Tenant) error) error {
-	return p.with(func(in *installation) error {
-		t, err := in.tenantOrOnly(p.ctx, host)
+func (p *program) at(host string, do func(*installation.Installation, *account.Service, *tenant.Tenant) error) error {
+	return p.with(func(in *installation.Installation) error {
+		t, err := tenantOrOnly(p.ctx, in, host)
 		if err != nil {
 			return err
 		}
@@ -238,7 +240,7 @@ func (c *accountList) Run(p *program) error {
 var errLimit = errors.New("the limit is reached")
 
 // each calls do for each account of the list.
-func (c *accountList) each(p *program, in *installation, t *tenant.Tenant, q account.Query,
+func (c *accountList) each(p *program, in *installation.Installation, t *tenant.Tenant, q account.Query,
 	do func(account.Account) error) error {
 	n := 0
 	one := func(a account.Account) error {
@@ -258,14 +260,14 @@ func (c *accountList) each(p *program, in *installation, t *tenant.Tenant, q acc
 }
 
 // eachAccount calls do for each account that a query selects.
-func (p *program) eachAccount(in *installation, t *tenant.Tenant, q account.Query,
+func (p *program) eachAccount(in *installation.Installation, t *tenant.Tenant, q account.Query,
 	do func(account.Account) error) error {
 	if q.Empty() {
-		return in.store.List(p.ctx, t.ID, time.Now(), do)
+		return in.Store.List(p.ctx, t.ID, time.Now(), do)
 	}
 	const pageSize = 500
 	for next := ""; ; {
-		page, err := in.store.Page(p.ctx, t.ID, q, next, pageSize, time.Now())
+		page, err := in.Store.Page(p.ctx, t.ID, q, next, pageSize, time.Now())
 		if err != nil {
 			return err
 		}
@@ -471,22 +473,16 @@ func (c *accountDelete) Run(p *program) error {
 // confirm asks the person at a terminal whether to do something that cannot be undone, and fails
 // unless the answer is yes. Without a terminal it does not ask.
 func (p *program) confirm(what string) error {
-	if !p.atTerminal() {
+	if !terminal.Interactive(p.stdin) {
 		return nil
 	}
 	return p.ask("This cannot be undone. Type yes to "+what, "yes")
 }
 
-// atTerminal reports whether a person can be asked.
-func (p *program) atTerminal() bool {
-	f, ok := p.stdin.(*os.File)
-	return ok && isTerminal(f)
-}
-
 // ask asks the person at the terminal, and fails unless the answer is the one that is wanted.
 func (p *program) ask(question, want string) error {
 	fmt.Fprint(p.stderr, question+": ")
-	answer, err := p.readLine(bufio.NewReader(p.stdin))
+	answer, err := terminal.ReadLine(p.ctx, bufio.NewReader(p.stdin), p.stderr)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
@@ -504,19 +500,19 @@ func (p *program) say(format string, args ...any) error {
 
 // eraseDeleted removes what is left of deleted accounts: the messages on this host, and what the
 // database has not overwritten. The accounts are deleted already, so it only warns if that fails.
-func (p *program) eraseDeleted(in *installation) {
+func (p *program) eraseDeleted(in *installation.Installation) {
 	log := p.logger(in.Log)
 	if _, err := os.Stat(in.Mail.PickupDir); err == nil {
 		dir, err := pickup.Open(in.Mail.PickupDir)
 		if err == nil {
-			_, err = delivery.RemoveOrphans(p.ctx, in.store, dir)
+			_, err = delivery.RemoveOrphans(p.ctx, in.Store, dir)
 		}
 		if err != nil {
 			log.Warn("messages of deleted accounts not removed", "err", err,
 				"hint", "a running server on this host removes them")
 		}
 	}
-	if err := in.store.Erase(p.ctx); err != nil {
+	if err := in.Store.Erase(p.ctx); err != nil {
 		log.Warn("deleted data not overwritten yet", "err", err, "hint", "the server overwrites it when it starts")
 	}
 }
@@ -527,17 +523,17 @@ type accountNames struct {
 }
 
 func (c *accountNames) Run(p *program) error {
-	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return in.store.ClosedNames(p.ctx, t.ID, func(n account.ClosedName) error {
+				return in.Store.ClosedNames(p.ctx, t.ID, func(n account.ClosedName) error {
 					return each(opjson.OfClosedName(n))
 				})
 			})
 		}
 		out := p.table()
 		fmt.Fprintln(out, "USER\tDELETED")
-		err := in.store.ClosedNames(p.ctx, t.ID, func(n account.ClosedName) error {
+		err := in.Store.ClosedNames(p.ctx, t.ID, func(n account.ClosedName) error {
 			_, err := fmt.Fprintf(out, "%s\t%s\n", n.User, n.Closed.Format(time.RFC3339))
 			return err
 		})

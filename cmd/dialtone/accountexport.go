@@ -7,8 +7,10 @@ import (
 	"os"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/outfile"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
-	"dialtone/internal/atomicfile"
 	"dialtone/internal/export"
 	"dialtone/internal/userfile"
 )
@@ -45,18 +47,18 @@ func (c *accountExport) Run(p *program) error {
 		return err
 	}
 	if _, err := os.Lstat(c.File); err == nil && c.File != "-" && !c.Force {
-		return errExists(c.File)
+		return outfile.ErrExists(c.File)
 	}
 	states := map[account.State]bool{account.Active: len(c.State) == 0}
 	for _, s := range c.State {
 		states[account.State(s)] = true
 	}
-	return p.with(func(in *installation) error {
-		t, err := in.tenantOrOnly(p.ctx, c.Tenant)
+	return p.with(func(in *installation.Installation) error {
+		t, err := tenantOrOnly(p.ctx, in, c.Tenant)
 		if err != nil {
 			return err
 		}
-		open := account.Opener(in.seal)
+		open := account.Opener(in.Seal)
 		var left []export.Missing
 		n := int64(0)
 		write := func(to io.Writer) error {
@@ -64,7 +66,7 @@ func (c *accountExport) Run(p *program) error {
 			if err != nil {
 				return err
 			}
-			err = in.store.List(ctx, t.ID, time.Now(), func(a account.Account) error {
+			err = in.Store.List(ctx, t.ID, time.Now(), func(a account.Account) error {
 				if !states[a.State()] {
 					return nil
 				}
@@ -88,35 +90,17 @@ func (c *accountExport) Run(p *program) error {
 			if c.File == "-" {
 				return write(p.stdout)
 			}
-			return writePrivate(c.File, c.Force, write)
+			return outfile.Write(c.File, c.Force, write)
 		})
 		if err != nil {
 			return err
 		}
 		if len(left) > 0 {
-			printLine(p.stderr, "", describeMissing(left))
+			terminal.PrintLine(p.stderr, "", export.DescribeMissing(left))
 		}
 		if c.File == "-" {
 			return nil
 		}
-		return p.say("%s written to %s", counted(n, "account"), c.File)
-	})
-}
-
-// writePrivate creates a file as a whole, with mode 0600. With replace, there may be a file of that name.
-func writePrivate(path string, replace bool, write func(io.Writer) error) error {
-	return asCaller(func() error {
-		temp, err := atomicfile.CreateTemp(path, ".accounts-*")
-		if err != nil {
-			return err
-		}
-		defer os.Remove(temp.Name())
-		defer temp.Close()
-		const mode = 0o600
-		err = asActing(func() error { return write(temp) })
-		if err := errors.Join(temp.Chmod(mode), err, temp.Sync()); err != nil {
-			return err
-		}
-		return publish(temp.Name(), path, replace)
+		return p.say("%s written to %s", terminal.Counted(n, "account"), c.File)
 	})
 }

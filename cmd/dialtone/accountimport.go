@@ -4,9 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
@@ -56,8 +60,8 @@ func (c *accountImport) Run(p *program) error {
 			return err
 		}
 	}
-	return p.with(func(in *installation) (err error) {
-		t, err := in.tenantOrOnly(p.ctx, c.Tenant)
+	return p.with(func(in *installation.Installation) (err error) {
+		t, err := tenantOrOnly(p.ctx, in, c.Tenant)
 		if err != nil {
 			return err
 		}
@@ -77,7 +81,7 @@ func (c *accountImport) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		err = asCaller(func() error {
+		err = runas.AsCaller(func() error {
 			return source.Read(ctx, func(e account.ImportEntry) error {
 				im.Look(e)
 				return nil
@@ -92,20 +96,20 @@ func (c *accountImport) Run(p *program) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.Format, err)
 		}
-		bar, done := newProgress(p.stderr), int64(0)
-		err = asCaller(func() error {
+		bar, done := terminal.NewProgress(p.stderr), int64(0)
+		err = runas.AsCaller(func() error {
 			return source.Read(ctx, func(e account.ImportEntry) error {
 				if done++; done%1000 == 0 || done == im.Rows() {
-					bar.show("import", done, im.Rows())
+					bar.Show("import", done, im.Rows())
 				}
-				return asActing(func() error { return im.Add(ctx, e) })
+				return runas.AsOwner(func() error { return im.Add(ctx, e) })
 			})
 		})
 		if err != nil {
 			im.Stop()
 		}
 		report, endErr := im.End(ctx)
-		bar.end()
+		bar.End()
 		if ctx.Err() != nil {
 			err = interruptedImport(report, im.Rows())
 		} else if err = errors.Join(err, endErr); err != nil {
@@ -133,18 +137,18 @@ func interruptedImport(r account.ImportReport, rows int64) error {
 		were = "was added, and stays"
 	}
 	return fault.New(fault.Conflict, "interrupted: %s of %s %s; run the same command again for the rest",
-		counted(r.Added, "account"), counted(rows, "row"), were)
+		terminal.Counted(r.Added, "account"), terminal.Counted(rows, "row"), were)
 }
 
 // printImport prints a report.
 func (p *program) printImport(v opjson.Import) error {
-	out := escaped{p.stdout}
+	out := terminal.To(p.stdout)
 	would := ""
 	if v.DryRun {
 		would = " would be"
 	}
 	fmt.Fprintf(out, "%s of %s%s imported to %s\n",
-		counted(v.Imported, "account"), counted(v.Rows, "row"), would, v.Tenant)
+		terminal.Counted(v.Imported, "account"), terminal.Counted(v.Rows, "row"), would, v.Tenant)
 	if len(v.Refused) > 0 {
 		fmt.Fprintln(out, "\nnot imported:")
 		p.printReasons(out, v.Refused)
@@ -170,7 +174,7 @@ func (p *program) printImport(v opjson.Import) error {
 }
 
 // printReasons prints counts with the first entries. The interesting ones are those that somebody has to look at.
-func (p *program) printReasons(out escaped, list []opjson.ImportReason) {
+func (p *program) printReasons(out io.Writer, list []opjson.ImportReason) {
 	for _, r := range list {
 		fmt.Fprintf(out, "%8d  %s: %s\n", r.Count, r.Reason, r.Text)
 		if r.Reason == string(account.ImportThere) || strings.HasPrefix(r.Reason, "without_") {
@@ -183,7 +187,7 @@ func (p *program) printReasons(out escaped, list []opjson.ImportReason) {
 			}
 			for _, text := range []string{e.User, e.Text} {
 				if text != "" {
-					where += ": " + printable(text)
+					where += ": " + terminal.Printable(text)
 				}
 			}
 			fmt.Fprintf(out, "          %s\n", where)

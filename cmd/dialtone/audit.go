@@ -12,6 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/operator"
@@ -28,7 +31,7 @@ func commandActor(environ []string) audit.Actor {
 	for _, entry := range environ {
 		if name, ok := strings.CutPrefix(entry, "SUDO_USER="); ok {
 			const limit = 64
-			a.Sudo = printable(strings.ToValidUTF8(name[:min(len(name), limit)], "?"))
+			a.Sudo = terminal.Printable(strings.ToValidUTF8(name[:min(len(name), limit)], "?"))
 		}
 	}
 	return a
@@ -47,15 +50,15 @@ func (p *program) because(reason string) (context.Context, error) {
 // recorded makes a change outside the store, such as that of a file, and adds it to the audit trail.
 // It is added first: after a crash in between, the trail has a change that was not made, but never
 // lacks one that was. If the change fails, another row says so.
-func (p *program) recorded(in *installation, c audit.Change, do func() error) error {
+func (p *program) recorded(in *installation.Installation, c audit.Change, do func() error) error {
 	c.At, c.Outcome = time.Now(), audit.OK
-	if err := in.store.AddChange(p.ctx, c); err != nil {
+	if err := in.Store.AddChange(p.ctx, c); err != nil {
 		return err
 	}
 	err := do()
 	if err != nil {
 		c.At, c.Outcome = time.Now(), audit.Failed
-		err = errors.Join(err, in.store.AddChange(p.ctx, c))
+		err = errors.Join(err, in.Store.AddChange(p.ctx, c))
 	}
 	return err
 }
@@ -85,12 +88,12 @@ func (c *auditRestart) Run(p *program) error {
 	if strings.TrimSpace(c.Reason) == "" {
 		return usageError{fault.Field("reason", "say why, with --reason")}
 	}
-	return p.with(func(in *installation) error {
-		seen, err := in.dir.TrailFile().Load()
+	return p.with(func(in *installation.Installation) error {
+		seen, err := in.Dir.TrailFile().Load()
 		if err != nil {
-			return inDataDir(err)
+			return runas.InDataDir(err)
 		}
-		if err := audit.Restart(ctx, in.store, in.seal, seen, time.Now()); err != nil {
+		if err := audit.Restart(ctx, in.Store, in.Seal, seen, time.Now()); err != nil {
 			return err
 		}
 		fmt.Fprintln(p.stdout, "a server writes new checkpoints within a minute")
@@ -130,15 +133,15 @@ func (c *auditFilter) filter(now time.Time) (f audit.Filter, err error) {
 		return f, usageError{err}
 	}
 	if c.Tenant != "" { // which may have been removed
-		f.Tenant, err = typedHost(c.Tenant)
+		f.Tenant, err = installation.TypedHost(c.Tenant)
 	}
 	return f, err
 }
 
 // auditTrail returns what commands read the trail with.
-func (p *program) auditTrail(in *installation) (*operator.Service, operator.Caller) {
-	return operator.NewService(operator.Deps{Store: in.store, Now: time.Now, CoverTrail: p.coverTrail(in)}),
-		operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes}
+func (p *program) auditTrail(in *installation.Installation) (*operator.Service, operator.Caller) {
+	return operator.NewService(operator.Deps{Store: in.Store, Now: time.Now, CoverTrail: in.CoverTrail(p.stderr)}),
+		installation.Caller(p.ctx)
 }
 
 type auditList struct {
@@ -163,7 +166,7 @@ func (c *auditList) Run(p *program) error {
 		return usageError{fault.Field("limit", "the limit is a number from 1 on")}
 	}
 	filter.Newest, filter.NoBulk = c.Newest, c.Fold
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
 				return c.each(p, in, filter, func(c audit.Change) error { return each(opjson.OfChange(c)) })
@@ -174,7 +177,7 @@ func (c *auditList) Run(p *program) error {
 			"REASON")
 		err := c.each(p, in, filter, func(c audit.Change) error {
 			_, err := fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.At.Format(time.RFC3339),
-				c.Action, c.Outcome, c.Tenant, c.User, printable(c.Subject), cell(beforeAfter(c)),
+				c.Action, c.Outcome, c.Tenant, c.User, terminal.Printable(c.Subject), terminal.Cell(beforeAfter(c)),
 				c.Actor.Words(), c.Net, c.Reason)
 			return err
 		})
@@ -183,7 +186,7 @@ func (c *auditList) Run(p *program) error {
 }
 
 // each calls do for each change of the list.
-func (c *auditList) each(p *program, in *installation, f audit.Filter, do func(audit.Change) error) error {
+func (c *auditList) each(p *program, in *installation.Installation, f audit.Filter, do func(audit.Change) error) error {
 	const pageSize = 1000
 	s, caller := p.auditTrail(in)
 	for next, left := "", c.Limit; ; {
@@ -225,7 +228,7 @@ func (c *auditExport) Run(p *program) error {
 		return usageError{err}
 	}
 	filter.AfterID = c.After
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		s, caller := p.auditTrail(in)
 		buffered := bufio.NewWriter(p.stdout)
 		out := json.NewEncoder(buffered)

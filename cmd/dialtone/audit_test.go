@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
@@ -213,18 +213,18 @@ func addAuditedAccounts(t *testing.T, environ []string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := openInstallation(t.Context(), c, "", never)
+	in, err := installation.Open(t.Context(), c, installation.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.store.Close()
+	defer in.Store.Close()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	tn, err := in.tenantOf(t.Context(), "phone.test")
+	tn, err := in.TenantOf(t.Context(), "phone.test")
 	must(err)
 	var message string
 	for _, user := range []string{"ann", "bob"} {
@@ -233,14 +233,14 @@ func addAuditedAccounts(t *testing.T, environ []string) string {
 		a.Account.UID = account.NewUID(now)
 		a.Account.Created, a.Account.Expires = now, now.Add(account.PendingLife)
 		a.Captcha.Expires = now.Add(time.Hour)
-		must(in.store.Create(t.Context(), a, now))
+		must(in.Store.Create(t.Context(), a, now))
 		ref := outbox.Ref{Tenant: tn.ID, Account: a.Account.UID, Message: a.Message}
-		_, err := in.store.Enqueue(t.Context(), []outbox.Ref{ref}, now)
+		_, err := in.Store.Enqueue(t.Context(), []outbox.Ref{ref}, now)
 		must(err)
-		d, err := in.store.Delivery(t.Context(), a.Message)
+		d, err := in.Store.Delivery(t.Context(), a.Message)
 		must(err)
 		d.State, d.Due = delivery.Failed, time.Time{}
-		must(in.store.Record(t.Context(), []delivery.Delivery{d}))
+		must(in.Store.Record(t.Context(), []delivery.Delivery{d}))
 		message = a.Message.String()
 	}
 	return message
@@ -253,25 +253,25 @@ func addApp(t *testing.T, environ []string, user string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := openInstallation(t.Context(), c, "", never)
+	in, err := installation.Open(t.Context(), c, installation.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.store.Close()
-	tn, err := in.tenantOf(t.Context(), "phone.test")
+	defer in.Store.Close()
+	tn, err := in.TenantOf(t.Context(), "phone.test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
-	a, err := in.store.Find(t.Context(), tn.ID, user, now)
+	a, err := in.Store.Find(t.Context(), tn.ID, user, now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	change := account.AppChange{Account: a, Sealed: []byte("sealed"), Step: 1}
-	if err := in.store.StartApp(t.Context(), a, change.Sealed, now); err != nil {
+	if err := in.Store.StartApp(t.Context(), a, change.Sealed, now); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := in.store.FinishApp(t.Context(), change, now); err != nil {
+	if _, err := in.Store.FinishApp(t.Context(), change, now); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -439,72 +439,5 @@ func TestServersFollowTheTrail(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(f.dir, "pickup")); err == nil {
 		t.Error("the command has created a pickup directory")
-	}
-}
-
-// openEmptyStore opens an installation with a new store.
-func openEmptyStore(t *testing.T, settings map[string]string) *installation {
-	t.Helper()
-	c, err := config.Load("", nil, settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := openInstallation(t.Context(), c, "", always)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { in.store.Close() })
-	return in
-}
-
-// A server that starts looks for messages of deleted accounts, but not if its store is new: the
-// messages may be those of another store.
-func TestDeletionsBeforeStart(t *testing.T) {
-	in := openEmptyStore(t, map[string]string{"data": t.TempDir()})
-	for _, c := range []struct {
-		action audit.Action
-		want   bool
-	}{{audit.TenantAdd, false}, {audit.AccountDisable, false}, {audit.AccountDelete, true}, {audit.KeysRotate, true}} {
-		change := audit.Change{At: time.Now(), Action: c.action, Outcome: audit.OK}
-		if err := in.store.AddChange(t.Context(), change); err != nil {
-			t.Fatal(err)
-		}
-		s := &server{installation: in}
-		if err := s.startTrail(t.Context()); err != nil || s.orphans != c.want {
-			t.Errorf("after %s: %t, %v", c.action, s.orphans, err)
-		}
-	}
-}
-
-// A server removes changes from the trail that are older than the configuration says.
-func TestOldChangesAreRemoved(t *testing.T) {
-	in := openEmptyStore(t, map[string]string{"data": t.TempDir(), "log.audit_days": "30"})
-	const day = 24 * time.Hour
-	for range 600 { // more than one transaction removes
-		err := in.store.AddChange(t.Context(), audit.Change{
-			At: time.Now().Add(-31 * day), Action: audit.KeysRotate, Outcome: audit.OK,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	kept := audit.Change{At: time.Now().Add(-29 * day), Action: audit.TURNRotate, Outcome: audit.OK}
-	if err := in.store.AddChange(t.Context(), kept); err != nil {
-		t.Fatal(err)
-	}
-	s := &server{installation: in, keeper: in.keeper("", slog.New(slog.DiscardHandler))}
-	if err := s.keeper.Cover(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.removeOldChanges(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	var got []audit.Action
-	err := in.store.Changes(t.Context(), audit.Filter{}, func(c audit.Change) error {
-		got = append(got, c.Action)
-		return nil
-	})
-	if err != nil || !slices.Equal(got, []audit.Action{audit.TURNRotate}) {
-		t.Errorf("left are %q, %v", got, err)
 	}
 }

@@ -1,17 +1,16 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/store/migrations"
 )
 
 type keysBind struct{}
@@ -31,20 +30,20 @@ func (c *keysBind) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
-	in, err := openInstallationWith(p.ctx, conf, "", never, (*secret.Ring).Lenient)
+	in, err := installation.Open(p.ctx, conf, installation.Options{Lenient: true})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.close()) }()
+	defer func() { err = errors.Join(err, in.Close()) }()
 	var ring *secret.Ring
-	err = in.inKeys(func() (err error) {
-		ring, err = in.keys.Seal.Read()
+	err = in.InKeys(func() (err error) {
+		ring, err = in.KeySources.Seal.Read()
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	binding, err := in.store.Binding(p.ctx)
+	binding, err := in.Store.Binding(p.ctx)
 	if err != nil {
 		return err
 	}
@@ -56,20 +55,20 @@ func (c *keysBind) Run(p *program) (err error) {
 	if binding == account.Bound {
 		wait = nil // all servers seal in the new form
 	}
-	if !in.shared() {
-		unlock, err := in.dir.Lock() // a server that runs could be one of an earlier version
+	if !in.Shared() {
+		unlock, err := in.Dir.Lock() // a server that runs could be one of an earlier version
 		if err != nil {
-			return inDataDir(err)
+			return runas.InDataDir(err)
 		}
 		defer unlock()
 		wait = nil
 	}
 	var done account.Rebound
 	err = p.recorded(in, audit.Change{Action: audit.KeysBind}, func() error {
-		if done, err = account.Bind(p.ctx, in.store, ring, wait); err != nil || in.keys.Seal.FromEnv() {
+		if done, err = account.Bind(p.ctx, in.Store, ring, wait); err != nil || in.KeySources.Seal.FromEnv() {
 			return err
 		}
-		return in.inKeys(func() error { return keyfile.Replace(in.keys.Seal.Path, ring.Strict()) })
+		return in.InKeys(func() error { return keyfile.Replace(in.KeySources.Seal.Path, ring.Strict()) })
 	})
 	if err != nil {
 		return err
@@ -79,21 +78,21 @@ func (c *keysBind) Run(p *program) (err error) {
 
 // report says what was done and what is left to do. Only new content for the environment is written
 // to standard output then.
-func (*keysBind) report(p *program, in *installation, ring *secret.Ring, done account.Rebound) error {
+func (*keysBind) report(p *program, in *installation.Installation, ring *secret.Ring, done account.Rebound) error {
 	text := fmt.Sprintf("credentials bound to their user names: %d", done.Accounts)
 	if done.Damaged > 0 {
 		text += fmt.Sprintf("; damaged: %d, see: dialtone verify", done.Damaged)
 	}
 	switch {
-	case in.keys.Seal.FromEnv() && !ring.IsStrict():
+	case in.KeySources.Seal.FromEnv() && !ring.IsStrict():
 		fmt.Fprintln(p.stderr, text)
 		fmt.Fprintln(p.stderr, "this is the new content of DIALTONE_KEYS_SEAL, which refuses credentials that are not "+
 			"bound: give it to every server, and restart them one by one")
 		_, err := fmt.Fprint(p.stdout, ring.Strict().Text())
 		return err
-	case in.shared():
+	case in.Shared():
 		text += fmt.Sprintf("; now give %s to all servers that have a copy of it, and restart all servers one by one",
-			in.keys.Seal.Path)
+			in.KeySources.Seal.Path)
 	}
 	fmt.Fprintln(p.stdout, text)
 	return nil
@@ -110,59 +109,4 @@ func (p *program) wait(d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
-}
-
-// bindNames binds the credentials of a store to their user names, if a server of an earlier version
-// wrote it, and reopens the store with a strict key. The caller has the lock of the data directory,
-// so no other server uses the store. Servers that share a store need the command keys bind.
-func bindNames(ctx context.Context, in *installation, log *slog.Logger) error {
-	if in.seal.IsStrict() {
-		return nil
-	}
-	const hint = "who can write to the database could exchange the user names of two accounts; "
-	if in.shared() {
-		log.Warn("credentials may not be bound to their user names",
-			"hint", hint+"when all servers run this version, run dialtone keys bind on one of them")
-		return nil
-	}
-	binding, err := in.store.Binding(ctx)
-	if err != nil {
-		return err
-	}
-	if binding != account.Bound {
-		done, err := account.Bind(ctx, in.store, in.seal, nil)
-		if err != nil {
-			return err
-		}
-		log.Info("credentials bound to their user names", "accounts", done.Accounts, "damaged", done.Damaged)
-	}
-	if in.keys.Seal.FromEnv() {
-		log.Warn("seal key accepts credentials that are not bound to their user names",
-			"hint", hint+"run dialtone keys bind, and set DIALTONE_KEYS_SEAL to what it prints")
-		return nil
-	}
-	strict := in.seal.Strict()
-	if err := keyfile.Replace(in.keys.Seal.Path, strict); err != nil {
-		log.Warn("seal key accepts credentials that are not bound to their user names", "err", err,
-			"hint", hint+"make the file writable once, or write v2 instead of v1 at the start of its lines")
-		return nil
-	}
-	if err := in.store.Close(); err != nil {
-		return err
-	}
-	in.seal = strict
-	in.store, err = in.openStore(ctx, "", migrations.Nothing)
-	return err
-}
-
-// refreshOldForm finds out whether programs of an earlier version may use the store.
-func (s *server) refreshOldForm(ctx context.Context) error {
-	if !s.oldForm.Load() {
-		return nil // it never becomes true again
-	}
-	binding, err := s.store.Binding(ctx)
-	if err == nil {
-		s.oldForm.Store(binding == account.Unbound)
-	}
-	return err
 }

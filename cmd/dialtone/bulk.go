@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
@@ -39,7 +41,7 @@ func (accountBulk) Help() string {
 // bulk is a bulk change that a command makes.
 type bulk struct {
 	p       *program
-	in      *installation
+	in      *installation.Installation
 	service *operator.Service
 	caller  operator.Caller
 	tenant  *tenant.Tenant
@@ -66,7 +68,7 @@ func (c *accountBulk) Run(p *program) error {
 	if err := audit.CheckReason(c.Reason); err != nil {
 		return usageError{err}
 	}
-	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
 		b := &bulk{p: p, in: in, tenant: t, service: p.operators(in), caller: p.caller()}
 		var err error
 		b.Bulk, err = b.service.StartBulk(p.ctx, b.caller, t, operator.BulkAction(c.Action), q, c.Reason)
@@ -84,7 +86,7 @@ func (c *accountBulk) Run(p *program) error {
 const newestBulks = 100
 
 func (c *accountBulk) list(p *program) error {
-	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
 		list, err := p.operators(in).Bulks(p.ctx, p.caller(), t, newestBulks)
 		if err != nil {
 			return err
@@ -111,7 +113,7 @@ func (c *accountBulk) cancel(p *program) error {
 	if err != nil {
 		return fault.New(fault.NotFound, "%q is not the ID of a bulk change; see: dialtone account bulk list", c.ID)
 	}
-	return p.at(c.Tenant, func(in *installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
 		b, err := p.operators(in).CancelBulk(p.ctx, p.caller(), t, id)
 		switch {
 		case errors.Is(err, operator.ErrNoBulk):
@@ -129,7 +131,7 @@ func (c *accountBulk) cancel(p *program) error {
 		if b.State == operator.BulkUnconfirmed {
 			return p.say("the bulk change was not confirmed, and has changed nothing")
 		}
-		return p.say("the bulk change is %s, after %s", b.State, counted(b.Done, "account"))
+		return p.say("the bulk change is %s, after %s", b.State, terminal.Counted(b.Done, "account"))
 	})
 }
 
@@ -146,14 +148,14 @@ func (b *bulk) run(c *accountBulk) error {
 	if err := b.sayLeftOut(c.Action); err != nil {
 		return err
 	}
-	switch terminal := b.p.atTerminal(); {
+	switch interactive := terminal.Interactive(b.p.stdin); {
 	case c.Count != nil && *c.Count != b.Found:
 		return fault.New(fault.Conflict, "%s found, and not %d; nothing was changed",
-			counted(b.Found, "account"), *c.Count)
+			terminal.Counted(b.Found, "account"), *c.Count)
 	case c.Count != nil, c.Yes, b.Found == 0:
-	case !terminal:
+	case !interactive:
 		return fault.New(fault.Conflict, "%s found; nothing was changed; to %s them, add --count %d",
-			counted(b.Found, "account"), c.Action, b.Found)
+			terminal.Counted(b.Found, "account"), c.Action, b.Found)
 	default:
 		number := strconv.FormatInt(b.Found, 10)
 		question := fmt.Sprintf("Type the number of accounts, %s, to %s them", number, c.Action)
@@ -198,7 +200,7 @@ func (b *bulk) preview() error {
 	if err != nil {
 		return err
 	}
-	err = b.p.say("%s found at %s", counted(b.Found, "account"), b.tenant.Host)
+	err = b.p.say("%s found at %s", terminal.Counted(b.Found, "account"), b.tenant.Host)
 	if err != nil || len(page.Accounts) == 0 {
 		return err
 	}
@@ -232,7 +234,7 @@ func (b *bulk) sayLeftOut(action string) error {
 	})
 	if err == nil && n > 0 {
 		_, err = fmt.Fprintf(b.p.stderr, "dialtone: left out with the role admin: %s; to %s only those, "+
-			"add --role admin\n", counted(n, "account"), action)
+			"add --role admin\n", terminal.Counted(n, "account"), action)
 	}
 	return err
 }
@@ -242,7 +244,7 @@ func (b *bulk) cancel(err error) error {
 	ctx := context.WithoutCancel(b.p.ctx)
 	after, cancelErr := b.service.CancelBulk(ctx, b.caller, b.tenant, b.ID)
 	if after.Done > 0 {
-		err = fmt.Errorf("%w; the bulk change was cancelled after %s", err, counted(after.Done, "account"))
+		err = fmt.Errorf("%w; the bulk change was cancelled after %s", err, terminal.Counted(after.Done, "account"))
 	}
 	if after.Action == operator.BulkDelete && after.Done > 0 {
 		b.p.eraseDeleted(b.in)
@@ -259,7 +261,7 @@ func (b *bulk) print(c *accountBulk) error {
 	if c.JSON {
 		err = json.NewEncoder(b.p.stdout).Encode(opjson.OfBulk(b.Bulk, b.tenant.Host))
 	} else {
-		err = b.p.say("%sd %s", c.Action, counted(b.Done, "account"))
+		err = b.p.say("%sd %s", c.Action, terminal.Counted(b.Done, "account"))
 	}
 	switch {
 	case err != nil:

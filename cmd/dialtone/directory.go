@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/secret"
 	"dialtone/internal/sipserver"
 	"dialtone/internal/tenant"
@@ -39,7 +40,7 @@ func (c *tokenAdd) Run(p *program) error {
 	if err := sipserver.CheckName(c.Name); err != nil {
 		return err
 	}
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		token := secret.NewToken()
 		s := sipserver.Server{
 			Name:  c.Name,
@@ -52,7 +53,7 @@ func (c *tokenAdd) Run(p *program) error {
 			hosts = []string{""}
 		}
 		for _, host := range hosts {
-			t, err := in.tenantOrOnly(p.ctx, host)
+			t, err := tenantOrOnly(p.ctx, in, host)
 			if err != nil {
 				return err
 			}
@@ -60,7 +61,7 @@ func (c *tokenAdd) Run(p *program) error {
 				s.Tenants = append(s.Tenants, t.ID)
 			}
 		}
-		if err := in.store.AddServer(p.ctx, s); err != nil {
+		if err := in.Store.AddServer(p.ctx, s); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(p.stdout, token.Text())
@@ -76,8 +77,8 @@ type tokenRemove struct {
 func (tokenRemove) Help() string { return "Servers refuse the token within a second." }
 
 func (c *tokenRemove) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		if err := in.store.RemoveServer(p.ctx, c.Name); err != nil {
+	return p.with(func(in *installation.Installation) error {
+		if err := in.Store.RemoveServer(p.ctx, c.Name); err != nil {
 			return err
 		}
 		return p.say("removed the phone server %s and its token", c.Name)
@@ -96,12 +97,12 @@ type serverView struct {
 }
 
 func (c *tokenList) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		servers, _, err := in.store.Servers(p.ctx)
+	return p.with(func(in *installation.Installation) error {
+		servers, _, err := in.Store.Servers(p.ctx)
 		if err != nil {
 			return err
 		}
-		tenants, _, err := in.store.Tenants(p.ctx)
+		tenants, _, err := in.Store.Tenants(p.ctx)
 		if err != nil {
 			return err
 		}

@@ -1,13 +1,16 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/export"
@@ -24,10 +27,10 @@ type exportCommand struct {
 }
 
 // enableExport enables or rebuilds the export and shows its progress.
-func (p *program) enableExport(in *installation) error {
-	bar := newProgress(p.stderr)
-	err := in.store.EnableExport(p.ctx, func(done, total int64) { bar.show("export", done, total) })
-	bar.end()
+func (p *program) enableExport(in *installation.Installation) error {
+	bar := terminal.NewProgress(p.stderr)
+	err := in.Store.EnableExport(p.ctx, func(done, total int64) { bar.Show("export", done, total) })
+	bar.End()
 	if err != nil && errors.Is(err, p.ctx.Err()) {
 		err = fmt.Errorf("interrupted (%w), so accounts may be missing; complete the export with: "+
 			"dialtone directory export rebuild", err)
@@ -43,7 +46,7 @@ func (exportEnable) Help() string {
 }
 
 func (exportEnable) Run(p *program) error {
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		if err := p.enableExport(in); err != nil {
 			return err
 		}
@@ -55,8 +58,8 @@ func (exportEnable) Run(p *program) error {
 type exportRebuild struct{}
 
 func (exportRebuild) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		status, err := in.store.ExportStatus(p.ctx)
+	return p.with(func(in *installation.Installation) error {
+		status, err := in.Store.ExportStatus(p.ctx)
 		if err != nil {
 			return err
 		}
@@ -74,8 +77,8 @@ func (exportRebuild) Run(p *program) error {
 type exportDisable struct{}
 
 func (exportDisable) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		err := in.store.DisableExport(p.ctx)
+	return p.with(func(in *installation.Installation) error {
+		err := in.Store.DisableExport(p.ctx)
 		if err == nil {
 			fmt.Fprintln(p.stdout, "the export is disabled and its tables are empty")
 		}
@@ -94,7 +97,7 @@ func (exportStatus) Help() string {
 }
 
 func (c exportStatus) Run(p *program) error {
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		status, readers, err := c.print(p, in)
 		switch {
 		case err != nil:
@@ -122,25 +125,25 @@ type exportState struct {
 }
 
 // print prints the state of the tables and returns it.
-func (c exportStatus) print(p *program, in *installation) (exportState, exportReaders, error) {
-	readers, status := exportReaders{Blocked: []string{}}, exportState{Faults: []string{}}
+func (c exportStatus) print(p *program, in *installation.Installation) (exportState, diagnosis.ExportReaders, error) {
+	readers, status := diagnosis.ExportReaders{Blocked: []string{}}, exportState{Faults: []string{}}
 	// The status brings the file of SQLite up to date first, which can undo what somebody has changed.
-	err := in.store.CheckExportSchema(p.ctx, func(text string) { status.Faults = append(status.Faults, text) })
+	err := in.Store.CheckExportSchema(p.ctx, func(text string) { status.Faults = append(status.Faults, text) })
 	if err == nil {
-		status.Status, err = in.store.ExportStatus(p.ctx)
+		status.Status, err = in.Store.ExportStatus(p.ctx)
 	}
 	if err != nil {
 		return status, readers, err
 	}
-	if status.Enabled && !in.shared() { // the tables are in a file
-		if readers, err = readersOf(status.Locations[0]); err != nil {
+	if status.Enabled && !in.Shared() { // the tables are in a file
+		if readers, err = diagnosis.ReadersOf(status.Locations[0]); err != nil {
 			return status, readers, err
 		}
 	}
 	if c.JSON {
 		return status, readers, json.NewEncoder(p.stdout).Encode(struct {
 			exportState
-			exportReaders
+			diagnosis.ExportReaders
 		}{status, readers})
 	}
 	switch {
@@ -148,25 +151,25 @@ func (c exportStatus) print(p *program, in *installation) (exportState, exportRe
 		fmt.Fprintln(p.stdout, "the export is disabled")
 	case !status.Complete && len(status.Missing) == 0:
 		fmt.Fprintf(p.stdout, "incomplete: %s so far; complete it with: "+
-			"dialtone directory export rebuild\n", counted(status.Entries, "active account"))
+			"dialtone directory export rebuild\n", terminal.Counted(status.Entries, "active account"))
 	default:
-		fmt.Fprintf(p.stdout, "%s, %s\n", counted(status.Entries, "active account"),
-			counted(status.Domains, "domain"))
+		fmt.Fprintf(p.stdout, "%s, %s\n", terminal.Counted(status.Entries, "active account"),
+			terminal.Counted(status.Domains, "domain"))
 	}
 	if len(status.Missing) > 0 {
-		printLine(p.stdout, "", describeMissing(status.Missing))
+		terminal.PrintLine(p.stdout, "", export.DescribeMissing(status.Missing))
 	}
 	for _, text := range status.Faults {
-		printLine(p.stdout, "FAULT  ", text)
+		terminal.PrintLine(p.stdout, "FAULT  ", text)
 	}
 	for _, location := range status.Locations {
-		fmt.Fprintln(escaped{p.stdout}, "  "+oneLine(location))
+		fmt.Fprintln(terminal.To(p.stdout), "  "+terminal.OneLine(location))
 	}
 	switch {
 	case len(readers.Blocked) > 0:
 		fmt.Fprintf(p.stdout, "the group %s cannot read it:\n", readers.Group)
 		for _, reason := range readers.Blocked {
-			fmt.Fprintln(escaped{p.stdout}, "  "+oneLine(reason))
+			fmt.Fprintln(terminal.To(p.stdout), "  "+terminal.OneLine(reason))
 		}
 	case readers.Group != "":
 		fmt.Fprintf(p.stdout, "the group %s can read it\n", readers.Group)
@@ -199,9 +202,9 @@ func (c exportRole) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		// The statements are those that the database user may not execute.
-		statements, err := in.store.GrantExport(p.ctx, schema, role, password)
+		statements, err := in.Store.GrantExport(p.ctx, schema, role, password)
 		if err != nil {
 			return err
 		}
@@ -246,15 +249,15 @@ func (htdigestCommand) Help() string {
 
 // Run works without the export: it opens the credentials itself.
 func (c *htdigestCommand) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		t, err := in.tenantOrOnly(p.ctx, c.Tenant)
+	return p.with(func(in *installation.Installation) error {
+		t, err := tenantOrOnly(p.ctx, in, c.Tenant)
 		if err != nil {
 			return err
 		}
-		open := account.Opener(in.seal)
+		open := account.Opener(in.Seal)
 		var left []export.Missing
 		entries := func(yield func(export.Entry) error) error {
-			return in.store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
+			return in.Store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
 				if !export.Includes(a) {
 					return nil
 				}
@@ -270,45 +273,16 @@ func (c *htdigestCommand) Run(p *program) error {
 		}
 		change := audit.Change{Action: audit.ExportFile, Tenant: t.Host, Subject: strings.ToValidUTF8(c.File, "?")}
 		err = p.recorded(in, change, func() error {
-			return asCaller(func() error {
+			return runas.AsCaller(func() error {
 				_, err := htdigest.Write(c.File, func(yield func(export.Entry) error) error {
-					return asActing(func() error { return entries(yield) })
+					return runas.AsOwner(func() error { return entries(yield) })
 				})
 				return err
 			})
 		})
 		if err == nil && len(left) > 0 {
-			printLine(p.stderr, "", describeMissing(left))
+			terminal.PrintLine(p.stderr, "", export.DescribeMissing(left))
 		}
 		return err
 	})
-}
-
-// newHtdigestFollower returns the Follower of the configured files.
-func (s *server) newHtdigestFollower() *htdigest.Follower {
-	var files []htdigest.File
-	for _, h := range s.Export.Htdigest {
-		files = append(files, htdigest.File{Host: h.Host, Path: h.File})
-	}
-	return htdigest.NewFollower(htdigest.Deps{
-		Source: s.store,
-		Realm: func(ctx context.Context, host string) (string, error) {
-			t, err := s.tenantOf(ctx, host)
-			if err != nil {
-				return "", err
-			}
-			return t.Realm, nil
-		},
-		Files: files,
-		Log:   s.log,
-	})
-}
-
-func (s *server) catchUpExport(ctx context.Context) {
-	ctx = context.WithoutCancel(ctx)
-	err := s.store.CatchUpExport(ctx)
-	if err == nil {
-		err = s.missing.refresh(ctx, s.store, s.log)
-	}
-	s.outages.export.Report(ctx, err, "retry_in", flushInterval.String())
 }

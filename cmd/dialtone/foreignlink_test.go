@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/doctor"
 )
 
@@ -136,7 +137,7 @@ func TestCommandsToCopy(t *testing.T) {
 		t.Fatalf("not two commands in %q", out)
 	}
 	for _, f := range examined(t, "DIALTONE_DATA="+s.dir) {
-		if command, found := strings.CutPrefix(oneLine(f.Next), "run: ch"); found {
+		if command, found := strings.CutPrefix(terminal.OneLine(f.Next), "run: ch"); found {
 			commands = append(commands, "ch"+command)
 		}
 	}
@@ -144,7 +145,7 @@ func TestCommandsToCopy(t *testing.T) {
 		t.Fatalf("doctor does not print the same commands: %q", commands)
 	}
 	for _, command := range commands {
-		cmd := exec.Command("sh", "-c", escape(command))
+		cmd := exec.Command("sh", "-c", terminal.Escape(command))
 		cmd.Dir = above
 		if text, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v, %s", command, err, text)

@@ -1,25 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"crypto/tls"
-	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/netip"
-	"time"
 
-	"dialtone/internal/config"
-	"dialtone/internal/datadir"
-	"dialtone/internal/fault"
+	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/terminal"
 )
-
-// healthTimeout is how long the server may take to answer. Its checks end within three seconds.
-const healthTimeout = 5 * time.Second
 
 // healthCommand asks the server on this machine whether it is ready. A container has no other program that
 // could ask.
@@ -39,133 +26,24 @@ func (c *healthCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	state, err := c.ask(p.ctx, conf)
-	if err != nil {
+	state, err := diagnosis.Ask(p.ctx, conf, c.ClientCert, c.ClientKey)
+	if errors.Is(err, diagnosis.ErrClientCertificate) {
+		return usageError{err}
+	} else if err != nil {
 		return err
 	}
 	for _, c := range state.Checks {
 		switch {
 		case !c.OK:
-			fmt.Fprintf(escaped{p.stdout}, "%s: %s\n", oneLine(c.Name), oneLine(c.Error))
+			fmt.Fprintf(terminal.To(p.stdout), "%s: %s\n", terminal.OneLine(c.Name), terminal.OneLine(c.Error))
 		case c.Warning != "":
-			fmt.Fprintf(escaped{p.stdout}, "%s: warning: %s\n", oneLine(c.Name), oneLine(c.Warning))
+			fmt.Fprintf(terminal.To(p.stdout), "%s: warning: "+
+				"%s\n", terminal.OneLine(c.Name), terminal.OneLine(c.Warning))
 		}
 	}
-	if !state.ready {
+	if !state.Ready {
 		return fmt.Errorf("the server is not ready")
 	}
 	fmt.Fprintln(p.stdout, "ready")
 	return nil
-}
-
-// errOtherCertificate means that a server has another certificate than ops.tls_cert.
-var errOtherCertificate = errors.New("another certificate")
-
-// readiness is an answer of /readyz.
-type readiness struct {
-	Checks []struct {
-		Name, Error, Warning string
-		OK                   bool
-	}
-	Server string // as serverID; empty from a server of an earlier version
-	ready  bool
-}
-
-// errOtherServer means that the server of another data directory answers.
-var errOtherServer = errors.New("another server of Dialtone")
-
-// errNoAnswer means that no server answers.
-var errNoAnswer = errors.New("the server does not answer")
-
-// ask returns what the server says of itself. It fails with errNoAnswer if there is none, and with errOtherServer if
-// another one answers.
-func (c *healthCommand) ask(ctx context.Context, conf config.Config) (state readiness, err error) {
-	ops := conf.Ops
-	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
-	defer cancel()
-	address := reachable(ops.Listen)
-	scheme := "http"
-	// The environment may name a proxy, which is not for the server on this machine.
-	transport := &http.Transport{DisableKeepAlives: true}
-	if ops.TLSCert != "" {
-		scheme = "https"
-		if transport.TLSClientConfig, err = c.tlsConfig(ops); err != nil {
-			return state, err
-		}
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+address+"/readyz", nil)
-	if err != nil {
-		return state, err
-	}
-	client := http.Client{Transport: transport}
-	answer, err := client.Do(request)
-	if refused, ok := errors.AsType[*net.OpError](err); ok && refused.Op == "remote error" {
-		return state, fmt.Errorf("the server at %s refuses the connection (%w); --client-cert needs a certificate of "+
-			"an authority in ops.tls_client_ca", address, refused.Err)
-	} else if errors.Is(err, errOtherCertificate) {
-		return state, fmt.Errorf("the server at %s cannot be asked: its certificate is not the one in %s", address,
-			ops.TLSCert)
-	}
-	if err != nil {
-		return state, fmt.Errorf("%w at %s: %w", errNoAnswer, address, err)
-	}
-	defer answer.Body.Close()
-	if err := json.NewDecoder(http.MaxBytesReader(nil, answer.Body, 1<<20)).Decode(&state); err != nil ||
-		len(state.Checks) == 0 {
-		return state, fmt.Errorf("what listens on %s is not Dialtone; set ops.listen as the server has it", address)
-	}
-	if own := serverID(datadir.Dir(conf.Data)); own != "" && state.Server != "" && own != state.Server {
-		return state, fmt.Errorf("what listens on %s is %w, and not that of %s; start that one, with another "+
-			"ops.listen if both run on this machine, or set data and ops.listen as the server has them", address,
-			errOtherServer, conf.Data)
-	}
-	state.ready = answer.StatusCode == http.StatusOK
-	return state, nil
-}
-
-// tlsConfig accepts the certificate in ops.tls_cert alone. It need not be for the address, which is of this machine.
-func (c *healthCommand) tlsConfig(ops config.Ops) (*tls.Config, error) {
-	text, err := readNamed(ops.TLSCert)
-	if err != nil {
-		return nil, err
-	}
-	own, _ := pem.Decode(text)
-	if own == nil {
-		return nil, fault.New(fault.Invalid, "%s has no certificate; correct ops.tls_cert", ops.TLSCert)
-	}
-	t := &tls.Config{
-		InsecureSkipVerify: true, // VerifyConnection does more
-		VerifyConnection: func(s tls.ConnectionState) error {
-			if !bytes.Equal(s.PeerCertificates[0].Raw, own.Bytes) {
-				return errOtherCertificate
-			}
-			return nil
-		},
-	}
-	switch {
-	case c.ClientCert != "" && c.ClientKey != "":
-		client, err := tls.LoadX509KeyPair(c.ClientCert, c.ClientKey)
-		t.Certificates = []tls.Certificate{client}
-		return t, err
-	case c.ClientCert != "" || c.ClientKey != "" || ops.TLSClientCA != "":
-		return nil, usageError{fault.New(fault.Invalid, "the server wants a certificate (ops.tls_client_ca); "+
-			"give --client-cert and --client-key")}
-	}
-	return t, nil
-}
-
-// reachable returns an address at which this machine reaches a listener: loopback for one on all addresses.
-func reachable(listen string) string {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return listen
-	}
-	ip, err := netip.ParseAddr(host)
-	switch {
-	case host == "" || err == nil && ip.IsUnspecified() && ip.Is4():
-		host = "127.0.0.1"
-	case err == nil && ip.IsUnspecified():
-		host = "::1"
-	}
-	return net.JoinHostPort(host, port)
 }

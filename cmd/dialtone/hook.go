@@ -8,6 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/server"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/hook"
@@ -74,16 +78,16 @@ func (c *hookAdd) Run(p *program) error {
 	if h, err = hook.New(h); err != nil {
 		return err
 	}
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		for _, host := range c.Tenant {
-			t, err := in.tenantOf(p.ctx, host)
+			t, err := in.TenantOf(p.ctx, host)
 			if err != nil {
 				return err
 			}
 			h.Tenants = append(h.Tenants, t.ID)
 		}
-		hook.NewSealer(in.seal).Seal(&h, secret)
-		err := in.store.AddHook(p.ctx, h)
+		hook.NewSealer(in.Seal).Seal(&h, secret)
+		err := in.Store.AddHook(p.ctx, h)
 		if err == nil && h.Kind == hook.Webhook {
 			_, err = fmt.Fprintln(p.stdout, secret.Reveal())
 		}
@@ -117,7 +121,7 @@ func (c *hookAdd) secret(p *program) (hook.Secret, error) {
 func (p *program) secretFile(path string) (string, error) {
 	from := p.stdin
 	if path != "-" {
-		f, err := openNamed(path)
+		f, err := runas.OpenNamed(path)
 		if err != nil {
 			return "", err
 		}
@@ -142,21 +146,21 @@ type hookRemove struct {
 func (hookRemove) Help() string { return "Notifications that were not delivered are removed too." }
 
 func (c *hookRemove) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		h, err := in.hookOf(p.ctx, c.Name)
+	return p.with(func(in *installation.Installation) error {
+		h, err := hookOf(p.ctx, in, c.Name)
 		if err != nil {
 			return err
 		}
 		what := "the hook " + c.Name
 		if h.Waiting > 0 {
-			what += " and its " + counted(h.Waiting, "notification") + " not delivered yet"
+			what += " and its " + terminal.Counted(h.Waiting, "notification") + " not delivered yet"
 			if !c.Yes {
 				if err := p.confirm("remove " + what); err != nil {
 					return err
 				}
 			}
 		}
-		if err := in.store.RemoveHook(p.ctx, c.Name); err != nil {
+		if err := in.Store.RemoveHook(p.ctx, c.Name); err != nil {
 			return err
 		}
 		return p.say("removed %s", what)
@@ -171,32 +175,32 @@ type hookTest struct {
 func (hookTest) Help() string { return "The call changes nothing at the phone server." }
 
 func (c *hookTest) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		state, err := in.hookOf(p.ctx, c.Name)
+	return p.with(func(in *installation.Installation) error {
+		state, err := hookOf(p.ctx, in, c.Name)
 		if err != nil {
 			return err
 		}
 		h := state.Hook
-		secret, err := hook.NewSealer(in.seal).Open(h)
+		secret, err := hook.NewSealer(in.Seal).Open(h)
 		if err != nil {
 			return err
 		}
 		client := httpclient.New()
 		defer client.Close()
 		return p.recorded(in, audit.Change{Action: audit.HookTest, Subject: c.Name}, func() error {
-			report, err := transports(client)[h.Kind].Test(p.ctx, h, secret)
+			report, err := server.HookTransports(client)[h.Kind].Test(p.ctx, h, secret)
 			if err != nil {
 				return fault.New(fault.Conflict, "%s at %s: %v", h.Name, h.URL, err)
 			}
-			printLine(p.stdout, "", h.Name+" at "+h.URL+": "+report)
+			terminal.PrintLine(p.stdout, "", h.Name+" at "+h.URL+": "+report)
 			return nil
 		})
 	})
 }
 
 // hookOf returns the hook of a name.
-func (in *installation) hookOf(ctx context.Context, name string) (hook.State, error) {
-	list, err := in.store.Hooks(ctx)
+func hookOf(ctx context.Context, in *installation.Installation, name string) (hook.State, error) {
+	list, err := in.Store.Hooks(ctx)
 	if err != nil {
 		return hook.State{}, err
 	}
@@ -205,14 +209,6 @@ func (in *installation) hookOf(ctx context.Context, name string) (hook.State, er
 		return hook.State{}, fault.New(fault.NotFound, "there is no hook %s; see: dialtone directory hook list", name)
 	}
 	return list[i], nil
-}
-
-// transports returns the transport of each kind of hook.
-func transports(client *httpclient.Client) map[hook.Kind]hook.Transport {
-	return map[hook.Kind]hook.Transport{
-		hook.Kamailio: kamailio.New(client),
-		hook.Webhook:  webhook.New(client, time.Now),
-	}
 }
 
 type hookList struct {
@@ -238,8 +234,8 @@ type hookView struct {
 }
 
 func (c *hookList) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		list, err := in.listHooks(p.ctx)
+	return p.with(func(in *installation.Installation) error {
+		list, err := listHooks(p.ctx, in)
 		if err != nil {
 			return err
 		}
@@ -257,7 +253,7 @@ func (c *hookList) Run(p *program) error {
 			}
 			oldest, failure := "-", "-"
 			if h.Oldest != nil {
-				oldest = age(*h.Oldest).Round(time.Second).String()
+				oldest = max(time.Since(*h.Oldest), 0).Round(time.Second).String()
 			}
 			if h.LastFailure != nil {
 				failure = failureText(*h.LastFailure, h.LastError, h.Waiting > 0)
@@ -273,23 +269,12 @@ func (c *hookList) Run(p *program) error {
 	})
 }
 
-// printable replaces control characters, so that the response of a phone server cannot control the
-// terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, text)
-}
-
-func (in *installation) listHooks(ctx context.Context) ([]hookView, error) {
-	hooks, err := in.store.Hooks(ctx)
+func listHooks(ctx context.Context, in *installation.Installation) ([]hookView, error) {
+	hooks, err := in.Store.Hooks(ctx)
 	if err != nil {
 		return nil, err
 	}
-	tenants, _, err := in.store.Tenants(ctx)
+	tenants, _, err := in.Store.Tenants(ctx)
 	if err != nil {
 		return nil, err
 	}

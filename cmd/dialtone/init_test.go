@@ -270,7 +270,7 @@ func TestInitAsRoot(t *testing.T) {
 	}
 	refused("the user nobody, whom the server runs as, cannot read "+cert, "--user", "nobody", "--tls", "files",
 		"--tls-cert", cert, "--tls-key", key)
-	if _, err := user.Lookup(newUser); err != nil {
+	if _, err := user.Lookup("dialtone"); err != nil {
 		refused("there is no user dialtone for the server to run as; create it with: useradd --system ")
 	}
 	for _, path := range []string{s.dir, file} {
@@ -309,61 +309,6 @@ func TestInitAsRoot(t *testing.T) {
 	refused("belongs to the user nobody, so that a server of the user root could not use it; give --user nobody",
 		"--user", "root")
 	s.command(args...) // as before, the user is the owner
-}
-
-// A unit that init writes has the user, the directories and the ports of the answers, and systemd accepts it.
-func TestInitUnit(t *testing.T) {
-	analyze := installed(t, "systemd-analyze")
-	unit := func(c config.Config, path string, u serverUser) string {
-		text := strings.Replace(deployText(t, "systemd/dialtone.service"), "/usr/bin/dialtone", binary(t), 1)
-		return serverUnit(text, c, path, u)
-	}
-	usual := serverUser{name: newUser, group: newUser}
-	standard := config.Config{Data: newData, Listen: "127.0.0.1:8080", Keys: config.KeyFiles{Dir: newData + "/keys"},
-		Mail: config.Mail{PickupDir: newData + "/pickup"}}
-	if !packagedUnit(standard, newConfig, usual) {
-		t.Error("the unit of the packages does not fit what they install")
-	}
-	for what, c := range map[string]struct {
-		change func(*config.Config)
-		user   serverUser
-		has    []string
-		lacks  string
-	}{
-		"another user": {func(*config.Config) {}, serverUser{name: "daemon", group: "daemon"},
-			[]string{"User=daemon\nGroup=daemon\n", "StateDirectory=dialtone\n"}, "ReadWritePaths=/"},
-		"another directory": {func(c *config.Config) {
-			c.Data, c.Keys.Dir, c.Mail.PickupDir = "/srv/a b%", "/srv/a b%/keys", "/srv/p"
-		}, usual, []string{"\nReadWritePaths=\"/srv/a b%%\" /srv/p\n"}, "StateDirectory"},
-		"a home": {func(c *config.Config) { c.Data, c.Keys.Dir = "/home/ann/data", "/home/ann/data/keys" }, usual,
-			[]string{"ProtectHome=read-only\n", "ReadWritePaths=/home/ann/data "}, "ProtectHome=yes"},
-		"ports": {func(c *config.Config) { c.Listen = ":443" }, usual,
-			[]string{"AmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\n"},
-			"CapabilityBoundingSet=\n"},
-	} {
-		conf := standard
-		c.change(&conf)
-		text := unit(conf, newConfig, c.user)
-		for _, want := range c.has {
-			if !strings.Contains(text, want) {
-				t.Errorf("%s: no %q in %s", what, want, text)
-			}
-		}
-		if strings.Contains(text, c.lacks) {
-			t.Errorf("%s: %q in %s", what, c.lacks, text)
-		}
-		if what != "ports" && packagedUnit(conf, newConfig, c.user) {
-			t.Errorf("%s: the unit of the packages seems to fit", what)
-		}
-		file := filepath.Join(t.TempDir(), "dialtone.service")
-		text = strings.Replace(text, "Documentation=man:dialtone(1) ", "Documentation=", 1)
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.Command(analyze, "verify", file).CombinedOutput(); err != nil || len(out) > 0 {
-			t.Errorf("%s: systemd-analyze verify: %v\n%s", what, err, out)
-		}
-	}
 }
 
 func groupOf(t *testing.T, path string) uint32 {
@@ -408,12 +353,6 @@ func TestInitAmongFilesOfAnother(t *testing.T) {
 	if err == nil || !strings.Contains(out, want) {
 		t.Errorf("a link in place of the directory of examples: %v, %s", err, out)
 	}
-	if _, err := openExamples(filepath.Join(etc, "init")); err == nil {
-		t.Error("the link is opened")
-	}
-	if err := removeLeftovers(etc); err == nil {
-		t.Error("the link is followed to remove files")
-	}
 	mine("rm init; mkfifo dialtone.toml")
 	if out, err := run(); err == nil || !strings.Contains(out, "named pipe") {
 		t.Errorf("a pipe in place of the configuration: %v, %s", err, out)
@@ -429,56 +368,6 @@ func TestInitAmongFilesOfAnother(t *testing.T) {
 	}
 	if list, err := os.ReadDir(private); err != nil || len(list) != 1 {
 		t.Errorf("in the directory of root: %v, %v", list, err)
-	}
-
-	target := filepath.Join(private, "target")
-	for what, place := range map[string]func(string, string) error{"link": os.Symlink, "hard link": os.Link} {
-		s.must(os.WriteFile(target, nil, 0o644))
-		path := filepath.Join(etc, what)
-		s.must(place(target, path))
-		if err := hideFromOthers(path); err == nil {
-			t.Errorf("a %s is changed", what)
-		}
-		if info, err := os.Stat(target); err != nil || info.Mode().Perm() != 0o644 {
-			t.Errorf("%s: %v, %v", what, info.Mode(), err)
-		}
-	}
-	link := filepath.Join(above, "link")
-	s.must(os.Symlink(private, link))
-	err = (&setup{conf: config.Config{Data: link}, user: serverUser{uid: serviceUser, gid: serviceGroup}}).createData()
-	info, statErr := os.Stat(private)
-	s.must(statErr)
-	if err == nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
-		t.Errorf("a link to a directory of root is given away: %v", err)
-	}
-}
-
-// Init of root gives no directory of root's to the server's user, who has exchanged a directory above the data
-// directory after init has looked at it.
-func TestCreateDataWhereWayIsExchanged(t *testing.T) {
-	for claim, exists := range map[string]bool{"a directory of root's": true, "nothing": false} {
-		t.Run(claim, func(t *testing.T) {
-			s := newService(t)
-			victim, home := filepath.Join(filepath.Dir(s.dir), "victim"), filepath.Join(s.dir, "x")
-			given := filepath.Join(victim, "dialtone")
-			s.must(os.Mkdir(victim, 0o755))
-			if exists {
-				s.must(os.Mkdir(given, 0o755))
-			}
-			s.link(victim, home)
-			conf := config.Config{Data: filepath.Join(home, "dialtone")}
-			err := (&setup{conf: conf, user: serverUser{uid: serviceUser, gid: serviceGroup}}).createData()
-			want := "users other than root can replace it: " + s.dir + " belongs to "
-			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("createData: %v", err)
-			}
-			info, err := os.Stat(given)
-			if exists && (err != nil || info.Sys().(*syscall.Stat_t).Uid != 0) {
-				t.Errorf("the directory of root's belongs to the user: %v", err)
-			} else if !exists && err == nil {
-				t.Error("there is a directory of the user in one of root's")
-			}
-		})
 	}
 }
 

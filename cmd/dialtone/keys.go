@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/audit"
-	"dialtone/internal/captcha"
-	"dialtone/internal/provision"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/session"
 )
 
 type keysCommand struct {
@@ -32,23 +30,23 @@ func (keysRotate) Help() string {
 }
 
 func (c *keysRotate) Run(p *program) error {
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		change := audit.Change{Action: audit.KeysRotate}
 		if c.Revoke {
 			change.Subject = "revoke"
 		}
 		return p.recorded(in, change, func() error {
-			return in.inKeys(func() error { return c.rotate(p, in, time.Now()) })
+			return in.InKeys(func() error { return c.rotate(p, in, time.Now()) })
 		})
 	})
 }
 
-func (c *keysRotate) rotate(p *program, in *installation, now time.Time) error {
-	keys := in.keys.Sign
+func (c *keysRotate) rotate(p *program, in *installation.Installation, now time.Time) error {
+	keys := in.KeySources.Sign
 	ring, err := keys.Read()
-	created := errors.Is(err, keyfile.ErrMissing) && !in.shared()
+	created := errors.Is(err, keyfile.ErrMissing) && !in.Shared()
 	if created {
-		ring, err = in.keys.CreateSign(now)
+		ring, err = in.KeySources.CreateSign(now)
 	}
 	if err != nil {
 		return err
@@ -57,7 +55,7 @@ func (c *keysRotate) rotate(p *program, in *installation, now time.Time) error {
 		fmt.Fprintf(p.stderr, "there was no %s, so this command created it: what an earlier key signed is not "+
 			"valid, and everybody has to sign in again\n", keys.Path)
 	}
-	ring = signRotation(keys.FromEnv(), c.Revoke).Apply(ring, now)
+	ring = installation.SignRotation(keys.FromEnv(), c.Revoke).Apply(ring, now)
 	if !keys.FromEnv() {
 		if err := keyfile.Replace(keys.Path, ring); err != nil {
 			return err
@@ -83,33 +81,3 @@ func (c *keysRotate) rotate(p *program, in *installation, now time.Time) error {
 	fmt.Fprintf(p.stderr, "this is the new content of DIALTONE_KEYS_SIGN: %s\n", advice)
 	return nil
 }
-
-// signRotation keeps a key as long as sessions that it signed are valid. Servers that share the key
-// file read it again within seconds; an environment has to be given to each.
-func signRotation(fromEnv, revoke bool) secret.Rotation {
-	return secret.Rotation{Life: session.Life, Delayed: fromEnv, Revoke: revoke}
-}
-
-// signing is what a running server signs with. It follows sign.key.
-type signing struct{ keys *keyfile.Follower[signers] }
-
-type signers struct {
-	captcha    *captcha.Issuer
-	signatures *session.Signatures
-	tickets    *provision.Tickets
-}
-
-func newSigning(keys keyfile.Source, now func() time.Time) signing {
-	return signing{keyfile.NewFollower(keys, func(r *secret.Ring) *signers {
-		return &signers{
-			captcha:    captcha.NewIssuer(r, now),
-			signatures: session.NewSignatures(r),
-			tickets:    provision.NewTickets(r, now),
-		}
-	}, now)}
-}
-
-func (s signing) refresh() error                  { return s.keys.Refresh() }
-func (s signing) issuer() *captcha.Issuer         { return s.keys.Value().captcha }
-func (s signing) signatures() *session.Signatures { return s.keys.Value().signatures }
-func (s signing) tickets() *provision.Tickets     { return s.keys.Value().tickets }

@@ -2,7 +2,7 @@ package main
 
 import (
 	"encoding/json"
-	"log/slog"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/account"
 	"dialtone/internal/config"
 	"dialtone/internal/tenant"
@@ -182,25 +183,26 @@ func eraseInEightDays(t *testing.T, data string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := openInstallation(t.Context(), c, "", never)
+	in, err := installation.Open(t.Context(), c, installation.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.store.Close()
+	defer in.Store.Close()
 	erase := func(after time.Duration) {
-		s := &server{
-			installation: in, log: slog.New(slog.DiscardHandler), tenants: tenant.NewTable(in.store, in.defaultURL),
-			accounts: account.NewService(account.Deps{
-				Store: in.store, SealRing: in.seal, Now: func() time.Time { return time.Now().Add(after) },
-			}),
+		accounts := account.NewService(account.Deps{
+			Store: in.Store, SealRing: in.Seal, Now: func() time.Time { return time.Now().Add(after) },
+		})
+		n, err := accounts.EraseOverdue(t.Context(), tenant.NewTable(in.Store, in.DefaultURL).ByID)
+		if n > 0 {
+			err = errors.Join(err, in.Store.Erase(t.Context()))
 		}
-		if err := s.eraseOverdue(t.Context()); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	const days = 24 * time.Hour
 	erase(8*days - time.Hour)
-	if list, err := in.store.Overdue(t.Context(), time.Now().Add(8*days), 2); err != nil || len(list) != 1 {
+	if list, err := in.Store.Overdue(t.Context(), time.Now().Add(8*days), 2); err != nil || len(list) != 1 {
 		t.Fatalf("%d accounts are left before the time, %v", len(list), err)
 	}
 	erase(8 * days)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/asynclog"
 	"dialtone/internal/config"
 )
@@ -56,3 +57,6 @@ func (p *program) serverLog(c config.Log) (*slog.Logger, func()) {
 	})
 	return slog.New(p.logHandler(c, w)), w.Close
 }
+
+// table returns a writer of aligned columns to standard output.
+func (p *program) table() terminal.Table { return terminal.NewTable(p.stdout) }

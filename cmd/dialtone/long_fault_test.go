@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dialtone/cmd/dialtone/internal/server"
 )
 
 // The server continues during faults of disks and of the machine, or exits so that a restart
@@ -228,7 +230,7 @@ func (w *watchedServer) exits() (after time.Duration) {
 	since := time.Now()
 	select {
 	case <-w.Done():
-	case <-time.After(exitTimeout):
+	case <-time.After(server.ExitTimeout):
 		w.Fatalf("the server does not exit\n%s", w.stderr)
 	}
 	if status := w.ExitCode(); status != exitRestart {

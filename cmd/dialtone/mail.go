@@ -14,6 +14,9 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
 	"dialtone/internal/mail/dkim"
@@ -46,9 +49,9 @@ func nextAttempt(m opjson.Delivery) string {
 	return m.Next.Format(time.RFC3339)
 }
 
-// hosts returns the hosts of all tenants by tenant ID.
-func (in *installation) hosts(ctx context.Context) (map[int64]string, error) {
-	list, _, err := in.store.Tenants(ctx)
+// hostsByID returns the hosts of all tenants by tenant ID.
+func hostsByID(ctx context.Context, in *installation.Installation) (map[int64]string, error) {
+	list, _, err := in.Store.Tenants(ctx)
 	hosts := make(map[int64]string)
 	for _, t := range list {
 		hosts[t.ID] = t.Host
@@ -66,21 +69,21 @@ func (c *mailList) Run(p *program) error {
 	if c.All {
 		states = append(states, delivery.Sent, delivery.Written, delivery.Discarded)
 	}
-	return p.with(func(in *installation) error {
-		hosts, err := in.hosts(p.ctx)
+	return p.with(func(in *installation.Installation) error {
+		hosts, err := hostsByID(p.ctx, in)
 		if err != nil {
 			return err
 		}
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
-				return in.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
+				return in.Store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
 					return each(viewMessage(d, hosts))
 				})
 			})
 		}
 		out := p.table()
 		fmt.Fprintln(out, "ID\tKIND\tSTATE\tSINCE\tATTEMPTS\tNEXT\tEMAIL\tANSWER")
-		err = in.store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
+		err = in.Store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
 			m := viewMessage(d, hosts)
 			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
 				m.ID, m.Kind, m.State, m.Since.Format(time.RFC3339), m.Attempts, nextAttempt(m), m.Email, m.Answer)
@@ -108,13 +111,13 @@ type messageArg struct {
 }
 
 // print prints a message.
-func (c messageArg) print(p *program, in *installation, d delivery.Delivery) error {
-	hosts, err := in.hosts(p.ctx)
+func (c messageArg) print(p *program, in *installation.Installation, d delivery.Delivery) error {
+	hosts, err := hostsByID(p.ctx, in)
 	if err != nil {
 		return err
 	}
 	m := viewMessage(d, hosts)
-	header := in.headerOf(d.Message)
+	header := headerOf(in, d.Message)
 	if c.JSON {
 		return json.NewEncoder(p.stdout).Encode(struct {
 			opjson.Delivery
@@ -151,7 +154,7 @@ func (c messageArg) print(p *program, in *installation, d delivery.Delivery) err
 var shownFields = []string{"Date", "From", "To", "Subject", "Message-ID"}
 
 // headerOf returns the shown header fields of a message, or nil if its file is not on this machine.
-func (in *installation) headerOf(id mailmsg.ID) map[string]string {
+func headerOf(in *installation.Installation, id mailmsg.ID) map[string]string {
 	dir, err := pickup.Open(in.Mail.PickupDir)
 	if err != nil {
 		return nil
@@ -172,12 +175,12 @@ func (in *installation) headerOf(id mailmsg.ID) map[string]string {
 }
 
 // on runs a function on the message and prints the result.
-func (c messageArg) on(p *program, do func(*installation, mailmsg.ID) (delivery.Delivery, error)) error {
+func (c messageArg) on(p *program, do func(*installation.Installation, mailmsg.ID) (delivery.Delivery, error)) error {
 	id, err := parseMessageID(c.ID)
 	if err != nil {
 		return err
 	}
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		d, err := do(in, id)
 		if err != nil {
 			return err
@@ -189,8 +192,8 @@ func (c messageArg) on(p *program, do func(*installation, mailmsg.ID) (delivery.
 type mailShow struct{ messageArg }
 
 func (c *mailShow) Run(p *program) error {
-	return c.on(p, func(in *installation, id mailmsg.ID) (delivery.Delivery, error) {
-		return in.store.Delivery(p.ctx, id)
+	return c.on(p, func(in *installation.Installation, id mailmsg.ID) (delivery.Delivery, error) {
+		return in.Store.Delivery(p.ctx, id)
 	})
 }
 
@@ -209,8 +212,8 @@ func (c *mailRetry) Run(p *program) error {
 	case c.All == (c.ID != ""):
 		return usageError{fault.New(fault.Invalid, "give a message ID or --all, but not both")}
 	case c.All:
-		return p.with(func(in *installation) error {
-			n, err := in.store.RetryAll(ctx, time.Now())
+		return p.with(func(in *installation.Installation) error {
+			n, err := in.Store.RetryAll(ctx, time.Now())
 			if err == nil && c.JSON {
 				err = json.NewEncoder(p.stdout).Encode(map[string]int64{"messages": n})
 			} else if err == nil {
@@ -220,8 +223,8 @@ func (c *mailRetry) Run(p *program) error {
 		})
 	}
 	m := messageArg{c.ID, c.JSON}
-	return m.on(p, func(in *installation, id mailmsg.ID) (delivery.Delivery, error) {
-		return in.store.Retry(ctx, id, time.Now())
+	return m.on(p, func(in *installation.Installation, id mailmsg.ID) (delivery.Delivery, error) {
+		return in.Store.Retry(ctx, id, time.Now())
 	})
 }
 
@@ -235,8 +238,8 @@ func (c *mailDiscard) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return c.on(p, func(in *installation, id mailmsg.ID) (delivery.Delivery, error) {
-		return in.store.Discard(ctx, id, "discarded by an operator", time.Now())
+	return c.on(p, func(in *installation.Installation, id mailmsg.ID) (delivery.Delivery, error) {
+		return in.Store.Discard(ctx, id, "discarded by an operator", time.Now())
 	})
 }
 
@@ -271,13 +274,13 @@ type tenantArg struct {
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
-func (c tenantArg) with(p *program, do func(*installation, *tenant.Tenant, *dkim.Keys) error) error {
-	return p.with(func(in *installation) error {
-		t, err := in.tenantOrOnly(p.ctx, c.Host)
+func (c tenantArg) with(p *program, do func(*installation.Installation, *tenant.Tenant, *dkim.Keys) error) error {
+	return p.with(func(in *installation.Installation) error {
+		t, err := tenantOrOnly(p.ctx, in, c.Host)
 		if err != nil {
 			return err
 		}
-		return do(in, t, dkim.NewKeys(in.store, in.seal))
+		return do(in, t, dkim.NewKeys(in.Store, in.Seal))
 	})
 }
 
@@ -293,7 +296,7 @@ func (dkimAdd) Help() string {
 }
 
 func (c *dkimAdd) Run(p *program) error {
-	return c.with(p, func(in *installation, t *tenant.Tenant, keys *dkim.Keys) error {
+	return c.with(p, func(in *installation.Installation, t *tenant.Tenant, keys *dkim.Keys) error {
 		k, err := keys.Add(p.ctx, t.ID, c.Selector, dkim.Algorithm(c.Algorithm), time.Now())
 		if err != nil {
 			return err
@@ -310,7 +313,7 @@ func (c *dkimAdd) Run(p *program) error {
 type dkimList struct{ tenantArg }
 
 func (c *dkimList) Run(p *program) error {
-	return c.with(p, func(_ *installation, t *tenant.Tenant, keys *dkim.Keys) error {
+	return c.with(p, func(_ *installation.Installation, t *tenant.Tenant, keys *dkim.Keys) error {
 		list, err := keys.List(p.ctx, t.ID)
 		if err != nil {
 			return err
@@ -323,8 +326,9 @@ func (c *dkimList) Run(p *program) error {
 			return arrayOf(p.stdout, views)
 		}
 		for _, s := range views {
-			fmt.Fprintf(escaped{p.stdout}, "; %s, %s, created %s\n%s\n",
-				oneLine(s.Selector), s.Algorithm, s.Created.Format(time.RFC3339), maildns.ZoneLine(s.Name, s.Record))
+			fmt.Fprintf(terminal.To(p.stdout), "; %s, %s, created %s\n%s\n",
+				terminal.OneLine(s.Selector), s.Algorithm, s.Created.Format(time.RFC3339),
+				maildns.ZoneLine(s.Name, s.Record))
 		}
 		return nil
 	})
@@ -343,7 +347,8 @@ func (dkimRemove) Help() string {
 }
 
 func (c *dkimRemove) Run(p *program) error {
-	return tenantArg{Host: c.Host}.with(p, func(in *installation, t *tenant.Tenant, keys *dkim.Keys) error {
+	return tenantArg{Host: c.Host}.with(p, func(in *installation.Installation, t *tenant.Tenant,
+		keys *dkim.Keys) error {
 		list, err := keys.List(p.ctx, t.ID)
 		if err != nil {
 			return err
@@ -355,7 +360,7 @@ func (c *dkimRemove) Run(p *program) error {
 				return err
 			}
 		}
-		if err := in.store.RemoveSigningKey(p.ctx, t.ID, c.Selector); err != nil {
+		if err := in.Store.RemoveSigningKey(p.ctx, t.ID, c.Selector); err != nil {
 			return err
 		}
 		return p.say("removed %s; keep its DNS record for a week", what)
@@ -375,12 +380,13 @@ func (mailDoctor) Help() string {
 
 // Run fails if a check fails.
 func (c *mailDoctor) Run(p *program) error {
-	return tenantArg{Host: c.Tenant}.with(p, func(in *installation, t *tenant.Tenant, keys *dkim.Keys) error {
-		records, err := in.checkSender(p.ctx, t, keys, resolver(c.Resolver))
+	return tenantArg{Host: c.Tenant}.with(p, func(in *installation.Installation, t *tenant.Tenant,
+		keys *dkim.Keys) error {
+		records, err := diagnosis.CheckSender(p.ctx, in.Mail, t, keys, resolver(c.Resolver))
 		if err != nil {
 			return err
 		}
-		found := append([]maildns.Finding{in.checkRelay(p.ctx)}, records...)
+		found := append([]maildns.Finding{diagnosis.CheckRelay(p.ctx, in.Mail)}, records...)
 		if err := c.print(p, found); err != nil {
 			return err
 		}
@@ -405,49 +411,12 @@ func (c *mailDoctor) print(p *program, found []maildns.Finding) error {
 		if !f.OK {
 			mark = "TO DO"
 		}
-		printLine(p.stdout, mark+" ", f.What+": "+f.Says)
+		terminal.PrintLine(p.stdout, mark+" ", f.What+": "+f.Says)
 		if f.Add != "" {
-			fmt.Fprintf(escaped{p.stdout}, "      %s\n", maildns.ZoneLine(f.Name, f.Add))
+			fmt.Fprintf(terminal.To(p.stdout), "      %s\n", maildns.ZoneLine(f.Name, f.Add))
 		}
 	}
 	return nil
-}
-
-// checkSender checks the DNS records of a tenant's sender.
-func (in *installation) checkSender(
-	ctx context.Context, t *tenant.Tenant, keys *dkim.Keys, dns *net.Resolver,
-) ([]maildns.Finding, error) {
-	public, err := keys.List(ctx, t.ID)
-	if err != nil {
-		return nil, err
-	}
-	var list []maildns.Key
-	for _, k := range public {
-		list = append(list, maildns.Key{Selector: k.Selector, Record: k.Record})
-	}
-	host, _, _ := net.SplitHostPort(in.Mail.Relay.Parts().Address)
-	return maildns.Check(ctx, dns, mailmsg.Domain(t.Sender()), host, list), nil
-}
-
-// checkRelay connects to the relay and logs in.
-func (in *installation) checkRelay(ctx context.Context) maildns.Finding {
-	found := maildns.Finding{What: "relay"}
-	if in.Mail.Relay == "" {
-		found.OK = true
-		found.Says = "none configured; your mail server must collect messages from " + in.Mail.PickupDir
-		return found
-	}
-	r, err := in.newRelay()
-	if err == nil {
-		found.Says, err = r.Check(ctx)
-	}
-	if err != nil {
-		found.Says = err.Error()
-		return found
-	}
-	found.OK = true
-	found.Says = "connected and logged in to " + in.Mail.Relay.Parts().Address + ": " + found.Says
-	return found
 }
 
 // resolver returns a resolver that asks a server, or the system's resolver if server is empty.

@@ -1,9 +1,9 @@
 // Dialtone manages user accounts of SIP and WebRTC phone platforms. It is one program: the server
 // with its web pages, and the commands for operators.
 //
-// This package parses the command line, connects the packages below internal to each other, and
-// prints what commands return. It has no rules of its own: those are in the packages below
-// internal.
+// This package parses the command line, calls the packages below cmd/dialtone/internal and internal, and prints what
+// they return. What is more than that for a command is in a package below cmd/dialtone/internal, such as server, backup
+// or setup, which connect the packages below internal. The rules are in those.
 package main
 
 import (
@@ -22,6 +22,10 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
@@ -185,10 +189,11 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 // configErrors are errors that persist until an operator corrects the configuration, the keys or
 // the store.
 var configErrors = []error{
-	errTemplates, errNoStore, keyfile.ErrUnusable,
+	installation.ErrTemplates, installation.ErrNoStore, keyfile.ErrUnusable,
 	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, engine.ErrNodeAlive, migrations.ErrNewer,
 	migrations.ErrOlder, migrations.ErrNoStore, postgres.ErrMisplaced, postgres.ErrNoRights,
-	sqlite.ErrNotWritable, sqlite.ErrReplaced, errDataDir, errPickupDir, datadir.ErrRestoring, tlscert.ErrUnusable,
+	sqlite.ErrNotWritable, sqlite.ErrReplaced, runas.ErrDataDir, installation.ErrPickupDir, datadir.ErrRestoring,
+	tlscert.ErrUnusable,
 }
 
 // report prints an error, one line for each fault, and returns the exit status.
@@ -197,7 +202,7 @@ func (p *program) report(err error) int {
 	if errors.Is(err, context.Canceled) {
 		text = strings.ReplaceAll(text, context.Canceled.Error(), "the program was told to end")
 	}
-	fmt.Fprintln(escaped{p.stderr}, "dialtone:", text)
+	fmt.Fprintln(terminal.To(p.stderr), "dialtone:", text)
 	if advice := sqlite.Advice(err); advice != "" {
 		fmt.Fprintln(p.stderr, "dialtone:", advice)
 	}
@@ -240,25 +245,15 @@ type configCommand struct {
 
 type configCheckCommand struct{}
 
+// Run fails if the configuration is wrong. What a server could do without is a note.
 func (configCheckCommand) Run(p *program) error {
 	c, err := p.settings()
 	if err != nil {
 		return err
 	}
-	if _, err := templates(c.Mail.TemplatesDir); err != nil {
+	if err := diagnosis.CheckConfiguration(p.ctx, c, p.configFile(), p.environ, p.stderr); err != nil {
 		return err
 	}
-	if err := p.checkCertificates(c); err != nil {
-		return err
-	}
-	p.noteMissing(c)
-	if err := p.noteUnreadable(c); err != nil {
-		return err
-	}
-	if text, next := p.pickupFault(c); text != "" {
-		fmt.Fprintf(escaped{p.stderr}, "note: %s; %s\n", text, next)
-	}
-	p.notePublic(c)
 	fmt.Fprintln(p.stdout, "the configuration is valid")
 	return nil
 }

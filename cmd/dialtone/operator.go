@@ -2,15 +2,14 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
-	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
@@ -23,31 +22,14 @@ import (
 // operation is what a command does as an operator at a tenant.
 type operation struct {
 	*operator.Service
-	in     *installation
+	in     *installation.Installation
 	caller operator.Caller
 	tenant *tenant.Tenant
 }
 
-// operators returns what operators do. Its Flush is called before the store is closed.
-func (p *program) operators(in *installation) *operator.Service {
-	return operator.NewService(operator.Deps{
-		Accounts: p.accounts(in), Store: in.store, Now: time.Now, CoverTrail: p.coverTrail(in),
-	})
-}
-
-// coverTrail returns what writes checkpoints. A server writes them too, so that a failure is not one of the command.
-func (p *program) coverTrail(in *installation) func(context.Context) {
-	keeper := in.keeper("", slog.New(slog.DiscardHandler))
-	return func(ctx context.Context) {
-		if err := keeper.CoverNow(ctx); err != nil {
-			fmt.Fprintln(escaped{p.stderr}, "warning: no checkpoint of the audit trail written:", err)
-		}
-	}
-}
-
 // caller returns the user of the operating system who runs this process. A command may do everything.
 func (p *program) caller() operator.Caller {
-	return operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes}
+	return installation.Caller(p.ctx)
 }
 
 // operate opens the installation and runs a function for a tenant: the only one if host is empty.
@@ -55,8 +37,8 @@ func (p *program) operate(host, reason string, do func(operation) error) error {
 	if err := audit.CheckReason(reason); err != nil {
 		return usageError{err}
 	}
-	return p.with(func(in *installation) error {
-		t, err := in.tenantOrOnly(p.ctx, host)
+	return p.with(func(in *installation.Installation) error {
+		t, err := tenantOrOnly(p.ctx, in, host)
 		if err != nil {
 			return err
 		}
@@ -100,14 +82,14 @@ func (c *accountAdd) Run(p *program) error {
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
 		a, err := o.Add(p.ctx, o.caller, o.tenant, n, c.Reason)
 		if errors.Is(err, account.ErrTaken) {
-			if _, err := o.in.store.ClosedName(p.ctx, o.tenant.ID, c.User); err == nil {
+			if _, err := o.in.Store.ClosedName(p.ctx, o.tenant.ID, c.User); err == nil {
 				return fault.New(fault.Conflict, "the user name %s is taken: a deleted account keeps it; "+
 					"to give it up, run: dialtone account free-name %s --tenant %s", c.User, c.User, o.tenant.Host)
 			}
 			return fault.New(fault.Conflict, "the user name %s is taken; see: dialtone account show %s --tenant %s",
 				c.User, c.User, o.tenant.Host)
 		}
-		if err := c.print(p, a, named(err)); err != nil || c.JSON {
+		if err := c.print(p, a, terminal.NameField(err)); err != nil || c.JSON {
 			return err
 		}
 		switch {
@@ -118,17 +100,6 @@ func (c *accountAdd) Run(p *program) error {
 		}
 		return nil
 	})
-}
-
-// fieldNames are the fields whose errors say what is wrong with them without their names.
-var fieldNames = map[string]string{"user": "the user name", "name": "the display name", "email": "the e-mail address"}
-
-// named returns an error that names the field that it is about.
-func named(err error) error {
-	if fe, ok := errors.AsType[*fault.Error](err); ok && fieldNames[fe.Field] != "" {
-		return fmt.Errorf("%s %w", fieldNames[fe.Field], err)
-	}
-	return err
 }
 
 // readHA1 reads a line with HA1, and another one with that of SHA-256, if there is one.
@@ -177,7 +148,7 @@ func (c *accountResend) Run(p *program) error {
 			return fault.New(fault.Conflict, "the account %s is disabled; to enable it first, run: "+
 				"dialtone account enable %s --tenant %s", c.User, c.User, o.tenant.Host)
 		}
-		if err := c.print(p, a, named(err)); err != nil || c.JSON {
+		if err := c.print(p, a, terminal.NameField(err)); err != nil || c.JSON {
 			return err
 		}
 		return p.say("a message with a new link goes to %s", a.Email)
@@ -193,7 +164,7 @@ type accountRename struct {
 func (c *accountRename) Run(p *program) error {
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
 		a, err := o.Rename(p.ctx, o.caller, o.tenant, c.User, c.Reason, c.Name)
-		return c.print(p, a, named(err))
+		return c.print(p, a, terminal.NameField(err))
 	})
 }
 
@@ -230,13 +201,13 @@ type signupsShow struct {
 }
 
 func (c *signupsShow) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		list, _, err := in.store.Tenants(p.ctx)
+	return p.with(func(in *installation.Installation) error {
+		list, _, err := in.Store.Tenants(p.ctx)
 		if err != nil {
 			return err
 		}
 		if c.Tenant != "" {
-			t, err := in.tenantOf(p.ctx, c.Tenant)
+			t, err := in.TenantOf(p.ctx, c.Tenant)
 			if err != nil {
 				return err
 			}
@@ -255,7 +226,7 @@ func (c *signupsShow) Run(p *program) error {
 			if v.Frozen {
 				state = "closed (frozen)"
 			}
-			fmt.Fprintf(out, "%s\t%s\t%s\n", v.Host, state, printable(v.Shown))
+			fmt.Fprintf(out, "%s\t%s\t%s\n", v.Host, state, terminal.Printable(v.Shown))
 		}
 		return out.Flush()
 	})
@@ -295,7 +266,7 @@ func (c signupsOptions) run(p *program, mode tenant.Signups, note *string) error
 		if err := p.say("signups at %s are %s", v.Host, v.Signups); err != nil || v.Open || v.Shown == "" {
 			return err
 		}
-		return p.say("visitors read: %s", printable(v.Shown))
+		return p.say("visitors read: %s", terminal.Printable(v.Shown))
 	})
 }
 
@@ -319,7 +290,7 @@ func (c signupsOptions) runFreeze(p *program, mode tenant.Signups, note *string)
 	} else {
 		said = "the signups of all tenants are no longer frozen, and their own settings count"
 	}
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		freeze, err := p.operators(in).SetFreeze(p.ctx, p.caller(), freeze, c.Reason)
 		switch {
 		case err != nil:

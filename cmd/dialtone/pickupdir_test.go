@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/doctor"
 )
 
@@ -45,7 +46,7 @@ func TestPickupDirWithoutPermission(t *testing.T) {
 		list := examined(t, environ...)
 		wantFinding(t, list, doctor.Fault, map[string]string{"make": "mail", "use": "files"}[c.says], dir)
 		out = serve()
-		if !strings.Contains(out, errPickupDir.Error()+": "+dir) || !strings.Contains(out, repair) {
+		if !strings.Contains(out, installation.ErrPickupDir.Error()+": "+dir) || !strings.Contains(out, repair) {
 			t.Errorf("serve prints %s", out)
 		}
 		s.must(os.MkdirAll(dir, 0o755))

@@ -71,7 +71,7 @@ func (c *accountResetLink) Run(p *program) error {
 		}
 		own := t.PublicURL != ""
 		if !own {
-			t.PublicURL = in.defaultURL(t.Host)
+			t.PublicURL = in.DefaultURL(t.Host)
 		}
 		link, until, err := o.ResetLink(p.ctx, o.caller, t, c.User, c.Reason, life)
 		if err != nil {

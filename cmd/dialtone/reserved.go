@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/tenant"
@@ -90,8 +91,8 @@ type reservedView struct {
 
 // Run prints a tenant's own names first.
 func (c *tenantReserved) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		t, err := in.tenantOrOnly(p.ctx, c.Host)
+	return p.with(func(in *installation.Installation) error {
+		t, err := tenantOrOnly(p.ctx, in, c.Host)
 		if err != nil {
 			return err
 		}

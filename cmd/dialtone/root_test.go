@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/test/tlstest"
 )
 
@@ -295,7 +296,7 @@ func TestDatabaseSocketWithoutPermission(t *testing.T) {
 	cmd.Env = []string{"DIALTONE_DATABASE=postgres:///dialtone?host=" + closed}
 	out, _ := cmd.CombinedOutput()
 	if cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(string(out), "permission denied") ||
-		strings.Contains(string(out), errDataDir.Error()) {
+		strings.Contains(string(out), runas.ErrDataDir.Error()) {
 		t.Errorf("exit status %d\n%s", cmd.ProcessState.ExitCode(), out)
 	}
 }

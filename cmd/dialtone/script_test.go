@@ -19,11 +19,8 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"dialtone/internal/captcha"
 	"dialtone/internal/config"
-	"dialtone/internal/redact"
 	"dialtone/internal/secret"
-	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/process"
 )
@@ -502,61 +499,6 @@ func TestCommandLineHasNoSecrets(t *testing.T) {
 		}
 	}
 	walk(grammar(t, newCommandLine()).Model.Node, "")
-}
-
-// A server signs with a new key after all others have read it, and accepts its signatures at once.
-func TestServerFollowsSigningKeys(t *testing.T) {
-	noon := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	for name, fromEnv := range map[string]bool{"a key file": false, "the environment": true} {
-		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "sign.key")
-			old := secret.NewRing(noon)
-			both := signRotation(fromEnv, false).Apply(old, noon)
-			if err := keyfile.Create(path, old); err != nil {
-				t.Fatal(err)
-			}
-			keys := keyfile.Source{Path: path}
-			delay := secret.SigningDelay
-			if fromEnv {
-				keys.Text = redact.New(both.Text())
-				delay += secret.RolloutTime
-			}
-			now := noon
-			clock := func() time.Time { return now }
-			s := newSigning(keys, clock)
-			refresh := func() {
-				t.Helper()
-				if err := s.refresh(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			refresh()
-			if !fromEnv {
-				if err := keyfile.Replace(path, both); err != nil {
-					t.Fatal(err)
-				}
-			}
-			otherServer := captcha.NewIssuer(old, clock) // which has not read the new key yet
-			for _, c := range []struct {
-				age      time.Duration
-				accepted bool
-			}{{0, true}, {delay - time.Second, true}, {delay, false}} {
-				now = noon.Add(c.age)
-				refresh()
-				if got := otherServer.Check(1, s.issuer().Ask(1).Token, "").Ours; got != c.accepted {
-					t.Errorf("after %v, a server with the old key only accepts a signature: %v, want %v",
-						c.age, got, c.accepted)
-				}
-				for name, r := range map[string]*secret.Ring{
-					"the old key": old, "the old key, of two": both, "the new key": both.Signing(noon.Add(delay)),
-				} {
-					if !s.issuer().Check(1, captcha.NewIssuer(r, clock).Ask(1).Token, "").Ours {
-						t.Errorf("after %v, a signature of %s is refused", c.age, name)
-					}
-				}
-			}
-		})
-	}
 }
 
 // A server that joins a database with accounts needs its keys; new ones are not created.

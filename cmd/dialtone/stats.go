@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/operator"
 	"dialtone/internal/operator/opjson"
@@ -25,16 +27,16 @@ func (statsCommand) Help() string {
 }
 
 func (c *statsCommand) Run(p *program) error {
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		var t *tenant.Tenant
 		if c.Tenant != "" {
-			found, err := in.tenantOf(p.ctx, c.Tenant)
+			found, err := in.TenantOf(p.ctx, c.Tenant)
 			if err != nil {
 				return err
 			}
 			t = found
 		}
-		service := operator.NewService(operator.Deps{Store: in.store, Now: time.Now})
+		service := operator.NewService(operator.Deps{Store: in.Store, Now: time.Now})
 		caller := operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes}
 		counts, err := service.Stats(p.ctx, caller, t, c.Days)
 		if err != nil {
@@ -105,14 +107,15 @@ func certificateText(c opjson.Certificate) string {
 		text = "valid until " + c.Expires.Format(time.RFC3339)
 	}
 	if c.Failures > 0 {
-		text += fmt.Sprintf("; %s failed, the last: %s", counted(c.Failures, "order"), printable(c.Failure))
+		text += fmt.Sprintf("; %s failed, the last: %s", terminal.Counted(c.Failures, "order"),
+			terminal.Printable(c.Failure))
 	}
 	return text
 }
 
 // failureText says when a hook last failed, and whether that is over: nothing waits for it.
 func failureText(at time.Time, why string, waits bool) string {
-	text := "last failure " + at.Format(time.RFC3339) + " " + printable(why)
+	text := "last failure " + at.Format(time.RFC3339) + " " + terminal.Printable(why)
 	if !waits {
 		text = "nothing fails now; " + text
 	}
@@ -141,7 +144,7 @@ func since(oldest *time.Time) string {
 	if oldest == nil {
 		return ""
 	}
-	return ", the oldest for " + age(*oldest).Round(time.Second).String()
+	return ", the oldest for " + max(time.Since(*oldest), 0).Round(time.Second).String()
 }
 
 // percent returns a part of a whole in percent.

@@ -3,15 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
-
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
 	"dialtone/internal/store/transfer"
@@ -25,8 +24,8 @@ type storeCommand struct {
 type storeMigrate struct{}
 
 func (storeMigrate) Run(p *program) error {
-	return p.withStore(upgrade, func(in *installation) error {
-		version, err := in.store.Schema(p.ctx)
+	return p.withStore(installation.Upgrade, func(in *installation.Installation) error {
+		version, err := in.Store.Schema(p.ctx)
 		if err == nil {
 			fmt.Fprintf(p.stdout, "the schema has version %d\n", version)
 		}
@@ -70,12 +69,12 @@ func (c *storeCopy) Run(p *program) (err error) {
 				"there is no directory %s; create it first, or correct the path", filepath.Dir(path))
 		}
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && (location == from || c.Compare) {
-			return fmt.Errorf("%w in %s; correct --from or --to", errNoStore, path)
+			return fmt.Errorf("%w in %s; correct --from or --to", installation.ErrNoStore, path)
 		}
 		// Hold the lock of a server that would use the file.
 		unlock, err := datadir.Dir(filepath.Dir(path)).Lock()
 		if err != nil {
-			return inDataDir(err)
+			return runas.InDataDir(err)
 		}
 		defer unlock()
 	}
@@ -83,9 +82,9 @@ func (c *storeCopy) Run(p *program) (err error) {
 	if c.Compare {
 		do = transfer.Compare
 	}
-	bar := newProgress(p.stderr)
-	err = do(p.ctx, from, to, asCaller, bar.show)
-	bar.end()
+	bar := terminal.NewProgress(p.stderr)
+	err = do(p.ctx, from, to, runas.AsCaller, bar.Show)
+	bar.End()
 	if err != nil {
 		if errors.Is(err, p.ctx.Err()) {
 			err = fmt.Errorf("stopped (%w); run the same command again to continue", err)
@@ -101,13 +100,13 @@ func (c *storeCopy) Run(p *program) (err error) {
 	return nil
 }
 
-// becomeOwnerOf is becomeOwner for the directories of SQLite databases. They must have one owner.
+// becomeOwnerOf is BecomeOwner for the directories of SQLite databases. They must have one owner.
 func becomeOwnerOf(locations ...string) (back func() error, err error) {
 	var dirs []string
-	var owners []*dirOwner
+	var owners []*runas.User
 	for _, location := range locations {
 		if path, ok := strings.CutPrefix(location, "sqlite:"); ok {
-			o, err := ownerOf(filepath.Dir(path))
+			o, err := runas.OwnerOf(filepath.Dir(path))
 			if err != nil {
 				return nil, err
 			}
@@ -115,14 +114,14 @@ func becomeOwnerOf(locations ...string) (back func() error, err error) {
 		}
 	}
 	if len(dirs) == 2 && (owners[0] == nil) != (owners[1] == nil) ||
-		len(dirs) == 2 && owners[0] != nil && owners[0].uid != owners[1].uid {
+		len(dirs) == 2 && owners[0] != nil && owners[0].UID != owners[1].UID {
 		return nil, fault.New(fault.Invalid, "%s and %s belong to different users, so root will not copy from "+
 			"one to the other: give both to one user, or use dialtone backup", dirs[0], dirs[1])
 	}
 	if len(dirs) == 0 {
 		return func() error { return nil }, nil
 	}
-	return becomeOwner(dirs[0])
+	return runas.BecomeOwner(dirs[0])
 }
 
 // location returns the location of a store. It refuses a password on the command line, because
@@ -150,65 +149,5 @@ func (p *program) location(text string) (string, error) {
 		return text, nil
 	default:
 		return "", fault.New(fault.Invalid, "use sqlite:FILE, postgres://USER@HOST/DATABASE or env:NAME")
-	}
-}
-
-// progress shows progress: a bar on a terminal, otherwise a line every few seconds and at the end
-// of each part.
-type progress struct {
-	to       io.Writer
-	terminal bool
-	part     string
-	shown    time.Time
-	open     bool // the line on the terminal is not finished
-}
-
-func newProgress(to io.Writer) *progress {
-	p := &progress{to: to}
-	if f, ok := to.(*os.File); ok {
-		p.terminal = isTerminal(f)
-	}
-	return p
-}
-
-func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	return err == nil
-}
-
-const (
-	barWidth    = 30
-	barInterval = 5 * time.Second
-)
-
-// show shows that done of total are done of a part.
-func (p *progress) show(part string, done, total int64) {
-	now := time.Now()
-	if part != p.part {
-		p.end()
-		p.part, p.shown = part, now
-	}
-	share := 1.0
-	if total > 0 {
-		share = min(1, float64(done)/float64(total))
-	}
-	text := fmt.Sprintf("%-16s %3.0f %%  %d of %d", part, share*100, done, total)
-	switch {
-	case p.terminal:
-		full := int(share * barWidth)
-		fmt.Fprintf(p.to, "\r\x1b[K%s%s  %s",
-			strings.Repeat("█", full), strings.Repeat("░", barWidth-full), text)
-		p.open = true
-	case done >= total || now.Sub(p.shown) >= barInterval:
-		fmt.Fprintln(p.to, text)
-		p.shown = now
-	}
-}
-
-// end finishes the line on the terminal.
-func (p *progress) end() {
-	if p.open {
-		fmt.Fprintln(p.to)
-		p.open = false
 	}
 }

@@ -1,15 +1,15 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/fault"
@@ -198,8 +198,8 @@ func (c *tenantAdd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.withStore(ifNamed, func(in *installation) error {
-		_, err := in.store.AddTenant(p.ctx, t)
+	return p.withStore(installation.IfNamed, func(in *installation.Installation) error {
+		_, err := in.Store.AddTenant(p.ctx, t)
 		return err
 	})
 }
@@ -216,8 +216,8 @@ func (c *tenantSet) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.with(func(in *installation) error {
-		old, err := in.tenantOf(p.ctx, c.Host)
+	return p.with(func(in *installation.Installation) error {
+		old, err := in.TenantOf(p.ctx, c.Host)
 		if err != nil {
 			return err
 		}
@@ -234,7 +234,7 @@ func (c *tenantSet) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		if err := in.store.SetTenant(ctx, t, time.Now()); err != nil {
+		if err := in.Store.SetTenant(ctx, t, time.Now()); err != nil {
 			return err
 		}
 		p.sayReplaced(c.tenantOptions, old.Settings, t.Settings)
@@ -254,17 +254,17 @@ func (c *tenantRemove) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	host, err := typedHost(c.Host)
+	host, err := installation.TypedHost(c.Host)
 	if err != nil {
 		return err
 	}
-	return p.with(func(in *installation) error {
-		t, err := in.tenantOf(p.ctx, host)
+	return p.with(func(in *installation.Installation) error {
+		t, err := in.TenantOf(p.ctx, host)
 		if err != nil {
 			return err
 		}
 		accounts := 0
-		err = in.store.List(p.ctx, t.ID, time.Now(), func(account.Account) error {
+		err = in.Store.List(p.ctx, t.ID, time.Now(), func(account.Account) error {
 			accounts++
 			return nil
 		})
@@ -273,14 +273,14 @@ func (c *tenantRemove) Run(p *program) error {
 		}
 		what := "the tenant " + host
 		if accounts > 0 {
-			what += " and its " + counted(accounts, "account")
+			what += " and its " + terminal.Counted(accounts, "account")
 		}
 		if !c.Yes && (accounts == 0 || c.WithAccounts) { // otherwise the store refuses it
 			if err := p.confirm("remove " + what); err != nil {
 				return err
 			}
 		}
-		if err := in.store.RemoveTenant(ctx, host, c.WithAccounts, time.Now()); err != nil {
+		if err := in.Store.RemoveTenant(ctx, host, c.WithAccounts, time.Now()); err != nil {
 			return err
 		}
 		p.eraseDeleted(in)
@@ -293,13 +293,13 @@ type tenantList struct {
 }
 
 func (c *tenantList) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		list, _, err := in.store.Tenants(p.ctx)
+	return p.with(func(in *installation.Installation) error {
+		list, _, err := in.Store.Tenants(p.ctx)
 		if err != nil {
 			return err
 		}
 		views := opjson.All(list, func(t tenant.Tenant) opjson.Tenant {
-			return opjson.OfTenant(t, in.defaultURL(t.Host))
+			return opjson.OfTenant(t, in.DefaultURL(t.Host))
 		})
 		if c.JSON {
 			return indented(p.stdout, views)
@@ -311,22 +311,4 @@ func (c *tenantList) Run(p *program) error {
 		}
 		return out.Flush()
 	})
-}
-
-// defaultURL returns the public URL of a tenant that has none set.
-func (in *installation) defaultURL(host string) string {
-	_, port, err := net.SplitHostPort(in.Listen)
-	if err != nil {
-		port = "8080"
-	}
-	return tenant.DefaultURL(host, port, in.TLS.On())
-}
-
-// firstTenant adds the tenant localhost if there is no tenant.
-func (in *installation) firstTenant(ctx context.Context) error {
-	t, err := tenant.New(tenant.Tenant{Host: "localhost", Created: time.Now()})
-	if err != nil {
-		return err
-	}
-	return in.store.AddFirstTenant(ctx, t)
 }

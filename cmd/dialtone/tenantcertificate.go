@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/certificate"
 	"dialtone/internal/fault"
@@ -46,8 +49,8 @@ func (c *tenantCertificate) Run(p *program) error {
 			return err
 		}
 	}
-	return p.with(func(in *installation) error {
-		t, err := in.tenantOf(p.ctx, c.Host)
+	return p.with(func(in *installation.Installation) error {
+		t, err := in.TenantOf(p.ctx, c.Host)
 		if err != nil {
 			return err
 		}
@@ -55,13 +58,13 @@ func (c *tenantCertificate) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		key, err := certificate.NewKeys(in.seal).Open(t.ID, t.Host, made.Sealed)
+		key, err := certificate.NewKeys(in.Seal).Open(t.ID, t.Host, made.Sealed)
 		if err != nil {
 			return err
 		}
 		private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
 		var what string
-		err = asCaller(func() error {
+		err = runas.AsCaller(func() error {
 			what, err = c.write(string(made.Chain)+string(private), group)
 			return err
 		})
@@ -92,12 +95,13 @@ func (c *tenantCertificate) write(text string, group int) (what string, err erro
 }
 
 // await returns the certificate of a tenant, and waits for it as long as it should.
-func (c *tenantCertificate) await(ctx context.Context, in *installation, t *tenant.Tenant) (certificate.Certificate,
+func (c *tenantCertificate) await(ctx context.Context, in *installation.Installation,
+	t *tenant.Tenant) (certificate.Certificate,
 	error,
 ) {
 	end := time.After(c.Wait)
 	for waited := false; ; waited = true {
-		made, err := in.store.Certificate(ctx, t.ID)
+		made, err := in.Store.Certificate(ctx, t.ID)
 		if fe, ok := errors.AsType[*fault.Error](err); !ok || fe.Kind != fault.NotFound {
 			if waited && err == nil { // servers look for new ones every second; afterwards they use it
 				select {
@@ -118,19 +122,19 @@ func (c *tenantCertificate) await(ctx context.Context, in *installation, t *tena
 }
 
 // missing says why there is no certificate.
-func (c *tenantCertificate) missing(ctx context.Context, in *installation, t *tenant.Tenant) error {
+func (c *tenantCertificate) missing(ctx context.Context, in *installation.Installation, t *tenant.Tenant) error {
 	if !in.TLS.ACME {
 		return fault.New(fault.Conflict, "there is no certificate of %s, because tls.acme is not set; give the phone "+
 			"server the files that your TLS proxy or tls.cert has", t.Host)
 	}
-	states, err := in.store.CertificateStates(ctx)
+	states, err := in.Store.CertificateStates(ctx)
 	if err != nil {
 		return err
 	}
 	why := "start the server, which orders it within seconds"
 	if i := slices.IndexFunc(states, func(s certificate.State) bool { return s.Tenant == t.ID }); i >= 0 &&
 		states[i].Failures > 0 {
-		why = fmt.Sprintf("%s failed, the last: %s", counted(states[i].Failures, "order"), states[i].Failure)
+		why = fmt.Sprintf("%s failed, the last: %s", terminal.Counted(states[i].Failures, "order"), states[i].Failure)
 	}
 	return fault.New(fault.NotFound, "there is no certificate of %s yet; %s", t.Host, why)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/audit"
 	"dialtone/internal/operator"
 	"dialtone/internal/operator/opjson"
@@ -18,10 +19,10 @@ type tokenCommand struct {
 }
 
 // operatorTokens returns what makes tokens, and the caller who runs this process.
-func (p *program) operatorTokens(in *installation) (*operator.Tokens, operator.Caller) {
+func (p *program) operatorTokens(in *installation.Installation) (*operator.Tokens, operator.Caller) {
 	log := p.logger(in.Log)
 	tokens := operator.NewTokens(operator.TokensDeps{
-		Store: in.store, SealRing: in.seal, Audit: audit.Log{}, Log: log, Now: time.Now,
+		Store: in.Store, SealRing: in.Seal, Audit: audit.Log{}, Log: log, Now: time.Now,
 	})
 	return tokens, operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes}
 }
@@ -50,10 +51,10 @@ func (c *apiTokenAdd) Run(p *program) error {
 	if err := audit.CheckReason(c.Reason); err != nil {
 		return usageError{err}
 	}
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		n := operator.NewToken{Name: c.Name, Expires: expires, Reason: c.Reason}
 		if c.Tenant != "" {
-			t, err := in.tenantOf(p.ctx, c.Tenant)
+			t, err := in.TenantOf(p.ctx, c.Tenant)
 			if err != nil {
 				return err
 			}
@@ -68,7 +69,7 @@ func (c *apiTokenAdd) Run(p *program) error {
 			return err
 		}
 		if c.JSON {
-			hosts, err := in.hosts(p.ctx)
+			hosts, err := hostsByID(p.ctx, in)
 			if err != nil {
 				return err
 			}
@@ -88,7 +89,7 @@ func (c *apiTokenRemove) Run(p *program) error {
 	if err := audit.CheckReason(c.Reason); err != nil {
 		return usageError{err}
 	}
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		tokens, caller := p.operatorTokens(in)
 		if err := tokens.Remove(p.ctx, caller, c.Name, c.Reason); err != nil {
 			return err
@@ -106,18 +107,18 @@ func viewToken(t operator.Token, hosts map[int64]string) opjson.Token {
 	return opjson.OfToken(t, time.Now(), func(id int64) string { return hosts[id] })
 }
 
-func (p *program) apiTokens(ctx context.Context, in *installation) ([]opjson.Token, error) {
+func (p *program) apiTokens(ctx context.Context, in *installation.Installation) ([]opjson.Token, error) {
 	tokens, caller := p.operatorTokens(in)
 	list, err := tokens.List(ctx, caller)
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := in.hosts(ctx)
+	hosts, err := hostsByID(ctx, in)
 	return opjson.All(list, func(t operator.Token) opjson.Token { return viewToken(t, hosts) }), err
 }
 
 func (c *apiTokenList) Run(p *program) error {
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		list, err := p.apiTokens(p.ctx, in)
 		if err != nil {
 			return err

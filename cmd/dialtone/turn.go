@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/tenant"
 	"dialtone/internal/turn"
 )
 
@@ -32,18 +32,6 @@ func (turnSecret) Help() string {
 		"they have the new secret."
 }
 
-// turnRotation keeps a secret as long as credentials that were made with it are valid.
-func turnRotation(revoke bool) secret.Rotation {
-	return secret.Rotation{Life: tenant.MaxTURNLife, Delayed: true, Revoke: revoke}
-}
-
-// newTURN returns the TURN issuer of a running server, which follows turn.key. If there is no key,
-// it has no value.
-func newTURN(keys keyfile.Source, now func() time.Time) *keyfile.Follower[turn.Issuer] {
-	build := func(r *secret.Ring) *turn.Issuer { return turn.NewIssuer(r, now) }
-	return keyfile.NewOptionalFollower(keys, build, now)
-}
-
 func (c *turnSecret) Run(p *program) error {
 	if c.Revoke && !c.Rotate {
 		return usageError{fault.New(fault.Invalid,
@@ -56,24 +44,24 @@ func (c *turnSecret) Run(p *program) error {
 	if c.Revoke {
 		change.Subject = "revoke"
 	}
-	return p.with(func(in *installation) error {
+	return p.with(func(in *installation.Installation) error {
 		return p.recorded(in, change, func() error {
-			return in.inKeys(func() error { return c.print(p, in, time.Now()) })
+			return in.InKeys(func() error { return c.print(p, in, time.Now()) })
 		})
 	})
 }
 
 // print makes a new key if asked to, and prints the secrets.
-func (c *turnSecret) print(p *program, in *installation, now time.Time) error {
-	keys := in.keys.TURN
+func (c *turnSecret) print(p *program, in *installation.Installation, now time.Time) error {
+	keys := in.KeySources.TURN
 	ring, err := keys.Read()
 	if errors.Is(err, keyfile.ErrMissing) {
-		ring, err = in.keys.CreateTURN(now)
+		ring, err = in.KeySources.CreateTURN(now)
 	}
 	if err != nil {
 		return err
 	}
-	rotation := turnRotation(c.Revoke)
+	rotation := installation.TURNRotation(c.Revoke)
 	if c.Rotate {
 		ring = rotation.Apply(ring, now)
 		if keys.FromEnv() {

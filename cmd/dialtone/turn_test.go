@@ -5,18 +5,12 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/json"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"dialtone/internal/datadir"
-	"dialtone/internal/secret"
-	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/tenant"
 	"dialtone/internal/test/phonetest"
-	"dialtone/internal/turn"
 )
 
 // credential is the response of GET /turn.
@@ -105,56 +99,6 @@ func TestCoturnAcceptsCredentials(t *testing.T) {
 		if strings.Contains(p.stderr.String(), secret) {
 			t.Error("the log contains a secret")
 		}
-	}
-}
-
-// A server signs with the first key at once. It signs with a new key only after the time that
-// operators have to give it to the TURN servers.
-func TestServerFollowsTURNKey(t *testing.T) {
-	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-	clock := func() time.Time { return now }
-	keys := datadir.NewKeys(t.TempDir(), datadir.KeyTexts{})
-	s := newTURN(keys.TURN, clock)
-	tn := &tenant.Tenant{Host: "phone.test"}
-	signer := func() *turn.Issuer {
-		t.Helper()
-		if err := s.Refresh(); err != nil {
-			t.Fatal(err)
-		}
-		return s.Value()
-	}
-	signedBy := func(r *secret.Ring) bool {
-		t.Helper()
-		return signer().Issue(tn, "alex").Password == turn.NewIssuer(r, clock).Issue(tn,
-			"alex").Password
-	}
-	if signer() != nil {
-		t.Fatal("there is a signer without a key")
-	}
-	if _, err := os.Stat(keys.TURN.Path); err == nil {
-		t.Fatal("the server created a key")
-	}
-	old, err := keys.CreateTURN(now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !signedBy(old) {
-		t.Error("the first key does not sign at once")
-	}
-	both := turnRotation(false).Apply(old, now)
-	if err := keyfile.Replace(keys.TURN.Path, both); err != nil {
-		t.Fatal(err)
-	}
-	now = now.Add(secret.RolloutTime)
-	if !signedBy(old) {
-		t.Error("the new key signs before the TURN servers know it")
-	}
-	now = now.Add(secret.SigningDelay)
-	if signedBy(old) || !signedBy(both) {
-		t.Error("the new key does not sign when its time has come")
-	}
-	if err := os.Remove(keys.TURN.Path); err != nil || signer() != nil {
-		t.Errorf("a removed key still signs: %v", err)
 	}
 }
 

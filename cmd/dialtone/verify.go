@@ -1,78 +1,24 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"slices"
-	"time"
 
-	"dialtone/internal/account"
-	"dialtone/internal/audit"
-	"dialtone/internal/certificate"
-	"dialtone/internal/delivery"
+	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/fault"
-	"dialtone/internal/hook"
-	"dialtone/internal/mail/dkim"
-	"dialtone/internal/mail/pickup"
-	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/tenant"
 )
 
 type verifyCommand struct {
 	JSON bool `name:"json" help:"Print one JSON object."`
 }
 
-// verifyReport is what the command prints.
-type verifyReport struct {
-	account.Report
-	hook.VerifyReport
-	audit.Verified
-}
-
 // Run fails if there is a fault.
 func (c *verifyCommand) Run(p *program) error {
-	return p.with(func(in *installation) error {
-		dir, err := pickup.Open(in.Mail.PickupDir)
+	return p.with(func(in *installation.Installation) error {
+		r, err := diagnosis.Verify(p.ctx, in)
 		if err != nil {
-			return inPickupDir(in.Config, err)
-		}
-		var r verifyReport
-		if r.Report, err = account.Verify(p.ctx, in.store, dir, in.seal); err != nil {
-			return err
-		}
-		addFault := func(s string) { r.Faults = append(r.Faults, s) }
-		r.VerifyReport, err = hook.Verify(p.ctx, in.store, in.seal, addFault)
-		if err != nil {
-			return err
-		}
-		if err := in.verifyKeys(p.ctx, addFault); err != nil {
-			return err
-		}
-		now := time.Now()
-		seen, err := in.dir.TrailFile().Load()
-		if err != nil {
-			return inDataDir(err)
-		}
-		numbers, err := in.store.Numbers(p.ctx)
-		if err != nil {
-			return err
-		}
-		r.Verified, err = audit.Verify(p.ctx, audit.VerifyDeps{
-			Store: in.store, Ring: in.seal, Seen: seen, Numbers: numbers,
-			Before: now.AddDate(0, 0, -in.Log.AuditDays), Now: now,
-		}, addFault, func(s string) { r.Notes = append(r.Notes, s) })
-		if err != nil {
-			return err
-		}
-		lost, err := in.lostMessages(p.ctx, dir)
-		if err != nil {
-			return err
-		}
-		r.Faults = append(r.Faults, lost...)
-		if err := in.missingKeys(p.ctx, addFault); err != nil {
 			return err
 		}
 		if c.JSON {
@@ -82,95 +28,29 @@ func (c *verifyCommand) Run(p *program) error {
 		}
 		if err == nil && len(r.Faults) > 0 {
 			err = fault.New(fault.Conflict, "the data directory has %s; see FAULT above",
-				counted(len(r.Faults), "fault"))
+				terminal.Counted(len(r.Faults), "fault"))
 		}
 		return err
 	})
 }
 
-// verifyKeys calls report for each private key in the store that does not open.
-func (in *installation) verifyKeys(ctx context.Context, report func(string)) error {
-	tenants, _, err := in.store.Tenants(ctx)
-	if err != nil {
-		return err
-	}
-	hosts, keys := make(map[int64]string, len(tenants)), dkim.NewKeys(in.store, in.seal)
-	for _, t := range tenants {
-		hosts[t.ID] = t.Host
-		err := keys.Verify(ctx, t.ID, func(text string) { report("tenant " + t.Host + ": " + text) })
-		if err != nil {
-			return err
-		}
-	}
-	return certificate.Verify(ctx, in.store, hosts, in.seal, report)
-}
-
-// lostMessages returns a sentence for each message that this server has to send but that has no
-// file.
-func (in *installation) lostMessages(ctx context.Context, dir *pickup.Dir) ([]string, error) {
-	node := ""
-	if in.shared() {
-		var err error
-		if node, err = in.dir.Node(); errors.Is(err, fs.ErrNotExist) {
-			return nil, nil // no server has run here
-		} else if err != nil {
-			return nil, err
-		}
-	}
-	return delivery.Verify(ctx, in.store, dir, node)
-}
-
-// missingKeys calls report with a sentence for each key that the installation needs and does not
-// have. Without seal.key there is no installation.
-func (in *installation) missingKeys(ctx context.Context, report func(string)) error {
-	if _, err := in.keys.Sign.Read(); errors.Is(err, keyfile.ErrMissing) {
-		report(fmt.Sprintf("%s is missing: unless it is restored, the next server makes a new one, everybody has to "+
-			"sign in again, and links for phones do not work", in.keys.Sign.Path))
-	} else if err != nil {
-		return err
-	}
-	tenants, _, err := in.store.Tenants(ctx)
-	if err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(tenants, func(t tenant.Tenant) bool { return len(t.TURNURIs) > 0 }) {
-		return nil
-	}
-	if _, err := in.keys.TURN.Read(); errors.Is(err, keyfile.ErrMissing) {
-		report(fmt.Sprintf("%s is missing though tenants have TURN servers: phones in browsers get no credentials; "+
-			"restore it, or make one with dialtone turn secret and give the secret to the TURN servers",
-			in.keys.TURN.Path))
-	} else if err != nil {
-		return err
-	}
-	return nil
-}
-
 // text prints a report for people.
-func (c *verifyCommand) text(p *program, r verifyReport) error {
+func (c *verifyCommand) text(p *program, r diagnosis.VerifyReport) error {
 	fmt.Fprintf(p.stdout, "%s, %d of them active; %s in the pickup directory, %d not yet synced to disk\n",
-		counted(r.Accounts, "account"), r.Active, counted(r.Messages, "message"), r.Waiting)
+		terminal.Counted(r.Accounts, "account"), r.Active, terminal.Counted(r.Messages, "message"), r.Waiting)
 	if r.Hooks > 0 {
-		fmt.Fprintf(p.stdout, "%s, %s not delivered yet\n", counted(r.Hooks, "hook"),
-			counted(r.Notifications, "notification"))
+		fmt.Fprintf(p.stdout, "%s, %s not delivered yet\n", terminal.Counted(r.Hooks, "hook"),
+			terminal.Counted(r.Notifications, "notification"))
 	}
 	fmt.Fprintln(p.stdout, r.Verified.Summary())
 	for _, s := range r.Faults {
-		printLine(p.stdout, "FAULT  ", s)
+		terminal.PrintLine(p.stdout, "FAULT  ", s)
 	}
 	for _, s := range r.Notes {
-		printLine(p.stdout, "note   ", s)
+		terminal.PrintLine(p.stdout, "note   ", s)
 	}
 	if len(r.Faults) == 0 {
 		fmt.Fprintln(p.stdout, "no faults found")
 	}
 	return nil
-}
-
-// counted returns a number and what it counts, such as "1 account" or "2 accounts".
-func counted[N int | int64](n N, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return fmt.Sprintf("%d %s", n, noun)
 }

@@ -48,6 +48,16 @@ func Keys() []Key {
 	return keysOf(reflect.TypeFor[Config](), "", nil)
 }
 
+// Default returns the default of a key, or an empty text if the key has none.
+func Default(name string) string {
+	for _, k := range Keys() {
+		if k.Name == name {
+			return k.Default
+		}
+	}
+	return ""
+}
+
 func keysOf(t reflect.Type, table string, index []int) (keys []Key) {
 	for i := range t.NumField() {
 		f := t.Field(i)

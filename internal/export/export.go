@@ -11,6 +11,7 @@ package export
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"dialtone/internal/account"
@@ -95,6 +96,20 @@ func (m Missing) String() string { return m.User + " of " + m.Tenant + " (" + m.
 
 // MissingHint tells operators what to do about missing accounts.
 const MissingHint = "restore its row from a backup and run dialtone directory export rebuild, or delete the account"
+
+// DescribeMissing says in one line which accounts are missing in the export, and what to do.
+func DescribeMissing(list []Missing) string {
+	const shown = 10
+	var names []string
+	for _, m := range list[:min(shown, len(list))] {
+		names = append(names, m.String())
+	}
+	if len(list) > shown {
+		names = append(names, fmt.Sprintf("and %d more", len(list)-shown))
+	}
+	return "active accounts left out, because their credentials do not open: " + strings.Join(names, ", ") +
+		"; for each, " + MissingHint
+}
 
 // Progress is called with the number of entries done so far and the total number of entries.
 type Progress func(done, total int64)

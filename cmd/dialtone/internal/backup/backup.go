@@ -1,0 +1,277 @@
+// Package backup writes backups of an installation: copies of an SQLite database, and archives.
+//
+// A backup can be made while a server runs. It has the state of one moment, gets its name only when it is complete and
+// on disk, and replaces no file unless the caller allows it. Keys are added only if the caller asks for them.
+//
+// Write first copies the database, so that changes of others do not wait for the archive, and then adds the
+// configuration, the keys and the waiting messages. Root copies the database as the owner of the data directory, in
+// that directory, because SQLite works there; it writes the archive as root (package runas).
+//
+// The package does not copy a PostgreSQL database, for which there is pg_dump, nor files that the configuration names.
+// The format of archives is in package archive.
+package backup
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/outfile"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/terminal"
+	"dialtone/internal/archive"
+	"dialtone/internal/atomicfile"
+	"dialtone/internal/datadir"
+	"dialtone/internal/fault"
+	"dialtone/internal/regularfile"
+	"dialtone/internal/store"
+	"dialtone/internal/store/engine"
+	"dialtone/internal/store/sqlite"
+)
+
+// Copy writes a copy of the SQLite database to a file that does not exist.
+func Copy(ctx context.Context, in *installation.Installation, path string) error {
+	if runas.Acting() {
+		return copyByOwner(ctx, in, path)
+	}
+	return in.Store.Backup(ctx, path)
+}
+
+// copyByOwner writes a copy of the SQLite database where perhaps only root can write. SQLite works as the owner of
+// the data directory, and so makes its copy there first.
+func copyByOwner(ctx context.Context, in *installation.Installation, path string) error {
+	err := runas.AsCaller(func() error {
+		if _, err := os.Lstat(path); err == nil {
+			return fault.New(fault.Conflict, "%s exists; choose another name, or move the file away", path)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	temp, err := os.MkdirTemp(in.Data, temporaryBackup)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	made := filepath.Join(temp, archive.Database)
+	if err := in.Store.Backup(ctx, made); err != nil {
+		return err
+	}
+	from, err := regularfile.Open(made)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, remove, err := createBackup(path)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	if _, err := io.Copy(to, from); err != nil {
+		return fmt.Errorf("the backup cannot be written: %w", err)
+	}
+	return runas.AsCaller(func() error {
+		if err := errors.Join(atomicfile.InheritOwner(to), to.Sync()); err != nil {
+			return err
+		}
+		return outfile.Publish(to.Name(), path, false)
+	})
+}
+
+// Options say what to write where.
+type Options struct {
+	Path       string             // of the archive
+	Recipients archive.Recipients // none if the archive is not encrypted
+	Keys       bool               // add the keys
+	Replace    bool               // allow a file of that name
+	// Configuration is the path of the configuration file, or "" if there is none.
+	Configuration string
+	Version       string    // of the program
+	Progress      io.Writer // for people
+}
+
+// Written is an archive that was written.
+type Written struct {
+	Manifest archive.Manifest
+	Size     int64    // in bytes
+	Missing  []string // what the archive does not have, for people
+}
+
+// Write writes an archive of an installation, while a server may run.
+func Write(ctx context.Context, in *installation.Installation, o Options) (w Written, err error) {
+	b := backup{Options: o, ctx: ctx, in: in}
+	if b.Path, err = filepath.Abs(o.Path); err != nil {
+		return w, err
+	}
+	if w.Manifest, err = b.write(); err != nil {
+		return w, err
+	}
+	w.Missing = b.missing
+	err = runas.AsCaller(func() error {
+		info, err := os.Stat(b.Path)
+		if err == nil {
+			w.Size = info.Size()
+		}
+		return err
+	})
+	return w, err
+}
+
+// backup is an archive that is being written.
+type backup struct {
+	Options
+	ctx context.Context
+	in  *installation.Installation
+
+	bar     *terminal.Progress
+	out     *archive.Writer
+	missing []string
+}
+
+// temporaryBackup is the pattern of the names of files that are not complete.
+const temporaryBackup = ".backup-*"
+
+func (b *backup) write() (m archive.Manifest, err error) {
+	dir := filepath.Dir(b.Path)
+	err = runas.AsCaller(func() error {
+		if info, err := os.Lstat(b.Path); err == nil && info.IsDir() {
+			return fault.New(fault.Invalid, "%s is a directory; name a file in it", b.Path)
+		} else if err == nil && !b.Replace {
+			return outfile.ErrExists(b.Path)
+		}
+		return b.checkSpace(dir)
+	})
+	if err != nil {
+		return m, err
+	}
+	if runas.Acting() {
+		dir = b.in.Data
+		if err := b.checkSpace(dir); err != nil {
+			return m, err
+		}
+	}
+	b.bar = terminal.NewProgress(b.Progress)
+	defer b.bar.End()
+	made := time.Now()
+	facts, database, err := b.copyDatabase(dir)
+	if err != nil {
+		return m, err
+	}
+	if database != nil {
+		defer database.Close()
+	}
+	f, remove, err := createBackup(b.Path)
+	if err != nil {
+		return m, err
+	}
+	defer remove()
+	buffered := bufio.NewWriterSize(f, 1<<20)
+	var to io.Writer = buffered
+	closeTo := func() error { return nil }
+	if len(b.Recipients) > 0 {
+		sealed, err := archive.Encrypt(buffered, b.Recipients)
+		if err != nil {
+			return m, err
+		}
+		to, closeTo = sealed, sealed.Close
+	}
+	if b.out, err = archive.NewWriter(to, b.Version, made); err != nil {
+		return m, err
+	}
+	if err := b.addFiles(database); err != nil {
+		return m, err
+	}
+	host, _ := os.Hostname()
+	m, err = b.out.Close(archive.Manifest{
+		Host: host, Engine: b.engine(), Schema: facts.Schema, LastChange: facts.LastChange,
+		LastChangeAt: facts.LastChangeAt, Tenants: facts.Tenants, Accounts: facts.Accounts,
+	})
+	if err = errors.Join(err, closeTo()); err == nil {
+		err = errors.Join(buffered.Flush(), f.Sync())
+	}
+	if err != nil {
+		return m, err
+	}
+	return m, runas.AsCaller(func() error { return outfile.Publish(f.Name(), b.Path, b.Replace) })
+}
+
+// createBackup creates the file that will be renamed to path. The caller calls remove when it is done, renamed or not.
+func createBackup(path string) (f *os.File, remove func(), err error) {
+	err = runas.AsCaller(func() error {
+		f, err = atomicfile.CreateTemp(path, temporaryBackup)
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("the backup cannot be written: %w", err)
+	}
+	return f, func() {
+		f.Close()
+		_ = runas.AsCaller(func() error { return os.Remove(f.Name()) })
+	}, nil
+}
+
+func (b *backup) engine() string {
+	if b.in.Shared() {
+		return "postgresql"
+	}
+	return "sqlite"
+}
+
+// checkSpace fails if there is no room for the copy of the database and the archive.
+func (b *backup) checkSpace(dir string) error {
+	if b.in.Shared() {
+		return nil
+	}
+	var size int64
+	for _, suffix := range []string{"", "-wal"} {
+		if info, err := os.Stat(b.in.Dir.Database() + suffix); err == nil {
+			size += info.Size()
+		}
+	}
+	free, err := datadir.Free(dir)
+	if err != nil {
+		return fmt.Errorf("the backup cannot be written to the directory %s: %w", dir, err)
+	}
+	if free < 2*size {
+		return fault.New(fault.Conflict, "the backup needs up to %d MB in %s, for a copy of the database and for the "+
+			"archive, and %d MB are free; write it to another disk", 2*size>>20+1, dir, free>>20)
+	}
+	return nil
+}
+
+// copyDatabase makes a copy of the SQLite database, and returns what is in it, and the file, which has no name any
+// more. With PostgreSQL there is no file.
+func (b *backup) copyDatabase(dir string) (facts store.Facts, f *os.File, err error) {
+	if b.in.Shared() {
+		b.missing = append(b.missing, "the PostgreSQL database: make a dump with pg_dump, after this")
+		facts, err = b.in.Store.Facts(b.ctx)
+		return facts, nil, err
+	}
+	temp, err := os.MkdirTemp(dir, temporaryBackup)
+	if err != nil {
+		return facts, nil, err
+	}
+	defer os.RemoveAll(temp)
+	b.bar.Show("copy the store", 0, 1)
+	path := filepath.Join(temp, archive.Database)
+	if err := b.in.Store.Backup(b.ctx, path); err != nil {
+		return facts, nil, err
+	}
+	b.bar.Show("copy the store", 1, 1)
+	err = sqlite.Read(path, func(q engine.Querier) (err error) {
+		facts, err = store.FactsOf(q)
+		return err
+	})
+	if err != nil {
+		return facts, nil, err
+	}
+	f, err = regularfile.Open(path)
+	return facts, f, err
+}

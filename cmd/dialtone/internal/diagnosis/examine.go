@@ -1,0 +1,221 @@
+// Package diagnosis finds out what is wrong with an installation, for the commands doctor, verify, health, config check
+// and mail doctor.
+//
+// It changes nothing and sends no message. Each finding of Examine says what is wrong and what to do about it. A check
+// that hangs does not hide what the others find: Examine ends in less than ten seconds.
+//
+// Examine looks at the configuration and the files first, then opens the store as a command does, and then looks at
+// everything else concurrently: what is in the store, the disks, the mail, the DNS, the public URLs, and what the
+// server on this machine says of itself (Ask). Verify reads every row of the store. CheckConfiguration looks at the
+// files that the configuration names.
+//
+// The package does not repair anything, does not print findings, and does not look at other machines. Checks that need
+// no installation are in package doctor.
+package diagnosis
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/internal/config"
+	"dialtone/internal/datadir"
+	"dialtone/internal/doctor"
+	"dialtone/internal/regularfile"
+	"dialtone/internal/tenant"
+)
+
+// The times that the command may take: for the configuration and the store, and then for all checks together.
+const (
+	filesTime = time.Second
+	openTime  = 3500 * time.Millisecond
+	checkTime = 5 * time.Second
+)
+
+// Options are what an examination needs of the program.
+type Options struct {
+	Settings      func() (config.Config, error)
+	Configuration string // the file, or ""
+	Environ       []string
+	DNS           *net.Resolver
+	CAFile        string // more authorities for public URLs, or ""
+}
+
+// Examine returns all findings. Without a configuration there is nothing else to look at.
+func Examine(ctx context.Context, o Options) []doctor.Finding {
+	conf, err := o.Settings()
+	if faults, ok := errors.AsType[config.Faults](err); ok {
+		list := []doctor.Finding{}
+		for _, f := range faults {
+			list = append(list, doctor.New(doctor.Fault, "configuration", doctor.AboutStart, f.String(),
+				"correct it; until then, no server starts, and nothing else can be checked"))
+		}
+		return list
+	} else if err != nil {
+		return []doctor.Finding{doctor.New(doctor.Fault, "configuration", doctor.AboutStart, err.Error(),
+			"correct it; until then, no server starts")}
+	}
+	var roots *x509.CertPool
+	if o.CAFile != "" {
+		extra, err := regularfile.Read(o.CAFile)
+		if roots, _ = x509.SystemCertPool(); roots == nil {
+			roots = x509.NewCertPool()
+		}
+		if err != nil || !roots.AppendCertsFromPEM(extra) {
+			return []doctor.Finding{doctor.New(doctor.Fault, "configuration", doctor.AboutDoctor,
+				o.CAFile+" has no certificate in PEM", "give another --ca-file")}
+		}
+	}
+	e := &examination{
+		Config: conf, Options: o, roots: roots, opened: make(chan *installation.Installation,
+			1),
+	}
+	first := []doctor.Check{
+		{Name: "configuration", Do: e.configuration},
+		{Name: "files", Do: func(ctx context.Context) []doctor.Finding {
+			return append(e.files().Check(ctx), e.databaseFiles()...)
+		}},
+	}
+	var list []doctor.Finding
+	if o, _ := runas.OwnerOf(e.Data); o != nil {
+		// They need root, and the store changes the user of the process.
+		list, first = doctor.Run(ctx, filesTime, first), nil
+	}
+	list = append(list, doctor.Run(ctx, openTime, append(first, doctor.Check{Name: "store", Do: e.open}))...)
+	var in *installation.Installation
+	select {
+	case in = <-e.opened:
+		defer in.Close() // nothing was written
+	default: // it cannot be opened, or hangs
+	}
+	return append(list, doctor.Run(ctx, checkTime, e.checks(in))...)
+}
+
+// examination is what the checks look at.
+type examination struct {
+	config.Config
+	Options
+	roots   *x509.CertPool
+	opened  chan *installation.Installation // the result of open, if there is one
+	tenants []tenant.Tenant                 // with their public URLs; set before opened is sent
+	newer   bool                            // a newer program has changed the schema of the store
+}
+
+// checks returns the checks that follow the opening of the store. in is nil if it was not opened.
+func (e *examination) checks(in *installation.Installation) []doctor.Check {
+	list := []doctor.Check{{Name: "disk", Do: e.disks}, {Name: "mail", Do: e.pickup}, {Name: "relay", Do: e.relay}}
+	if in == nil {
+		return append(list, doctor.Check{Name: "server", Do: func(ctx context.Context) []doctor.Finding {
+			return e.server(ctx, nil)
+		}})
+	}
+	add := func(name string, do func(context.Context, *installation.Installation) []doctor.Finding) {
+		list = append(list, doctor.Check{Name: name, Do: func(ctx context.Context) []doctor.Finding {
+			return do(ctx, in)
+		}})
+	}
+	add("store", e.schema)
+	add("keys", e.keys)
+	add("clock", e.clock)
+	add("hooks", e.hooks)
+	add("export", e.export)
+	add("export", e.htdigest)
+	add("versions", e.versions)
+	add("signups", e.signups)
+	add("certificates", e.certificates)
+	for _, t := range e.tenants {
+		if tenant.Loopback(t.Host) {
+			continue
+		}
+		list = append(list, doctor.Check{Name: "dns", Do: func(ctx context.Context) []doctor.Finding {
+			return doctor.Address(ctx, e.DNS, t.Host)
+		}})
+		add("sender", func(ctx context.Context, in *installation.Installation) []doctor.Finding {
+			return e.sender(ctx, in, t)
+		})
+	}
+	add("server", e.server)
+	return list
+}
+
+// failed is a finding about a check that could not be made.
+func failed(check string, err error) []doctor.Finding {
+	if err == nil {
+		return nil
+	}
+	return []doctor.Finding{doctor.New(doctor.Fault, check, doctor.AboutDoctor, "this cannot be checked: "+err.Error(),
+		"repair what the error says, and run this command again")}
+}
+
+// configuration reports what "config check" does besides the settings themselves.
+func (e *examination) configuration(context.Context) (list []doctor.Finding) {
+	if _, err := installation.Templates(e.Mail.TemplatesDir); err != nil {
+		list = append(list, doctor.New(doctor.Fault, "configuration", doctor.AboutMail, err.Error(),
+			"correct the templates, or remove mail.templates_dir; until then, no server starts"))
+	}
+	if e.Ops.Remote() {
+		const next = "let ops.listen be a loopback address or one of an internal network, and block it in the firewall"
+		switch {
+		case e.Ops.TLSCert == "":
+			list = append(list, doctor.New(doctor.Warning, "configuration", doctor.AboutHealth,
+				"other machines can reach the operators' listener at "+e.Ops.Listen+
+					", and nothing there is encrypted, not even password hashes",
+				next+", or set ops.tls_cert and ops.tls_key"))
+		case e.Ops.TLSClientCA == "":
+			list = append(list, doctor.New(doctor.Note, "configuration", doctor.AboutHealth,
+				"other machines can reach the operators' listener at "+e.Ops.Listen, next+", or set ops.tls_client_ca"))
+		}
+	}
+	return list
+}
+
+// files returns what has to have certain owners and modes.
+func (e *examination) files() doctor.Files {
+	dir, keys := datadir.Dir(e.Data), installation.KeySources(e.Keys)
+	own := []string{
+		dir.NodeFile(), string(dir.TrailFile()), filepath.Join(e.Data, "serve.lock"), e.Keys.Dir, e.Mail.PickupDir,
+		filepath.Join(filepath.Dir(e.Mail.PickupDir), "badmail"),
+	}
+	if e.Database == "" {
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			own = append(own, dir.Database()+suffix)
+		}
+	}
+	f := doctor.Files{
+		Data: e.Data, Own: own, Read: map[string]string{}, Private: secretFiles(e.Config, e.Environ),
+	}
+	f.NoLinks = []string{filepath.Join(e.Data, "directory")}
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+		f.NoLinks = append(f.NoLinks, filepath.Join(e.Data, "directory", "directory.db"+suffix))
+	}
+	if hasPassword(e.Configuration, e.Config) {
+		f.Private[e.Configuration] = "the password of the database"
+	}
+	f.Secret = []string{keys.Seal.Path, keys.Sign.Path, keys.TURN.Path}
+	read := func(name, path string) {
+		if path != "" {
+			f.Read[name] = path
+		}
+	}
+	read("the configuration", e.Configuration)
+	read("mail.templates_dir", e.Mail.TemplatesDir)
+	read("mail.relay_password_file", e.Mail.RelayPasswordFile)
+	read("mail.relay_ca_file", e.Mail.RelayCAFile)
+	read("http.security_txt", e.HTTP.SecurityTxt)
+	read("trace.header_file", e.Trace.HeaderFile)
+	read("ops.tls_cert", e.Ops.TLSCert)
+	read("ops.tls_key", e.Ops.TLSKey)
+	read("ops.tls_client_ca", e.Ops.TLSClientCA)
+	read("tls.acme_ca_file", e.TLS.CAFile)
+	for i := range e.TLS.Cert {
+		read(fmt.Sprintf("tls.cert, number %d", i+1), string(e.TLS.Cert[i]))
+		read(fmt.Sprintf("tls.key, number %d", i+1), string(e.TLS.Key[i]))
+	}
+	return f
+}

@@ -1,0 +1,95 @@
+package diagnosis
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"dialtone/internal/doctor"
+	"dialtone/internal/pathwalk"
+	"dialtone/internal/shellword"
+)
+
+// ExportReaders says who can read the file with the exported tables, besides its owner. It is empty
+// where the tables are in PostgreSQL.
+type ExportReaders struct {
+	// Group is the group of the file's directory.
+	Group string `json:"group"`
+	// Blocked is why the members of the group cannot read the file: one sentence for each directory
+	// and file, with the command that changes it.
+	Blocked []string `json:"blocked"`
+
+	gid     uint32
+	reasons []doctor.Finding // of Blocked
+}
+
+// block adds a reason why the members of the group cannot read the file.
+func (r *ExportReaders) block(cause, next string) {
+	r.Blocked = append(r.Blocked, cause+"; "+next)
+	r.reasons = append(r.reasons, doctor.New(doctor.Fault, "export", doctor.AboutPhones, cause, next))
+}
+
+// ReadersOf examines a file, the files that SQLite puts beside it, and the directories above. If it is behind a link
+// that another user has made, nobody is told to open what is there.
+func ReadersOf(path string) (ExportReaders, error) {
+	r := ExportReaders{Blocked: []string{}}
+	link := doctor.Link("export", path)
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return r, err
+	}
+	dir := filepath.Dir(path)
+	info, err := os.Stat(dir)
+	if err != nil {
+		return r, err
+	}
+	r.gid = info.Sys().(*syscall.Stat_t).Gid
+	r.Group = pathwalk.GroupName(r.gid)
+	var above []string
+	for d := dir; ; d = filepath.Dir(d) {
+		above = append([]string{d}, above...)
+		if d == filepath.Dir(d) {
+			break
+		}
+	}
+	for _, d := range above {
+		err = errors.Join(err, r.examine(d, 1, "x", false))
+	}
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		err = errors.Join(err, r.examine(path+suffix, 4, "r", true))
+	}
+	if link != nil && len(r.Blocked) > 0 {
+		r.Blocked, r.reasons = nil, nil
+		r.block(link.Cause, link.Next)
+	}
+	return r, err
+}
+
+// examine adds a reason to Blocked if the group lacks a permission, whose bit among those of others
+// is given. What is the export's own may get another group; a directory above may not.
+func (r *ExportReaders) examine(path string, bit fs.FileMode, letter string, own bool) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		if own && errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	gid, class := info.Sys().(*syscall.Stat_t).Gid, "o"
+	if gid == r.gid {
+		bit, class = bit<<3, "g"
+	}
+	if info.Mode().Perm()&bit != 0 {
+		return nil
+	}
+	remedy := fmt.Sprintf("chmod %s+%s %s", class, letter, shellword.Path(path))
+	if own && gid != r.gid {
+		remedy = fmt.Sprintf("chgrp %s %s", shellword.Quote(r.Group), shellword.Path(path))
+	}
+	r.block(fmt.Sprintf("%s has the mode %04o and the group %s", path, info.Mode().Perm(), pathwalk.GroupName(gid)),
+		"run: "+remedy)
+	return nil
+}

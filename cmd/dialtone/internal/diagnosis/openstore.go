@@ -1,0 +1,221 @@
+package diagnosis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/internal/datadir"
+	"dialtone/internal/doctor"
+	"dialtone/internal/mail/pickup"
+	"dialtone/internal/secret/keyfile"
+	"dialtone/internal/shellword"
+	"dialtone/internal/store"
+	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/postgres"
+	"dialtone/internal/store/sqlite"
+	"dialtone/internal/tenant"
+)
+
+// open opens the store if that changes nothing: not if its schema is older than the program's.
+func (e *examination) open(ctx context.Context) []doctor.Finding {
+	one := func(level doctor.Level, see doctor.Section, cause, next string) []doctor.Finding {
+		return []doctor.Finding{doctor.New(level, "store", see, cause, next)}
+	}
+	if err := datadir.Dir(e.Data).Restored(); err != nil {
+		return one(doctor.Fault, doctor.AboutRestore, runas.InDataDir(err).Error(),
+			"finish the restore; until then, no server starts")
+	}
+	in := installation.New(e.Config)
+	exists, err := in.HasStore(ctx)
+	if errors.Is(err, postgres.ErrMisplaced) {
+		return one(doctor.Fault, doctor.AboutNodes, err.Error(),
+			"do what the error says, and add no tenant before; until then, no server starts")
+	} else if err != nil {
+		return []doctor.Finding{e.storeFault(err)}
+	}
+	if !exists {
+		next := "give this command the configuration of the server; if this is a new machine, begin with: dialtone init"
+		if list, err := os.ReadDir(e.Data); !in.Shared() && e.Configuration != "" && len(list) == 0 &&
+			(err == nil || errors.Is(err, fs.ErrNotExist)) {
+			next = fmt.Sprintf("the configuration is there, and %s is empty or missing: is it a volume that is not "+
+				"mounted? If so, mount it before you start a server, which would begin a new platform in its place "+
+				"(findmnt -T %s); if this is a new machine, begin with: dialtone init", e.Data,
+				shellword.Path(e.Data))
+		}
+		return one(doctor.Fault, doctor.AboutStart, in.NoStore().Error(), next)
+	}
+	version, known := int64(0), int64(0)
+	if in.Shared() {
+		known = int64(migrations.Newest(postgres.Dialect))
+		version, err = postgres.SchemaVersion(ctx, e.Database)
+	} else {
+		known = int64(migrations.Newest(sqlite.Dialect))
+		version, err = schemaVersion(in.Dir)
+	}
+	if err != nil {
+		return []doctor.Finding{e.storeFault(err)}
+	}
+	if version < known {
+		return one(doctor.Warning, doctor.AboutNodes, fmt.Sprintf("the schema of the store has version %d, and this "+
+			"program needs %d, so the store was not looked at", version, known),
+			"update it with dialtone store migrate, or by starting the server")
+	}
+	hidden := e.hidden(ctx)
+	if e.newer = version > known; e.newer {
+		hidden = append(hidden, one(doctor.Warning, doctor.AboutNodes, fmt.Sprintf("the schema of the store has "+
+			"version %d, and this program knows those up to %d, so what others have changed in it was not looked at",
+			version, known), "give this command with the newest program that runs on this database")...)
+	}
+	in, err = installation.Open(ctx, e.Config, installation.Options{Restoring: true})
+	if err != nil {
+		f := e.storeFault(err)
+		if hidden != nil && !e.newer {
+			f.Next = "first decide which of the two stores is the right one: this error may be about the wrong one"
+		}
+		return append(hidden, f)
+	}
+	list, _, err := in.Store.Tenants(ctx)
+	if err != nil {
+		in.Close()
+		return []doctor.Finding{e.storeFault(err)}
+	}
+	for _, t := range list {
+		if t.PublicURL == "" {
+			t.PublicURL = in.DefaultURL(t.Host)
+		}
+		e.tenants = append(e.tenants, t)
+	}
+	e.opened <- in
+	found := append(hidden, e.unused(ctx, in)...)
+	if len(list) == 0 {
+		found = append(found, one(doctor.Fault, doctor.AboutTenants,
+			"there is no tenant, so nobody can use the platform", "add one with: dialtone tenant add HOST")...)
+	}
+	return found
+}
+
+// schemaVersion reads the version as the owner of the data directory.
+func schemaVersion(dir datadir.Dir) (version int64, err error) {
+	back, err := runas.BecomeOwner(string(dir))
+	if err != nil {
+		return 0, err
+	}
+	version, err = sqlite.SchemaVersion(dir.Database())
+	return version, errors.Join(err, back())
+}
+
+// hidden reports a store that is not used because another one comes before it in PostgreSQL's search_path.
+func (e *examination) hidden(ctx context.Context) []doctor.Finding {
+	if e.Database == "" {
+		return nil
+	}
+	var used string
+	var hidden []string
+	err := runas.AsCaller(func() (err error) {
+		used, hidden, err = postgres.Hidden(ctx, e.Database)
+		return err
+	})
+	if err != nil || len(hidden) == 0 {
+		return failed("store", err)
+	}
+	return []doctor.Finding{doctor.New(doctor.Warning, "store", doctor.AboutNodes, fmt.Sprintf(
+		"the schema %q has another store, which is not used because %q, whose tables are used, comes before it in the "+
+			"search_path", hidden[0], used),
+		"find out which has the accounts, let the search_path begin with its schema, and drop the other one")}
+}
+
+// unused notes a store as the first start of a server makes it: somebody who expects accounts has given this command,
+// or the server, another configuration.
+func (e *examination) unused(ctx context.Context, in *installation.Installation) []doctor.Finding {
+	if len(e.tenants) != 1 || !tenant.Loopback(e.tenants[0].Host) {
+		return nil
+	}
+	facts, err := in.Store.Facts(ctx)
+	if err != nil || facts.Accounts > 0 {
+		return failed("store", err)
+	}
+	place := "the PostgreSQL database"
+	if e.Database == "" {
+		place = in.Dir.Database()
+	}
+	return []doctor.Finding{doctor.New(doctor.Note, "store", doctor.AboutStart,
+		fmt.Sprintf("%s has no accounts, and only the tenant %s", place, e.tenants[0].Host),
+		"if there should be others, compare data and database with those of the server, also in the environment of "+
+			"its unit, and see whether a volume is not mounted at data")}
+}
+
+// storeFault is a finding about a store that cannot be opened.
+func (e *examination) storeFault(err error) doctor.Finding {
+	check, see, next := "store", doctor.AboutStart, sqlite.Advice(err)
+	switch {
+	case next != "":
+		see = doctor.AboutRestore
+	case errors.Is(err, unix.EROFS):
+		next = fmt.Sprintf("make the file system writable: findmnt -T %s shows it (for a unit of systemd, also look "+
+			"at ReadWritePaths= in it); if it became read-only by itself, look at the disk first: dmesg",
+			shellword.Path(e.Data))
+	case errors.Is(err, store.ErrSealKey):
+		check, see = "keys", doctor.AboutKeys
+		next = fmt.Sprintf("put the seal.key of this store at %s, from where you keep its copy or from a backup with "+
+			"keys; or correct data or database, if this is the store of another platform",
+			installation.KeySources(e.Keys).Seal.Path)
+	case errors.Is(err, keyfile.ErrUnusable) && e.missingKey() != "":
+		check, see = "keys", doctor.AboutKeys
+		next = fmt.Sprintf("put a copy of the key back at %s, or correct keys.dir: a new key does not fit this "+
+			"store", e.missingKey())
+	case errors.Is(err, keyfile.ErrUnusable):
+		check, see = "keys", doctor.AboutKeys
+		next = "correct owner and mode of the key file (the server's user, 0600), or put a copy of it back"
+	case errors.Is(err, sqlite.ErrNotWritable), errors.Is(err, runas.ErrDataDir):
+		next = "give everything in the data directory to one user, with the commands of the findings about files, " +
+			"and run the server as this user"
+	case e.Database != "":
+		next = "correct what the error says; if the database does not answer, look at its server and at the network"
+	default:
+		next = "correct what the error says; if the file is damaged, restore a backup"
+	}
+	return doctor.New(doctor.Fault, check, see, err.Error(), next)
+}
+
+// missingKey returns the path of the first key that the store cannot be opened without and that is not there, or "".
+func (e *examination) missingKey() (path string) {
+	keys := installation.KeySources(e.Keys)
+	_ = runas.AsCaller(func() error {
+		for _, source := range []keyfile.Source{keys.Seal, keys.Sign} {
+			if _, err := os.Stat(source.Path); !source.FromEnv() && errors.Is(err, fs.ErrNotExist) {
+				path = source.Path
+				break
+			}
+		}
+		return nil
+	})
+	return path
+}
+
+// schema reports what others have changed in the store, and messages that were lost. "verify" looks at every row.
+func (e *examination) schema(ctx context.Context, in *installation.Installation) (list []doctor.Finding) {
+	if !e.newer {
+		err := in.Store.CheckSchema(ctx, func(text string) {
+			list = append(list, doctor.New(doctor.Warning, "store", doctor.AboutTrail, text,
+				"find out who changed the database, undo it, and run: dialtone verify"))
+		})
+		list = append(list, failed("store", err)...)
+	}
+	dir, err := pickup.Look(in.Mail.PickupDir)
+	if err != nil {
+		return list // the check of the pickup directory says so
+	}
+	lost, err := lostMessages(ctx, in, dir)
+	for _, text := range lost {
+		list = append(list, doctor.New(doctor.Fault, "store", doctor.AboutMail, text,
+			"run dialtone verify; people whose message is lost can ask for another one"))
+	}
+	return append(list, failed("store", err)...)
+}

@@ -1,0 +1,59 @@
+package restore
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/internal/shellword"
+)
+
+// restoredDir is the directory for what a person looks at: the configuration and messages that are not sent.
+const restoredDir = "restored"
+
+// places are where a restore may write outside of the data directory.
+func (r *restore) places() []string {
+	list := []string{r.badmail()}
+	for _, k := range installation.KeyFiles(r.keys) {
+		if !k.Source.FromEnv() {
+			list = append(list, k.Source.Path)
+		}
+	}
+	return list
+}
+
+// checkPlaces fails if root would write keys or messages where another user can lead it elsewhere. In a data directory
+// of another user, a restore is not root's.
+func (r *restore) checkPlaces() error {
+	if owner, err := runas.OwnerOf(r.conf.Data); err != nil || owner != nil || os.Geteuid() != 0 {
+		return err
+	}
+	dirs := []string{r.badmail()}
+	for _, path := range r.places()[1:] {
+		dirs = append(dirs, filepath.Dir(path))
+	}
+	for _, dir := range dirs {
+		w, err := runas.WalkTo(dir)
+		if err != nil {
+			return err
+		}
+		// A directory of the server's user may get files, but this user must not be able to exchange it.
+		own := w.Other == w.End && !w.Missing
+		if w.Other != "" && !own {
+			return fmt.Errorf("%w: root would write to %s, but the user %d, to whom %s belongs, can replace it; give "+
+				"the data directory to that user, or move %[2]s to a directory of root's", runas.ErrDataDir, dir, w.UID,
+				w.Other)
+		} else if w.Writable != "" && (w.Writable != w.End || w.Missing) {
+			return fmt.Errorf("%w: root would write to %s, but other users can replace it, since %s has the mode "+
+				"%04o; run: chmod g-w,o-w %s", runas.ErrDataDir, dir, w.Writable, w.Mode, shellword.Path(w.Writable))
+		}
+	}
+	return nil
+}
+
+// badmail is the directory of messages that could not be sent.
+func (r *restore) badmail() string {
+	return filepath.Join(filepath.Dir(r.conf.Mail.PickupDir), "badmail")
+}

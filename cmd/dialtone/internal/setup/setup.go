@@ -1,0 +1,264 @@
+// Package setup sets up a new installation, for "dialtone init".
+//
+// Nothing is changed before all answers are there and checked. Nothing that exists is overwritten, except a
+// configuration that sets at most the data directory. A run that was interrupted is continued by the next one. What
+// another user has put beside the configuration or above the data directory neither stops root nor has it write or give
+// away anything elsewhere.
+//
+// Run takes answers from flags and the environment, asks for the others at a terminal, writes the configuration,
+// creates the data directory with keys and store, adds the first tenant and an operator, writes examples for other
+// programs, and prints what to do next.
+//
+// The package does not parse flags, does not start a server, and does not install the examples.
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/terminal"
+	"dialtone/internal/atomicfile"
+	"dialtone/internal/config"
+	"dialtone/internal/datadir"
+	"dialtone/internal/fault"
+	"dialtone/internal/store/postgres"
+	"dialtone/internal/tenant"
+)
+
+// What a new installation has unless the operator says otherwise, as in the packages.
+const (
+	DefaultConfig = "/etc/dialtone/dialtone.toml"
+	DefaultData   = "/var/lib/dialtone"
+	defaultUser   = "dialtone"
+)
+
+// Answers are what an operator has given. An empty answer is asked for, or has a default.
+type Answers struct {
+	Host, Realm, Product string // of the first tenant
+	TLS                  string // proxy, files or acme
+	Listen               string
+	TLSCert, TLSKey      string // files
+	Relay, PasswordFile  string
+	Admin, Email         string // the first operator
+	User                 string // that the server runs as
+	PhoneServer          string
+}
+
+// Options are what Run needs of the program.
+type Options struct {
+	Answers
+	Link bool // print the link to choose the password
+	Yes  bool // ask nothing
+
+	Configuration string            // the file, or "" for the usual one
+	Given         map[string]string // keys of the configuration that flags have
+	Environ       []string
+
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Log            func(config.Log) *slog.Logger
+}
+
+// AnswerError is an error about answers that are missing or wrong.
+type AnswerError struct{ error }
+
+// Unwrap returns what is wrong.
+func (e AnswerError) Unwrap() error { return e.error }
+
+// Run sets up an installation. It fails with AnswerError before it has changed anything.
+func Run(ctx context.Context, o Options) error {
+	s := &setup{Options: o, ctx: ctx}
+	text, err := s.prepare()
+	if err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	if err = s.install(text); errors.Is(err, context.Canceled) {
+		return fault.New(fault.Conflict, "the program was told to end before it was done; run it again, and it "+
+			"continues")
+	}
+	return err
+}
+
+// setup is one run of init. Until it has the lock, it changes nothing.
+type setup struct {
+	Options
+	ctx context.Context
+
+	path  string            // the configuration
+	old   *string           // its text before, or nil
+	fresh bool              // whether it is written
+	conf  config.Config     // what it says; if it is written, without the answers until they are complete
+	given map[string]string // its keys as far as the environment and the flags have them, as in variables
+	user  installation.User
+
+	tenant *tenant.Tenant // of the host, if it exists
+	exists bool           // whether it has the operator's account
+}
+
+// install writes a new configuration, unless text is empty, and all that belongs to it.
+func (s *setup) install(text string) error {
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := s.writeConfig(text); err != nil {
+		return err
+	}
+	if err := s.createData(); err != nil {
+		return err
+	}
+	return s.withStore(func(in *installation.Installation) error {
+		if err := runas.AsCaller(func() error { return shareConfig(s.path, s.conf.Data) }); err != nil {
+			return err
+		}
+		if err := s.addTenant(in); err != nil {
+			return err
+		}
+		o := in.Operators(s.Log(in.Log), s.Stderr)
+		if err := errors.Join(s.addAdmin(in, o), o.Flush()); err != nil {
+			return err
+		}
+		dir := examplesDir(s.path)
+		if err := runas.AsCaller(func() error { return s.writeExamples(in, dir) }); err != nil {
+			return err
+		}
+		return s.printSteps(in, dir)
+	})
+}
+
+// withStore opens the store, and creates it if there is none, runs a function with it, and closes it.
+func (s *setup) withStore(do func(*installation.Installation) error) (err error) {
+	c, err := config.Load(s.path, s.Environ, nil)
+	if err != nil {
+		return err
+	}
+	lost := installation.LostParts(s.ctx, c, installation.Always)
+	in, err := installation.Open(s.ctx, c, installation.Options{Create: installation.Always})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	s.warnOfLost(c, lost)
+	return do(in)
+}
+
+// say prints a sentence that says what was done.
+func (s *setup) say(format string, args ...any) error {
+	_, err := fmt.Fprintf(s.Stdout, format+"\n", args...)
+	return err
+}
+
+// prepare asks and checks. It returns the text of the configuration if there is none.
+func (s *setup) prepare() (text string, err error) {
+	if err := s.readConfig(); err != nil {
+		return "", err
+	}
+	if s.user, err = chooseUser(s.conf.Data, s.User); err != nil {
+		return "", err
+	}
+	for _, dir := range []string{filepath.Dir(s.path), s.conf.Data} {
+		if err := writable(dir); err != nil {
+			return "", err
+		}
+	}
+	if err := checkExamples(examplesDir(s.path)); err != nil {
+		return "", err
+	}
+	if err := s.checkDatabaseFiles(); err != nil {
+		return "", err
+	}
+	if err := s.checkRights(); err != nil {
+		return "", err
+	}
+	if err := s.askAll(); err != nil || !s.fresh {
+		return "", err
+	}
+	return s.compose()
+}
+
+// writable returns an error if this process can neither write into a directory nor create it.
+func writable(dir string) error {
+	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+		switch err := unix.Access(at, unix.W_OK); {
+		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+		case err != nil:
+			return fault.New(fault.Conflict, "%s cannot be written: %s: %v; run init as another user, such as root, "+
+				"or give another --config and --data", dir, at, err)
+		default:
+			return nil
+		}
+	}
+}
+
+// checkRights fails if the store cannot be created in PostgreSQL. Other errors of the database show when the host is
+// looked up.
+func (s *setup) checkRights() error {
+	if s.conf.Database == "" {
+		return nil
+	}
+	if err := postgres.CheckCreate(s.ctx, s.conf.Database); errors.Is(err, postgres.ErrNoRights) {
+		return err
+	}
+	return nil
+}
+
+// LogLost warns of a store that was created though there were keys, unless they are those of a run of init that
+// ended before it had created the store: they are newer than the configuration, and no server has run with them.
+func (s *setup) warnOfLost(c config.Config, lost []installation.LostPart) {
+	written, err := os.Stat(s.path)
+	if err != nil {
+		return
+	}
+	_, nodeErr := os.Stat(datadir.Dir(c.Data).NodeFile())
+	key, err := os.Stat(installation.KeySources(c.Keys).Seal.Path)
+	if s.old != nil && err == nil && !key.ModTime().Before(written.ModTime()) && errors.Is(nodeErr, fs.ErrNotExist) {
+		return
+	}
+	for _, part := range lost {
+		fmt.Fprintf(terminal.To(s.Stderr), "warning: %s; %s\n", part.Event, part.Hint)
+	}
+}
+
+// lock keeps a second init with the same configuration away, until unlock is called or the process ends. It removes
+// what one that was killed has left.
+func (s *setup) lock() (unlock func(), err error) {
+	if err := s.ctx.Err(); err != nil {
+		return nil, fault.New(fault.Conflict, "nothing was changed: the program was told to end")
+	}
+	dir := filepath.Dir(s.path)
+	if err := atomicfile.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, errors.Join(d.Close(), fault.New(fault.Conflict,
+			"nothing was changed: another dialtone init is at work in %s; run this one again later", dir))
+	} else if err != nil && !errors.Is(err, unix.ENOLCK) && !errors.Is(err, errors.ErrUnsupported) {
+		return nil, errors.Join(d.Close(), fmt.Errorf("lock %s: %w", dir, err))
+	}
+	now, err := readIfAny(s.path)
+	if err == nil && (now == nil) != (s.old == nil) || now != nil && s.old != nil && *now != *s.old {
+		err = fault.New(fault.Conflict, "nothing was changed: %s has changed meanwhile; run init again", s.path)
+	}
+	if err == nil {
+		err = removeLeftovers(dir)
+	}
+	if err != nil {
+		return nil, errors.Join(d.Close(), err)
+	}
+	return func() { d.Close() }, nil
+}

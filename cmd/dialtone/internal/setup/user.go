@@ -1,0 +1,169 @@
+package setup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/internal/atomicfile"
+	"dialtone/internal/datadir"
+	"dialtone/internal/doctor"
+	"dialtone/internal/fault"
+	"dialtone/internal/pathwalk"
+	"dialtone/internal/shellword"
+)
+
+// chooseUser returns the user of a server with a data directory: the one with the given name, the directory's owner, or
+// the usual one. It fails if the server could not use the directory.
+func chooseUser(data, name string) (installation.User, error) {
+	owner, holds, err := installation.DataOwner(data)
+	if err != nil {
+		return installation.User{}, err
+	}
+	if os.Geteuid() != 0 {
+		me := installation.UserOf(uint32(os.Geteuid()), uint32(os.Getegid()))
+		if name != "" && name != me.Name {
+			return me, fault.New(fault.Conflict, "only root can set up a server that runs as the user %s; leave "+
+				"--user out, or run init as root", name)
+		}
+		return me, nil
+	}
+	if name == "" && owner != nil && (owner.UID != 0 || holds) {
+		return *owner, nil
+	}
+	if name == "" {
+		name = defaultUser
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return installation.User{}, fault.New(fault.Conflict, "there is no user %s for the server to run as; create "+
+			"it with: useradd --system --user-group --no-create-home --home-dir %s --shell /usr/sbin/nologin %s; "+
+			"or name another one with --user", name, shellword.Path(data), name)
+	}
+	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		return installation.User{}, err
+	}
+	if owner != nil && owner.UID != uint32(uid) && holds {
+		remedy := fmt.Sprintf(", or run first: chown -R %s: %s", name, shellword.Path(data))
+		if link := doctor.Link("data", data); link != nil {
+			remedy = "; " + link.Cause
+		}
+		return installation.User{}, fault.New(fault.Conflict, "%s belongs to the user %s, so that a server of the "+
+			"user %s could not use it; give --user %s%s", data, owner.Name, name, owner.Name, remedy)
+	}
+	return installation.UserOf(uint32(uid), uint32(gid)), nil
+}
+
+// createData creates the data directory for the user of the server, unless it exists. Root gives that user only what it
+// has created itself, and what it has opened where no third user could exchange it.
+func (s *setup) createData() error {
+	data := s.conf.Data
+	owner, holds, err := installation.DataOwner(data)
+	if err != nil || holds {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		if owner == nil {
+			err = runas.InDataDir(datadir.Dir(data).Create())
+		}
+		return err
+	}
+	if owner != nil && owner.UID == s.user.UID {
+		return nil
+	}
+	if info, err := os.Lstat(data); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return fault.New(fault.Conflict, "%s is a link, which root gives to nobody; give the directory that it leads "+
+			"to as --data", data)
+	}
+	var d *os.File
+	if owner == nil {
+		d, err = createDir(data, datadir.Mode)
+	} else {
+		d, err = openOwned(data)
+	}
+	if err != nil {
+		return runas.InDataDir(err)
+	}
+	return errors.Join(d.Chown(int(s.user.UID), int(s.user.GID)), d.Close())
+}
+
+// createDir creates a directory and its parents, and opens it.
+func createDir(path string, mode fs.FileMode) (*os.File, error) {
+	path = filepath.Clean(path)
+	if err := atomicfile.MkdirAll(filepath.Dir(path), mode); err != nil {
+		return nil, err
+	}
+	above, err := openOwned(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer above.Close()
+	return atomicfile.MkdirIn(above, filepath.Base(path), mode)
+}
+
+// openOwned opens a directory that nobody but root and its owner could exchange: all directories and links on the way
+// are theirs. So a directory of root's is the one that root has meant.
+func openOwned(path string) (*os.File, error) {
+	d, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := d.Stat()
+	if err == nil {
+		err = checkOwned(path, info)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// checkOwned fails if another user could have exchanged a directory that was opened.
+func checkOwned(path string, opened fs.FileInfo) error {
+	steps, err := pathwalk.Steps(path)
+	if err != nil {
+		return err
+	}
+	owner := opened.Sys().(*syscall.Stat_t).Uid
+	refuse := func(s pathwalk.Step) error {
+		return fault.New(fault.Conflict, "%s is not given to the user of the server, since users other than root can "+
+			"replace it: %s belongs to the user %s and has the mode %04o; give another --data, in a directory of "+
+			"root's", path, s.Path, installation.UserOf(s.Owner, 0).Name, s.Info.Mode().Perm())
+	}
+	last := len(steps) - 1
+	for i, s := range steps {
+		if s.Owner != 0 && s.Owner != owner || s.Owner == 0 && i < last && s.OthersReplace() {
+			return refuse(s)
+		}
+	}
+	if !os.SameFile(steps[last].Info, opened) {
+		return refuse(steps[last])
+	}
+	return nil
+}
+
+// shareConfig lets the user of the server read a configuration that root has written, in a directory of root's.
+func shareConfig(path, data string) error {
+	info, err := os.Stat(data)
+	if err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	file, err := os.Lstat(path)
+	if err != nil || owner.Uid == 0 || !file.Mode().IsRegular() || file.Mode().Perm() != 0o600 {
+		return err // it belongs to somebody, or is shared already
+	}
+	if w, err := runas.WalkTo(path); err != nil || w.Other != "" || w.Writable != "" {
+		return err // it may be another file of root's by now
+	}
+	return atomicfile.Share(path, int(owner.Gid))
+}
