@@ -24,6 +24,6 @@ func TestMadeSchema(t *testing.T) {
 		}
 	}
 	if want, err := os.ReadFile("schema.txt"); err != nil || got != string(want) {
-		t.Errorf("schema.txt does not match what the migrations create (%v): run go test -run TestMadeSchema -update", err)
+		t.Errorf("schema.txt does not match the migrations (%v): run go test -run TestMadeSchema -update", err)
 	}
 }

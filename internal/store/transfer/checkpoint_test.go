@@ -240,7 +240,7 @@ func (t *trailTest) blocked(k *audit.Keeper, also ...string) {
 	if after, err := t.CheckpointState(t.Context()); err != nil || after != before {
 		t.Errorf("a server signed a trail that lacks what it has seen: %v", err)
 	}
-	t.must(k.Start(t.Context())) // the server serves people all the same
+	t.must(k.Start(t.Context())) // the server still serves people
 }
 
 // A running server detects that the end of the trail was removed and an older state restored. It
@@ -411,7 +411,7 @@ func TestEditedStateStopsCheckpoints(t *testing.T) {
 		if k.CoverNow(t.Context()) == nil || k.Remove(t.Context(), noon.AddDate(1, 0, 0)) == nil {
 			t.Error("an edited state is accepted")
 		}
-		t.must(k.Start(t.Context())) // the server serves people all the same
+		t.must(k.Start(t.Context())) // the server still serves people
 		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "known"}), t.testStore, t.ring, "", noon))
 		t.must(k.CoverNow(t.Context()))
 		faults, notes := findings(t.T, t.testStore, t.ring, noon)
