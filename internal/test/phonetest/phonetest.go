@@ -77,7 +77,7 @@ func Chgrp(t testing.TB, path string) {
 	}
 }
 
-// Server is a phone server, with a directory of its own.
+// Server is a phone server with its own directory.
 type Server struct {
 	Name string
 	Dir  string

@@ -91,7 +91,7 @@ func (c *Cluster) LaunchStandby(dir string) (*Cluster, error) {
 	if out, err := backup.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("pg_basebackup: %w\n%s", err, out)
 	}
-	// The primary's setting was copied. After a promotion, commits would wait for ever.
+	// The primary's setting was copied. After a promotion, commits would wait forever.
 	if err := s.set("postgresql.auto.conf", "synchronous_standby_names="); err != nil {
 		return nil, err
 	}

@@ -248,8 +248,8 @@ func (c *Cluster) Exec(t testing.TB, url, sql string, args ...any) {
 	}
 }
 
-// Crash ends the cluster at once, as pg_ctl stop -m immediate does: the next start recovers from the
-// WAL. It returns when the server's process has ended.
+// Crash ends the cluster immediately, as pg_ctl stop -m immediate does: the next start recovers
+// from the WAL. It returns when the server's process has ended.
 func (c *Cluster) Crash(t testing.TB) {
 	t.Helper()
 	c.refuseShared(t)
@@ -288,7 +288,7 @@ func (c *Cluster) Standby(t testing.TB) *Cluster {
 }
 
 // SyncStandby makes a standby as Standby does. Every commit after that waits until the standby has
-// it on its disk too. While the standby is down, commits wait for ever.
+// it on its disk too. While the standby is down, commits wait forever.
 func (c *Cluster) SyncStandby(t testing.TB) *Cluster {
 	t.Helper()
 	s := c.Standby(t)

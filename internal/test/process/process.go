@@ -163,8 +163,8 @@ func Eventually(t testing.TB, condition string, try func() error) {
 	}
 }
 
-// Run starts cmd in a process group of its own, with its output in log, and waits until ready
-// returns nil. It stops the process when the test is over.
+// Run starts cmd in a new process group, with its output in log, and waits until ready returns nil.
+// It stops the process when the test is over.
 func Run(t testing.TB, cmd *exec.Cmd, log *Log, ready func() error) *Process {
 	t.Helper()
 	if cmd.SysProcAttr == nil {
