@@ -58,7 +58,8 @@ func flood(ctx context.Context, o options) error {
 		signedIn, lookedUp := stop()
 		fmt.Printf("| %s | %d | %s | %s | %s | %d | %s | %s | %s | %d |\n", name,
 			len(signedIn.all), show(signedIn.p50), show(signedIn.p99), show(signedIn.max),
-			len(lookedUp.all), show(lookedUp.p50), show(lookedUp.p99), show(lookedUp.max), signedIn.failed+lookedUp.failed)
+			len(lookedUp.all), show(lookedUp.p50), show(lookedUp.p99), show(lookedUp.max),
+			signedIn.failed+lookedUp.failed)
 		if err == nil {
 			err = errors.Join(signedIn.firstFailure, lookedUp.firstFailure)
 		}
@@ -236,7 +237,8 @@ func stopSignups(target string, command func(...string) ([]byte, error)) (time.D
 			return 0, err
 		}
 		from := "X-Forwarded-For: " + addressOf(i).String() + "\r\n"
-		form := signupForm(newName(), solved{"none", "0"}) // refused because signups are closed, or because of its captcha
+		// The signup is refused because signups are closed or because of its captcha.
+		form := signupForm(newName(), solved{"none", "0"})
 		status, err := c.do(withHeader(post(host(target), "/signup.ashx", form), from))
 		if err != nil {
 			return 0, err

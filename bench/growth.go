@@ -77,7 +77,8 @@ func growth(ctx context.Context, o options) error {
 		signinCost, _ := signedIn.each()
 		fmt.Printf("| %d | %s | %.0f MiB | %.0f | %s | %s | %d µs | %.1f | %.0f | %s | %s | %d µs | %.0f MiB |\n",
 			n, show(p.first), idle,
-			signedUp.rate, show(signedUp.p50), show(signedUp.p99), signupCost.Microseconds(), float64(signupWritten)/1024,
+			signedUp.rate, show(signedUp.p50), show(signedUp.p99),
+			signupCost.Microseconds(), float64(signupWritten)/1024,
 			signedIn.rate, show(signedIn.p50), show(signedIn.p99), signinCost.Microseconds(), p.memory("VmHWM"))
 		if err := p.stop(); err != nil {
 			return err

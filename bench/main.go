@@ -53,12 +53,12 @@ func main() {
 	listed := flag.String("lists", "",
 		"measure pages of lists of accounts at these `numbers` of accounts, such as 1000000")
 	flag.IntVar(&o.flood, "flood", 0,
-		"measure how others are affected while this `number` of bots sign up, are stopped and are deleted, such as 100000")
+		"measure how others are affected while this `number` of bots sign up, are stopped and deleted, such as 100000")
 	flag.IntVar(&o.signups, "signups", 0, "with -lookups: signups per second at the same time")
 	flag.DurationVar(&o.duration, "for", 5*time.Second, "how long to measure each figure")
 	flag.StringVar(&o.dir, "dir", "", "`directory` on the disk to measure (default a temporary one)")
 	flag.BoolVar(&o.postgres, "postgres", false,
-		"measure signups on a new PostgreSQL database, with one server and with two; with -growth, measure growth there")
+		"measure signups on a new PostgreSQL database, with one server and with two; with -growth, growth there")
 	flag.BoolVar(&o.cpu, "processor", false, "measure the CPU time of each kind of request instead of rates")
 	flag.StringVar(&o.binary, "binary", "", "`program` to measure (default one built from this directory)")
 	flag.StringVar(&o.versus, "versus", "", "another build of the `program`, to compare with in alternating turns")

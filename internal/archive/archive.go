@@ -1,6 +1,6 @@
 // Package archive writes and reads backups: one tar file, which may be encrypted with age.
 //
-//	header.json     the format and who wrote it, so that another file is refused at once
+//	header.json     the format and who wrote it, so that any other file is refused immediately
 //	dialtone.db     a copy of the SQLite database
 //	dialtone.toml   the configuration file
 //	keys/           seal.key, sign.key and turn.key
@@ -48,7 +48,7 @@ import (
 	"time"
 )
 
-// Format is the version of the format. A program reads archives of its own version and of earlier ones.
+// Format is the version of the format. A program reads archives of its version and of earlier ones.
 const Format = 1
 
 // The names of the members that are always present, and of the others.
@@ -331,7 +331,7 @@ func next(t *tar.Reader) (*tar.Header, error) {
 	return h, nil
 }
 
-// short returns a name for an error, which may be long in an archive that somebody made up.
+// short shortens a name for an error. A crafted archive may contain long ones.
 func short(name string) string { return name[:min(len(name), 80)] }
 
 func readHeader(t *tar.Reader) (head Header, err error) {
@@ -376,10 +376,11 @@ func readManifest(t *tar.Reader, h *tar.Header, head Header, files int) (m Manif
 		return m, broken("its manifest belongs to another header")
 	}
 	if m.Engine != "sqlite" && m.Engine != "postgresql" {
-		return m, broken("its manifest names the database %q", short(m.Engine))
+		return m, broken("its manifest names the unknown engine %q", short(m.Engine))
 	}
-	if (m.Engine == "sqlite") != m.Has(Database) {
-		return m, broken("its manifest names the database %s, and %s is there, or missing", m.Engine, Database)
+	if has := m.Has(Database); has != (m.Engine == "sqlite") {
+		state := map[bool]string{true: "lists", false: "does not list"}[has]
+		return m, broken("its manifest names the engine %s, and %s %s", m.Engine, state, Database)
 	}
 	return m, nil
 }

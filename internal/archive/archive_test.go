@@ -20,7 +20,7 @@ var made = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 const message = "pickup/00112233445566778899aabbccddeeff.eml"
 
-// files are those of sample.
+// files are the files of sample.
 var files = [][2]string{
 	{archive.Database, strings.Repeat("SQLite", 5000)}, {archive.Configuration, "data = \"x\"\n"},
 	{"keys/seal.key", "v1 …\n"}, {message, "Subject: hello\r\n\r\n"},
@@ -74,8 +74,8 @@ func TestWrittenIsRead(t *testing.T) {
 	}
 }
 
-// No archive that was cut off counts as a whole one, nor one with a byte that was changed in a file, a hash or a name.
-func TestCutAndChanged(t *testing.T) {
+// Read refuses every truncated archive, and one with a changed byte in a file, a hash or a name.
+func TestTruncatedAndChanged(t *testing.T) {
 	whole := sample(t)
 	end := bytes.LastIndex(whole, []byte("}")) + 1
 	for n := 0; n < end; n += 97 {
@@ -96,8 +96,8 @@ func TestCutAndChanged(t *testing.T) {
 	}
 }
 
-// What somebody made up is refused.
-func TestMadeUp(t *testing.T) {
+// Crafted archives are refused.
+func TestCraftedArchives(t *testing.T) {
 	type member struct {
 		tar.Header
 		content string
@@ -160,7 +160,7 @@ func TestMadeUp(t *testing.T) {
 	}
 }
 
-// A sparse file, which is large and takes no room in the archive, is refused in both forms.
+// A sparse file, which is large but takes no space in the archive, is refused in both forms.
 func TestSparse(t *testing.T) {
 	whole := sample(t)
 	at := bytes.Index(whole, []byte(archive.Database+"\x00"))
@@ -177,7 +177,7 @@ func TestSparse(t *testing.T) {
 		checksum(b.Bytes()[:512])
 		return b.Bytes()
 	}
-	// The map says that there is one piece of data, of no size, at the end.
+	// The map describes one piece of data, of size zero, at the end.
 	size := "900000"
 	spread := "1\n" + size + "\n0\n"
 	spread += strings.Repeat("\x00", 512-len(spread))
@@ -267,8 +267,8 @@ func TestEncryption(t *testing.T) {
 	}
 }
 
-// FuzzRead: whatever the bytes are, only valid names and sizes get out, and a success means that every file is as the
-// manifest says.
+// FuzzRead checks that for any input, only valid names and sizes are passed on, and that after a
+// success every file matches the manifest.
 func FuzzRead(f *testing.F) {
 	whole := sample(f)
 	f.Add(whole)

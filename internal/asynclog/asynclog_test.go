@@ -11,7 +11,7 @@ import (
 	"dialtone/internal/asynclog"
 )
 
-// A reader that pauses gets the number of dropped lines.
+// A reader that pauses is told the number of dropped lines.
 func TestDroppedLines(t *testing.T) {
 	r, pipe := io.Pipe()
 	var dropped atomic.Int64
@@ -48,7 +48,7 @@ func TestCloseWritesRemainingLines(t *testing.T) {
 	}
 }
 
-// A reader that reads again after Close has given up gets the number of lines that it missed.
+// A reader that reads again after Close has given up is told the number of lines that it missed.
 func TestCloseReportsWhatItDrops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, pipe := io.Pipe()
@@ -80,7 +80,7 @@ func TestCloseReportsWhatItDrops(t *testing.T) {
 	})
 }
 
-// A reader that never reads does not keep Close from returning.
+// A reader that never reads does not prevent Close from returning.
 func TestCloseWithStalledReader(t *testing.T) {
 	_, pipe := io.Pipe()
 	w := asynclog.NewWriter(pipe, func(int64) {})

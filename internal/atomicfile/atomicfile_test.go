@@ -145,7 +145,7 @@ func TestOwners(t *testing.T) {
 	}
 }
 
-// CreateIn writes into the directory that was opened, whatever has its name.
+// CreateIn writes into the opened directory, even if another one now has its name.
 func TestCreateIn(t *testing.T) {
 	above := t.TempDir()
 	path, moved := filepath.Join(above, "dir"), filepath.Join(above, "moved")
@@ -176,7 +176,8 @@ func TestCreateIn(t *testing.T) {
 	}
 }
 
-// MkdirIn creates in the directory that was opened, whatever has its name, and follows no link.
+// MkdirIn creates a directory in the opened one, even if something else now has its name, and
+// follows no link.
 func TestMkdirIn(t *testing.T) {
 	above := t.TempDir()
 	path, moved := filepath.Join(above, "dir"), filepath.Join(above, "moved")

@@ -36,7 +36,7 @@ import (
 // The tags of a field with a key are:
 //
 //	toml         the name of the key, or of the table for a struct
-//	default      the default, as a variable would have it; "DATA/" stands for the value of data
+//	default      the default, as it would be written in a variable; "DATA/" stands for the value of data
 //	unset        what an empty key means, where that is the default
 //	is           the format of a string: directory, file, address or database
 //	min, max     the range of a number
@@ -90,7 +90,7 @@ type Mail struct {
 	Relay RelayURL `toml:"relay" unset:"none" placeholder:"URL"`
 
 	// RelayPassword is the password if it comes from the environment, RelayPasswordFile the file
-	// that has it otherwise. Both are empty if the relay needs no login.
+	// that contains it otherwise. Both are empty if the relay needs no login.
 	RelayPassword     Secret `toml:"relay_password" unset:"none"`
 	RelayPasswordFile string `toml:"relay_password_file" is:"file" unset:"none" placeholder:"FILE"`
 

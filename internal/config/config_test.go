@@ -22,7 +22,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// write makes the file in a directory of its own and goes there, so that faults begin with its bare name.
+// write creates the file in a new directory and changes to it, so that faults begin with its bare
+// name.
 func write(t *testing.T, text string) string {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -215,7 +216,7 @@ trusted_proxies = ["192.0.2.1", "192.0.2.2"]
 			},
 		},
 		{
-			name:        "a rule over two keys looks at the values that win",
+			name:        "a rule about two keys uses the final values",
 			file:        "dev = true\nlisten = ':8080'",
 			environment: []string{"DIALTONE_LISTEN=[::1]:8080"},
 			change:      func(c *Config) { c.Dev, c.Listen = true, "[::1]:8080" },
@@ -413,7 +414,7 @@ func manyKeys(n int) string {
 	return b.String()
 }
 
-// What is assigned to an unknown name may be a password.
+// The value of an unknown name may be a password.
 func TestFaultsDoNotShowValuesOfUnknownKeys(t *testing.T) {
 	const secret = "hunter2"
 	for _, file := range []string{
@@ -499,7 +500,8 @@ func TestFaultsDoNotShowSecrets(t *testing.T) {
 	}
 }
 
-// A URL that PostgreSQL's libraries accept may be a variable. It may be a flag if it has no password.
+// A URL that PostgreSQL's libraries accept may come from a variable, and from a flag if it has no
+// password.
 func TestDatabaseURLs(t *testing.T) {
 	for url, secret := range map[string]bool{
 		"postgres://h": false,
@@ -563,7 +565,7 @@ func TestNamesAreDistinct(t *testing.T) {
 		if k.Variable() == configVariable || kubernetesVariable.MatchString(k.Variable()+"=") {
 			t.Errorf("the variable of %s is taken", k.Name)
 		}
-		// The example file gives each table once, so that its keys must be together.
+		// The example file contains each table once, so its keys must be together.
 		switch t2, _ := k.Split(); {
 		case len(tables) > 0 && tables[len(tables)-1] == t2:
 		case slices.Contains(tables, t2):

@@ -11,7 +11,7 @@ import (
 type DatabaseFile struct {
 	Name     string // "passfile in database", or the variable
 	Path     string
-	Secret   string // what is in it that nobody else may read, or ""
+	Secret   string // the content that nobody else may read, or ""
 	Variable bool   // named by a variable: a server may have another one
 }
 

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Only files that are read are named, and the URL comes before the variables.
+// Only files that are read are returned, and the URL overrides the variables.
 func TestDatabaseFiles(t *testing.T) {
 	for _, c := range []struct {
 		url     string

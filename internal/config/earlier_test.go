@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A configuration of an earlier version is read, or refused with what to do. testdata/keys.txt has every key that
-// there has been.
+// A configuration of an earlier version is accepted, or refused with advice. testdata/keys.txt
+// contains every key that ever existed.
 func TestKeysOfEarlierVersions(t *testing.T) {
 	text, err := os.ReadFile("testdata/keys.txt")
 	if err != nil {
@@ -27,7 +27,7 @@ func TestKeysOfEarlierVersions(t *testing.T) {
 		switch {
 		case known[name]:
 		case removed[name] == "":
-			t.Errorf("the key %s is gone, and nothing says what to do instead; add it to removed", name)
+			t.Errorf("the key %s no longer exists, and no message says what to do instead; add it to removed", name)
 		case err == nil || !strings.Contains(err.Error(), removed[name]):
 			t.Errorf("%s: got %v, want %s", name, err, removed[name])
 		}

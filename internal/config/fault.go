@@ -38,7 +38,7 @@ func (p place) String() string {
 	return fmt.Sprintf("%s:%d", p.Source, p.Line)
 }
 
-// Fault is one thing that is wrong with the configuration.
+// Fault is one fault of the configuration.
 type Fault struct {
 	place
 	// Key is the full name of the key, or empty.

@@ -27,8 +27,8 @@ const (
 type Key struct {
 	// Name is the full name: the table and the key inside it, such as mail.pickup_dir.
 	Name string
-	// Default is the default as a variable would have it. If it is empty, Unset says what that
-	// means.
+	// Default is the default, as it would be written in a variable. If it is empty, Unset says what
+	// that means.
 	Default, Unset string
 	// Placeholder is the name of the value in the help of the flag.
 	Placeholder string

@@ -68,8 +68,8 @@ func (d Dir) HasDatabase() bool {
 }
 
 // Lock takes the lock of a server, which it holds until unlock is called or the process ends. It
-// fails at once if another process holds it: two servers would recover each other's messages. It
-// also fails if the file system cannot lock files, with an error that says so.
+// fails immediately if another process holds it: two servers would recover each other's messages.
+// It also fails if the file system cannot lock files, with an error that says so.
 func (d Dir) Lock() (unlock func(), err error) {
 	unlock, _, err = d.lock()
 	return unlock, err

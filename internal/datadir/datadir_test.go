@@ -139,7 +139,7 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-// What CreateLocked has created is removed by undo, and only that.
+// undo removes what CreateLocked has created, and nothing else.
 func TestCreateLocked(t *testing.T) {
 	exists := func(paths ...string) {
 		t.Helper()
@@ -152,7 +152,7 @@ func TestCreateLocked(t *testing.T) {
 	missing := func(path string) {
 		t.Helper()
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s is there: %v", path, err)
+			t.Errorf("%s exists: %v", path, err)
 		}
 	}
 	above := t.TempDir()
@@ -195,7 +195,7 @@ func TestCreateLocked(t *testing.T) {
 	if err := os.Remove(lock); err != nil {
 		t.Fatal(err)
 	}
-	_, undo = create() // in a directory that was there
+	_, undo = create() // in an existing directory
 	undo()
 	missing(lock)
 	exists(inner)

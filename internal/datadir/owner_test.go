@@ -47,7 +47,7 @@ func TestDenied(t *testing.T) {
 		"open/world":     {0o644, 0, 0, false},
 		"open/root":      {0o600, 0, 0, true},
 		"open/rootgroup": {0o640, 0, 0, true},
-		// The class that fits first counts.
+		// Only the first class that matches applies.
 		"open/refused": {0o077, uid, gid, true},
 	} {
 		must(os.WriteFile(at(name), nil, 0o600))
@@ -57,7 +57,7 @@ func TestDenied(t *testing.T) {
 			t.Errorf("%s: denied at %q", name, got)
 		}
 	}
-	// As certbot has it: a link from a directory for root alone.
+	// As with certbot: a link from a directory that only root can enter.
 	must(os.Symlink(at("open/world"), at("live/key")))
 	if got := o.Denied(at("live/key")); got != "" {
 		t.Errorf("by a link: denied at %q", got)

@@ -31,7 +31,8 @@ const (
 // ErrRestoring means that a restore into the data directory was started but not completed.
 var ErrRestoring = errors.New("a restore was begun and not finished")
 
-// CheckRestored fails with ErrRestoring while a restore is not finished. It removes what is left of one that is.
+// CheckRestored fails with ErrRestoring while a restore is not finished. It removes the remains of
+// a finished one.
 func (d Dir) CheckRestored() error {
 	err := d.Restored()
 	if err == nil {
@@ -216,7 +217,7 @@ func (r *Restoring) check(m Move, others []string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s writes %q, which is neither in %s nor where the configuration has its keys and messages; "+
+	return fmt.Errorf("%s writes %q, which is neither in %s nor where the configuration puts the keys and messages; "+
 		"nothing was put in place; if keys.dir or mail.pickup_dir was changed after the restore began, change it back",
 		r.Path(planFile), m.To, r.dir)
 }

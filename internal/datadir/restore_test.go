@@ -24,7 +24,8 @@ func write(t *testing.T, r *datadir.Restoring, name, text string) {
 	}
 }
 
-// A restore without a plan starts from the beginning. One with a plan is finished, wherever it was interrupted.
+// An interrupted restore without a plan starts from the beginning. One with a plan is finished,
+// wherever it was interrupted.
 func TestInterruptedRestore(t *testing.T) {
 	dir := datadir.Dir(t.TempDir())
 	begin := func(wantPlanned bool) *datadir.Restoring {
@@ -94,8 +95,8 @@ func TestLostFileOfRestore(t *testing.T) {
 	}
 }
 
-// A plan is carried out as a whole or not at all: it moves only what the restore has, and only to where a restore may
-// write.
+// A plan is carried out completely or not at all: it moves only files of the restore, and only to
+// where a restore may write.
 func TestPlanOfAnother(t *testing.T) {
 	above := t.TempDir()
 	keys := filepath.Join(above, "keys")
@@ -142,7 +143,7 @@ func TestPlanOfAnother(t *testing.T) {
 		}
 		for _, path := range []string{dir.Database(), filepath.Join(above, "evil"), filepath.Join(data, "got")} {
 			if _, err := os.Lstat(path); err == nil {
-				t.Errorf("%v: there is %s", c.move, path)
+				t.Errorf("%v: %s exists", c.move, path)
 			}
 		}
 	}

@@ -9,7 +9,8 @@ import (
 	"dialtone/internal/doctor"
 )
 
-// A check that hangs does not keep Run from ending, and is a finding after those of checks before it.
+// A check that hangs does not prevent Run from ending, and is reported as a finding in the order of
+// the checks.
 func TestRunEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 10 * time.Second

@@ -172,8 +172,9 @@ func (f Files) readable(list *advice, uid uint32) {
 	}
 }
 
-// letRead says how to give the group of the server a permission on a file that it cannot read, or
-// on a directory above. Others may depend on the group of such a directory, so it is not changed.
+// letRead returns advice on how to give the group of the server a permission on a file that it
+// cannot read, or on a directory above. Others may depend on the group of such a directory, so it
+// is not changed.
 func letRead(path string, isFile bool, group, letters string) string {
 	if isFile {
 		return fmt.Sprintf("give the group of the server the permission: chgrp %s %s && chmod g+%s %[2]s",

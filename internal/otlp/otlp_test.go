@@ -122,7 +122,7 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// A batch is sent again while the collector is away, and the outage is logged once.
+// A batch is retried while the collector is unavailable, and the outage is logged once.
 func TestRetry(t *testing.T) {
 	c := newCollector(t)
 	c.set(http.StatusServiceUnavailable)
@@ -138,7 +138,7 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// What the collector refuses is dropped at once.
+// Spans that the collector refuses are dropped immediately.
 func TestRefused(t *testing.T) {
 	c := newCollector(t)
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -159,7 +159,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Add never blocks: without a collector, spans are dropped beyond the length of the queue.
+// Add never blocks: without a collector, spans that do not fit into the queue are dropped.
 func TestQueueIsBounded(t *testing.T) {
 	e, err := New(Config{Endpoint: "http://127.0.0.1:1", Log: slog.New(slog.DiscardHandler), Now: time.Now})
 	if err != nil {

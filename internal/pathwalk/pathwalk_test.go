@@ -19,7 +19,7 @@ func must(t *testing.T, errs ...error) {
 	}
 }
 
-// Steps ends where the system does, and names the links.
+// Steps ends at the same file as the system, and includes the links.
 func TestSteps(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	must(t, err)
@@ -59,7 +59,7 @@ func TestSteps(t *testing.T) {
 	}
 }
 
-// A link is foreign if somebody else than root and the caller has made it, or can replace it.
+// A link is foreign if somebody other than root and the caller has made it, or can replace it.
 func TestForeignLink(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make links of others")

@@ -64,8 +64,8 @@ func (s countingScanner) Scan(dst ...any) error {
 	return err
 }
 
-// Find reads one row, whether or not there is an account with the name, so that both take the same
-// time.
+// Find reads one row, whether or not an account with the name exists, so that both cases take the
+// same time.
 func TestFindReadsARowForEveryName(t *testing.T) {
 	onFile, onServer := bothEngines(t)
 	ring, rows := secret.NewRing(noon), 0
@@ -115,7 +115,7 @@ func TestFindReadsARowForEveryName(t *testing.T) {
 	}
 }
 
-// The row of a deleted account keeps its name reserved, and nothing else of the account.
+// The row of a deleted account keeps only the name, which stays reserved.
 func TestDeletedAccountLeavesItsName(t *testing.T) {
 	onFile, onServer := bothEngines(t)
 	ring := secret.NewRing(noon)
@@ -142,7 +142,7 @@ func TestDeletedAccountLeavesItsName(t *testing.T) {
 			WHERE username = 'ann' AND closed IS NOT NULL AND name = '' AND email = ''
 			AND length(credential) = 0 AND token IS NULL AND confirmed IS NULL AND lang = 'en'`)
 		if err != nil || n != 1 {
-			t.Errorf("%s: %d rows have nothing but the name, want 1; %v", c.name, n, err)
+			t.Errorf("%s: %d rows contain nothing but the name, want 1; %v", c.name, n, err)
 		}
 	}
 }

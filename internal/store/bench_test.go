@@ -18,8 +18,8 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// signups returns a function that returns signups as the signup page makes them. They share no limit
-// and no captcha.
+// signups returns a function that returns signups like those of the signup page. They share no
+// limit and no captcha.
 func signups(tenant int64) func() account.Signup {
 	var number atomic.Int64
 	now := time.Now()
@@ -94,8 +94,9 @@ func BenchmarkStore(b *testing.B) {
 	})
 }
 
-// BenchmarkRecordSessions measures transactions with 256 records of sessions that begin, each of another
-// account. Run it with -benchtime=40x, since accounts with session.MaxListed sessions cost more.
+// BenchmarkRecordSessions measures transactions with 256 records of new sessions, each of a
+// different account. Run it with -benchtime=40x, since accounts with session.MaxListed sessions
+// cost more.
 func BenchmarkRecordSessions(b *testing.B) {
 	const people = 256
 	s, err := teststore.Open(b.Context(), filepath.Join(b.TempDir(), "dialtone.db"), secret.NewRing(noon))
@@ -109,7 +110,8 @@ func BenchmarkRecordSessions(b *testing.B) {
 	}
 	next := signups(added.ID)
 	var accounts []account.Account
-	// records returns a record for each account. Without a device token, it is signed in at a time.
+	// records returns a record for each account. Without a device token, the record is of a new
+	// sign-in.
 	records := func(browser string, device bool, at time.Time) (list []session.Record) {
 		for _, a := range accounts {
 			r := session.Record{

@@ -75,7 +75,7 @@ func (d *database) exec(e engine.Engine, query string, args ...any) {
 	}
 }
 
-// older makes the database one that a program of an earlier version has written.
+// older changes the database to one that a program of an earlier version has written.
 func (d *database) older(e engine.Engine) {
 	d.Helper()
 	d.exec(e, `UPDATE revision SET n = 0 WHERE subject = 'binding'`)
@@ -102,7 +102,7 @@ func (d *database) join(s *store.Store, tenant int64, user string,
 	}
 }
 
-// opens reports whether the credential of a user opens and is that of the user.
+// opens reports whether the credential of a user can be opened and belongs to the user.
 func (d *database) opens(s *store.Store, tenant int64, user string, ring *secret.Ring) bool {
 	d.Helper()
 	a, err := s.Find(d.Context(), tenant, user, noon)
@@ -121,7 +121,7 @@ type noMessages struct{}
 
 func (noMessages) Each(func(file, text string, err error)) error { return nil }
 
-// accountFaults returns what verify says of accounts.
+// accountFaults returns the faults of accounts and the notes that verify reports.
 func (d *database) accountFaults(s *store.Store, ring *secret.Ring) (faults, notes []string) {
 	d.Helper()
 	r, err := account.Verify(d.Context(), s, noMessages{}, ring)
@@ -227,7 +227,7 @@ func TestBind(t *testing.T) {
 			t.Errorf("another time: %+v, %v", done, err)
 		}
 
-		// Rows from before have no way back.
+		// Rows in the older form are no longer accepted.
 		d.join(s, tenant, "back", sealOld, ring)
 		if d.opens(strict, tenant, "back", ring.Strict()) {
 			t.Error("a strict key opens the older form")

@@ -13,9 +13,9 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
-// dataTables are the tables that refer to accounts and are in account.Data, with their columns, so that a new
-// one has to be decided about too: those in Data, those that are not, for what they are, and a row of values for $1,
-// the account. A value with "marker" is in Data as it is.
+// dataTables are the tables that refer to accounts and are in account.Data. in and out list their
+// columns in Data and the others, so that somebody has to decide about each new column. row is a
+// row of values for $1, the account. A value with "marker" is in Data unchanged.
 var dataTables = map[string]struct{ in, out, row string }{
 	"account": {
 		in: "uid username name email role held created expires activated confirmed leaving lang set_state set_at " +
@@ -78,8 +78,8 @@ var notInData = map[string]string{
 	"notice": "changes that a phone server has not been notified of yet, which the audit trail has",
 }
 
-// TestDataIsComplete checks that everything that the store has about a person is in the file that the person
-// gets, or is left out on purpose.
+// TestDataIsComplete checks that everything that the store contains about a person is in the file
+// that the person gets, or is left out on purpose.
 func TestDataIsComplete(t *testing.T) {
 	ctx, path := t.Context(), filepath.Join(t.TempDir(), "dialtone.db")
 	s := open(t, path, secret.NewRing(noon))
@@ -165,8 +165,8 @@ func TestDataIsComplete(t *testing.T) {
 	}
 }
 
-// TestDataOfOtherAddresses checks that the data have no message to another address, and no link that sets one:
-// nobody may learn from them whether a request to use an address sent a message.
+// TestDataOfOtherAddresses checks that the data contain no message to another address, and no link
+// that sets one: nobody may learn from them whether a request to use an address sent a message.
 func TestDataOfOtherAddresses(t *testing.T) {
 	ctx, path := t.Context(), filepath.Join(t.TempDir(), "dialtone.db")
 	s := open(t, path, secret.NewRing(noon))

@@ -14,9 +14,9 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
-// After an account is deleted, its name and its address are in no part of the files of the database,
-// although the store remains open. The accounts fit in one page of the database: SQLite does not overwrite
-// what it moves when it splits pages.
+// After an account is deleted, its name and its address are nowhere in the files of the database,
+// although the store remains open. The accounts fit in one page of the database: SQLite does not
+// overwrite what it moves when it splits pages.
 func TestDeletedAccountLeavesNoTrace(t *testing.T) {
 	path, ctx := filepath.Join(t.TempDir(), "dialtone.db"), t.Context()
 	s := open(t, path, secret.NewRing(noon))
@@ -72,7 +72,7 @@ func TestDeletedAccountLeavesNoTrace(t *testing.T) {
 	}
 	must(s.Erase(ctx))
 	if inFiles(t, path, "ictimova") {
-		t.Error("the files still have a name or an address of a deleted account")
+		t.Error("the files still contain a name or an address of a deleted account")
 	}
 	if !inFiles(t, path, "Somebody user1") {
 		t.Error("the other accounts are gone too")

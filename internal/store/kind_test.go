@@ -7,7 +7,7 @@ import (
 	"dialtone/internal/mailmsg"
 )
 
-// Servers of earlier versions end with a panic for a kind in the table outbox that they do not know.
+// Servers of earlier versions panic at a kind in the table outbox that they do not know.
 func TestStoredKinds(t *testing.T) {
 	old := append([]mailmsg.Kind{mailmsg.Activation, mailmsg.Reset, mailmsg.ConfirmEmail, mailmsg.Leaving},
 		mailmsg.NotMe...)

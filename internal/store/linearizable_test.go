@@ -233,8 +233,9 @@ func (s *roundRobin) UsePasskey(
 	return s.next().UsePasskey(ctx, was, sealed, now)
 }
 
-// testLinearizable tests the histories of seeds, or as many as DIALTONE_HISTORIES says. newDatabase makes an
-// empty database for each and returns a function that opens it as a store.
+// testLinearizable tests one history for each seed. DIALTONE_HISTORIES overrides the number of
+// seeds. newDatabase creates an empty database for each and returns a function that opens it as a
+// store.
 func testLinearizable(t *testing.T, seeds uint64, newDatabase func(*testing.T) (open func() (closableStore, error))) {
 	if text := os.Getenv("DIALTONE_HISTORIES"); text != "" {
 		var err error

@@ -15,7 +15,7 @@ import (
 )
 
 // A replaced address may belong to another person. It is kept only to undo the replacement, and
-// removed as soon as the newer message is durable, with a relay and without one.
+// removed as soon as the newer message is durable, with or without a relay.
 func TestReplacedAddressIsRemoved(t *testing.T) {
 	for name, complete := range map[string]func(*store.Store, context.Context, []outbox.Ref) ([]outbox.Ref, error){
 		"by Ack": func(s *store.Store, ctx context.Context, sent []outbox.Ref) ([]outbox.Ref, error) {
@@ -65,8 +65,8 @@ func TestReplacedAddressIsRemoved(t *testing.T) {
 	}
 }
 
-// A program of an earlier version that changes the address does not forget where older links went. They
-// must not remove the account of the right person.
+// A program of an earlier version that changes the address keeps the addresses of older links.
+// These links must not remove the account of the right person.
 func TestDeclineAfterOlderProgram(t *testing.T) {
 	ctx := t.Context()
 	e, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), nil)

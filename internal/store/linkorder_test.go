@@ -12,8 +12,8 @@ import (
 	"dialtone/internal/store/migrations"
 )
 
-// A new store keeps links in the order in which they were made, and keeps out programs that would not find them. One
-// that was made by an older program keeps them as before.
+// A new store keeps links in the order of their creation, and refuses programs that would not find
+// them. A store of an older program keeps them as before.
 func TestLinkOrder(t *testing.T) {
 	onEngines(t, func(d *database) {
 		ring := secret.NewRing(noon)

@@ -17,8 +17,8 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// planned is an engine on which queries find nothing. It records the indexes by which SQLite would look for accounts.
-// It is a transaction, too.
+// planned is an engine whose queries find nothing. It records the indexes that SQLite would use to
+// find accounts. It is also a transaction.
 type planned struct {
 	engine.Engine
 	engine.Tx
@@ -52,8 +52,8 @@ type nothing struct{}
 
 func (nothing) Scan(...any) error { return sql.ErrNoRows }
 
-// Statements about some accounts do not read all accounts of a tenant. PostgreSQL's plans depend on what the tables
-// contain; SQLite's do not.
+// Statements about some accounts do not read all accounts of a tenant. PostgreSQL's plans depend on
+// the contents of the tables; SQLite's do not.
 func TestPlans(t *testing.T) {
 	e, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), func(engine.Tx) error { return nil })
 	if err != nil {
@@ -98,7 +98,7 @@ func TestPlans(t *testing.T) {
 	}
 }
 
-// A page by address reads as many accounts as it has room for, and does not sort all that match.
+// A page by address reads only as many accounts as fit on it, and does not sort all that match.
 func TestPlanOfAPageOnPostgreSQL(t *testing.T) {
 	e, err := postgres.Open(t.Context(), "", postgrestest.Shared(t).Database(t), func(engine.Tx) error { return nil })
 	if err != nil {

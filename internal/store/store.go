@@ -33,7 +33,7 @@ import (
 	"dialtone/internal/store/phonetables"
 )
 
-// Store is an open database. It is safe for concurrent use, and by several processes at once.
+// Store is an open database. It is safe for concurrent use, also by several processes.
 type Store struct {
 	engine engine.Engine
 	tables *phonetables.Tables

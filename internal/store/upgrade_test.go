@@ -180,8 +180,8 @@ func TestUpgradeNeedsSealKey(t *testing.T) {
 	}
 }
 
-// A database that a later version of the program has changed can be used while the later version
-// allows it. The same on PostgreSQL is TestOldAndNewProgramSideBySide, in store/postgres.
+// A database that a later version of the program has changed can be used as long as the later
+// version allows it. The same on PostgreSQL is TestOldAndNewProgramSideBySide, in store/postgres.
 func TestSchemaOfLaterVersion(t *testing.T) {
 	path, ring := filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon)
 	first, second, err := teststore.LaterMigrations(sqlite.Dialect)
@@ -210,8 +210,8 @@ func TestSchemaOfLaterVersion(t *testing.T) {
 	}
 }
 
-// A database that must not be changed is not: neither one of an older program, nor what is not a store, nor a missing
-// one.
+// A database that must not be changed stays unchanged: one of an older program, one that is not a
+// store, and a missing one.
 func TestOpenToNothing(t *testing.T) {
 	old, _ := oldDatabase(t)
 	other := filepath.Join(t.TempDir(), "other.db")

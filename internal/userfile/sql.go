@@ -535,7 +535,7 @@ func isWordByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c >= 0x80
 }
 
-// word reads a word. A string that follows E or X at once belongs to it.
+// word reads a word. A string that follows E or X directly belongs to it.
 func (l *lexer) word(first byte, keep bool) (token, error) {
 	l.buf = append(l.buf[:0], first)
 	for {

@@ -29,7 +29,7 @@ var (
 	sum  = digest.ComputeSHA256("alex", "sip.test", "secret").Hex()
 )
 
-// describe returns an entry as a line: the line, who it is, and what it has.
+// describe returns a summary of an entry on one line: its line number, its user and its content.
 func describe(e account.ImportEntry) string {
 	text := fmt.Sprintf("%d %s@%s", e.Line, e.User, e.Realm)
 	if e.Name != "" || e.Email != "" {
@@ -300,8 +300,8 @@ func TestHostileInputs(t *testing.T) {
 	}
 }
 
-// A text that is not UTF-8 ends the reading, in every format and whichever value it is in. The error has the line and
-// the command that converts the file.
+// A text that is not UTF-8 ends the reading, in every format and for every value. The error names
+// the line and the command that converts the file.
 func TestNotUTF8(t *testing.T) {
 	const step = "is not UTF-8; convert the file, for example with: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
 	for _, c := range []struct {
@@ -355,7 +355,7 @@ func TestNotUTF8(t *testing.T) {
 	}
 }
 
-// A file of SQLite has no encoding that iconv converts, and its rows have numbers.
+// iconv cannot convert an SQLite file, so the error names the row and suggests a dump.
 func TestDatabaseWithoutUTF8(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "latin1.db")
 	db, err := sql.Open("sqlite", path)
@@ -443,7 +443,7 @@ func TestAdvice(t *testing.T) {
 	}
 }
 
-// The columns that the exports and the systems have are known, and so are those of the readers of SQL.
+// The columns of the exports, of the other systems and of the SQL readers are known.
 func TestKnownColumns(t *testing.T) {
 	for format, header := range map[userfile.Format]string{
 		userfile.CSV:      strings.Join(userfile.PlainColumns, ",") + ",password",
@@ -488,8 +488,8 @@ func TestDatabaseErrors(t *testing.T) {
 	}
 }
 
-// A file of SQLite has rows of tables only, and no value of any length.
-func TestMadeUpDatabases(t *testing.T) {
+// Only tables of an SQLite file are read, and no values of unlimited length.
+func TestCraftedDatabases(t *testing.T) {
 	for name, c := range map[string]struct{ sql, want string }{
 		"a view": {
 			"CREATE VIEW subscriber AS WITH RECURSIVE n(username) AS (SELECT 1 UNION ALL SELECT 1 FROM n) " +
@@ -527,7 +527,7 @@ func TestMadeUpDatabases(t *testing.T) {
 	}
 }
 
-// What the shell has opened may be a pipe, and is read twice all the same. Another pipe is refused.
+// A file that the shell has opened may be a pipe, and is still read twice. Other pipes are refused.
 func TestPipes(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -566,7 +566,7 @@ func TestPipes(t *testing.T) {
 	}
 }
 
-// A recursive template does not hang.
+// A recursive template does not make the reader hang.
 func TestTemplatesOfThemselves(t *testing.T) {
 	got, err := read(t, userfile.Asterisk, "[a](!,b)\ntype=auth\n[b](!,a)\nauth_type=userpass\n[alex](a)\npassword=x\n")
 	if err != nil || len(got) != 1 {
@@ -677,7 +677,8 @@ func TestWritersAndReaders(t *testing.T) {
 	}
 }
 
-// The documentation says what each format has besides user name, realm and HA1, as an import gets it back.
+// The documentation lists what each format contains besides user name, realm and HA1, and an import
+// reads the same.
 func TestDocumentedExports(t *testing.T) {
 	b, s256 := digest.ComputeB("alex", "sip.test", "secret"), digest.ComputeSHA256("alex", "sip.test", "secret")
 	e := userfile.Exported{Realm: "sip.test", Credential: &digest.Credential{
@@ -723,7 +724,8 @@ func TestDocumentedExports(t *testing.T) {
 	}
 }
 
-// Names that a spreadsheet would take for formulas are written as they are: the file is for imports.
+// Names that a spreadsheet would interpret as formulas are written unchanged: the file is for
+// imports.
 func TestFormulasStayNames(t *testing.T) {
 	for _, name := range []string{`=HYPERLINK("https://a.test")`, "+1", "-1+2", "@SUM(A1)", "'=1", "0042", "a\t=1"} {
 		for _, format := range []userfile.Format{userfile.CSV, userfile.JSONLines} {
@@ -742,7 +744,7 @@ func TestFormulasStayNames(t *testing.T) {
 	}
 }
 
-// A secret of an entry does not print.
+// The secrets of an entry are not printed.
 func TestSecretsDoNotPrint(t *testing.T) {
 	s, err := userfile.Open(userfile.CSV, "-", strings.NewReader("user,ha1,password\nalex,"+ha1+",secret word\n"))
 	if err != nil {
@@ -760,7 +762,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 }
 
-// fuzz checks that a reader returns, and that no text of an entry is longer than what is kept.
+// fuzz checks that a reader returns, and that no text of an entry is longer than the limit.
 func fuzz(f *testing.F, format userfile.Format, seeds ...string) {
 	for _, s := range seeds {
 		f.Add([]byte(s))
@@ -809,7 +811,7 @@ func FuzzAsterisk(f *testing.F) {
 		"[a]\ntype=auth\nusername=x\n;-- --;")
 }
 
-// Reading does not keep the file in memory, nor does a list of rows in one statement.
+// Reading does not keep the file in memory, even if one statement contains all rows.
 func TestMemoryIsFlat(t *testing.T) {
 	pr, pw := io.Pipe()
 	const rows = 200_000 // 12 MB

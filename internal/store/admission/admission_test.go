@@ -135,8 +135,8 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// A replacement of a link is not decided at the same time as another of the same account, or as a
-// signup with the same recipient.
+// A replacement of a link is not decided at the same time as another one of the same account, or as
+// a signup with the same recipient.
 func TestLinkKeys(t *testing.T) {
 	replacement := func(uid byte, bucket byte) account.LinkReplacement {
 		return account.LinkReplacement{

@@ -44,9 +44,9 @@ type Engine interface {
 	// do may run more than once.
 	Write(do func(Tx) error) error
 
-	// ExecSoon runs one statement in a transaction of its own, and returns the number of rows that
-	// it changed. It does not wait for the disk: a crash may lose the changes of the last second.
-	// The statement must do no more than add missing rows, since it may have run even if ExecSoon
+	// ExecSoon runs one statement in a separate transaction, and returns the number of rows that it
+	// changed. It does not wait for the disk: a crash may lose the changes of the last second. The
+	// statement must do no more than add missing rows, since it may have run even if ExecSoon
 	// failed.
 	ExecSoon(ctx context.Context, query string, args ...any) (int64, error)
 
@@ -92,7 +92,7 @@ type Notifier interface {
 	Watch(ctx context.Context, changed func())
 }
 
-// Node is an engine whose database several servers share, each as a node with a name of its own.
+// Node is an engine whose database several servers share, each as a node with its own name.
 type Node interface {
 	// Node returns the name of this node, or "" for a command, which is not a node.
 	Node() string

@@ -26,7 +26,7 @@ var errOverloaded = &fault.Error{
 // Queue is a group commit: it collects concurrent jobs in groups and calls commit for each group,
 // for up to concurrency groups at a time.
 //
-// It has no goroutine of its own. A job that arrives while fewer groups are being committed leads a
+// It has no separate goroutine. A job that arrives while fewer groups are being committed leads a
 // group at once, on its own goroutine. Other jobs wait; when a commit is done, the first of them
 // leads the next group. A leader yields the processor once before it takes the waiting jobs: on an
 // idle machine that takes no time, and on a busy one the jobs that are about to arrive share this

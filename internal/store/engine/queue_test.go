@@ -153,8 +153,8 @@ func TestQueueFull(t *testing.T) {
 	})
 }
 
-// A job that is not started in time is never committed. One that was started has its outcome,
-// however long that takes.
+// A job that is not started in time is never committed. One that was started returns its outcome,
+// however long it takes.
 func TestQueueTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueueTest(1)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// frozen has the checksums of the released migrations, which never change.
+// frozen contains the checksums of the released migrations, which never change.
 var frozen = map[string]string{
 	"0000_initial.sqlite.sql":         "517b26ec58003e2ecadd45bb16d0b7e5fe525d4cfa672cd01de43f1fde9618db",
 	"0000_initial.postgres.sql":       "5e03ca708555a3de179fa562a9042171ae5dbc0da8f76755784b0dbc5d0ba61a",

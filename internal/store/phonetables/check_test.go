@@ -14,10 +14,12 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// attack is a change that the owner of the database makes, how it is undone, and what is reported of it, or "".
+// attack is a change by the owner of the database, the statement that undoes it, and what is
+// reported about it, or "".
 type attack struct{ add, undo, want string }
 
-// wantFound checks what is reported of each attack, and that nothing is after it.
+// wantFound checks what is reported about each attack, and that nothing is reported after it was
+// undone.
 func wantFound(t *testing.T, s *testStore, exec func(string), attacks []attack) {
 	t.Helper()
 	faults := func(find func(func(string)) error) (list []string) {
@@ -50,7 +52,7 @@ func wantFound(t *testing.T, s *testStore, exec func(string), attacks []attack) 
 	}
 }
 
-// What somebody changes in the schemas of the export is reported.
+// Changes of the schemas of the export are reported.
 func TestChangedSchemas(t *testing.T) {
 	c := postgrestest.Shared(t)
 	database := c.Database(t)
@@ -162,7 +164,8 @@ func TestChangedSchemas(t *testing.T) {
 			`DROP OPERATOR dialtone_kamailio.= (varchar, varchar)`,
 			"dialtone did not make operator dialtone_kamailio.="},
 	}
-	// These would hide everything if the names of functions were looked up in the schema of the store.
+	// These would hide every change if the names of functions were looked up in the schema of the
+	// store.
 	hiding := `CREATE FUNCTION concat_ws(text, text, text) RETURNS text LANGUAGE sql AS 'SELECT NULL';
 		CREATE FUNCTION pg_get_viewdef(oid) RETURNS text LANGUAGE sql AS 'SELECT NULL';
 		CREATE FUNCTION to_regclass(text) RETURNS regclass LANGUAGE sql AS 'SELECT NULL::regclass'; ` + own
@@ -182,7 +185,7 @@ func TestChangedSchemas(t *testing.T) {
 	wantFound(t, s, exec, attacks[1:4])
 }
 
-// A user of the database that cannot compare the tables is reported.
+// A user of the database who cannot compare the tables is reported.
 func TestCheckWithoutTemporaryTables(t *testing.T) {
 	c := postgrestest.Shared(t)
 	database := c.Database(t)
@@ -207,7 +210,7 @@ func TestCheckWithoutTemporaryTables(t *testing.T) {
 	wantFound(t, s, func(string) {}, nil)
 }
 
-// Every statement that creates something is made again for the comparison.
+// Every statement that creates something is repeated for the comparison.
 func TestMadeObjects(t *testing.T) {
 	made, all := phonetables.CountMade()
 	if made != all || made == 0 {
@@ -215,7 +218,7 @@ func TestMadeObjects(t *testing.T) {
 	}
 }
 
-// What somebody changes in the file of the export is reported.
+// Changes of the file of the export are reported.
 func TestChangedFile(t *testing.T) {
 	ring := secret.NewRing(noon)
 	s := openFile(t, ring)
@@ -266,7 +269,7 @@ func TestChangedFile(t *testing.T) {
 	}
 	wantFound(t, s, exec, attacks[1:3])
 	if _, err := os.Stat(path + "-wal"); err != nil {
-		t.Errorf("the WAL that readers need is not there: %v", err)
+		t.Errorf("the WAL that readers need is missing: %v", err)
 	}
 }
 

@@ -95,7 +95,7 @@ func (p page) differences(f func(found export.Entry, what string, expected *cand
 	return nil
 }
 
-// walk calls do with each page of accounts and entries, in a transaction of its own, and progress
+// walk calls do with each page of accounts and entries, in a separate transaction, and progress
 // with the number of accounts so far.
 func (t *Tables) walk(ctx context.Context, progress func(done int64), do func(engine.Tx, page) error) error {
 	after, done := []byte{}, int64(0)

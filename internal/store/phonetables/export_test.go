@@ -11,7 +11,7 @@ import (
 // WithTables runs do in a transaction on the accounts and the tables.
 func (t *Tables) WithTables(do func(engine.Tx) error) error { return t.backend.withTables(do) }
 
-// EnableOnly enables the export and does not fill the tables.
+// EnableOnly enables the export without filling the tables.
 func (t *Tables) EnableOnly() error { return t.backend.enable(func(engine.Tx) error { return nil }) }
 
 // Publish applies the change of a subject to the tables in PostgreSQL.

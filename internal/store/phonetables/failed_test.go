@@ -60,7 +60,7 @@ func TestTrailOfFailedDisable(t *testing.T) {
 	defer closeStore(t, s)
 	restore := blockExport(t, dir)
 	if err := s.DisableExport(t.Context()); err == nil {
-		t.Error("the export was disabled though its file cannot be emptied")
+		t.Error("the export was disabled although its file cannot be emptied")
 	}
 	restore()
 	if err := s.DisableExport(t.Context()); err != nil {
@@ -70,7 +70,7 @@ func TestTrailOfFailedDisable(t *testing.T) {
 		"directory.export.disable failed by ", "directory.export.disable ok by ")
 }
 
-// An export that is not enabled, because there is no key, is not in the audit trail.
+// A refusal to enable the export, because there is no key, is not in the audit trail.
 func TestTrailOfRefusedEnable(t *testing.T) {
 	s, err := teststore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), (*secret.Ring)(nil))
 	if err != nil {

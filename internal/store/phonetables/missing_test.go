@@ -67,7 +67,7 @@ func (d damaged) wantExported(users ...string) {
 	}
 }
 
-// wantMissing checks what the status, the periodic check and the comparison say.
+// wantMissing checks what the status, the periodic check and the comparison report.
 func (d damaged) wantMissing(users ...string) {
 	d.Helper()
 	status, err := d.ExportStatus(d.Context())
@@ -101,7 +101,8 @@ func (d damaged) wantMissing(users ...string) {
 	}
 }
 
-// An account whose credential does not open loses its entry. Others are exported and removed as ever.
+// An account whose credential cannot be opened loses its entry. Others are exported and removed as
+// usual.
 func TestDamagedCredentialLeavesOthersExported(t *testing.T) {
 	onDamaged(t, func(d damaged) {
 		ctx := d.Context()
@@ -132,7 +133,7 @@ func TestDamagedCredentialLeavesOthersExported(t *testing.T) {
 	})
 }
 
-// Credentials that were exchanged do not open either.
+// Exchanged credentials cannot be opened either.
 func TestExchangedCredentialsLeaveOthersExported(t *testing.T) {
 	onDamaged(t, func(d damaged) {
 		ctx := d.Context()
@@ -144,7 +145,8 @@ func TestExchangedCredentialsLeaveOthersExported(t *testing.T) {
 	})
 }
 
-// Enabling and rebuilding the export leave out what does not open, and take it in when it does again.
+// Enabling and rebuilding the export leave out accounts whose credentials cannot be opened, and add
+// them when they can be opened again.
 func TestRebuildAfterRepair(t *testing.T) {
 	onDamaged(t, func(d damaged) {
 		ctx := d.Context()
@@ -181,7 +183,7 @@ func TestMissingInTablesOfEarlierProgram(t *testing.T) {
 	d.must(d.DisableExport(d.Context()))
 }
 
-// A damaged entry is derived again, and keeps nobody from reading the others.
+// A damaged entry is derived again, and does not prevent the others from being read.
 func TestDamagedEntryLeavesOthersReadable(t *testing.T) {
 	onDamaged(t, func(d damaged) {
 		d.must(d.EnableExport(d.Context(), noProgress))

@@ -16,8 +16,8 @@
 // # How it works
 //
 // The tables are in the schema dialtone_directory. In PostgreSQL it is in the database of the
-// store. In SQLite it is a file of its own, so that no backup or copy of the store contains an HA1
-// in the clear. The statements are the same for both.
+// store. In SQLite it is a separate file, so that no backup or copy of the store contains an HA1 in
+// the clear. The statements are the same for both.
 //
 // A change names its subject, an account or the tenants. The entry of an account is derived from
 // the account as it is then, so deriving it again changes nothing. No account changes between

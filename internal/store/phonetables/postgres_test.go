@@ -53,7 +53,7 @@ func connect(t *testing.T, url string) *pgx.Conn {
 	return conn
 }
 
-// roleCount are of this process; roles belong to the whole cluster.
+// roleCount counts the roles of this process, for their names. Roles belong to the whole cluster.
 var roleCount = 0
 
 func newRoleName() string {
@@ -184,8 +184,8 @@ func TestMissingPrivileges(t *testing.T) {
 	}
 }
 
-// A version of the program that does not update the tables cannot use the database while the export
-// is enabled.
+// A version of the program that does not update the export's tables cannot use the database while
+// the export is enabled.
 func TestExportFencesOlderPrograms(t *testing.T) {
 	database := postgrestest.Shared(t).Database(t)
 	s := openExportingOnPostgres(t, database)
@@ -269,7 +269,8 @@ func disableSlowly(s *testStore, uid account.UID, changing, commit chan struct{}
 	})
 }
 
-// CompareExport finds what another program has changed in the tables, and EnableExport corrects it.
+// CompareExport finds changes that another program has made in the tables, and EnableExport
+// corrects them.
 func TestCompareExport(t *testing.T) {
 	for name, open := range map[string]func(*testing.T, *secret.Ring) *testStore{
 		"SQLite": openFile,

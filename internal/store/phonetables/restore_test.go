@@ -30,7 +30,7 @@ func dumpInto(t *testing.T, from, to string, options ...string) {
 	run("pg_restore", "--exit-on-error", "--dbname="+to, file)
 }
 
-// docs/export.md says how to dump a database without credentials in clear.
+// docs/export.md says how to dump a database without credentials in cleartext.
 func TestRestoreWithoutTables(t *testing.T) {
 	for name, option := range map[string]string{
 		"without_data":    "--exclude-table-data=dialtone_directory.*",
@@ -72,7 +72,7 @@ func TestRestoreWithoutTables(t *testing.T) {
 			if err := s.ExportReady(t.Context()); err == nil || !strings.Contains(err.Error(), "export rebuild") {
 				t.Errorf("readiness after the restore: %v", err)
 			}
-			// A file for Apache keeps what it has.
+			// A file for Apache keeps its content.
 			if n, err := s.ExportVersion(t.Context()); err == nil {
 				t.Errorf("version %d after the restore", n)
 			}

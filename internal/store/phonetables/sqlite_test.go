@@ -30,7 +30,7 @@ import (
 // program runs exportChild.
 const childDir = "DIALTONE_TEST_EXPORT_CHILD"
 
-// newRing returns a ring that it writes to a file, for another process.
+// newRing returns a ring, and writes it to a file for another process.
 func newRing(t *testing.T, dir string) *secret.Ring {
 	t.Helper()
 	ring, err := keyfile.ReadOrCreate(filepath.Join(dir, "seal.key"), noon)
@@ -105,7 +105,7 @@ func blockExport(t *testing.T, dir string) (restore func()) {
 			t.Fatal(err)
 		}
 	}
-	// A file of the same name keeps the store from making a new directory.
+	// A file of the same name prevents the store from creating a new directory.
 	must(os.Rename(path, path+".away"), os.WriteFile(path, nil, 0o600))
 	return func() {
 		t.Helper()
@@ -142,7 +142,7 @@ func TestExportFailureLeavesStoreWorking(t *testing.T) {
 	if got := exportedUsers(t, s); !slices.Equal(got, []string{"bob"}) {
 		t.Errorf("got %q", got)
 	}
-	// The next process applies what this one has left.
+	// The next process applies the changes that this one has not applied.
 	restore = blockExport(t, dir)
 	disable("bob")
 	closeStore(t, s)
@@ -240,7 +240,8 @@ func TestExportIsCorrectedAfterRestore(t *testing.T) {
 	wantConsistent(t, s)
 }
 
-// The files of an earlier export are restored, and their version may be that of the present export.
+// The files of an earlier export are restored, and their version may equal that of the current
+// export.
 func TestFilesOfEarlierExportAreCorrected(t *testing.T) {
 	s, ring, dir, tenant := openExporting(t)
 	closeStore(t, s)
@@ -311,7 +312,7 @@ func TestDisableLeavesNoHash(t *testing.T) {
 	}
 }
 
-// A command was killed after it disabled the export and before it emptied the file.
+// A command was killed after it had disabled the export and before it emptied the file.
 func TestCatchUpEmptiesDisabledExport(t *testing.T) {
 	s, ring, dir, _ := openExporting(t)
 	closeStore(t, s)
@@ -340,7 +341,7 @@ func queryCount(t *testing.T, path, query string) (n int64) {
 	return n
 }
 
-// Changes that the export has are removed from the list of due changes.
+// Changes that the export contains are removed from the list of due changes.
 func TestAppliedChangesArePruned(t *testing.T) {
 	s, _, dir, tenant := openExporting(t)
 	defer closeStore(t, s)
@@ -403,7 +404,7 @@ func TestKillBetweenCommits(t *testing.T) {
 	s, ring, dir, _ := openExporting(t)
 	closeStore(t, s)
 	rounds, ahead := 0, 0
-	for ; rounds < 20 || ahead == 0 && rounds < 200; rounds++ { // on a busy machine, the moment is seldom hit
+	for ; rounds < 20 || ahead == 0 && rounds < 200; rounds++ { // on a busy machine, this moment is rare
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), childDir+"="+dir)
 		var stderr bytes.Buffer
@@ -418,7 +419,7 @@ func TestKillBetweenCommits(t *testing.T) {
 		after := 3 + rand.IntN(40)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			if after--; after == 0 {
-				// Killed at once, it would always die between two calls.
+				// If it were killed immediately, it would always die between two calls.
 				<-time.After(time.Duration(rand.IntN(3000)) * time.Microsecond)
 				cmd.Process.Kill()
 			}

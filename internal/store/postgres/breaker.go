@@ -22,8 +22,8 @@ const (
 )
 
 // breaker is a circuit breaker for the database. It is open while the database cannot be reached:
-// calls fail at once instead of waiting and holding memory and sockets, and calls in progress are
-// cancelled. A goroutine probes the database, and opens and closes the breaker accordingly.
+// calls fail immediately instead of waiting and holding memory and sockets, and calls in progress
+// are cancelled. A goroutine probes the database, and opens and closes the breaker accordingly.
 type breaker struct {
 	// probe connects to the database and waits at most perHost for each host.
 	probe func(ctx context.Context, perHost time.Duration) error

@@ -18,11 +18,12 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// What statements of the program look like that call a function.
+// call matches the calls of functions in statements of the program.
 var call = regexp.MustCompile(`(?i)\b([a-z_][a-z0-9_]*)\(`)
 
-// Whatever a text of the program could call of PostgreSQL's functions is in the list of those that nobody may replace.
-// The statements of CheckSchema and CheckExportSchema themselves find no other ones.
+// Every function of PostgreSQL that a text of the program could call is in the list of those that
+// nobody may replace. The statements of CheckSchema and CheckExportSchema themselves cannot call
+// replaced functions.
 func TestBuiltInIsComplete(t *testing.T) {
 	found := make(map[string]string) // names, and where they are
 	add := func(path, text string) {

@@ -24,7 +24,8 @@ func faults(t *testing.T, url string) (list []string) {
 	return list
 }
 
-// A store is as it was made in a schema of any name, also with a second store in a later one.
+// CheckSchema finds no fault in a new store, whatever the name of its schema, even if a later
+// schema contains a second store.
 func TestCheckSchemaOfAnyName(t *testing.T) {
 	c := postgrestest.Shared(t)
 	database := c.Database(t)
@@ -52,7 +53,7 @@ func TestCheckSchemaOfAnyName(t *testing.T) {
 	}
 }
 
-// Settings with which commits are lost are reported, unless the URL accepts them.
+// Settings that can lose commits are reported, unless the URL accepts them.
 func TestDurableSettings(t *testing.T) {
 	c := postgrestest.Start(t, "fsync=off", "full_page_writes=off")
 	database := c.Database(t)

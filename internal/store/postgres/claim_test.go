@@ -27,21 +27,21 @@ func TestClaimNode(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	never := func() { t.Error("a process waits though it need not") }
+	never := func() { t.Error("a process waits unnecessarily") }
 	ignore := func() {}
 
 	first := open()
 	must(first.ClaimNode(ctx, "here", never))
 	must(beat(first))
 	second := open()
-	// The heartbeat is one that comes while the second process waits.
+	// This heartbeat happens while the second process waits.
 	err := second.ClaimNode(ctx, "there", func() { must(beat(first)) })
 	if !errors.Is(err, engine.ErrNodeAlive) {
-		t.Errorf("a copy, while the first process lives: %v", err)
+		t.Errorf("a copy, while the first process is alive: %v", err)
 	}
 	must(beat(first))
 
-	// A process that was killed is followed by another at the same place at once.
+	// After a process was killed, another at the same place can start at once.
 	restarted := open()
 	must(restarted.ClaimNode(ctx, "here", never))
 	if err := beat(first); !errors.Is(err, engine.ErrNodeAlive) {
@@ -49,7 +49,7 @@ func TestClaimNode(t *testing.T) {
 	}
 	must(beat(restarted))
 
-	// At another place it is followed when it has shown no sign of life.
+	// At another place, another can start when the first has shown no sign of life.
 	defer postgres.SetClaimTimeout(time.Millisecond)()
 	waited := false
 	must(second.ClaimNode(ctx, "there", func() { waited = true }))
@@ -72,12 +72,12 @@ func TestClaimNode(t *testing.T) {
 
 func TestClaimNodeAfterEnd(t *testing.T) {
 	url, ring, ctx := postgrestest.Shared(t).Database(t), secret.NewRing(noon), t.Context()
-	never := func() { t.Error("a process waits though it need not") }
+	never := func() { t.Error("a process waits unnecessarily") }
 	for _, c := range []struct {
 		claim string
 		end   func(*testStore) error
 	}{
-		{"ended in order", func(s *testStore) error { return s.Close() }},
+		{"shut down cleanly", func(s *testStore) error { return s.Close() }},
 		{"was followed by other servers", func(s *testStore) error {
 			return s.engine.Write(func(tx engine.Tx) error {
 				_, err := tx.Exec(`DELETE FROM node`)

@@ -14,7 +14,8 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// What PostgreSQL answered comes first, on one line, and a missing password or file is called that.
+// The error is one line that begins with the answer of PostgreSQL. It names a missing password or
+// file.
 func TestConnectErrors(t *testing.T) {
 	t.Setenv("PGPASSFILE", filepath.Join(t.TempDir(), "none"))
 	url := postgrestest.Shared(t).Database(t)

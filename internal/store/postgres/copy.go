@@ -27,7 +27,7 @@ func SchemaVersion(ctx context.Context, url string) (version int64, err error) {
 	return version, nil
 }
 
-// snapshot is a read-only transaction on a connection of its own.
+// snapshot is a read-only transaction on a separate connection.
 type snapshot struct {
 	*Tx
 	conn *pgxpool.Conn

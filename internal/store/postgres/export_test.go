@@ -88,8 +88,8 @@ func (e *Engine) FillPool(t *testing.T) int {
 	return len(held)
 }
 
-// SchemaText returns what schema.txt has to have for a database as the migrations make it, in which there is nothing
-// else.
+// SchemaText returns what schema.txt must contain for a database with what the migrations create
+// and nothing else.
 func (e *Engine) SchemaText(ctx context.Context) (string, error) {
 	made := make(objects)
 	err := e.Reads(ctx).Each(func(row engine.Scanner) error {

@@ -49,7 +49,7 @@ func (s *testStore) count(t *testing.T, query string, args ...any) int64 {
 }
 
 // A commit is interrupted while it waits for the synchronous standby. Its rows are then visible on
-// the primary and not on the standby. The write is not answered before the standby has them, so
+// the primary and not on the standby. The write is not acknowledged before the standby has them, so
 // that nothing is lost with the primary.
 func TestInterruptedCommitWaitsForStandby(t *testing.T) {
 	t.Parallel()
@@ -126,7 +126,7 @@ func interruptCommits(
 	eventually(t, "all commits wait for the standby again", func() bool {
 		select {
 		case a := <-answers:
-			t.Fatalf("%s was answered (%v) before the standby had the commit", a.name, a.err)
+			t.Fatalf("%s was acknowledged (%v) before the standby had the commit", a.name, a.err)
 		default:
 		}
 		now := waiting()
@@ -357,7 +357,7 @@ func TestReturnedNodeDies(t *testing.T) {
 	}
 }
 
-// Of concurrent calls of Spend for one id, on all nodes, one is the first.
+// Of concurrent calls of Spend for one id on all nodes, exactly one is the first.
 func TestNodesSpendOnce(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(noon)
 	var nodes []*testStore

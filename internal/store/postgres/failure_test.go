@@ -31,8 +31,8 @@ func (s *testStore) exists(t *testing.T, a account.Signup) bool {
 	return err == nil
 }
 
-// The connection breaks around the commit of a group. The answer of each signup agrees with
-// the rows.
+// The connection breaks around the commit of a group. The answer to each signup agrees with the
+// rows.
 func TestSignupCommitWithoutAnswer(t *testing.T) {
 	signupCommitWithoutAnswer(t, 10, func(t *testing.T) (*testStore, *testStore, *proxy, int64) {
 		return openBoth(t, postgrestest.Shared(t))
@@ -270,7 +270,7 @@ func TestBlackHole(t *testing.T) {
 	}
 	t.Logf("back after %v", time.Since(began).Round(time.Millisecond))
 	if direct.exists(t, lost) || !direct.exists(t, next) {
-		t.Error("an account exists whose signup failed, or is missing though it succeeded")
+		t.Error("an account exists although its signup failed, or is missing although it succeeded")
 	}
 }
 
@@ -338,7 +338,7 @@ func insertAccount(tx engine.Tx, a account.Signup) error {
 	return err
 }
 
-// Undo of a signup whose commit is under way waits until the commit has ended.
+// Undo of a signup whose commit is in progress waits until the commit has ended.
 func TestUndoWaitsForTheCommit(t *testing.T) {
 	c := postgrestest.Shared(t)
 	_, direct, _, tenantID := openBoth(t, c)

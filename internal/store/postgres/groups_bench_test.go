@@ -190,7 +190,7 @@ func treeTime(pid int) (used time.Duration) {
 		if err != nil {
 			continue // the process has ended
 		}
-		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // from field 3 on
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // starting with field 3
 		own, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		parent, _ := strconv.Atoi(fields[1])
 		times := fields[11:13] // utime and stime

@@ -163,7 +163,7 @@ func (e *Engine) expired(ctx context.Context) (list []engine.ExpiredLease, err e
 	return list, nil
 }
 
-// Watch implements engine.Notifier. It listens on a connection of its own, and opens a new one when
+// Watch implements engine.Notifier. It listens on a separate connection, and opens a new one when
 // that breaks. A connection through a pooler cannot listen, so there Watch does nothing.
 func (e *Engine) Watch(ctx context.Context, changed func()) {
 	if e.pooled() {

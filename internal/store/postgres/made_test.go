@@ -11,7 +11,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite schema.txt")
 
-// schema.txt has what the migrations make.
+// schema.txt contains what the migrations create.
 func TestMadeSchema(t *testing.T) {
 	s := openStore(t, secret.NewRing(noon), "a", postgrestest.Shared(t).Database(t))
 	got, err := s.engine.SchemaText(t.Context())
@@ -24,6 +24,6 @@ func TestMadeSchema(t *testing.T) {
 		}
 	}
 	if want, err := os.ReadFile("schema.txt"); err != nil || got != string(want) {
-		t.Errorf("schema.txt does not have what the migrations make (%v): run go test -run TestMadeSchema -update", err)
+		t.Errorf("schema.txt does not match the migrations (%v): run go test -run TestMadeSchema -update", err)
 	}
 }

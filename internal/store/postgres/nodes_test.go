@@ -37,9 +37,9 @@ func newPlatform(t *testing.T, url string, names ...string) *platform {
 
 const succeeded fault.Kind = -1
 
-// concurrently calls do n times at once, with the nodes in turn, and returns how many calls ended
-// with which kind of error. It repeats calls that were refused because the store was busy: they have
-// changed nothing. succeeded stands for no error.
+// concurrently calls do n times at once, distributed over the nodes, and returns how many calls
+// ended with which kind of error. It repeats calls that were refused because the store was busy:
+// they have changed nothing. succeeded stands for no error.
 func (pf *platform) concurrently(n int, do func(s *store.Store, i int) error) map[fault.Kind]int {
 	pf.Helper()
 	var mu sync.Mutex

@@ -69,7 +69,7 @@ func TestNoSecondStoreInEarlierSchema(t *testing.T) {
 	if used, hidden, err := postgres.Hidden(t.Context(), url); used != "public" || hidden != nil || err != nil {
 		t.Errorf("Hidden: %s, %v, %v", used, hidden, err)
 	}
-	// Of two stores, the first is used, and the other one is known.
+	// Of two stores, the first is used, and the other one is reported.
 	c.Exec(t, url, `CREATE TABLE later.schema_version (version BIGINT, checksum TEXT, applied BIGINT)`)
 	if err := open(migrations.Upgrade); err != nil {
 		t.Errorf("with a second store: %v", err)

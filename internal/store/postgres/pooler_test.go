@@ -26,7 +26,8 @@ func eachPoolMode(t *testing.T, run func(t *testing.T, through func(url string) 
 	}
 }
 
-// Session mode promises more than transaction mode, so the whole conformance test runs in one mode.
+// Session mode guarantees more than transaction mode, so the whole conformance test runs only in
+// transaction mode.
 func TestStoreThroughPgBouncer(t *testing.T) {
 	c, database := postgrestest.Shared(t), migratedDatabases(t)
 	through := c.PgBouncer(t, "transaction", c.Addr())
@@ -35,7 +36,7 @@ func TestStoreThroughPgBouncer(t *testing.T) {
 
 func TestNodesThroughPgBouncer(t *testing.T) {
 	eachPoolMode(t, func(t *testing.T, through func(string) string) {
-		// In session mode, all connections must find a place in PgBouncer's pool of 20.
+		// In session mode, all connections must fit into PgBouncer's pool of 20.
 		nodesShareEveryLimit(t, through(postgrestest.Shared(t).Database(t))+"&pool_max_conns=5", 2)
 	})
 }
@@ -56,8 +57,8 @@ func TestSignupCommitWithoutAnswerToPgBouncer(t *testing.T) {
 	}
 }
 
-// Old versions of PgBouncer say ERROR, as a server does, when they have lost the server.
-func TestErrorOfPoolerIsNoAnswer(t *testing.T) {
+// Old versions of PgBouncer report ERROR, as a server does, when they have lost the server.
+func TestPoolerErrorIsNoServerAnswer(t *testing.T) {
 	for _, c := range []struct {
 		severity, code string
 		answered       bool
@@ -69,7 +70,7 @@ func TestErrorOfPoolerIsNoAnswer(t *testing.T) {
 	}
 }
 
-// The settings of the program and of the URL hold in reads and in writes, and do not stay on the
+// The settings of the program and of the URL apply to reads and writes, but do not persist on the
 // connections of the pooler, which other programs share.
 func TestSettingsThroughPgBouncer(t *testing.T) {
 	c := postgrestest.Shared(t)
@@ -120,9 +121,9 @@ func TestSealedThroughPgBouncer(t *testing.T) {
 	})
 }
 
-// A running server behind a pooler is noticed by a copy, and one that has ended is not, however long
-// the pooler keeps its connections.
-func TestCopyBesideServerThroughPgBouncer(t *testing.T) {
+// A copy detects a running server behind a pooler, but not one that has ended, however long the
+// pooler keeps its connections.
+func TestCopyDuringServerThroughPgBouncer(t *testing.T) {
 	c := postgrestest.Shared(t)
 	eachPoolMode(t, func(t *testing.T, through func(string) string) {
 		direct := c.Database(t)
@@ -131,7 +132,7 @@ func TestCopyBesideServerThroughPgBouncer(t *testing.T) {
 		command := openStore(t, nil, "", direct)
 		for _, s := range []*testStore{server, other} {
 			if _, err := command.engine.Snapshot(t.Context()); !fault.Is(err, fault.Conflict) {
-				t.Errorf("a copy beside a server: %v", err)
+				t.Errorf("a copy while a server runs: %v", err)
 			}
 			s.Close()
 		}

@@ -248,7 +248,7 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// probe checks that the server answers and accepts writes. It has a connection of its own, because
+// probe checks that the server answers and accepts writes. It has a separate connection, because
 // those of the pool may all be busy. It waits at most perHost for each host of the URL.
 func (e *Engine) probe(ctx context.Context, perHost time.Duration) (err error) {
 	defer func() {

@@ -73,9 +73,9 @@ func TestStoreOnPostgres(t *testing.T) {
 	conformance.Run(t, emptyStores(t, migratedDatabases(t)))
 }
 
-// emptyStores returns a function that returns an empty store. Stores are emptied and used again: a new
+// emptyStores returns a function that returns an empty store. Stores are emptied and reused: a new
 // database and its connections take ten times the processor time of a test. A store whose test has
-// failed is not used again.
+// failed is not reused.
 func emptyStores(
 	all *testing.T, database func(testing.TB) string,
 ) func(*testing.T) conformance.Store {
@@ -148,7 +148,7 @@ func clearing(t *testing.T, s *testStore) string {
 	return statements + " COMMIT"
 }
 
-// migratedDatabases returns a function that makes databases of stores that are empty, on the shared
+// migratedDatabases returns a function that creates databases with empty stores on the shared
 // cluster. The migrations run once: they take longer than most tests of a store.
 func migratedDatabases(t *testing.T) func(testing.TB) string {
 	t.Helper()

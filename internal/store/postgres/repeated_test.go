@@ -143,7 +143,8 @@ func TestOwnChangeWithoutAnswer(t *testing.T) {
 			}
 			useCode := func(u account.CodeUse) error { _, err := proxied.UseCode(ctx, u, noon); return err }
 			err = change("use a code of the app", func() error { return useCode(use) })
-			// A code of the app leaves no trace of its run. After a lost answer, the person enters the next one.
+			// The use of an app's code leaves no trace. After a lost answer, the person enters the
+			// next one.
 			var want error
 			if name == "after the commit" {
 				want = account.ErrCodeWrong

@@ -131,7 +131,7 @@ func TestDatabaseOfFormerPlatform(t *testing.T) {
 	}
 }
 
-// A new database keeps the number 0, so that an earlier version does not number it again.
+// A new database keeps the number 0, so that an earlier version does not assign another number.
 func TestNewDatabaseIsNumbered(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(noon)
 	for range 2 {

@@ -99,7 +99,7 @@ func TestTakeOverOfDeadNode(t *testing.T) {
 	if got := alive.pendingUsers(t); !slices.Equal(got, []string{"eve"}) {
 		t.Errorf("the living node has %v", got)
 	}
-	// The node was not dead. It does not get back what was taken over, and can go on.
+	// The node was not dead. It does not get back what was taken over, and can continue.
 	postgres.SetLease(time.Hour)
 	if got := dead.takeOver(t); got != nil {
 		t.Errorf("the node that is back took over %v", got)
@@ -110,7 +110,7 @@ func TestTakeOverOfDeadNode(t *testing.T) {
 	if got := dead.pendingUsers(t); !slices.Equal(got, []string{"ida"}) {
 		t.Errorf("the node that is back has %v", got)
 	}
-	// Nothing is taken over from a node that has incremented its heartbeat meanwhile.
+	// Nothing is taken over from a node that has incremented its heartbeat in the meantime.
 	old := []engine.ExpiredLease{{Node: "alive", Heartbeat: 1}}
 	if list, err := others[0].TakeOverFrom(ctx, old); err != nil || list != nil {
 		t.Errorf("with an old heartbeat of a living node: %v, %v", list, err)

@@ -49,7 +49,7 @@ func TestForeignWAL(t *testing.T) {
 	if after, err := os.ReadFile(path + "-wal"); err != nil || string(after) != string(wal) {
 		t.Errorf("the WAL has changed: %v", err)
 	}
-	// A damaged database without a WAL is not said to have one.
+	// A damaged database without a WAL is not reported as having one.
 	must(os.Remove(path + "-wal"))
 	must(os.WriteFile(path, []byte("SQLite format 3\x00"+strings.Repeat("\x10\x00", 2040)), 0o600))
 	_, err = sqlite.Open(t.Context(), path, nil)
@@ -104,7 +104,7 @@ func TestBackupBesideForeignWAL(t *testing.T) {
 			t.Errorf("%s has changed: %v", file, err)
 		}
 	}
-	// Without the WAL it is the backup, and a crash with a WAL of its own is none of this.
+	// Without the WAL it is the backup. A crash that leaves the database's own WAL is not refused.
 	must(os.Remove(path + "-wal"))
 	e, err = sqlite.Open(t.Context(), path, nil)
 	must(err)
@@ -176,7 +176,7 @@ func owner(t *testing.T, path string) (uid, gid uint32) {
 	return s.Uid, s.Gid
 }
 
-// A database whose header SQLite accepts for reading only is reported, and so are not those that can be written.
+// A database whose header makes it read-only for SQLite is reported, and a writable one is not.
 func TestUnwritableHeader(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dialtone.db")
 	faults := func() (list []string) {

@@ -48,7 +48,7 @@ func SchemaVersion(path string) (int64, error) {
 	return version.Int64, nil
 }
 
-// snapshot is a read transaction on a connection of its own.
+// snapshot is a read transaction on a separate connection.
 type snapshot struct{ Tx }
 
 // Snapshot implements engine.Copier. It cannot tell whether a server runs on the database.

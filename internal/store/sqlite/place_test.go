@@ -12,8 +12,8 @@ import (
 	"dialtone/internal/store/sqlite"
 )
 
-// When the file of the open database is removed or replaced, no write is reported as saved, and
-// writing ends though nobody writes.
+// When the file of the open database is removed or replaced, no write is reported as saved, and the
+// engine fails even if nobody writes.
 func TestDatabaseReplacedWhileOpen(t *testing.T) {
 	write := func(e *sqlite.Engine) error {
 		return e.Write(func(tx engine.Tx) error { return tx.Script(`CREATE TABLE another (n)`) })
@@ -70,7 +70,7 @@ func TestDatabaseReplacedWhileOpen(t *testing.T) {
 	}
 }
 
-// Closing an engine again does nothing more.
+// Closing an engine a second time has no effect.
 func TestCloseTwice(t *testing.T) {
 	e, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), nil)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 // readers is the pool of connections that read while the writer's connection writes. It is safe for
 // concurrent use.
 //
-// Each statement is an implicit transaction of its own: it sees everything that was committed when
-// it began, and nothing that is committed later. An idle connection holds no lock, so that the WAL
-// can be checkpointed and restarted.
+// Each statement is a separate implicit transaction: it sees everything that was committed when it
+// began, and nothing that is committed later. An idle connection holds no lock, so that the WAL can
+// be checkpointed and restarted.
 type readers struct {
 	// idle holds the connections that are not in use, and a nil for each one that has not been
 	// opened yet.

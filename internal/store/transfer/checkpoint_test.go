@@ -19,7 +19,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// keeper returns what writes the checkpoints of a store.
+// keeper returns the Keeper that writes the checkpoints of a store.
 func keeper(s *testStore, ring *secret.Ring) *audit.Keeper {
 	return loggingKeeper(s, ring, &bytes.Buffer{})
 }
@@ -112,7 +112,7 @@ func copyOfRow(from, to int) string {
 		WHERE a.id = %[1]d AND c.id = 1`, from, to, columns, "a."+strings.ReplaceAll(columns, ", ", ", a."))
 }
 
-// Each test has the changes 1 to 9, and the checkpoints 1 to 3, of three changes each.
+// Each test begins with the changes 1 to 9, and the checkpoints 1 to 3 of three changes each.
 func TestVerifyFindsWhatWasChanged(t *testing.T) {
 	const twin = `CREATE TABLE twin AS SELECT * FROM platform WHERE name = 'audit.state'`
 	tests := []struct {
@@ -182,7 +182,7 @@ func TestVerifyFindsWhatWasChanged(t *testing.T) {
 	})
 }
 
-// The trail keeps its proof when old changes are removed, and shows when somebody removes more.
+// The trail keeps its proof when old changes are removed, and reveals if somebody removes more.
 func TestRemovedForTheirAge(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		t.exec(`DELETE FROM audit`)
@@ -225,7 +225,7 @@ func (t *trailTest) restart(seen string) {
 	t.must(audit.Restart(ctx, t.testStore, t.ring, seen, noon))
 }
 
-// blocked wants a server to sign nothing because checkpoints are gone that it has seen.
+// blocked checks that a server signs nothing because checkpoints that it has seen are missing.
 func (t *trailTest) blocked(k *audit.Keeper, also ...string) {
 	t.Helper()
 	before, err := t.CheckpointState(t.Context())
@@ -240,11 +240,11 @@ func (t *trailTest) blocked(k *audit.Keeper, also ...string) {
 	if after, err := t.CheckpointState(t.Context()); err != nil || after != before {
 		t.Errorf("a server signed a trail that lacks what it has seen: %v", err)
 	}
-	t.must(k.Start(t.Context())) // the server serves people all the same
+	t.must(k.Start(t.Context())) // the server still serves people
 }
 
-// A running server notices that the end of the trail was removed with an older state. It adds that to the trail, and
-// signs nothing until an operator begins new checkpoints.
+// A running server detects that the end of the trail was removed and an older state restored. It
+// records that in the trail, and signs nothing until an operator begins new checkpoints.
 func TestServerNoticesCutEnd(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		t.add(2)
@@ -278,7 +278,8 @@ func TestServerNoticesCutEnd(t *testing.T) {
 	})
 }
 
-// What a server has seen stays where it is kept while the database has an older trail, however that is forged.
+// The record of what a server has seen does not change while the database has an older trail,
+// however that is forged.
 func TestForgedRowsAreNotSigned(t *testing.T) {
 	const swallow = `CREATE TRIGGER hide AFTER INSERT ON audit WHEN NEW.action = 'audit.broken'
 		BEGIN DELETE FROM audit WHERE id = NEW.id; END`
@@ -322,7 +323,7 @@ func TestForgedRowsAreNotSigned(t *testing.T) {
 	})
 }
 
-// A command that read an older trail just before does not replace what a server has seen since.
+// A command that has read an older trail does not overwrite what a server has seen since then.
 func TestSeenNeverGoesBack(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		var log bytes.Buffer
@@ -342,7 +343,8 @@ func TestSeenNeverGoesBack(t *testing.T) {
 	})
 }
 
-// SQLite gives the changes numbers without gaps, so a change that was removed before a checkpoint had it shows.
+// SQLite numbers the changes without gaps, so the removal of a change before a checkpoint covers it
+// is detected.
 func TestGapsBetweenNumbers(t *testing.T) {
 	ring := secret.NewRing(noon)
 	s, err := openFile(t.Context(), filepath.Join(t.TempDir(), "a.db"), ring)
@@ -400,7 +402,7 @@ func TestGapsBetweenNumbers(t *testing.T) {
 	}
 }
 
-// An edited state keeps servers from writing checkpoints until an operator begins new ones.
+// An edited state prevents servers from writing checkpoints until an operator begins new ones.
 func TestEditedStateStopsCheckpoints(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		t.add(2)
@@ -409,7 +411,7 @@ func TestEditedStateStopsCheckpoints(t *testing.T) {
 		if k.CoverNow(t.Context()) == nil || k.Remove(t.Context(), noon.AddDate(1, 0, 0)) == nil {
 			t.Error("an edited state is accepted")
 		}
-		t.must(k.Start(t.Context())) // the server serves people all the same
+		t.must(k.Start(t.Context())) // the server still serves people
 		t.must(audit.Restart(audit.With(t.Context(), audit.Cause{Reason: "known"}), t.testStore, t.ring, "", noon))
 		t.must(k.CoverNow(t.Context()))
 		faults, notes := findings(t.T, t.testStore, t.ring, noon)
@@ -434,7 +436,7 @@ func TestCheckpointsWithRotatedKeys(t *testing.T) {
 	})
 }
 
-// Old checkpoints do not hide that there are no new ones.
+// Old checkpoints do not hide that new ones are missing.
 func TestLateCheckpoints(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		t.add(2)
@@ -506,7 +508,8 @@ type memory struct{ text string }
 func (m *memory) Load() (string, error)  { return m.text, nil }
 func (m *memory) Save(text string) error { m.text = text; return nil }
 
-// server returns the Keeper of a server that starts, with the present time and what it has seen before.
+// server returns the Keeper of a server that starts, with its clock and its memory of what it has
+// seen.
 func (t *trailTest) server(m *memory, log *bytes.Buffer, now *time.Time) *audit.Keeper {
 	return audit.NewKeeper(audit.KeeperDeps{
 		Store: t.testStore, Ring: func() (*secret.Ring, error) { return t.ring, nil }, Memory: m,
@@ -514,7 +517,7 @@ func (t *trailTest) server(m *memory, log *bytes.Buffer, now *time.Time) *audit.
 	})
 }
 
-// verify returns what Verify finds, with the time before which changes are removed for their age.
+// verify returns the findings of Verify. Changes older than before are removed for their age.
 func (t *trailTest) verify(seen string, before, now time.Time) (faults, notes []string) {
 	t.Helper()
 	_, err := audit.Verify(t.Context(), audit.VerifyDeps{
@@ -524,13 +527,13 @@ func (t *trailTest) verify(seen string, before, now time.Time) (faults, notes []
 	return faults, notes
 }
 
-// oneWith reports whether a list has one text, which contains another.
+// oneWith reports whether a list consists of one text, which contains part.
 func oneWith(list []string, part string) bool {
 	return len(list) == 1 && strings.Contains(list[0], part)
 }
 
-// A server notices at its start that all checkpoints were removed, though the trail then looks like that of an
-// upgrade. verify says so until an operator begins new ones.
+// A server detects at its start that all checkpoints were removed, although the trail then looks
+// like that of an upgrade. verify reports it until an operator begins new ones.
 func TestServerNoticesReset(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		var log bytes.Buffer
@@ -558,7 +561,8 @@ func TestServerNoticesReset(t *testing.T) {
 	})
 }
 
-// An operator who begins new checkpoints after all were removed needs no server that notices it first.
+// An operator can begin new checkpoints after all were removed, even if no server has detected it
+// yet.
 func TestRestartAfterReset(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		var log bytes.Buffer
@@ -579,7 +583,7 @@ func TestRestartAfterReset(t *testing.T) {
 	})
 }
 
-// A server notices at its start that an older store was put back while it did not run.
+// A server detects at its start that an older store was put back while it did not run.
 func TestServerNoticesOlderStore(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		var log bytes.Buffer
@@ -605,7 +609,8 @@ func TestServerNoticesOlderStore(t *testing.T) {
 	})
 }
 
-// Who keeps servers from writing checkpoints for a while, and then restores the state, leaves a trace in the trail.
+// An attacker who prevents servers from writing checkpoints for a while, and then restores the
+// state, leaves a trace in the trail.
 func TestServerRecordsHeldOffCheckpoints(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		var log bytes.Buffer
@@ -637,7 +642,8 @@ func TestServerRecordsHeldOffCheckpoints(t *testing.T) {
 	})
 }
 
-// An upgrade has no proof of the changes of earlier versions, and verify says which these are.
+// After an upgrade there is no proof of the changes of earlier versions, and verify reports which
+// these are.
 func TestChangesBeforeFirstCheckpoint(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		var log bytes.Buffer
@@ -680,7 +686,7 @@ func TestRemovedByEarlierVersion(t *testing.T) {
 	})
 }
 
-// A change with a time in the future keeps no changes from being removed.
+// A change with a time in the future does not prevent other changes from being removed.
 func TestRemovalWithFutureChange(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		var log bytes.Buffer
@@ -696,13 +702,13 @@ func TestRemovalWithFutureChange(t *testing.T) {
 			return n
 		}
 		add(noon)
-		add(noon.AddDate(10, 0, 0)) // by a program whose clock is ahead
+		add(noon.AddDate(10, 0, 0)) // by a program whose clock is fast
 		if c, err := t.Checkpoint(t.Context(), 2); err != nil || c.At.After(noon.Add(time.Hour)) {
 			t.Errorf("the checkpoint has the time %v, %v", c.At, err)
 		}
 		now = noon.Add(time.Hour)
 		add(now)
-		ahead := noon.AddDate(10, 0, 0) // of the server, for a while
+		ahead := noon.AddDate(10, 0, 0) // the server's clock, for a while
 		now = ahead
 		add(ahead)
 		now = noon.Add(2 * time.Hour)
@@ -723,7 +729,7 @@ func TestRemovalWithFutureChange(t *testing.T) {
 	})
 }
 
-// Rows that no version of the program writes are faults, and the rest is checked.
+// Rows that no version of the program writes are reported, and the others are still checked.
 func TestImpossibleRows(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		t.exec(`DELETE FROM audit`)
@@ -768,7 +774,7 @@ func TestImpossibleRows(t *testing.T) {
 	})
 }
 
-// The summary says how much of the trail is proved.
+// The summary reports how much of the trail is proved.
 func TestVerifySummary(t *testing.T) {
 	onEngines(t, func(t *trailTest) {
 		want := func(want string) {
@@ -796,7 +802,7 @@ func TestVerifySummary(t *testing.T) {
 	})
 }
 
-// A server that looks every ten seconds covers a change within a minute, whenever it was made.
+// A server that checks every ten seconds covers a change within a minute, whenever it was made.
 func TestCheckpointWithinAMinute(t *testing.T) {
 	ring := secret.NewRing(noon)
 	s, err := openFile(t.Context(), filepath.Join(t.TempDir(), "a.db"), ring)
@@ -822,7 +828,8 @@ func TestCheckpointWithinAMinute(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The oldest of them may have been made right after the look before. So it is n+1 looks old at the next look.
+		// The oldest of them may have been made right after the previous check. So it is n+1
+		// intervals old at the next check.
 		if n := v.Changes - v.Proved; n+1 >= 6 {
 			t.Errorf("at %s: %d changes are not covered", now, n)
 		}

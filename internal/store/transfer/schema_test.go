@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// What somebody adds to a database that changes or hides rows by itself is found, and what an operator may add is not.
+// Additions to a database that change or hide rows by themselves are found. Those that an operator
+// may make are not reported.
 func TestCheckSchema(t *testing.T) {
 	type test struct{ add, remove, want string }
 	// In SQLite a no-break space is a letter, and a comment ends with its line.
@@ -178,7 +179,7 @@ func TestCheckSchema(t *testing.T) {
 		{`CREATE RULE hide AS ON INSERT TO audit WHERE new.username = 'ann' DO INSTEAD NOTHING;
 			ALTER RULE hide ON audit RENAME TO "_RETURN"`, `DROP RULE "_RETURN" ON audit`,
 			"did not make the rule _RETURN"},
-		// What the search_path has is not called by the check itself.
+		// The check itself does not call functions of the search_path.
 		{`DROP INDEX account_username; CREATE INDEX account_username ON account (tenant, username);
 			CREATE FUNCTION concat_ws(text, text, text) RETURNS text LANGUAGE sql AS $$ SELECT pg_catalog.concat_ws(' ',
 				replace($2, 'CREATE INDEX account_username', 'CREATE UNIQUE INDEX account_username'), $3) $$`,
@@ -298,8 +299,8 @@ func TestCheckSchema(t *testing.T) {
 	})
 }
 
-// eachOnce reports whether each line of wants is a part of one sentence of the list, in any order, and nothing else is
-// in the list.
+// eachOnce reports whether each line of wants is part of one text of the list, in any order, and
+// the list contains nothing else.
 func eachOnce(list []string, wants string) bool {
 	rest := slices.Clone(list)
 	for want := range strings.SplitSeq(wants, "\n") {
@@ -315,8 +316,8 @@ func eachOnce(list []string, wants string) bool {
 	return len(rest) == 0
 }
 
-// wantMembersSeen wants what acts on a table to be found though the table belongs to an extension, and what an
-// extension puts in the place of built-in operators.
+// wantMembersSeen checks that everything that acts on a table is found although the table belongs
+// to an extension, and also an extension's replacements of built-in operators.
 func (t *trailTest) wantMembersSeen(faults func() []string) {
 	t.exec(`ALTER EXTENSION citext ADD TABLE audit; ALTER TABLE audit ENABLE ROW LEVEL SECURITY;
 		CREATE POLICY hide ON audit USING (id < 0); CREATE RULE hide AS ON INSERT TO audit DO INSTEAD NOTHING;

@@ -55,7 +55,7 @@ func execPostgres(t *testing.T, url, query string) {
 	postgrestest.Shared(t).Exec(t, url, query)
 }
 
-// The version of the tenants is not lower in the copy.
+// The version of the tenants does not decrease in the copy.
 func TestCopyKeepsTenantVersion(t *testing.T) {
 	ring := secret.NewRing(noon)
 	from, to := newSource(t, ring), postgrestest.Shared(t).Database(t)
@@ -152,7 +152,7 @@ func TestCompareSeesNextTenantID(t *testing.T) {
 	}
 }
 
-// A copy that has all rows and is marked as unfinished is not equal.
+// A copy that has all rows but is marked as unfinished is not equal.
 func TestCompareSeesUnfinishedMark(t *testing.T) {
 	ring := secret.NewRing(noon)
 	from, to := newSource(t, ring), filepath.Join(t.TempDir(), "to.db")

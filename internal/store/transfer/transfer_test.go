@@ -26,7 +26,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// fillStore adds rows to every table, and more than a page to some.
+// fillStore adds rows to every table, and more than a page of rows to some.
 func fillStore(t *testing.T, s *testStore, ring *secret.Ring) {
 	t.Helper()
 	ctx := t.Context()
@@ -218,7 +218,7 @@ func TestCopyThereAndBack(t *testing.T) {
 		}
 		must(s.AddChange(ctx, audit.Change{At: noon, Action: audit.KeysRotate, Outcome: audit.OK}))
 		must(s.Changes(ctx, audit.Filter{AfterID: trail[n-1].ID}, list))
-		// The ID of the change that was removed is not given again.
+		// The ID of the removed change is not reused.
 		if len(trail) != n+1 || trail[n].ID != trail[n-1].ID+2 {
 			t.Errorf("%s: unexpected changes at the end of the trail: %+v", name, trail[n:])
 		}

@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/sipserver"
 )
 
-// newServer returns a server for tenants, with a token of its own.
+// newServer returns a server for tenants, with a unique token.
 func (t *test) newServer(name string, tenants ...int64) sipserver.Server {
 	t.Helper()
 	s := sipserver.Server{Name: name, Tenants: tenants, Created: noon.Add(3 * tick)}

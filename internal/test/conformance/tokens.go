@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// newToken returns a token with a hash of its own.
+// newToken returns a token with a unique hash.
 func (t *test) newToken(name string, tenant int64) operators.Token {
 	id := newID()
 	k := operators.Token{

@@ -166,7 +166,7 @@ var appTests = []testCase{
 		})
 		app, err := t.App(t.ctx, b.UID)
 		t.must(err)
-		// Either the app was finished, and all that came later failed, or it was replaced before.
+		// Either the app was finished, and everything later failed, or it was replaced earlier.
 		if on := t.find("bob", noon).Factors == account.FactorApp; on != (string(app.Sealed) == "secret") ||
 			on == app.Since.IsZero() || kinds[fault.Internal] > 0 {
 			t.Errorf("got %+v and %v", app, kinds)

@@ -16,8 +16,8 @@ func TestCrash(t *testing.T) {
 		variant Variant
 		want    map[string]string
 	}{
-		{"killed: everything is there", write, Killed, map[string]string{"/d/a": "new"}},
-		{"nothing is there", write, Variant{Data: None, Entries: None}, nil},
+		{"killed: everything is kept", write, Killed, map[string]string{"/d/a": "new"}},
+		{"nothing is kept", write, Variant{Data: None, Entries: None}, nil},
 		{"a name without data", write, Variant{Data: None}, map[string]string{"/d/a": ""}},
 		{"data without a name", write, Variant{Entries: None}, nil},
 		{"a sync of everything keeps all", after(write, flush), Variant{Data: None, Entries: None},
@@ -32,7 +32,7 @@ func TestCrash(t *testing.T) {
 		{"and a killed process does not see it", after(write, failing(flush, syscall.EIO), flush), Killed,
 			map[string]string{"/d/a": "new"}},
 		{"an unnamed file leaves nothing", unnamed, Variant{}, nil},
-		{"a linked file is there", linked, Variant{}, map[string]string{"/d/a": "new"}},
+		{"a linked file is kept", linked, Variant{}, map[string]string{"/d/a": "new"}},
 		{"a linked name without data", linked, Variant{Data: None}, map[string]string{"/d/a": ""}},
 		{"linked data without a name", linked, Variant{Entries: None}, nil},
 		{"a sync keeps a linked file", after(linked, flush), Variant{Data: None, Entries: None},
@@ -56,11 +56,11 @@ func TestCrash(t *testing.T) {
 				got[p] = string(b)
 			}
 			if len(got) != len(c.want) {
-				t.Fatalf("there is %q, want %q", got, c.want)
+				t.Fatalf("found %q, want %q", got, c.want)
 			}
 			for p, text := range c.want {
 				if have, ok := got[p]; !ok || have != text {
-					t.Errorf("there is %q, want %q", got, c.want)
+					t.Errorf("found %q, want %q", got, c.want)
 				}
 			}
 			if err := write(f); !errors.Is(err, syscall.EIO) {

@@ -51,7 +51,7 @@ func (w *fakeRelay) Send(_ context.Context, _, to string, message []byte) (strin
 	return "250 ok", nil
 }
 
-// before returns the messages that arrived before a moment, by address.
+// before returns the messages that had arrived at a moment, by address.
 func (w *fakeRelay) before(moment int) map[string][]arrival {
 	list := make(map[string][]arrival)
 	for _, a := range w.arrived {
@@ -89,10 +89,10 @@ func openRelayed(f *crashfs.FS) (*harness, error) {
 	return h, errors.Join(flushErr, h.outbox.Flush(ctx))
 }
 
-// TestCrashesDuringDelivery stops a server that sends messages before and after each operation, in
-// every variant, and starts it again. The message of every signup that succeeded must then have
-// arrived, or be in the pickup directory or badmail. A message that is recorded as sent is not sent
-// again.
+// TestCrashesDuringDelivery stops a server that is sending messages, before and after each
+// operation and in every variant, and starts it again. The message of every signup that succeeded
+// must then have arrived, or be in the pickup directory or badmail. A message that is recorded as
+// sent is not sent again.
 func TestCrashesDuringDelivery(t *testing.T) {
 	var f *crashfs.FS
 	tr, relay := &transcript{}, &fakeRelay{replies: map[string]*delivery.Refusal{
@@ -166,11 +166,11 @@ func TestCrashesDuringDelivery(t *testing.T) {
 	t.Logf("%d moments, %d different disks, %d messages arrived twice", moments, points, twice)
 }
 
-// checkDelivery starts the program on a disk and lets it send what is due. It returns how many messages
-// arrived twice, and an error if one is missing or was sent again after it was recorded as sent. came
-// are the messages that arrived before.
+// checkDelivery starts the program on a disk and lets it send what is due. It returns how many
+// messages arrived twice, and an error if one is missing or was sent again after it was recorded as
+// sent. earlier are the messages that had arrived before.
 func checkDelivery(
-	f *crashfs.FS, tr *transcript, came map[string][]arrival, replies map[string]*delivery.Refusal,
+	f *crashfs.FS, tr *transcript, earlier map[string][]arrival, replies map[string]*delivery.Refusal,
 ) (twice int, err error) {
 	h, err := openRelayed(f)
 	if err != nil {
@@ -209,7 +209,7 @@ func checkDelivery(
 		return 0, err
 	}
 	for _, d := range tr.requests {
-		all := append(came[d.email], later[d.email]...)
+		all := append(earlier[d.email], later[d.email]...)
 		acknowledged := 0
 		for _, a := range all {
 			if !bytes.Equal(a.text, all[0].text) {

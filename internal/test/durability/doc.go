@@ -1,19 +1,20 @@
-// Package durability has the tests of what must survive a crash: the account and the message of
-// every signup that succeeded, whatever happens to the process, the machine or its disk.
+// Package durability tests what must survive a crash: the account and the message of every signup
+// that succeeded, whatever happens to the process, the machine or its disk.
 //
 // The store, a backup, the pickup directory and the relay's queue run together on a file system in
 // memory, package crashfs. TestEveryPoint stops them before and after each operation,
 // TestEveryFault makes each operation fail, TestCrashesDuringDelivery stops a server that sends
 // messages to a relay, and TestSimulation runs years of random requests, faults and power cuts. A
-// harness is the program without HTTP. A transcript is the requests of its clients and their
-// answers. The tests compare what the harness has with what the transcript demands.
+// harness is the program without HTTP. A transcript records the requests of its clients and the
+// answers to them. The tests compare the state of the harness with what the transcript demands.
 //
-// DIALTONE_SEEDS is the number of simulations, and DIALTONE_CHANCES that of random power cuts at every
-// moment; make test-long raises both. More power cuts than the default also make every operation fail
-// in every way, with every power cut after it, and tear every write at every sector; without them a
-// sixth of the operations fails in each way, and the tests take half of the others in turn, and of the
-// writes in a row to one file a quarter. DIALTONE_SEED repeats one simulation.
+// DIALTONE_SEEDS is the number of simulations, and DIALTONE_CHANCES that of random power cuts at
+// every moment; make test-long raises both. With more power cuts than the default, every operation
+// also fails in every way, followed by every power cut, and every write is torn at every sector.
+// With the default, a sixth of the operations fails in each way, the tests alternate between two
+// halves of the power cuts, and they take only a quarter of consecutive writes to one file.
+// DIALTONE_SEED repeats one simulation.
 //
-// It has no code for other packages. The same promise is tested on the built program, with kill -9
-// and real disks, in cmd/dialtone.
+// The package exports nothing. In cmd/dialtone, the same promise is tested on the built program,
+// with kill -9 and real disks.
 package durability

@@ -15,15 +15,15 @@ import (
 )
 
 // diskFault is a way in which an operation fails. In make test, the operations that fail are number
-// first, first+step, first+2*step and so on. In make test-long they are all.
+// first, first+step, first+2*step and so on. In make test-long, all operations fail.
 type diskFault struct {
 	name        string
 	fault       crashfs.Fault
 	first, step int
 }
 
-// diskFaults are the ways in which an operation fails. In make test, every sixth operation fails in each way but the
-// last, beginning with another one in each.
+// diskFaults lists the ways in which an operation fails. In make test, every sixth operation fails
+// in each way except the last. Each way begins with a different operation.
 var diskFaults = []diskFault{
 	{"EIO once", crashfs.Fault{Err: syscall.EIO}, 0, 6},
 	{"ENOSPC once", crashfs.Fault{Err: syscall.ENOSPC, Only: grows}, 1, 6},
@@ -64,12 +64,13 @@ func grows(op crashfs.Op) bool {
 
 func syncs(op crashfs.Op) bool { return op.Kind == crashfs.Sync || op.Kind == crashfs.SyncAll }
 
-// TestEveryFault makes operations of each scenario fail, once or until the disk is repaired: each of them in both ways
-// in make test-long, and in make test some (diskFaults, leftOut). A request then succeeds, or fails and
-// changes nothing, or fails with fault.ErrInDoubt after a commit in doubt. In the last case the
-// process exits and starts again; otherwise it works without a restart as soon as the disk does. The
-// promise is checked then, and after power cuts after each answer and at the end: in make test in turn
-// after one half of the variants and after the other, and in make test-long after all of them.
+// TestEveryFault makes operations of each scenario fail, once or until the disk is repaired. In
+// make test-long each operation fails in both ways, in make test only some do (diskFaults,
+// leftOut). A request then succeeds, or fails and changes nothing, or fails with fault.ErrInDoubt
+// after a commit in doubt. In the last case the process exits and starts again; otherwise it works
+// without a restart as soon as the disk does. The promise is checked then, and also after power
+// cuts that follow each answer and the end. Make test alternates between the two halves of the
+// variants of these power cuts, and make test-long uses all of them.
 func TestEveryFault(t *testing.T) {
 	exits := 0
 	for _, sc := range scenarios {

@@ -96,7 +96,7 @@ func (u *recordingStore) UndoResend(ctx context.Context, r account.LinkReplaceme
 	return u.record("resend", r.Account.Email, u.Store.UndoResend(ctx, r, now))
 }
 
-// errNotAnswered is the error with which a reset link is reported before the store is asked for it.
+// errNotAnswered is the error with which a reset link is reported before the store is called.
 var errNotAnswered = errors.New("not answered yet")
 
 // noticesKey is the context key of a function that withNotices sets.
@@ -158,7 +158,7 @@ func (u *recordingStore) RecordSessions(ctx context.Context, list []session.Reco
 	return added, err
 }
 
-// failed reports whether the store wants the process to end.
+// failed reports whether the store has failed, so that the process must end.
 func (h *harness) failed() bool { return h != nil && h.store.Err() != nil }
 
 // exit ends the process as the serve command does after a failed commit. It must not change the
@@ -216,8 +216,9 @@ var newAccounts = hook.Hook{
 	Events: []hook.EventType{hook.AccountCreated},
 }
 
-// promiseCreated returns an error unless a notification says of each account that it was created, once. It claims
-// the notifications, so it comes after what must find the store as the crash left it.
+// promiseCreated returns an error unless exactly one notification reports the creation of each
+// account. It claims the notifications, so it must run after the checks that need the store as the
+// crash left it.
 func (h *harness) promiseCreated() error {
 	f, err := h.inspect()
 	if err != nil {
@@ -275,9 +276,9 @@ func (h *harness) start(relayed bool) (flushErr, err error) {
 	return h.outbox.Flush(ctx), nil
 }
 
-// newSessions replaces the Authenticator by one that has nothing to write. It is made when it is first used: an
-// Authenticator has tables of 2 MB, and few of the thousands of starts use one. Its clock is ahead, so that nobody
-// has just activated an account.
+// newSessions replaces the Authenticator with one that has nothing to write. It is created on first
+// use: an Authenticator has tables of 2 MB, and only a few of the thousands of starts need one. Its
+// clock is ahead, so that no account counts as just activated.
 func (h *harness) newSessions() {
 	h.sessions = sync.OnceValue(func() *session.Authenticator {
 		return session.NewAuthenticator(session.Deps{
@@ -318,9 +319,9 @@ type request struct {
 	// session is the token of the session that signin began, or of its continuation after end-others.
 	session string
 
-	// ha1 is that of the new password. notice is the message of a change or of a reset link, the reset link
-	// of not-me, or the message about a new browser. It is zero if the store was not asked for it, or said that
-	// there is none.
+	// ha1 is that of the new password. notice is the message of a change or of a reset link, the
+	// reset link of not-me, or the message about a new browser. It is zero if the store was not
+	// called, or if there is no message.
 	ha1    digest.HA1
 	notice account.Notice
 
@@ -329,7 +330,7 @@ type request struct {
 	base      state
 	baseHA1   digest.HA1
 	baseFacts ownFacts
-	// facts are those that the account had when they were checked last.
+	// facts are those of the account at their last check.
 	facts ownFacts
 
 	// The moments of the journal at which it began and ended. They are before all others if nothing
@@ -348,7 +349,7 @@ func (d *request) String() string {
 	return s
 }
 
-// as returns a request as it was at an earlier moment, or nil if it had not begun.
+// as returns the state of a request at an earlier moment, or nil if it had not begun.
 func (d *request) as(at int) *request {
 	if d.began >= at {
 		return nil
@@ -360,8 +361,8 @@ func (d *request) as(at int) *request {
 	return &c
 }
 
-// done reports whether a request succeeded, and open whether its answer, or the lack of one, does not
-// say if it was carried out.
+// done reports whether a request succeeded. open reports whether it is unknown if it was carried
+// out, because of its answer or because there was none.
 func (d *request) done() bool { return d.answered && d.err == nil }
 func (d *request) open() bool {
 	return !d.answered || d.err != nil && (fault.KindOf(d.err) == fault.Internal || errors.Is(d.err,
@@ -371,7 +372,7 @@ func (d *request) open() bool {
 // mayRemain reports whether the changes of a request that is not done may be in place. They may if
 // there was no answer, or fault.ErrInDoubt. After an internal error they must not be, not even
 // after a power cut, unless they were committed and the server died before it could undo them.
-// running says that the server was not restarted since.
+// running reports that the server was not restarted since.
 func (d *request) mayRemain(running bool) bool {
 	switch {
 	case !d.open():
@@ -383,7 +384,7 @@ func (d *request) mayRemain(running bool) bool {
 	}
 }
 
-// transcript is all requests and their answers, which is all that clients know.
+// transcript records all requests and their answers, which is all that clients know.
 type transcript struct {
 	mu       sync.Mutex
 	requests []*request
@@ -406,7 +407,7 @@ func (t *transcript) at(moment int) *transcript {
 	return then
 }
 
-// key returns a text that differs between transcripts which demand different things.
+// key returns a text that is different for transcripts with different demands.
 func (t *transcript) key() string {
 	var b strings.Builder
 	for _, d := range t.requests {
@@ -446,8 +447,8 @@ func (t *transcript) after(signup *request) (list []*request) {
 	return list
 }
 
-// gone reports whether the account of a signup may be deleted, and whether it must be: by an operator,
-// by the owner of the address, or since its link was not opened in time.
+// gone reports whether the account of a signup may be deleted, and whether it must be: by an
+// operator, by the owner of the address, or because its link was not opened in time.
 func (t *transcript) gone(signup *request, now time.Time) (may, must bool) {
 	pending := t.states(signup, false)
 	if !now.Before(signup.when.Truncate(time.Microsecond).Add(account.PendingLife)) {
@@ -679,8 +680,8 @@ func (t *transcript) noted(d *request, n account.Notice) {
 	t.made[n.Message.String()] = n.Made
 }
 
-// forgot has the owner of an address ask for a new password, and the server look for the account. A user
-// name may be that of another account later, and an address not.
+// forgot makes the owner of an address request a new password, and the server look for the account.
+// Another account may get the user name later, but not the address.
 func (t *transcript) forgot(h *harness, user, email string) {
 	serial := t.serial()
 	d := t.begin(h, &request{
@@ -692,8 +693,8 @@ func (t *transcript) forgot(h *harness, user, email string) {
 	t.serveForgotten(h)
 }
 
-// serveForgotten sends reset links to those who asked for one. Each is a request of its own, since those
-// who ask are answered before.
+// serveForgotten sends reset links to those who requested one. Each is a separate request, since
+// those who request a link are answered earlier.
 func (t *transcript) serveForgotten(h *harness) error {
 	var d *request
 	ctx := withNotices(func(user string, n account.Notice, err error) {
@@ -818,12 +819,12 @@ func readMessage(f *crashfs.FS, p string) (message, error) {
 }
 
 // promise returns an error for every difference between the state and what the transcript demands.
-// running says that the server did not crash or restart since the requests.
+// running reports that the server did not crash or restart since the requests.
 func (h *harness) promise(t *transcript, running bool) error {
 	return h.promiseWith(t, running, mailbox{})
 }
 
-// mailbox has the messages that a mail server has taken.
+// mailbox holds the messages that a mail server has taken.
 type mailbox struct {
 	tokens  map[string]string  // of activation messages, by address
 	changes map[string]message // the messages about changes, by ID
@@ -890,8 +891,9 @@ func (h *harness) promiseWith(t *transcript, running bool, delivered mailbox) er
 	return errors.Join(faults...)
 }
 
-// promiseMessage checks that there is the message of a change that succeeded, and none of one that failed.
-// If that is not known, promisePassword checks that the message is there if the change is.
+// promiseMessage checks that a change that succeeded has a message, and that one that failed has
+// none. If the outcome is not known, promisePassword checks that the message exists if the change
+// does.
 func (h *harness) promiseMessage(d *request, f *found, running bool, wrong func(string, ...any)) {
 	m, there := f.changes[d.notice.Message.String()]
 	switch {
@@ -904,8 +906,8 @@ func (h *harness) promiseMessage(d *request, f *found, running bool, wrong func(
 	}
 }
 
-// promiseForgotten checks that the server still knows who asked for a reset link and has got none, for a day. After
-// that, a sweep forgets them.
+// promiseForgotten checks that the server remembers for a day who requested a reset link and has
+// not received one. After that, a sweep forgets them.
 func (h *harness) promiseForgotten(t *transcript, d *request, f *found, wrong func(string, ...any)) {
 	handled := slices.ContainsFunc(t.after(d), func(later *request) bool {
 		_, message := f.changes[later.notice.Message.String()]
@@ -924,8 +926,8 @@ func (h *harness) promiseForgotten(t *transcript, d *request, f *found, wrong fu
 	}
 }
 
-// promisePassword checks that the credential of a signup's account is that of its last change, and that a
-// change or a reset link whose outcome is not known is there if and only if its message is.
+// promisePassword checks that the credential of a signup's account is that of its last change, and
+// that a change or a reset link whose outcome is not known exists if and only if its message does.
 func (h *harness) promisePassword(
 	t *transcript, signup *request, a account.Account, f *found, running bool, wrong func(string, ...any),
 ) {
@@ -969,19 +971,19 @@ func (h *harness) promisePassword(
 	}
 }
 
-// began is a session, with whether it may count, and whether it must.
+// began is a session, with whether it may be valid, and whether it must be.
 type began struct {
 	request   *request
 	may, must bool
 }
 
-// promiseSessions checks that the sessions of a signup's account count until they were ended, that the record
-// of one that began with a new browser is there if and only if the message is, and that what "not me" does
-// happened completely or not at all.
+// promiseSessions checks that the sessions of a signup's account are valid until they were ended,
+// that the record of one that began with a new browser exists if and only if the message does, and
+// that what "not me" does happened completely or not at all.
 func (h *harness) promiseSessions(
 	t *transcript, signup *request, a account.Account, f *found, running bool, wrong func(string, ...any),
 ) {
-	defer h.newSessions() // so that no later request writes that this check used the sessions
+	defer h.newSessions() // so that no later request records the use of the sessions by this check
 	var list []began
 	var notMe *request // the last one whose reset link nothing has replaced since
 	var before []began // its sessions, as they were before
@@ -1001,7 +1003,7 @@ func (h *harness) promiseSessions(
 				list[i].may, list[i].must = list[i].may && !d.done(), false
 			}
 		}
-		if d.session != "" { // a session counts whether or not it has a record
+		if d.session != "" { // a session is valid whether or not it has a record
 			list = append(list, began{d, true, d.what == "signin" || d.done()})
 		}
 	}
@@ -1059,7 +1061,7 @@ func (h *harness) promiseSessions(
 	}
 }
 
-// counts reports whether the session of a request counts.
+// counts reports whether the session of a request is valid.
 func (h *harness) counts(d *request, wrong func(string, ...any)) bool {
 	_, err := h.sessions().SignedIn(ctx, h.tenant, d.session, account.Origin{})
 	if err != nil && !errors.Is(err, session.ErrDenied) {
@@ -1150,8 +1152,8 @@ func (h *harness) promiseSignup(t *transcript, d *request, f *found, running boo
 	}
 }
 
-// promiseBackup checks that a file with the name of a backup is a complete one, with everything that
-// succeeded before the backup began.
+// promiseBackup checks that a file with the name of a backup is a complete backup of everything
+// that succeeded before it began.
 func (h *harness) promiseBackup(t *transcript, d *request, running bool, wrong func(string, ...any)) {
 	if !slices.Contains(h.fs.Files(), copied) {
 		if d.done() {
@@ -1257,8 +1259,8 @@ func (t *transcript) states(signup *request, running bool) map[state]bool {
 	return now
 }
 
-// use does what people do next, and checks that it works: those without an answer send the same form
-// again, and all open their links. Nothing can be done with a harness after it.
+// use makes the requests that people make next, and checks that they work: those without an answer
+// send the same form again, and all open their links. The harness cannot be used afterwards.
 func (h *harness) use(t *transcript) error {
 	f, err := h.inspect()
 	if err != nil {

@@ -85,7 +85,8 @@ func (u *recordingStore) RemovePasskey(
 	return a, err
 }
 
-// signupAddress returns the address that an account signed up with that has, or had, an address.
+// signupAddress returns the address with which the account signed up that has, or had, another
+// address.
 func signupAddress(email string) string {
 	local, _, _ := strings.Cut(email, "@")
 	return local + "@example.org"
@@ -143,7 +144,7 @@ func (t *transcript) stay(h *harness, user, token string) *request {
 	})
 }
 
-// erase erases all accounts whose grace is over.
+// erase erases all accounts whose grace period has passed.
 func (t *transcript) erase(h *harness) *request {
 	d := t.begin(h, &request{what: "erase"})
 	for _, user := range users {
@@ -297,8 +298,8 @@ func (f ownFacts) after(d *request) ownFacts {
 	return f
 }
 
-// ownFacts returns the facts that the account of a signup may have. A request whose outcome is not known was
-// carried out if and only if its message is there.
+// ownFacts returns the facts that the account of a signup may have. A request whose outcome is not
+// known was carried out if and only if its message exists.
 func (t *transcript) ownFacts(signup *request, f *found, running bool) map[ownFacts]bool {
 	now := map[ownFacts]bool{signup.baseFacts: true}
 	if signup.baseFacts.email == "" {
@@ -395,7 +396,7 @@ func (t *transcript) erased(signup *request) (may, must bool) {
 	leaving := map[int64]bool{signup.baseFacts.leaving: true}
 	for _, d := range t.requests[slices.Index(t.requests, signup)+1:] {
 		if d.what == "erase" {
-			// Its clock may have gone on a bit since it began.
+			// Its clock may have advanced a little since it began.
 			all, by := true, d.when.Add(-24*time.Hour)
 			for v := range leaving {
 				may = may || v != 0 && v <= by.Add(time.Minute).UnixMicro()
@@ -427,7 +428,7 @@ func (t *transcript) erased(signup *request) (may, must bool) {
 	return may, must
 }
 
-// useCodes uses each code again that was used, and checks that none works twice.
+// useCodes uses each used code again, and checks that none works twice.
 func (h *harness) useCodes(t *transcript) error {
 	for _, d := range t.requests {
 		if d.what != "code" {

@@ -28,8 +28,8 @@ var noon = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func clock() time.Time { return noon }
 
-// scenario is what the tests stop at every point. It begins with a running harness on a disk where
-// everything is durable, and with the transcript of the requests before.
+// scenario is a sequence of operations that the tests stop at every point. It begins with a running
+// harness on a disk where everything is durable, and with the transcript of the earlier requests.
 type scenario struct {
 	name string
 	// before prepares the disk.
@@ -40,12 +40,13 @@ type scenario struct {
 	do func(t *testing.T, f *crashfs.FS, h *harness, tr *transcript)
 	// starts says that do starts a harness itself.
 	starts bool
-	// valid, if not nil, reports whether the journal has the operations that the scenario is about.
+	// valid, if not nil, reports whether the journal contains the operations that the scenario is
+	// about.
 	valid func(journal []crashfs.Op) bool
 	// empty says that it begins with an empty disk.
 	empty bool
-	// sampled says that make test stops it at every third moment and after each answer, and without faults: the
-	// simulation has all its requests, with faults.
+	// sampled says that make test stops it only at every third moment and after each answer, and
+	// without faults. The simulation makes all its requests, with faults.
 	sampled bool
 }
 
@@ -424,7 +425,7 @@ var scenarios = []scenario{
 	},
 }
 
-// member has karl sign up, activate the account and sign in.
+// member makes karl sign up, activate the account and sign in.
 func member(t *testing.T, h *harness, tr *transcript) {
 	tr.signup(h, "karl", true)
 	tr.act(h, "activate", "karl", tr.tokenOf(h, "karl"))
@@ -432,7 +433,7 @@ func member(t *testing.T, h *harness, tr *transcript) {
 	h.outbox.Flush(ctx)
 }
 
-// departed has karl be a member who has left.
+// departed makes karl a member who has left.
 func departed(t *testing.T, h *harness, tr *transcript) {
 	member(t, h, tr)
 	tr.leave(h, "karl")
@@ -564,10 +565,11 @@ var chances = func() uint64 {
 	return n
 }()
 
-// TestEveryPoint stops each scenario before and after each of its operations, in every variant. Then it
-// starts the program on the disk that is left, and checks the promise. In make test, a write is torn at
-// every second sector only, a row of writes to one file is stopped after some of them (leftOut), and except
-// after an answer, one half of the variants is tried in turn.
+// TestEveryPoint stops each scenario before and after each of its operations, in every variant.
+// Then it starts the program on the disk that is left, and checks the promise. In make test, a
+// write is torn only at every second sector, consecutive writes to one file are stopped only after
+// some of them (leftOut), and except after an answer, the two halves of the variants are used
+// alternately.
 func TestEveryPoint(t *testing.T) {
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
@@ -645,8 +647,9 @@ type points struct {
 	torn                          int // writes with more than one sector
 }
 
-// seen has the disks, with their transcripts, that have passed checkPromise. All scenarios begin with
-// the same random numbers, so that many disks occur again in other scenarios and after other faults.
+// seen holds the disks, with their transcripts, that have passed checkPromise. All scenarios begin
+// with the same random numbers, so that many disks occur again in other scenarios and after other
+// faults.
 var seen = make(map[string]bool)
 
 // Seeds of the random numbers before a scenario and in it.
@@ -680,8 +683,8 @@ func sample[T any](list []T, turn int) []T {
 	return half
 }
 
-// leftOut reports whether make test leaves out an operation: it takes two of eight in a row of writes to
-// one file, and the first and the last of the row.
+// leftOut reports whether make test leaves out an operation. Of consecutive writes to one file, it
+// takes the first, the last, and two of every eight.
 func leftOut(ops []crashfs.Op, i int) bool {
 	if chances > defaultChances || i <= 0 || i%8 < 2 || i+1 >= len(ops) {
 		return false
@@ -691,7 +694,8 @@ func leftOut(ops []crashfs.Op, i int) bool {
 	})
 }
 
-// everyCut checks the disks that variants of a stop leave, and those of a torn last write.
+// everyCut checks the disks that the variants of a stop leave, and those that a torn last write
+// leaves.
 func (p *points) everyCut(f *crashfs.FS, tr *transcript, variants []crashfs.Variant) error {
 	lengths := f.Torn()
 	if len(lengths) > 0 {
@@ -736,7 +740,8 @@ func checkPromise(f *crashfs.FS, tr *transcript) error {
 	return errors.Join(err, h.close(), f.Close())
 }
 
-// history returns the end of the journal up to a moment, with all failures and marks before.
+// history returns the last operations of the journal before a moment, and all earlier failures and
+// marks.
 func history(journal []crashfs.Op, at int) string {
 	var b strings.Builder
 	for i, op := range journal[:at] {

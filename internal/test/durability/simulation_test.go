@@ -32,7 +32,7 @@ const defaultSeeds = 300
 // the state is compared with them.
 //
 // A seed always leads to the same simulation. The clock is that of a synctest bubble, all random
-// numbers follow from the seed, also those of crypto/rand, and clients take turns. Concurrent
+// numbers follow from the seed, including those of crypto/rand, and clients take turns. Concurrent
 // requests are in TestEveryPoint.
 //
 // DIALTONE_SEEDS=20000 runs 20,000 seeds, DIALTONE_SEED=17 only that one.
@@ -257,7 +257,7 @@ func (l *simulation) check(running bool) error {
 	return err
 }
 
-// restartTranscript makes the present state the transcript. After a restart no request is open.
+// restartTranscript makes the current state the transcript. After a restart no request is open.
 func (l *simulation) restartTranscript() error {
 	f, err := l.h.inspect()
 	if err != nil {
@@ -296,9 +296,9 @@ func (l *simulation) restartTranscript() error {
 	return nil
 }
 
-// deliver is the mail server: it takes complete messages out of the pickup directory. It does not keep
-// a link that was replaced by a newer one, since messages may be delivered in any order. It stops if
-// the store fails.
+// deliver acts as the mail server: it takes complete messages out of the pickup directory. It
+// ignores a link that was replaced by a newer one, since messages may be delivered in any order. It
+// stops if the store fails.
 func (l *simulation) deliver() {
 	entries, err := l.h.fs.List(outgoing)
 	if err != nil {
@@ -333,7 +333,7 @@ func (l *simulation) deliver() {
 	}
 }
 
-// step does one thing, perhaps with a fault of the disk or a power cut.
+// step performs one action, perhaps with a fault of the disk or a power cut.
 func (l *simulation) step() error {
 	var disarm func() bool
 	var injected *crashfs.Fault
@@ -513,8 +513,8 @@ func (l *simulation) inState(s account.State) string {
 	return ""
 }
 
-// person has the user of an active account sign in, end other sessions, or open the link in a message about a
-// change, which may have been used before.
+// person makes the user of an active account sign in, end other sessions, or open the link in a
+// message about a change, which may have been used before.
 func (l *simulation) person(n int) {
 	user := l.active()
 	if user == "" {
@@ -553,7 +553,7 @@ func (l *simulation) person(n int) {
 	}
 }
 
-// usedOnce makes a request with a token or a code fail that succeeded before.
+// usedOnce makes a request with a token or a code that was used successfully before. It must fail.
 func (l *simulation) usedOnce(d *request) {
 	if d.done() {
 		if l.used[d.token] {
@@ -563,8 +563,8 @@ func (l *simulation) usedOnce(d *request) {
 	}
 }
 
-// own has the user of an account change the address, an app or a passkey, use a code, leave or stay. Sometimes the
-// accounts are erased whose owners left.
+// own makes the user of an account change the address, an app or a passkey, use a code, leave or
+// stay. Sometimes the accounts of owners who left are erased.
 func (l *simulation) own(n int) {
 	user, left := l.active(), l.inState(account.Leaving)
 	switch {
@@ -680,7 +680,8 @@ func (l *simulation) sent(a account.Account, kind mailmsg.Kind) string {
 	return tokens[l.IntN(len(tokens))]
 }
 
-// forgot has the user of an active account open the reset link that was delivered last, or ask for one.
+// forgot makes the user of an active account open the last reset link that was delivered, or
+// request one.
 func (l *simulation) forgot(user string) {
 	a, err := l.h.store.Find(ctx, l.h.tenant.ID, user, time.Now())
 	if err != nil {

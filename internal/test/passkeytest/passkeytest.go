@@ -1,5 +1,5 @@
-// Package passkeytest is an authenticator in software, with a browser around it that does not check
-// anything. Tests use it to make responses that are right, or wrong in one respect.
+// Package passkeytest is an authenticator in software, with a browser around it that checks
+// nothing. Tests use it to create responses that are valid, or invalid in one respect.
 package passkeytest
 
 import (
@@ -43,7 +43,7 @@ type Key struct {
 // Page is the page that a response is made for.
 type Page struct {
 	Origin string
-	// The rest replaces what the options and the ceremony say.
+	// The other fields, if set, replace the values of the options and the ceremony.
 	RP, Challenge, Type string
 	CrossOrigin         bool
 }
@@ -66,7 +66,7 @@ func NewEd25519(t testing.TB) *Key {
 	return newKey(private, map[int]any{1: 1, 3: -8, -1: 6, -2: []byte(public)})
 }
 
-// NewRSA returns a key for RS256 with a modulus of so many bits.
+// NewRSA returns a key for RS256 with a modulus of the given number of bits.
 func NewRSA(t testing.TB, bits int) *Key {
 	t.Helper()
 	k, err := rsa.GenerateKey(rand.Reader, bits)
@@ -138,7 +138,8 @@ func (k *Key) data(p Page, rp string, flags byte) []byte {
 	return b
 }
 
-// Create returns the response to the options for a new passkey, as the endpoint answers them.
+// Create returns the response to the options for a new passkey. answer is the answer of the
+// endpoint with the options.
 func (k *Key) Create(t testing.TB, answer string, p Page) string {
 	t.Helper()
 	o := read(t, answer).PublicKey
@@ -192,5 +193,5 @@ func (k *Key) response(t testing.TB, parts map[string]any) string {
 // Text returns the ID as the API writes it.
 func (k *Key) Text() string { return text(k.ID) }
 
-// String says which key it is, for messages of tests.
+// String identifies the key in messages of tests.
 func (k *Key) String() string { return fmt.Sprintf("key %x", k.ID) }

@@ -9,8 +9,8 @@ import (
 	"dialtone/internal/test/process"
 )
 
-// Caddy runs deploy/caddy/Caddyfile for the host "localhost" in front of the server at an address, with replacements as
-// for Config. It gets no certificate by itself.
+// Caddy runs deploy/caddy/Caddyfile for the host "localhost" in front of the server at an address,
+// with replacements as for Config. It does not request a certificate itself.
 func Caddy(t testing.TB, server string, replace ...string) *ProxyServer {
 	t.Helper()
 	s := newServer(t, "caddy")

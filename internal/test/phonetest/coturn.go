@@ -59,7 +59,7 @@ func answersSTUN(address string) func() error {
 }
 
 // Relays sends a packet through a relay that it allocates for a user. It reports whether the server
-// accepted the credentials. Any other trouble fails the test.
+// accepted the credentials. Any other problem fails the test.
 func (s *Server) Relays(t testing.TB, user, password string) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), process.Timeout)

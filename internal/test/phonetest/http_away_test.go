@@ -73,8 +73,8 @@ func TestKamailioHook(t *testing.T) {
 	}
 }
 
-// TestKamailioWithoutLookups uses the timeout of the deployed file. Unavailable look-ups are not an
-// unknown name.
+// TestKamailioWithoutLookups tests that a phone gets 503 while look-ups are unavailable, and not
+// the answer for an unknown name. It uses the timeout of the deployed file.
 func TestKamailioWithoutLookups(t *testing.T) {
 	t.Parallel()
 	l := overHTTP(t, onSQLite(t))
@@ -102,7 +102,7 @@ func TestKamailioWithoutLookups(t *testing.T) {
 	})
 }
 
-// registerUnknown sends n registrations of unknown users and does not wait for the responses.
+// registerUnknown sends n registrations of unknown users without waiting for the responses.
 func registerUnknown(t *testing.T, k *phonetest.Server, from string, n int) net.Conn {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(from)}}

@@ -58,8 +58,8 @@ func overHTTP(t testing.TB, p *platform, more ...string) *lookups {
 	return l
 }
 
-// unlimited lifts the limits that the tests reach: the timeout of look-ups, on a busy machine, and the
-// limit on requests from one address, which all phones of a test have.
+// unlimited raises the limits that the tests reach: the timeout of look-ups, on a busy machine, and
+// the limit on requests from one address, which all phones of a test share.
 var unlimited = []string{
 	`"connection_timeout", 2`, `"connection_timeout", 30`,
 	`"reqs_density_per_unit", 50`, `"reqs_density_per_unit", 100000`,
@@ -88,7 +88,7 @@ func (l *lookups) kamailio(replace []string) *phonetest.Server {
 	return s
 }
 
-// A tenant whose realm is not its host has a line of its own in deploy/kamailio/http.cfg.
+// A tenant whose realm differs from its host has its own line in deploy/kamailio/http.cfg.
 func TestKamailioOverHTTPWithRealm(t *testing.T) {
 	t.Parallel()
 	p := onSQLite(t)
@@ -222,7 +222,7 @@ func TestKamailioOverHTTP(t *testing.T) {
 		})
 		berta.Registers(t, 200)
 		if n := len(done); n > 0 {
-			t.Errorf("%d of the others did not wait, so this test shows nothing", n)
+			t.Errorf("%d of the others did not wait, so this test proves nothing", n)
 		}
 		open()
 		for range cap(done) {

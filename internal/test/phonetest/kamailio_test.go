@@ -48,7 +48,7 @@ func (p *platform) kamailio() *phonetest.Server {
 	return s
 }
 
-// role makes a database role for a kind of server, as dialtone directory export role does, and
+// role creates a database role for a kind of server, as dialtone directory export role does, and
 // returns the URL for it.
 func (p *platform) role(kind string) string {
 	p.Helper()

@@ -69,7 +69,7 @@ func (p *ProxyServer) Host() string { return fmt.Sprintf("localhost:%d", p.Port)
 
 func (p *ProxyServer) accessLog() string { return filepath.Join(p.Dir, "access.log") }
 
-// AccessLog returns what nginx has logged of requests.
+// AccessLog returns nginx's log of requests.
 func (p *ProxyServer) AccessLog(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile(p.accessLog())
@@ -79,7 +79,7 @@ func (p *ProxyServer) AccessLog(t testing.TB) string {
 	return string(text)
 }
 
-// certify writes a certificate that signs itself, and its key, whose path it returns.
+// certify writes a self-signed certificate and its key, and returns the path of the key.
 func (p *ProxyServer) certify(t testing.TB) (key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -37,8 +37,8 @@ func TempDir(t testing.TB) string {
 	return dir
 }
 
-// Config returns a file of deploy/ with some texts replaced. replace is old, new, old, new. A text
-// that the file does not have fails the test.
+// Config returns a file of deploy/ with some texts replaced. replace is old, new, old, new. If the
+// file does not contain a text, the test fails.
 func Config(t testing.TB, name string, replace ...string) string {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
@@ -77,7 +77,7 @@ func Chgrp(t testing.TB, path string) {
 	}
 }
 
-// Server is a phone server, with a directory of its own.
+// Server is a phone server with its own directory.
 type Server struct {
 	Name string
 	Dir  string

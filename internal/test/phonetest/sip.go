@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// answerTimeout is how long a phone sends a request again without an answer.
+// answerTimeout is how long a phone repeats a request without an answer.
 const answerTimeout = 20 * time.Second
 
 // Phone is a SIP phone over UDP (RFC 3261) that can register and call.
@@ -25,7 +25,7 @@ type Phone struct {
 	Server *Server
 	// User and Domain are the address-of-record.
 	User, Domain string
-	// DigestUser is the user name in the credentials. Empty is User.
+	// DigestUser is the user name in the credentials. If it is empty, User is.
 	DigestUser string
 	Password   string
 	// Authorization, if not empty, is sent as it is.
@@ -81,7 +81,8 @@ func randomHex() string {
 	return hex.EncodeToString(b[:])
 }
 
-// send sends a request and returns its final response. It sends it again as RFC 3261 section 17.1.2 says.
+// send sends a request and returns its final response. It repeats the request as RFC 3261 section
+// 17.1.2 says.
 func (p *Phone) send(
 	conn net.Conn, method, uri, to, callID string, number int, header, credentials string,
 ) (r Response, err error) {

@@ -46,9 +46,9 @@ type Cluster struct {
 	adminConn *pgx.Conn // which creates and drops databases; nil before the first one
 }
 
-// Launch makes a cluster in a directory and starts it. It creates the directory if there is none,
-// and gives it to the user that PostgreSQL runs as. Settings look like "max_connections=20". The
-// caller stops the cluster and removes the directory.
+// Launch creates a cluster in a directory and starts it. It creates the directory if it does not
+// exist, and gives it to the user that PostgreSQL runs as. Settings look like "max_connections=20".
+// The caller stops the cluster and removes the directory.
 func Launch(dir string, settings ...string) (*Cluster, error) {
 	c, err := newCluster(dir)
 	if err != nil {
@@ -73,7 +73,7 @@ func Launch(dir string, settings ...string) (*Cluster, error) {
 // standbys counts the standbys of this process, for their names.
 var standbys atomic.Int64
 
-// LaunchStandby makes a standby in a directory, as Launch makes a cluster. It returns when the
+// LaunchStandby creates a standby in a directory, as Launch creates a cluster. It returns when the
 // standby streams from the primary.
 func (c *Cluster) LaunchStandby(dir string) (*Cluster, error) {
 	s, err := newCluster(dir)
@@ -91,7 +91,7 @@ func (c *Cluster) LaunchStandby(dir string) (*Cluster, error) {
 	if out, err := backup.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("pg_basebackup: %w\n%s", err, out)
 	}
-	// The primary's setting was copied. After a promotion, commits would wait for ever.
+	// The primary's setting was copied. After a promotion, commits would wait forever.
 	if err := s.set("postgresql.auto.conf", "synchronous_standby_names="); err != nil {
 		return nil, err
 	}
@@ -153,9 +153,9 @@ func newCluster(dir string) (*Cluster, error) {
 	return &Cluster{Dir: dir, installed: installed}, process.Chown(dir, installed.as)
 }
 
-// scramVerifier returns what PostgreSQL stores of a password, as RFC 5803 defines it. It has one
-// iteration, not 4096: clients, servers and poolers repeat them at each of thousands of connections,
-// and a random password needs none.
+// scramVerifier returns what PostgreSQL stores for a password, as RFC 5803 defines it. It uses one
+// iteration, not 4096: clients, servers and poolers would repeat them for each of thousands of
+// connections, and a random password does not need them.
 func scramVerifier(password string) (string, error) {
 	salt := []byte(rand.Text())
 	salted, err := pbkdf2.Key(sha256.New, password, salt, 1, sha256.Size)
@@ -174,7 +174,7 @@ func scramVerifier(password string) (string, error) {
 
 func (c *Cluster) data() string { return filepath.Join(c.Dir, "data") }
 
-// initdb makes the data.
+// initdb creates the data.
 func (c *Cluster) initdb() error {
 	password := filepath.Join(c.Dir, "password")
 	if err := os.WriteFile(password, []byte(c.verifier+"\n"), 0o600); err != nil {
@@ -335,7 +335,7 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, config)
 }
 
-// withConnection calls do with a new connection, and within process.Timeout. what describes the
+// withConnection calls do with a new connection and a limit of process.Timeout. what describes the
 // action in errors.
 func withConnection(url, what string, do func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), process.Timeout)

@@ -86,7 +86,7 @@ func at(bin string) (installation, error) {
 	return installation{bin: bin, major: major}, err
 }
 
-// command returns one of PostgreSQL's programs as a command. It has an environment of its own, since
+// command returns one of PostgreSQL's programs as a command. It has its own environment, since
 // variables such as PGPORT would change what the program does.
 func (i installation) command(dir, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(i.bin, program), args...)

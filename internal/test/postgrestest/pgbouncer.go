@@ -15,7 +15,8 @@ import (
 
 // PgBouncer runs PgBouncer in front of the server at address, which has the databases and the
 // password of the cluster, until the test is over. It returns a function that turns the URL of a
-// database into its URL through PgBouncer. All settings but mode, the pool_mode, are as they come.
+// database into its URL through PgBouncer. All settings except mode, the pool_mode, have their
+// defaults.
 func (c *Cluster) PgBouncer(t testing.TB, mode, address string) (through func(url string) string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "dialtone-pgbouncer-")

@@ -3,10 +3,10 @@
 // never touches the system's own cluster.
 //
 // There are two kinds of cluster. Shared is one cluster for all tests of a process that need only a
-// database. It is fast, since it does not sync, and no test may crash it. Start makes a cluster for a
-// test that crashes it, cuts its connections or adds standbys. It has PostgreSQL's default settings,
-// and so it syncs. Both are in memory if there is space, where files outlive the process that wrote
-// them, as on a disk; only benchmarks have the cluster of Start on the disk.
+// database. It is fast, since it does not sync, and no test may crash it. Start makes a cluster for
+// a test that crashes it, cuts its connections or adds standbys. It has PostgreSQL's default
+// settings, and so it syncs. Both are in memory if there is space. Files there survive the process
+// that wrote them, as on a disk. Only in benchmarks is the cluster of Start on the disk.
 //
 // A cluster listens on 127.0.0.1 only, and keeps its port. Every wait is for a condition, and ends
 // after process.Timeout. When the process that started a cluster ends, even by SIGKILL, the cluster
@@ -159,8 +159,8 @@ func (c *Cluster) Database(t testing.TB) string {
 	return c.database(t, "template0")
 }
 
-// Copies makes a database, calls fill with its URL, and returns a function that makes copies of the
-// database as Database makes empty ones. fill must close its connections: a database with
+// Copies creates a database, calls fill with its URL, and returns a function that creates copies of
+// the database, as Database creates empty ones. fill must close its connections: a database with
 // connections cannot be copied. On the shared cluster, t must outlast the tests that use copies.
 func (c *Cluster) Copies(t testing.TB, fill func(url string) error) (database func(testing.TB) string) {
 	t.Helper()
@@ -248,8 +248,8 @@ func (c *Cluster) Exec(t testing.TB, url, sql string, args ...any) {
 	}
 }
 
-// Crash ends the cluster at once, as pg_ctl stop -m immediate does: the next start recovers from the
-// WAL. It returns when the server's process has ended.
+// Crash ends the cluster immediately, as pg_ctl stop -m immediate does: the next start recovers
+// from the WAL. It returns when the server's process has ended.
 func (c *Cluster) Crash(t testing.TB) {
 	t.Helper()
 	c.refuseShared(t)
@@ -288,7 +288,7 @@ func (c *Cluster) Standby(t testing.TB) *Cluster {
 }
 
 // SyncStandby makes a standby as Standby does. Every commit after that waits until the standby has
-// it on its disk too. While the standby is down, commits wait for ever.
+// it on its disk too. While the standby is down, commits wait forever.
 func (c *Cluster) SyncStandby(t testing.TB) *Cluster {
 	t.Helper()
 	s := c.Standby(t)
@@ -319,7 +319,7 @@ func (c *Cluster) Promote(t testing.TB) {
 
 // KillBackends cuts the connections whose state is matching ("idle in transaction") or whose query,
 // the current or the last one, contains it. The empty string matches all. It spares the connections
-// of this package. It returns how many were cut, when they are gone.
+// of this package. When they are gone, it returns how many were cut.
 func (c *Cluster) KillBackends(t testing.TB, matching string) int {
 	t.Helper()
 	c.refuseShared(t)

@@ -1,8 +1,9 @@
 // Package process runs server programs for tests and for the benchmark program.
 //
-// A process that was started here is ended by its process ID, together with its process group where
-// it leads one. On Linux it also ends when the process that started it ends, even by SIGKILL; on
-// other systems it keeps running then. A test that fails shows the end of the process's output.
+// This package ends a process that it has started by its process ID, together with its process
+// group if it leads one. On Linux it also ends when the process that started it ends, even by
+// SIGKILL; on other systems it keeps running then. A test that fails shows the end of the process's
+// output.
 //
 // FreePort returns ports below the range that the system gives to clients, so that no client takes
 // a server's port while the server is down. Every wait ends after Timeout.
@@ -162,8 +163,8 @@ func Eventually(t testing.TB, condition string, try func() error) {
 	}
 }
 
-// Run starts cmd in a process group of its own, with its output in log, and waits until ready
-// returns nil. It stops the process when the test is over.
+// Run starts cmd in a new process group, with its output in log, and waits until ready returns nil.
+// It stops the process when the test is over.
 func Run(t testing.TB, cmd *exec.Cmd, log *Log, ready func() error) *Process {
 	t.Helper()
 	if cmd.SysProcAttr == nil {
@@ -256,8 +257,8 @@ func Address(t testing.TB) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(Port(t)))
 }
 
-// Unprivileged returns the first of the users that exists, for programs that must not or cannot run
-// as root. It returns nil if the caller is not root: programs then run as the caller.
+// Unprivileged returns the first user that exists, for programs that must not or cannot run as
+// root. It returns nil if the caller is not root: programs then run as the caller.
 func Unprivileged(users ...string) (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil

@@ -44,7 +44,7 @@ const (
 // ErrDrop makes the server close the connection instead of replying.
 var ErrDrop = errors.New("drop the connection")
 
-// ErrDropAfterAccept makes the server keep the message and close the connection without a reply.
+// ErrDropAfterAccept makes the server accept the message but close the connection without a reply.
 var ErrDropAfterAccept = errors.New("drop the connection, and keep the message")
 
 // Reply is a reply with a code, such as Reply(451, "4.7.1 later").
@@ -65,7 +65,7 @@ type Options struct {
 	// Answer, if it is not nil, is called at every step, with the sender and recipient if they are
 	// known. Its error is the reply.
 	Answer func(at Step, from, to string) error
-	// Forget makes the server count messages without keeping them.
+	// Forget makes the server only count messages, without storing them.
 	Forget bool
 	// Listen is the address to listen on; the default is 127.0.0.1:0.
 	Listen string

@@ -38,7 +38,7 @@ func Open(ctx context.Context, path string, ring *secret.Ring) (*store.Store, er
 }
 
 // OpenWithMigrations is Open without the copy: the migrations create a new database, as in a
-// server. Unlike Open, it is safe when several callers open one path at once.
+// server. Unlike Open, it is safe when several callers open one path at the same time.
 func OpenWithMigrations(ctx context.Context, path string, ring *secret.Ring) (*store.Store, error) {
 	e, err := sqlite.Open(ctx, path, check(ring))
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package tlstest has certificates for tests: an authority of its own, and Pebble, a server of ACME for tests.
+// Package tlstest provides certificates for tests: from its own authority, and from Pebble, an ACME
+// server for tests.
 package tlstest
 
 import (
@@ -17,7 +18,7 @@ import (
 
 // Authority issues certificates.
 type Authority struct {
-	// Roots has the authority's certificate, and File is the path of a file with it.
+	// Roots contains the authority's certificate, and File is the path of a file with it.
 	Roots *x509.CertPool
 	File  string
 
@@ -57,8 +58,8 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-// Issue writes a certificate for hosts, which may be a client, and its key to NAME.pem and NAME.key. It is valid until
-// a time; if that is zero, for a year.
+// Issue writes a certificate for hosts, which clients may use too, and its key to NAME.pem and
+// NAME.key. The certificate is valid until a time, or for a year if that is zero.
 func (a *Authority) Issue(t testing.TB, name string, until time.Time, hosts ...string) (cert, key string) {
 	t.Helper()
 	if until.IsZero() {

@@ -25,13 +25,13 @@ import (
 	"dialtone/internal/test/process"
 )
 
-// Pebble is a running certificate authority that speaks ACME. It finds every host at 127.0.0.1.
+// Pebble is a running ACME certificate authority. It resolves every host to 127.0.0.1.
 type Pebble struct {
-	// Directory is its URL, and CAFile a file with the authority that it is checked by.
+	// Directory is its URL, and CAFile a file with the authority of its own TLS certificate.
 	Directory string
 	CAFile    string
 	Roots     *x509.CertPool
-	// TLSPort and HTTPPort are where it checks tls-alpn-01 and http-01.
+	// TLSPort and HTTPPort are the ports on which it checks tls-alpn-01 and http-01.
 	TLSPort, HTTPPort int
 	Log               process.Log
 
@@ -73,7 +73,7 @@ func NewPebble(t testing.TB) *Pebble {
 	return p
 }
 
-// Start starts Pebble again after Stop. It has lost all accounts then, and has another root.
+// Start starts Pebble again after Stop. It has then lost all accounts, and has a new root.
 func (p *Pebble) Start(t testing.TB) {
 	t.Helper()
 	cmd := exec.Command(program(t), "-config", p.config, "-dnsserver", p.dns)

@@ -61,7 +61,7 @@ func OpenPostgres(t testing.TB, url string, ring *secret.Ring) *Store {
 type Options struct {
 	// Tenants are its tenants. Without any, the tenant is phone.test.
 	Tenants []tenant.Tenant
-	// PublicURL returns the URL of a tenant that has none of its own. Without it, the URL is https://
+	// PublicURL returns the URL of a tenant for which none is set. Without it, the URL is https://
 	// and the host.
 	PublicURL func(host string) string
 	// RealTime makes its clock run. Otherwise the clock is stopped at Noon.
