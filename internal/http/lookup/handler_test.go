@@ -224,7 +224,7 @@ func TestStoreUnavailable(t *testing.T) {
 	}
 }
 
-// TestInternalError checks that an internal error is logged and is not an unknown name.
+// TestInternalError checks that an internal error is logged and is not reported as an unknown name.
 func TestInternalError(t *testing.T) {
 	f := newFixture(t)
 	s := f.addPending("a.test", "alice")
@@ -265,7 +265,7 @@ func TestInternalError(t *testing.T) {
 		if n := f.Log.Count(c.logged); n < 3 {
 			t.Errorf("%s: logged %d times: %s", name, n, f.Log.String())
 		}
-		f.Log.Reset() // the name is in it, which the end of the test looks for
+		f.Log.Reset() // it contains the name, for which the cleanup would fail the test
 	}
 }
 
