@@ -99,7 +99,7 @@ func TestSupervisor(t *testing.T) {
 	}
 }
 
-// The watchdog hears nothing of a server that makes no progress.
+// A server that makes no progress does not notify the watchdog.
 func TestWatchdogWithoutProgress(t *testing.T) {
 	socket := listenForNotifications(t)
 	t.Setenv("NOTIFY_SOCKET", socket.path)
@@ -139,7 +139,7 @@ func monotonic(t *testing.T) int64 {
 	return at
 }
 
-// A supervisor that has gone does not disturb the server.
+// A supervisor that has exited does not disturb the server.
 func TestSupervisorGone(t *testing.T) {
 	t.Parallel()
 	socket := listenForNotifications(t)
@@ -184,7 +184,7 @@ func TestHealthCommand(t *testing.T) {
 	}
 	ready(0, "ready\n")
 
-	// Another program, and none.
+	// Another program on the port, and none.
 	if status, out, err := health("DIALTONE_OPS_LISTEN=" + p.address); status != exitFailed ||
 		!strings.Contains(err, "is not Dialtone") {
 		t.Errorf("status %d, %s%s", status, out, err)
