@@ -161,7 +161,7 @@ func TestBindSQLite(t *testing.T) {
 	older(t, data, "")
 	if status, _, stderr := runCommand(t, nil, "keys", "bind", "--data", data); status == 0 ||
 		!strings.Contains(stderr, "another server runs on this data directory") {
-		t.Errorf("beside a server: status %d, %s", status, stderr)
+		t.Errorf("while a server runs: status %d, %s", status, stderr)
 	}
 	p.mustStop(t)
 	if _, out, _ := runCommand(t, nil, "keys", "bind", "--data", data); !strings.HasSuffix(out, "names: 1\n") {

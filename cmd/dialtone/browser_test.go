@@ -81,7 +81,7 @@ func testBrowser(t *testing.T, open func(t *testing.T, base string) *browser) *b
 		b.check("signup")
 		b.shot("signup")
 	})
-	b.step("An empty form shows an error beside each field", func() {
+	b.step("An empty form shows an error next to each field", func() {
 		b.click("#submit")
 		b.until(`!summary.hidden && document.activeElement.id === "summary"`)
 		b.want(`document.querySelectorAll("#summary-list li").length`, "5")

@@ -51,7 +51,7 @@ func TestHelpHasOneLineForEachCommand(t *testing.T) {
 	for name, n := range commands(t) {
 		i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "  "+name+"  ") })
 		if i < 0 || !strings.HasSuffix(lines[i], "  "+n.Help) {
-			t.Errorf("%s: no line of its own; the text is too long (%d), or has no period at its end: %s",
+			t.Errorf("%s: not on a separate line; the text is too long (%d), or does not end with a period: %s",
 				name, len(n.Help), n.Help)
 			continue
 		}

@@ -518,7 +518,7 @@ func TestInitAmongLargeFiles(t *testing.T) {
 	s.must(os.Remove(filepath.Join(etc, "dialtone.toml")))
 	large(".temp-1", "init/nginx.conf", "init/directory.cfg", "init/.temp-2")
 	if out, used, err := init(); err != nil || used > most || !strings.Contains(out, "nginx.conf") {
-		t.Errorf("large files beside the configuration: %d MiB, %v, %s", used, err, out)
+		t.Errorf("large files next to the configuration: %d MiB, %v, %s", used, err, out)
 	}
 	if _, err := os.Stat(filepath.Join(etc, ".temp-1")); err != nil {
 		t.Error(err)

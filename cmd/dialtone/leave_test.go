@@ -99,7 +99,7 @@ func TestBrowserLeave(t *testing.T) {
 			t.Errorf("the data are %+v, %v", d, err)
 		}
 	})
-	b.step("The form says what is wrong, beside the field", func() {
+	b.step("The form says what is wrong, next to the field", func() {
 		b.click("#submit")
 		b.until(`document.querySelectorAll("#summary-list li").length === 2`)
 		b.check("leave-empty")

@@ -68,7 +68,7 @@ func TestChangePassword(t *testing.T) {
 		b.check("password")
 		b.shot("password")
 	})
-	b.step("The form says what is wrong, beside the field", func() {
+	b.step("The form says what is wrong, next to the field", func() {
 		b.click("#submit")
 		b.until(`document.querySelectorAll("#summary-list li").length === 2`)
 		b.check("password-empty")

@@ -211,7 +211,7 @@ func TestPickupScript(t *testing.T) {
 		t.Errorf("sendmail got %d messages: %q, want %q", len(got), got, want)
 	}
 	if text, err := os.ReadFile(filepath.Join(p.dir, "second-run")); err != nil || len(text) > 0 {
-		t.Errorf("a run beside another: %q, %v", text, err)
+		t.Errorf("a concurrent run: %q, %v", text, err)
 	}
 	checkKept("g75", "h69", "i1", "j127", "k137")
 	var bad []string

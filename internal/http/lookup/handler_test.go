@@ -42,7 +42,7 @@ func TestCredential(t *testing.T) {
 		{"percent-encoded letters", "user%6eame=%61lice&realm=%41.test", md5},
 		{"a name with its realm", "username=alice%40a.test&realm=a.test&algorithm=MD5",
 			answer("alice@a.test", "a.test", "MD5", digest.ComputeB("alice", "a.test", atA).Hex())},
-		{"a realm that is no host name", "username=alice&realm=c+%26+%3Cphones%3E&algorithm=SHA-256",
+		{"a realm that is not a host name", "username=alice&realm=c+%26+%3Cphones%3E&algorithm=SHA-256",
 			answer("alice", "C & <Phones>", "SHA-256",
 				digest.ComputeSHA256("alice", "C & <Phones>", atC).Hex())},
 	} {

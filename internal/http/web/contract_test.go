@@ -1147,7 +1147,7 @@ func TestForwardedFor(t *testing.T) {
 		want  int
 	}{
 		{
-			"the rightmost address that is no proxy counts",
+			"the rightmost address that is not a proxy counts",
 			[]string{"9.9.9.9, 192.0.2.7, 10.0.0.7"}, []string{"8.8.8.8, 192.0.2.7, 10.0.0.8"}, 429,
 		},
 		{"what stands left of it does not", []string{"1.2.3.4, 192.0.2.8"}, []string{"1.2.3.4, 192.0.2.9"}, 200},
@@ -1162,7 +1162,7 @@ func TestForwardedFor(t *testing.T) {
 		{"a port behind it makes no other client", []string{"192.0.2.14:1024"}, []string{"192.0.2.14:2048"}, 429},
 		{"two clients with ports are two", []string{"192.0.2.15:1024"}, []string{"192.0.2.16:1024"}, 200},
 		{
-			"what is no address is not believed", []string{"192.0.2.12, unknown"},
+			"text that is not an address is ignored", []string{"192.0.2.12, unknown"},
 			[]string{"192.0.2.13, <script>"}, 429,
 		},
 	} {

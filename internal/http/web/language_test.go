@@ -51,7 +51,7 @@ func TestPageLanguage(t *testing.T) {
 		{"chosen", "?lang=ar", "", i18n.Arabic, true},
 		{"chosen, not the browser's", "?lang=es", "de", i18n.Spanish, true},
 		{"chosen and the browser's", "?lang=de", "de", i18n.German, true},
-		{"chosen beside other parameters", "?x=1&lang=fr&y", "de", i18n.French, true},
+		{"chosen among other parameters", "?x=1&lang=fr&y", "de", i18n.French, true},
 		{"unsupported choice", "?lang=ja", "de", i18n.German, false},
 		{"an empty choice", "?lang=", "fr", i18n.French, false},
 		{"a choice with markup", "?lang=%22%3E%3Cimg", "fr", i18n.French, false},

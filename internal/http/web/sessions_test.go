@@ -82,7 +82,7 @@ func TestSessionList(t *testing.T) {
 		}
 		s.sessions(t, first, c1, 2)
 	})
-	t.Run("refuses what is no session", func(t *testing.T) {
+	t.Run("refuses values that are not a session", func(t *testing.T) {
 		for _, what := range []string{"", "x", "OTHERS", list[0].ID + "00", list[0].ID[2:], "others&end=others"} {
 			end(t, first, c1, what).wantError(t, 400, "invalid_request")
 		}

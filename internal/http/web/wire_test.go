@@ -77,14 +77,14 @@ func TestRequestSmuggling(t *testing.T) {
 	cl := func(line string) string { return start + line + "\r\n\r\n" + hidden }
 	chunked := func(body string) string { return start + "Transfer-Encoding: chunked\r\n\r\n" + body }
 	for _, row := range []struct{ name, text string }{
-		{"a length beside chunks, ended early", te("Transfer-Encoding: chunked")},
-		{"a short length beside chunks", start + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk},
+		{"a length with chunks, ended early", te("Transfer-Encoding: chunked")},
+		{"a short length with chunks", start + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk},
 		{
 			"chunks before a length",
 			start + "Transfer-Encoding: chunked\r\nContent-Length: " + strconv.Itoa(len(ended)) + "\r\n\r\n" + ended,
 		},
 		{
-			"no length beside chunks, zero",
+			"a zero length with chunks",
 			start + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n" + ended,
 		},
 		{"chunks in capitals", te("TRANSFER-ENCODING: CHUNKED")},
