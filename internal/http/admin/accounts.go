@@ -128,7 +128,7 @@ func (h *Handler) createAccount(r *request) (any, error) {
 type AccountPatch struct {
 	Role   *account.Role `json:"role,omitempty"`
 	Name   *string       `json:"name,omitempty" doc:"The display name."`
-	Email  *string       `json:"email,omitempty" doc:"The address. This invalidates all links and sessions of the account."`
+	Email  *string       `json:"email,omitempty" doc:"The address. Invalidates all links and sessions."`
 	Reason string        `json:"reason,omitempty" doc:"Why, for the audit trail."`
 }
 

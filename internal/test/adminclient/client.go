@@ -976,7 +976,7 @@ type AccountPage struct {
 
 // AccountPatch defines model for AccountPatch.
 type AccountPatch struct {
-	// Email The address. This invalidates all links and sessions of the account.
+	// Email The address. Invalidates all links and sessions.
 	Email *string `json:"email,omitempty"`
 
 	// Name The display name.
