@@ -45,13 +45,13 @@ var (
 	notSlug = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// slug is the anchor that GitHub and others make of a heading.
+// slug returns the anchor that GitHub and others generate for a heading.
 func slug(heading string) string {
 	heading = notSlug.ReplaceAllString(strings.ToLower(heading), "")
 	return strings.ReplaceAll(strings.TrimSpace(heading), " ", "-")
 }
 
-// brokenLinks names the links of a document whose file or heading does not exist.
+// brokenLinks returns the links of a document to missing files or headings.
 func brokenLinks(t *testing.T, path string) (broken []string) {
 	t.Helper()
 	text := fence.ReplaceAllString(read(t, path), "")
@@ -103,8 +103,8 @@ func TestBrokenLinksAreFound(t *testing.T) {
 	}
 }
 
-// TestDecisions holds the index of decisions to the pages: every page has its number in its title
-// and one row in the index, with the title's words.
+// TestDecisions checks that the index of decisions matches the pages: every page has its number in
+// its title and one row in the index, with the text of the title.
 func TestDecisions(t *testing.T) {
 	pages, err := filepath.Glob("decisions/[0-9]*.md")
 	if err != nil || len(pages) == 0 {
@@ -136,7 +136,7 @@ func TestDecisions(t *testing.T) {
 
 var requirement = regexp.MustCompile(`(?m)^\t(\S+) v\S+$`)
 
-// TestDependencies wants a reason in decisions/0004 for every direct dependency.
+// TestDependencies checks that decisions/0004 gives a reason for every direct dependency.
 func TestDependencies(t *testing.T) {
 	reasons := read(t, "decisions/0004-libraries.md")
 	direct := requirement.FindAllStringSubmatch(read(t, "../go.mod"), -1)
@@ -152,7 +152,7 @@ func TestDependencies(t *testing.T) {
 
 var codePath = regexp.MustCompile("`([a-z0-9]+(?:/[a-z0-9_]+)*(?:\\.go|\\.txt)?)`")
 
-// TestPaths wants every package and file that architecture.md names to exist below internal.
+// TestPaths checks that every package and file that architecture.md names exists below internal.
 func TestPaths(t *testing.T) {
 	text := read(t, "architecture.md")
 	start, end := strings.Index(text, "## Where is"), strings.Index(text, "## A signup")

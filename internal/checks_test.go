@@ -9,15 +9,16 @@ import (
 	"testing"
 )
 
-// notRaced are the packages with goroutines that make check-fast leaves to make check.
+// notRaced lists the packages with goroutines that only make check runs under the race detector,
+// with the reason.
 var notRaced = map[string]string{
 	"store/postgres": "needs PostgreSQL, and some minutes",
 }
 
 var goStatement = regexp.MustCompile(`(?m)^\s*go \S|\.Go\(func`)
 
-// TestChecksOfEveryChange wants every change to be checked by all targets, and every package that
-// starts goroutines to be among those that run under the race detector.
+// TestChecksOfEveryChange checks that .ci/run runs all targets, and that every package that starts
+// goroutines is among those that run under the race detector.
 func TestChecksOfEveryChange(t *testing.T) {
 	script := read(t, "../.ci/run")
 	for _, target := range []string{"make test", "make check-fast"} {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// The architecture, as rules about imports. Test files may import anything.
+// The architecture, expressed as rules about imports. Test files may import anything.
 //
 //  1. Vocabulary packages import only each other.
 //  2. Domain packages import only vocabulary and domain packages.
@@ -22,10 +22,10 @@ import (
 //     of their own group. The packages of the store are layers: each imports only those below it. Its
 //     statements, which are package store, import no library.
 //  5. Test support, internal/test, is imported only by tests, by itself and by bench.
-//  6. Only cmd and bench import packages of several groups. Nothing imports cmd or bench, and only cmd
-//     imports deploy, which has files.
-//  7. The packages below cmd/dialtone/internal are layers: each imports only those below it, and only package main
-//     imports them all.
+//  6. Only cmd and bench import packages from several groups. Nothing imports cmd or bench, and
+//     only cmd imports deploy, which embeds files.
+//  7. The packages below cmd/dialtone/internal are layers: each imports only those below it, and
+//     only package main imports them all.
 var (
 	vocabulary = []string{
 		"digest", "fault", "i18n", "metric", "outage", "recorder", "redact", "secret", "shellword", "totp", "trace",
@@ -47,7 +47,7 @@ var (
 		"hook/httpclient", "http/answer", "http/form", "http/server", "config",
 	}
 
-	// storeLayers are the packages of the store, from the lowest layer up.
+	// storeLayers are the packages of the store, starting with the lowest layer.
 	storeLayers = [][]string{
 		{"store/engine", "store/sqlite/conn"},
 		{"store/admission", "store/migrations"},
@@ -164,7 +164,7 @@ func violations(name string, imports []string) (messages []string) {
 	return messages
 }
 
-// layer is the layer of a package of a group. A package that is in none is above all.
+// layer returns the layer of a package of a group. A package in no layer is above all others.
 func layer(layers [][]string, name string) int {
 	i := slices.IndexFunc(layers, func(l []string) bool { return slices.Contains(l, name) })
 	if i < 0 {
@@ -176,7 +176,7 @@ func layer(layers [][]string, name string) int {
 // partOf returns the path of a package below cmd/dialtone/internal, or another text for any other package.
 func partOf(imported string) string { return strings.TrimPrefix(imported, module+parts) }
 
-// group is the first element of a package's path.
+// group returns the first element of a package's path.
 func group(name string) string {
 	first, _, _ := strings.Cut(name, "/")
 	return first

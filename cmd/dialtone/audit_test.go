@@ -35,11 +35,11 @@ var readers = []string{
 	"mail doctor", "mail list", "mail show",
 	"provision", "signups show", "stats", "tenant certificate", "tenant list",
 	"tenant reserved", "token list", "verify", "version",
-	// These write another database or file, which has a trail of its own.
+	// These write another database or file, which has its own trail.
 	"backup", "store copy",
-	// The schema has a table of its own of what was applied when.
+	// The schema has its own table of applied migrations.
 	"store migrate",
-	// What a server changes by itself has its own events in the log.
+	// Changes that a server makes itself have their own events in the log.
 	"serve",
 }
 
@@ -49,8 +49,8 @@ type auditedCommand struct {
 	action audit.Action
 }
 
-// Every command either changes nothing or adds what it changes to the audit trail, with the user who
-// ran it, and prints nothing of that.
+// Every command either changes nothing or adds its change to the audit trail, with the user who ran
+// it, and does not print the entry.
 func TestCommandsAreAudited(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -160,7 +160,7 @@ func TestCommandsAreAudited(t *testing.T) {
 			t.Errorf("dialtone %s adds nothing to the audit trail", line)
 			continue
 		}
-		// What the command reads first may be in the trail before what it changes.
+		// Entries about what the command reads may precede the entry about its change.
 		added := slices.IndexFunc(list[before:], func(e opjson.Change) bool { return e.Action == c.action })
 		got := list[before+max(added, 0)]
 		if got.Action != c.action || got.ActorKind != audit.Command || got.ActorID == "" || got.Actor == "" ||
@@ -195,7 +195,7 @@ func TestCommandsAreAudited(t *testing.T) {
 	walk(grammar(t, newCommandLine()).Model.Node)
 }
 
-// commandOf returns the name of the command of a line.
+// commandOf returns the name of the command in a command line.
 func commandOf(t *testing.T, line string) string {
 	t.Helper()
 	c, err := grammar(t, newCommandLine()).Parse(strings.Fields(line))
@@ -363,7 +363,7 @@ func TestRemovalAsks(t *testing.T) {
 			t.Errorf("%s --yes: %v\n%s", c.args, err, out)
 		}
 	}
-	// What would be refused anyway is not asked about.
+	// If a request would be refused anyway, the command does not ask.
 	for _, args := range []string{
 		"mail dkim remove empty.test --selector none", "directory hook remove none", "tenant remove none.test",
 	} {

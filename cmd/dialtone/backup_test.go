@@ -28,7 +28,7 @@ import (
 	"dialtone/internal/test/process"
 )
 
-// executed runs a command with an environment of its own, and returns what it prints and its status.
+// executed runs a command with its own environment, and returns its output and status.
 func executed(t testing.TB, args ...string) (out string, status int) {
 	t.Helper()
 	cmd := exec.Command(binary(t), args...)
@@ -42,7 +42,7 @@ func executed(t testing.TB, args ...string) (out string, status int) {
 	return string(text), status
 }
 
-// wantFailure runs a command that fails with a status, and whose output contains a text.
+// wantFailure runs a command that must fail with a status, and whose output must contain a text.
 func wantFailure(t testing.TB, status int, says string, args ...string) {
 	t.Helper()
 	if out, got := executed(t, args...); got != status || !strings.Contains(out, says) {
@@ -77,8 +77,9 @@ func made(t testing.TB) string {
 	return data
 }
 
-// Everything from before a restore ends: sessions, the captcha of an open form, the links of messages, links for
-// phones, and TURN credentials. Passwords, and what phone servers get, stay.
+// A restore invalidates everything issued before: sessions, the captcha of an open form, the links
+// of messages, links for phones, and TURN credentials. Passwords, and the credentials for phone
+// servers, stay.
 func TestRestoreEndsWhatWasHandedOut(t *testing.T) {
 	t.Parallel()
 	dir, key := t.TempDir(), newIdentity(t)
@@ -113,8 +114,8 @@ func TestRestoreEndsWhatWasHandedOut(t *testing.T) {
 			waiting = m
 		}
 	}
-	// What is handed out. Each has a probe that tells whether it is still valid; a link or a captcha is used by it, so
-	// the probes of this server use others of the same kind.
+	// The issued items. Each has a probe that tells whether it is still valid. The probe uses up a
+	// link or a captcha, so the probes of this server use others of the same kind.
 	form, err := v.form("new")
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +148,7 @@ func TestRestoreEndsWhatWasHandedOut(t *testing.T) {
 	}
 	credentialOf := func(p *serverProcess) {
 		t.Helper()
-		// A server takes over a new token within seconds.
+		// A server notices a new token within seconds.
 		process.Eventually(t, "the look-up of alex", func() error {
 			r, err := http.NewRequest("GET", p.operators+
 				"/v1/sip/credential?username=alex&realm=localhost&algorithm=MD5", nil)
@@ -232,7 +233,7 @@ func TestRestoreEndsWhatWasHandedOut(t *testing.T) {
 		t.Errorf("with the password: %s, %v", a, err)
 	}
 	credentialOf(p)
-	// The person who waits asks for a new message, and its link works.
+	// The waiting person requests a new message, and its link works.
 	left, err := os.ReadDir(filepath.Join(data, "pickup"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("the pickup directory has %v, %v", left, err)
@@ -379,7 +380,7 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
-// restoredTrail returns the times of the changes in a store, in their order.
+// restoredTrail returns the times of the changes in a store, in order.
 func restoredTrail(t *testing.T, data string) (times []time.Time) {
 	t.Helper()
 	for line := range bytes.Lines(mustOutput(t, "audit", "export", "--data", data)) {
@@ -392,7 +393,8 @@ func restoredTrail(t *testing.T, data string) (times []time.Time) {
 	return times
 }
 
-// What the trail of the lost server knows is repeated, from an export and from the damaged database.
+// The changes in the lost server's trail are repeated, from an export and from the damaged
+// database.
 func TestRestoreRepeats(t *testing.T) {
 	t.Parallel()
 	data, dir := made(t), t.TempDir()
@@ -475,7 +477,7 @@ func TestRestoreRepeats(t *testing.T) {
 		"--data", filepath.Join(dir, "refused"))
 }
 
-// A backup names the files of the configuration that are not in it.
+// A backup lists the configured files that it does not contain.
 func TestBackupNamesOtherFiles(t *testing.T) {
 	t.Parallel()
 	data, dir := made(t), t.TempDir()
@@ -491,8 +493,8 @@ func TestBackupNamesOtherFiles(t *testing.T) {
 	}
 }
 
-// killed starts a command, and kills it within a random time after a file exists that matches a pattern. It reports
-// whether the command was killed before its end.
+// killed starts a command, and kills it at a random time after a file exists that matches a
+// pattern. It reports whether the command was killed before it finished.
 func killed(t *testing.T, pattern string, within time.Duration, args ...string) bool {
 	t.Helper()
 	cmd := exec.Command(binary(t), args...)
@@ -521,7 +523,7 @@ func killed(t *testing.T, pattern string, within time.Duration, args ...string) 
 	return <-ended != nil
 }
 
-// A backup that is killed leaves no file under its name, or a whole one.
+// A killed backup leaves either no file under its name, or a complete one.
 func TestKilledBackup(t *testing.T) {
 	t.Parallel()
 	data, dir := made(t), t.TempDir()
@@ -562,7 +564,7 @@ type nowhere struct{}
 func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
 func (nowhere) Close() error                { return nil }
 
-// A restore that is killed leaves a directory that no command uses, until another restore has finished it.
+// A killed restore leaves a directory that no command uses until another restore has completed it.
 func TestKilledRestore(t *testing.T) {
 	t.Parallel()
 	data, dir := made(t), t.TempDir()

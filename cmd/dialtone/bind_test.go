@@ -20,7 +20,7 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
-// older turns a store and its seal.key into those of an earlier version. url is empty for SQLite.
+// older converts a store and its seal.key to those of an earlier version. url is empty for SQLite.
 func older(t *testing.T, data, url string) {
 	t.Helper()
 	must := func(err error) {
@@ -60,7 +60,7 @@ func older(t *testing.T, data, url string) {
 	}))
 }
 
-// runCommand runs a command and returns its exit status and what it printed.
+// runCommand runs a command and returns its exit status and output.
 func runCommand(t *testing.T, env []string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	cmd := exec.Command(binary(t), args...)
@@ -134,7 +134,7 @@ func TestBindSQLite(t *testing.T) {
 	join(p, "bob")
 	p.mustStop(t)
 
-	// A backup from before is refused until an operator vouches for its user names.
+	// An earlier backup is refused until an operator vouches for its user names.
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if err := os.RemoveAll(filepath.Join(data, "dialtone.db"+suffix)); err != nil {
 			t.Fatal(err)
@@ -161,7 +161,7 @@ func TestBindSQLite(t *testing.T) {
 	older(t, data, "")
 	if status, _, stderr := runCommand(t, nil, "keys", "bind", "--data", data); status == 0 ||
 		!strings.Contains(stderr, "another server runs on this data directory") {
-		t.Errorf("beside a server: status %d, %s", status, stderr)
+		t.Errorf("while a server runs: status %d, %s", status, stderr)
 	}
 	p.mustStop(t)
 	if _, out, _ := runCommand(t, nil, "keys", "bind", "--data", data); !strings.HasSuffix(out, "names: 1\n") {
@@ -197,7 +197,7 @@ func TestBindKeyOfEnvironment(t *testing.T) {
 	p.mustStop(t)
 }
 
-// Servers that share a database go on while the command binds the names.
+// Servers that share a database keep running while the command binds the names.
 func TestBindPostgres(t *testing.T) {
 	t.Parallel()
 	url, data := postgrestest.Shared(t).Database(t), t.TempDir()

@@ -81,7 +81,7 @@ func testBrowser(t *testing.T, open func(t *testing.T, base string) *browser) *b
 		b.check("signup")
 		b.shot("signup")
 	})
-	b.step("An empty form shows an error beside each field", func() {
+	b.step("An empty form shows an error next to each field", func() {
 		b.click("#submit")
 		b.until(`!summary.hidden && document.activeElement.id === "summary"`)
 		b.want(`document.querySelectorAll("#summary-list li").length`, "5")
@@ -297,8 +297,8 @@ func testBrowser(t *testing.T, open func(t *testing.T, base string) *browser) *b
 	return b
 }
 
-// TestBrowserDecline is the way of a person who gets an activation message without having signed up, by
-// keyboard.
+// TestBrowserDecline acts as a person who gets an activation message without having signed up, with
+// the keyboard.
 func TestBrowserDecline(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -356,10 +356,10 @@ func linkTo(t *testing.T, address, pickup string) string {
 	return ""
 }
 
-// testCredentials checks what the sign-in page relies on: a browser that knows credentials for a site,
-// as from a link with a name and a password in it, adds them to the requests of a script, but not to one
-// with an Authorization of its own. It also proves that testBrowser would notice a password prompt of the
-// browser.
+// testCredentials checks an assumption of the sign-in page: a browser that knows credentials for a
+// site, as from a link with a name and a password in it, adds them to the requests of a script, but
+// not to one with its own Authorization header. It also proves that testBrowser would notice a
+// password prompt of the browser.
 func testCredentials(t *testing.T, b *browser) {
 	b.base = start(t, launch{data: t.TempDir()}).base
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -496,8 +496,8 @@ func (p *tap) page(t *testing.T, path string) string {
 	return string(body)
 }
 
-// neverCarried wants none of the passwords in what the browser sent, in any encoding that a browser
-// uses.
+// neverCarried checks that the bytes from the browser contain none of the passwords, in any
+// encoding that a browser uses.
 func (p *tap) neverCarried(t *testing.T, passwords ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -519,7 +519,7 @@ func (p *tap) neverCarried(t *testing.T, passwords ...string) {
 // browserEngine drives one tab of a browser.
 type browserEngine interface {
 	visit(url string) error
-	// evaluate returns the value of an expression, which is text or promises it.
+	// evaluate returns the value of an expression, which is text or a promise of text.
 	evaluate(expression string) (string, error)
 	click(selector string) error
 	// typeText enters text into the element with the focus.
@@ -544,8 +544,8 @@ type browser struct {
 	asked  int // how often the browser itself asked for a password
 }
 
-// chromiums are the browsers that tests of the package share, by program, since a start costs more
-// processor time than many a test.
+// chromiums are the browsers that the package's tests share, by program, since starting one costs
+// more processor time than many tests.
 var chromiums = map[string]*sharedChromium{headless.Chromium: {}, headless.Shell: {}}
 
 type sharedChromium struct {
@@ -564,8 +564,8 @@ func closeChromiums() {
 	}
 }
 
-// startChromium starts a program of package headless unless another test has, and returns its context.
-// Tests of TURN need allow-loopback-in-peer-connection.
+// startChromium starts a program of package headless, unless another test has done so, and returns
+// its context. Tests of TURN need allow-loopback-in-peer-connection.
 func startChromium(t *testing.T, program string) context.Context {
 	t.Helper()
 	c := chromiums[program]
@@ -585,13 +585,13 @@ func newBrowser(t *testing.T, base string) *browser {
 	return newTab(t, headless.Shell, base)
 }
 
-// newWindow is newBrowser in the Chromium that people use.
+// newWindow is like newBrowser, in the Chromium that people use.
 func newWindow(t *testing.T, base string) *browser {
 	t.Helper()
 	return newTab(t, headless.Chromium, base)
 }
 
-// newTab is newBrowser in a program of package headless.
+// newTab is like newBrowser, in a program of package headless.
 func newTab(t *testing.T, program, base string) *browser {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(startChromium(t, program), chromedp.WithNewBrowserContext())
@@ -708,15 +708,16 @@ func (b *browser) text() string {
 	return text
 }
 
-// visit loads a page and waits for its load event. It first waits until the present page has loaded:
-// its load event would otherwise end the wait too early.
+// visit loads a page and waits for its load event. It first waits until the current page has
+// loaded, whose load event would otherwise end the wait too early.
 func (b *browser) visit(path string) {
 	b.t.Helper()
 	b.until(`document.readyState === "complete"`)
 	b.succeed(b.engine.visit(b.base + path))
 }
 
-// reload loads the page again, and waits until an expression is true there, also after further redirections.
+// reload reloads the page, and waits until an expression is true there, even after further
+// redirects.
 func (b *browser) reload(expression string) {
 	b.t.Helper()
 	b.do(`window.before = true`)
@@ -724,7 +725,7 @@ func (b *browser) reload(expression string) {
 	b.until("!window.before && document.readyState === 'complete' && (" + expression + ")")
 }
 
-// reloadUntil loads the page again until an expression is true there. When it returns, no page is being
+// reloadUntil reloads the page until an expression is true there. When it returns, no page is being
 // loaded.
 func (b *browser) reloadUntil(expression string) {
 	b.t.Helper()
@@ -826,10 +827,10 @@ const (
 	colourRules = `{type: "rule", values: ["color-contrast", "link-in-text-block"]}`
 )
 
-// check checks the page in its present state: that it fits a width of 320 pixels and, in Chromium,
-// all accessibility rules in the first colour scheme of b, and those about colours in the others. The
-// schemes differ in nothing but colours. "preload" would fetch media files, and style sheets for a rule
-// that is not among them.
+// check checks the page in its current state: that it fits a width of 320 pixels and, in Chromium,
+// all accessibility rules in the first colour scheme of b, and those about colours in the others.
+// The schemes differ only in colours. "preload" would fetch media files, and style sheets for a
+// rule that is not among them.
 func (b *browser) check(state string) {
 	b.t.Helper()
 	if b.axe != "" && b.get(`typeof axe`) != "object" {
@@ -946,7 +947,7 @@ func (c chromium) screenshot() ([]byte, error) {
 	return chromedp.Run(c.ctx, chromedp.FullScreenshot(100))
 }
 
-// hasLine reports whether a line of what a command has shown begins with a label and a value.
+// hasLine reports whether a line of a command's output begins with a label and a value.
 func hasLine(shown, want string) bool {
 	for line := range strings.Lines(shown) {
 		if strings.HasPrefix(strings.Join(strings.Fields(line), " "), want) {

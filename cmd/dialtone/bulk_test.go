@@ -44,8 +44,8 @@ func withBots(t *testing.T, bots int) (data string, s *store.Store, tn int64) {
 	return data, s, tenants[0].ID
 }
 
-// A bulk change continues after the command and the servers that worked on it were killed. It changes each account
-// once, and leaves none out.
+// A bulk change continues after the command and the servers that worked on it were killed. It
+// changes each account exactly once.
 func TestKilledBulkChange(t *testing.T) {
 	t.Parallel()
 	const bots = 4000
@@ -62,7 +62,8 @@ func TestKilledBulkChange(t *testing.T) {
 		}
 		return b
 	}
-	// killed kills a process when it has changed some more accounts, long before the end: a busy machine may look late.
+	// killed kills a process after it has changed some more accounts, long before the end, since a
+	// busy machine may check late.
 	killed := func(p *process.Process) {
 		t.Helper()
 		before := progress().Done

@@ -13,8 +13,8 @@ import (
 	"dialtone/internal/secret/keyfile"
 )
 
-// Root gives a certificate to another server, in a directory of root's, from a data directory of the server's user. A
-// link in its place is not followed.
+// Root writes a certificate for another server into a directory owned by root, from a data
+// directory of the server's user. The command does not follow a link in place of the file.
 func TestCertificateForPhoneServer(t *testing.T) {
 	s := newService(t)
 	s.command("tenant", "add", "phone.test")

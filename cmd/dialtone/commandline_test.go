@@ -51,7 +51,7 @@ func TestHelpHasOneLineForEachCommand(t *testing.T) {
 	for name, n := range commands(t) {
 		i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "  "+name+"  ") })
 		if i < 0 || !strings.HasSuffix(lines[i], "  "+n.Help) {
-			t.Errorf("%s: no line of its own; the text is too long (%d), or has no period at its end: %s",
+			t.Errorf("%s: not on a separate line; the text is too long (%d), or does not end with a period: %s",
 				name, len(n.Help), n.Help)
 			continue
 		}
@@ -63,7 +63,7 @@ func TestHelpHasOneLineForEachCommand(t *testing.T) {
 	}
 }
 
-// A key of the configuration that a help text names exists.
+// Every configuration key in a help text exists.
 func TestHelpNamesKeys(t *testing.T) {
 	var keys []string
 	for _, k := range config.Keys() {
@@ -165,7 +165,7 @@ const (
 	dkimMembers    = "algorithm created name record selector"
 )
 
-// What a command prints as JSON has the members that the API has for the same thing.
+// The JSON output of a command has the same members as the API's JSON for the same object.
 func TestCommandsAndAPIHaveOneJSON(t *testing.T) {
 	var document struct {
 		Components struct {
@@ -306,7 +306,7 @@ func TestJSON(t *testing.T) {
 		"mail doctor":   {"--resolver", "127.0.0.1:1"},
 		"doctor":        {"--resolver", "127.0.0.1:1"},
 	}
-	// What removes something is last.
+	// Commands that remove something come last.
 	names := slices.Sorted(maps.Keys(jsonMembers))
 	slices.SortStableFunc(names, func(a, b string) int {
 		last := func(name string) int {
@@ -339,7 +339,7 @@ func TestJSON(t *testing.T) {
 			t.Errorf("%s is null", member)
 		}
 	}
-	// A list without elements is an array, too.
+	// An empty list is an array, too.
 	notEmpty := []string{"doctor", "tenant list", "signups show", "tenant reserved", "mail doctor", "audit list"}
 	data = filepath.Join(t.TempDir(), "empty")
 	command("tenant add", "phone.example.org")

@@ -45,7 +45,7 @@ func TestBrowserConfirm(t *testing.T) {
 			b.check(string(tag) + " confirm")
 			b.shots(string(tag) + "-confirm")
 		})
-		b.step(w.Name+": a wrong password shows an error beside the field", func() {
+		b.step(w.Name+": a wrong password shows an error next to the field", func() {
 			b.fill("password", "not the pass phrase")
 			b.click("#submit")
 			b.until(`document.activeElement.id === "password" && !document.getElementById("password-error").hidden`)

@@ -9,8 +9,8 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// A server on a copy of the data directory of a running server ends, and the messages in the copy are
-// left as they are.
+// A server on a copy of a running server's data directory exits, and leaves the messages in the
+// copy unchanged.
 func TestCopyOfDataDirectory(t *testing.T) {
 	t.Parallel()
 	url, dir := postgrestest.Shared(t).Database(t), t.TempDir()
@@ -38,7 +38,7 @@ func TestCopyOfDataDirectory(t *testing.T) {
 	if a, err := v.signup("bob"); err != nil || !a.OK {
 		t.Errorf("the first server, afterwards: %+v, %v", a, err)
 	}
-	// With a name of its own, the server runs.
+	// With its own name, the server runs.
 	if err := os.Remove(filepath.Join(copied, "node.id")); err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A core file would have the keys in it. The test process allows core files, as far as it may.
+// A core file would contain the keys. The test process allows core files, as far as it can.
 func TestNoCoreDumps(t *testing.T) {
 	var before unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_CORE, &before); err != nil {

@@ -45,8 +45,8 @@ func rounds(t *testing.T) int {
 const maxLoadTime = 150 * time.Millisecond
 
 // In every round a server starts with the same data directory, gets signups from many addresses,
-// and is killed at a random moment. Every signup that was answered must be there afterwards. One
-// that was not answered is there completely or not at all.
+// and is killed at a random moment. Every signup that was answered must exist afterwards. One that
+// was not answered exists completely or not at all.
 func TestKilledServerLosesNothing(t *testing.T) {
 	t.Parallel()
 	s := newKillTest(t)
@@ -60,8 +60,8 @@ func TestKilledServerLosesNothing(t *testing.T) {
 		n, len(s.answered), s.unanswered, s.republished, len(s.activated))
 }
 
-// Here, a mail server takes every message out of the pickup directory as soon as it is there. Then
-// a message may be written twice, with the same bytes and Message-ID, but none is ever missing.
+// Here, a mail server takes every message out of the pickup directory as soon as it appears. Then a
+// message may be written twice, with the same bytes and Message-ID, but none is ever missing.
 func TestKilledServerWithMailAgentLosesNothing(t *testing.T) {
 	t.Parallel()
 	s := newKillTest(t)
@@ -93,7 +93,7 @@ func TestTerminatedServerAnswersOpenRequests(t *testing.T) {
 		len(s.answered), unanswered)
 }
 
-// killTest is a data directory, and what the clients of its servers know.
+// killTest is a data directory, and the results that the clients of its servers have recorded.
 type killTest struct {
 	t            *testing.T
 	data, pickup string
@@ -275,7 +275,7 @@ func (s *killTest) messages() map[string][]message {
 	return by
 }
 
-// check compares accounts and messages with what the clients know, after a restart.
+// check compares accounts and messages with the clients' results, after a restart.
 func (s *killTest) check(p *serverProcess) {
 	s.t.Helper()
 	list, messages := shownAccounts(s.t, s.data), s.messages()

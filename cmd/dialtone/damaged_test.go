@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/secret/keyfile"
 )
 
-// A server and commands on a database that was overwritten in the middle say what to do, once.
+// On a database that was overwritten in the middle, a server and commands say once what to do.
 func TestDamagedDatabase(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	mustOutput(t, "tenant", "add", "localhost", "--data", data)

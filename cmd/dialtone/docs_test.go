@@ -90,7 +90,7 @@ func anyCommandHas(node *kong.Node, name string) bool {
 		slices.ContainsFunc(node.Children, func(n *kong.Node) bool { return anyCommandHas(n, name) })
 }
 
-// TestDocumentedCommands wants every command and flag of the documents to exist.
+// TestDocumentedCommands checks that every command and flag in the documents exists.
 func TestDocumentedCommands(t *testing.T) {
 	app := grammar(t, newCommandLine()).Model
 	checked := 0
@@ -117,7 +117,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// The commands in code blocks say which store they mean, so that nobody runs them without.
+// The commands in code blocks name their store, so that nobody runs them on the wrong one.
 func TestDocumentedCommandsNameTheStore(t *testing.T) {
 	command := regexp.MustCompile(`(?:^|[\s(])dialtone +` +
 		`(?:account|tenant|directory|provision|mail|verify|backup|keys|turn|store migrate)\b`)

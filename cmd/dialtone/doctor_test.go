@@ -51,7 +51,7 @@ func examined(t *testing.T, environ ...string) (list []doctor.Finding) {
 	return list
 }
 
-// wantFinding wants a finding of a check whose cause contains a text.
+// wantFinding checks that there is a finding of a check whose cause contains a text.
 func wantFinding(t *testing.T, list []doctor.Finding, level doctor.Level, check, cause string) {
 	t.Helper()
 	if !slices.ContainsFunc(list, func(f doctor.Finding) bool {
@@ -61,7 +61,7 @@ func wantFinding(t *testing.T, list []doctor.Finding, level doctor.Level, check,
 	}
 }
 
-// A command of root finds what root has left that the user of the server cannot use.
+// Run as root, the command finds files of root that the server's user cannot use.
 func TestDoctorFindsWrongOwners(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -96,8 +96,8 @@ func TestDoctorFindsWrongOwners(t *testing.T) {
 	}
 }
 
-// Each fault of the store has advice of its own. The owner's bits of the data directory count too, and what doctor says
-// to run repairs it.
+// Each fault of the store has its own advice. The owner's mode bits of the data directory count
+// too, and the command that doctor prints repairs it.
 func TestDoctorAdvisesOnStore(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -156,7 +156,8 @@ func TestDoctorAdvisesOnStore(t *testing.T) {
 	advice("store", "make the file system writable: findmnt -T ")
 }
 
-// An empty or missing data directory beside a configuration may be a volume that is not mounted.
+// An empty or missing data directory with an existing configuration may be a volume that is not
+// mounted.
 func TestDoctorAsksForVolume(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -183,7 +184,8 @@ func TestDoctorAsksForVolume(t *testing.T) {
 	}
 }
 
-// It does not change a store of an older version, and finds programs of another version on the same database.
+// The command does not change a store of an older version, and finds programs of another version on
+// the same database.
 func TestDoctorOnPostgres(t *testing.T) {
 	t.Parallel()
 	cluster := postgrestest.Shared(t)
@@ -253,7 +255,8 @@ func anchorsOf(text string) (anchors []string) {
 	return anchors
 }
 
-// It ends in time, with findings, though everything that it asks accepts connections and says nothing.
+// The command finishes in time, with findings, even if all its peers accept connections and do not
+// answer.
 func TestDoctorEndsInTime(t *testing.T) {
 	t.Parallel()
 	silent := func() string {
@@ -289,8 +292,8 @@ func TestDoctorEndsInTime(t *testing.T) {
 	wantFinding(t, list, doctor.Fault, "store", "")
 }
 
-// A trusted proxy that does not say where requests come from is found by the request to the public URL, for which the
-// DNS server of --resolver is asked.
+// A trusted proxy that does not report the client's address is found by the request to the public
+// URL, whose host is resolved by the DNS server of --resolver.
 func TestDoctorFindsSilentProxy(t *testing.T) {
 	t.Parallel()
 	dns := smtptest.DNS(t, map[string][]string{"example.com": {"127.0.0.1"}})

@@ -70,7 +70,7 @@ func TestExportRole(t *testing.T) {
 	}
 }
 
-// A database user who may not create roles gets the statements, and the command fails.
+// If the database user is not allowed to create roles, the command prints the statements and fails.
 func TestExportRoleWithoutPermission(t *testing.T) {
 	dir, ctx := t.TempDir(), t.Context()
 	database := postgrestest.Shared(t).Database(t)
@@ -155,8 +155,8 @@ func TestVerifyComparesExport(t *testing.T) {
 	}
 }
 
-// One account whose credential does not open is left out of the export. Others are activated, exported
-// and disabled as ever, and everything that tells of the export names the account.
+// An account whose credential cannot be decrypted is left out of the export. Others are activated,
+// exported and disabled as usual, and everything that reports on the export names the account.
 func TestExportWithDamagedCredential(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -287,7 +287,8 @@ func TestExportStatusIncomplete(t *testing.T) {
 	}
 }
 
-// Commands report tables that somebody has changed, and what the names of parts have in them cannot add lines.
+// Commands report tables that somebody has changed, and line breaks in the names of their parts
+// cannot add lines to the output.
 func TestCommandsReportChangedTables(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
@@ -315,7 +316,7 @@ func TestCommandsReportChangedTables(t *testing.T) {
 		{"directory export status --json", "the view subscriber is not as dialtone made it;the trigger x\\n"},
 		{"verify", "the view subscriber is not as dialtone made it;the trigger x; ;the trigger y; "},
 	} {
-		// Each begins with the file as somebody has left it.
+		// Each case starts with the file as somebody has changed it.
 		change("directory/directory.db", "PRAGMA user_version = 7; DROP VIEW subscriber; "+
 			"CREATE VIEW subscriber AS SELECT 'mine' AS ha1")
 		status, out, stderr := runCommand(t, []string{"DIALTONE_DATA=" + data, "DIALTONE_LISTEN=127.0.0.1:9",

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// phoneUser and phoneGroup are those of a phone server.
+// phoneUser and phoneGroup are the user and group of a phone server.
 const phoneUser, phoneGroup = 65532, 65531
 
 // TestExportStatusNamesReaders checks that "export status" says whether the group of the exported

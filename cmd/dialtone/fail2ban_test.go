@@ -99,7 +99,7 @@ func TestFail2ban(t *testing.T) {
 		for line := range strings.Lines(out.String()) {
 			journal.WriteString("host dialtone[123]: " + line)
 		}
-		// The journal has the time apart, so it is not removed from the line.
+		// The journal stores the time separately, so it is not removed from the line.
 		if got := banned(t, journal.String(), "--datepattern", "{NONE}"); !slices.Equal(got, want) {
 			t.Errorf("in the journal, it finds %q\nwant %q", got, want)
 		}

@@ -11,8 +11,8 @@ import (
 )
 
 // A write that the system refuses in the middle of a commit leaves the commit in doubt. Here the
-// reason is the limit on the size of files, which needs no privileges; a disk that fails looks the
-// same to SQLite.
+// cause is the limit on the size of files, which needs no privileges; a failing disk looks the same
+// to SQLite.
 func TestFailedCommitEndsTheServer(t *testing.T) {
 	p := newTestServer(t, launch{data: t.TempDir()}, "")
 	for range 3 { // so that the WAL is longer than any message

@@ -71,9 +71,9 @@ func (p *testServer) next() (*visitor, url.Values) {
 	return v, form
 }
 
-// duringFault sends a form several times during a fault, and wants a 500 each time. Then it ends
-// the fault and sends the same form again. Captchas and sign-ins do not need what is broken, so
-// they must work all the time.
+// duringFault sends a form several times during a fault, and expects a 500 each time. Then it ends
+// the fault and sends the same form again. Captchas and sign-ins do not depend on the broken part,
+// so they must work all the time.
 func (p *testServer) duringFault(times int, begin, end func()) {
 	p.Helper()
 	before := len(shownAccounts(p, p.data))
@@ -101,8 +101,8 @@ func (p *testServer) duringFault(times int, begin, end func()) {
 	p.recovers(v, form)
 }
 
-// recovers sends a form that failed before. Its captcha and its places under the limits must not be
-// used up.
+// recovers sends a form that failed before. Its captcha must not be used up, and the failure must
+// not count towards the limits.
 func (p *testServer) recovers(v *visitor, form url.Values) {
 	p.Helper()
 	// The server tries again once a second.
@@ -127,8 +127,8 @@ func (p *testServer) recovers(v *visitor, form url.Values) {
 	p.consistent()
 }
 
-// consistent wants one complete message for every account, and nothing else in the pickup
-// directory.
+// consistent checks that the pickup directory contains one complete message for every account, and
+// nothing else.
 func (p *testServer) consistent() {
 	p.Helper()
 	list, err := messagesIn(p.pickup)
@@ -180,8 +180,9 @@ func TestPickupDirectoryGone(t *testing.T) {
 	}
 }
 
-// A server whose database is removed or replaced ends with status 78, so that no supervisor starts it
-// without the accounts. It says what happened, and the next start does not take what is left for a store.
+// A server whose database is removed or replaced exits with status 78, so that no supervisor
+// restarts it without the accounts. It says what happened, and the next start does not mistake the
+// remains for a store.
 func TestDatabaseGone(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -219,7 +220,7 @@ func TestDatabaseGone(t *testing.T) {
 	}
 }
 
-// When keys are removed, a server keeps using those that it has read and is not ready. It is ready
+// When keys are removed, a server keeps using those that it has read, but is not ready. It is ready
 // again when they are back.
 func TestKeysGone(t *testing.T) {
 	t.Parallel()
@@ -240,7 +241,7 @@ func TestKeysGone(t *testing.T) {
 	p.readiness(p.T, 503, "seal.key: no key file; correct this, or restore the file")
 	p.must(os.Rename(seal+".old", seal))
 	p.readiness(p.T, 200, "keys")
-	// A removed key for TURN is not used any more. That is no fault, but logged.
+	// A removed key for TURN is no longer used. That is not a fault, but is logged.
 	const warning = `"msg":"no key for the TURN servers of the tenants; `
 	before := p.stderr.Count(warning)
 	p.must(os.Remove(filepath.Join(keys, "turn.key")))
@@ -272,8 +273,8 @@ func TestPickupDirectoryReplaced(t *testing.T) {
 	p.mustStop(t)
 }
 
-// A server starts though the pickup directory fails, so people can sign in. Messages that were lost
-// in a crash are written as soon as the directory works.
+// A server starts even if the pickup directory fails, so that people can sign in. Messages that
+// were lost in a crash are written as soon as the directory works.
 func TestLostMessagesWithoutPickupDirectory(t *testing.T) {
 	t.Parallel()
 	data, mail := t.TempDir(), filepath.Join(t.TempDir(), "mail")
@@ -287,8 +288,8 @@ func TestLostMessagesWithoutPickupDirectory(t *testing.T) {
 	if err != nil || len(want) != 2 {
 		t.Fatalf("%d messages, %v", len(want), err)
 	}
-	// A power cut removes files that were not synced. A directory with the name of the message is a
-	// fault even for root.
+	// A power cut removes unsynced files. A directory with the name of the message is a fault even
+	// for root.
 	names, err := filepath.Glob(filepath.Join(mail, "*.eml"))
 	p.must(err)
 	for _, name := range names {
@@ -497,8 +498,8 @@ func testReadOnly(t *testing.T) {
 	p.consistent()
 }
 
-// A disk cannot become read-only while a server has its store open for writing: the kernel returns
-// EBUSY. But a server can be started on one, and says so.
+// A disk cannot be made read-only while a server has its store open for writing: the kernel returns
+// EBUSY. But a server that is started on a read-only disk says so.
 func testReadOnlyStart(t *testing.T) {
 	disk := mount(t, "size=8m")
 	data := filepath.Join(disk, "data")

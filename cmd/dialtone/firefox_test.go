@@ -41,8 +41,8 @@ type bidiMessage struct {
 	Text   string          `json:"message"`
 }
 
-// firefoxPreferences keep Firefox from asking its maker's servers for anything, and let animations
-// end at once.
+// firefoxPreferences keep Firefox from contacting Mozilla's servers, and make animations end at
+// once.
 const firefoxPreferences = `
 user_pref("app.normandy.enabled", false);
 user_pref("app.update.disabledForTesting", true);

@@ -11,15 +11,15 @@ import (
 	"dialtone/internal/doctor"
 )
 
-// link makes a link of the service's user.
+// link creates a link owned by the service's user.
 func (s *service) link(target, path string) {
 	s.Helper()
 	s.must(os.Symlink(target, path))
 	s.must(os.Lchown(path, serviceUser, serviceGroup))
 }
 
-// Nobody is told to change the owner or the mode of what is behind a link that the server's user has made, wherever on
-// the way it is. A finding names the link in place of that.
+// No output tells anybody to change the owner or mode of a target behind a link that the server's
+// user has created, wherever in the path the link is. A finding names the link instead.
 func TestDoctorAdvisesNothingBehindLinks(t *testing.T) {
 	t.Parallel()
 	for claim, c := range map[string]struct {
@@ -105,8 +105,8 @@ func TestDoctorAdvisesNothingBehindLinks(t *testing.T) {
 	}
 }
 
-// What a name has for a shell stays a part of the name in the commands that are printed, and nothing is printed about
-// what is behind a link of the server's user.
+// Shell metacharacters in a name are quoted in the printed commands, and nothing is printed about
+// the target of a link of the server's user.
 func TestCommandsToCopy(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -19,10 +19,11 @@ import (
 	"dialtone/internal/test/process"
 )
 
-// changeWithin is how soon a change of readiness shows and is logged, as docs/operating.md promises.
+// changeWithin is the time within which a change of readiness is visible and logged, as
+// docs/operating.md promises.
 const changeWithin = 5 * time.Second
 
-// eventuallyLogged waits for changeWithin until the log has had n lines with a text.
+// eventuallyLogged waits for at most changeWithin until the log contains n lines with a text.
 func eventuallyLogged(t *testing.T, p *serverProcess, text string, n int) {
 	t.Helper()
 	start := time.Now()
@@ -40,7 +41,8 @@ func eventuallyLogged(t *testing.T, p *serverProcess, text string, n int) {
 	t.Logf("%s after %v", text, time.Since(start).Round(time.Millisecond))
 }
 
-// A pickup directory that becomes read-only is logged once, and so is its repair, though nobody asks /readyz.
+// A pickup directory that becomes read-only is logged once, and so is its repair, even if nobody
+// requests /readyz.
 func TestReadOnlyPickupDirectory(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -83,8 +85,8 @@ func TestUnreachableRelayWarns(t *testing.T) {
 	}
 }
 
-// A trigger that Dialtone did not make does not keep a server from starting. The server logs it and warns, and verify
-// has a fault.
+// A trigger that Dialtone did not create does not prevent a server from starting. The server logs
+// it and warns, and verify reports a fault.
 func TestForeignTrigger(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -108,8 +110,8 @@ func TestForeignTrigger(t *testing.T) {
 	}
 }
 
-// The answer of another server on the same port counts neither for health nor for doctor, but that of a server of an
-// earlier version, which does not say who it is, does.
+// health and doctor ignore the answer of another server on the same port, but accept that of a
+// server of an earlier version, which does not identify itself.
 func TestHealthOfAnotherServer(t *testing.T) {
 	t.Parallel()
 	own, other := t.TempDir(), t.TempDir()

@@ -43,7 +43,7 @@ func (f *hookFixture) try(args ...string) (string, error) {
 	return string(out), err
 }
 
-// addActive signs a user up at a server and enables the account.
+// addActive signs up a user at a server and enables the account.
 func (f *hookFixture) addActive(p *serverProcess, user string) {
 	f.Helper()
 	v := newVisitor(p.address, "")
@@ -237,7 +237,7 @@ func TestNotificationsSurviveCrash(t *testing.T) {
 }
 
 // TestServersShareNotifications checks that one of two servers on a database delivers each
-// notification, and that the other delivers what one was sending when it was killed.
+// notification, and that the other takes over the notifications that a killed server was sending.
 func TestServersShareNotifications(t *testing.T) {
 	t.Parallel() // It waits for the end of a claim.
 	url := postgrestest.Shared(t).Database(t)
@@ -270,7 +270,7 @@ func TestServersShareNotifications(t *testing.T) {
 		t.Errorf("delivered: %v", got)
 	}
 
-	// The servers are killed during a call. It is made again when the claim ends.
+	// The servers are killed during a call, which is repeated when the claim expires.
 	c.setStatus(0)
 	f.command("account", "role", "user00", "user", "--tenant", "localhost")
 	f.within(10*time.Second, "the call is made", func() bool { return len(c.users()) == 13 })
@@ -285,8 +285,8 @@ func TestServersShareNotifications(t *testing.T) {
 	}
 }
 
-// TestNewAccountsAreNotified checks that a webhook learns of new accounts soon, also of those of a server that was
-// killed at once, and always by the same message.
+// TestNewAccountsAreNotified checks that a webhook soon learns of new accounts, even those of a
+// server that was killed immediately, and always through the same message.
 func TestNewAccountsAreNotified(t *testing.T) {
 	t.Parallel()
 	f := &hookFixture{T: t, dir: filepath.Join(t.TempDir(), "data"), environ: []string{}}

@@ -19,8 +19,9 @@ import (
 	"dialtone/internal/test/process"
 )
 
-// Root that restores into an absent directory, in a directory of the service's user, does it as this user from the
-// beginning. So a plan that this user puts there meanwhile leads nowhere else; here it is the restore's own plan.
+// When root restores into an absent directory within a directory of the service's user, the command
+// works as that user from the start. So a plan that this user puts there in the meantime cannot
+// redirect it; here it is the restore's own plan.
 func TestRestoreIntoAbsentDirectory(t *testing.T) {
 	s := newService(t)
 	above := filepath.Dir(s.dir)
@@ -46,7 +47,7 @@ func TestRestoreIntoAbsentDirectory(t *testing.T) {
 	}
 }
 
-// A data directory of root's that another user can replace is not used.
+// A data directory that root owns but another user can replace is not used.
 func TestDirectoryThatOthersReplace(t *testing.T) {
 	s := newService(t)
 	above := filepath.Dir(s.dir)
@@ -67,7 +68,7 @@ func TestDirectoryThatOthersReplace(t *testing.T) {
 	}
 }
 
-// Pipes in place of files end commands with an error. Nothing waits for them.
+// Commands fail with an error for pipes in place of files, and do not wait for them.
 func TestPipesInPlaceOfFiles(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
@@ -116,7 +117,7 @@ func TestPipesInPlaceOfFiles(t *testing.T) {
 	mustOutput(t, "directory", "export", "rebuild", "--data", data)
 }
 
-// A command that waits for its input ends at the second signal.
+// A command that waits for its input exits at the second signal.
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	temp, data := t.TempDir(), filepath.Join(t.TempDir(), "data")
@@ -146,7 +147,8 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
-// doctor and config check name secrets that everybody can read, and doctor names links in place of files.
+// doctor and config check report secrets that everybody can read, and doctor reports links in place
+// of files.
 func TestDoctorNamesOpenSecretsAndLinks(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -225,7 +227,7 @@ func TestDoctorNamesOpenSecretsAndLinks(t *testing.T) {
 	}
 }
 
-// What listens in place of the server cannot add lines.
+// Another program that listens in place of the server cannot add lines to the output.
 func TestHealthPrintsOneLineForEachCheck(t *testing.T) {
 	t.Parallel()
 	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -239,8 +241,8 @@ func TestHealthPrintsOneLineForEachCheck(t *testing.T) {
 	}
 }
 
-// Restore says where a backup comes from. One that somebody else has encrypted for the same recipient does not fit the
-// operator's own key.
+// Restore says where a backup comes from. A backup that somebody else has encrypted for the same
+// recipient does not match the operator's own key.
 func TestForgedArchive(t *testing.T) {
 	t.Parallel()
 	dir, key := t.TempDir(), newIdentity(t)

@@ -25,7 +25,7 @@ import (
 	"dialtone/internal/userfile"
 )
 
-// kamailioTables returns a script of Kamailio that makes tables, for a kind of database.
+// kamailioTables returns Kamailio's script that creates its tables in a kind of database.
 func kamailioTables(t *testing.T, kind, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("/usr/share/kamailio", kind, name+"-create.sql"))
@@ -35,7 +35,8 @@ func kamailioTables(t *testing.T, kind, name string) string {
 	return string(text)
 }
 
-// A phone that registered at a Kamailio with the table subscriber registers by Dialtone, with the same password.
+// A phone that registered with a Kamailio that uses the table subscriber can register through
+// Dialtone, with the same password.
 func TestImportedPhone(t *testing.T) {
 	t.Parallel()
 	dir := phonetest.TempDir(t)
@@ -74,7 +75,8 @@ func TestImportedPhone(t *testing.T) {
 	phone("", "guessed").Registers(t, 401)
 }
 
-// The rows of kamailio-sql fit the table that Kamailio makes, which has no column for an e-mail address.
+// The rows of kamailio-sql fit the table that Kamailio creates, which has no column for an e-mail
+// address.
 func TestKamailioTakesTheSQL(t *testing.T) {
 	t.Parallel()
 	db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "kamailio.sqlite"))
@@ -104,7 +106,7 @@ func TestKamailioTakesTheSQL(t *testing.T) {
 	}
 }
 
-// The dumps of pg_dump, and the database itself, give the same accounts.
+// The dumps of pg_dump, and the database itself, produce the same accounts.
 func TestImportFromPostgres(t *testing.T) {
 	t.Parallel()
 	url := postgrestest.Shared(t).Database(t)
@@ -168,7 +170,7 @@ func TestImportFromPostgres(t *testing.T) {
 	}
 }
 
-// A PostgreSQL database in another encoding gives the same texts.
+// A PostgreSQL database in another encoding produces the same texts.
 func TestImportFromLatin1(t *testing.T) {
 	t.Parallel()
 	old := postgrestest.Shared(t).Database(t)
@@ -210,7 +212,7 @@ func TestImportFromLatin1(t *testing.T) {
 	}
 }
 
-// An import that is interrupted says what is done, and how to go on. Running it again completes it.
+// An interrupted import says what was done, and how to continue. Running it again completes it.
 func TestInterruptedImport(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -268,7 +270,7 @@ func TestInterruptedImport(t *testing.T) {
 	}
 }
 
-// Nobody reads a term of Go when a command is interrupted.
+// An interrupted command does not print Go's error text.
 func TestInterruptedCommands(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -305,7 +307,7 @@ func TestInterruptedCommands(t *testing.T) {
 	}
 }
 
-// What is exported is imported elsewhere, in another kind of store too, as it was.
+// Exported accounts can be imported elsewhere unchanged, also into another kind of store.
 func TestExportAndImport(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -32,8 +32,8 @@ func me(t *testing.T) string {
 	return u.Username
 }
 
-// On a terminal, init asks for what is not given, and again after a wrong answer. A line without an answer takes the
-// default.
+// On a terminal, init asks for missing answers, and asks again after a wrong one. An empty line
+// selects the default.
 func TestInitAsks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -75,7 +75,7 @@ func TestInitAsks(t *testing.T) {
 		t.Errorf("the tenants are %s", out)
 	}
 
-	// The second time, only what would be used is asked.
+	// The second time, init asks only for answers that it would use.
 	out, err = ask("phone.test\nann\n")
 	if err != nil || !strings.Contains(out, "User name of the first operator: ") {
 		t.Errorf("%v: %s", err, out)
@@ -87,7 +87,7 @@ func TestInitAsks(t *testing.T) {
 	}
 }
 
-// Ctrl-C at a question ends init at once, and leaves nothing.
+// Ctrl-C at a question stops init immediately, and leaves nothing behind.
 func TestInitInterrupted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -135,7 +135,7 @@ func TestInitInterrupted(t *testing.T) {
 	}
 }
 
-// canceler is output that cancels a context at a text.
+// canceler is a writer that cancels a context when a text is written.
 type canceler struct {
 	bytes.Buffer
 	cancel context.CancelFunc
@@ -149,7 +149,7 @@ func (c *canceler) Write(b []byte) (int, error) {
 	return c.Buffer.Write(b)
 }
 
-// An init that is interrupted while it works says so, and the next one does the rest.
+// An init that is interrupted while it works says so, and the next run does the rest.
 func TestInitInterruptedAtWork(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -211,7 +211,8 @@ func TestInitOnPostgres(t *testing.T) {
 	}
 }
 
-// With --tls=files, the certificate has to be for the host, and the user of the server has to be able to read it.
+// With --tls=files, the certificate must match the host, and the server's user must be able to read
+// it.
 func TestInitChecksCertificates(t *testing.T) {
 	t.Parallel()
 	authority := tlstest.NewAuthority(t)
@@ -250,7 +251,8 @@ func TestInitChecksCertificates(t *testing.T) {
 	}
 }
 
-// What root sets up belongs to the user that the server runs as, who can read the configuration and the certificate.
+// The files that root sets up belong to the server's user, who can read the configuration and the
+// certificate.
 func TestInitAsRoot(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -320,7 +322,8 @@ func groupOf(t *testing.T, path string) uint32 {
 	return info.Sys().(*syscall.Stat_t).Gid
 }
 
-// What the user of the server has put beside the configuration neither stops init of root, nor has it write elsewhere.
+// Files that the server's user has put next to the configuration neither stop root's init nor make
+// it write elsewhere.
 func TestInitAmongFilesOfAnother(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -371,7 +374,7 @@ func TestInitAmongFilesOfAnother(t *testing.T) {
 	}
 }
 
-// Files of another user that init of root reads use up no memory.
+// Files of another user that root's init reads cannot exhaust the memory.
 func TestInitAmongLargeFiles(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -403,7 +406,7 @@ func TestInitAmongLargeFiles(t *testing.T) {
 	s.must(os.Remove(filepath.Join(etc, "dialtone.toml")))
 	large(".temp-1", "init/nginx.conf", "init/directory.cfg", "init/.temp-2")
 	if out, used, err := init(); err != nil || used > most || !strings.Contains(out, "nginx.conf") {
-		t.Errorf("large files beside the configuration: %d MiB, %v, %s", used, err, out)
+		t.Errorf("large files next to the configuration: %d MiB, %v, %s", used, err, out)
 	}
 	if _, err := os.Stat(filepath.Join(etc, ".temp-1")); err != nil {
 		t.Error(err)

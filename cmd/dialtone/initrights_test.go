@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// withRole returns the URL of a database for a role of its own that owns nothing in it.
+// withRole returns the URL of a database for a new role that owns nothing in it.
 func withRole(t *testing.T, cluster *postgrestest.Cluster, url, role string) string {
 	t.Helper()
 	cluster.Exec(t, url, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'a';
@@ -24,8 +24,9 @@ func withRole(t *testing.T, cluster *postgrestest.Cluster, url, role string) str
 	return regexp.MustCompile(`//[^@]*@`).ReplaceAllString(url, "//"+role+":a@")
 }
 
-// Without the right to create tables, init writes nothing and says what to run. After that, it works. What a run that
-// was interrupted has left is used without a warning, but keys of an earlier store are not.
+// Without the right to create tables, init writes nothing and says what to run. After that, it
+// works. It uses the remains of an interrupted run without a warning, but not the keys of an
+// earlier store.
 func TestInitWithoutRights(t *testing.T) {
 	t.Parallel()
 	cluster := postgrestest.Shared(t)
@@ -49,7 +50,7 @@ func TestInitWithoutRights(t *testing.T) {
 	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
 		t.Errorf("%v: there is %v", err, list)
 	}
-	// A command that creates a store makes no keys for it either.
+	// A command that creates a store does not create keys for it either.
 	status, _, stderr := runCommand(t, []string{"DIALTONE_DATABASE=" + url}, "tenant", "add", "phone.test",
 		"--data", data)
 	if _, err := os.Stat(data); status != exitConfig || !strings.Contains(stderr, grant) || err == nil {
@@ -59,7 +60,7 @@ func TestInitWithoutRights(t *testing.T) {
 	if out, err = setup(url); err != nil || strings.Contains(out, "keys of an earlier one") {
 		t.Fatalf("with the right: %v: %s", err, out)
 	}
-	// As if the run had ended after it made the keys.
+	// As if the run had ended after it created the keys.
 	cluster.Exec(t, admin, "DROP SCHEMA public CASCADE; CREATE SCHEMA public; "+
 		"GRANT USAGE ON SCHEMA public TO norights; "+grant)
 	if out, err = setup(url); err != nil || strings.Contains(out, "keys of an earlier one") {

@@ -112,7 +112,7 @@ func (k *kamailioServer) cache(key string) {
 	}
 }
 
-// caches reports whether the cache has a credential.
+// caches reports whether the cache contains a credential.
 func (k *kamailioServer) caches(key string) bool {
 	_, err := k.Control.Call("htable.get", "ha1", key)
 	return err == nil

@@ -18,8 +18,8 @@ import (
 	"dialtone/internal/test/process"
 )
 
-// TestBrowserLeave has a person take the data along and leave, come back by the link in the message, leave again, and
-// be gone when the time is over.
+// TestBrowserLeave acts as a person who downloads the data and leaves, returns with the link in the
+// message, leaves again, and is erased when the time is over.
 func TestBrowserLeave(t *testing.T) {
 	t.Parallel()
 	data, operators := t.TempDir(), process.Address(t)
@@ -48,7 +48,7 @@ func TestBrowserLeave(t *testing.T) {
 		a.Body.Close()
 		return a.StatusCode
 	}
-	// message waits for a message with a link to stay that is not known yet, and returns the path of the link.
+	// message waits for a message with a new link to stay, and returns the path of the link.
 	var known []string
 	message := func() (path string) {
 		t.Helper()
@@ -100,7 +100,7 @@ func TestBrowserLeave(t *testing.T) {
 			t.Errorf("the data are %+v, %v", d, err)
 		}
 	})
-	b.step("The form says what is wrong, beside the field", func() {
+	b.step("The form says what is wrong, next to the field", func() {
 		b.click("#submit")
 		b.until(`document.querySelectorAll("#summary-list li").length === 2`)
 		b.check("leave-empty")

@@ -83,9 +83,9 @@ func (w *watchedServer) refused(limit int) (v *visitor, form url.Values) {
 	return nil, nil
 }
 
-// notReadyWhileRefusing wants /readyz to notice within noticeWithin that all signups are refused.
-// If the disk is full, a checkpoint may free space. Then the store is ready again, and the test
-// fills that space too.
+// notReadyWhileRefusing checks that /readyz notices within noticeWithin that all signups are
+// refused. If the disk is full, a checkpoint may free space. Then the store is ready again, and the
+// test fills that space too.
 func (w *watchedServer) notReadyWhileRefusing(fill func()) {
 	w.Helper()
 	since := time.Now()

@@ -19,7 +19,7 @@ import (
 const (
 	slowSenders = 2000
 	slowReaders = 500
-	// cutWithin is how long the server keeps a connection that sends too slowly.
+	// cutWithin is the time within which the server closes a connection that sends too slowly.
 	cutWithin = 16 * time.Second
 	// readersCutWithin is longer, because each answer may take 15 s, and the kernel buffers several
 	// answers.
@@ -189,8 +189,7 @@ func slowReader(address, host, path string) (net.Conn, error) {
 	return c, err
 }
 
-// If there are more signups than a slow disk can take, the others are answered 503 with
-// Retry-After.
+// If there are more signups than a slow disk can handle, the others get 503 with Retry-After.
 func testOverload(t *testing.T) {
 	w := newWatchedServer(t, t.TempDir(), "", goMemory)
 	const people = 3000

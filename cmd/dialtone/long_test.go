@@ -160,7 +160,7 @@ func (d *disk) restore() {
 }
 
 // inject makes system calls of a running server on some files fail or take longer, until stop is
-// called or the server ends.
+// called or the server exits.
 func inject(t *testing.T, p *serverProcess, calls, what string, paths ...string) (stop func()) {
 	t.Helper()
 	pid := p.Pid()
@@ -317,7 +317,7 @@ func (r *readyState) String() string {
 		r.down.Round(time.Millisecond), r.up.Round(time.Millisecond))
 }
 
-// captchaProbe asks for captchas all the time, from unused addresses.
+// captchaProbe continuously requests captchas, from unused addresses.
 type captchaProbe struct {
 	t     *testing.T
 	end   chan struct{}
@@ -397,7 +397,7 @@ func verified(t *testing.T, data, pickup string) (r account.Report) {
 	return r
 }
 
-// noPanic wants a log without a Go stack in it.
+// noPanic checks that the log contains no Go stack trace.
 func (p *serverProcess) noPanic(t *testing.T) {
 	t.Helper()
 	for _, word := range []string{"panic", "goroutine ", "fatal error", "DATA RACE"} {

@@ -185,8 +185,8 @@ func (u *rolling) node(i int, program string) {
 	}
 }
 
-// stop stops a server and checks its log. A server of the old program that finds a newer schema when it starts cannot
-// tell whether somebody has added to it, and logs that.
+// stop stops a server and checks its log. A server of the old program that starts on a newer schema
+// cannot tell whether somebody has modified it, and logs that.
 func (u *rolling) stop(i int) {
 	u.Helper()
 	u.nodes[i].mustStop(u.T)
@@ -199,7 +199,7 @@ func (u *rolling) stop(i int) {
 	}
 }
 
-// by runs a command of one of the programs, and returns what it prints.
+// by runs a command with one of the programs, and returns its output.
 func (u *rolling) by(program string, args ...string) (string, error) {
 	cmd := exec.Command(program,
 		append([]string{"--config", u.config, "--data", filepath.Join(u.dir, "command")}, args...)...)
@@ -313,7 +313,7 @@ func (u *rolling) tokens(directory, api, madeBy string) {
 
 var provisionLink = regexp.MustCompile(`/provision/[^"<>\s]+`)
 
-// settings makes a link to the settings of a phone at one server, and opens it at another.
+// settings creates a link to the settings of a phone at one server, and opens it at another.
 func (u *rolling) settings(v *visitor, from, at int) {
 	u.Helper()
 	w := newVisitor(u.nodes[from].address, "")
@@ -354,7 +354,7 @@ func TestLongUpgrade(t *testing.T) {
 	u := newRolling(t)
 	current := binary(t)
 
-	// What the old servers and commands made.
+	// The objects that the old servers and commands created.
 	ann := u.activates(0, "ann", u.signup(0, "ann"), "old")
 	directory := u.mustBy(u.old, "directory", "token", "add", "kamailio")
 	api := u.mustBy(u.old, "token", "add", "crm", "--scope", "accounts:read")
@@ -463,7 +463,7 @@ func TestLongUpgrade(t *testing.T) {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
 
-	// A later version says that older programs cannot use the schema any more.
+	// A later version declares that older programs can no longer use the schema.
 	u.primary.Exec(t, u.url, `
 		INSERT INTO schema_version (version, checksum, applied) SELECT max(version) + 1, 'later', 0 FROM schema_version;
 		INSERT INTO schema_floor (version, floor) SELECT max(version), max(version) FROM schema_version`)

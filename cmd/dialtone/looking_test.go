@@ -17,7 +17,7 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// schemas are the tables of a database by schema, with the versions in each schema_version.
+// schemas returns the tables of a database by schema, with the versions in each schema_version.
 func schemas(t *testing.T, url string) (text string) {
 	t.Helper()
 	e, err := postgres.OpenTo(t.Context(), migrations.Nothing, "", url, nil)
@@ -34,7 +34,7 @@ func schemas(t *testing.T, url string) (text string) {
 	return text
 }
 
-// looking are commands that need a store, of each area.
+// looking contains commands of each area that need a store.
 var looking = []string{
 	"account list --tenant localhost", "account add ann --email ann@phone.test --name Ann --tenant localhost",
 	"audit list", "token list", "stats", "tenant list", "tenant add phone.test", "signups show",
@@ -42,7 +42,7 @@ var looking = []string{
 	"mail dkim list localhost", "verify", "keys rotate", "keys bind",
 }
 
-// No command and no server begins a second store in a schema that comes before that of the store.
+// No command and no server creates a second store in a schema that comes before that of the store.
 func TestNoSecondStore(t *testing.T) {
 	t.Parallel()
 	c := postgrestest.Shared(t)
@@ -74,7 +74,8 @@ func TestNoSecondStore(t *testing.T) {
 	if got := schemas(t, url); strings.Contains(got, "early") {
 		t.Errorf("the tables by schema are now %s", got)
 	}
-	// Somebody has made a second store before. Only doctor says so: Dialtone made its functions.
+	// Somebody has already created a second store. Only doctor reports it, since Dialtone created
+	// its functions.
 	second := []string{
 		"DIALTONE_DATABASE=" + url + "&search_path=early", "DIALTONE_DATA=" + t.TempDir(),
 	}
@@ -97,7 +98,7 @@ func TestNoSecondStore(t *testing.T) {
 	wantFinding(t, list, doctor.Warning, "store", `the schema "public" has another store`)
 }
 
-// A store of the previous version is not updated by commands that are not made for that.
+// Only commands that are meant to update a store update one of the previous version.
 func TestCommandsDoNotUpdateSchema(t *testing.T) {
 	t.Parallel()
 	c := postgrestest.Shared(t)
@@ -121,7 +122,8 @@ func TestCommandsDoNotUpdateSchema(t *testing.T) {
 				t.Fatal(out)
 			}
 			newest := migrations.Newest(engine)
-			// The tables of the newest version are there, so that nothing but its number shows an update.
+			// The tables of the newest version exist already, so that only the version number shows
+			// an update.
 			forget := fmt.Sprintf(`DELETE FROM schema_floor WHERE version = %d;
 				DELETE FROM schema_version WHERE version = %[1]d`, newest)
 			database := filepath.Join(dir, "dialtone.db")

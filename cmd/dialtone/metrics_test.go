@@ -91,7 +91,7 @@ func documentedMetrics(t *testing.T) map[string]string {
 	return documented
 }
 
-// exercise causes each kind of event that has a metric only once it happened.
+// exercise causes each kind of event whose metric appears only after the first event.
 func exercise(t testing.TB, p *serverProcess) {
 	t.Helper()
 	v := newVisitor(p.address, nextAddress())
@@ -113,7 +113,8 @@ func exercise(t testing.TB, p *serverProcess) {
 	resp.Body.Close()
 }
 
-// Every metric in the manual is published, with its labels, and has a help text and a type; and no other is published.
+// Every metric in the manual is published, with its labels, a help text and a type, and no other
+// metric is published.
 func TestDocumentedMetrics(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
@@ -181,7 +182,7 @@ func addHook(t testing.TB, data string) {
 	}
 }
 
-// Requests of strangers add no series: every label keeps to its fixed values.
+// Requests from strangers do not add series: labels have only their fixed values.
 func TestLabelsAfterHostileRequests(t *testing.T) {
 	t.Parallel()
 	p := start(t, launch{data: filepath.Join(t.TempDir(), "data"), flags: []string{"--dev"}})

@@ -12,8 +12,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestBrowserNotice has somebody who knows a person's password sign in with another browser. The person gets
-// a message, ends all sessions, and chooses another password.
+// In TestBrowserNotice, somebody who knows a person's password signs in with another browser. The
+// person gets a message, ends all sessions, and chooses a new password.
 func TestBrowserNotice(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()

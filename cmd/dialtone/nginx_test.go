@@ -50,7 +50,7 @@ func (w withHeaders) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Transport.RoundTrip(r)
 }
 
-// wantStatus signs up through nginx and wants a status.
+// wantStatus signs up through nginx and checks the status.
 func wantStatus(t *testing.T, v *visitor, user string, want int) {
 	t.Helper()
 	defer v.leave()
@@ -60,7 +60,7 @@ func wantStatus(t *testing.T, v *visitor, user string, want int) {
 	}
 }
 
-// The example for nginx passes on the host and the client's address, and nothing that the client
+// The example for nginx forwards the host and the client's address, and nothing that the client
 // claims about it.
 func TestNginx(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
@@ -134,7 +134,8 @@ func TestNginx(t *testing.T) {
 	}
 }
 
-// The example for Caddy passes on the host and the client's address, and nothing that the client claims about it.
+// The example for Caddy forwards the host and the client's address, and nothing that the client
+// claims about it.
 func TestCaddy(t *testing.T) {
 	server := start(t, launch{
 		data: filepath.Join(t.TempDir(), "data"), flags: []string{"--http-trusted-proxies=127.0.0.1"},
@@ -173,7 +174,7 @@ func TestNginxNotTrusted(t *testing.T) {
 	}
 }
 
-// nginx ends requests that do not arrive, and answers those that the server does not.
+// nginx aborts incomplete requests, and answers itself if the server does not.
 func TestNginxTimeouts(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // connections wait in its queue
@@ -194,7 +195,7 @@ func TestNginxTimeouts(t *testing.T) {
 	}
 }
 
-// The script of docs/integrating.md signs up with any password, also one that begins and ends with
+// The script of docs/integrating.md signs up with any password, even one that begins and ends with
 // blanks.
 func TestSignupScript(t *testing.T) {
 	doc, err := os.ReadFile(filepath.Join(root, "docs", "integrating.md"))

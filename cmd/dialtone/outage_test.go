@@ -72,7 +72,7 @@ func TestOutageOfDatabaseIsLoggedOnce(t *testing.T) {
 
 	eventually("ready", ready(200))
 	allow(false)
-	// Nobody asks /readyz until then.
+	// Nobody requests /readyz until then.
 	eventuallyLogged(t, p, `"msg":"not ready","check":"store"`, 1)
 	eventually("not ready", ready(503))
 	// A heartbeat comes every ten seconds, and thirty refreshes in the same time.

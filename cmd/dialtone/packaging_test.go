@@ -13,7 +13,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// installed returns the path of a program that make tools installs where its package manager has it.
+// installed returns the path of a program that make tools installs, and skips the test if the
+// program is missing.
 func installed(t *testing.T, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -34,7 +35,7 @@ func deployText(t *testing.T, name string) string {
 
 var exposure = regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
 
-// The unit starts a command that exists, and leaves little to a server that was taken over.
+// The unit starts an existing command, and restricts what a compromised server can do.
 func TestUnit(t *testing.T) {
 	unit := deployText(t, "systemd/dialtone.service")
 	setting := func(key string) string {
@@ -49,7 +50,7 @@ func TestUnit(t *testing.T) {
 	if args[0] != "/usr/bin/dialtone" || p.line.Config != "/etc/dialtone/dialtone.toml" {
 		t.Errorf("the unit runs %q", args)
 	}
-	// 2 is the status of a program in Go that panics, or gets SIGABRT from the watchdog.
+	// 2 is the exit status of a Go program that panics, or gets SIGABRT from the watchdog.
 	if got := setting("RestartPreventExitStatus"); got != strconv.Itoa(exitConfig) {
 		t.Errorf("the unit does not start the server again after status %s", got)
 	}
@@ -97,7 +98,7 @@ func TestUnit(t *testing.T) {
 	}
 }
 
-// The user, the data directory and the unit have one name each.
+// The unit, sysusers and tmpfiles agree on the user and the data directory.
 func TestSysusers(t *testing.T) {
 	unit := deployText(t, "systemd/dialtone.service")
 	user := strings.Fields(deployText(t, "systemd/sysusers.conf"))
@@ -111,7 +112,7 @@ func TestSysusers(t *testing.T) {
 	}
 }
 
-// The configuration file of the package is that of the documents, with the directory of the service.
+// The packaged configuration is the documented example with the service's data directory.
 func TestPackagedConfiguration(t *testing.T) {
 	example, err := os.Open(filepath.Join(root, "docs", "dialtone.example.toml"))
 	if err != nil {
@@ -146,7 +147,7 @@ func TestPackagedConfiguration(t *testing.T) {
 	}
 }
 
-// A version of the program has a version of the package, in the same order.
+// Versions of the package are in the same order as those of the program.
 func TestPackageVersions(t *testing.T) {
 	last := ""
 	for _, v := range []struct{ program, seconds, want string }{
@@ -171,7 +172,8 @@ func TestPackageVersions(t *testing.T) {
 	}
 }
 
-// A Dockerfile names files that an archive has, and a program that runs as somebody else than root.
+// The Dockerfile names only files that an archive contains, and runs the program as a user other
+// than root.
 func TestDockerfiles(t *testing.T) {
 	text := deployText(t, "docker/Dockerfile")
 	for _, want := range []string{"\nFROM scratch\n", "\nUSER 64400:64400\n", `CMD ["/dialtone", "health"]`,
@@ -205,7 +207,7 @@ func TestDockerfiles(t *testing.T) {
 	}
 }
 
-// docker-compose accepts the file, and the commands of the page make the files that it mounts.
+// docker-compose accepts the file, and the commands of the page create the files that it mounts.
 func TestCompose(t *testing.T) {
 	compose := installed(t, "docker-compose")
 	dir := t.TempDir()
@@ -252,7 +254,7 @@ func TestCompose(t *testing.T) {
 	}
 }
 
-// The manual page is what mandoc and groff accept, and has every command and flag.
+// mandoc and groff accept the manual page, which contains every command and flag.
 func TestManualPage(t *testing.T) {
 	status, page, stderr := runCommand(t, nil, "man")
 	if status != 0 {

@@ -12,7 +12,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// authenticator is one in a tab of Chromium. Its passkeys verify the user at once.
+// authenticator is a virtual authenticator in a tab of Chromium. It verifies the user immediately.
 type authenticator struct {
 	b  *browser
 	id webauthn.AuthenticatorID
@@ -60,7 +60,8 @@ func (a authenticator) change(p webauthn.SetCredentialPropertiesParams) {
 	a.b.succeed(err)
 }
 
-// TestPasskey tests the whole way of a person with a passkey, in Chromium with its virtual authenticator.
+// TestPasskey tests all steps of a person with a passkey, in Chromium with its virtual
+// authenticator.
 func TestPasskey(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -70,7 +71,8 @@ func TestPasskey(t *testing.T) {
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
 	b := newBrowser(t, tap.base)
 	device := newAuthenticator(b)
-	// The virtual authenticator chooses a passkey behind the field at once, so only one step offers it there.
+	// The virtual authenticator immediately chooses a passkey for autofill, so only one step offers
+	// it there.
 	_, err := chromedp.Call(b.ctx, page.AddScriptToEvaluateOnNewDocument,
 		page.AddScriptToEvaluateOnNewDocumentParams{Source: `if (location.search !== "?lang=en")
 			window.PublicKeyCredential && (PublicKeyCredential.isConditionalMediationAvailable = async () => false);`})

@@ -20,7 +20,7 @@ import (
 // newWords is a new password, as difficult as secretWords.
 const newWords = `"neun" Übungen \ für 🐪 & Co.`
 
-// TestChangePassword tests the whole way of a person who changes the password, with real browsers, a
+// TestChangePassword tests all steps of a person who changes the password, with real browsers, a
 // real softphone, and the Kamailio of deploy/kamailio.
 func TestChangePassword(t *testing.T) {
 	t.Parallel()
@@ -68,7 +68,7 @@ func TestChangePassword(t *testing.T) {
 		b.check("password")
 		b.shot("password")
 	})
-	b.step("The form says what is wrong, beside the field", func() {
+	b.step("The form says what is wrong, next to the field", func() {
 		b.click("#submit")
 		b.until(`document.querySelectorAll("#summary-list li").length === 2`)
 		b.check("password-empty")
@@ -144,8 +144,8 @@ func TestChangePassword(t *testing.T) {
 	p.mustStop(t)
 }
 
-// TestConcurrentPasswordChanges checks that of two changes at once one succeeds, and the other gets
-// the answer to a wrong password.
+// TestConcurrentPasswordChanges checks that exactly one of two concurrent changes succeeds, and
+// that the other gets the answer for a wrong password.
 func TestConcurrentPasswordChanges(t *testing.T) {
 	t.Parallel()
 	f := &hookFixture{T: t, dir: t.TempDir(), environ: []string{}}
@@ -182,7 +182,7 @@ func TestConcurrentPasswordChanges(t *testing.T) {
 	if a, err := v.signIn("ann", present); err != nil || !a.OK {
 		t.Errorf("the last password is refused: %v, %v", a, err)
 	}
-	// When the server logs a later change of the trail, it has read those of the passwords.
+	// When the server logs a later change of the trail, it has already read the password changes.
 	f.command("account", "role", "ann", "user")
 	f.within(10*time.Second, "the server logs the command", func() bool {
 		return strings.Contains(p.stderr.String(), `"msg":"account.role"`)

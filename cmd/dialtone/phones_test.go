@@ -132,7 +132,7 @@ func TestPhones(t *testing.T) {
 	p.mustStop(t)
 }
 
-// program chooses a program on the account page, which itself sets up Linphone.
+// program chooses a program on the account page, which sets up Linphone by default.
 func (b *browser) program(format string) {
 	b.t.Helper()
 	b.visit("/account.html")

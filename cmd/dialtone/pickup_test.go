@@ -41,7 +41,8 @@ func (p *pickupRun) write(name, text string) {
 	}
 }
 
-// run runs the script in a process group of its own, and returns its exit status, or -1 if it was killed.
+// run runs the script in its own process group, and returns its exit status, or -1 if it was
+// killed.
 func (p *pickupRun) run() (status int, output string) {
 	p.t.Helper()
 	cmd := exec.Command(p.script, append([]string{p.pickup, "postmaster@example.org"}, p.sendmail...)...)
@@ -55,7 +56,7 @@ func (p *pickupRun) run() (status int, output string) {
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-// files returns the names in the pickup directory or in one beside it.
+// files returns the names in the pickup directory or in a sibling directory.
 func (p *pickupRun) files(dir string) []string {
 	p.t.Helper()
 	entries, err := os.ReadDir(filepath.Join(filepath.Dir(p.pickup), dir))
@@ -69,9 +70,9 @@ func (p *pickupRun) files(dir string) []string {
 	return names
 }
 
-// sendmail stands for the mail server's program. It records its arguments and its input. Its exit status
-// is in the file status-USER, for a message to USER. During its first call it runs the script once more,
-// as cron does, and publishes another message.
+// sendmail replaces the mail server's program. It records its arguments and its input. Its exit
+// status for a message to USER is in the file status-USER. During its first call it runs the script
+// once more, as cron does, and publishes another message.
 const sendmail = `#!/bin/sh
 n=$(ls -d calls/* 2>/dev/null | wc -l)
 mkdir "calls/$n"
@@ -210,7 +211,7 @@ func TestPickupScript(t *testing.T) {
 		t.Errorf("sendmail got %d messages: %q, want %q", len(got), got, want)
 	}
 	if text, err := os.ReadFile(filepath.Join(p.dir, "second-run")); err != nil || len(text) > 0 {
-		t.Errorf("a run beside another: %q, %v", text, err)
+		t.Errorf("a concurrent run: %q, %v", text, err)
 	}
 	checkKept("g75", "h69", "i1", "j127", "k137")
 	var bad []string
@@ -236,7 +237,7 @@ func TestPickupScript(t *testing.T) {
 		t.Errorf("badmail has %q, want %q", p.files("badmail"), bad)
 	}
 
-	// The next run tries those again that stayed. One of them is almost three days old.
+	// The next run retries the remaining messages. One of them is almost three days old.
 	old := time.Now().Add(-71 * time.Hour)
 	if err := os.Chtimes(filepath.Join(p.pickup, ids["k137"]+".eml"), old, old); err != nil {
 		t.Fatal(err)
@@ -276,7 +277,8 @@ func TestPickupScript(t *testing.T) {
 	}
 }
 
-// dying is the way from the script to Postfix's sendmail. It ends by kill -9, with the script, in one of its calls.
+// dying is a wrapper between the script and Postfix's sendmail. In one of its calls it is killed
+// with kill -9, together with the script.
 const dying = `#!/bin/sh
 n=$(cat calls 2>/dev/null || echo 0)
 echo $((n + 1)) > calls
@@ -310,7 +312,8 @@ func TestPickupThroughPostfix(t *testing.T) {
 	if list, err := messagesIn(p.pickup); err != nil || len(list) != users {
 		t.Fatalf("%d messages, %v", len(list), err)
 	}
-	// Postfix's sendmail never accepts a message without a recipient. It stays without stopping the others.
+	// Postfix's sendmail never accepts a message without a recipient. Such a message stays without
+	// delaying the others.
 	id := strings.Repeat("0", 32)
 	if err := os.WriteFile(filepath.Join(p.pickup, id+".eml"), []byte("Subject: nobody\r\n\r\n"), 0o640); err != nil {
 		t.Fatal(err)
@@ -371,7 +374,7 @@ func TestPickupThroughPostfix(t *testing.T) {
 	}
 }
 
-// impliesNNP are settings that take new privileges away from a service that does not run as root
+// impliesNNP lists settings that imply NoNewPrivileges= for a service that does not run as root
 // (systemd.exec(5)). Postfix's sendmail needs the group of its queue.
 var impliesNNP = regexp.MustCompile(`(?m)^(NoNewPrivileges|PrivateDevices|ProtectKernel\w+|ProtectClock|` +
 	`ProtectHostname|LockPersonality|MemoryDenyWriteExecute|Restrict\w+|SystemCall\w+|DynamicUser|PrivateUsers)=`)

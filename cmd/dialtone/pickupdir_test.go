@@ -12,8 +12,8 @@ import (
 	"dialtone/internal/doctor"
 )
 
-// A pickup directory that the server's user can neither make nor use is named by config check, by doctor and by the
-// server, with a command that repairs it.
+// If the server's user can neither create nor use the pickup directory, config check, doctor and
+// the server name it, with a command that repairs it.
 func TestPickupDirWithoutPermission(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -58,7 +58,7 @@ func TestPickupDirWithoutPermission(t *testing.T) {
 	}
 }
 
-// within returns the output of a command that should end by itself, and ends it after a while.
+// within returns the output of a command that should exit on its own, and kills it after some time.
 func within(t *testing.T, cmd *exec.Cmd) ([]byte, error) {
 	t.Helper()
 	timer := time.AfterFunc(stopWithin, func() { _ = cmd.Process.Kill() })

@@ -26,8 +26,8 @@ const (
 	stopWithin  = 10 * time.Second
 )
 
-// binary returns the path of the program that all tests run. It is the test binary, under the name by
-// which TestMain knows that it is to be the program, so that nothing more is compiled and linked.
+// binary returns the path of the program that all tests run. It is the test binary, under the name
+// that makes TestMain run the program, so that nothing else has to be compiled and linked.
 func binary(t testing.TB) string {
 	t.Helper()
 	path, err := exec.LookPath("dialtone")
@@ -47,7 +47,7 @@ type serverProcess struct {
 	stdout, stderr *process.Log
 }
 
-// launch describes how a server is started. Its environment is env and nothing else.
+// launch describes how a server is started. Its environment is exactly env.
 type launch struct {
 	data   string
 	listen string // 127.0.0.1:0 if empty
@@ -120,7 +120,7 @@ func (p *serverProcess) answers() error {
 	return err
 }
 
-// ready returns the body of /readyz. It fails if the status is another one.
+// ready returns the body of /readyz. It fails if the status differs.
 func (p *serverProcess) ready(status int) (body string, err error) {
 	resp, err := http.Get(p.operators + "/readyz")
 	if err != nil {
@@ -157,7 +157,7 @@ func (p *serverProcess) stop() (int, error) {
 	return p.ExitCode(), nil
 }
 
-// mustStop is stop for a server that must exit with status 0.
+// mustStop is like stop, for a server that must exit with status 0.
 func (p *serverProcess) mustStop(t testing.TB) {
 	t.Helper()
 	status, err := p.stop()

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestBrowserProfile has a person change the name, the language and the address, and then say that
-// somebody else changed the address.
+// In TestBrowserProfile, a person changes the name, the language and the address, and then reports
+// that somebody else changed the address.
 func TestBrowserProfile(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()

@@ -19,7 +19,7 @@ import (
 	"dialtone/internal/test/process"
 )
 
-// promtool runs Debian's promtool and wants it to succeed.
+// promtool runs Debian's promtool, which must succeed.
 func promtool(t *testing.T, stdin []byte, args ...string) {
 	t.Helper()
 	cmd := exec.Command(process.Find(t, "promtool"), args...)
@@ -56,7 +56,7 @@ func (p prometheusAPI) get(path string, data any) error {
 	return nil
 }
 
-// series returns how many series an expression has.
+// series returns the number of series of an expression.
 func (p prometheusAPI) series(expr string) (int, error) {
 	var data struct{ Result []any }
 	err := p.get("/api/v1/query?query="+url.QueryEscape(expr), &data)
@@ -105,11 +105,11 @@ func dashboardQueries(t *testing.T) map[string][]string {
 	return queries
 }
 
-// comparison is the condition of an alert, which yields nothing while all is well.
+// comparison matches the condition of an alert, which yields nothing while all is well.
 var comparison = regexp.MustCompile(` (==|<|>) ([0-9.]+)$`)
 
-// The rules and their tests, the metrics and the dashboard satisfy Prometheus, and every query finds something on a
-// real server.
+// Prometheus accepts the rules and their tests, the metrics and the dashboard, and every query
+// finds something on a real server.
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
 	deploy, err := filepath.Abs(filepath.Join(root, "deploy", "prometheus"))
@@ -235,7 +235,7 @@ func eventually(t *testing.T, try func() error) {
 	}
 }
 
-// checkRunbook wants the section that an alert refers to.
+// checkRunbook checks that the section to which an alert refers exists.
 func checkRunbook(t *testing.T, alert, target string) {
 	t.Helper()
 	file, anchor, hasAnchor := strings.Cut(target, "#")

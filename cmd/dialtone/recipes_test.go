@@ -109,7 +109,7 @@ var elsewhere = map[string]string{
 	"docs/tls.md: [ops]":                                           "TestTLS and TestKamailioOverTLS set these keys",
 }
 
-// deployed are the files in deploy/, each with the test that uses it.
+// deployed lists the files in deploy/, each with the test that uses it.
 var deployed = map[string]string{
 	"apache/dbd.conf":                       "TestApacheOnPostgres",
 	"apache/htdigest.conf":                  "TestApacheOnFile",
@@ -155,7 +155,7 @@ var deployed = map[string]string{
 // restored is a line of the recipes that the tests in restore_test.go run.
 const restored = "systemctl stop dialtone\n"
 
-// sandbox runs recipes in a directory that stands for the root of a machine.
+// sandbox runs recipes in a directory that replaces the root of a machine.
 type sandbox struct {
 	*testing.T
 	dir, data string
@@ -220,7 +220,7 @@ var packages = sync.OnceValues(func() (map[string]bool, error) {
 	return names, err
 })
 
-// packagesExist wants the packages that the recipes installed to exist.
+// packagesExist checks that the packages that the recipes installed exist.
 func (s *sandbox) packagesExist() {
 	text, err := os.ReadFile(filepath.Join(s.dir, "packages"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -269,8 +269,8 @@ func (s *sandbox) find(document, containing string) string {
 	return strings.NewReplacer(s.replace...).Replace(found[0].text)
 }
 
-// run runs the commands of the recipe that contains a text, and returns what they print. Lines with
-// [--option] run without and with the option. A server that is started stays until the test ends.
+// run runs the commands of the recipe that contains a text, and returns their output. Lines with
+// [--option] run without and with the option. A started server keeps running until the test ends.
 func (s *sandbox) run(document, containing string) string {
 	s.Helper()
 	script := s.find(document, containing)
@@ -327,7 +327,7 @@ func (s *sandbox) dialtone(arguments string) string {
 	return s.shell("dialtone " + arguments + " --config etc/dialtone.toml")
 }
 
-// configure sets DIALTONE_CONFIG, as the documents tell to do once, for the recipes that follow.
+// configure sets DIALTONE_CONFIG for the following recipes, as the documents say to do once.
 func (s *sandbox) configure() { s.env = append(s.env, "DIALTONE_CONFIG="+s.dir+"/etc/dialtone.toml") }
 
 // serve starts a server on the store of the recipes.
@@ -357,7 +357,7 @@ func (s *sandbox) activate(v *visitor, token string) {
 	}
 }
 
-// owned wants a file to have a mode and to belong to a user and a group.
+// owned checks the mode, the user and the group of a file.
 func (s *sandbox) owned(name, want string) {
 	s.Helper()
 	if got := strings.TrimSpace(s.shell("stat -c '%a %U %G' " + name)); got != want {
@@ -365,8 +365,8 @@ func (s *sandbox) owned(name, want string) {
 	}
 }
 
-// TestRecipes runs the commands of the documents as they stand there, and wants each code block to be
-// run here, or to be in elsewhere.
+// TestRecipes runs the commands of the documents unchanged, and checks that each code block is run
+// here, or listed in elsewhere.
 func TestRecipes(t *testing.T) {
 	t.Parallel()
 	ran := map[string]bool{}
@@ -558,8 +558,8 @@ func TestRecipes(t *testing.T) {
 	}
 }
 
-// TestDeployedFiles wants each file in deploy/ to be used by a test, and the tests that are named here
-// to exist.
+// TestDeployedFiles checks that each file in deploy/ is used by a test, and that the tests named
+// here exist.
 func TestDeployedFiles(t *testing.T) {
 	read := func(pattern string) map[string]string {
 		paths, err := filepath.Glob(filepath.Join(root, pattern))
@@ -685,7 +685,7 @@ func testTokensAndHooks(s *sandbox) {
 		s.Errorf("the look-up prints %s, the document says %s", out, shown)
 	}
 
-	// A server that has the methods of Kamailio.
+	// A server that supports Kamailio's methods.
 	var authorized int
 	kamailio := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") {
@@ -745,7 +745,7 @@ func testIntegratingRecipes(s *sandbox) {
 	s.serve("--dev")
 	s.signup("alex")
 	s.replace = append(s.replace, "https://phone.example.org", s.server.base)
-	// expect runs the commands of a block and wants the output that follows each.
+	// expect runs the commands of a block and checks the output that follows each.
 	expect := func(containing string) {
 		s.Helper()
 		text := strings.ReplaceAll(s.find(document, containing), "curl --digest", "curl -sS --digest")

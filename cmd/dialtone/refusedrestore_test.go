@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A refused restore leaves nothing, one into an absent directory says who cannot use it, and after a restore, verify
-// finds no faults, also in the exported tables.
+// A refused restore leaves nothing behind, one into an absent directory says who cannot use it, and
+// after a restore, verify finds no faults, not even in the exported tables.
 func TestRestoreLeavesWhatItShould(t *testing.T) {
 	s := newService(t)
 	above := filepath.Dir(s.dir)

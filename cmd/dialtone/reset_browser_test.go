@@ -14,8 +14,8 @@ const (
 	lastWords    = "zwei Leuchttürme im Nebel 🔐"
 )
 
-// TestBrowserReset has a person forget a password and get a new one, and then say that somebody else
-// changed it.
+// In TestBrowserReset, a person forgets a password and sets a new one, and then reports that
+// somebody else changed it.
 func TestBrowserReset(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -157,7 +157,7 @@ func TestBrowserReset(t *testing.T) {
 	p.mustStop(t)
 }
 
-// testLinkPage loads the page of a link again, changes its language, and sets a password.
+// testLinkPage reloads the page of a link, changes its language, and sets a password.
 func testLinkPage(t *testing.T, b *browser) {
 	data := t.TempDir()
 	p := start(t, launch{data: data, flags: []string{"--dev"}})

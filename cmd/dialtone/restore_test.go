@@ -35,7 +35,7 @@ func newRestoring(t *testing.T, replace ...string) *restoring {
 	r.must(os.Mkdir(r.backup, 0o700))
 	r.must(os.Symlink(binary(t), filepath.Join(r.path, "dialtone")))
 	r.must(os.WriteFile(filepath.Join(r.path, "systemctl"), []byte("#!/bin/sh\n"), 0o755))
-	// The user of the server is the one of the test.
+	// The server's user is the user of the test.
 	r.must(os.WriteFile(filepath.Join(r.path, "runuser"), []byte("#!/bin/sh\nshift 2\nexec \"$@\"\n"), 0o755))
 	r.must(os.WriteFile(r.config, []byte("data = \""+r.data+"\"\n"), 0o600))
 	return r
@@ -71,7 +71,7 @@ func (r *restoring) steps(containing string) string {
 	return string(out)
 }
 
-// signup signs a person up at a server.
+// signup signs up a person at a server.
 func (r *restoring) signup(p *serverProcess, user string) *visitor {
 	r.Helper()
 	v := newVisitor(p.address, "")
@@ -111,7 +111,8 @@ func TestRestoreSQLite(t *testing.T) {
 	p.mustStop(t)
 }
 
-// The documented steps make an encrypted archive, and restore it with the trail of the lost database.
+// The documented steps create an encrypted archive, and restore it with the trail of the lost
+// database.
 func TestRestoreArchive(t *testing.T) {
 	t.Parallel()
 	key := newIdentity(t)
@@ -138,7 +139,7 @@ func TestRestoreArchive(t *testing.T) {
 	p.mustStop(t)
 }
 
-// active signs a person up, activates the account, signs in, and enables the exported tables.
+// active signs up a person, activates the account, signs in, and enables the exported tables.
 func (r *restoring) active(p *serverProcess, database, user string) *visitor {
 	r.Helper()
 	v := r.signup(p, user)
@@ -158,7 +159,8 @@ func (r *restoring) active(p *serverProcess, database, user string) *visitor {
 	return v
 }
 
-// filesOnly makes an archive of an installation on PostgreSQL, which has no database, and restores it elsewhere.
+// filesOnly creates an archive of an installation on PostgreSQL, which contains no database, and
+// restores it elsewhere.
 func (r *restoring) filesOnly(database string) {
 	r.Helper()
 	file, to := filepath.Join(r.backup, "dialtone.tar"), filepath.Join(filepath.Dir(r.data), "another")
@@ -207,7 +209,8 @@ func (r *restoring) newEpoch(p *serverProcess, v *visitor, database, user string
 	}
 }
 
-// A base backup has the exported tables too. The documented steps end the sessions and links in it.
+// A base backup contains the exported tables too. The documented steps invalidate the sessions and
+// links in it.
 func TestRestoreBaseBackup(t *testing.T) {
 	t.Parallel()
 	tool, err := postgrestest.Program("pg_basebackup")
@@ -287,7 +290,7 @@ func TestRestorePostgres(t *testing.T) {
 	p.mustStop(t)
 }
 
-// A restore of root writes no keys and no messages where another user can lead it elsewhere.
+// A restore by root writes no keys and no messages to places that another user can redirect.
 func TestRestoreWhereOthersLead(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

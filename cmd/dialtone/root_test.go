@@ -19,7 +19,7 @@ import (
 // The user and group of the server in the tests that run commands as root.
 const serviceUser, serviceGroup = 65534, 65533
 
-// service is a server under a user of its own. Commands run as root.
+// service is a server that runs as its own user. Commands run as root.
 type service struct {
 	*testing.T
 	dir, program string
@@ -33,7 +33,8 @@ func newService(t *testing.T) *service {
 	}
 	above := t.TempDir()
 	s := &service{T: t, dir: filepath.Join(above, "data"), program: filepath.Join(above, "dialtone")}
-	// A link and not a copy: a process that another test starts meanwhile would have the copy open for writing.
+	// A link and not a copy: a process that another test starts at the same time would have the
+	// copy open for writing.
 	s.must(os.Link(binary(t), s.program))
 	for _, dir := range []string{above, filepath.Dir(above)} {
 		s.must(os.Chmod(dir, 0o755))
@@ -72,7 +73,7 @@ func (s *service) start() *serverProcess {
 	return p
 }
 
-// owned wants everything in the directory to belong to the service.
+// owned checks that everything in the directory belongs to the service.
 func (s *service) owned() {
 	s.Helper()
 	s.must(filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
@@ -90,7 +91,7 @@ func (s *service) owned() {
 	}))
 }
 
-// Commands as root leave nothing that the server cannot use.
+// Commands that root runs leave nothing that the server cannot use.
 func TestCommandsAsRoot(t *testing.T) {
 	s := newService(t)
 	s.command("tenant", "add", "localhost")
@@ -115,8 +116,8 @@ func TestCommandsAsRoot(t *testing.T) {
 	s.owned()
 }
 
-// A restore as root gives the service's user nothing that is root's: it works as the owner of the data directory, and
-// so obeys neither a plan nor a link that this user has put there.
+// A restore by root gives the service's user none of root's files: it works as the owner of the
+// data directory, and so follows neither a plan nor a link that this user has put there.
 func TestRestoreAsRoot(t *testing.T) {
 	s := newService(t)
 	above := filepath.Dir(s.dir)
@@ -156,7 +157,7 @@ func TestRestoreAsRoot(t *testing.T) {
 	}
 }
 
-// A backup by root has no file that the service's user only points to.
+// A backup by root contains no file to which the service's user only has a link.
 func TestBackupAsRoot(t *testing.T) {
 	s := newService(t)
 	above := filepath.Dir(s.dir)
@@ -185,7 +186,7 @@ func TestBackupAsRoot(t *testing.T) {
 	}
 }
 
-// A server that cannot read its keys any more says that it is not ready.
+// A server that can no longer read its keys reports that it is not ready.
 func TestUnreadableKeysAreNotReady(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -221,8 +222,8 @@ func TestUnreadableKeysAreNotReady(t *testing.T) {
 	p.mustStop(t)
 }
 
-// A server or a command that may not write to the database says so, names the file, and leaves
-// nothing behind.
+// A server or a command without permission to write to the database says so, names the file, and
+// leaves nothing behind.
 func TestDatabaseWithoutPermission(t *testing.T) {
 	s := newService(t)
 	s.command("tenant", "add", "localhost")
@@ -287,7 +288,7 @@ func TestDatabaseWithoutPermission(t *testing.T) {
 	s.start().mustStop(t)
 }
 
-// A socket of PostgreSQL that this user may not use is no fault of the data directory.
+// A PostgreSQL socket that this user must not use is not a fault of the data directory.
 func TestDatabaseSocketWithoutPermission(t *testing.T) {
 	s := newService(t)
 	closed := filepath.Join(filepath.Dir(s.dir), "closed")
@@ -426,7 +427,7 @@ func TestRootFollowsNoLink(t *testing.T) {
 	}
 }
 
-// Files that root names on the command line may be where the service's user cannot go.
+// Files that root names on the command line may be in places that the service's user cannot reach.
 func TestFilesOfRoot(t *testing.T) {
 	s := newService(t)
 	private := filepath.Join(filepath.Dir(s.dir), "private")
@@ -461,7 +462,7 @@ func TestFilesOfRoot(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(s.dir, ".backup*")); err != nil || len(left) > 0 {
 		t.Errorf("left in the data directory: %v, %v", left, err)
 	}
-	// Keys in a directory of root's, which the server only reads.
+	// Keys in a directory owned by root, which the server only reads.
 	keys := file("keys")
 	s.must(os.Rename(filepath.Join(s.dir, "keys"), keys))
 	s.must(os.Chown(keys, 0, 0))
@@ -470,7 +471,7 @@ func TestFilesOfRoot(t *testing.T) {
 	s.command("turn", "secret", "--config", file("dialtone.toml"))
 }
 
-// A data directory of root's that others can change is refused, and says why.
+// A data directory that root owns but others can change is refused with the reason.
 func TestDataOfRootForOthers(t *testing.T) {
 	s := newService(t)
 	above := filepath.Dir(s.dir)
@@ -513,8 +514,8 @@ func TestDataOfRootForOthers(t *testing.T) {
 	}
 }
 
-// A restore also writes where the configuration has its keys and messages, and nowhere else outside of the data
-// directory.
+// A restore also writes to the configured places for keys and messages, and nowhere else outside
+// the data directory.
 func TestRestoreIntoConfiguredPlaces(t *testing.T) {
 	above := t.TempDir()
 	at := func(path string) string { return filepath.Join(above, path) }

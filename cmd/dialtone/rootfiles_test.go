@@ -25,7 +25,7 @@ func (s *service) withPassFile(url, name string) (bare, file string) {
 	return m[1] + m[3], file
 }
 
-// as runs a command of root with variables, and returns what it prints.
+// as runs a command as root with variables, and returns its output.
 func (s *service) as(environ []string, args ...string) (string, error) {
 	cmd := exec.Command(binary(s.T), args...)
 	cmd.Env = environ
@@ -33,8 +33,8 @@ func (s *service) as(environ []string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// Root's password file is read by every command that opens a database in the place of another user, also by those that
-// only open it to copy or to restore.
+// Every command that opens a database on behalf of another user reads root's password file,
+// including commands that open it only to copy or to restore.
 func TestPasswordFileOfRoot(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -70,7 +70,7 @@ func TestPasswordFileOfRoot(t *testing.T) {
 	}
 }
 
-// Keys in a directory of root's are replaced there after a restore of the database.
+// After a restore of the database, keys in a directory owned by root are replaced there.
 func TestRestoreAfterDatabaseWithKeysOfRoot(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -93,8 +93,9 @@ func TestRestoreAfterDatabaseWithKeysOfRoot(t *testing.T) {
 	}
 }
 
-// A restore by root reads a trail that only root can read, from an export and from a database. It does not copy a
-// database of root's for the owner of the data directory, who has put a link to it there.
+// A restore by root reads a trail that only root can read, from an export and from a database. It
+// does not copy a database of root for the owner of the data directory, who has put a link to it
+// there.
 func TestTrailOfRoot(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -128,8 +129,9 @@ func TestTrailOfRoot(t *testing.T) {
 	}
 }
 
-// A password file that the server's user cannot read, or that everybody can, is named by init before it writes
-// anything, by config check and by doctor. A variable of the command may have another value for the server.
+// init (before it writes anything), config check and doctor name a password file that the server's
+// user cannot read, or that everybody can read. A variable of the command may have another value
+// for the server.
 func TestPasswordFileForServer(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

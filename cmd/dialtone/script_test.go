@@ -29,8 +29,8 @@ import (
 type suite struct{ *testing.M }
 
 func (s suite) Run() int {
-	// Most of the time of most tests is spent waiting for other programs, so more of them run at a time than
-	// there are processors.
+	// Most tests spend most of their time waiting for other programs, so more of them run at a time
+	// than there are processors.
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
@@ -272,7 +272,7 @@ func cmdMembers(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// example has for each key a value other than its default.
+// example contains a non-default value for each key.
 var example = map[string]string{
 	"data":                                   "elsewhere",
 	"listen":                                 "127.0.0.1:4711",
@@ -313,13 +313,13 @@ var example = map[string]string{
 	"mail.relay_connections":                 "2",
 }
 
-// needs has for each key the other key without which its example is refused.
+// needs maps keys to the other key without which their example is refused.
 var needs = map[string]string{
 	"tls.cert": "tls.key", "tls.key": "tls.cert", "tls.redirect_listen": "tls.acme",
 	"ops.tls_cert": "ops.tls_key", "ops.tls_key": "ops.tls_cert", "ops.tls_client_ca": "ops.tls_cert",
 }
 
-// Every key that is not a secret has a flag that sets it and has the help of the key. The default
+// Every key that is not a secret has a flag that sets it and shows the key's help. The default
 // in the help is the one that Load uses.
 func TestServeFlags(t *testing.T) {
 	defaults, err := config.Load("", nil, nil)

@@ -8,7 +8,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// TestSessionsInBrowsers signs a person in with two browsers, and ends sessions in one of them.
+// TestSessionsInBrowsers signs in a person with two browsers, and ends sessions in one of them.
 func TestSessionsInBrowsers(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()

@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/test/process"
 )
 
-// Signals that other programs take as "reload" do not end the server, and are logged.
+// Signals that mean "reload" to other programs do not stop the server, and are logged.
 func TestSignalsDoNotEndServer(t *testing.T) {
 	p := start(t, launch{data: filepath.Join(t.TempDir(), "data")})
 	for signal, logged := range map[syscall.Signal]string{
@@ -97,7 +97,7 @@ func TestReload(t *testing.T) {
 		return all.String()
 	}
 
-	// A level that is raised hides events, and a template is the new one.
+	// A raised level hides events, and the new template is used.
 	write(template, letter("Welcome back."))
 	write(file, "[mail]\ntemplates_dir = \""+filepath.Dir(template)+"\"\n[log]\nlevel = \"error\"\n"+
 		"[http]\nmax_connections = 100\n")
@@ -121,10 +121,10 @@ func TestReload(t *testing.T) {
 		t.Errorf("the messages are %s", text)
 	}
 
-	// A level that is lowered shows what it hid.
+	// A lowered level shows the hidden events again.
 	write(template, letter("Welcome."))
 	hangUp(`"msg":"configuration reloaded","applied":["log.level"]`)
-	// If nothing but a template has changed, the log says that they were read.
+	// If only a template has changed, the log says that the templates were read.
 	hangUp(`"msg":"configuration reloaded","applied":[],"templates_read":"` + filepath.Dir(template) + `"`)
 	messages("carl")
 	process.Eventually(t, "the signup is logged", process.Holds(func() bool { return p.stderr.Count(`"signup"`) > 0 }))

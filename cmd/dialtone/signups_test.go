@@ -10,8 +10,8 @@ import (
 	"dialtone/internal/test/postgrestest"
 )
 
-// A command opens and closes signups on all servers of a database within a second, while forms are on their way: each
-// of them is done or refused.
+// A command opens and closes signups on all servers on a database within a second, while forms
+// arrive: each form is either accepted or refused.
 func TestSignupsAreClosedOnAllServers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -32,7 +32,7 @@ func TestSignupsAreClosedOnAllServers(t *testing.T) {
 		return time.Now()
 	}
 	users := 0
-	// try signs somebody up on each server, and returns the error codes.
+	// try signs up somebody on each server, and returns the error codes.
 	try := func() (codes [2]string) {
 		t.Helper()
 		for i, p := range servers {

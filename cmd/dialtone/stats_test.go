@@ -15,7 +15,7 @@ import (
 	"dialtone/internal/test/process"
 )
 
-// What people do at a server shows in dialtone stats, with and without the server.
+// dialtone stats counts what people do, whether or not the server is running.
 func TestStats(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")

@@ -65,7 +65,7 @@ func monotonic(t *testing.T) int64 {
 	return at
 }
 
-// A supervisor that has gone does not disturb the server.
+// A supervisor that has exited does not disturb the server.
 func TestSupervisorGone(t *testing.T) {
 	t.Parallel()
 	socket := process.ListenForNotifications(t)
@@ -110,7 +110,7 @@ func TestHealthCommand(t *testing.T) {
 	}
 	ready(0, "ready\n")
 
-	// Another program, and none.
+	// Another program on the port, and none.
 	if status, out, err := health("DIALTONE_OPS_LISTEN=" + p.address); status != exitFailed ||
 		!strings.Contains(err, "is not Dialtone") {
 		t.Errorf("status %d, %s%s", status, out, err)

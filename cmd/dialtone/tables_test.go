@@ -10,7 +10,7 @@ import (
 	"dialtone/cmd/dialtone/internal/terminal"
 )
 
-// Commands escape what a terminal does not show. JSON has the text as it is.
+// Commands escape characters that a terminal does not show. JSON contains the original text.
 func TestOutputIsEscaped(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	p := start(t, launch{data: data})

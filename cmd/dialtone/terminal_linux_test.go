@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newTerminal returns a terminal at which somebody types a text.
+// newTerminal returns a terminal into which somebody types a text.
 func newTerminal(t *testing.T, text string) *os.File {
 	t.Helper()
 	keyboard, terminal := openTerminal(t)

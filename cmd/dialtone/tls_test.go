@@ -26,7 +26,7 @@ import (
 	"dialtone/internal/test/tlstest"
 )
 
-// startTLS is start for a server whose public listener speaks TLS.
+// startTLS is like start, for a server whose public listener uses TLS.
 func startTLS(t testing.TB, l launch) *serverProcess {
 	t.Helper()
 	p := &serverProcess{stdout: new(process.Log), stderr: new(process.Log)}
@@ -63,7 +63,7 @@ func startTLS(t testing.TB, l launch) *serverProcess {
 	return p
 }
 
-// newVisitorWithTLS returns a visitor that knows the authorities.
+// newVisitorWithTLS returns a visitor that trusts the authorities.
 func newVisitorWithTLS(server *serverProcess, roots *x509.CertPool) *visitor {
 	v := newVisitor(server.address, "")
 	transport := v.http.Transport.(*http.Transport)
@@ -128,7 +128,7 @@ func get(t *testing.T, client *http.Client, url, host string) (*http.Response, s
 	return response, string(text)
 }
 
-// A server with certificates in files does without a proxy.
+// A server with certificates in files works without a proxy.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	a := tlstest.NewAuthority(t)
@@ -302,7 +302,7 @@ func checkedOps(t testing.TB, data, cert, key, authority string) (text string, s
 	return out.String(), status
 }
 
-// A pair that does not belong together keeps a server from starting, and "config check" reports all faults.
+// A mismatched pair prevents a server from starting, and "config check" reports all faults.
 func TestWrongCertificates(t *testing.T) {
 	a := tlstest.NewAuthority(t)
 	cert, key := a.Issue(t, "phone", time.Time{}, "phone.test")
@@ -375,7 +375,7 @@ func TestWrongCertificates(t *testing.T) {
 		"serve", "--listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", "--tls-cert="+cert, "--tls-key="+otherKey)
 }
 
-// A server gets its certificates by itself, and has them after a restart.
+// A server obtains its certificates itself, and still has them after a restart.
 func TestACME(t *testing.T) {
 	t.Parallel()
 	pebble := tlstest.NewPebble(t)
@@ -452,8 +452,8 @@ func forEveryUser(t *testing.T, files ...string) (copies []string) {
 	return copies
 }
 
-// writesCertificate wants "tenant certificate" to write the certificate with a serial number, with its key, and to
-// write nothing the second time.
+// writesCertificate checks that "tenant certificate" writes the certificate with a serial number,
+// with its key, and writes nothing the second time.
 func writesCertificate(t *testing.T, serial string, args ...string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "phone.pem")
@@ -499,8 +499,8 @@ func writesCertificate(t *testing.T, serial string, args ...string) {
 	}
 }
 
-// With SIPS, deploy/kamailio/http.cfg has the certificate in tls.cfg for phones, and another one after "kamcmd
-// tls.reload".
+// With SIPS, deploy/kamailio/http.cfg uses the certificate in tls.cfg for phones, and a new one
+// after "kamcmd tls.reload".
 func TestKamailioSIPS(t *testing.T) {
 	a := tlstest.NewAuthority(t)
 	issue := func() string {
@@ -570,7 +570,7 @@ func TestCertificateUnits(t *testing.T) {
 	}
 }
 
-// deploy/kamailio/http.cfg asks a listener with TLS, with a certificate of its own.
+// deploy/kamailio/http.cfg queries a listener with TLS, with its own client certificate.
 func TestKamailioOverTLS(t *testing.T) {
 	a := tlstest.NewAuthority(t)
 	cert, key := a.Issue(t, "dialtone", time.Time{}, "localhost")
@@ -604,6 +604,6 @@ func TestKamailioOverTLS(t *testing.T) {
 		return &phonetest.Phone{Server: s, User: "alex", Domain: "localhost", Password: password("alex")}
 	}
 	kamailio().Registers(t, 200)
-	// Without its certificate, Kamailio learns nothing.
+	// Without its certificate, Kamailio gets no answer.
 	kamailio(`modparam("http_client", "client_cert"`, `#modparam("http_client", "client_cert"`).Registers(t, 503)
 }

@@ -17,7 +17,7 @@ import (
 	"dialtone/internal/test/smtptest"
 )
 
-// tracedSpan is a span as OTLP's JSON has it, written from its specification.
+// tracedSpan is a span in OTLP's JSON encoding, written from its specification.
 type tracedSpan struct {
 	TraceID, SpanID, ParentSpanID, Name string
 	Kind                                int
@@ -80,7 +80,7 @@ func newSpanReceiver(t *testing.T, token string) *spanReceiver {
 	return c
 }
 
-// find returns the first span that has a name and satisfies is.
+// find returns the first span with a name that satisfies is.
 func (c *spanReceiver) find(name string, is func(tracedSpan) bool) (tracedSpan, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -94,8 +94,8 @@ func (c *spanReceiver) find(name string, is func(tracedSpan) bool) (tracedSpan, 
 
 func anySpan(tracedSpan) bool { return true }
 
-// The trace of a sign-up has its writes and its message; deliveries have traces of their own. A trusted proxy's trace
-// is continued, another client's is not. Nothing in them is about a person.
+// The trace of a sign-up contains its writes and its message; deliveries have their own traces. A
+// trusted proxy's trace is continued, another client's is not. Spans contain no personal data.
 func TestTraces(t *testing.T) {
 	t.Parallel()
 	for _, engine := range []string{"SQLite", "PostgreSQL"} {

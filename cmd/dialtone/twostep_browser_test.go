@@ -12,8 +12,9 @@ import (
 	"dialtone/internal/totp"
 )
 
-// TestBrowserTwoStep has a person turn two-step sign-in on, sign in with a code and with a recovery code, and
-// turn it off. Then an operator removes an app for somebody who has lost the phone.
+// In TestBrowserTwoStep, a person turns on two-step sign-in, signs in with a code and with a
+// recovery code, and turns it off. Then an operator removes an app for somebody who has lost the
+// phone.
 func TestBrowserTwoStep(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -67,8 +68,8 @@ func TestBrowserTwoStep(t *testing.T) {
 		}
 		secret = totp.Secret(raw)
 	}
-	// now returns the step of the code that the app shows. A busy machine may take longer for a page than a code is
-	// shown.
+	// now returns the step of the code that the app shows. On a busy machine, loading a page may
+	// take longer than a code is shown.
 	now := func() int64 { return totp.Step(time.Now()) }
 
 	b.step("A person turns two-step sign-in on", func() {

@@ -22,7 +22,7 @@ import (
 )
 
 // visitor is a client that was written from the published contract. Each has its own address in
-// 127.0.0.0/8, so no limit has to be switched off.
+// 127.0.0.0/8, so no limit has to be disabled.
 type visitor struct {
 	address string // of the server
 	host    string
@@ -234,7 +234,7 @@ type message struct {
 	raw                 string
 }
 
-// messageHeaders are the header fields that every message has, each once.
+// messageHeaders are the header fields that every message contains exactly once.
 var messageHeaders = []string{
 	"Date", "From", "To", "Subject", "Message-Id", "Mime-Version", "Content-Type", "Content-Language",
 	"Auto-Submitted", "X-Auto-Response-Suppress",
@@ -294,7 +294,7 @@ func parseMessage(raw string) (m message, err error) {
 }
 
 // messagesIn parses the messages in a pickup directory. It fails if a file is not a complete
-// message or does not have the name of its Message-ID.
+// message or is not named after its Message-ID.
 func messagesIn(dir string) ([]message, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -133,7 +133,7 @@ func (n *node) serial(p *platform, host string) (string, error) {
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String(), nil
 }
 
-// wait waits until a client gets a certificate for a host that is not the one before, and returns its serial number.
+// wait waits until a client gets a new certificate for a host, and returns its serial number.
 func (n *node) wait(p *platform, host, before string) (serial string) {
 	p.Helper()
 	process.Eventually(p, "a certificate for "+host, func() (err error) {
@@ -151,7 +151,7 @@ func (n *node) wait(p *platform, host, before string) (serial string) {
 
 func (p *platform) checkTLS() string { return "127.0.0.1:" + strconv.Itoa(p.pebble.TLSPort) }
 
-// issued returns how many certificates the authority has issued.
+// issued returns the number of certificates that the authority has issued.
 func (p *platform) issued() int { return p.pebble.Log.Count("Issued certificate serial") }
 
 // Two servers share certificates and challenges: the authority reaches one of them, and the other orders.
@@ -169,7 +169,7 @@ func TestTwoServers(t *testing.T) {
 	}
 	reached.run(p)
 
-	// A tenant that is added, and a renewal, while both servers look for work.
+	// A tenant is added and a certificate is renewed while both servers are looking for work.
 	p.addTenant("b.test")
 	second := reached.wait(p, "b.test", "")
 	if got := orders.wait(p, "b.test", ""); got != second {
@@ -195,7 +195,7 @@ func TestTwoServers(t *testing.T) {
 		t.Errorf("%d certificates were issued, want 4", n)
 	}
 
-	// A tenant that is removed.
+	// A tenant is removed.
 	if err := p.store.RemoveTenant(t.Context(), "b.test", false, time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +312,8 @@ func TestAuthorityDown(t *testing.T) {
 	if got, err := n.serial(p, "a.test"); err != nil || got != first {
 		t.Errorf("got %s, %v, want the certificate of before", got, err)
 	}
-	// It comes back without its accounts, as after a change of the authority's database: the server makes one again.
+	// The authority comes back without its accounts, as if it had a new database: the server
+	// registers again.
 	p.pebble.Start(t)
 	p.roots = p.pebble.IssuedBy(t)
 	p.later.Add(int64(2 * time.Minute))

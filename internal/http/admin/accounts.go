@@ -13,7 +13,7 @@ import (
 
 // AccountPage is a page of accounts.
 type AccountPage struct {
-	Items []opjson.Account `json:"items" doc:"May be empty though there is a next page."`
+	Items []opjson.Account `json:"items" doc:"May be empty although there is a next page."`
 	Next  *string          `json:"next" doc:"The cursor of the next page, or null at the end."`
 }
 
@@ -128,12 +128,12 @@ func (h *Handler) createAccount(r *request) (any, error) {
 type AccountPatch struct {
 	Role   *account.Role `json:"role,omitempty"`
 	Name   *string       `json:"name,omitempty" doc:"The display name."`
-	Email  *string       `json:"email,omitempty" doc:"The address. All links and sessions of the account end."`
+	Email  *string       `json:"email,omitempty" doc:"The address. Invalidates all links and sessions."`
 	Reason string        `json:"reason,omitempty" doc:"Why, for the audit trail."`
 }
 
 var errOneMember = fault.New(fault.Invalid, "send one of the members role, name and email: each change of an account "+
-	"is one of its own in the audit trail")
+	"has its own entry in the audit trail")
 
 func (h *Handler) updateAccount(r *request) (any, error) {
 	b := r.body.(*AccountPatch)

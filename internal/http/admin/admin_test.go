@@ -17,7 +17,7 @@ import (
 
 const atA = "/v1/admin/tenants/a.test"
 
-// TestAccounts is the life of an account through the API.
+// TestAccounts goes through the life of an account with the API.
 func TestAccounts(t *testing.T) {
 	f := newFixture(t)
 	all := f.token("all", "", operator.Scopes...)
@@ -139,7 +139,8 @@ func TestList(t *testing.T) {
 	}
 }
 
-// TestConditions checks If-Match: of concurrent changes on one condition, one succeeds.
+// TestConditions checks If-Match: exactly one of several concurrent changes with the same condition
+// succeeds.
 func TestConditions(t *testing.T) {
 	f := newFixture(t)
 	all := f.token("all", "", operator.Scopes...)
@@ -183,7 +184,7 @@ func TestConditions(t *testing.T) {
 	f.want(f.send("DELETE", atA+"/accounts/ann", "", all, "If-Match", tag), 204)
 }
 
-// TestTenantChangesMerge checks that concurrent changes of different settings are all made.
+// TestTenantChangesMerge checks that concurrent changes of different settings all take effect.
 func TestTenantChangesMerge(t *testing.T) {
 	f := newFixture(t)
 	all := f.token("all", "", operator.Scopes...)
@@ -338,7 +339,7 @@ func TestCrashBeforeAnswer(t *testing.T) {
 	}
 }
 
-// TestTokens checks who can make which tokens.
+// TestTokens checks who can create which tokens.
 func TestTokens(t *testing.T) {
 	f := newFixture(t)
 	all := f.token("all", "", operator.AccountsRead, operator.TokensWrite)
@@ -408,7 +409,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// TestWrongTokens checks the limit on wrong tokens, which right ones do not have.
+// TestWrongTokens checks that wrong tokens are limited and valid ones are not.
 func TestWrongTokens(t *testing.T) {
 	f := newFixture(t)
 	all := f.token("all", "", operator.Scopes...)
@@ -432,7 +433,7 @@ func TestWrongTokens(t *testing.T) {
 	}
 }
 
-// TestOthers calls the operations that other tests do not.
+// TestOthers calls the operations that no other test calls.
 func TestOthers(t *testing.T) {
 	f := newFixture(t)
 	all := f.token("all", "", operator.Scopes...)
@@ -624,7 +625,7 @@ func TestPreviewPages(t *testing.T) {
 	}
 }
 
-// TestHead asks for the headers only.
+// TestHead requests only the headers.
 func TestHead(t *testing.T) {
 	f := newFixture(t)
 	all := f.token("all", "", operator.Scopes...)

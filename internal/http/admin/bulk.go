@@ -12,7 +12,7 @@ type AccountQuery struct {
 	Roles     []account.Role  `json:"role,omitempty"`
 	Text      string          `json:"text,omitempty" doc:"The beginning of user name, address or display name."`
 	Network   string          `json:"net,omitempty" doc:"Only signups from this address or network."`
-	Since     string          `json:"since,omitempty" doc:"Only signups from this time on: as the parameter since."`
+	Since     string          `json:"since,omitempty" doc:"Only signups since this time, as in the parameter since."`
 	Before    string          `json:"before,omitempty" doc:"Only signups before this time."`
 	Confirmed *bool           `json:"confirmed,omitempty"`
 }
@@ -27,12 +27,12 @@ type NewBulk struct {
 // BulkPage is the list of the newest bulk changes.
 type BulkPage struct {
 	Items []opjson.Bulk `json:"items"`
-	Next  *string       `json:"next" doc:"Always null at present."`
+	Next  *string       `json:"next" doc:"Currently always null."`
 }
 
 // RunBulk is the body of runBulk.
 type RunBulk struct {
-	Count int64 `json:"count" doc:"The member found, as a proof that it was read."`
+	Count int64 `json:"count" doc:"The value of the member found, to confirm that it was read."`
 }
 
 func (h *Handler) listBulks(r *request) (any, error) {

@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write the document that the client is made from")
 
-// TestClientIsCurrent checks that the client was made from the present document.
+// TestClientIsCurrent checks that the client was generated from the current document.
 func TestClientIsCurrent(t *testing.T) {
 	f := newFixture(t)
 	w := httptest.NewRecorder()
@@ -36,7 +36,7 @@ func TestClientIsCurrent(t *testing.T) {
 	}
 }
 
-// TestClient uses the client that was made from the document.
+// TestClient uses the client that was generated from the document.
 func TestClient(t *testing.T) {
 	f := newFixture(t)
 	token := f.token("one", "a.test", operator.AccountsRead, operator.AccountsWrite)

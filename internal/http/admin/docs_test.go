@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestDocumentedPaths checks that docs/admin-api.md names the path of everything that can be read.
+// TestDocumentedPaths checks that docs/admin-api.md names the paths of all GET operations.
 func TestDocumentedPaths(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/admin-api.md")
 	if err != nil {

@@ -1,9 +1,9 @@
 package admin
 
-// LimitExport changes how many lines and bytes an export may have.
+// LimitExport changes the maximum number of lines and bytes of an export.
 func (h *Handler) LimitExport(lines, bytes int) { h.export = exportLimits{lines, bytes} }
 
-// HoldExports takes all places of exports until the function that it returns is called.
+// HoldExports occupies all slots for exports until the returned function is called.
 func (h *Handler) HoldExports() (release func()) {
 	for range maxExports {
 		h.exports <- struct{}{}

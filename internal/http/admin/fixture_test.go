@@ -62,8 +62,8 @@ func newFixture(t testing.TB) *fixture {
 	return f
 }
 
-// loadDocument reads the document as a client does, and makes it strict: an answer must have no member that the
-// document does not have.
+// loadDocument reads the document as a client does, and makes it strict: answers must not contain
+// undocumented members.
 func (f *fixture) loadDocument() {
 	f.Helper()
 	w := httptest.NewRecorder()
@@ -81,10 +81,10 @@ func (f *fixture) loadDocument() {
 	f.Must(err)
 }
 
-// root is who makes tokens in tests.
+// root is the actor that creates tokens in tests.
 var root = operator.Caller{Actor: audit.Actor{Kind: audit.Command, Name: "root"}, Scopes: operator.Scopes}
 
-// token makes a token. The host is empty for all tenants.
+// token creates a token. The host is empty for all tenants.
 func (f *fixture) token(name, host string, scopes ...operator.Scope) string {
 	f.Helper()
 	n := operator.NewToken{Name: name, Scopes: scopes}
@@ -104,7 +104,8 @@ type response struct {
 	body   string
 }
 
-// send makes a request and checks that the answer is as the document says. headers are name, value, name, value.
+// send makes a request and checks that the answer conforms to the document. headers are alternating
+// names and values.
 func (f *fixture) send(method, target, body, token string, headers ...string) response {
 	f.Helper()
 	r, err := http.NewRequest(method, f.url+target, strings.NewReader(body))
@@ -128,8 +129,8 @@ func (f *fixture) send(method, target, body, token string, headers ...string) re
 	return got
 }
 
-// conforms checks that an answer is as the document says. Paths that the document does not have, and methods that a
-// path does not have, are answered with errors, which need not be in the document.
+// conforms checks that an answer conforms to the document. Unknown paths, and methods that a path
+// does not support, get errors that need not be in the document.
 func (f *fixture) conforms(r *http.Request, got response) {
 	f.Helper()
 	if got.header.Get("Cache-Control") != "no-store" || got.header.Get("X-Content-Type-Options") != "nosniff" {
@@ -159,7 +160,7 @@ func (f *fixture) conforms(r *http.Request, got response) {
 	}
 }
 
-// want fails the test unless a response has a status, and decodes it.
+// want fails the test unless the response has the status, and decodes it.
 func (f *fixture) want(r response, status int) (v map[string]any) {
 	f.Helper()
 	if r.status != status {
@@ -203,7 +204,7 @@ func (f *fixture) change(action audit.Action) audit.Change {
 	return list[i]
 }
 
-// failedMessage adds an account that waits, and whose message has failed. It returns the ID of the message.
+// failedMessage adds a waiting account whose message has failed, and returns the ID of the message.
 func (f *fixture) failedMessage(host, user string) string {
 	f.Helper()
 	m := f.At(host).Join(user).Message

@@ -15,7 +15,7 @@ import (
 	"dialtone/internal/operator"
 )
 
-// hostileBodies are bodies that no operation takes.
+// hostileBodies are bodies that every operation refuses.
 var hostileBodies = []string{
 	"x", "{", "}", "[]", "null", "1", `"x"`, "true", "{}{}", "{} x", `{"reason"}`, `{"reason":}`, `{"reason":"x",}`,
 	`{"reason":"a","reason":"b"}`, `{"Reason":"x"}`, `{"REASON":"x"}`, `{"re\u0061son":"x","reason":"y"}`, `{"x":1}`,
@@ -28,7 +28,7 @@ var hostileBodies = []string{
 	`{"tenant":"b.test"}`, `{"scopes":["tokens:write"],"scopes":["accounts:read"]}`,
 }
 
-// hostileHeaders are headers that no operation takes with a body of {}.
+// hostileHeaders are headers that every operation refuses with the body {}.
 var hostileHeaders = [][2]string{
 	{"Content-Type", "text/plain"}, {"Content-Type", "application/x-www-form-urlencoded"}, {"Content-Type",
 		"text/json"},
@@ -40,7 +40,7 @@ var hostileHeaders = [][2]string{
 	{"Authorization", "Token x"}, {"Authorization", "Bearer dta_\u00e9"},
 }
 
-// hostilePaths are paths of nothing.
+// hostilePaths are paths that do not exist.
 var hostilePaths = []string{
 	"/v1/admin/", "/v1/admin//tenants", "/v1/admin/tenants/", "/v1/admin/tenants//accounts",
 	"/v1/admin/../admin/tenants",
@@ -58,7 +58,7 @@ var hostilePaths = []string{
 		strings.Repeat("0", 32), "/v1/admin/TENANTS", "/v1/admin/tokens/%2e", "/v1/admin/tokens/nobody", "/v1/admin/x",
 }
 
-// hostileQueries are queries that no list takes.
+// hostileQueries are queries that every list refuses.
 var hostileQueries = []string{
 	"limit=-1", "limit=0", "limit=9999999999999999999999", "limit=1e2", "limit=+1", "limit= 1", "limit=01",
 	"limit=1&limit=1",
@@ -67,8 +67,8 @@ var hostileQueries = []string{
 	"limit=%zz", "=1", "cursor=%ff", strings.Repeat("a=b&", 2000),
 }
 
-// TestHostile sends requests that must be refused, to operations that change something: none has an effect, or fails on
-// the side of the server.
+// TestHostile sends requests that must be refused to operations that change something: none may
+// have an effect or cause a server error.
 func TestHostile(t *testing.T) {
 	f := newFixture(t)
 	token := f.token("one", "a.test", operator.AccountsRead, operator.AccountsWrite, operator.TenantRead,
@@ -133,7 +133,7 @@ func TestHostile(t *testing.T) {
 	t.Logf("%d cases", cases)
 }
 
-// raw sends a request line as it is, which net/http would not.
+// raw sends a request line unchanged, which net/http would not do.
 func (f *fixture) raw(method, target, body, token string) response {
 	f.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
@@ -156,7 +156,7 @@ func (f *fixture) raw(method, target, body, token string) response {
 	return response{resp.StatusCode, resp.Header, string(b)}
 }
 
-// FuzzRequest checks that no request makes the server fail.
+// FuzzRequest checks that no request causes a server error.
 func FuzzRequest(f *testing.F) {
 	fx := newFixture(f)
 	token := fx.token("one", "a.test", operator.Scopes...)
@@ -201,7 +201,7 @@ func TestTokenRemovedDuringBody(t *testing.T) {
 	const body = `{"role":"admin"}`
 	read, write := io.Pipe()
 	go func() {
-		// The client reads the body when the server has said 100 Continue: when the server reads it.
+		// The client sends the body only after 100 Continue, that is, when the server reads it.
 		write.Write([]byte(body[:len(body)-1]))
 		write.CloseWithError(func() error {
 			if err := f.tokens.Remove(f.Context(), root, "leaked", ""); err != nil {

@@ -15,7 +15,7 @@ import (
 	"dialtone/internal/operator"
 )
 
-// documented is an operation as the document has it.
+// documented is an operation in the document.
 type documented struct {
 	id, method, path string
 	scope            operator.Scope
@@ -39,8 +39,8 @@ func (f *fixture) operations() (list []documented) {
 	return list
 }
 
-// sample returns a request of an operation at a tenant that succeeds, and makes what it needs. n is different each
-// time.
+// sample returns a valid request for an operation on a tenant, and creates the objects that it
+// needs. n must be different each time.
 func (f *fixture) sample(o documented, host string, n int) (target, body string) {
 	f.Helper()
 	w := f.At(host)
@@ -125,7 +125,7 @@ func TestPermissions(t *testing.T) {
 		}
 		f.Advance(time.Minute) // below the limit on wrong tokens
 		is := func(want int) func(int) bool { return func(status int) bool { return status == want } }
-		// Running needs a bulk change that is counted and of the caller; TestOthers has one.
+		// Running needs a counted bulk change of the caller; TestOthers covers it.
 		done := func(status int) bool { return status < 300 || o.id == "runBulk" && status == 409 }
 		for claim, token := range map[string]string{"no token": "", "expired": expired, "removed": removed,
 			"other": "dta_x"} {
@@ -158,7 +158,7 @@ func TestPermissions(t *testing.T) {
 	t.Logf("%d requests", calls)
 }
 
-// TestDocument checks that the document has every route and status.
+// TestDocument checks that the document contains every route and status.
 func TestDocument(t *testing.T) {
 	f := newFixture(t)
 	known := make(map[string]bool)

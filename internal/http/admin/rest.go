@@ -20,7 +20,7 @@ import (
 
 // ChangePage is a page of the audit trail.
 type ChangePage struct {
-	Items []opjson.Change `json:"items" doc:"May be empty though there is a next page."`
+	Items []opjson.Change `json:"items" doc:"May be empty although there is a next page."`
 	Next  *string         `json:"next" doc:"The cursor of the next page, or null at the end."`
 }
 
@@ -108,7 +108,7 @@ func (h *Handler) changeLines(r *request, f audit.Filter) (any, error) {
 // HookPage is the list of all hooks.
 type HookPage struct {
 	Items []opjson.Hook `json:"items"`
-	Next  *string       `json:"next" doc:"Always null at present."`
+	Next  *string       `json:"next" doc:"Currently always null."`
 }
 
 func (h *Handler) stats(r *request, without int) (operator.Stats, error) {
@@ -132,7 +132,7 @@ func (h *Handler) listHooks(r *request) (any, error) {
 // MessagePage is the list of unsent messages.
 type MessagePage struct {
 	Items []opjson.Delivery `json:"items"`
-	Next  *string           `json:"next" doc:"Always null at present."`
+	Next  *string           `json:"next" doc:"Currently always null."`
 }
 
 func (h *Handler) listMessages(r *request) (any, error) {

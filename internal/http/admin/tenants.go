@@ -174,7 +174,7 @@ func (h *Handler) updateTenant(r *request) (any, error) {
 // SignupsChange is the body of setSignups.
 type SignupsChange struct {
 	Signups tenant.Signups `json:"signups"`
-	Note    *string        `json:"signups_note,omitempty" doc:"Without it, the note stays. Opening drops it."`
+	Note    *string        `json:"signups_note,omitempty" doc:"Without it, the note stays. Opening deletes it."`
 	Reason  string         `json:"reason,omitempty" doc:"Why, for the audit trail."`
 }
 
@@ -195,7 +195,7 @@ func (h *Handler) setSignups(r *request) (any, error) {
 // FreezeChange is the body of setFreeze.
 type FreezeChange struct {
 	Frozen bool   `json:"frozen"`
-	Note   string `json:"note,omitempty" doc:"What visitors of all tenants read."`
+	Note   string `json:"note,omitempty" doc:"The text that visitors of all tenants see."`
 	Reason string `json:"reason,omitempty" doc:"Why, for the audit trail."`
 }
 

@@ -163,7 +163,7 @@ func TestMultipart(t *testing.T) {
 		{"fields are read", "", user + name + end, "alex|Alex & Söhne 50% +1;"},
 		{"an empty form is read", "", end, "|"},
 		{"the preamble and the epilogue do not count", "", "hello\r\n" + user + end + "bye", "alex|"},
-		{"a value may have line breaks of its own", "", field("x", "a\r\nb") + user + end, "alex|"},
+		{"a value may contain line breaks", "", field("x", "a\r\nb") + user + end, "alex|"},
 		{"other fields are ignored", "", field("_charset_", "UTF-8") + user + end, "alex|"},
 		{"a part may have a type", "", part("form-data; name=user\r\nContent-Type: text/plain", "alex") + end, "alex|"},
 		{"a field is sent once", "", user + user + end, "[user: more than once]"},

@@ -13,9 +13,9 @@ import (
 	"dialtone/internal/account"
 )
 
-// These tests read the files of deploy/ for servers that are not run here, and send the requests that
-// the servers would send. They show that URLs, credentials, tables and contexts fit together, and no
-// more than that.
+// These tests read the files in deploy/ for servers that the tests do not run, and send the
+// requests that these servers would send. They show only that URLs, credentials, tables and
+// contexts match.
 
 // deployed returns the text of a file in deploy/.
 func deployed(t *testing.T, name string) string {

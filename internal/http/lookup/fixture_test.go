@@ -18,9 +18,9 @@ import (
 	"dialtone/internal/test/world"
 )
 
-// fixture is a handler on a store and a listener on loopback. The tenants are a.test, b.test, and
-// c.test, which has the realm "C & <Phones>" and has chosen SHA-256. The log must not contain the
-// names that were looked up.
+// fixture is a handler with a store and a listener on loopback. The tenants are a.test, b.test, and
+// c.test, which uses the realm "C & <Phones>" and SHA-256. The log must not contain the names that
+// were looked up.
 type fixture struct {
 	*world.World
 	url      string
@@ -58,8 +58,8 @@ func (f *fixture) addActive(host, user string, options ...world.Option) {
 	f.Activate(f.addPending(host, user, options...))
 }
 
-// addInactive adds to a.test one account of each kind that is not active, and returns their names
-// and one of no account.
+// addInactive adds one account of each inactive kind to a.test, and returns their names and one
+// unused name.
 func (f *fixture) addInactive() []string {
 	f.Helper()
 	f.addPending("a.test", "pending")
@@ -89,7 +89,7 @@ type response struct {
 	body   string
 }
 
-// send makes a request over the network. headers are name, value, name, value.
+// send makes a request over the network. headers are alternating names and values.
 func (f *fixture) send(method, target, body string, headers ...string) response {
 	f.Helper()
 	r, err := http.NewRequest(method, f.url+target, strings.NewReader(body))
@@ -119,7 +119,7 @@ func (f *fixture) post(target, body, token string) response {
 	return f.send("POST", target, body, "Authorization", "Bearer "+token, "Content-Type", formType)
 }
 
-// credential looks a credential up.
+// credential looks up a credential.
 func (f *fixture) credential(query, token string) response {
 	f.Helper()
 	return f.send("GET", "/v1/sip/credential?"+query, "", "Authorization", "Bearer "+token)

@@ -82,7 +82,7 @@ func TestFreeSWITCH(t *testing.T) {
 	atB := digest.Compute("alice", "b.test", world.Password("alice", "b.test")).Hex()
 	atC := digest.Compute("alice", "C & <Phones>", world.Password("alice", "c.test")).Hex()
 	withRealm := digest.ComputeB("alice", "a.test", world.Password("alice", "a.test")).Hex()
-	// An unencoded & in key_value would be another field.
+	// An unencoded & in key_value would start another field.
 	unescaped := strings.Replace(sipAuth("alice", "C & <Phones>"), "key_value=C & <Phones>", "key_value=c", 1)
 	for _, c := range []struct{ name, body, domain, user, ha1, role string }{
 		{"an active account", sipAuth("alice", "a.test"), "a.test", "alice", atA, "guest"},
@@ -135,8 +135,8 @@ func TestFreeSWITCH(t *testing.T) {
 	}
 }
 
-// TestFreeSWITCHNotFound checks that an account that is not active is in no answer: FreeSWITCH would
-// accept a user without a hash without a password.
+// TestFreeSWITCHNotFound checks that an inactive account is never returned: FreeSWITCH does not ask
+// a user without a hash for a password.
 func TestFreeSWITCHNotFound(t *testing.T) {
 	f := newFixture(t)
 	for _, host := range []string{"a.test", "b.test", "c.test"} {
@@ -217,8 +217,8 @@ func TestFreeSWITCHInvalidRequest(t *testing.T) {
 	f.send("GET", path+"?"+alice, "").wantError(t, "GET", 405, "method_not_allowed")
 }
 
-// FuzzFreeSWITCH checks that no form makes FreeSWITCH accept a phone that did not prove to be the
-// account.
+// FuzzFreeSWITCH checks that no form makes FreeSWITCH accept a phone that did not authenticate as
+// the account.
 func FuzzFreeSWITCH(f *testing.F) {
 	fx := newFixture(f)
 	fx.addActive("a.test", "alice")

@@ -42,7 +42,7 @@ func TestCredential(t *testing.T) {
 		{"percent-encoded letters", "user%6eame=%61lice&realm=%41.test", md5},
 		{"a name with its realm", "username=alice%40a.test&realm=a.test&algorithm=MD5",
 			answer("alice@a.test", "a.test", "MD5", digest.ComputeB("alice", "a.test", atA).Hex())},
-		{"a realm that is no host name", "username=alice&realm=c+%26+%3Cphones%3E&algorithm=SHA-256",
+		{"a realm that is not a host name", "username=alice&realm=c+%26+%3Cphones%3E&algorithm=SHA-256",
 			answer("alice", "C & <Phones>", "SHA-256",
 				digest.ComputeSHA256("alice", "C & <Phones>", atC).Hex())},
 	} {
@@ -224,7 +224,7 @@ func TestStoreUnavailable(t *testing.T) {
 	}
 }
 
-// TestInternalError checks that an internal error is logged and is not an unknown name.
+// TestInternalError checks that an internal error is logged and is not reported as an unknown name.
 func TestInternalError(t *testing.T) {
 	f := newFixture(t)
 	s := f.addPending("a.test", "alice")
@@ -265,7 +265,7 @@ func TestInternalError(t *testing.T) {
 		if n := f.Log.Count(c.logged); n < 3 {
 			t.Errorf("%s: logged %d times: %s", name, n, f.Log.String())
 		}
-		f.Log.Reset() // the name is in it, which the end of the test looks for
+		f.Log.Reset() // it contains the name, for which the cleanup would fail the test
 	}
 }
 

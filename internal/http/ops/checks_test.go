@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A check that hangs has failed, and hides neither the others nor their metrics.
+// A hanging check counts as failed, and hides neither the other checks nor their metrics.
 func TestChecksAsMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

@@ -143,7 +143,8 @@ func TestOtherPathsAndMethods(t *testing.T) {
 	}
 }
 
-// Changes are reported within five seconds though nobody asks, and a probe that hangs is a change.
+// Changes are reported within five seconds even if nobody requests /readyz. A probe that begins to
+// hang is a change.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const within = 5 * time.Second

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A vital check that hangs, and checks that no longer run, are no progress. A check that fails, or one that is
-// not vital and hangs, is not a reason to end the server.
+// A hanging vital check, and checks that no longer run, mean no progress. A failing check, or a
+// hanging one that is not vital, is not a reason to restart the server.
 func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

@@ -72,7 +72,7 @@ func TestMeasuringAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkRequests is what a request pays for its measures.
+// BenchmarkRequests measures the cost of the metrics for one request.
 func BenchmarkRequests(b *testing.B) {
 	q := NewRequests("/a", "/b", "/c")
 	b.ReportAllocs()

@@ -78,7 +78,7 @@ func withServer(
 	})
 }
 
-// openFor returns how long the server keeps a connection that the client only reads from.
+// openFor returns how long the server keeps a connection open from which the client only reads.
 func openFor(c net.Conn) time.Duration {
 	start := time.Now()
 	io.Copy(io.Discard, c)
@@ -254,7 +254,7 @@ func TestDisplacement(t *testing.T) {
 		unread  = "GET /unread HTTP/1.1\r\nHost: a.test\r\n\r\n"
 	)
 	limits := Limits{3, 3, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, nil}
-	// Each of the three open connections sends its text, a second after the one before.
+	// Each of the three open connections sends its text, one second after the previous one.
 	for _, row := range []struct {
 		name   string
 		from   string // of the open connections
@@ -336,8 +336,8 @@ func TestDisplacement(t *testing.T) {
 	})
 }
 
-// TestDisplacementOfSlowBodies opens more connections than the limit allows. Each sends its body byte by
-// byte. Meanwhile, another client must get its page.
+// TestDisplacementOfSlowBodies opens more connections than the limit allows. Each sends its body
+// byte by byte. At the same time, another client must get its page.
 func TestDisplacementOfSlowBodies(t *testing.T) {
 	withServer(t, readBody, Limits{20, 10, nil, nil}, func(t *testing.T, l *pipes, _ func() error) {
 		var sending sync.WaitGroup

@@ -16,7 +16,7 @@ import (
 	"dialtone/internal/test/tlstest"
 )
 
-// withTLS is withServer for a server with TLS. Clients that trust roots accept its certificate for a.test.
+// withTLS is like withServer, with TLS. Clients that trust roots accept its certificate for a.test.
 func withTLS(
 	t *testing.T, h http.HandlerFunc, limits Limits, do func(t *testing.T, l *pipes, roots *x509.CertPool),
 ) {
@@ -55,10 +55,10 @@ func (l *pipes) client(from string, roots *x509.CertPool) (*http.Client, func())
 // issued is a time at which the certificates of this process are valid, whatever the clock of a bubble says.
 var issued = time.Now()
 
-// half is the beginning of a ClientHello.
+// half is an incomplete ClientHello.
 const half = "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
-// A handshake has to end within 5 seconds.
+// A handshake must finish within 5 seconds.
 func TestHandshakeTime(t *testing.T) {
 	for name, text := range map[string]string{"nothing": "", "half a ClientHello": half, "plain HTTP, half": "GET"} {
 		t.Run(name, func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestHandshakeTime(t *testing.T) {
 	}
 }
 
-// Handshakes that stop halfway are displaced by new connections, and count for their address.
+// New connections displace unfinished handshakes, which count towards the limit of their address.
 func TestHandshakesAreLimited(t *testing.T) {
 	var counts Connections
 	limits := Limits{Connections: 3, ConnectionsPerAddress: 2, Counts: &counts}

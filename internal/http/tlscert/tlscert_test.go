@@ -31,7 +31,7 @@ func name(t *testing.T, f *Files, host string) string {
 	return c.Leaf.DNSNames[0]
 }
 
-// All files change together, or none does.
+// Either all files take effect, or none does.
 func TestRefresh(t *testing.T) {
 	a := tlstest.NewAuthority(t)
 	var pairs []Pair

@@ -28,7 +28,7 @@ func (s *testServer) operators() *operator.Service {
 	return operator.NewService(operator.Deps{Accounts: s.Accounts, Store: s.Store, Now: s.Now})
 }
 
-// person with the role admin, who is signed in.
+// adminVisitor is a person with the role admin who is signed in.
 type adminVisitor struct {
 	*visitor
 	who     person
@@ -40,7 +40,7 @@ func (s *testServer) setRole(t testing.TB, who person, role account.Role) {
 	must[account.Account](t)(s.Accounts.SetRole(t.Context(), s.At(who.host).Tenant, who.user, role))
 }
 
-// admin returns a person with the role admin, who has just signed in.
+// admin returns a person with the role admin who has just signed in.
 func (s *testServer) admin(t testing.TB, host string) *adminVisitor {
 	t.Helper()
 	who := s.active(t, host)
@@ -95,7 +95,8 @@ func problem(body string) string {
 	return regexp.MustCompile(`(?s)id="problem".*?</div>`).FindString(body)
 }
 
-// adminPosts are a form of each kind of change, each with what shows that it was not made.
+// adminPosts contains a form for each kind of change, each with a check that the change was not
+// made.
 func adminPosts(s *testServer, t testing.TB, who person) map[string]struct {
 	path   string
 	fields url.Values
@@ -131,8 +132,8 @@ func adminPosts(s *testServer, t testing.TB, who person) map[string]struct {
 	return posts
 }
 
-// snapshot describes what forms of the pages for operators can change. Looking at a person adds to the trail too, and
-// is left out.
+// snapshot describes everything that forms of the pages for operators can change. It leaves out the
+// trail's entries about viewing a person.
 func (s *testServer) snapshot(t testing.TB, who person) string {
 	t.Helper()
 	var n, changes int
@@ -149,7 +150,8 @@ func (s *testServer) snapshot(t testing.TB, who person) string {
 	return fmt.Sprintf("%+v %d %d %+v", a, n, changes, settings)
 }
 
-// TestAdminPermissions checks who may see and change what: each kind of person, each page, each form.
+// TestAdminPermissions checks who may see and change what, for each kind of person, each page and
+// each form.
 func TestAdminPermissions(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -266,7 +268,8 @@ func (v *adminVisitor) atHost(host string) *adminVisitor {
 	return &adminVisitor{v.visitor.at(host), v.who, v.cookies}
 }
 
-// TestAdminTenants checks that an admin of one tenant neither sees nor changes accounts of another one.
+// TestAdminTenants checks that an admin of one tenant can neither see nor change accounts of
+// another one.
 func TestAdminTenants(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -306,7 +309,7 @@ func TestAdminTenants(t *testing.T) {
 	}
 }
 
-// TestAdminActions makes each change of an account by the page.
+// TestAdminActions makes each change of an account on the page.
 func TestAdminActions(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -392,8 +395,8 @@ func TestAdminActions(t *testing.T) {
 	}
 }
 
-// TestAdminOwnAccount checks that a person does not change the own account here: a stolen session would become more
-// than that, and nobody loses the pages by a mistake.
+// TestAdminOwnAccount checks that people cannot change their own account here: otherwise a stolen
+// session could take over the account, and people could lose access to the pages by mistake.
 func TestAdminOwnAccount(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -425,7 +428,7 @@ func TestAdminOwnAccount(t *testing.T) {
 	}
 }
 
-// TestAdminSecondFactor checks that a sign-in with a second factor stays good for changes.
+// TestAdminSecondFactor checks that a sign-in with a second factor permits changes for longer.
 func TestAdminReturn(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -457,7 +460,7 @@ func TestAdminReturn(t *testing.T) {
 	}
 }
 
-// TestAdminSlowForm sends a form whose last byte comes after the person has lost the role.
+// TestAdminSlowForm sends a form whose last byte arrives after the person has lost the role.
 func TestAdminSlowForm(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -526,7 +529,7 @@ func TestAdminLists(t *testing.T) {
 	}
 }
 
-// TestAdminBulk disables and deletes many accounts by the pages.
+// TestAdminBulk disables and deletes many accounts on the pages.
 func TestAdminBulk(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -584,7 +587,7 @@ func (s *testServer) workBulk(t testing.TB) {
 	must[operator.Bulk](t)(s.operators().WorkBulk(t.Context()))
 }
 
-// TestAdminSignups opens and closes signups by the page.
+// TestAdminSignups opens and closes signups on the page.
 func TestAdminSignups(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -610,7 +613,7 @@ func TestAdminSignups(t *testing.T) {
 	}
 }
 
-// TestAdminSettings changes settings by the page, and looks at them before.
+// TestAdminSettings changes settings on the page, after a preview.
 func TestAdminSettings(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -662,7 +665,7 @@ func TestAdminSettings(t *testing.T) {
 	if got := strings.Count(a.body, `class="error"`); got != 7 {
 		t.Errorf("%d errors: %s", got, a.body)
 	}
-	// A logo, and something that is none.
+	// A logo, and a file that is not a logo.
 	for content, want := range map[string]int{
 		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><path d="M0 0"/></svg>`:                   303,
 		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><script>alert(1)</script></svg>`:          400,
@@ -685,8 +688,8 @@ func TestAdminSettings(t *testing.T) {
 	}
 }
 
-// TestAdminSettingsChangeOnly checks that the form of the settings, sent as it is, changes nothing, and otherwise only
-// what differs.
+// TestAdminSettingsChangeOnly checks that an unmodified form of the settings changes nothing, and
+// that any other form changes only the modified fields.
 func TestAdminSettingsChangeOnly(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -732,7 +735,7 @@ func TestAdminExport(t *testing.T) {
 	}
 }
 
-// TestAdminHostile sends what no page of the site sends.
+// TestAdminHostile sends requests that no page of the site sends.
 func TestAdminHostile(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

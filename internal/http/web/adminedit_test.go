@@ -13,8 +13,8 @@ import (
 	"dialtone/internal/audit"
 )
 
-// TestAdminConflict checks that a form for an account that somebody else has changed since changes nothing, shows the
-// account as it is, and keeps what was typed.
+// TestAdminConflict checks that a form for an outdated version of an account changes nothing, shows
+// the current account, and keeps what was typed.
 func TestAdminConflict(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -61,14 +61,14 @@ func TestAdminConflict(t *testing.T) {
 	enable := form("enable")
 	enable.Del("version")
 	boss.send(t, "/admin/account", enable).wantStatus(t, http.StatusConflict)
-	// Knowing how it is, boss can replace who, when and why.
+	// After seeing the current state, boss can replace who, when and why.
 	boss.act(t, who, "disable", "reason", "by boss").wantStatus(t, 303)
 	if _, by, why := s.find(t, who).Since(); by != "admin "+boss.who.user || why != "by boss" {
 		t.Errorf("disabled by %q: %q", by, why)
 	}
 }
 
-// TestAdminData downloads the data of a person by the page.
+// TestAdminData downloads the data of a person from the page.
 func TestAdminData(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -97,7 +97,7 @@ func TestAdminData(t *testing.T) {
 	admin.act(t, other, "data").wantStatus(t, http.StatusConflict)
 }
 
-// TestAdminAdd adds an account by the page.
+// TestAdminAdd adds an account on the page.
 func TestAdminAdd(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -155,7 +155,7 @@ func TestAdminAdd(t *testing.T) {
 	}
 }
 
-// TestAdminReserve deletes an account whose name nobody is to have again.
+// TestAdminReserve deletes an account and reserves its name.
 func TestAdminReserve(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -221,7 +221,7 @@ func TestAdminTimes(t *testing.T) {
 			t.Errorf("%s: %v, want %s", query, got, want)
 		}
 	}
-	// The form for a change of all has the time itself.
+	// The form for a bulk change contains the absolute time.
 	page := v.open(t, "/admin/accounts?since=2h").body
 	if !regexp.MustCompile(`type="hidden" name="since" value="\d{4}-\d\d-\d\dT[\d:]+Z"`).MatchString(page) {
 		t.Error("the form for a change of all accounts has no time")
@@ -231,7 +231,7 @@ func TestAdminTimes(t *testing.T) {
 	}
 }
 
-// TestAdminYesterday finds what happened on one day, which is what commands take too: a day is its beginning.
+// TestAdminYesterday selects one day. As in commands, a day means its beginning.
 func TestAdminYesterday(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -263,8 +263,8 @@ func TestAdminYesterday(t *testing.T) {
 	}
 }
 
-// TestAdminWrongFilter checks what the pages say of a filter without meaning: at the top, beside the field, and in
-// place of the list.
+// TestAdminWrongFilter checks what the pages say about an invalid filter: at the top, next to the
+// field, and instead of the list.
 func TestAdminWrongFilter(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -317,7 +317,8 @@ func TestAdminWrongFilter(t *testing.T) {
 	}
 }
 
-// TestAdminEmptyName checks that the page of an account has one rule for a name, and says if it is empty.
+// TestAdminEmptyName checks that the page of an account has one rule for a name, and reports an
+// empty one.
 func TestAdminEmptyName(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -336,7 +337,8 @@ func TestAdminEmptyName(t *testing.T) {
 	}
 }
 
-// TestAdminBulkOfOthers says why a bulk change of another operator is refused.
+// TestAdminBulkOfOthers checks that the page says why running another operator's bulk change is
+// refused.
 func TestAdminBulkOfOthers(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

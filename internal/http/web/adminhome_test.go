@@ -21,7 +21,8 @@ func firstButton(page string) string {
 	return m[1]
 }
 
-// TestAdminSignupsPage checks that the overview has the state at once, by whom and why, and that Enter keeps it.
+// TestAdminSignupsPage checks that the overview immediately shows the state, who set it and why,
+// and that Enter keeps it.
 func TestAdminSignupsPage(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -44,7 +45,7 @@ func TestAdminSignupsPage(t *testing.T) {
 	has("after the note", `id="signups">Open<`, `value="Soon"`)
 	admin.send(t, "/admin/", url.Values{"signups": {"closed"}, "note": {"Soon"}, "reason": {"a flood"}}).
 		wantRedirect(t, "/admin/#signups-closed")
-	// This server's table is not loaded again before.
+	// This server's table is not reloaded in between.
 	has("closed", `id="signups">Closed<`, `id="closed-since"`, "a flood", "operator <bdi>"+admin.who.user)
 	if got := firstButton(page()); got != "note" || strings.Contains(page(), `name="signups" value="closed"`) {
 		t.Errorf("while sign-ups are closed, the first button is %s", got)
@@ -64,7 +65,7 @@ func TestAdminSignupsPage(t *testing.T) {
 	has("no longer frozen", `id="signups">Open<`)
 }
 
-// TestAdminCounts checks the counts of days on the overview.
+// TestAdminCounts checks the daily counts on the overview.
 func TestAdminCounts(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -158,7 +159,7 @@ func TestAdminChanges(t *testing.T) {
 	}
 }
 
-// TestAdminGone checks the pages for operators about what does not exist.
+// TestAdminGone checks the pages for operators about objects that do not exist.
 func TestAdminGone(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -232,7 +233,8 @@ func TestAdminSettingsConflict(t *testing.T) {
 	}
 }
 
-// TestAdminAddress checks that the answer to a form has the address that the browser gets instead of that of the form.
+// TestAdminAddress checks that the answer to a form contains the address that the browser must show
+// instead of the form's.
 func TestAdminAddress(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// adminViews returns the pages for operators, with text in every place that shows some.
+// adminViews returns the pages for operators, with text in every place that shows a value.
 func adminViews(in frame, text string) map[string]view {
 	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	in.Parts = true

@@ -9,7 +9,7 @@ import (
 	"dialtone/internal/sipserver"
 )
 
-// lookUp has a phone server look an account up, by its token.
+// lookUp makes the phone server with the token look up an account.
 func (s *testServer) lookUp(t *testing.T, token, realm, user string, how sipserver.How) {
 	t.Helper()
 	c, err := s.phones.Authenticate(t.Context(), token, account.Origin{})
@@ -41,7 +41,7 @@ func TestPhones(t *testing.T) {
 	}
 	const none = "No phone has used this account in the last 90 days"
 	want(cookies, "[]", "")
-	// The page says nothing while only servers of other tenants can be seen.
+	// The page says nothing while there are only phone servers of other tenants.
 	elsewhere := s.AddServer("elsewhere", "b.test")
 	s.Must(s.phones.Refresh(t.Context()))
 	want(cookies, "[]", "")

@@ -209,7 +209,8 @@ func TestLoadAssetsErrors(t *testing.T) {
 	}
 }
 
-// TestPageWeight adds up what each page loads, with the largest logo of its own.
+// TestPageWeight adds up the sizes of the files that each page loads, with the largest permitted
+// logo.
 func TestPageWeight(t *testing.T) {
 	p, a := mustPages(t), mustAssets(t)
 	resource := regexp.MustCompile(`/static/[\w.-]+`)
@@ -246,8 +247,8 @@ func TestPageWeight(t *testing.T) {
 	}
 }
 
-// TestDarkColors checks that every colour has a second value for dark screens, by a rule that older
-// browsers know too.
+// TestDarkColors checks that every colour has a second value for dark screens, in a rule that older
+// browsers support.
 func TestDarkColors(t *testing.T) {
 	a := mustAssets(t)
 	x, _ := a.lookup(a.url("app.css"))

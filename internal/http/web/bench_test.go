@@ -53,7 +53,7 @@ func benchSite(b *testing.B) *Site {
 	return site
 }
 
-// BenchmarkReads handles the commonest requests that write nothing, without the network.
+// BenchmarkReads measures the most common requests that do not write, without the network.
 func BenchmarkReads(b *testing.B) {
 	site := benchSite(b)
 	for _, c := range []struct{ name, path string }{

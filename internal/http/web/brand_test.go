@@ -103,7 +103,7 @@ func TestBrandFiles(t *testing.T) {
 		}
 		v.get(t, path, "If-None-Match", a.header.Get("Etag")).wantStatus(t, 304)
 		v.do(t, "POST", path, "").wantError(t, 405, "method_not_allowed")
-		// A page that is older than a change of the brand gets the present one.
+		// A page that is older than a change of the brand gets the current files.
 		old := v.get(t, regexp.MustCompile(`[0-9a-f]{8}`).ReplaceAllString(path, "00000000"))
 		old.wantStatus(t, 200)
 		if old.body != a.body || old.header.Get("Cache-Control") != "no-store" {

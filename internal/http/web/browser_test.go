@@ -31,8 +31,8 @@ import (
 	"dialtone/internal/test/headless"
 )
 
-// The pages are tested in Chromium, against a server that has the real pages and static files and
-// fake endpoints. Starting a browser and opening a tab cost more processor time than a test, so all
+// The pages are tested in Chromium, against a server with the real pages and static files and fake
+// endpoints. Starting a browser and opening a tab cost more processor time than a test, so all
 // tests share one browser, one tab and one origin, whose cache keeps the modules.
 
 const (
@@ -40,8 +40,8 @@ const (
 	testPassword = `Zwölf: "Boxkämpfer" \ 🔐`
 )
 
-// blankPath is an empty page of the shared server. Between tests the shared tab is there, so that
-// nothing of one test runs in the next. It stays at one origin, and so in one process.
+// blankPath is an empty page of the shared server. The shared tab shows it between tests, so that
+// nothing of one test runs during the next. The tab stays at one origin, and so in one process.
 const blankPath = "/blank"
 
 var browser struct {
@@ -53,9 +53,9 @@ var browser struct {
 	err    error
 }
 
-// layout is a second browser, for the tests that only measure pages on small screens. It has no thread for the
-// frames of animations, which saves a third of the processor time of opening a page; pages that wait for
-// animations may hang in it.
+// layout is a second browser, for tests that only measure pages on small screens. It runs without a
+// thread for animation frames, which saves a third of the processor time for opening a page; pages
+// that wait for animations may hang in it.
 var layout struct {
 	once  sync.Once
 	ctx   context.Context
@@ -117,7 +117,7 @@ func startBrowser(t *testing.T) context.Context {
 // modulePath is where the modules of scripts are, for tests of one of them.
 const modulePath = "/modules/"
 
-// pageServer has the real pages and static files, and endpoints that answer as a test says.
+// pageServer serves the real pages and static files, and endpoints whose answers a test sets.
 type pageServer struct {
 	URL string
 
@@ -272,7 +272,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	return &testSite{a, p, views}, nil
 })
 
-// newPageServer makes the shared server answer for this test, with none but the captcha's endpoint.
+// newPageServer makes the shared server answer for this test, with only the captcha's endpoint.
 func newPageServer(t *testing.T) *pageServer {
 	t.Helper()
 	startBrowser(t)
@@ -351,7 +351,8 @@ func (s *pageServer) handle(path string, h http.HandlerFunc) {
 	s.handlers[path] = h
 }
 
-// onSignup makes the signup endpoint give these answers in turn, and then the last one again.
+// onSignup makes the signup endpoint give these answers one after another, and then repeat the last
+// one.
 func (s *pageServer) onSignup(answers ...http.HandlerFunc) {
 	s.handle("/signup.ashx", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -426,8 +427,8 @@ func hexDigest(algorithm, text string) string {
 
 var digestParameter = regexp.MustCompile(`(\w+)=(?:"((?:[^"\\]|\\.)*)"|([^,\s]+))`)
 
-// onSignIn makes the sign-in endpoint ask for a proof of testPassword, and answer a right one with
-// success and any other with a new challenge. The first nonces, as many as stale, count as expired.
+// onSignIn makes the sign-in endpoint require a proof of testPassword, and answer a right one with
+// success and any other with a new challenge. The first stale nonces count as expired.
 func (s *pageServer) onSignIn(algorithm string, stale int, success http.HandlerFunc) {
 	realm, count := `phone "test" \ x`, 0
 	s.handle("/signin.ashx", func(w http.ResponseWriter, r *http.Request) {
@@ -505,8 +506,7 @@ type tab struct {
 	s   *pageServer
 }
 
-// openTab opens a page in the shared tab, or in a tab of its own if it is to be prepared by further
-// actions.
+// openTab opens a page in the shared tab, or in its own tab if further actions prepare it.
 func openTab(t *testing.T, s *pageServer, path string, prepare ...chromedp.Action[chromedp.Void]) *tab {
 	t.Helper()
 	return openTabOf(t, startBrowser(t), s, path, prepare...)
@@ -534,7 +534,7 @@ func openTabOf(
 		case *runtime.EventExceptionThrown:
 			fault = fmt.Sprintf("exception: %+v", event.ExceptionDetails)
 		case *log.EventEntryAdded:
-			// Responses with an error status are logged too, and are what many tests are about.
+			// Responses with an error status are logged too, but many tests cause them on purpose.
 			if event.Entry.Source != "network" {
 				fault = fmt.Sprintf("%s: %s at %s", event.Entry.Source, event.Entry.Text, event.Entry.URL)
 			}
@@ -587,7 +587,7 @@ func (p *tab) body() string {
 	return text
 }
 
-// wait returns when the expression is true, also if the tab loads another page in the meantime.
+// wait returns when the expression is true, even if the tab loads another page in the meantime.
 func (p *tab) wait(expression string) {
 	p.t.Helper()
 	for {
@@ -614,7 +614,7 @@ func eval[T any](p *tab, expression string) T {
 	return v
 }
 
-// ready waits until the form can be sent and its sum is there.
+// ready waits until the form can be sent and its sum has been loaded.
 func (p *tab) ready() {
 	p.t.Helper()
 	p.wait(
@@ -623,7 +623,7 @@ func (p *tab) ready() {
 	)
 }
 
-// fill puts text into fields, given as pairs of id and text, as a person's paste would.
+// fill puts text into fields, given as pairs of id and text, as if a person pasted it.
 func (p *tab) fill(fields ...string) {
 	p.t.Helper()
 	for i := 0; i < len(fields); i += 2 {
@@ -658,8 +658,8 @@ func (p *tab) received() string {
 	}
 }
 
-// problems waits for problems and returns the lines of the summary, or the text beside the only field
-// that has one.
+// problems waits for problems and returns the lines of the summary, or the text next to the only
+// field that has one.
 func (p *tab) problems() []string {
 	p.t.Helper()
 	p.wait(`(!document.getElementById("summary").hidden || document.querySelector("[aria-invalid]")) &&

@@ -12,12 +12,12 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// TestActionsInWords checks that each action that the trail of a tenant can have has words in every language and an
-// entry in the selection of the list of changes.
+// TestActionsInWords checks that each action that can occur in the trail of a tenant has a text in
+// every language and an entry in the filter of the list of changes.
 func TestActionsInWords(t *testing.T) {
-	// These are not in the trail of a tenant.
+	// These never occur in the trail of a tenant.
 	elsewhere := []audit.Action{
-		// They are events of the log only.
+		// They are only log events.
 		audit.Signup, audit.Activate, audit.Resend, audit.Confirm, audit.SignIn, audit.SignOut, audit.PasswordForgot,
 		audit.TwoStepBegin, audit.EmailRequest, audit.AdminRequest, audit.ProvisionLink, audit.ProvisionFile,
 		audit.Undo, audit.UndoResend, audit.Republish, audit.DirectoryRequest,

@@ -20,7 +20,7 @@ func (s *testServer) set(t testing.TB, change func(*tenant.Tenant)) {
 	}
 }
 
-// TestClosedSignups closes signups between the parts of what people do.
+// TestClosedSignups closes signups between the steps that people take.
 func TestClosedSignups(t *testing.T) {
 	s := startServer(t)
 	v := s.visitor("a.test")

@@ -10,8 +10,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// onConfirm makes the activation endpoint ask for a proof of testPassword, and answer a right one
-// with success. It returns a function that returns the forms that came with right proofs.
+// onConfirm makes the activation endpoint require a proof of testPassword, and answer a right one
+// with success. It returns a function that returns the forms received with right proofs.
 func (s *pageServer) onConfirm(right http.HandlerFunc) (forms func() []string) {
 	var got []string
 	s.handle("/activate.ashx", func(w http.ResponseWriter, r *http.Request) {

@@ -119,7 +119,7 @@ func TestConfirm(t *testing.T) {
 		if got := v.confirm(t, who.user, "wrong", token).challenge(t); got.param["stale"] != "" {
 			t.Errorf("the challenge is %v", got)
 		}
-		// A right password does not activate by the link of another account.
+		// A right password does not activate another account with that account's link.
 		links := []answer{
 			v.confirm(t, other.user, other.password, token),
 			v.confirm(t, other.user, other.password, secret.NewToken().Text()),
@@ -285,7 +285,7 @@ func TestConfirmActiveAccount(t *testing.T) {
 	}
 }
 
-// TestSentPanelConfirm checks that the page after a signup says what the link asks for.
+// TestSentPanelConfirm checks that the page after a signup says what the link will ask for.
 func TestSentPanelConfirm(t *testing.T) {
 	t.Parallel()
 	s := startConfirmServer(t)
@@ -297,7 +297,7 @@ func TestSentPanelConfirm(t *testing.T) {
 	}
 }
 
-// TestActivatedPage opens the address that the page of a used link takes.
+// TestActivatedPage opens the address to which the page of a used link changes.
 func TestActivatedPage(t *testing.T) {
 	t.Parallel()
 	s := startConfirmServer(t)

@@ -359,7 +359,7 @@ func TestSignupMissingFields(t *testing.T) {
 	}
 }
 
-// TestSignupAccepted checks what is stored of unusual valid signups.
+// TestSignupAccepted checks what is stored for unusual valid signups.
 func TestSignupAccepted(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -489,8 +489,8 @@ func TestSignupAccepted(t *testing.T) {
 func TestSignupCommonPassword(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	// Some of the commonest passwords, of the likeliest with 12 characters or more, and of those
-	// that follow from the person.
+	// Some of the most common passwords, of the most likely ones with at least 12 characters, and
+	// of those derived from the person.
 	for _, password := range []string{
 		"password", "123456", "qwerty", "iloveyou", "letmein", "dragon", "monkey", "trustno1",
 		"sunshine", "michael", "", "USER", "HOST",
@@ -513,7 +513,7 @@ func TestSignupCommonPassword(t *testing.T) {
 	}
 }
 
-// TestSignupCheckOrder checks that a request with two faults gets the answer for the one that is
+// TestSignupCheckOrder checks that a request with two faults gets the error for the one that is
 // checked first.
 func TestSignupCheckOrder(t *testing.T) {
 	t.Parallel()
@@ -734,7 +734,7 @@ func TestSignupTakenName(t *testing.T) {
 	s.visitor("a.test").get(t, s.link(t, who.email)).wantStatus(t, 200)
 	again(t).wantError(t, 409, "conflict")
 	s.At("a.test").Delete(who.user)
-	// The name of a deleted account is not given out again.
+	// The name of a deleted account cannot be used again.
 	again(t).wantError(t, 409, "conflict")
 	s.Advance(365 * 24 * time.Hour)
 	again(t).wantError(t, 409, "conflict")
@@ -964,8 +964,8 @@ func TestCaptchaValidity(t *testing.T) {
 	})
 }
 
-// TestCaptchaBeforeTakenName checks that a signup with a wrong captcha does not show whether a name
-// is taken.
+// TestCaptchaBeforeTakenName checks that a signup with a wrong captcha does not reveal whether a
+// name is taken.
 func TestCaptchaBeforeTakenName(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -1147,7 +1147,7 @@ func TestForwardedFor(t *testing.T) {
 		want  int
 	}{
 		{
-			"the rightmost address that is no proxy counts",
+			"the rightmost address that is not a proxy counts",
 			[]string{"9.9.9.9, 192.0.2.7, 10.0.0.7"}, []string{"8.8.8.8, 192.0.2.7, 10.0.0.8"}, 429,
 		},
 		{"what stands left of it does not", []string{"1.2.3.4, 192.0.2.8"}, []string{"1.2.3.4, 192.0.2.9"}, 200},
@@ -1162,7 +1162,7 @@ func TestForwardedFor(t *testing.T) {
 		{"a port behind it makes no other client", []string{"192.0.2.14:1024"}, []string{"192.0.2.14:2048"}, 429},
 		{"two clients with ports are two", []string{"192.0.2.15:1024"}, []string{"192.0.2.16:1024"}, 200},
 		{
-			"what is no address is not believed", []string{"192.0.2.12, unknown"},
+			"text that is not an address is ignored", []string{"192.0.2.12, unknown"},
 			[]string{"192.0.2.13, <script>"}, 429,
 		},
 	} {
@@ -1418,7 +1418,7 @@ func TestActivation(t *testing.T) {
 		}
 		v.signIn(t, late.user, late.password).wantStatus(t, 401)
 
-		// The name is free, and the old link does not activate its next account.
+		// The name is free, and the old link does not activate the next account with that name.
 		next := s.newPerson("a.test")
 		next.user = late.user
 		s.signUp(t, next)

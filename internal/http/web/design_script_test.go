@@ -25,7 +25,7 @@ func (p *tab) resize(width, height int, phone bool) {
 	}
 }
 
-// ownTab opens a page in a tab of its own, whose screen a test may change.
+// ownTab opens a page in its own tab, whose screen a test may change.
 func ownTab(t *testing.T, s *pageServer, path string) *tab {
 	t.Helper()
 	return openTab(t, s, path, chromedp.EmulateViewport(1280, 800))
@@ -139,7 +139,7 @@ func TestResendCountdown(t *testing.T) {
 		t.Error("the button is still disabled")
 	}
 	p.wait(color + ` !== "` + paused + `"`)
-	// The server shows only part of the address; the page has all of it.
+	// The server shows only part of the address; the page knows all of it.
 	p.do(chromedp.Click(chromedp.ID("again")))
 	p.wait(`document.getElementById("again-note").textContent.startsWith("A new message")`)
 	got := p.text("again-note")
@@ -283,7 +283,7 @@ func TestUnicodeForms(t *testing.T) {
 				t.Errorf("%+q: a note %t, an offer %t", tt.password, visible("beyond"), visible("compose"))
 			}
 		}
-		// The key is that of the form in the field: nothing changes by itself.
+		// The key is that of the form in the field: nothing changes automatically.
 		p.submit()
 		p.wait(`!document.getElementById("sent").hidden`)
 		if want := hexDigest("MD5", "alex:"+testHost+":"+decomposed); !strings.Contains(s.sent()[0], "ha1="+want) {
@@ -385,7 +385,8 @@ func TestSetUpOnPhone(t *testing.T) {
 	}
 }
 
-// TestNewLink checks that the page loads itself again for a new link, by an address that needs no form.
+// TestNewLink checks that the page reloads itself for a new link, from an address that needs no
+// form.
 func TestNewLink(t *testing.T) {
 	s := newPageServer(t)
 	s.handle("/provision", func(w http.ResponseWriter, r *http.Request) {
@@ -407,8 +408,8 @@ func TestNewLink(t *testing.T) {
 	p.wait(`document.title === "new"`)
 }
 
-// TestNewLinkOnAccountPage checks that a new link can be had at once, is there after the device slept, and
-// that the page then looks as the person left it.
+// TestNewLinkOnAccountPage checks that a new link is available immediately, that it is loaded after
+// the device slept, and that the page then looks as the person left it.
 func TestNewLinkOnAccountPage(t *testing.T) {
 	s := newPageServer(t)
 	p := ownTab(t, s, "/account.html")
@@ -539,7 +540,8 @@ func TestScreens(t *testing.T) {
 	}
 }
 
-// TestRequests counts what the sign-up page loads: the page, a style sheet, a script and a question.
+// TestRequests counts the requests of the sign-up page: the page, a style sheet, a script and a
+// question.
 func TestRequests(t *testing.T) {
 	p := openTab(t, newPageServer(t), "/signup.html")
 	p.ready()

@@ -13,9 +13,9 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// TestTimesInWords checks how pages say how far a time is: in the past and in the future, in each language, whatever
-// the clock of the device. The answer to a form gets the address of its page, so that the browser does not send the
-// form again.
+// TestTimesInWords checks how pages express the distance of a time, in the past and in the future,
+// in each language, whatever the clock of the device. The answer to a form takes the address of its
+// page, so that the browser does not send the form again.
 func TestTimesInWords(t *testing.T) {
 	s := newPageServer(t)
 	site, err := loadTestSite()

@@ -16,7 +16,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// FuzzForm checks that a body is refused, or has each field of the form once, as text without
+// FuzzForm checks that a body is refused, or contains each field of the form once, as text without
 // control characters.
 func FuzzForm(f *testing.F) {
 	for _, body := range []string{
@@ -79,7 +79,7 @@ func FuzzForm(f *testing.F) {
 }
 
 // FuzzForwarded checks that the client's address is that of the peer, or one that only trusted
-// proxies passed on.
+// proxies forwarded.
 func FuzzForwarded(f *testing.F) {
 	for _, header := range []string{
 		"", "192.0.2.1", "192.0.2.1, 10.0.0.1", "::ffff:192.0.2.1", "2001:db8::1%eth0, 10.1.2.3",

@@ -11,7 +11,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// TestParseHop has the forms in which proxies write an address.
+// TestParseHop covers the formats in which proxies write an address.
 func TestParseHop(t *testing.T) {
 	for text, want := range map[string]string{
 		"192.0.2.1":              "192.0.2.1",
@@ -74,7 +74,7 @@ func TestForwardedFor(t *testing.T) {
 	}
 }
 
-// TestForwardedWarnings checks that the log says what is wrong with a proxy, and nothing else.
+// TestForwardedWarnings checks that the log reports what is wrong with a proxy, and nothing else.
 func TestForwardedWarnings(t *testing.T) {
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	for _, row := range []struct {
@@ -110,7 +110,7 @@ func TestForwardedWarnings(t *testing.T) {
 	}
 }
 
-// A peer in the own network that sends the header is taken for a proxy, for a time.
+// A peer in a private network that sends the header counts as a proxy for some time.
 func TestUntrustedProxy(t *testing.T) {
 	for _, peer := range []string{"127.0.0.1", "10.0.0.7", "::1", "fd00::7"} {
 		s := &Site{deps: Deps{Log: slog.New(slog.DiscardHandler)}}
@@ -131,7 +131,8 @@ func TestUntrustedProxy(t *testing.T) {
 	}
 }
 
-// A trusted proxy without the header is found by its requests to a tenant, unless it has sent the header too.
+// A trusted proxy without the header is detected by its requests to a tenant, unless it has also
+// sent the header.
 func TestSilentProxy(t *testing.T) {
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	s := &Site{deps: Deps{TrustedProxies: trusted}}

@@ -51,7 +51,7 @@ func TestPageLanguage(t *testing.T) {
 		{"chosen", "?lang=ar", "", i18n.Arabic, true},
 		{"chosen, not the browser's", "?lang=es", "de", i18n.Spanish, true},
 		{"chosen and the browser's", "?lang=de", "de", i18n.German, true},
-		{"chosen beside other parameters", "?x=1&lang=fr&y", "de", i18n.French, true},
+		{"chosen among other parameters", "?x=1&lang=fr&y", "de", i18n.French, true},
 		{"unsupported choice", "?lang=ja", "de", i18n.German, false},
 		{"an empty choice", "?lang=", "fr", i18n.French, false},
 		{"a choice with markup", "?lang=%22%3E%3Cimg", "fr", i18n.French, false},
@@ -135,7 +135,8 @@ func TestLanguageMenu(t *testing.T) {
 		a.header.Get("Location") != "/login.html?lang=de" {
 		t.Errorf("the redirect to sign-in is %d to %s", a.status, a.header.Get("Location"))
 	}
-	// A page of the person's own comes after signing in, and is kept when the language is changed.
+	// The requested personal page follows after signing in, and is kept when the language is
+	// changed.
 	for page, login := range map[string]string{
 		"/password.html?lang=de": "/login.html?lang=de&next=/password.html",
 		"/sessions.html":         "/login.html?next=/sessions.html",
@@ -218,7 +219,7 @@ func TestAccountLanguage(t *testing.T) {
 				t.Errorf("the text is in another language:\n%s", m.text)
 			}
 
-			// The page behind the link has the language of the message, not that of the browser.
+			// The page behind the link is in the language of the message, not of the browser.
 			browser := i18n.German
 			if c.want == browser {
 				browser = i18n.French
@@ -335,8 +336,8 @@ func TestErrorPageLanguage(t *testing.T) {
 	}
 }
 
-// TestOwnLanguage checks that a person who is signed in has the pages in the language of the account, unless the
-// address asks for another one.
+// TestOwnLanguage checks that a person who is signed in gets the pages in the language of the
+// account, unless the address requests another one.
 func TestOwnLanguage(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

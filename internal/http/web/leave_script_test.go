@@ -10,7 +10,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// onLeave makes the endpoint ask for a proof, and give an answer to every one.
+// onLeave makes the endpoint require a proof, and accept every one.
 func (s *pageServer) onLeave(h http.HandlerFunc) (sent func() int) {
 	n := 0
 	s.handle("/leave.ashx", func(w http.ResponseWriter, r *http.Request) {

@@ -24,7 +24,7 @@ func (v *visitor) prove(t testing.TB, method, target string, who person, headers
 	}, headers...)...)
 }
 
-// left has a person leave, and returns the token of the link to stay.
+// left makes a person leave, and returns the token of the link to stay.
 func (s *testServer) left(t testing.TB, who person) (token string) {
 	t.Helper()
 	s.visitor(who.host).prove(t, "POST", "/leave.ashx", who).wantStatus(t, 200)
@@ -178,7 +178,8 @@ func TestLeave(t *testing.T) {
 	})
 }
 
-// TestStayRefused checks which links do not end a leave, and that the account then still is leaving.
+// TestStayRefused checks which links do not cancel leaving, and that the account is then still
+// leaving.
 func TestStayRefused(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -287,7 +288,7 @@ func TestStayPageChecksLink(t *testing.T) {
 	dead(s.visitor("a.test").get(t, "/stay.html"), deadLink(""))
 }
 
-// wantWords checks that a page has some texts.
+// wantWords checks that a page contains some texts.
 func wantWords(t testing.TB, a answer, words ...string) {
 	t.Helper()
 	for _, w := range words {

@@ -10,8 +10,9 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// onLink makes the server show a page for the link with the token secret, until it is used, and the page
-// of a link that does not work otherwise, or of one that lacks its token. used marks the link as used.
+// onLink makes the server show a page for the link with the token secret, until it is used.
+// Otherwise the server shows the page of a link that does not work, or of one without its token.
+// used marks the link as used.
 func (s *pageServer) onLink(t *testing.T, path, lost string) (used func()) {
 	t.Helper()
 	gone := false
@@ -46,8 +47,8 @@ func (s *pageServer) onLink(t *testing.T, path, lost string) (used func()) {
 	}
 }
 
-// TestLinkPagesLoadedAgain checks that a page which a link led to can be loaded again before the link is used,
-// and says what was done afterwards.
+// TestLinkPagesLoadedAgain checks that the page behind a link can be reloaded before the link is
+// used, and says afterwards what was done.
 func TestLinkPagesLoadedAgain(t *testing.T) {
 	for _, c := range []struct {
 		name, path, lost, endpoint, answer string
@@ -129,8 +130,8 @@ func TestLinkPagesLoadedAgain(t *testing.T) {
 	}
 }
 
-// TestLanguageOfNextPage checks that a language which a person chose stays from the page of a message to the one for
-// a new password, whatever the language of the account is (here German).
+// TestLanguageOfNextPage checks that a chosen language stays from the page of a message to the one
+// for a new password, whatever the language of the account is (here German).
 func TestLanguageOfNextPage(t *testing.T) {
 	for _, c := range []struct{ name, choose, want string }{
 		{"that of the message", "", "de"}, {"another one", "ar", "ar"}, {"English", "en", "en"},
@@ -165,8 +166,8 @@ func TestLanguageOfNextPage(t *testing.T) {
 	}
 }
 
-// TestBackAfterNewPassword checks that somebody who comes back after a new password, to an address without the link,
-// does not read that something is missing.
+// TestBackAfterNewPassword checks that somebody who returns after setting a new password, to an
+// address without the link, is not told that something is missing.
 func TestBackAfterNewPassword(t *testing.T) {
 	s := newPageServer(t)
 	used := s.onLink(t, "/reset.html", "/reset/lost")
@@ -189,8 +190,8 @@ func TestBackAfterNewPassword(t *testing.T) {
 	}
 }
 
-// TestCopiedAddress checks that the address of a page which a link led to does not work elsewhere, and that the page
-// there says how to get the link.
+// TestCopiedAddress checks that the copied address of the page behind a link does not work
+// elsewhere, and that the page there says how to get the link.
 func TestCopiedAddress(t *testing.T) {
 	for _, c := range []struct{ path, lost, says string }{
 		{"/reset.html", "/reset/lost", "Get a new link"},
@@ -259,7 +260,7 @@ func TestLeavingOnPages(t *testing.T) {
 	}
 }
 
-// TestNotices checks that a page says what has happened once.
+// TestNotices checks that a page reports only once what has happened.
 func TestNotices(t *testing.T) {
 	s := newPageServer(t)
 	for _, address := range []string{
@@ -282,7 +283,8 @@ func TestNotices(t *testing.T) {
 	}
 }
 
-// TestBusyIsNotAnnouncedLonger checks that a screen reader does not find the text of a form that is busy later.
+// TestBusyIsNotAnnouncedLonger checks that a screen reader does not find the text of a busy form
+// after the form is done.
 func TestBusyIsNotAnnouncedLonger(t *testing.T) {
 	s := newPageServer(t)
 	s.onLeave(replyError(500, "server_error", "x"))

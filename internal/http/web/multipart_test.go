@@ -86,8 +86,8 @@ func TestNavigation(t *testing.T) {
 	}
 }
 
-// TestLinkWithOtherParameters checks that only the token of a link counts, whatever programs that
-// track clicks append.
+// TestLinkWithOtherParameters checks that only the token of a link counts, whatever click trackers
+// append.
 func TestLinkWithOtherParameters(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -52,7 +52,7 @@ func TestPageCacheBound(t *testing.T) {
 	}
 }
 
-// TestPageSize bounds what a browser loads for a page: the page and all its files, compressed.
+// TestPageSize bounds the compressed size of a page and all its files.
 func TestPageSize(t *testing.T) {
 	p, a := mustPages(t), mustAssets(t)
 	for _, tag := range i18n.Tags {

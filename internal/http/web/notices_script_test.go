@@ -10,7 +10,8 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// TestNewAttemptHidesNotices checks that what a page says of an earlier attempt is gone when a form is sent again.
+// TestNewAttemptHidesNotices checks that notices about an earlier attempt disappear when a form is
+// sent again.
 func TestNewAttemptHidesNotices(t *testing.T) {
 	for _, c := range []struct{ path, notice, form string }{
 		{"/profile.html?saved", "saved", "email-form"},

@@ -145,7 +145,7 @@ func TestPasskeys(t *testing.T) {
 		t.Errorf("the name is %q", got)
 	}
 
-	// Removing needs a proof of its own, of the password or of a passkey.
+	// Removing needs a separate proof, of the password or of a passkey.
 	id := "id=" + k.Text()
 	v.postForm(t, "/passkey-remove.ashx", id, "Cookie", cookies).challenge(t)
 	v.changeKeys(t, url.Values{"do": {"remove"}, "id": {k.Text()}}, "Cookie", cookies).
@@ -178,7 +178,7 @@ func TestPasskeys(t *testing.T) {
 	}
 }
 
-// TestPasskeyRefused checks the responses that sign nobody in.
+// TestPasskeyRefused checks the responses that are refused.
 func TestPasskeyRefused(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -218,7 +218,7 @@ func TestPasskeyRefused(t *testing.T) {
 		own := page
 		own.Challenge = "MDEyMzQ1Njc4OWFiY2RlZg"
 		try(409, "passkey_stale", k.Get(t, v.keyOptions(t), own))
-		// That of the options for a new passkey is another permission.
+		// The challenge of the options for a new passkey is a different permission.
 		try(409, "passkey_stale", k.Get(t, v.newKeyOptions(t, who), page))
 	})
 	t.Run("once at the same time", func(t *testing.T) {
@@ -296,8 +296,8 @@ func passkeytestWithHandle(t *testing.T, k *passkeytest.Key) *passkeytest.Key {
 	return other
 }
 
-// TestPasskeyAttempts checks that wrong responses are counted by the network that they come from, and not
-// against the owner.
+// TestPasskeyAttempts checks that wrong responses are counted against the network that they come
+// from, and not against the owner.
 func TestPasskeyAttempts(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -478,14 +478,14 @@ func TestPasskeysOfOtherHost(t *testing.T) {
 	if _, err := service.UsePasskey(t.Context(), &moved, response); !errors.Is(err, account.ErrNoPasskey) {
 		t.Errorf("got %v", err)
 	}
-	// The RP ID cannot be exchanged in the database.
+	// The RP ID cannot be replaced in the database.
 	s.exec(t, `UPDATE passkey SET rp = 'new.test'`)
 	if _, err := service.UsePasskey(t.Context(), &moved, response); !errors.Is(err, secret.ErrSeal) {
 		t.Errorf("got %v", err)
 	}
 	wantRule(t, v.useKey(t, k), 401, "passkey")
 
-	// A passkey of an earlier host name is refused with what to do, and listed with what is wrong with it.
+	// A passkey of an earlier host name is refused with an explanation, and listed as not usable.
 	s.exec(t, `DELETE FROM passkey`)
 	k = passkeytest.New(t)
 	made := k.Create(t, v.newKeyOptions(t, who), s.pageOf("a.test"))

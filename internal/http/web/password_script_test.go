@@ -16,13 +16,14 @@ import (
 // freshPassword is a good new password.
 const freshPassword = `"Fünf" Kamele \ zählen 🐪 Wolken`
 
-// onChange is onProof for the endpoint of the password.
+// onChange is like onProof, for the endpoint of the password.
 func (s *pageServer) onChange(answers ...http.HandlerFunc) (sent func() []url.Values) {
 	return s.onProof("/password.ashx", answers...)
 }
 
-// onProof makes an endpoint ask for a proof of testPassword, deny any other one, and give these answers to
-// right ones in turn, and then the last one again. It returns a function for the forms of the right ones.
+// onProof makes an endpoint require a proof of testPassword, and give these answers to right proofs
+// one after another, and then repeat the last one. It returns a function that returns the forms
+// received with right proofs.
 func (s *pageServer) onProof(path string, answers ...http.HandlerFunc) (sent func() []url.Values) {
 	var forms []url.Values
 	s.handle(path, func(w http.ResponseWriter, r *http.Request) {

@@ -11,7 +11,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// newPassword returns the person with another password.
+// newPassword returns the person with a different password.
 func (s *testServer) newPassword(who person) person {
 	who.password = fmt.Sprintf("canary-password-%d", people.Add(1))
 	s.hide(who.password)
@@ -45,7 +45,7 @@ func (v *visitor) changeProof(t testing.TB, c challenge, who person, f form, hea
 	return v.do(t, "POST", "/password.ashx", f.String(), headers...)
 }
 
-// signsIn reports whether a password is the present one.
+// signsIn reports whether a password is the current one.
 func (s *testServer) signsIn(t testing.TB, who person) bool {
 	t.Helper()
 	a := s.visitor(who.host).signIn(t, who.user, who.password)
@@ -227,8 +227,8 @@ func TestChangePassword(t *testing.T) {
 	})
 }
 
-// TestChangePasswordRefused checks that a valid change with one difference is refused, and that the
-// old password then still works, and the session too.
+// TestChangePasswordRefused checks that a valid change with one modification is refused, and that
+// the old password and the session then still work.
 func TestChangePasswordRefused(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -420,8 +420,8 @@ func TestChangePasswordRefused(t *testing.T) {
 	})
 }
 
-// TestChangePasswordStoreFault checks that a change that the store cannot make leaves everything as
-// it was, and works once the fault is gone.
+// TestChangePasswordStoreFault checks that a change during a store failure leaves everything
+// unchanged, and works once the fault is gone.
 func TestChangePasswordStoreFault(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -472,8 +472,8 @@ func TestChangePasswordCORS(t *testing.T) {
 	v.changePassword(t, who, passwordForm(s.newPassword(who)), shop...).wantStatus(t, 200)
 }
 
-// TestConcurrentPasswordChanges checks that of several changes with one password, one succeeds, and
-// the others get the answer to a wrong password.
+// TestConcurrentPasswordChanges checks that exactly one of several concurrent changes with one
+// password succeeds, and that the others get the answer for a wrong password.
 func TestConcurrentPasswordChanges(t *testing.T) {
 	t.Parallel()
 	var then func()

@@ -109,7 +109,7 @@ func TestTURN(t *testing.T) {
 
 var linkOnPage = regexp.MustCompile(`id="v-link" dir="ltr">([^<]+)<`)
 
-// provision makes a link on the account page, and returns its path and query.
+// provision creates a link on the account page, and returns its path and query.
 func (s *testServer) provision(t testing.TB, v *visitor, cookies, format string) string {
 	t.Helper()
 	a := v.do(t, "POST", "/provision", "format="+format, "Content-Type", formType, "Cookie", cookies)
@@ -289,7 +289,7 @@ func TestAccountPagePrograms(t *testing.T) {
 			x.SIPWebSocket, x.AcrobitsCloud = "wss://sip.test/ws", "HOUSE"
 		}
 	}})
-	// The recommended program has its code on the page, and the others have links.
+	// The page shows the code of the recommended program, and links for the others.
 	offer := regexp.MustCompile(`/provision\?format=([a-z]+)"|"QR code for (Linphone)"`)
 	for host, want := range map[string]string{
 		"a.test": "linphone zoiper baresip", "b.test": "jssip",

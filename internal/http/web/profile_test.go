@@ -14,14 +14,14 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// requestEmail asks for a link to another address.
+// requestEmail requests a link to a new address.
 func (v *visitor) requestEmail(t testing.TB, who person, email string, headers ...string) answer {
 	t.Helper()
 	v.s.hide(email)
 	return v.proveForm(t, who, "/email.ashx", "email="+url.QueryEscape(email), headers...)
 }
 
-// emailToken asks for a link to another address and returns its token.
+// emailToken requests a link to a new address and returns its token.
 func (s *testServer) emailToken(t testing.TB, who person, email string) string {
 	t.Helper()
 	s.visitor(who.host).requestEmail(t, who, email).wantStatus(t, 200)
@@ -138,8 +138,8 @@ func TestRequestEmail(t *testing.T) {
 	})
 }
 
-// TestDataBesideRequests checks that the data about a person do not say whether a request to use another address
-// sent a message.
+// TestDataBesideRequests checks that the data about a person do not reveal whether a request for a
+// new address sent a message.
 func TestDataBesideRequests(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

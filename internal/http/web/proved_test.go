@@ -11,7 +11,7 @@ import (
 	"dialtone/internal/session"
 )
 
-// afterFind is a store that calls then once an account was found for the proof of its password.
+// afterFind is a store that calls then after an account was found for the proof of its password.
 type afterFind struct {
 	account.Store
 	then *func()
@@ -28,8 +28,8 @@ func (s afterFind) Find(
 	return a, err
 }
 
-// TestNoProof checks that the scheme alone, which scripts send for a challenge, is no proof: it is
-// answered like no header, needs no form, and is no failed attempt.
+// TestNoProof checks that the scheme alone, which scripts send to get a challenge, is not a proof:
+// it is treated like a missing header, needs no form, and does not count as a failed attempt.
 func TestNoProof(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -6,8 +6,8 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// pseudoTag is the tag of a pseudo-locale: English with accents, and longer by 40 %. A layout that
-// it fits in has room for real languages.
+// pseudoTag is the tag of a pseudo-locale: English with accents, and 40 % longer. A layout in which
+// it fits has room for real languages.
 const pseudoTag i18n.Tag = "en-XA"
 
 var accents = strings.NewReplacer("a", "å", "e", "é", "i", "ï", "o", "ö", "u", "û", "c", "ç", "n", "ñ", "s",

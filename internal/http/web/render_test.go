@@ -46,7 +46,7 @@ type view struct {
 	data any
 }
 
-// allPages returns each page in each of its states, with text in every place that shows some.
+// allPages returns each page in each of its states, with text in every place that shows a value.
 func allPages(text string) map[string]view {
 	f := frame{Product: text, Host: text, Realm: text, Brand: brand{
 		About: text, Welcome: text, Links: []brandLink{{"layout.terms", text}, {"layout.support", text}},
@@ -253,8 +253,8 @@ func TestScriptTexts(t *testing.T) {
 	}
 }
 
-// TestRuleTexts finds every rule that refuses an input in the source of the program, and its text
-// on the page.
+// TestRuleTexts checks that every rule in the program's source that refuses an input has a text on
+// the page.
 func TestRuleTexts(t *testing.T) {
 	texts := textsOf(t, mustPages(t), i18n.English, "signup")
 	inputs := map[string][]string{
@@ -320,7 +320,7 @@ func TestRuleTexts(t *testing.T) {
 	}
 }
 
-// TestUnusedTexts checks that every text for pages is used on one.
+// TestUnusedTexts checks that every text for pages is used on a page.
 func TestUnusedTexts(t *testing.T) {
 	used := map[string]bool{"language": true, "direction": true, "layout.operator": true}
 	files, err := fs.Glob(pageFiles, "pages/*.html")
@@ -368,7 +368,7 @@ func TestUnusedTexts(t *testing.T) {
 	}
 }
 
-// TestLimitTexts checks that each page has the texts for the limits that may refuse its forms.
+// TestLimitTexts checks that each page contains the texts for the limits that may refuse its forms.
 func TestLimitTexts(t *testing.T) {
 	p := mustPages(t)
 	for page, keys := range map[string][]string{

@@ -12,9 +12,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// onResend makes the resend endpoint ask for a proof and answer it with these answers in turn, and
-// then with the last one again. It returns a function that returns the bodies that came with
-// proofs.
+// onResend makes the resend endpoint require a proof and give these answers one after another, and
+// then repeat the last one. It returns a function that returns the bodies received with proofs.
 func (s *pageServer) onResend(answers ...http.HandlerFunc) (bodies func() []string) {
 	var mu sync.Mutex
 	var got []string
@@ -160,7 +159,7 @@ func TestResendPanel(t *testing.T) {
 		if got := p.text("again-left"); !strings.HasPrefix(got, "0:3") && got != "0:40" {
 			t.Errorf("20 seconds after the message, the countdown says %q", got)
 		}
-		// A minute after the signup, and for another account, there is none.
+		// A minute after the signup, and for another account, there is no notice.
 		for _, kept := range []string{`{"user":"alex","at":1}`, `{"user":"alexa","at":9e15}`} {
 			p.do(chromedp.Navigate(s.URL + "/login.html"))
 			eval[bool](p, `(sessionStorage.setItem("sent", '`+kept+`'), true)`)

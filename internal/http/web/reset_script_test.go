@@ -11,7 +11,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// onPost makes the server answer a POST, and returns a function for the forms that it got.
+// onPost makes the server answer a POST, and returns a function that returns the received forms.
 func (s *pageServer) onPost(path string, h http.HandlerFunc) (forms func() []url.Values) {
 	var got []url.Values
 	s.handle(path, func(w http.ResponseWriter, r *http.Request) {
@@ -29,7 +29,7 @@ func (s *pageServer) onPost(path string, h http.HandlerFunc) (forms func() []url
 	}
 }
 
-// TestForgotPage checks that the page says the same after every text that it can send.
+// TestForgotPage checks that the page gives the same answer to every text.
 func TestForgotPage(t *testing.T) {
 	s := newPageServer(t)
 	forms := s.onPost("/forgot.ashx", reply(200, `{"ok":true}`))
@@ -78,7 +78,7 @@ func TestForgotPage(t *testing.T) {
 	}
 }
 
-// TestForgottenName checks that a name that was typed for signing in need not be typed again.
+// TestForgottenName checks that a name typed for signing in need not be typed again.
 func TestForgottenName(t *testing.T) {
 	p := openTab(t, newPageServer(t), "/login.html")
 	p.ready()

@@ -19,7 +19,7 @@ func (v *visitor) postForm(t testing.TB, path, body string, headers ...string) a
 	return v.do(t, "POST", path, body, append([]string{"Content-Type", formType}, headers...)...)
 }
 
-// answerForgotten handles all rows of people who forgot a password, and writes the messages.
+// answerForgotten handles all requests for forgotten passwords, and writes the messages.
 func (s *testServer) answerForgotten(t testing.TB) {
 	t.Helper()
 	s.Must(s.Accounts.ServeForgotten(t.Context(), s.Tenants.ByID))
@@ -57,7 +57,7 @@ func deadLink(token string) string {
 	return "This link no longer works"
 }
 
-// resetToken asks for a reset link and returns its token.
+// resetToken requests a reset link and returns its token.
 func (s *testServer) resetToken(t testing.TB, who person) string {
 	t.Helper()
 	s.visitor(who.host).postForm(t, "/forgot.ashx", "account="+who.user).wantStatus(t, 200)
@@ -275,7 +275,7 @@ func TestResetEndpoint(t *testing.T) {
 		v.get(t, "/account.html", "Cookie", session).wantStatus(t, 303)
 		s.linkToPage(t, who.email, "not-me")
 
-		// Others who guess at the password do not keep out the browser of the reset.
+		// Others who guess passwords do not lock out the browser of the reset.
 		for range 10 {
 			s.visitor("a.test").signIn(t, who.user, "wrong").wantError(t, 401, "unauthorized")
 		}
@@ -284,7 +284,7 @@ func TestResetEndpoint(t *testing.T) {
 	})
 }
 
-// TestConcurrentResets checks that of many resets with one link one wins.
+// TestConcurrentResets checks that exactly one of many concurrent resets with one link succeeds.
 func TestConcurrentResets(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -342,7 +342,7 @@ func TestNotMeEndpoint(t *testing.T) {
 		}
 		v.do(t, "HEAD", link, "").wantStatus(t, 200)
 	}
-	// The language that somebody chooses wins over that of the message.
+	// A chosen language takes precedence over that of the message.
 	french := v.get(t, "/not-me.html?lang=fr&token="+token)
 	wantWords(t, french, `<html lang="fr"`, `href="?lang=de"`, `action="/not-me.ashx"`)
 	v.get(t, "/not-me.ashx?token="+token).wantError(t, 405, "method_not_allowed")

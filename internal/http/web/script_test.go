@@ -319,7 +319,7 @@ func TestSignUpPage(t *testing.T) {
 			want[i] = "Error: " + want[i]
 		}
 		if !slices.Equal(inline, want) {
-			t.Errorf("texts beside the fields: %q", inline)
+			t.Errorf("texts next to the fields: %q", inline)
 		}
 		p.do(chromedp.Click(chromedp.CSS(`#summary a[href="#email"]`)))
 		if got := p.focused(); got != "email" {
@@ -458,7 +458,7 @@ func TestSignUpPage(t *testing.T) {
 				problem: "The server is too busy right now. Nothing was saved", focus: "summary", retry: true,
 			},
 			{
-				name: "a platform that was closed meanwhile", answer: replyError(403, "signups_closed", "x"),
+				name: "a platform that was closed in the meantime", answer: replyError(403, "signups_closed", "x"),
 				problem: "Nobody can sign up here any more at the moment. Nothing was saved", focus: "summary",
 			},
 			{
@@ -599,7 +599,7 @@ func TestSignUpPage(t *testing.T) {
 		p.received()
 		if got := eval[string](p, `document.querySelector("form").getAttribute("aria-busy") + " " +
 				document.getElementById("submit").innerText`); got != "true Creating your account…" {
-			t.Errorf("meanwhile the form is %q", got)
+			t.Errorf("while it is being sent, the form is %q", got)
 		}
 		eval[bool](p, `(document.getElementById("submit").click(), true)`)
 		close(release)

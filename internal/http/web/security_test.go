@@ -21,7 +21,7 @@ import (
 	"dialtone/internal/turn"
 )
 
-// These tests are attacks by forms, headers and addresses.
+// These tests attack through forms, headers and addresses.
 
 func TestDuplicateFields(t *testing.T) {
 	t.Parallel()
@@ -198,9 +198,9 @@ func TestCrossOrigin(t *testing.T) {
 	}
 }
 
-// TestCookieAcrossOrigins checks that what works by the session cookie is for the platform's own pages, not
-// those of a listed site. A sibling of the host, such as shop.a.test, is the same site: its requests have the
-// cookie.
+// TestCookieAcrossOrigins checks that requests which rely on the session cookie work only for the
+// platform's own pages, not for those of a listed site. A sibling of the host, such as shop.a.test,
+// is the same site: its requests carry the cookie.
 func TestCookieAcrossOrigins(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) { x.Origins = []string{"https://shop.a.test"} }})
@@ -235,7 +235,7 @@ func TestCookieAcrossOrigins(t *testing.T) {
 				}
 				a := v.do(t, row.method, row.path, row.body, from...)
 				a.wantError(t, 400, "invalid_request")
-				// The listed origin may read that an endpoint which takes proofs refuses the cookie.
+				// The listed origin may read that an endpoint for proofs refuses the cookie.
 				takesProofs := row.path == "/sessions.ashx" || row.path == "/phones.ashx"
 				if (a.header.Get("Access-Control-Allow-Origin") != "") != takesProofs ||
 					a.header.Get("Access-Control-Allow-Credentials") != "" || a.header.Get("Set-Cookie") != "" {
@@ -797,7 +797,7 @@ func checkMessage(t *testing.T, m message) {
 	}
 }
 
-// TestAssetOfOtherVersion asks for a file of a page that another version of the program served.
+// TestAssetOfOtherVersion requests a file for a page that another version of the program served.
 func TestAssetOfOtherVersion(t *testing.T) {
 	s := startServer(t)
 	v := s.visitor("a.test")

@@ -24,7 +24,7 @@ type listedSession struct {
 
 const firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 
-// sessions returns the sessions that the endpoint lists, which must be n.
+// sessions returns the sessions that the endpoint lists. There must be n of them.
 func (s *testServer) sessions(t *testing.T, v *visitor, cookies string, n int) (list []listedSession) {
 	t.Helper()
 	s.Must(s.authenticator.Flush(t.Context()))
@@ -82,7 +82,7 @@ func TestSessionList(t *testing.T) {
 		}
 		s.sessions(t, first, c1, 2)
 	})
-	t.Run("refuses what is no session", func(t *testing.T) {
+	t.Run("refuses values that are not a session", func(t *testing.T) {
 		for _, what := range []string{"", "x", "OTHERS", list[0].ID + "00", list[0].ID[2:], "others&end=others"} {
 			end(t, first, c1, what).wantError(t, 400, "invalid_request")
 		}
@@ -217,8 +217,8 @@ func TestSignInWithoutList(t *testing.T) {
 	s.sessions(t, v, cookies, 1)
 }
 
-// TestOwnerByProof checks endpoints that take a proof of the password in place of the session of a page of
-// this host.
+// TestOwnerByProof checks endpoints that accept a proof of the password instead of the session of a
+// page of this host.
 func TestOwnerByProof(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) { x.Origins = []string{"https://shop.test"} }})
@@ -267,8 +267,8 @@ func TestOwnerByProof(t *testing.T) {
 	}
 }
 
-// TestEndOthersLimit checks that somebody with a stolen session ends the others as often as the limit permits, and
-// does not keep the owner from ending all by the password.
+// TestEndOthersLimit checks that somebody with a stolen session can end the others only as often as
+// the limit permits, and cannot prevent the owner from ending all with the password.
 func TestEndOthersLimit(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

@@ -9,7 +9,8 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// TestSignedInPages checks that public pages know a person who is signed in, and do not need the store.
+// TestSignedInPages checks that public pages recognize a person who is signed in, and do not need
+// the store.
 func TestSignedInPages(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -51,7 +52,7 @@ func TestSignedInPages(t *testing.T) {
 	s.exec(t, `ALTER TABLE elsewhere RENAME TO account`)
 }
 
-// TestAccountPage checks that the page shows the phone address, and no word twice.
+// TestAccountPage checks that the page shows the phone address, and no value twice.
 func TestAccountPage(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) {
@@ -97,7 +98,7 @@ func TestAccountPage(t *testing.T) {
 	}
 }
 
-// TestProvisionByGet checks that the page for a phone can be loaded again, which makes a new link.
+// TestProvisionByGet checks that the page for a phone can be reloaded, which creates a new link.
 func TestProvisionByGet(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -136,8 +137,8 @@ func TestProvisionByGet(t *testing.T) {
 	v.get(t, "/provision?format=linphone").wantStatus(t, 303)
 }
 
-// TestUnknownHostHasStyle checks that the page of an unknown host gets the files that it names, and
-// that nothing else is there.
+// TestUnknownHostHasStyle checks that the page for an unknown host can load its files, and that
+// nothing else is served there.
 func TestUnknownHostHasStyle(t *testing.T) {
 	t.Parallel()
 	v := startServer(t).visitor("evil.test")
@@ -154,8 +155,8 @@ func TestUnknownHostHasStyle(t *testing.T) {
 	v.get(t, "/signup.ashx").wantError(t, 421, "misdirected_request")
 }
 
-// TestExchangedNames exchanges the user names of two accounts in the database. A session and a
-// provisioning link that were made before open nothing for the other name.
+// TestExchangedNames swaps the user names of two accounts in the database. A session and a
+// provisioning link from before must not give access to the other account.
 func TestExchangedNames(t *testing.T) {
 	t.Parallel()
 	s := startServerWith(t, options{tenants: func(x *tenant.Tenant) {

@@ -197,7 +197,7 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
-// TestSignInHidesAccounts checks that a failed sign-in does not show whether the account exists.
+// TestSignInHidesAccounts checks that a failed sign-in does not reveal whether the account exists.
 // Only the right password is answered with not_activated.
 func TestSignInHidesAccounts(t *testing.T) {
 	t.Parallel()
@@ -403,7 +403,7 @@ func TestSignInLimit(t *testing.T) {
 	}
 	// A browser that signed in before is not locked out by others.
 	s.visitor("a.test").signIn(t, who.user, who.password, "Cookie", known.cookies()).wantStatus(t, 200)
-	// The limit holds for unknown names too.
+	// The limit applies to unknown names too.
 	for range 10 {
 		s.visitor("a.test").signIn(t, "nobody-at-all", "wrong").wantError(t, 401, "unauthorized")
 	}

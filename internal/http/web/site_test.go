@@ -49,8 +49,8 @@ import (
 	"dialtone/internal/turn"
 )
 
-// testServer is the site with everything below it: a World with three tenants, and a listener on
-// loopback. At the end of the test the lines of its log must be JSON with known keys.
+// testServer is the site with all its dependencies: a World with three tenants, and a listener on
+// loopback. At the end of the test, its log lines must be JSON with known keys.
 type testServer struct {
 	*world.World
 	options options
@@ -69,7 +69,7 @@ type testServer struct {
 	phones        *sipserver.Registry
 }
 
-// options are what a test changes in a server.
+// options are the changes that a test makes to a server.
 type options struct {
 	proxies []netip.Prefix
 	tenants func(*tenant.Tenant)
@@ -404,7 +404,7 @@ func solve(t testing.TB, question string) string {
 	return strconv.Itoa(x + y)
 }
 
-// visitor is a client with its own address, of which 127/8 has enough.
+// visitor is a client with its own address in 127/8.
 type visitor struct {
 	s    *testServer
 	host string
@@ -573,7 +573,7 @@ func (a answer) retryAfter(t testing.TB) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// pending signs a new person up. The account is not active yet.
+// pending signs up a new person. The account is not active yet.
 func (s *testServer) pending(t testing.TB, host string) person {
 	t.Helper()
 	who := s.newPerson(host)
@@ -586,7 +586,7 @@ func (s *testServer) signUp(t testing.TB, who person) {
 	s.visitor(who.host).post(t, s.form(t, who)).wantStatus(t, 200)
 }
 
-// active signs a new person up and activates the account.
+// active signs up a new person and activates the account.
 func (s *testServer) active(t testing.TB, host string) person {
 	t.Helper()
 	who := s.pending(t, host)

@@ -10,7 +10,8 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// TestPlainWords checks that no page uses a phrase that visitors or operators stumbled over, or that is not true.
+// TestPlainWords checks that no page uses a phrase that confused visitors or operators, or that is
+// wrong.
 func TestPlainWords(t *testing.T) {
 	for tag, phrase := range map[i18n.Tag]*regexp.Regexp{
 		i18n.English: regexp.MustCompile(`(?i)for a slip|we hope you|a program set itself up|looked up later|` +
@@ -38,8 +39,8 @@ func TestPlainWords(t *testing.T) {
 	}
 }
 
-// TestWaitingTime checks that the time of day stands in brackets wherever a text says how long to wait:
-// it begins with a date if that is another day, and no preposition suits both.
+// TestWaitingTime checks that the time of day is in brackets wherever a text says how long to wait:
+// if it is on another day, it begins with a date, and no preposition fits both.
 func TestWaitingTime(t *testing.T) {
 	for _, tag := range i18n.Tags {
 		words := i18n.In(tag)
@@ -52,7 +53,8 @@ func TestWaitingTime(t *testing.T) {
 	}
 }
 
-// TestNone checks that the word for nothing, which has the gender of a passkey, stands for nothing else.
+// TestNone checks that the word for "none", which has the grammatical gender of "passkey", is not
+// used for anything else.
 func TestNone(t *testing.T) {
 	files, err := filepath.Glob("pages/*.html")
 	if err != nil || len(files) == 0 {
@@ -70,8 +72,8 @@ func TestNone(t *testing.T) {
 	}
 }
 
-// TestTimesInSentences checks that "3 minutes ago" is not put where a sentence has "since" or "until": a time that
-// follows a colon or a comma may begin with it, and any other is a date first.
+// TestTimesInSentences checks that "3 minutes ago" does not follow "since" or "until": a time after
+// a colon or a comma may begin with it, and any other time begins with a date.
 func TestTimesInSentences(t *testing.T) {
 	files, err := filepath.Glob("pages/*.html")
 	if err != nil || len(files) == 0 {

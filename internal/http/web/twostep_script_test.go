@@ -10,8 +10,9 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// onCodeProof makes an endpoint ask for a proof of any password, and give these answers to proofs in turn, and then
-// the last one again. It returns a function for what came with the proofs: the code and the form.
+// onCodeProof makes an endpoint require a proof of any password, and give these answers to proofs
+// one after another, and then repeat the last one. It returns a function that returns the code and
+// the form received with each proof.
 func (s *pageServer) onCodeProof(path string, answers ...http.HandlerFunc) (sent func() []string) {
 	var list []string
 	s.handle(path, func(w http.ResponseWriter, r *http.Request) {
@@ -37,7 +38,7 @@ func (s *pageServer) onCodeProof(path string, answers ...http.HandlerFunc) (sent
 	}
 }
 
-// needs returns the refusal of a proof for a second factor.
+// needs returns the answer that requires a second factor.
 func needs(rule string) http.HandlerFunc {
 	return withHeader("Dialtone-Rule", rule, replyError(403, "second_factor", "x"))
 }

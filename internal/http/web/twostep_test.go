@@ -31,7 +31,7 @@ type app struct {
 	recovery []string
 }
 
-// code waits until the app shows another code, and returns it.
+// code waits until the app shows a new code, and returns it.
 func (a *app) code() string {
 	a.s.Clock.Advance(totp.Period)
 	return a.secret.Code(totp.Step(a.s.Clock.Now()))
@@ -40,7 +40,7 @@ func (a *app) code() string {
 // header is the header with the next code.
 func (a *app) header() []string { return []string{"Dialtone-Code", a.code()} }
 
-// begin starts an app, and returns it as the QR code has it.
+// begin starts an app, and returns it as read from the QR code.
 func (s *testServer) begin(t testing.TB, who person) *app {
 	t.Helper()
 	a := s.visitor(who.host).twoStep(t, who, "do=begin")
@@ -65,7 +65,7 @@ func (s *testServer) begin(t testing.TB, who person) *app {
 	return &app{s: s, secret: totp.Secret(b)}
 }
 
-// turnOn gives a person an app that is on.
+// turnOn sets up an app for a person and turns it on.
 func (s *testServer) turnOn(t testing.TB, who person) *app {
 	t.Helper()
 	p := s.begin(t, who)
@@ -427,7 +427,7 @@ func TestRequireFactor(t *testing.T) {
 			page := v.get(t, path, "Cookie", cookies)
 			page.wantStatus(t, 200)
 			main := page.body[strings.Index(page.body, "<main"):]
-			// The page of the app is left for that of the account when the app is on.
+			// When the app is on, its page redirects to the account page.
 			main, _, _ = strings.Cut(main, `id="codes"`)
 			if strings.Contains(main, "/account.html") || !strings.Contains(main, other) {
 				t.Errorf("%s leads back to itself, or not to %s", path, other)
@@ -450,7 +450,8 @@ func TestRequireFactor(t *testing.T) {
 		s.exec(t, `UPDATE account SET factors = 2 WHERE username = '`+who.user+`'`)
 		v.signIn(t, who.user, who.password).wantRule(t, "passkey")
 		v.changePassword(t, who, passwordForm(s.newPassword(who))).wantRule(t, "passkey")
-		// A session that began with the password alone no longer counts, and does not count in place of a factor.
+		// A session that began with the password alone is no longer valid, and does not replace a
+		// factor.
 		for _, page := range []string{"/account.html", "/two-step.html", "/passkeys.html"} {
 			v.get(t, page, "Cookie", cookies).wantStatus(t, 303)
 		}

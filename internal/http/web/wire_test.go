@@ -27,7 +27,7 @@ func (v *visitor) raw(t testing.TB, text string) string {
 	t.Helper()
 	conn := v.dial(t)
 	defer conn.Close()
-	// The server may close early. Its answer is read all the same.
+	// The server may close early. Its response is still read.
 	io.WriteString(conn, text)
 	conn.(*net.TCPConn).CloseWrite()
 	back, err := io.ReadAll(conn)
@@ -60,9 +60,9 @@ func responses(t testing.TB, request, back string) (list []answer) {
 	}
 }
 
-// TestRequestSmuggling checks requests about whose end two parsers may disagree. The bytes after
-// the first end are another request, which must not be handled: there is one answer and one call of
-// the handler at most.
+// TestRequestSmuggling sends requests about whose end two parsers may disagree. The bytes after the
+// first possible end are another request, which must not be handled: there is at most one response
+// and one call of the handler.
 func TestRequestSmuggling(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -77,14 +77,14 @@ func TestRequestSmuggling(t *testing.T) {
 	cl := func(line string) string { return start + line + "\r\n\r\n" + hidden }
 	chunked := func(body string) string { return start + "Transfer-Encoding: chunked\r\n\r\n" + body }
 	for _, row := range []struct{ name, text string }{
-		{"a length beside chunks, ended early", te("Transfer-Encoding: chunked")},
-		{"a short length beside chunks", start + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk},
+		{"a length with chunks, ended early", te("Transfer-Encoding: chunked")},
+		{"a short length with chunks", start + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk},
 		{
 			"chunks before a length",
 			start + "Transfer-Encoding: chunked\r\nContent-Length: " + strconv.Itoa(len(ended)) + "\r\n\r\n" + ended,
 		},
 		{
-			"no length beside chunks, zero",
+			"a zero length with chunks",
 			start + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n" + ended,
 		},
 		{"chunks in capitals", te("TRANSFER-ENCODING: CHUNKED")},
@@ -372,8 +372,8 @@ func TestRequestSize(t *testing.T) {
 	})
 }
 
-// TestContentLength checks that every response has a Content-Length, set by the handler or by
-// net/http, also for HEAD.
+// TestContentLength checks that every response, including those to HEAD, has a Content-Length, set
+// by the handler or by net/http.
 func TestContentLength(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

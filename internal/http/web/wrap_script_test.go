@@ -10,7 +10,8 @@ import (
 	"dialtone/internal/provision"
 )
 
-// onLongHost serves the pages of a platform with a host name of usual length, and returns their paths.
+// onLongHost serves the pages of a platform with a long but realistic host name, and returns their
+// paths.
 func (s *pageServer) onLongHost(t *testing.T) []string {
 	t.Helper()
 	const host = "phone.example.org"
@@ -103,7 +104,7 @@ func TestAddressesBreakBetweenWords(t *testing.T) {
 	}
 }
 
-// TestEmailBreaks checks the addresses that the scripts write.
+// TestEmailBreaks checks line breaks in the addresses that scripts insert.
 func TestEmailBreaks(t *testing.T) {
 	s := newPageServer(t)
 	s.onSignup(reply(200, `{"ok":true,"user":"alex"}`))

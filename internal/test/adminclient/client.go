@@ -967,7 +967,7 @@ type AccountDetailState string
 
 // AccountPage defines model for AccountPage.
 type AccountPage struct {
-	// Items May be empty though there is a next page.
+	// Items May be empty although there is a next page.
 	Items []Account `json:"items"`
 
 	// Next The cursor of the next page, or null at the end.
@@ -976,7 +976,7 @@ type AccountPage struct {
 
 // AccountPatch defines model for AccountPatch.
 type AccountPatch struct {
-	// Email The address. All links and sessions of the account end.
+	// Email The address. Invalidates all links and sessions.
 	Email *string `json:"email,omitempty"`
 
 	// Name The display name.
@@ -1000,7 +1000,7 @@ type AccountQuery struct {
 	Net  *string             `json:"net,omitempty"`
 	Role *[]AccountQueryRole `json:"role,omitempty"`
 
-	// Since Only signups from this time on: as the parameter since.
+	// Since Only signups since this time, as in the parameter since.
 	Since *string              `json:"since,omitempty"`
 	State *[]AccountQueryState `json:"state,omitempty"`
 
@@ -1052,7 +1052,7 @@ type BulkState string
 type BulkPage struct {
 	Items []Bulk `json:"items"`
 
-	// Next Always null at present.
+	// Next Currently always null.
 	Next *string `json:"next"`
 }
 
@@ -1093,7 +1093,7 @@ type Change struct {
 
 // ChangePage defines model for ChangePage.
 type ChangePage struct {
-	// Items May be empty though there is a next page.
+	// Items May be empty although there is a next page.
 	Items []Change `json:"items"`
 
 	// Next The cursor of the next page, or null at the end.
@@ -1312,7 +1312,7 @@ type Freeze struct {
 type FreezeChange struct {
 	Frozen bool `json:"frozen"`
 
-	// Note What visitors of all tenants read.
+	// Note The text that visitors of all tenants see.
 	Note *string `json:"note,omitempty"`
 
 	// Reason Why, for the audit trail.
@@ -1346,7 +1346,7 @@ type Hook struct {
 type HookPage struct {
 	Items []Hook `json:"items"`
 
-	// Next Always null at present.
+	// Next Currently always null.
 	Next *string `json:"next"`
 }
 
@@ -1422,7 +1422,7 @@ type Message struct {
 type MessagePage struct {
 	Items []Delivery `json:"items"`
 
-	// Next Always null at present.
+	// Next Currently always null.
 	Next *string `json:"next"`
 }
 
@@ -1563,7 +1563,7 @@ type ResetLinkBody struct {
 
 // RunBulk defines model for RunBulk.
 type RunBulk struct {
-	// Count The member found, as a proof that it was read.
+	// Count The value of the member found, to confirm that it was read.
 	Count int64 `json:"count"`
 }
 
@@ -1606,7 +1606,7 @@ type SignupsChange struct {
 	Reason  *string              `json:"reason,omitempty"`
 	Signups SignupsChangeSignups `json:"signups"`
 
-	// SignupsNote Without it, the note stays. Opening drops it.
+	// SignupsNote Without it, the note stays. Opening deletes it.
 	SignupsNote *string `json:"signups_note,omitempty"`
 }
 
@@ -1775,7 +1775,7 @@ type TokenPage struct {
 
 // ListAllChangesParams defines parameters for ListAllChanges.
 type ListAllChangesParams struct {
-	// Since Only changes from this time on: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
+	// Since Only changes since this time: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
 	Since *string `form:"since,omitempty" json:"since,omitempty"`
 
 	// Before Only changes before this time: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
@@ -1802,7 +1802,7 @@ type ListAllChangesParams struct {
 	// Limit How many items to answer with at most. Without it, 50.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The member next of the page before.
+	// Cursor The member next of the previous page.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
@@ -1820,7 +1820,7 @@ type ListTenantsParams struct {
 	// Limit How many items to answer with at most. Without it, 50.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The member next of the page before.
+	// Cursor The member next of the previous page.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
@@ -1844,7 +1844,7 @@ type ListAccountsParams struct {
 	// Net Only signups from this network, or from that of this address.
 	Net *string `form:"net,omitempty" json:"net,omitempty"`
 
-	// Since Only signups from this time on: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
+	// Since Only signups since this time: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
 	Since *string `form:"since,omitempty" json:"since,omitempty"`
 
 	// Before Only signups before this time: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
@@ -1856,7 +1856,7 @@ type ListAccountsParams struct {
 	// Limit How many items to answer with at most. Without it, 50.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The member next of the page before.
+	// Cursor The member next of the previous page.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
@@ -1949,13 +1949,13 @@ type PreviewBulkParams struct {
 	// Limit How many items to answer with at most. Without it, 50.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The member next of the page before.
+	// Cursor The member next of the previous page.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // ListChangesParams defines parameters for ListChanges.
 type ListChangesParams struct {
-	// Since Only changes from this time on: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
+	// Since Only changes since this time: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
 	Since *string `form:"since,omitempty" json:"since,omitempty"`
 
 	// Before Only changes before this time: 2026-03-01, 2026-03-01T12:00:00Z, or a duration before now such as 24h or 7d.
@@ -1982,7 +1982,7 @@ type ListChangesParams struct {
 	// Limit How many items to answer with at most. Without it, 50.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The member next of the page before.
+	// Cursor The member next of the previous page.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
@@ -1994,7 +1994,7 @@ type ListNamesParams struct {
 	// Limit How many items to answer with at most. Without it, 50.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The member next of the page before.
+	// Cursor The member next of the previous page.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
@@ -2015,7 +2015,7 @@ type ListTokensParams struct {
 	// Limit How many items to answer with at most. Without it, 50.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The member next of the page before.
+	// Cursor The member next of the previous page.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
@@ -2266,9 +2266,9 @@ type ClientInterface interface {
 	// Corresponds with DELETE /v1/admin/tenants/{host}/accounts/{user} (the `DeleteAccount` operationId).
 	DeleteAccount(ctx context.Context, host string, user string, params *DeleteAccountParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetAccount Show an account with its sessions, messages, look-ups and changes. That is in the audit trail.
+	// GetAccount Show an account with its sessions, messages, look-ups and changes. The audit trail records this.
 	//
-	// Show an account with its sessions, messages, look-ups and changes. That is in the audit trail. Needs the scope accounts:read.
+	// Show an account with its sessions, messages, look-ups and changes. The audit trail records this. Needs the scope accounts:read.
 	//
 	// Corresponds with GET /v1/admin/tenants/{host}/accounts/{user} (the `GetAccount` operationId).
 	GetAccount(ctx context.Context, host string, user string, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2291,9 +2291,9 @@ type ClientInterface interface {
 	// Corresponds with PATCH /v1/admin/tenants/{host}/accounts/{user} (the `UpdateAccount` operationId).
 	UpdateAccount(ctx context.Context, host string, user string, params *UpdateAccountParams, body UpdateAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetAccountData Show all data about the owner of an account, as the owner can. That is in the audit trail.
+	// GetAccountData Show all data about the owner of an account, as the owner sees it. The audit trail records this.
 	//
-	// Show all data about the owner of an account, as the owner can. That is in the audit trail. Needs the scope accounts:read.
+	// Show all data about the owner of an account, as the owner sees it. The audit trail records this. Needs the scope accounts:read.
 	//
 	// Corresponds with GET /v1/admin/tenants/{host}/accounts/{user}/data (the `GetAccountData` operationId).
 	GetAccountData(ctx context.Context, host string, user string, params *GetAccountDataParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2316,18 +2316,18 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/admin/tenants/{host}/accounts/{user}/disable (the `DisableAccount` operationId).
 	DisableAccount(ctx context.Context, host string, user string, params *DisableAccountParams, body DisableAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// EnableAccountWithBody Undo a disable. With activate, also activate an account that waits.
+	// EnableAccountWithBody Enable a disabled account. With activate, also activate a waiting account.
 	//
-	// Undo a disable. With activate, also activate an account that waits. Needs the scope accounts:write.
+	// Enable a disabled account. With activate, also activate a waiting account. Needs the scope accounts:write.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/admin/tenants/{host}/accounts/{user}/enable (the `EnableAccount` operationId).
 	EnableAccountWithBody(ctx context.Context, host string, user string, params *EnableAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// EnableAccount Undo a disable. With activate, also activate an account that waits.
+	// EnableAccount Enable a disabled account. With activate, also activate a waiting account.
 	//
-	// Undo a disable. With activate, also activate an account that waits. Needs the scope accounts:write.
+	// Enable a disabled account. With activate, also activate a waiting account. Needs the scope accounts:write.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2370,36 +2370,36 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/admin/tenants/{host}/accounts/{user}/remove-second-factors (the `RemoveSecondFactorsAccount` operationId).
 	RemoveSecondFactorsAccount(ctx context.Context, host string, user string, params *RemoveSecondFactorsAccountParams, body RemoveSecondFactorsAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ResendAccountWithBody Send a waiting account another link, also to a corrected address.
+	// ResendAccountWithBody Send another link to a waiting account, optionally to a corrected address.
 	//
-	// Send a waiting account another link, also to a corrected address. Needs the scope accounts:write.
+	// Send another link to a waiting account, optionally to a corrected address. Needs the scope accounts:write.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/admin/tenants/{host}/accounts/{user}/resend (the `ResendAccount` operationId).
 	ResendAccountWithBody(ctx context.Context, host string, user string, params *ResendAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ResendAccount Send a waiting account another link, also to a corrected address.
+	// ResendAccount Send another link to a waiting account, optionally to a corrected address.
 	//
-	// Send a waiting account another link, also to a corrected address. Needs the scope accounts:write.
+	// Send another link to a waiting account, optionally to a corrected address. Needs the scope accounts:write.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/admin/tenants/{host}/accounts/{user}/resend (the `ResendAccount` operationId).
 	ResendAccount(ctx context.Context, host string, user string, params *ResendAccountParams, body ResendAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateResetLinkWithBody Make a link to choose a new password. It is a secret.
+	// CreateResetLinkWithBody Create a link to choose a new password. The link is a secret.
 	//
-	// Make a link to choose a new password. It is a secret. Needs the scope accounts:write.
+	// Create a link to choose a new password. The link is a secret. Needs the scope accounts:write.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/admin/tenants/{host}/accounts/{user}/reset-link (the `CreateResetLink` operationId).
 	CreateResetLinkWithBody(ctx context.Context, host string, user string, params *CreateResetLinkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateResetLink Make a link to choose a new password. It is a secret.
+	// CreateResetLink Create a link to choose a new password. The link is a secret.
 	//
-	// Make a link to choose a new password. It is a secret. Needs the scope accounts:write.
+	// Create a link to choose a new password. The link is a secret. Needs the scope accounts:write.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2449,9 +2449,9 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/admin/tenants/{host}/bulk (the `CreateBulk` operationId).
 	CreateBulk(ctx context.Context, host string, params *CreateBulkParams, body CreateBulkJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetBulk Show how far a bulk change is.
+	// GetBulk Show the progress of a bulk change.
 	//
-	// Show how far a bulk change is. Needs the scope accounts:read.
+	// Show the progress of a bulk change. Needs the scope accounts:read.
 	//
 	// Corresponds with GET /v1/admin/tenants/{host}/bulk/{id} (the `GetBulk` operationId).
 	GetBulk(ctx context.Context, host string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2463,9 +2463,9 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/admin/tenants/{host}/bulk/{id}/accounts (the `PreviewBulk` operationId).
 	PreviewBulk(ctx context.Context, host string, id string, params *PreviewBulkParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CancelBulk End a bulk change. Accounts that it has changed stay so.
+	// CancelBulk Cancel a bulk change. Changes made so far stay.
 	//
-	// End a bulk change. Accounts that it has changed stay so. Needs the scope accounts:write.
+	// Cancel a bulk change. Changes made so far stay. Needs the scope accounts:write.
 	//
 	// Corresponds with POST /v1/admin/tenants/{host}/bulk/{id}/cancel (the `CancelBulk` operationId).
 	CancelBulk(ctx context.Context, host string, id string, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2502,9 +2502,9 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/admin/tenants/{host}/hooks (the `ListTenantHooks` operationId).
 	ListTenantHooks(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListMessages List the newest messages that have failed, that were deferred, and that wait.
+	// ListMessages List the newest failed, deferred and waiting messages.
 	//
-	// List the newest messages that have failed, that were deferred, and that wait. Needs the scope accounts:read.
+	// List the newest failed, deferred and waiting messages. Needs the scope accounts:read.
 	//
 	// Corresponds with GET /v1/admin/tenants/{host}/messages (the `ListMessages` operationId).
 	ListMessages(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2545,16 +2545,16 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/retry (the `RetryMessage` operationId).
 	RetryMessage(ctx context.Context, host string, id string, body RetryMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListNames List the user names that deleted accounts keep from others.
+	// ListNames List the reserved user names of deleted accounts.
 	//
-	// List the user names that deleted accounts keep from others. Needs the scope accounts:read.
+	// List the reserved user names of deleted accounts. Needs the scope accounts:read.
 	//
 	// Corresponds with GET /v1/admin/tenants/{host}/names (the `ListNames` operationId).
 	ListNames(ctx context.Context, host string, params *ListNamesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// FreeName Free the name of a deleted account. Who takes it next gets calls for the person who had it.
+	// FreeName Free the name of a deleted account. Its next owner may get calls for the previous one.
 	//
-	// Free the name of a deleted account. Who takes it next gets calls for the person who had it. Needs the scope accounts:write.
+	// Free the name of a deleted account. Its next owner may get calls for the previous one. Needs the scope accounts:write.
 	//
 	// Corresponds with DELETE /v1/admin/tenants/{host}/names/{user} (the `FreeName` operationId).
 	FreeName(ctx context.Context, host string, user string, params *FreeNameParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2598,18 +2598,18 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/admin/tokens (the `ListTokens` operationId).
 	ListTokens(ctx context.Context, params *ListTokensParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateTokenWithBody Make a token that may do no more than this one. The answer has it, once.
+	// CreateTokenWithBody Create a token that has at most the rights of this one. Only this answer contains it.
 	//
-	// Make a token that may do no more than this one. The answer has it, once. Needs the scope tokens:write.
+	// Create a token that has at most the rights of this one. Only this answer contains it. Needs the scope tokens:write.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/admin/tokens (the `CreateToken` operationId).
 	CreateTokenWithBody(ctx context.Context, params *CreateTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateToken Make a token that may do no more than this one. The answer has it, once.
+	// CreateToken Create a token that has at most the rights of this one. Only this answer contains it.
 	//
-	// Make a token that may do no more than this one. The answer has it, once. Needs the scope tokens:write.
+	// Create a token that has at most the rights of this one. Only this answer contains it. Needs the scope tokens:write.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2874,9 +2874,9 @@ func (c *Client) DeleteAccount(ctx context.Context, host string, user string, pa
 	return c.Client.Do(req)
 }
 
-// GetAccount Show an account with its sessions, messages, look-ups and changes. That is in the audit trail.
+// GetAccount Show an account with its sessions, messages, look-ups and changes. The audit trail records this.
 //
-// Show an account with its sessions, messages, look-ups and changes. That is in the audit trail. Needs the scope accounts:read.
+// Show an account with its sessions, messages, look-ups and changes. The audit trail records this. Needs the scope accounts:read.
 //
 // Corresponds with GET /v1/admin/tenants/{host}/accounts/{user} (the `GetAccount` operationId).
 func (c *Client) GetAccount(ctx context.Context, host string, user string, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2929,9 +2929,9 @@ func (c *Client) UpdateAccount(ctx context.Context, host string, user string, pa
 	return c.Client.Do(req)
 }
 
-// GetAccountData Show all data about the owner of an account, as the owner can. That is in the audit trail.
+// GetAccountData Show all data about the owner of an account, as the owner sees it. The audit trail records this.
 //
-// Show all data about the owner of an account, as the owner can. That is in the audit trail. Needs the scope accounts:read.
+// Show all data about the owner of an account, as the owner sees it. The audit trail records this. Needs the scope accounts:read.
 //
 // Corresponds with GET /v1/admin/tenants/{host}/accounts/{user}/data (the `GetAccountData` operationId).
 func (c *Client) GetAccountData(ctx context.Context, host string, user string, params *GetAccountDataParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2984,9 +2984,9 @@ func (c *Client) DisableAccount(ctx context.Context, host string, user string, p
 	return c.Client.Do(req)
 }
 
-// EnableAccountWithBody Undo a disable. With activate, also activate an account that waits.
+// EnableAccountWithBody Enable a disabled account. With activate, also activate a waiting account.
 //
-// Undo a disable. With activate, also activate an account that waits. Needs the scope accounts:write.
+// Enable a disabled account. With activate, also activate a waiting account. Needs the scope accounts:write.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3003,9 +3003,9 @@ func (c *Client) EnableAccountWithBody(ctx context.Context, host string, user st
 	return c.Client.Do(req)
 }
 
-// EnableAccount Undo a disable. With activate, also activate an account that waits.
+// EnableAccount Enable a disabled account. With activate, also activate a waiting account.
 //
-// Undo a disable. With activate, also activate an account that waits. Needs the scope accounts:write.
+// Enable a disabled account. With activate, also activate a waiting account. Needs the scope accounts:write.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3098,9 +3098,9 @@ func (c *Client) RemoveSecondFactorsAccount(ctx context.Context, host string, us
 	return c.Client.Do(req)
 }
 
-// ResendAccountWithBody Send a waiting account another link, also to a corrected address.
+// ResendAccountWithBody Send another link to a waiting account, optionally to a corrected address.
 //
-// Send a waiting account another link, also to a corrected address. Needs the scope accounts:write.
+// Send another link to a waiting account, optionally to a corrected address. Needs the scope accounts:write.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3117,9 +3117,9 @@ func (c *Client) ResendAccountWithBody(ctx context.Context, host string, user st
 	return c.Client.Do(req)
 }
 
-// ResendAccount Send a waiting account another link, also to a corrected address.
+// ResendAccount Send another link to a waiting account, optionally to a corrected address.
 //
-// Send a waiting account another link, also to a corrected address. Needs the scope accounts:write.
+// Send another link to a waiting account, optionally to a corrected address. Needs the scope accounts:write.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3136,9 +3136,9 @@ func (c *Client) ResendAccount(ctx context.Context, host string, user string, pa
 	return c.Client.Do(req)
 }
 
-// CreateResetLinkWithBody Make a link to choose a new password. It is a secret.
+// CreateResetLinkWithBody Create a link to choose a new password. The link is a secret.
 //
-// Make a link to choose a new password. It is a secret. Needs the scope accounts:write.
+// Create a link to choose a new password. The link is a secret. Needs the scope accounts:write.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3155,9 +3155,9 @@ func (c *Client) CreateResetLinkWithBody(ctx context.Context, host string, user 
 	return c.Client.Do(req)
 }
 
-// CreateResetLink Make a link to choose a new password. It is a secret.
+// CreateResetLink Create a link to choose a new password. The link is a secret.
 //
-// Make a link to choose a new password. It is a secret. Needs the scope accounts:write.
+// Create a link to choose a new password. The link is a secret. Needs the scope accounts:write.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3267,9 +3267,9 @@ func (c *Client) CreateBulk(ctx context.Context, host string, params *CreateBulk
 	return c.Client.Do(req)
 }
 
-// GetBulk Show how far a bulk change is.
+// GetBulk Show the progress of a bulk change.
 //
-// Show how far a bulk change is. Needs the scope accounts:read.
+// Show the progress of a bulk change. Needs the scope accounts:read.
 //
 // Corresponds with GET /v1/admin/tenants/{host}/bulk/{id} (the `GetBulk` operationId).
 func (c *Client) GetBulk(ctx context.Context, host string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3301,9 +3301,9 @@ func (c *Client) PreviewBulk(ctx context.Context, host string, id string, params
 	return c.Client.Do(req)
 }
 
-// CancelBulk End a bulk change. Accounts that it has changed stay so.
+// CancelBulk Cancel a bulk change. Changes made so far stay.
 //
-// End a bulk change. Accounts that it has changed stay so. Needs the scope accounts:write.
+// Cancel a bulk change. Changes made so far stay. Needs the scope accounts:write.
 //
 // Corresponds with POST /v1/admin/tenants/{host}/bulk/{id}/cancel (the `CancelBulk` operationId).
 func (c *Client) CancelBulk(ctx context.Context, host string, id string, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3390,9 +3390,9 @@ func (c *Client) ListTenantHooks(ctx context.Context, host string, reqEditors ..
 	return c.Client.Do(req)
 }
 
-// ListMessages List the newest messages that have failed, that were deferred, and that wait.
+// ListMessages List the newest failed, deferred and waiting messages.
 //
-// List the newest messages that have failed, that were deferred, and that wait. Needs the scope accounts:read.
+// List the newest failed, deferred and waiting messages. Needs the scope accounts:read.
 //
 // Corresponds with GET /v1/admin/tenants/{host}/messages (the `ListMessages` operationId).
 func (c *Client) ListMessages(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3483,9 +3483,9 @@ func (c *Client) RetryMessage(ctx context.Context, host string, id string, body 
 	return c.Client.Do(req)
 }
 
-// ListNames List the user names that deleted accounts keep from others.
+// ListNames List the reserved user names of deleted accounts.
 //
-// List the user names that deleted accounts keep from others. Needs the scope accounts:read.
+// List the reserved user names of deleted accounts. Needs the scope accounts:read.
 //
 // Corresponds with GET /v1/admin/tenants/{host}/names (the `ListNames` operationId).
 func (c *Client) ListNames(ctx context.Context, host string, params *ListNamesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3500,9 +3500,9 @@ func (c *Client) ListNames(ctx context.Context, host string, params *ListNamesPa
 	return c.Client.Do(req)
 }
 
-// FreeName Free the name of a deleted account. Who takes it next gets calls for the person who had it.
+// FreeName Free the name of a deleted account. Its next owner may get calls for the previous one.
 //
-// Free the name of a deleted account. Who takes it next gets calls for the person who had it. Needs the scope accounts:write.
+// Free the name of a deleted account. Its next owner may get calls for the previous one. Needs the scope accounts:write.
 //
 // Corresponds with DELETE /v1/admin/tenants/{host}/names/{user} (the `FreeName` operationId).
 func (c *Client) FreeName(ctx context.Context, host string, user string, params *FreeNameParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3606,9 +3606,9 @@ func (c *Client) ListTokens(ctx context.Context, params *ListTokensParams, reqEd
 	return c.Client.Do(req)
 }
 
-// CreateTokenWithBody Make a token that may do no more than this one. The answer has it, once.
+// CreateTokenWithBody Create a token that has at most the rights of this one. Only this answer contains it.
 //
-// Make a token that may do no more than this one. The answer has it, once. Needs the scope tokens:write.
+// Create a token that has at most the rights of this one. Only this answer contains it. Needs the scope tokens:write.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3625,9 +3625,9 @@ func (c *Client) CreateTokenWithBody(ctx context.Context, params *CreateTokenPar
 	return c.Client.Do(req)
 }
 
-// CreateToken Make a token that may do no more than this one. The answer has it, once.
+// CreateToken Create a token that has at most the rights of this one. Only this answer contains it.
 //
-// Make a token that may do no more than this one. The answer has it, once. Needs the scope tokens:write.
+// Create a token that has at most the rights of this one. Only this answer contains it. Needs the scope tokens:write.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -6399,9 +6399,9 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with DELETE /v1/admin/tenants/{host}/accounts/{user} (the `DeleteAccount` operationId).
 	DeleteAccountWithResponse(ctx context.Context, host string, user string, params *DeleteAccountParams, reqEditors ...RequestEditorFn) (*DeleteAccountResponse, error)
 
-	// GetAccountWithResponse Show an account with its sessions, messages, look-ups and changes. That is in the audit trail.
+	// GetAccountWithResponse Show an account with its sessions, messages, look-ups and changes. The audit trail records this.
 	//
-	// Show an account with its sessions, messages, look-ups and changes. That is in the audit trail. Needs the scope accounts:read.
+	// Show an account with its sessions, messages, look-ups and changes. The audit trail records this. Needs the scope accounts:read.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6426,9 +6426,9 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PATCH /v1/admin/tenants/{host}/accounts/{user} (the `UpdateAccount` operationId).
 	UpdateAccountWithResponse(ctx context.Context, host string, user string, params *UpdateAccountParams, body UpdateAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAccountResponse, error)
 
-	// GetAccountDataWithResponse Show all data about the owner of an account, as the owner can. That is in the audit trail.
+	// GetAccountDataWithResponse Show all data about the owner of an account, as the owner sees it. The audit trail records this.
 	//
-	// Show all data about the owner of an account, as the owner can. That is in the audit trail. Needs the scope accounts:read.
+	// Show all data about the owner of an account, as the owner sees it. The audit trail records this. Needs the scope accounts:read.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6453,18 +6453,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/admin/tenants/{host}/accounts/{user}/disable (the `DisableAccount` operationId).
 	DisableAccountWithResponse(ctx context.Context, host string, user string, params *DisableAccountParams, body DisableAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*DisableAccountResponse, error)
 
-	// EnableAccountWithBodyWithResponse Undo a disable. With activate, also activate an account that waits.
+	// EnableAccountWithBodyWithResponse Enable a disabled account. With activate, also activate a waiting account.
 	//
-	// Undo a disable. With activate, also activate an account that waits. Needs the scope accounts:write.
+	// Enable a disabled account. With activate, also activate a waiting account. Needs the scope accounts:write.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/tenants/{host}/accounts/{user}/enable (the `EnableAccount` operationId).
 	EnableAccountWithBodyWithResponse(ctx context.Context, host string, user string, params *EnableAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnableAccountResponse, error)
 
-	// EnableAccountWithResponse Undo a disable. With activate, also activate an account that waits.
+	// EnableAccountWithResponse Enable a disabled account. With activate, also activate a waiting account.
 	//
-	// Undo a disable. With activate, also activate an account that waits. Needs the scope accounts:write.
+	// Enable a disabled account. With activate, also activate a waiting account. Needs the scope accounts:write.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6507,36 +6507,36 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/admin/tenants/{host}/accounts/{user}/remove-second-factors (the `RemoveSecondFactorsAccount` operationId).
 	RemoveSecondFactorsAccountWithResponse(ctx context.Context, host string, user string, params *RemoveSecondFactorsAccountParams, body RemoveSecondFactorsAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*RemoveSecondFactorsAccountResponse, error)
 
-	// ResendAccountWithBodyWithResponse Send a waiting account another link, also to a corrected address.
+	// ResendAccountWithBodyWithResponse Send another link to a waiting account, optionally to a corrected address.
 	//
-	// Send a waiting account another link, also to a corrected address. Needs the scope accounts:write.
+	// Send another link to a waiting account, optionally to a corrected address. Needs the scope accounts:write.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/tenants/{host}/accounts/{user}/resend (the `ResendAccount` operationId).
 	ResendAccountWithBodyWithResponse(ctx context.Context, host string, user string, params *ResendAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResendAccountResponse, error)
 
-	// ResendAccountWithResponse Send a waiting account another link, also to a corrected address.
+	// ResendAccountWithResponse Send another link to a waiting account, optionally to a corrected address.
 	//
-	// Send a waiting account another link, also to a corrected address. Needs the scope accounts:write.
+	// Send another link to a waiting account, optionally to a corrected address. Needs the scope accounts:write.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/tenants/{host}/accounts/{user}/resend (the `ResendAccount` operationId).
 	ResendAccountWithResponse(ctx context.Context, host string, user string, params *ResendAccountParams, body ResendAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*ResendAccountResponse, error)
 
-	// CreateResetLinkWithBodyWithResponse Make a link to choose a new password. It is a secret.
+	// CreateResetLinkWithBodyWithResponse Create a link to choose a new password. The link is a secret.
 	//
-	// Make a link to choose a new password. It is a secret. Needs the scope accounts:write.
+	// Create a link to choose a new password. The link is a secret. Needs the scope accounts:write.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/tenants/{host}/accounts/{user}/reset-link (the `CreateResetLink` operationId).
 	CreateResetLinkWithBodyWithResponse(ctx context.Context, host string, user string, params *CreateResetLinkParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateResetLinkResponse, error)
 
-	// CreateResetLinkWithResponse Make a link to choose a new password. It is a secret.
+	// CreateResetLinkWithResponse Create a link to choose a new password. The link is a secret.
 	//
-	// Make a link to choose a new password. It is a secret. Needs the scope accounts:write.
+	// Create a link to choose a new password. The link is a secret. Needs the scope accounts:write.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6588,9 +6588,9 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/admin/tenants/{host}/bulk (the `CreateBulk` operationId).
 	CreateBulkWithResponse(ctx context.Context, host string, params *CreateBulkParams, body CreateBulkJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateBulkResponse, error)
 
-	// GetBulkWithResponse Show how far a bulk change is.
+	// GetBulkWithResponse Show the progress of a bulk change.
 	//
-	// Show how far a bulk change is. Needs the scope accounts:read.
+	// Show the progress of a bulk change. Needs the scope accounts:read.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6606,9 +6606,9 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/admin/tenants/{host}/bulk/{id}/accounts (the `PreviewBulk` operationId).
 	PreviewBulkWithResponse(ctx context.Context, host string, id string, params *PreviewBulkParams, reqEditors ...RequestEditorFn) (*PreviewBulkResponse, error)
 
-	// CancelBulkWithResponse End a bulk change. Accounts that it has changed stay so.
+	// CancelBulkWithResponse Cancel a bulk change. Changes made so far stay.
 	//
-	// End a bulk change. Accounts that it has changed stay so. Needs the scope accounts:write.
+	// Cancel a bulk change. Changes made so far stay. Needs the scope accounts:write.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6651,9 +6651,9 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/admin/tenants/{host}/hooks (the `ListTenantHooks` operationId).
 	ListTenantHooksWithResponse(ctx context.Context, host string, reqEditors ...RequestEditorFn) (*ListTenantHooksResponse, error)
 
-	// ListMessagesWithResponse List the newest messages that have failed, that were deferred, and that wait.
+	// ListMessagesWithResponse List the newest failed, deferred and waiting messages.
 	//
-	// List the newest messages that have failed, that were deferred, and that wait. Needs the scope accounts:read.
+	// List the newest failed, deferred and waiting messages. Needs the scope accounts:read.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6696,18 +6696,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/admin/tenants/{host}/messages/{id}/retry (the `RetryMessage` operationId).
 	RetryMessageWithResponse(ctx context.Context, host string, id string, body RetryMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*RetryMessageResponse, error)
 
-	// ListNamesWithResponse List the user names that deleted accounts keep from others.
+	// ListNamesWithResponse List the reserved user names of deleted accounts.
 	//
-	// List the user names that deleted accounts keep from others. Needs the scope accounts:read.
+	// List the reserved user names of deleted accounts. Needs the scope accounts:read.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/tenants/{host}/names (the `ListNames` operationId).
 	ListNamesWithResponse(ctx context.Context, host string, params *ListNamesParams, reqEditors ...RequestEditorFn) (*ListNamesResponse, error)
 
-	// FreeNameWithResponse Free the name of a deleted account. Who takes it next gets calls for the person who had it.
+	// FreeNameWithResponse Free the name of a deleted account. Its next owner may get calls for the previous one.
 	//
-	// Free the name of a deleted account. Who takes it next gets calls for the person who had it. Needs the scope accounts:write.
+	// Free the name of a deleted account. Its next owner may get calls for the previous one. Needs the scope accounts:write.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6759,18 +6759,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/admin/tokens (the `ListTokens` operationId).
 	ListTokensWithResponse(ctx context.Context, params *ListTokensParams, reqEditors ...RequestEditorFn) (*ListTokensResponse, error)
 
-	// CreateTokenWithBodyWithResponse Make a token that may do no more than this one. The answer has it, once.
+	// CreateTokenWithBodyWithResponse Create a token that has at most the rights of this one. Only this answer contains it.
 	//
-	// Make a token that may do no more than this one. The answer has it, once. Needs the scope tokens:write.
+	// Create a token that has at most the rights of this one. Only this answer contains it. Needs the scope tokens:write.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/tokens (the `CreateToken` operationId).
 	CreateTokenWithBodyWithResponse(ctx context.Context, params *CreateTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error)
 
-	// CreateTokenWithResponse Make a token that may do no more than this one. The answer has it, once.
+	// CreateTokenWithResponse Create a token that has at most the rights of this one. Only this answer contains it.
 	//
-	// Make a token that may do no more than this one. The answer has it, once. Needs the scope tokens:write.
+	// Create a token that has at most the rights of this one. Only this answer contains it. Needs the scope tokens:write.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10899,9 +10899,9 @@ func (c *ClientWithResponses) DeleteAccountWithResponse(ctx context.Context, hos
 	return ParseDeleteAccountResponse(rsp)
 }
 
-// GetAccountWithResponse Show an account with its sessions, messages, look-ups and changes. That is in the audit trail.
+// GetAccountWithResponse Show an account with its sessions, messages, look-ups and changes. The audit trail records this.
 //
-// Show an account with its sessions, messages, look-ups and changes. That is in the audit trail. Needs the scope accounts:read.
+// Show an account with its sessions, messages, look-ups and changes. The audit trail records this. Needs the scope accounts:read.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -10944,9 +10944,9 @@ func (c *ClientWithResponses) UpdateAccountWithResponse(ctx context.Context, hos
 	return ParseUpdateAccountResponse(rsp)
 }
 
-// GetAccountDataWithResponse Show all data about the owner of an account, as the owner can. That is in the audit trail.
+// GetAccountDataWithResponse Show all data about the owner of an account, as the owner sees it. The audit trail records this.
 //
-// Show all data about the owner of an account, as the owner can. That is in the audit trail. Needs the scope accounts:read.
+// Show all data about the owner of an account, as the owner sees it. The audit trail records this. Needs the scope accounts:read.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -10989,9 +10989,9 @@ func (c *ClientWithResponses) DisableAccountWithResponse(ctx context.Context, ho
 	return ParseDisableAccountResponse(rsp)
 }
 
-// EnableAccountWithBodyWithResponse Undo a disable. With activate, also activate an account that waits.
+// EnableAccountWithBodyWithResponse Enable a disabled account. With activate, also activate a waiting account.
 //
-// Undo a disable. With activate, also activate an account that waits. Needs the scope accounts:write.
+// Enable a disabled account. With activate, also activate a waiting account. Needs the scope accounts:write.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11004,9 +11004,9 @@ func (c *ClientWithResponses) EnableAccountWithBodyWithResponse(ctx context.Cont
 	return ParseEnableAccountResponse(rsp)
 }
 
-// EnableAccountWithResponse Undo a disable. With activate, also activate an account that waits.
+// EnableAccountWithResponse Enable a disabled account. With activate, also activate a waiting account.
 //
-// Undo a disable. With activate, also activate an account that waits. Needs the scope accounts:write.
+// Enable a disabled account. With activate, also activate a waiting account. Needs the scope accounts:write.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11079,9 +11079,9 @@ func (c *ClientWithResponses) RemoveSecondFactorsAccountWithResponse(ctx context
 	return ParseRemoveSecondFactorsAccountResponse(rsp)
 }
 
-// ResendAccountWithBodyWithResponse Send a waiting account another link, also to a corrected address.
+// ResendAccountWithBodyWithResponse Send another link to a waiting account, optionally to a corrected address.
 //
-// Send a waiting account another link, also to a corrected address. Needs the scope accounts:write.
+// Send another link to a waiting account, optionally to a corrected address. Needs the scope accounts:write.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11094,9 +11094,9 @@ func (c *ClientWithResponses) ResendAccountWithBodyWithResponse(ctx context.Cont
 	return ParseResendAccountResponse(rsp)
 }
 
-// ResendAccountWithResponse Send a waiting account another link, also to a corrected address.
+// ResendAccountWithResponse Send another link to a waiting account, optionally to a corrected address.
 //
-// Send a waiting account another link, also to a corrected address. Needs the scope accounts:write.
+// Send another link to a waiting account, optionally to a corrected address. Needs the scope accounts:write.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11109,9 +11109,9 @@ func (c *ClientWithResponses) ResendAccountWithResponse(ctx context.Context, hos
 	return ParseResendAccountResponse(rsp)
 }
 
-// CreateResetLinkWithBodyWithResponse Make a link to choose a new password. It is a secret.
+// CreateResetLinkWithBodyWithResponse Create a link to choose a new password. The link is a secret.
 //
-// Make a link to choose a new password. It is a secret. Needs the scope accounts:write.
+// Create a link to choose a new password. The link is a secret. Needs the scope accounts:write.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11124,9 +11124,9 @@ func (c *ClientWithResponses) CreateResetLinkWithBodyWithResponse(ctx context.Co
 	return ParseCreateResetLinkResponse(rsp)
 }
 
-// CreateResetLinkWithResponse Make a link to choose a new password. It is a secret.
+// CreateResetLinkWithResponse Create a link to choose a new password. The link is a secret.
 //
-// Make a link to choose a new password. It is a secret. Needs the scope accounts:write.
+// Create a link to choose a new password. The link is a secret. Needs the scope accounts:write.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11214,9 +11214,9 @@ func (c *ClientWithResponses) CreateBulkWithResponse(ctx context.Context, host s
 	return ParseCreateBulkResponse(rsp)
 }
 
-// GetBulkWithResponse Show how far a bulk change is.
+// GetBulkWithResponse Show the progress of a bulk change.
 //
-// Show how far a bulk change is. Needs the scope accounts:read.
+// Show the progress of a bulk change. Needs the scope accounts:read.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -11244,9 +11244,9 @@ func (c *ClientWithResponses) PreviewBulkWithResponse(ctx context.Context, host 
 	return ParsePreviewBulkResponse(rsp)
 }
 
-// CancelBulkWithResponse End a bulk change. Accounts that it has changed stay so.
+// CancelBulkWithResponse Cancel a bulk change. Changes made so far stay.
 //
-// End a bulk change. Accounts that it has changed stay so. Needs the scope accounts:write.
+// Cancel a bulk change. Changes made so far stay. Needs the scope accounts:write.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -11319,9 +11319,9 @@ func (c *ClientWithResponses) ListTenantHooksWithResponse(ctx context.Context, h
 	return ParseListTenantHooksResponse(rsp)
 }
 
-// ListMessagesWithResponse List the newest messages that have failed, that were deferred, and that wait.
+// ListMessagesWithResponse List the newest failed, deferred and waiting messages.
 //
-// List the newest messages that have failed, that were deferred, and that wait. Needs the scope accounts:read.
+// List the newest failed, deferred and waiting messages. Needs the scope accounts:read.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -11394,9 +11394,9 @@ func (c *ClientWithResponses) RetryMessageWithResponse(ctx context.Context, host
 	return ParseRetryMessageResponse(rsp)
 }
 
-// ListNamesWithResponse List the user names that deleted accounts keep from others.
+// ListNamesWithResponse List the reserved user names of deleted accounts.
 //
-// List the user names that deleted accounts keep from others. Needs the scope accounts:read.
+// List the reserved user names of deleted accounts. Needs the scope accounts:read.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -11409,9 +11409,9 @@ func (c *ClientWithResponses) ListNamesWithResponse(ctx context.Context, host st
 	return ParseListNamesResponse(rsp)
 }
 
-// FreeNameWithResponse Free the name of a deleted account. Who takes it next gets calls for the person who had it.
+// FreeNameWithResponse Free the name of a deleted account. Its next owner may get calls for the previous one.
 //
-// Free the name of a deleted account. Who takes it next gets calls for the person who had it. Needs the scope accounts:write.
+// Free the name of a deleted account. Its next owner may get calls for the previous one. Needs the scope accounts:write.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -11499,9 +11499,9 @@ func (c *ClientWithResponses) ListTokensWithResponse(ctx context.Context, params
 	return ParseListTokensResponse(rsp)
 }
 
-// CreateTokenWithBodyWithResponse Make a token that may do no more than this one. The answer has it, once.
+// CreateTokenWithBodyWithResponse Create a token that has at most the rights of this one. Only this answer contains it.
 //
-// Make a token that may do no more than this one. The answer has it, once. Needs the scope tokens:write.
+// Create a token that has at most the rights of this one. Only this answer contains it. Needs the scope tokens:write.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11514,9 +11514,9 @@ func (c *ClientWithResponses) CreateTokenWithBodyWithResponse(ctx context.Contex
 	return ParseCreateTokenResponse(rsp)
 }
 
-// CreateTokenWithResponse Make a token that may do no more than this one. The answer has it, once.
+// CreateTokenWithResponse Create a token that has at most the rights of this one. Only this answer contains it.
 //
-// Make a token that may do no more than this one. The answer has it, once. Needs the scope tokens:write.
+// Create a token that has at most the rights of this one. Only this answer contains it. Needs the scope tokens:write.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
