@@ -9,7 +9,7 @@ import (
 	"dialtone/internal/i18n"
 )
 
-// written writes the messages that operators have left to a server.
+// written makes a server write the messages of operators' changes.
 func (o *fixture) written() {
 	o.Helper()
 	o.Must(o.Outbox.TakeOver(o.Context()))
@@ -29,7 +29,7 @@ func TestAdd(t *testing.T) {
 	if !slices.Equal(messages, []string{"ann@mail.test /reset.html"}) {
 		t.Fatalf("got %q", messages)
 	}
-	// Who has forgotten nothing asks for another link, since the message is lost.
+	// The message is lost, so the person asks for another link.
 	_, more := o.sent(func() {
 		o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "ann@mail.test", from(1)))
 		o.answerForgotten()
@@ -66,7 +66,7 @@ func TestAdd(t *testing.T) {
 	}
 }
 
-// TestSendAgain sends the message of each kind of waiting account again, to another address.
+// TestSendAgain sends the message again to another address, for each kind of waiting account.
 func TestSendAgain(t *testing.T) {
 	o := newFixture(t)
 	o.pending("ann")
@@ -110,18 +110,18 @@ func TestAddRefuses(t *testing.T) {
 		kind   fault.Kind
 		field  string
 	}{
-		"no name":           {func(n *account.NewAccount) { n.Name = "" }, fault.Invalid, "name"},
-		"no user name":      {func(n *account.NewAccount) { n.User = "" }, fault.Invalid, "user"},
-		"no address":        {func(n *account.NewAccount) { n.Email = "" }, fault.Invalid, "email"},
-		"a reserved name":   {func(n *account.NewAccount) { n.User = "admin" }, fault.Invalid, "user"},
-		"capitals":          {func(n *account.NewAccount) { n.User, n.Reserved = "Ben", true }, fault.Invalid, "user"},
-		"an address":        {func(n *account.NewAccount) { n.Email = "ben" }, fault.Invalid, "email"},
-		"a hidden letter":   {func(n *account.NewAccount) { n.Name = "Be\u202en" }, fault.Invalid, "name"},
-		"a role":            {func(n *account.NewAccount) { n.Role = "king" }, fault.Invalid, "role"},
-		"a language":        {func(n *account.NewAccount) { n.Lang = "xx" }, fault.Invalid, "lang"},
-		"a password":        {func(n *account.NewAccount) { n.HA1 = "password" }, fault.Invalid, "ha1"},
-		"a weak password":   {func(n *account.NewAccount) { n.HA1 = o.hash("ben", "password") }, fault.Invalid, "ha1"},
-		"a name of another": {func(n *account.NewAccount) { n.User = "ann" }, fault.Conflict, ""},
+		"no name":         {func(n *account.NewAccount) { n.Name = "" }, fault.Invalid, "name"},
+		"no user name":    {func(n *account.NewAccount) { n.User = "" }, fault.Invalid, "user"},
+		"no address":      {func(n *account.NewAccount) { n.Email = "" }, fault.Invalid, "email"},
+		"a reserved name": {func(n *account.NewAccount) { n.User = "admin" }, fault.Invalid, "user"},
+		"capitals":        {func(n *account.NewAccount) { n.User, n.Reserved = "Ben", true }, fault.Invalid, "user"},
+		"a bad address":   {func(n *account.NewAccount) { n.Email = "ben" }, fault.Invalid, "email"},
+		"a hidden letter": {func(n *account.NewAccount) { n.Name = "Be\u202en" }, fault.Invalid, "name"},
+		"a bad role":      {func(n *account.NewAccount) { n.Role = "king" }, fault.Invalid, "role"},
+		"a bad language":  {func(n *account.NewAccount) { n.Lang = "xx" }, fault.Invalid, "lang"},
+		"a bad hash":      {func(n *account.NewAccount) { n.HA1 = "password" }, fault.Invalid, "ha1"},
+		"a weak password": {func(n *account.NewAccount) { n.HA1 = o.hash("ben", "password") }, fault.Invalid, "ha1"},
+		"a taken name":    {func(n *account.NewAccount) { n.User = "ann" }, fault.Conflict, ""},
 	} {
 		n := good
 		c.change(&n)

@@ -21,8 +21,8 @@ import (
 	"dialtone/internal/test/world"
 )
 
-// BenchmarkSignup measures a signup without HTTP: every rule, the durable transaction, the message
-// file. The parallel form has 64 signups in progress, like a busy server.
+// BenchmarkSignup measures a signup without HTTP: all rules, the durable transaction and the
+// message file. The parallel variant keeps 64 signups in progress, like a busy server.
 func BenchmarkSignup(b *testing.B) {
 	for _, parallel := range []int{1, 64} {
 		b.Run(fmt.Sprintf("%d at once", parallel), func(b *testing.B) { benchmarkSignup(b, parallel) })
@@ -81,9 +81,9 @@ func benchmarkSignup(b *testing.B, parallel int) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "signups/s")
 }
 
-// BenchmarkCountedSignup compares signups that are counted, and written once a second, with others. Both take turns,
-// so that what else the machine does hits both. The metric is the rate with counting divided by the rate without, the
-// median of all pairs.
+// BenchmarkCountedSignup compares signups with and without counting; the counts are written
+// once a second. The two alternate, so that other load on the machine affects both. The metric
+// is the rate with counting divided by the rate without, as the median of all pairs.
 func BenchmarkCountedSignup(b *testing.B) {
 	const batch, parallel = 256, 64
 	var sides [2]func() error

@@ -24,7 +24,7 @@ func (o *fixture) formFor(t *tenant.Tenant, user, email string) account.Form {
 	return f
 }
 
-// One person gets ten messages a day from all tenants, however the address is written.
+// A person gets ten messages a day from all tenants together, no matter how the address is spelled.
 func TestMessagesPerPerson(t *testing.T) {
 	o := newFixture(t)
 	spellings := []string{"v.w@gmail.com", "vw+1@gmail.com", "V.W@googlemail.com"}
@@ -52,7 +52,7 @@ func TestMessagesPerPerson(t *testing.T) {
 	o.Must(err)
 }
 
-// With one tenant, the tenant's own limit is the lower one, and a signup takes no further place.
+// With a single tenant, the tenant's own limit is the lower one, and a signup counts towards no other.
 func TestMessagesPerPersonOfOneTenant(t *testing.T) {
 	for one, want := range map[bool]int{false: 3, true: 2} { // with the place of the address
 		o := newFixture(t)
@@ -65,7 +65,7 @@ func TestMessagesPerPersonOfOneTenant(t *testing.T) {
 	}
 }
 
-// The owner of a pending account can correct the address, and cannot send to many strangers.
+// The owner of a pending account can correct the address, but cannot have messages sent to many strangers.
 func TestAddressChangesPerAccount(t *testing.T) {
 	o := newFixture(t)
 	a := o.pending("ann")
@@ -89,7 +89,7 @@ func TestAddressChangesPerAccount(t *testing.T) {
 	o.Must(resend("one@mail.test"))
 }
 
-// Each limit has its name in the log, and a tenant's ceiling a sentence of its own.
+// Each limit has its own name in the log, and a tenant's ceiling has its own sentence.
 func TestCauseOfRefusal(t *testing.T) {
 	tenants := "too many people are signing up here at the moment; try again later"
 	for _, c := range []struct {
@@ -167,7 +167,7 @@ func TestCauseOfRefusal(t *testing.T) {
 	}
 }
 
-// untilLimited signs up until a limit refuses, from different addresses if from is nil.
+// untilLimited signs up until a limit refuses. If from is nil, each signup is from another address.
 func (o *fixture) untilLimited(form func(int) account.Form, peer func(int) netip.Addr) error {
 	o.Helper()
 	for i := range 70 {
@@ -182,7 +182,7 @@ func (o *fixture) untilLimited(form func(int) account.Form, peer func(int) netip
 	return nil
 }
 
-// A fault of the platform is not counted as a failure of the sender.
+// A fault of the platform does not count as a failure of the sender.
 func TestFaultIsNoFailure(t *testing.T) {
 	o := newFixture(t)
 	o.Tenant.Reserved = []string{"Not a name"}

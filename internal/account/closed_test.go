@@ -11,7 +11,7 @@ import (
 	"dialtone/internal/test/world"
 )
 
-// closed returns the tenant of a fixture with signups closed.
+// closed returns the tenant of a fixture, with signups closed.
 func (o *fixture) closed(note string) *tenant.Tenant {
 	t := *o.Tenant
 	t.Signups, t.SignupsNote = tenant.SignupsClosed, note
@@ -33,7 +33,7 @@ func TestClosedSignup(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		close func(*tenant.Tenant)
-		says  string
+		want  string
 	}{
 		{"by its own setting", func(t *tenant.Tenant) { t.Signups = tenant.SignupsClosed },
 			"nobody can sign up here at the moment; an account that you have already works as before"},
@@ -56,8 +56,8 @@ func TestClosedSignup(t *testing.T) {
 			c.close(&closed)
 			_, err := o.Accounts.Signup(o.Context(), &closed, o.form("ann"), from(1))
 			o.refused(err, fault.Closed)
-			if err.Error() != c.says {
-				t.Errorf("got %q, want %q", err, c.says)
+			if err.Error() != c.want {
+				t.Errorf("got %q, want %q", err, c.want)
 			}
 			if o.Log.Count(`"msg":"signup","outcome":"signups_closed"`) != 1 {
 				t.Error("the log does not say it")
@@ -66,7 +66,8 @@ func TestClosedSignup(t *testing.T) {
 	}
 }
 
-// A refusal at a closed tenant spends nothing, counts nothing, and reads nothing without a captcha of ours.
+// A refusal at a closed tenant spends no captcha and counts towards no limit. Without a captcha
+// that we issued, it does not read the store.
 func TestClosedSignupSpendsNothing(t *testing.T) {
 	o := newFixture(t)
 	store := &finds{Store: o.faults}
@@ -98,7 +99,8 @@ func TestClosedSignupSpendsNothing(t *testing.T) {
 	o.Must(err)
 }
 
-// A signup that was sent before the tenant was closed succeeds again, and its account can get another link.
+// A signup that succeeded before the tenant was closed succeeds when it is repeated, and its
+// account can get another link.
 func TestClosedSignupSentAgain(t *testing.T) {
 	o := newFixture(t)
 	form := o.form("ann")

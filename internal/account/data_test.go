@@ -12,7 +12,8 @@ import (
 	"dialtone/internal/audit"
 )
 
-// TestDataFile checks the JSON of a file with no, some and too many changes, as one call of MarshalIndent makes it.
+// TestDataFile checks the JSON of a file with no, some and too many changes. It must equal the
+// result of one call of MarshalIndent.
 func TestDataFile(t *testing.T) {
 	o := newFixture(t)
 	o.Member("ann")
@@ -62,7 +63,7 @@ func TestDataFile(t *testing.T) {
 	}
 }
 
-// noTrail is a trail without the changes that are added to it.
+// noTrail is a trail that discards the changes that are added to it.
 type noTrail struct{ audit.Trail }
 
 func (noTrail) AddChange(context.Context, audit.Change) error { return nil }

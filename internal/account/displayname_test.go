@@ -239,14 +239,14 @@ func FuzzCleanName(f *testing.F) {
 		if strings.TrimSpace(name) != name || strings.Contains(name, "  ") {
 			t.Errorf("%+q: white space is left in %+q", raw, name)
 		}
-		worded := false
+		hasWord := false
 		for _, r := range name {
-			worded = worded || unicode.IsLetter(r) || unicode.IsNumber(r)
+			hasWord = hasWord || unicode.IsLetter(r) || unicode.IsNumber(r)
 			if !unicode.IsGraphic(r) && r != zwj && r != zwnj {
 				t.Errorf("%+q: %U is left", raw, r)
 			}
 		}
-		if !worded {
+		if !hasWord {
 			t.Errorf("%+q: no letter and no digit", raw)
 		}
 		if again, err := CleanName(name); err != nil || again != name {

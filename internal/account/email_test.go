@@ -159,8 +159,8 @@ func TestCleanEmail(t *testing.T) {
 	}
 }
 
-// checkEmail fails unless email, a result of CleanEmail, is clean and the standard library reads it
-// as that one address.
+// checkEmail fails unless email, a result of CleanEmail, is clean and the standard library
+// parses it as that one address.
 func checkEmail(t *testing.T, email string) {
 	t.Helper()
 	if again, err := CleanEmail(email); err != nil || again != email {

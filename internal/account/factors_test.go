@@ -28,8 +28,8 @@ func (o *fixture) withFactors(user string) (app totp.Secret, codes []string, key
 	return app, codes, key
 }
 
-// A new key in seal.key does not change what an older one sealed: authenticator apps, recovery codes and passkeys
-// work on, and only without the older key they do not.
+// A new key in seal.key does not affect what an older key sealed. Authenticator apps, recovery
+// codes and passkeys keep working, and fail only without the older key.
 func TestFactorsWithNewSealKey(t *testing.T) {
 	o := newFixture(t)
 	app, codes, key := o.withFactors("ann")
@@ -67,7 +67,7 @@ func TestFactorsWithNewSealKey(t *testing.T) {
 	}
 }
 
-// A message that is written for the first time does not count as one that is written again after a crash.
+// A message that is written for the first time is not logged as written again after a crash.
 func TestFactorMessagesInTheLog(t *testing.T) {
 	o := newFixture(t)
 	_, codes, _ := o.withFactors("ann")

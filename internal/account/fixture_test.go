@@ -32,8 +32,8 @@ type fixture struct {
 
 var errBroken = errors.New("broken by the test")
 
-// faultyStore is a store whose methods fail with the errors in its fields. A change that fails with
-// fault.ErrInDoubt is made, unless lost is set.
+// faultyStore is a store whose methods fail with the errors in its fields. A change that fails
+// with fault.ErrInDoubt is committed, unless lost is set.
 type faultyStore struct {
 	*store.Store
 	create, undo, resend, undoResend error
@@ -95,7 +95,7 @@ func (o *fixture) useFaults() {
 	o.Rebuild()
 }
 
-// restart opens the store and the pickup directory again, as a new process does.
+// restart reopens the store and the pickup directory, as a new process does.
 func (o *fixture) restart() {
 	o.Helper()
 	o.Restart()
@@ -130,7 +130,7 @@ func (o *fixture) form(user string) account.Form {
 	return f
 }
 
-// from returns the address with a number.
+// from returns the nth address.
 func from(n int) account.Origin {
 	return account.Origin{Addr: netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}),
 		Request: fmt.Sprint("r", n)}
@@ -210,7 +210,7 @@ func (o *fixture) count(query string) (n int) {
 	return n
 }
 
-// exec runs SQL on a connection of its own.
+// exec runs SQL on a separate connection.
 func (o *fixture) exec(query string) {
 	o.Helper()
 	db, err := sql.Open("sqlite", o.DatabaseFile())

@@ -18,7 +18,7 @@ import (
 	"dialtone/internal/test/world"
 )
 
-// row is an entry with HA1 of a password.
+// row returns an entry with the HA1 of a password.
 func row(user, password string) account.ImportEntry {
 	h := digest.Compute(user, "phone.test", password)
 	return account.ImportEntry{User: user, Realm: "phone.test", HA1: &h}
@@ -48,7 +48,7 @@ func runImport(t *testing.T, w *world.World, o account.ImportOptions,
 	return im.End(t.Context())
 }
 
-// refused returns the reasons with the lines of the first entries.
+// reasons returns the reasons with the lines of the first entries.
 func reasons(list []account.ImportCount) (out []string) {
 	for _, c := range list {
 		text := fmt.Sprintf("%s %d:", c.Reason, c.Count)
@@ -113,7 +113,7 @@ func TestImport(t *testing.T) {
 	if hashOf(w, "otto") != digest.Compute("otto", "phone.test", "secret").Hex() {
 		t.Error("the plain password was not hashed")
 	}
-	// Running it again changes nothing, and another password is a conflict.
+	// A second run changes nothing, and a different password is a conflict.
 	list[1] = row("1001", "other")
 	r, err := runImport(t, w, account.ImportOptions{}, list...)
 	w.Must(err)
@@ -217,7 +217,7 @@ func TestImportOfAnotherRealm(t *testing.T) {
 	if !fault.Is(err, fault.Conflict) || strings.Contains(err.Error(), "touch") {
 		t.Errorf("got %v", err)
 	}
-	// Case matters for HA1, and not for a plain password.
+	// Case matters for HA1, but not for a plain password.
 	list = append(list, row("carl", "p"), plain("dora", "p"), row("emil", "p"))
 	list[3].Realm, list[4].Realm = "Phone.Test", "Phone.Test"
 	r, err := runImport(t, w, account.ImportOptions{}, list...)
@@ -260,7 +260,7 @@ func TestImportOfAnotherFormat(t *testing.T) {
 	}
 }
 
-// A remark says what became of the entry.
+// A remark says what happened to the entry.
 func TestImportOfABadName(t *testing.T) {
 	w := world.New(t, world.Options{})
 	e := row("ann", "p")
@@ -273,7 +273,7 @@ func TestImportOfABadName(t *testing.T) {
 	}
 }
 
-// HA1 contains the realm. Where entries name their realm, an HA1 without one is of an unknown realm.
+// HA1 contains the realm. If other entries name a realm, the realm of an HA1 without one is unknown.
 func TestImportWithoutRealm(t *testing.T) {
 	w := world.New(t, world.Options{})
 	hash := func(user string) account.ImportEntry {
@@ -316,15 +316,15 @@ func TestImportWithoutRealm(t *testing.T) {
 		})
 		wantReasons(t, c.name+": notes", notes, c.notes...)
 	}
-	// Hashes without a realm do not count as those of the tenant's.
+	// Hashes without a realm do not count as hashes with the tenant's realm.
 	_, err := runImport(t, w, account.ImportOptions{}, foreign(row("a", "p")), hash("b"))
 	if !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "--realm 'other.test'") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// Names that fold to one are not imported, whichever comes first, and what is repeated counts once.
-func TestImportOfNamesThatMeet(t *testing.T) {
+// Names that fold to the same name are not imported, regardless of their order. Repeated entries count once.
+func TestImportOfEquivalentNames(t *testing.T) {
 	w := world.New(t, world.Options{})
 	list := []account.ImportEntry{
 		plain("Anna", "p"), row("ben", "p"), row("ben", "p"), plain("carl", "p"), plain("anna", "p"), row("dora", "p"),
@@ -351,7 +351,7 @@ func TestImportOfNamesThatMeet(t *testing.T) {
 	if len(left) != 1 || left[0].Email != "fred@mail.test" || account.KindName(left[0].Kind) != "set_password" {
 		t.Errorf("got %+v", left)
 	}
-	// Fred is there when it is run again, and somebody else of the name is not.
+	// In a second run Fred exists already, and the other person with the name is still refused.
 	list[8].Email = "Fred@mail.test"
 	r, err := runImport(t, w, account.ImportOptions{FoldCase: true}, list[8])
 	w.Must(err)
@@ -362,7 +362,7 @@ func TestImportOfNamesThatMeet(t *testing.T) {
 	wantReasons(t, "again", r.Refused, "conflict 1: 1")
 }
 
-// Accounts that wait get the activation message.
+// Pending accounts get the activation message.
 func TestImportWaiting(t *testing.T) {
 	w := world.New(t, world.Options{})
 	var list []account.ImportEntry
@@ -388,7 +388,7 @@ func TestImportWaiting(t *testing.T) {
 	}
 }
 
-// A tenant with SHA-256 takes accounts that have that hash, also without MD5.
+// A tenant with SHA-256 accepts accounts that have that hash, even without MD5.
 func TestImportToSHA256(t *testing.T) {
 	w := world.New(t, world.Options{Tenants: []tenant.Tenant{{Host: "phone.test", Settings: tenant.Settings{
 		Algorithm: "SHA-256",
@@ -405,7 +405,7 @@ func TestImportToSHA256(t *testing.T) {
 	}
 }
 
-// Passwords that are easy to guess are counted, if that is asked for.
+// Passwords that are easy to guess are counted on request.
 func TestImportCountsWeakPasswords(t *testing.T) {
 	w := world.New(t, world.Options{})
 	for _, check := range []bool{false, true} {
@@ -419,7 +419,7 @@ func TestImportCountsWeakPasswords(t *testing.T) {
 	}
 }
 
-// The audit trail counts one row as such.
+// The audit trail uses the singular for one row.
 func TestImportOfOneRow(t *testing.T) {
 	w := world.New(t, world.Options{})
 	_, err := runImport(t, w, account.ImportOptions{}, row("ida", "p"))
@@ -434,7 +434,7 @@ func TestImportOfOneRow(t *testing.T) {
 	}
 }
 
-// An import that is interrupted is completed by another.
+// An interrupted import is completed by the next one.
 func TestImportIsContinued(t *testing.T) {
 	w := world.New(t, world.Options{})
 	var list []account.ImportEntry
@@ -492,7 +492,7 @@ func TestAccountWithoutAddress(t *testing.T) {
 	if pending, files := w.Pending(), w.Messages(); len(pending)+len(files) != 0 {
 		t.Errorf("%d messages are pending, %d files", len(pending), len(files))
 	}
-	// The person adds an address, and nothing goes to the address that is not there.
+	// The person adds an address. Nothing is sent to the missing old address.
 	from := account.Origin{Addr: netip.MustParseAddr("192.0.2.1")}
 	_, err = w.Accounts.RequestEmail(t.Context(), w.Tenant, mustFind(w, "otto"), "otto@mail.test", from)
 	w.Must(err)

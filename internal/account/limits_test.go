@@ -26,7 +26,7 @@ func TestCleanASCII(t *testing.T) {
 	}
 }
 
-// TestCleanNameLimits checks values at the limits of CleanName, and beyond them.
+// TestCleanNameLimits checks values at the limits of CleanName and just beyond them.
 func TestCleanNameLimits(t *testing.T) {
 	for name, rule := range map[string]string{
 		strings.Repeat("é", maxNameRunes):     "",

@@ -16,7 +16,7 @@ import (
 	"dialtone/internal/secret"
 )
 
-// wantLimit checks that an error is the refusal of a limit, with the rule that pages know it by.
+// wantLimit checks that an error is the refusal of a limit, with the rule by which pages identify it.
 func (o *fixture) wantLimit(err error, rule, limit string) {
 	o.Helper()
 	f, ok := errors.AsType[*fault.Error](err)
@@ -32,7 +32,7 @@ func (o *fixture) resetBy(token, user, password string) error {
 	return err
 }
 
-// tokens calls do, and returns the tokens of the n messages that it leads to.
+// tokens calls do, and returns the tokens of the n messages that result.
 func (o *fixture) tokens(n int, do func()) []string {
 	o.Helper()
 	_, list := o.sent(func() {
@@ -45,7 +45,7 @@ func (o *fixture) tokens(n int, do func()) []string {
 	return list
 }
 
-// mailedLink returns the token of a reset link that counts as one in a message.
+// mailedLink returns the token of a reset link that counts as sent in a message.
 func (o *fixture) mailedLink(user string) string {
 	o.Helper()
 	token := secret.NewToken()
@@ -63,8 +63,8 @@ func (o *fixture) mailedLink(user string) string {
 	return token.Text()
 }
 
-// TestThiefsLimits checks that somebody who has learned the password, and has moved the account to another mailbox,
-// cannot use up what the owner needs to get it back.
+// TestThiefsLimits checks that a thief who knows the password and has changed the account's
+// address cannot use up the limits that the owner needs to recover the account.
 func TestThiefsLimits(t *testing.T) {
 	o := newFixture(t)
 	o.Member("ann", withEmail("ann@mail.test"))
@@ -90,7 +90,7 @@ func TestThiefsLimits(t *testing.T) {
 	}
 	o.wantLimit(o.resetBy(o.mailedLink("ann"), "ann", newWords), "changes.password", "password")
 
-	// An operator's link works all the same.
+	// An operator's link still works.
 	link, _, err := o.Accounts.MakeResetLink(o.Context(), o.Tenant, "ann", time.Hour)
 	o.Must(err)
 	_, token, _ := strings.Cut(link, "token=")
@@ -107,8 +107,8 @@ func TestThiefsLimits(t *testing.T) {
 	o.wantPassword("ann", newWords)
 }
 
-// TestPasswordLimits checks that changes by proof, resets by link and uses of links of those who did not make a
-// change have ten places a day each.
+// TestPasswordLimits checks that each of these is possible ten times a day: changes by proof,
+// resets by link, and uses of links by people who did not make a change.
 func TestPasswordLimits(t *testing.T) {
 	o := newFixture(t)
 	o.Member("ann")
@@ -143,8 +143,8 @@ func TestPasswordLimits(t *testing.T) {
 	o.Must(err)
 }
 
-// TestChangeLimit checks that changes of the profile, and beginnings to set up an app, have a hundred places a day
-// each.
+// TestChangeLimit checks that changes of the profile and starting to set up an app are each
+// possible a hundred times a day.
 func TestChangeLimit(t *testing.T) {
 	o := newFixture(t)
 	o.Member("ann")
@@ -162,7 +162,7 @@ func TestChangeLimit(t *testing.T) {
 		o.Must(rename("ann", fmt.Sprint("Ann ", i)))
 	}
 	o.wantLimit(rename("ann", "Ann"), "changes", "changes")
-	for range 100 { // somebody with a session alone has not used these up
+	for range 100 { // a session alone has not used these up
 		o.Must(begin())
 	}
 	o.wantLimit(begin(), "changes", "changes")
@@ -175,7 +175,7 @@ func TestChangeLimit(t *testing.T) {
 	o.Must(rename("ann", "Ann"))
 }
 
-// TestFactorLimits checks that nobody who adds passkeys can keep the owner from removing them.
+// TestFactorLimits checks that adding passkeys cannot keep the owner from removing them.
 func TestFactorLimits(t *testing.T) {
 	o := newFixture(t)
 	o.Member("ann")

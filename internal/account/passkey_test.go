@@ -8,7 +8,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// TestParty checks where passkeys are offered, and with which RP ID and origin.
+// TestParty checks which tenants offer passkeys, and with which RP ID and origin.
 func TestParty(t *testing.T) {
 	for _, tt := range []struct{ host, url, origin string }{
 		{"a.test", "https://a.test", "https://a.test"},

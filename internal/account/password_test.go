@@ -27,7 +27,7 @@ func (o *fixture) passwordForm(user, password string) account.PasswordForm {
 	}
 }
 
-// change changes the password of a user, as it is now.
+// change changes the password of a user whose account is as in the store.
 func (o *fixture) change(user, password string) (account.Account, error) {
 	o.Helper()
 	return o.Accounts.ChangePassword(o.Context(), o.Tenant, o.find(user), o.passwordForm(user, password), from(7))
@@ -79,7 +79,7 @@ func TestChangePassword(t *testing.T) {
 	if !strings.Contains(message, "\r\nTo: "+before.Email+"\r\n") || len(o.notices()) != 0 {
 		t.Errorf("the message is %s", message)
 	}
-	// The proof of the password before no longer counts.
+	// The proof of the previous password no longer counts.
 	_, err = o.Accounts.ChangePassword(t.Context(), o.Tenant, before, o.passwordForm("ann", password), from(7))
 	o.Is(err, account.ErrPasswordChanged)
 	o.wantPassword("ann", newPassword)
@@ -104,8 +104,8 @@ func TestChangePasswordLimit(t *testing.T) {
 	o.Must(err)
 }
 
-// TestPresentPassword checks that a new password has no hash of the present one, which would let phones go
-// on with that.
+// TestPresentPassword checks that a new password may not have a hash of the present one, with
+// which phones could still register.
 func TestPresentPassword(t *testing.T) {
 	o := newFixture(t)
 	o.Member("ann")
@@ -160,8 +160,8 @@ func TestChangePasswordCrash(t *testing.T) {
 	}
 }
 
-// TestChangePasswordInDoubt checks that there is a message if and only if a change was made, where
-// the store cannot say so.
+// TestChangePasswordInDoubt checks that there is a message if and only if a change was made,
+// even if the store reports an unknown outcome.
 func TestChangePasswordInDoubt(t *testing.T) {
 	for name, lost := range map[string]bool{"made": false, "lost": true} {
 		t.Run(name, func(t *testing.T) {
@@ -187,8 +187,8 @@ func TestChangePasswordInDoubt(t *testing.T) {
 	}
 }
 
-// TestChangePasswordOldForm checks that the credential has the form that programs of an earlier
-// version open, while they use the store.
+// TestChangePasswordOldForm checks that the credential has the form that earlier versions of
+// the program can open, while they use the store.
 func TestChangePasswordOldForm(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		o := newFixture(t)

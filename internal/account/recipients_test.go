@@ -9,8 +9,8 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// TestRecipientsOfAllTenants checks that messages to one address are counted for all tenants together, if there
-// are several, each kind for itself.
+// TestRecipientsOfAllTenants checks that messages to one address are counted for all tenants
+// together if there are several, and each kind separately.
 func TestRecipientsOfAllTenants(t *testing.T) {
 	one := false
 	s := NewService(Deps{

@@ -101,8 +101,7 @@ func TestVerifyReport(t *testing.T) {
 	}
 }
 
-// TestMalformedSignupIsNotRecorded checks that nobody can fill the audit log with requests that are
-// not even forms.
+// TestMalformedSignupIsNotRecorded checks that requests that are not even forms cannot fill the audit log.
 func TestMalformedSignupIsNotRecorded(t *testing.T) {
 	o := newFixture(t)
 	malformed := fault.New(fault.Invalid, "not a form")

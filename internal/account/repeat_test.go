@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/fault"
 )
 
-// TestRepeatedSignup sends a form again whose answer was lost.
+// TestRepeatedSignup sends a form again after the answer was lost.
 func TestRepeatedSignup(t *testing.T) {
 	other := func(o *fixture) string {
 		return digest.Compute("ann", o.Tenant.Realm, "another password").Hex()
@@ -84,8 +84,8 @@ func TestRepeatedSignup(t *testing.T) {
 	}
 }
 
-// TestRepeatedSignupTakesNoPlace repeats a signup when its address has no place left, neither for
-// signups nor for failures.
+// TestRepeatedSignupTakesNoPlace repeats a signup from an address that has reached its limits
+// for signups and for failures.
 func TestRepeatedSignupTakesNoPlace(t *testing.T) {
 	o := newFixture(t)
 	form := o.form("ann")
@@ -107,15 +107,15 @@ func TestRepeatedSignupTakesNoPlace(t *testing.T) {
 	o.Must(signup(form))
 }
 
-// TestRepeatedSignupIsNoOracle guesses passwords with signups. Wrong ones count as those of
-// sign-ins do, and then even the right one is refused.
+// TestRepeatedSignupIsNoOracle guesses passwords with signups. Wrong guesses count like those
+// in sign-ins. At the limit even the right password is refused.
 func TestRepeatedSignupIsNoOracle(t *testing.T) {
 	o := newFixture(t)
 	form := o.form("ann")
 	_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(0))
 	o.Must(err)
 	right := form.HA1
-	form.CaptchaToken, form.CaptchaAnswer = "x", "1" // somebody else does not have that of the signup
+	form.CaptchaToken, form.CaptchaAnswer = "x", "1" // others do not know the captcha of the signup
 	for i := range 10 {
 		form.HA1 = digest.Compute("ann", o.Tenant.Realm, fmt.Sprint("guess number ", i)).Hex()
 		_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(i+1))
@@ -131,8 +131,8 @@ func TestRepeatedSignupIsNoOracle(t *testing.T) {
 	}
 }
 
-// TestRepeatedSignupOfLockedName repeats a signup after others have guessed at its name, and from its
-// address, until both were refused.
+// TestRepeatedSignupOfLockedName repeats a signup after others have guessed passwords for its
+// name, and from its address, until both were refused.
 func TestRepeatedSignupOfLockedName(t *testing.T) {
 	o := newFixture(t)
 	o.Advance(-14 * time.Minute)
@@ -182,7 +182,7 @@ func TestRepeatedSignupOfLockedName(t *testing.T) {
 			t.Errorf("with %s, the signup is repeated", name)
 		}
 	}
-	// The captcha of the account is good for ten guesses too.
+	// The captcha of the account also allows ten guesses.
 	wrong := form
 	for i := range 10 {
 		wrong.HA1 = o.hash("ann", fmt.Sprint("guess number ", i))
@@ -191,8 +191,8 @@ func TestRepeatedSignupOfLockedName(t *testing.T) {
 	o.refused(signup(form), fault.Captcha)
 }
 
-// TestRepeatedSignupIsNotUndone repeats a signup while the first one is about to fail. The repeated
-// one was answered with success, so the account stays and its message is written.
+// TestRepeatedSignupIsNotUndone repeats a signup while the first one is about to fail. The
+// repeated one succeeded, so the account is kept and its message is written.
 func TestRepeatedSignupIsNotUndone(t *testing.T) {
 	o := newFixture(t)
 	form := o.form("ann")
@@ -217,8 +217,8 @@ func TestRepeatedSignupIsNotUndone(t *testing.T) {
 	}
 }
 
-// TestConcurrentRepeats sends one form many times concurrently. It makes one account and one message, and
-// every sender gets the same answer.
+// TestConcurrentRepeats sends one form many times concurrently. This creates exactly one
+// account and one message, and every sender gets the same answer.
 func TestConcurrentRepeats(t *testing.T) {
 	o := newFixture(t)
 	form := o.form("ann")
@@ -232,8 +232,8 @@ func TestConcurrentRepeats(t *testing.T) {
 	o.onlyFile()
 }
 
-// TestCrossSiteSignups checks that what another site's page sends does not use up the allowance of
-// the person whose browser sent it.
+// TestCrossSiteSignups checks that requests from another site's page do not use up the
+// allowance of the person whose browser sends them.
 func TestCrossSiteSignups(t *testing.T) {
 	o := newFixture(t)
 	refused := fault.New(fault.Invalid, "from another site")

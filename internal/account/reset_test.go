@@ -41,8 +41,8 @@ func (o *fixture) wantForgotten(want int) {
 
 var linkOfKind = regexp.MustCompile(`(?m)^https://phone\.test(/[a-z-]+\.(?:html|ashx)\?token=([A-Za-z0-9_-]{43}))$`)
 
-// sent calls do, and returns for each new message its address and the path of its link without the token.
-// It returns the tokens too.
+// sent calls do. For each new message it returns the address, the path of the link without the token, and the
+// token.
 func (o *fixture) sent(do func()) (messages, tokens []string) {
 	o.Helper()
 	before := o.Messages()
@@ -152,7 +152,7 @@ func (s *countingStore) AddForgotten(ctx context.Context, f account.Forgotten, n
 	return s.Store.AddForgotten(ctx, f, now)
 }
 
-// TestForgotWork checks that the work for an answer is the same for all texts.
+// TestForgotWork checks that answering takes the same work for every text.
 func TestForgotWork(t *testing.T) {
 	o := newFixture(t)
 	o.Member("ann", withEmail("ann@mail.test"))
@@ -188,8 +188,8 @@ func TestForgotRefused(t *testing.T) {
 	o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, strings.Repeat("a", 254), world.NewOrigin()))
 }
 
-// TestForgotIsSealed checks that the store does not have what somebody wrote, which may be a password that
-// was typed into the wrong field.
+// TestForgotIsSealed checks that the store does not contain what a person entered. It may be a
+// password that was typed into the wrong field.
 func TestForgotIsSealed(t *testing.T) {
 	o := newFixture(t)
 	o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "canary secret", world.NewOrigin()))
@@ -219,8 +219,9 @@ func TestForgotLimit(t *testing.T) {
 	o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "ann", one))
 }
 
-// TestResetLimit checks that an account gets three messages a day for the people of one network, who cannot keep
-// those of others from theirs, and ten in all. The log says why there is no other.
+// TestResetLimit checks that requests from one network get an account at most three messages a
+// day, and all requests together at most ten. One network cannot use up the messages of others.
+// The log has the reason when no further message is sent.
 func TestResetLimit(t *testing.T) {
 	o := newFixture(t)
 	o.Member("ann", withEmail("home@mail.test"))
@@ -276,9 +277,9 @@ func TestResetLimitOfAccount(t *testing.T) {
 	}
 }
 
-// TestResetBesideSignups checks that signups with somebody's address, which anybody can send, do not keep
-// that person from a new password.
-func TestResetBesideSignups(t *testing.T) {
+// TestResetDespiteSignups checks that signups with a person's address, which anybody can send,
+// do not keep that person from setting a new password.
+func TestResetDespiteSignups(t *testing.T) {
 	o := newFixture(t)
 	o.Member("ann", withEmail("home@mail.test"))
 	var err error
@@ -297,9 +298,9 @@ func TestResetBesideSignups(t *testing.T) {
 	}
 }
 
-// TestForgotBesideSignups checks that nobody can find out by a signup with an address whether somebody has
-// written that the owner of a pending account with it forgot the password.
-func TestForgotBesideSignups(t *testing.T) {
+// TestSignupDoesNotRevealForgot checks that a signup with an address does not reveal whether a
+// reset link was requested for a pending account with that address.
+func TestSignupDoesNotRevealForgot(t *testing.T) {
 	var signups []int
 	for _, forgot := range []bool{false, true} {
 		o := newFixture(t)
@@ -323,7 +324,7 @@ func TestForgotBesideSignups(t *testing.T) {
 	}
 }
 
-// TestServeForgottenBehindFailures checks that rows which cannot be handled do not keep others waiting.
+// TestServeForgottenBehindFailures checks that rows which cannot be handled do not delay others.
 func TestServeForgottenBehindFailures(t *testing.T) {
 	o := newFixture(t)
 	o.Join("cid")
@@ -344,7 +345,7 @@ func TestServeForgottenBehindFailures(t *testing.T) {
 	o.wantForgotten(0)
 }
 
-// TestServeForgottenByMany checks that each row is handled once by several workers.
+// TestServeForgottenByMany checks that several workers together handle each row exactly once.
 func TestServeForgottenByMany(t *testing.T) {
 	o := newFixture(t)
 	const people = 12
@@ -371,7 +372,7 @@ func TestServeForgottenByMany(t *testing.T) {
 	}
 }
 
-// resetToken asks for a reset link and returns its token.
+// resetToken requests a reset link and returns its token.
 func (o *fixture) resetToken(who string) string {
 	o.Helper()
 	_, tokens := o.sent(func() {
@@ -418,8 +419,8 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// TestResetRefused checks that a refusal is the same whether or not there is an account, and leaves the
-// link as it is.
+// TestResetRefused checks that a refusal is the same whether or not there is an account, and
+// that it does not use up the link.
 func TestResetRefused(t *testing.T) {
 	o := newFixture(t)
 	o.Member("ann")
@@ -456,26 +457,26 @@ func TestResetRefused(t *testing.T) {
 	o.Must(reset(token, "ann"))
 }
 
-// TestNotMe checks the way back for somebody whose password was changed by another.
+// TestNotMe checks how a person recovers an account whose password somebody else changed.
 func TestNotMe(t *testing.T) {
 	o := newFixture(t)
 	o.Member("ann")
 	token := o.resetToken("ann")
-	_, said := o.sent(func() {
+	_, noticeTokens := o.sent(func() {
 		_, err := o.Accounts.Reset(o.Context(), o.Tenant, token, "ann", o.newPassword("ann", newWords), from(1))
 		o.Must(err)
 		o.Must(o.Outbox.Flush(o.Context()))
 	})
 	before, err := o.Accounts.Find(o.Context(), o.Tenant.ID, "ann")
 	o.Must(err)
-	_, _, err = o.Accounts.NotMe(o.Context(), o.At("other.test").Tenant, said[0], from(1))
+	_, _, err = o.Accounts.NotMe(o.Context(), o.At("other.test").Tenant, noticeTokens[0], from(1))
 	o.Is(err, account.ErrLinkUsed)
-	undone, err := o.Accounts.NotMeLink(o.Context(), o.Tenant, said[0])
+	undone, err := o.Accounts.NotMeLink(o.Context(), o.Tenant, noticeTokens[0])
 	o.Must(err)
 	if undone.Account.User != "ann" || undone.Email != before.Email || undone.App || undone.Passkeys != 0 {
 		t.Errorf("the link undoes %+v", undone)
 	}
-	got, path, err := o.Accounts.NotMe(o.Context(), o.Tenant, said[0], from(1))
+	got, path, err := o.Accounts.NotMe(o.Context(), o.Tenant, noticeTokens[0], from(1))
 	o.Must(err)
 	after, err := o.Accounts.Find(o.Context(), o.Tenant.ID, "ann")
 	o.Must(err)
@@ -487,9 +488,9 @@ func TestNotMe(t *testing.T) {
 	if !ok {
 		t.Fatalf("got %q", path)
 	}
-	_, _, err = o.Accounts.NotMe(o.Context(), o.Tenant, said[0], from(1))
+	_, _, err = o.Accounts.NotMe(o.Context(), o.Tenant, noticeTokens[0], from(1))
 	o.Is(err, account.ErrLinkUsed)
-	for _, link := range []string{said[0], next, "x"} {
+	for _, link := range []string{noticeTokens[0], next, "x"} {
 		_, err = o.Accounts.NotMeLink(o.Context(), o.Tenant, link)
 		o.Is(err, account.ErrLinkUsed)
 	}

@@ -184,7 +184,8 @@ var refusals = []refusal{
 		}, fault.Captcha, "", "", false},
 }
 
-// A tenant that signs in with SHA-256 refuses the SHA-256 of a common password beside a good ha1.
+// A tenant that signs in with SHA-256 refuses the SHA-256 of a common password even if the ha1 is that of a good
+// one.
 func TestSignupSHA256OfCommonPassword(t *testing.T) {
 	o := newFixture(t)
 	o.Tenant.Algorithm = digest.SHA256
@@ -622,7 +623,8 @@ func TestCredentialIsBoundToItsAccount(t *testing.T) {
 	}
 }
 
-// What operators do is added to the audit trail, which servers log from. Nothing is logged twice.
+// Actions of operators are added to the audit trail. Servers write them to their logs from
+// there, and nothing is logged twice.
 func TestTrailOfOperators(t *testing.T) {
 	o := newFixture(t)
 	o.signup("ann")
@@ -703,8 +705,8 @@ func TestConcurrentSignups(t *testing.T) {
 }
 
 // jumped returns the time at, as time.Now returns it after the wall clock was set forward by a
-// duration. Its monotonic clock reading is that of at. Nothing in the standard library makes such a
-// time, so jumped writes to its fields.
+// duration. Its monotonic clock reading is that of at. The standard library cannot create such
+// a time, so jumped writes to its fields.
 func jumped(t *testing.T, at time.Time, by time.Duration) time.Time {
 	t.Helper()
 	moved := at.Add(by)
@@ -755,7 +757,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// TestSweepAfterWrongStart starts with a clock that is ahead by a year, which is put right afterwards.
+// TestSweepAfterWrongStart starts with a clock that is a year ahead and is corrected afterwards.
 func TestSweepAfterWrongStart(t *testing.T) {
 	const day = 24 * time.Hour
 	right := time.Now()

@@ -8,8 +8,8 @@ import (
 	"dialtone/internal/fault"
 )
 
-// checkRefusal fails unless err is a refusal of the field, in a sentence that helps a person and
-// does not repeat the input.
+// checkRefusal fails unless err is a refusal of the field. Its sentence must help a person and
+// must not repeat the input.
 func checkRefusal(t *testing.T, err error, field, input string) {
 	t.Helper()
 	f, ok := errors.AsType[*fault.Error](err)
@@ -26,7 +26,7 @@ func checkRefusal(t *testing.T, err error, field, input string) {
 	if strings.HasPrefix(lower, field) {
 		t.Errorf("%q begins with the name of its field", f.Message)
 	}
-	// Short inputs are in the sentence by chance.
+	// A short input may occur in the sentence by chance.
 	if len(input) > 12 && strings.Contains(f.Message, input) {
 		t.Errorf("%q repeats the input %q", f.Message, input)
 	}

@@ -47,7 +47,7 @@ func TestCheckAction(t *testing.T) {
 	}
 }
 
-// TestWords checks that an actor has the same words now and after it was stored with what it set.
+// TestWords checks that the description of an actor is the same before and after it is stored.
 func TestWords(t *testing.T) {
 	for want, a := range map[string]Actor{
 		"the server":                             {Kind: System},

@@ -26,7 +26,7 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
-// The log has no complete e-mail address, not even one of a tenant's settings.
+// The log contains no complete e-mail address, not even from a tenant's settings.
 func TestRecordChange(t *testing.T) {
 	var out bytes.Buffer
 	log := audit.Log{Logger: slog.New(slog.NewJSONHandler(&out, nil))}
@@ -43,7 +43,7 @@ func TestRecordChange(t *testing.T) {
 		`"hook":"sbc","change":3,`,
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("the log lacks %s: %s", want, text)
+			t.Errorf("the log does not contain %s: %s", want, text)
 		}
 	}
 	if strings.Contains(text, "@") {
@@ -51,7 +51,7 @@ func TestRecordChange(t *testing.T) {
 	}
 }
 
-// Observers see every event, in order, also those of a Log that writes none.
+// Observers see every event in order, even if the Log writes none.
 func TestObservers(t *testing.T) {
 	var got []string
 	log := audit.Log{}

@@ -9,7 +9,7 @@ import (
 	"dialtone/internal/audit"
 )
 
-// BenchmarkRecord writes the line of a sign-in.
+// BenchmarkRecord measures writing the line of a sign-in.
 func BenchmarkRecord(b *testing.B) {
 	log := audit.Log{Logger: slog.New(slog.NewJSONHandler(io.Discard, nil))}
 	b.ReportAllocs()

@@ -34,7 +34,7 @@ func TestCounts(t *testing.T) {
 		"a.test signup ok": 2, "a.test signin denied": 1, "b.test signup ok": 0, " signin other": 1,
 	} {
 		if n, ok := got[key]; !ok || n != want {
-			t.Errorf("%s: %d (there: %v), want %d", key, n, ok, want)
+			t.Errorf("%s: %d (present: %v), want %d", key, n, ok, want)
 		}
 	}
 	for key := range got {
@@ -45,7 +45,7 @@ func TestCounts(t *testing.T) {
 	tenants = tenants[:1]
 	for key := range collect(c, "a.test") {
 		if strings.HasPrefix(key, "b.test") {
-			t.Errorf("the tenant was removed, and there is %s", key)
+			t.Errorf("the tenant was removed, but there is %s", key)
 		}
 	}
 	if n := testing.AllocsPerRun(100, func() {
@@ -56,10 +56,10 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-// Every outcome in the packages that record events is one that is counted.
+// Every outcome in the packages that record events is counted.
 func TestOutcomesAreKnown(t *testing.T) {
 	known := audit.Outcomes()
-	// The functions that take or return an outcome, and the place of the argument.
+	// These functions take an outcome. The value is the index of the argument.
 	place := map[string]int{"record": 5, "recordDetail": 5}
 	checked := 0
 	for _, dir := range []string{"account", "session", "sipserver", "outbox", "provision"} {

@@ -15,7 +15,7 @@ import (
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-// fixture is an Issuer with a clock that a test sets.
+// fixture is an Issuer with a clock that the test sets.
 type fixture struct {
 	*captcha.Issuer
 	now  time.Time
@@ -98,7 +98,7 @@ func TestAnswerInAnyScript(t *testing.T) {
 		}
 		scripts++
 		if p := d.Check(1, q.Token, in(zero, right)); !p.Right {
-			t.Errorf("%q is not taken for %s", in(zero, right), right)
+			t.Errorf("%q is not accepted as %s", in(zero, right), right)
 		}
 		zero += 9
 	}
@@ -130,7 +130,7 @@ func TestTime(t *testing.T) {
 			t.Errorf("%v after it was asked: %+v", after, p)
 		}
 	}
-	// While any node accepts the token, no node may forget that it was spent.
+	// As long as any node accepts the token, no node may forget that it was spent.
 	d.now = noon
 	p := d.Check(1, q.Token, answer)
 	d.now = p.Expires.Add(-time.Minute)
@@ -144,18 +144,17 @@ func TestProof(t *testing.T) {
 	q, other := d.Ask(1), d.Ask(1)
 	right, wrong := d.Check(1, q.Token, strconv.Itoa(solve(t, q))), d.Check(1, q.Token, "99")
 	if right.Nonce != wrong.Nonce || !right.Expires.Equal(wrong.Expires) {
-		t.Error("a right and a wrong answer do not spend the same thing")
+		t.Error("a right and a wrong answer do not spend the same nonce")
 	}
 	if p := d.Check(1, other.Token, "1"); p.Nonce == right.Nonce {
-		t.Error("two questions have one nonce")
+		t.Error("two questions have the same nonce")
 	}
 	if p := d.Check(2, q.Token, strconv.Itoa(solve(t, q))); p != (captcha.Proof{}) {
 		t.Errorf("at another tenant: %+v", p)
 	}
 }
 
-// TestNonce checks that the nonce of a token is found whether or not it has expired, if the token is
-// ours.
+// TestNonce checks that the nonce of a token that we issued is found, whether or not the token has expired.
 func TestNonce(t *testing.T) {
 	d := newFixture()
 	q := d.Ask(1)
@@ -214,7 +213,7 @@ func TestTokenText(t *testing.T) {
 	variants = append(variants, base64.StdEncoding.EncodeToString(b),
 		base64.URLEncoding.EncodeToString(append(b, 0)))
 	for _, v := range variants {
-		// The answer code may be changed: then the token is still ours, and no answer is right.
+		// If the answer code was changed, the token is still ours, but no answer is right.
 		if p := d.Check(1, v, answer); v != q.Token && p.Right {
 			t.Fatalf("%q is accepted for %q", v, q.Token)
 		}
@@ -224,23 +223,24 @@ func TestTokenText(t *testing.T) {
 	}
 }
 
-// Over many tokens each byte is compared with the answer by Pearson's chi-square test. There are 17
-// answers, and 16 values for the low and the high four bits of a byte: (17-1)*(16-1) = 240 degrees
-// of freedom. For independent values the statistic is about 240 with a standard deviation of
-// sqrt(2*240) = 22. If a byte depends on the answer, it grows with the number of tokens, up to 16
-// times 10,000. The bound is eight standard deviations, which chance exceeds less than once in
-// 10^12 runs over all 114 halves.
+// TestTokensDoNotLeakTheAnswer uses Pearson's chi-square test to compare each half byte of many
+// tokens with the answer. There are 17 answers, and 16 values of a half byte, so there are
+// (17-1)*(16-1) = 240 degrees of freedom. For independent values the statistic is about 240,
+// with a standard deviation of sqrt(2*240) = 22. If a half byte depends on the answer, the
+// statistic grows with the number of tokens, up to 16 times 10,000. The bound is eight standard
+// deviations above the mean. For all 114 half bytes together, chance exceeds it in less than
+// one of 10^12 runs.
 func TestTokensDoNotLeakTheAnswer(t *testing.T) {
 	const tokens, bound = 10000, 240 + 8*22
 	d := newFixture()
 	var answers [19]float64
-	counts := make(map[[2]int]*[19]float64) // (half byte's place, value) -> by answer
+	counts := make(map[[2]int]*[19]float64) // (index of the half byte, value) -> counts by answer
 	seen := make(map[string]bool)
 	halves := 0
 	for range tokens {
 		q := d.Ask(1)
 		if seen[q.Token] {
-			t.Fatal("two questions have one token")
+			t.Fatal("two questions have the same token")
 		}
 		seen[q.Token] = true
 		n := solve(t, q)

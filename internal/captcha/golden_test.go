@@ -8,7 +8,7 @@ import (
 	"dialtone/internal/secret"
 )
 
-// A question that an older version of the program asked is still answered after an upgrade.
+// A question that an older version of the program asked can still be answered after an upgrade.
 func TestGoldenToken(t *testing.T) {
 	const token = "AUXf042udNPMgpbP56RBqyIAAAAAaVc1pf45pYmEdzODUdry087B8AhSEiuncQVTAQeVabAMvnML"
 	ring, err := secret.ParseRing("v1 1700000000 " +

@@ -61,8 +61,8 @@ func TestBackoffTimes(t *testing.T) {
 		}
 		for failures := 1; failures < 50; failures++ {
 			d := relayPause(failures)
-			most := min(time.Second<<min(failures-1, 20), 5*time.Minute)
-			if d > most || d < most-most/5 {
+			longest := min(time.Second<<min(failures-1, 20), 5*time.Minute)
+			if d > longest || d < longest-longest/5 {
 				t.Fatalf("after %d failures the relay is paused for %v", failures, d)
 			}
 		}
@@ -111,7 +111,7 @@ func newWindow(connections int) (w *window, now *time.Time) {
 	return w, now
 }
 
-// put adds n deliveries, numbered from a number, to fifty domains.
+// put adds n deliveries to fifty domains. Their numbers begin with from.
 func put(w *window, from, n int) {
 	var list []Delivery
 	for i := from; i < from+n; i++ {
@@ -170,7 +170,7 @@ func TestBackoffRelayDown(t *testing.T) {
 		*now = w.pausedUntil
 		o, g := begin(t, w)
 		if w.first() >= 0 {
-			t.Fatal("a second message is sent beside the probe")
+			t.Fatal("a second message is sent during the probe")
 		}
 		w.done(o.with(relayFailure), g)
 	}
@@ -195,7 +195,7 @@ func TestBackoffRelayAcceptsNothing(t *testing.T) {
 	if w.pauseLeft() == 0 || w.first() >= 0 {
 		t.Error("not paused")
 	}
-	for _, taken := range []failure{relayFailure, permanent} { // relayFailure stands for "sent" here
+	for _, taken := range []failure{relayFailure, permanent} { // relayFailure means "sent" here
 		w, _ := newWindow(1)
 		put(w, 0, 100)
 		for i := range 50 {
@@ -229,7 +229,7 @@ func TestWindowIsBounded(t *testing.T) {
 	if fetched > 2*batchSize {
 		t.Errorf("the window holds %d", fetched)
 	}
-	// If one domain uses all its connections, other domains are fetched, within the bound.
+	// If one domain uses all its connections, messages to other domains are fetched, within the bound.
 	w, _ = newWindow(4)
 	slow := func(domain string) {
 		var list []Delivery

@@ -21,9 +21,10 @@ const (
 	connections = 4
 )
 
-// BenchmarkBacklog sends a backlog to a server on this machine. Before and after, it sends the same
-// messages by a client of the same SMTP library that reads no files and records nothing, with one
-// connection and with as many as the queue. The ratios are those of the rates.
+// BenchmarkBacklog sends a backlog to a server on this machine. Before and after, a bare client
+// sends the same messages with the same SMTP library, but reads no files and records nothing.
+// It uses one connection, and then as many as the queue. The metrics ratio1 and ratio4 compare
+// the rates.
 func BenchmarkBacklog(b *testing.B) {
 	o := newFixture(b)
 	s := smtptest.Start(b, smtptest.Options{Forget: true})
@@ -118,8 +119,8 @@ func bareSend(c *smtp.Client, p posted) error {
 	return w.Close()
 }
 
-// BenchmarkMemory measures the memory of a queue with backlogs of two sizes: live is the largest size
-// of the live heap while it sends.
+// BenchmarkMemory measures the memory of a queue with backlogs of two sizes. The metric is the
+// growth of the live heap, at its largest during sending.
 func BenchmarkMemory(b *testing.B) {
 	for _, n := range []int{10_000, 40_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -128,25 +129,25 @@ func BenchmarkMemory(b *testing.B) {
 				s := smtptest.Start(b, smtptest.Options{Forget: true})
 				o.enqueue(o.writeMany(n,
 					func(i int) string { return fmt.Sprintf("user%d@mail%d.test", i, i%50) })...)
-				alive := func() uint64 {
+				liveHeap := func() uint64 {
 					var m runtime.MemStats
 					runtime.GC()
 					runtime.ReadMemStats(&m)
 					return m.HeapAlloc
 				}
-				before, most := alive(), uint64(0)
+				before, largest := liveHeap(), uint64(0)
 				stop := o.start(s.Address, connections)
 				for o.queue.Counts().Sent < int64(n) {
-					most = max(most, alive())
+					largest = max(largest, liveHeap())
 				}
 				stop()
-				b.ReportMetric(float64(most-min(before, most))/1024, "live-KiB")
+				b.ReportMetric(float64(largest-min(before, largest))/1024, "live-KiB")
 			}
 		})
 	}
 }
 
-// BenchmarkLoad measures reading a pickup directory that no mail agent drains.
+// BenchmarkLoad measures reading a pickup directory that no mail agent empties.
 func BenchmarkLoad(b *testing.B) {
 	o := newFixture(b)
 	for i := range 10_000 {

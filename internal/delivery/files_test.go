@@ -17,7 +17,7 @@ import (
 
 var errBroken = errors.New("broken by the test")
 
-// callLog is a Files that keeps what was called, and fails with err.
+// callLog is a Files that records its calls, and fails with err.
 type callLog struct {
 	Files
 	calls []string
@@ -77,7 +77,7 @@ func TestFinishFile(t *testing.T) {
 	}
 }
 
-func TestFinishFilesSkipsWhatWasNotAttempted(t *testing.T) {
+func TestFinishFilesSkipsUnattempted(t *testing.T) {
 	q, files, _ := newFileQueue()
 	q.window.add([]Delivery{{Message: mailmsg.ID{1}}, {Message: mailmsg.ID{2}}})
 	recorded := make(chan []attempt, 1)
@@ -100,8 +100,7 @@ type checkedFiles struct {
 
 func (f *checkedFiles) EachPickup(func([]mailmsg.ID) error) error { return <-f.errs }
 
-// TestTidyIsRepeated checks that files are compared with the store every hour, and faults are
-// logged.
+// TestTidyIsRepeated checks that files are compared with the store every hour, and that faults are logged.
 func TestTidyIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, _, log := newFileQueue()
@@ -125,7 +124,7 @@ func TestTidyIsRepeated(t *testing.T) {
 	})
 }
 
-// tidyStore is a Store that knows some messages, and keeps which files were claimed.
+// tidyStore is a Store that knows some messages, and records which files were claimed.
 type tidyStore struct {
 	Store
 	known     []Delivery
@@ -173,7 +172,7 @@ func TestTidyPickup(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := []FoundFile{{mailmsg.ID{2}, [32]byte{2}}}; !slices.Equal(store.claimed, want) {
-		t.Errorf("claimed are %v, want %v", store.claimed, want)
+		t.Errorf("claimed %v, want %v", store.claimed, want)
 	}
 	if want := []string{"remove", "move"}; !slices.Equal(files.calls, want) {
 		t.Errorf("calls %q, want %q", files.calls, want)
@@ -187,6 +186,6 @@ func TestTidyPickup(t *testing.T) {
 	}
 	store.known, store.claimed = store.known[:1], nil
 	if err := q.tidyPickup(t.Context(), list[:1]); err != nil || len(store.claimed) > 0 {
-		t.Errorf("without a file to claim: got %v, claimed are %v", err, store.claimed)
+		t.Errorf("without a file to claim: got %v, claimed %v", err, store.claimed)
 	}
 }

@@ -141,8 +141,8 @@ func TestWindowRoom(t *testing.T) {
 	}
 }
 
-// TestWindowRoomBesideSlowDomain checks when other domains are read although the window is full.
-func TestWindowRoomBesideSlowDomain(t *testing.T) {
+// TestWindowRoomDespiteSlowDomain checks when messages to other domains are read although the window is full.
+func TestWindowRoomDespiteSlowDomain(t *testing.T) {
 	full := func(connections, running, held int) *window {
 		w, _ := newWindow(connections)
 		for i := range batchSize + running {
@@ -184,7 +184,7 @@ func TestWindowRoomBesideSlowDomain(t *testing.T) {
 	}
 }
 
-// TestWindowSignal checks that room is signalled when there is some.
+// TestWindowSignal checks that the window signals when it has room.
 func TestWindowSignal(t *testing.T) {
 	w, _ := newWindow(4)
 	signalled := func() bool {
@@ -210,7 +210,7 @@ func TestWindowSignal(t *testing.T) {
 	}
 }
 
-// dueStore is a Store whose DueMessages returns what is set, and keeps its arguments.
+// dueStore is a Store whose DueMessages returns the values in its fields, and keeps its arguments.
 type dueStore struct {
 	Store
 	after   Position
@@ -251,7 +251,7 @@ func TestFetch(t *testing.T) {
 			t.Errorf("the log has %s", log)
 		}
 	})
-	t.Run("asks for more at the start, since those held are due too", func(t *testing.T) {
+	t.Run("asks for more at the start, since the held messages are also due", func(t *testing.T) {
 		q, s, _ := newQueue()
 		put(&q.window, 0, 10)
 		if asked, next := q.fetch(t.Context(), Position{}); !asked || next != there || s.limit != batchSize+10 {
@@ -299,7 +299,7 @@ func TestFetch(t *testing.T) {
 	})
 }
 
-// recordStore is a Store whose Record fails with err, and keeps what it got.
+// recordStore is a Store whose Record fails with err and keeps its arguments.
 type recordStore struct {
 	Store
 	got [][]Delivery
@@ -381,7 +381,7 @@ func (s *pageStore) DueMessages(
 	return nil, Position{now, mailmsg.ID{page + 1}}, nil
 }
 
-// TestRead checks that due messages are read to the last page, and once more after pollInterval.
+// TestRead checks that due messages are read to the last page, and again after pollInterval.
 func TestRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &pageStore{}

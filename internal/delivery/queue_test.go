@@ -28,7 +28,7 @@ import (
 	"dialtone/internal/test/world"
 )
 
-// fixture is a store, a pickup directory and a queue for them, as the server puts them together.
+// fixture is a store, a pickup directory and a queue, connected as in the server.
 type fixture struct {
 	*world.World
 	queue  *delivery.Queue
@@ -110,7 +110,7 @@ func (o *fixture) post(to string) posted {
 	return p
 }
 
-// enqueue replaces the outbox rows of messages by delivery rows.
+// enqueue replaces the outbox rows of messages with delivery rows.
 func (o *fixture) enqueue(list ...posted) {
 	o.Helper()
 	var refs []outbox.Ref
@@ -180,11 +180,11 @@ func (o *fixture) empty(dir string) {
 	o.Eventually(dir+" is empty", func() bool { return len(o.Files(dir)) == 0 })
 }
 
-// recipientSays makes a server answer says at a step, for recipients whose addresses begin with bad.
-func recipientSays(at smtptest.Step, says error) func(smtptest.Step, string, string) error {
+// refuseBad makes a server answer with reply at a step, for recipients whose addresses begin with bad.
+func refuseBad(at smtptest.Step, reply error) func(smtptest.Step, string, string) error {
 	return func(now smtptest.Step, _, to string) error {
 		if now == at && strings.HasPrefix(to, "bad") {
-			return says
+			return reply
 		}
 		return nil
 	}
@@ -233,7 +233,7 @@ func TestSendWaitsForOutbox(t *testing.T) {
 func TestRefusal(t *testing.T) {
 	for name, c := range map[string]struct {
 		at    smtptest.Step
-		says  error
+		reply error
 		want  delivery.State
 		tries int
 		words string
@@ -265,7 +265,7 @@ func TestRefusal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o, s := newFixture(t), smtptest.Start(t, smtptest.Options{Answer: recipientSays(c.at, c.says)})
+			o, s := newFixture(t), smtptest.Start(t, smtptest.Options{Answer: refuseBad(c.at, c.reply)})
 			p := o.post("bad@mail.test")
 			before := o.Now()
 			o.start(s.Address, 2)
@@ -291,7 +291,7 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-// isBadmail wants a message in badmail, and beside it a text that begins with words.
+// isBadmail checks that a message is in badmail, next to a text that begins with words.
 func (o *fixture) isBadmail(p posted, words string) {
 	o.Helper()
 	o.empty("pickup")
@@ -312,7 +312,7 @@ func (o *fixture) isBadmail(p posted, words string) {
 
 // A refusal of the sender is a configuration error: the message waits until it is fixed.
 func TestRefusalOfSender(t *testing.T) {
-	for name, says := range map[string]error{
+	for name, reply := range map[string]error{
 		"5xx": smtptest.Reply(553, "5.7.1 not your address"),
 		"4xx": smtptest.Reply(451, "4.3.0 full"),
 	} {
@@ -321,7 +321,7 @@ func TestRefusalOfSender(t *testing.T) {
 			o := newFixture(t)
 			s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, _ string) error {
 				if at == smtptest.Mail && !fixed.Load() {
-					return says
+					return reply
 				}
 				return nil
 			}})
@@ -336,13 +336,13 @@ func TestRefusalOfSender(t *testing.T) {
 }
 
 func TestBadMessageDelaysNoOther(t *testing.T) {
-	for name, says := range map[string]error{
+	for name, reply := range map[string]error{
 		"4xx":                smtptest.Reply(451, "4.3.0 again"),
 		"connection dropped": smtptest.ErrDrop,
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, s := newFixture(t), smtptest.Start(t,
-				smtptest.Options{Answer: recipientSays(smtptest.Content, says)})
+				smtptest.Options{Answer: refuseBad(smtptest.Content, reply)})
 			refused := o.write("bad@mail.test")
 			garbled := o.write("ann@mail.test")
 			if err := os.WriteFile(filepath.Join(o.Pickup.Path(), garbled.Message.String()+".eml"),
@@ -382,7 +382,7 @@ func TestRelayDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := l.Addr().String()
-	l.Close() // nobody listens there for now
+	l.Close() // nothing listens there for now
 	var list []posted
 	for i := range 30 {
 		list = append(list, o.post(fmt.Sprintf("user%d@mail%d.test", i, i%3)))
@@ -412,18 +412,18 @@ func TestRelayDown(t *testing.T) {
 func TestSlowDomain(t *testing.T) {
 	o := newFixture(t)
 	release := make(chan struct{})
-	var slow, most atomic.Int64
+	var slow, maxSlow atomic.Int64
 	s := smtptest.Start(t, smtptest.Options{Answer: func(at smtptest.Step, _, to string) error {
 		if at == smtptest.Rcpt && strings.HasSuffix(to, "@slow.test") {
 			n := slow.Add(1)
-			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			for m := maxSlow.Load(); n > m && !maxSlow.CompareAndSwap(m, n); m = maxSlow.Load() {
 			}
 			<-release
 			slow.Add(-1)
 		}
 		return nil
 	}})
-	// More messages than are read at a time.
+	// This is more messages than are read at a time.
 	list := o.writeMany(600, func(i int) string { return fmt.Sprintf("user%d@slow.test", i) })
 	o.enqueue(list...)
 	others := o.writeMany(20, func(i int) string { return fmt.Sprintf("user%d@quick.test", i) })
@@ -437,8 +437,8 @@ func TestSlowDomain(t *testing.T) {
 	for _, p := range list {
 		o.becomes(p, delivery.Sent)
 	}
-	if most.Load() != 3 {
-		t.Errorf("%d connections for one domain", most.Load())
+	if maxSlow.Load() != 3 {
+		t.Errorf("%d connections for one domain", maxSlow.Load())
 	}
 }
 
@@ -457,7 +457,7 @@ func TestMessageExpires(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, s := newFixture(t), smtptest.Start(t,
-				smtptest.Options{Answer: recipientSays(smtptest.Rcpt,
+				smtptest.Options{Answer: refuseBad(smtptest.Rcpt,
 					smtptest.Reply(450, "4.2.1 busy"))})
 			p := o.post("bad@mail.test")
 			o.start(s.Address, 2)
@@ -476,7 +476,7 @@ func TestRetryAndDiscard(t *testing.T) {
 		if fixed.Load() {
 			return nil
 		}
-		return recipientSays(smtptest.Rcpt, smtptest.Reply(550, "5.1.1 nobody"))(at, from, to)
+		return refuseBad(smtptest.Rcpt, smtptest.Reply(550, "5.1.1 nobody"))(at, from, to)
 	}})
 	retried, discarded := o.post("bad1@mail.test"), o.post("bad2@mail.test")
 	o.start(s.Address, 2)
@@ -516,7 +516,7 @@ func TestFileGone(t *testing.T) {
 	}
 }
 
-// A server that stops finishes the messages being sent, and sends none twice.
+// A stopping server finishes the messages that are being sent. None is sent twice.
 func TestShutdownFinishesMessages(t *testing.T) {
 	o := newFixture(t)
 	entered, release := make(chan struct{}, 100), make(chan struct{})
@@ -559,7 +559,7 @@ func TestShutdownFinishesMessages(t *testing.T) {
 	}
 }
 
-// The server can end although the relay hangs.
+// The server can stop although the relay hangs.
 func TestShutdownWithSilentRelay(t *testing.T) {
 	o := newFixture(t)
 	entered, release := make(chan struct{}, 1), make(chan struct{})
@@ -586,7 +586,7 @@ func TestShutdownWithSilentRelay(t *testing.T) {
 
 func TestTidy(t *testing.T) {
 	o := newFixture(t)
-	// After a crash, these messages have a final state and still a file.
+	// As after a crash, these messages have a final state and still have a file.
 	sent, failed, discarded := o.post("sent@mail.test"), o.post("failed@mail.test"), o.post("discarded@mail.test")
 	for p, s := range map[*posted]delivery.State{
 		&sent: delivery.Sent, &failed: delivery.Failed, &discarded: delivery.Discarded,
@@ -597,7 +597,7 @@ func TestTidy(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// A message from before a relay was configured: it has neither an outbox row nor a delivery row.
+	// This message is from before a relay was configured. It has neither an outbox row nor a delivery row.
 	old := o.write("old@mail.test")
 	if _, err := o.Store.Ack(t.Context(), []outbox.Ref{old.ref()}, o.Now()); err != nil {
 		t.Fatal(err)
@@ -652,10 +652,10 @@ func TestTidy(t *testing.T) {
 	o.empty("badmail")
 }
 
-// Orphans are removed with and without a relay, and nothing else is.
+// Orphans are removed with and without a relay. Nothing else is removed.
 func TestRemoveOrphans(t *testing.T) {
 	o := newFixture(t)
-	// Without a relay, an acknowledged message has no row of its own.
+	// Without a relay, an acknowledged message has no row.
 	kept, gone := o.write("kept@mail.test"), o.write("gone@mail.test")
 	if _, err := o.Store.Ack(t.Context(), []outbox.Ref{kept.ref(), gone.ref()}, o.Now()); err != nil {
 		t.Fatal(err)

@@ -6,7 +6,7 @@ import (
 	"dialtone/internal/digest"
 )
 
-// BenchmarkAnswer reads an answer and checks it.
+// BenchmarkAnswer measures reading and checking an answer.
 func BenchmarkAnswer(b *testing.B) {
 	c := credential("Mufasa", "http-auth@example.org", "Circle of Life")
 	b.ReportAllocs()

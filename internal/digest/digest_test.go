@@ -18,7 +18,7 @@ import (
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-// The example of RFC 7616 section 3.9.1, with spaces for its line breaks.
+// This is the example of RFC 7616 section 3.9.1, with spaces instead of line breaks.
 const (
 	rfcMD5 = `Digest username="Mufasa", realm="http-auth@example.org", uri="/dir/index.html", ` +
 		`algorithm=MD5, nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", nc=00000001, ` +
@@ -63,7 +63,7 @@ func TestProves(t *testing.T) {
 	a, _ := digest.ParseAnswer(rfcSHA256)
 	right.SHA256 = nil
 	if a.Proves(right, "GET") {
-		t.Error("SHA-256 is proved without that hash")
+		t.Error("SHA-256 is accepted without that hash")
 	}
 }
 
@@ -99,16 +99,16 @@ func TestParseAnswer(t *testing.T) {
 func TestParseAnswerErrors(t *testing.T) {
 	bad := map[string]string{
 		"nothing":                           "",
-		"the scheme alone":                  "Digest",
+		"only the scheme":                   "Digest",
 		"the scheme and a space":            "Digest ",
 		"another scheme":                    "Basic YTpi",
 		"a prefix of the scheme":            "Digestive" + rfcMD5[6:],
-		"a comma more":                      rfcMD5 + ",",
-		"a comma first":                     "Digest ," + rfcMD5[6:],
+		"a comma at the end":                rfcMD5 + ",",
+		"a comma at the start":              "Digest ," + rfcMD5[6:],
 		"two commas":                        strings.Replace(rfcMD5, ", ", ",, ", 1),
 		"no commas":                         strings.ReplaceAll(rfcMD5, ",", ""),
 		"an open quote":                     rfcMD5[:len(rfcMD5)-1],
-		"text behind a quote":               strings.Replace(rfcMD5, `"Mufasa"`, `"Mufasa"x`, 1),
+		"text after a quote":                strings.Replace(rfcMD5, `"Mufasa"`, `"Mufasa"x`, 1),
 		"a name twice":                      rfcMD5 + `, username="Mufasa"`,
 		"a name twice in another case":      rfcMD5 + `, USERNAME="x"`,
 		"no value":                          strings.Replace(rfcMD5, "qop=auth", "qop=", 1),
@@ -123,8 +123,8 @@ func TestParseAnswerErrors(t *testing.T) {
 		"userhash":                          rfcMD5 + ", userhash=true",
 		"userhash in capitals":              rfcMD5 + `, userhash="TRUE"`,
 		"nc of seven digits":                strings.Replace(rfcMD5, "nc=00000001", "nc=0000001", 1),
-		"nc that is no hex":                 strings.Replace(rfcMD5, "nc=00000001", "nc=0000000g", 1),
-		"a response that is no hex":         strings.Replace(rfcMD5, "8ca523", "8ca52g", 1),
+		"nc that is not hex":                strings.Replace(rfcMD5, "nc=00000001", "nc=0000000g", 1),
+		"a response that is not hex":        strings.Replace(rfcMD5, "8ca523", "8ca52g", 1),
 		"a short response":                  strings.Replace(rfcMD5, "8ca523", "8ca52", 1),
 		"a control character":               strings.Replace(rfcMD5, "Mufasa", "Muf\x01asa", 1),
 		"a line break":                      strings.Replace(rfcMD5, "Mufasa", "Muf\nasa", 1),
@@ -170,7 +170,7 @@ func TestParseAnswerHex(t *testing.T) {
 	}
 }
 
-// All characters of a token are read (RFC 9110 section 5.6.2), and no others.
+// Exactly the characters of a token are accepted (RFC 9110 section 5.6.2).
 func TestParseAnswerToken(t *testing.T) {
 	const letters = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	for c := range rune(256) {
@@ -233,7 +233,7 @@ func FuzzParseAnswer(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// An answer that was read can be written, and is read again as the same.
+		// An answer that was read can be written, and then reads as the same answer.
 		quote := func(s string) string {
 			return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 		}
@@ -245,7 +245,7 @@ func FuzzParseAnswer(f *testing.F) {
 			return
 		}
 		if b, err := digest.ParseAnswer(again); err != nil || a != b {
-			t.Fatalf("%q was read as %+v, and what it wrote as %+v, %v", header, a, b, err)
+			t.Fatalf("%q was read as %+v, and after writing as %+v, %v", header, a, b, err)
 		}
 		if a.Proves(digest.Credential{}, "GET") {
 			t.Fatal("it proves the hash of zeros")
@@ -272,11 +272,11 @@ func TestMarshalCredential(t *testing.T) {
 			}
 		}
 		if _, err := digest.UnmarshalCredential(append(slices.Clone(b), 0)); err == nil {
-			t.Error("a byte more is read")
+			t.Error("an additional byte is accepted")
 		}
 		b[0] |= 4
 		if _, err := digest.UnmarshalCredential(b); err == nil {
-			t.Error("an unknown flag is read")
+			t.Error("an unknown flag is accepted")
 		}
 	}
 }
@@ -299,7 +299,7 @@ func TestHex(t *testing.T) {
 	}
 }
 
-// timeless omits the time from a log: its digits may be those of a secret.
+// timeless omits the time from a log, since its digits may equal those of a secret.
 var timeless = &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.TimeKey {
 		return slog.Attr{}
@@ -380,7 +380,7 @@ func TestNonceConcurrent(t *testing.T) {
 	for range 2 {
 		all.Go(func() {
 			for i, nonce := range nonces {
-				// Both try each nonce at the same moment, as far as possible.
+				// Both try each nonce as simultaneously as possible.
 				for arrived.Add(1); arrived.Load() < int64(2*(i+1)); {
 					runtime.Gosched()
 				}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The bits that stand for nonces are used again and again.
+// The bits that represent nonces are reused.
 func TestNonceBitsAreReused(t *testing.T) {
 	now := time.Unix(0, 0)
 	n := NewNonces(func() time.Time { return now })
@@ -24,7 +24,7 @@ func TestNonceBitsAreReused(t *testing.T) {
 	if n.Spend(open, "r") {
 		t.Error("a nonce is accepted after half a round")
 	}
-	// One whole round later, the bit of the first nonce is issued again, unspent.
+	// After a full round, the bit of the first nonce is issued again as unspent.
 	n.serial.Store(outstanding)
 	next := n.Issue("r")
 	if n.Spend(spent, "r") {

@@ -19,13 +19,13 @@ func TestDomains(t *testing.T) {
 		{"the host", []tenant.Tenant{{ID: 1, Host: "a.test", Realm: "a.test"}}, []export.Domain{
 			{Name: "a.test", Realm: "a.test", Tenant: 1},
 		}},
-		{"the realm too, if it is a host name", []tenant.Tenant{
+		{"the host and the realm, if that is a host name", []tenant.Tenant{
 			{ID: 1, Host: "accounts.a.test", Realm: "A.test"},
 		}, []export.Domain{
 			{Name: "accounts.a.test", Realm: "A.test", Tenant: 1},
 			{Name: "a.test", Realm: "A.test", Tenant: 1},
 		}},
-		{"the host alone, if the realm is no host name", []tenant.Tenant{
+		{"only the host, if the realm is not a host name", []tenant.Tenant{
 			{ID: 1, Host: "a.test", Realm: "Our Phones"},
 		}, []export.Domain{
 			{Name: "a.test", Realm: "Our Phones", Tenant: 1},

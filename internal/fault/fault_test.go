@@ -16,12 +16,12 @@ func TestKind(t *testing.T) {
 		err  error
 		kind fault.Kind
 	}{
-		"a refusal":               {refusal, fault.Conflict},
-		"a wrapped refusal":       {fmt.Errorf("signup: %w", refusal), fault.Conflict},
-		"a refusal beside others": {errors.Join(io.EOF, refusal), fault.Conflict},
-		"any other error":         {io.EOF, fault.Internal},
-		"a field":                 {fault.Field("user", "too long"), fault.Invalid},
-		"a limit":                 {fault.Limit(time.Second, "wait"), fault.Limited},
+		"a refusal":                    {refusal, fault.Conflict},
+		"a wrapped refusal":            {fmt.Errorf("signup: %w", refusal), fault.Conflict},
+		"a refusal among other errors": {errors.Join(io.EOF, refusal), fault.Conflict},
+		"any other error":              {io.EOF, fault.Internal},
+		"a field":                      {fault.Field("user", "too long"), fault.Invalid},
+		"a limit":                      {fault.Limit(time.Second, "wait"), fault.Limited},
 	} {
 		if got := fault.KindOf(c.err); got != c.kind {
 			t.Errorf("%s is of kind %d, want %d", name, got, c.kind)
@@ -31,10 +31,10 @@ func TestKind(t *testing.T) {
 		}
 	}
 	if fault.Is(nil, fault.Internal) {
-		t.Error("no error is our own trouble")
+		t.Error("nil counts as an internal error")
 	}
 	if refusal.Message != `the name "ann" is taken` || fault.Field("user", "x").Field != "user" {
-		t.Error("the words are not those that were given")
+		t.Error("the message or field is not the one that was given")
 	}
 }
 

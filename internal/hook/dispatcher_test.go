@@ -114,9 +114,9 @@ func TestRetry(t *testing.T) {
 			}
 			f.delivered("a")
 			f.Eventually("the recovery is logged", func() bool { return f.Log.Count("hook recovered") == 1 })
-			// The outage is logged when it begins, and then no more often than once a minute.
+			// The outage is logged when it begins, and then at most once a minute.
 			if n := f.Log.Count(`back-off" hook=a err=`); n != 1 {
-				t.Errorf("the begin of the outage was logged %d times", n)
+				t.Errorf("the start of the outage was logged %d times", n)
 			}
 			for _, m := range r.requests() {
 				if id := r.requests()[0].header.Get("webhook-id"); m.header.Get("webhook-id") != id {
@@ -152,8 +152,8 @@ func TestAbandonedAfterThreeDays(t *testing.T) {
 	})
 }
 
-// TestHooksAreIndependent checks that a server which hangs, one that is down and one that refuses
-// delay no other.
+// TestHooksAreIndependent checks that a hanging server, a server that is down and a refusing
+// server do not delay others.
 func TestHooksAreIndependent(t *testing.T) {
 	f := newFixture(t)
 	respond, release := hang()
@@ -192,8 +192,8 @@ func userNames(n int) (users []string) {
 	return users
 }
 
-// TestUnavailableServerIsNotFlooded checks that a batch stops with the first calls that find the
-// server unavailable.
+// TestUnavailableServerIsNotFlooded checks that a batch stops after the first calls that fail
+// because the server is unavailable.
 func TestUnavailableServerIsNotFlooded(t *testing.T) {
 	f, r := newFixture(t), newReceiver(t, status(503))
 	f.addHook("a", r.URL)
@@ -201,7 +201,7 @@ func TestUnavailableServerIsNotFlooded(t *testing.T) {
 	f.addActive(users...)
 	f.Disable(users...)
 	f.start()
-	f.Eventually("all are put off", func() bool { return f.state("a").LastError != "" && !f.dueIn(0) })
+	f.Eventually("all are postponed", func() bool { return f.state("a").LastError != "" && !f.dueIn(0) })
 	if n := len(r.requests()); n == 0 || n > 4 {
 		t.Errorf("%d calls", n)
 	}
@@ -210,8 +210,8 @@ func TestUnavailableServerIsNotFlooded(t *testing.T) {
 	}
 }
 
-// TestOrder checks that notifications about one user are sent one after another, in their order,
-// and those about different users at the same time, up to four.
+// TestOrder checks that notifications about one user are sent one after another, in order, and
+// those about up to four different users concurrently.
 func TestOrder(t *testing.T) {
 	f := newFixture(t)
 	var mu sync.Mutex
@@ -267,8 +267,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestStoppedDispatcher checks that the next Dispatcher sends what a stopped one was sending, and
-// does not wait for the end of the claim.
+// TestStoppedDispatcher checks that the next Dispatcher immediately sends the notifications
+// that a stopped one was sending. It must not wait for the end of the claim.
 func TestStoppedDispatcher(t *testing.T) {
 	f := newFixture(t)
 	respond, release := hang()
@@ -289,8 +289,8 @@ func TestStoppedDispatcher(t *testing.T) {
 	f.delivered("a")
 }
 
-// TestClaimOfCrashedDispatcher checks that notifications whose claim was never reported are sent
-// when the claim ends, and not before.
+// TestClaimOfCrashedDispatcher checks that notifications without a report are sent when their
+// claim ends, and not earlier.
 func TestClaimOfCrashedDispatcher(t *testing.T) {
 	f, r := newFixture(t), newReceiver(t, nil)
 	f.addHook("a", r.URL)
@@ -310,8 +310,8 @@ func TestClaimOfCrashedDispatcher(t *testing.T) {
 	f.delivered("a")
 }
 
-// TestUnreadableSecret checks that a secret moved from another hook does not open, and that no call
-// is made without it.
+// TestUnreadableSecret checks that a secret of another hook cannot be opened, and that no call
+// is made without the secret.
 func TestUnreadableSecret(t *testing.T) {
 	f, r := newFixture(t), newReceiver(t, nil)
 	h, err := hook.New(hook.Hook{

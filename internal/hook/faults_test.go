@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/store"
 )
 
-// faultyQueue is a store whose methods fail while the fields are set.
+// faultyQueue is a store whose methods fail while its fields are set.
 type faultyQueue struct {
 	*store.Store
 	due, claim, report        atomic.Bool
@@ -137,7 +137,7 @@ func TestForgetBeforeCall(t *testing.T) {
 	}
 }
 
-// TestFailureIsLoggedOnce checks that a hook which fails and recovers is logged once for each.
+// TestFailureIsLoggedOnce checks that the failure and the recovery of a hook are each logged once.
 func TestFailureIsLoggedOnce(t *testing.T) {
 	f := newFixture(t)
 	f.addHook("a", "http://127.0.0.1:1/")
@@ -164,7 +164,7 @@ func TestFailureIsLoggedOnce(t *testing.T) {
 		f.Advance(time.Hour)
 	}
 	if n := f.Log.Count(`back-off" hook=a err=`); n != 1 {
-		t.Errorf("the begin of the outage was logged %d times, want once", n)
+		t.Errorf("the start of the outage was logged %d times, want once", n)
 	}
 	fails.Store(false)
 	f.Advance(time.Hour)
@@ -177,8 +177,8 @@ func TestFailureIsLoggedOnce(t *testing.T) {
 	}
 }
 
-// TestBatches checks that one batch follows another at once while the server is available, and that
-// none does when it is not.
+// TestBatches checks that the next batch follows immediately if the server is available, and
+// that none follows otherwise.
 func TestBatches(t *testing.T) {
 	for _, c := range []struct {
 		name    string

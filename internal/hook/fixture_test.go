@@ -78,7 +78,7 @@ func (f *fixture) state(name string) hook.State {
 	return list[i]
 }
 
-// dueIn reports whether a notification is due after d.
+// dueIn reports whether a notification is due when d has passed.
 func (f *fixture) dueIn(d time.Duration) bool {
 	f.Helper()
 	list, err := f.Store.Due(f.Context(), f.Now().Add(d))
@@ -86,7 +86,7 @@ func (f *fixture) dueIn(d time.Duration) bool {
 	return len(list) > 0
 }
 
-// delivered waits until no notification of a hook waits.
+// delivered waits until no notification of a hook is pending.
 func (f *fixture) delivered(hook string) {
 	f.Helper()
 	f.Eventually("everything is delivered to "+hook, func() bool { return f.state(hook).Waiting == 0 })
@@ -152,7 +152,7 @@ func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-// hang returns a handler that does not respond before release is called or the client leaves.
+// hang returns a handler that does not respond until release is called or the client disconnects.
 func hang() (respond http.HandlerFunc, release func()) {
 	released := make(chan struct{})
 	return func(_ http.ResponseWriter, r *http.Request) {

@@ -30,7 +30,7 @@ func TestNew(t *testing.T) {
 		"http to this machine":          {withURL("http://127.0.0.1:5060/RPC"), ""},
 		"http to this machine, by IPv6": {withURL("http://[::1]/RPC"), ""},
 		"http to a private address":     {withURL("http://192.168.1.2/RPC"), ""},
-		// The address of a name is checked when it is called.
+		// The address of a name is checked at the time of the call.
 		"http to a name":           {withURL("http://sip.internal/RPC"), ""},
 		"http to a public address": {withURL("http://198.51.100.7/RPC"), "url"},
 		"http to a public address, allowed": {func(h *Hook) {

@@ -14,7 +14,7 @@ import (
 // placeholder matches a placeholder, or a brace that is not closed.
 var placeholder = regexp.MustCompile(`\{\w*\}?`)
 
-// shape returns what a text must have in common with its translations: placeholders and marks.
+// shape returns the placeholders and marks of a text, which its translations must have too.
 func shape(text string) []string {
 	list := placeholder.FindAllString(text, -1)
 	slices.Sort(list)
@@ -37,12 +37,12 @@ func TestLanguagesHaveSameKeys(t *testing.T) {
 		for _, key := range english.Keys() {
 			text, ok := w.Find(key)
 			if !ok {
-				t.Errorf("%s lacks %s", tag, key)
+				t.Errorf("%s does not have %s", tag, key)
 				continue
 			}
 			reference, _ := english.Find(key)
 			got, want := shape(text), shape(reference)
-			// A language may leave out parts of a date. A separable verb needs two pairs of stars.
+			// A language may omit parts of a date. A separable verb needs two pairs of stars.
 			if !slices.Equal(got, want) && !strings.HasPrefix(key, "date.") && !sameButStars(got, want) {
 				t.Errorf("%s: %s has %v, but English has %v", tag, key, got, want)
 			}
@@ -58,14 +58,14 @@ func TestLanguagesHaveSameKeys(t *testing.T) {
 	}
 }
 
-// sameButStars reports whether two shapes with stars differ only in their number.
+// sameButStars reports whether two shapes with stars differ only in the number of stars.
 func sameButStars(got, want []string) bool {
 	stars := func(s string) bool { return strings.HasPrefix(s, "*") }
 	return slices.ContainsFunc(want, stars) &&
 		slices.Equal(slices.DeleteFunc(got, stars), slices.DeleteFunc(want, stars))
 }
 
-// script is the script of a language.
+// script is the script of each language.
 var script = map[i18n.Tag]*unicode.RangeTable{
 	i18n.English: unicode.Latin,
 	i18n.German:  unicode.Latin,
@@ -135,8 +135,8 @@ func TestFrenchPunctuation(t *testing.T) {
 	}
 }
 
-// TestDeleteAndRemove checks that each language has one word for deleting an account, and that passkeys are removed
-// and not deleted.
+// TestDeleteAndRemove checks that each language has one word for deleting an account, and that
+// passkeys are "removed" and not "deleted".
 func TestDeleteAndRemove(t *testing.T) {
 	type words struct{ unused, deleted *regexp.Regexp }
 	for tag, w := range map[i18n.Tag]words{
@@ -154,7 +154,7 @@ func TestDeleteAndRemove(t *testing.T) {
 			}
 			passkey := strings.HasPrefix(key, "passkey") || strings.HasPrefix(key, "message.factor_changed.")
 			if found := w.deleted.FindString(text); found != "" && passkey {
-				t.Errorf("%s: %s has %q for what is removed", tag, key, found)
+				t.Errorf("%s: %s has %q for removing", tag, key, found)
 			}
 		}
 	}

@@ -18,8 +18,8 @@ func TestEncoding(t *testing.T) {
 		{"many long lines", strings.Repeat(strings.Repeat("a", 998)+"\n", 3), "7bit"},
 		{"a tab", "twelve bytes\t\n", "quoted-printable"},
 		{"DEL", "twelve bytes\x7f\n", "quoted-printable"},
-		{"a sixth that is not ASCII", "1234567890ä", "quoted-printable"},
-		{"more than a sixth that is not ASCII", "123456789ä", "base64"},
+		{"a sixth is not ASCII", "1234567890ä", "quoted-printable"},
+		{"more than a sixth is not ASCII", "123456789ä", "base64"},
 	} {
 		m := mailmsg.Message{
 			Domain: "phone.test", From: "a~b@b.test", To: "c@d.test", Date: noon, Text: c.text,
@@ -46,7 +46,7 @@ func TestWrap(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                               "",
 		"a b":                            "a b",
-		strings.Repeat("a", 70) + " b c": strings.Repeat("a", 70) + " b\nc", // 72 and one more
+		strings.Repeat("a", 70) + " b c": strings.Repeat("a", 70) + " b\nc", // 72 characters and one more
 		strings.Repeat("ä", 69) + " b c": strings.Repeat("ä", 69) + " b\nc",
 		strings.Repeat("a", 71) + " b":   strings.Repeat("a", 71) + "\nb",
 		strings.Repeat("a", 36) + " " + strings.Repeat("b", 35): strings.Repeat("a", 36) + " " +

@@ -1,6 +1,6 @@
 package mailmsg
 
-// MaxPrepared is how many prepared messages are kept at most.
+// MaxPrepared is the maximum number of prepared messages that are kept.
 const MaxPrepared = maxPrepared
 
 // Prepared returns how many prepared messages are kept.

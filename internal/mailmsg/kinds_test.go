@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// kindPaths are the paths of the links in messages about changes that have no detail.
+// kindPaths are the paths of the links in messages without a detail.
 var kindPaths = map[mailmsg.Kind]string{
 	mailmsg.Reset:           "/reset.html?token=",
 	mailmsg.SetPassword:     "/reset.html?token=",
@@ -113,15 +113,15 @@ func TestKinds(t *testing.T) {
 				}
 				named := slices.Contains(mailmsg.NotMe, kind) || kind == mailmsg.Leaving
 				if named != strings.Contains(m.Text, link.User) {
-					t.Errorf("the user name is missing, or there is one:\n%s", m.Text)
+					t.Errorf("the user name is missing or unexpected:\n%s", m.Text)
 				}
 			})
 		}
 	}
 }
 
-// TestFactorDetails checks that each change of an authenticator app or a passkey has a subject and a text of its
-// own, in every language.
+// TestFactorDetails checks that each change of an authenticator app or a passkey has its own
+// subject and text in every language.
 func TestFactorDetails(t *testing.T) {
 	tn := &tenant.Tenant{Host: "phone.test", PublicURL: "https://phone.test"}
 	for _, tag := range i18n.Tags {
@@ -146,7 +146,8 @@ func TestFactorDetails(t *testing.T) {
 	}
 }
 
-// TestFactorsRemovedAdvice checks that the message about what an operator removed advises to add what the account had.
+// TestFactorsRemovedAdvice checks that the message about factors that an operator removed
+// advises to add the same kind again.
 func TestFactorsRemovedAdvice(t *testing.T) {
 	tn := &tenant.Tenant{Host: "phone.test", PublicURL: "https://phone.test"}
 	for detail, want := range map[string]string{
@@ -165,7 +166,7 @@ func TestFactorsRemovedAdvice(t *testing.T) {
 	}
 }
 
-// Operators' templates are for the activation message alone.
+// Operators' templates apply only to the activation message.
 func TestKindsIgnoreTemplates(t *testing.T) {
 	own, err := mailmsg.Load(templatesDir(map[string]string{
 		"activation.de.txt": goodText, "activation.de.html": goodHTML,

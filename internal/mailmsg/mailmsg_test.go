@@ -95,7 +95,7 @@ func golden() map[string]mailmsg.Message {
 	return all
 }
 
-// unwanted matches HTML that loads something, that was not escaped, or that has a placeholder.
+// unwanted matches HTML that loads a resource, is not escaped, or contains a placeholder.
 var unwanted = regexp.MustCompile(`(?i)ZgotmplZ|<img|<script|<link|<iframe|src=|url\(|@import|<&>|` +
 	`background-color|http:|\{\w+\}`)
 
@@ -120,7 +120,7 @@ func TestGolden(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 			if again, err := golden()[name].Bytes(); err != nil || !bytes.Equal(got, again) {
-				t.Errorf("a second call returns other bytes: %v", err)
+				t.Errorf("a second call returns different bytes: %v", err)
 			}
 			check(t, l, got)
 			words := i18n.In(l.Lang)
@@ -143,7 +143,7 @@ func TestGolden(t *testing.T) {
 			if !strings.Contains(l.HTML, `<html lang="`+string(words.Tag)+`" dir="`+words.Dir+`">`) {
 				t.Errorf("the HTML has no language %s", words.Tag)
 			}
-			const maxSize = 20_000 // Gmail cuts longer messages off, at 102 kB; this is far below
+			const maxSize = 20_000 // far below the 102 kB at which Gmail cuts messages off
 			if len(got) > maxSize {
 				t.Errorf("the message has %d bytes", len(got))
 			}
@@ -154,7 +154,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestResentSubject checks that each message to a person has a subject of its own.
+// TestResentSubject checks that each message to a person has a different subject.
 func TestResentSubject(t *testing.T) {
 	own, err := mailmsg.Load(templatesDir(map[string]string{
 		"activation.de.txt": goodText, "activation.de.html": goodHTML,
@@ -182,7 +182,7 @@ func TestResentSubject(t *testing.T) {
 	}
 }
 
-// TestBrand checks what a message shows of its tenant.
+// TestBrand checks how the settings of a tenant appear in a message.
 func TestBrand(t *testing.T) {
 	l := builtin(i18n.German, tenant.Settings{
 		Product: "A & B", Accent: "#ffcc00", TermsURL: "https://a.test/?a=b&c=d", Support: "a+b@a.test",
@@ -211,7 +211,7 @@ func TestBrand(t *testing.T) {
 	}
 }
 
-// Scripts search the files in the pickup directory for the link (README.md).
+// Scripts search the files in the pickup directory for the link (README.md), so no encoding may break its line.
 func TestLinkIsOnOneLine(t *testing.T) {
 	for n := range 76 { // every position at which an encoding could break the line
 		host := strings.Repeat("p", n) + ".test"
@@ -222,7 +222,7 @@ func TestLinkIsOnOneLine(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n == 0 || n > 63 {
-			l.Domain, l.From = "phone.test", "no-reply@phone.test" // such a host is only allowed in the link
+			l.Domain, l.From = "phone.test", "no-reply@phone.test" // only the link may have such a host
 		}
 		b, err := l.Bytes()
 		if err != nil {
@@ -276,7 +276,7 @@ func TestParsedByPython(t *testing.T) {
 
 func without(s, part string) string { return strings.ReplaceAll(s, part, "") }
 
-// fields returns the names of the header fields that a message must have, each once.
+// fields returns the names of the header fields that a message must have exactly once.
 func fields(l mailmsg.Message) []string {
 	list := []string{
 		"Date", "From", "To", "Subject", "Message-Id", "Mime-Version", "Content-Type",
@@ -350,8 +350,8 @@ func check(t *testing.T, l mailmsg.Message, message []byte) {
 	}
 }
 
-// checkParts checks that the parts are the text and the HTML, in this order: mail programs prefer the
-// last part (RFC 2046 section 5.1.4).
+// checkParts checks that the parts are the text and the HTML, in this order. Mail programs
+// prefer the last part (RFC 2046 section 5.1.4).
 func checkParts(t *testing.T, l mailmsg.Message, m *mail.Message) {
 	t.Helper()
 	media, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
@@ -382,8 +382,9 @@ func checkParts(t *testing.T, l mailmsg.Message, m *mail.Message) {
 	}
 }
 
-// Activation does not get the user name or the display name. The address is only in the header.
-func TestMessageHasNothingOfTheForm(t *testing.T) {
+// A message must not contain what was entered in the form. Activation does not get the user
+// name or the display name, so only the address is checked. It may occur only in the header.
+func TestMessageContainsNoFormInput(t *testing.T) {
 	for name, l := range golden() {
 		if strings.Contains(l.Text+l.Subject+l.HTML, "Ann+x") || strings.Contains(l.Text+l.HTML, "mail.test") {
 			t.Errorf("%s: the address is in\n%s\n%s\n%s", name, l.Subject, l.Text, l.HTML)
@@ -482,7 +483,7 @@ func FuzzMessage(f *testing.F) {
 	})
 }
 
-// BenchmarkMessage measures the cost of a message in a signup. The first case is only the plain text.
+// BenchmarkMessage measures the cost of a signup's message. The first case has only plain text.
 func BenchmarkMessage(b *testing.B) {
 	text := activation("")
 	text.HTML, text.Lang = "", ""

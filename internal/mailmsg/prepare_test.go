@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// same checks that Bytes returns the same as Compose and Message.Bytes, for several messages.
+// same checks for several messages that Bytes returns the same as Compose and Message.Bytes.
 func same(t *testing.T, ts mailmsg.Templates, tn *tenant.Tenant, tag i18n.Tag, link mailmsg.Link) {
 	t.Helper()
 	for _, to := range []string{"Ann+x@mail.test", "bob@" + strings.Repeat("long.", 20) + "test"} {
@@ -35,8 +35,9 @@ func same(t *testing.T, ts mailmsg.Templates, tn *tenant.Tenant, tag i18n.Tag, l
 	}
 }
 
-// TestBytes checks that a prepared message has the same bytes as another, with links at all places of the lines of
-// base64, and that whatever it depends on counts.
+// TestBytes checks that a message from a prepared one has the same bytes as one composed anew,
+// with links at every position of base64 lines, and whenever one of the values differs that the
+// message depends on.
 func TestBytes(t *testing.T) {
 	own, err := mailmsg.Load(templatesDir(map[string]string{
 		"activation.de.txt": goodText, "activation.de.html": goodHTML,
@@ -67,7 +68,7 @@ func TestBytes(t *testing.T) {
 				Support: "a+b@c.test",
 			},
 		} {
-			// A tenant with other settings is another one.
+			// A tenant whose settings change is another *tenant.Tenant.
 			tn := &tenant.Tenant{ID: 1, Host: "phone.test", PublicURL: "https://phone.test", Settings: settings}
 			for _, link := range []mailmsg.Link{first, resent, later, seconds, reset} {
 				same(t, mailmsg.Templates{}, tn, tag, link)
@@ -77,8 +78,9 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-// TestBytesAtOnce checks messages that are made at the same time, and that few prepared ones are kept.
-func TestBytesAtOnce(t *testing.T) {
+// TestBytesConcurrently checks messages that are made concurrently, and that the number of
+// prepared messages is limited.
+func TestBytesConcurrently(t *testing.T) {
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -118,8 +120,8 @@ func TestBytesRefusesAddresses(t *testing.T) {
 	}
 }
 
-// BenchmarkCompose measures the activation message of a signup, from its link to its bytes. Each message has
-// another ID, address and token, as in a server.
+// BenchmarkCompose measures composing the activation message of a signup, from its link to its
+// bytes. As in a server, each message has another ID and token.
 func BenchmarkCompose(b *testing.B) {
 	tn := &tenant.Tenant{
 		Host: "phone.test", PublicURL: "https://phone.test:8443",

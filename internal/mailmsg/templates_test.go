@@ -73,7 +73,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// An operator's templates may have the link for people who did not sign up.
+// An operator's templates may contain the link for people who did not sign up.
 func TestDeclineInTemplates(t *testing.T) {
 	ts, err := mailmsg.Load(templatesDir(map[string]string{
 		"activation.de.txt":  goodText + "Nicht Sie? {{.Decline}}\n",
@@ -92,7 +92,7 @@ func TestDeclineInTemplates(t *testing.T) {
 	}
 	token, ok := mailmsg.Token(l.Text)
 	if want, _ := mailmsg.Token(link); !ok || token != want {
-		t.Error("the token is another one")
+		t.Error("the token is not that of the link")
 	}
 }
 

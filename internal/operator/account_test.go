@@ -17,7 +17,7 @@ import (
 	"dialtone/internal/test/world"
 )
 
-// newService returns a world with two tenants, and what operators do in it.
+// newService returns a world with two tenants, and the service for its operators.
 func newService(t *testing.T) (*world.World, *operator.Service) {
 	t.Helper()
 	w := world.New(t, world.Options{Tenants: []tenant.Tenant{{Host: "phone.test"}, {Host: "other.test"}}})
@@ -26,7 +26,7 @@ func newService(t *testing.T) (*world.World, *operator.Service) {
 
 var root = operator.Caller{Actor: audit.Actor{Kind: audit.Command, Name: "op"}, Scopes: operator.Scopes}
 
-// changes returns the actions in the trail of a user with the reasons, oldest first.
+// changes returns the actions in a user's trail with their reasons, oldest first.
 func changes(w *world.World, user string) (list []string) {
 	w.Helper()
 	w.Must(w.Store.Changes(w.Context(), audit.Filter{User: user}, func(c audit.Change) error {
@@ -36,8 +36,8 @@ func changes(w *world.World, user string) (list []string) {
 	return list
 }
 
-// TestPermissions calls each method with a scope that it does not need, with the one that it needs, at the tenant of
-// the caller and at another one.
+// TestPermissions calls each method with and without the required scope, at the caller's own
+// tenant and at another one.
 func TestPermissions(t *testing.T) {
 	w, s := newService(t)
 	w.Member("ann")
@@ -117,10 +117,10 @@ func TestPermissions(t *testing.T) {
 	w.Must(s.Flush())
 	caller := operator.Caller{Tenant: own.ID, Scopes: operator.Scopes}
 	if _, err := s.SetFreeze(ctx, caller, &tenant.Freeze{}, ""); !fault.Is(err, fault.Forbidden) {
-		t.Errorf("a tenant freezes all: %v", err)
+		t.Errorf("a caller of one tenant freezes all: %v", err)
 	}
 	if _, err := s.Signups(ctx, caller, nil); !fault.Is(err, fault.Forbidden) {
-		t.Errorf("a tenant reads what belongs to all: %v", err)
+		t.Errorf("a caller of one tenant reads the settings of all: %v", err)
 	}
 }
 
@@ -165,14 +165,14 @@ func TestShow(t *testing.T) {
 	}
 }
 
-// brokenTrail fails to add views.
+// brokenTrail is a store that fails to add views.
 type brokenTrail struct{ operator.Store }
 
 func (brokenTrail) AddView(context.Context, audit.Change, time.Time) error {
 	return context.DeadlineExceeded
 }
 
-// A view that could not be added is added by the next one.
+// If a view could not be added to the trail, the next view by the same caller is added.
 func TestShowWithoutTrail(t *testing.T) {
 	w, _ := newService(t)
 	w.Member("ann")
@@ -192,7 +192,7 @@ func TestShowWithoutTrail(t *testing.T) {
 	}
 }
 
-// switched is a store whose views go to another one.
+// switched is a store that adds views to another store.
 type switched struct {
 	operator.Store
 	to operator.Store
@@ -257,7 +257,7 @@ func TestSignups(t *testing.T) {
 	w.Must(err)
 	_, err = s.SetSignups(ctx, root, w.Tenant, tenant.SignupsOpen, nil, "over")
 	w.Must(err)
-	want(tenant.SignupsOpen, "", false) // and no later close shows the old note
+	want(tenant.SignupsOpen, "", false) // the old note is gone
 	for _, bad := range []string{strings.Repeat("é", 301), "\x07"} {
 		if _, err := s.SetSignups(ctx, root, w.Tenant, tenant.SignupsClosed, &bad, ""); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%.10q: %v", bad, err)
@@ -273,7 +273,7 @@ func TestSignups(t *testing.T) {
 	}
 }
 
-// The trail says once an hour that a caller has listed the accounts of a tenant, in pages or as a preview.
+// The trail records once an hour that a caller has listed the accounts of a tenant, in pages or as a preview.
 func TestListed(t *testing.T) {
 	w, s := newService(t)
 	w.Member("ann")
@@ -327,8 +327,9 @@ func TestListed(t *testing.T) {
 	}
 }
 
-// TestOtherListsAreSeen checks that the lists of messages and of the names of deleted accounts are in the trail too.
-func TestOtherListsAreSeen(t *testing.T) {
+// TestOtherListsAreRecorded checks that views of the lists of messages and of names of deleted
+// accounts are also in the trail.
+func TestOtherListsAreRecorded(t *testing.T) {
 	w, s := newService(t)
 	for name, list := range map[string]func(operator.Caller) error{
 		"messages": func(c operator.Caller) error {
@@ -353,8 +354,8 @@ func TestOtherListsAreSeen(t *testing.T) {
 	}
 }
 
-// TestDeletedAccount checks that who deleted an account and why is shown with its name, and that what cannot be done
-// with it says that it was deleted.
+// TestDeletedAccount checks that the name of a deleted account is shown with the deletion's
+// actor and reason, and that changes of the account fail with the error that it was deleted.
 func TestDeletedAccount(t *testing.T) {
 	w, s := newService(t)
 	w.Member("ann")
@@ -425,9 +426,9 @@ func TestResetLinkLife(t *testing.T) {
 	}
 }
 
-// A change that changes nothing returns the account, so it is in the trail as a look at it. One that changes
-// something is not.
-func TestChangeOfNothingIsALook(t *testing.T) {
+// A change without an effect returns the account, so the trail records it as a view. A change
+// with an effect is not recorded as a view.
+func TestChangeWithoutEffectIsAView(t *testing.T) {
 	w, s := newService(t)
 	w.Member("ann")
 	w.Member("ben")

@@ -11,7 +11,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// trail is a store that has the filter of the last list, and the changes that were added.
+// trail is a store that keeps the filter of the last list, and the changes that were added.
 type trail struct {
 	operator.Store
 	filter audit.Filter
@@ -34,7 +34,7 @@ func (s *trail) AddChange(ctx context.Context, c audit.Change) error {
 	return nil
 }
 
-// A caller of one tenant sees the changes there, since it was added, and nothing else.
+// A caller of one tenant sees only the changes there since the tenant was added.
 func TestChanges(t *testing.T) {
 	created := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	own, other := &tenant.Tenant{ID: 1, Host: "own.test", Created: created}, &tenant.Tenant{ID: 2, Host: "other.test"}

@@ -18,12 +18,12 @@ import (
 	"dialtone/internal/test/world"
 )
 
-// bulkWorld is a world with a service and a caller who may do everything.
+// bulkWorld is a world with a service, and a caller with all scopes.
 type bulkWorld struct {
 	*world.World
 	*operator.Service
 	caller operator.Caller
-	// covered counts how often checkpoints were written.
+	// covered is how often checkpoints were written.
 	covered *int
 }
 
@@ -40,7 +40,7 @@ func newBulkWorld(t *testing.T) bulkWorld {
 
 var bots = account.Query{Text: "bot"}
 
-// bots adds active accounts bot0 and so on.
+// bots adds n active accounts: bot0, bot1 and so on.
 func (w bulkWorld) bots(n int) {
 	w.Helper()
 	for i := range n {
@@ -48,7 +48,7 @@ func (w bulkWorld) bots(n int) {
 	}
 }
 
-// start starts a bulk change and counts its accounts.
+// start starts a bulk change and lets it count its accounts.
 func (w bulkWorld) start(action operator.BulkAction, q account.Query) operator.Bulk {
 	w.Helper()
 	b, err := w.StartBulk(w.Context(), w.caller, w.World.Tenant, action, q, "bots")
@@ -89,7 +89,7 @@ func TestBulk(t *testing.T) {
 	if _, err := w.WorkBulk(t.Context()); !errors.Is(err, operator.ErrNoBulk) {
 		t.Errorf("more work: %v", err)
 	}
-	// Nothing of the accounts is left in the files.
+	// The files contain nothing of the accounts any more.
 	for _, name := range []string{w.DatabaseFile(), w.DatabaseFile() + "-wal"} {
 		text, err := os.ReadFile(name)
 		if err == nil && bytes.Contains(text, []byte("bot7@")) {
@@ -119,7 +119,7 @@ func TestBulkRefusals(t *testing.T) {
 	}{
 		"an unknown action":     {"promote", bots, ""},
 		"all accounts":          {operator.BulkDisable, account.Query{}, ""},
-		"a query without sense": {operator.BulkDisable, account.Query{States: []account.State{"gone"}}, ""},
+		"an invalid query":      {operator.BulkDisable, account.Query{States: []account.State{"gone"}}, ""},
 		"a reason of two lines": {operator.BulkDisable, bots, "a\nb"},
 	} {
 		_, err := w.StartBulk(ctx, w.caller, w.World.Tenant, c.action, c.query, c.reason)
@@ -160,7 +160,7 @@ func TestBulkRefusals(t *testing.T) {
 			_, err := w.PreviewBulk(ctx, c, t, b.ID, "", 10)
 			return err
 		}, fault.Forbidden},
-		"run, by somebody else": {other, func(c operator.Caller, t *tenant.Tenant) error {
+		"run, by another caller": {other, func(c operator.Caller, t *tenant.Tenant) error {
 			_, err := w.RunBulk(ctx, c, t, b.ID, 2)
 			return err
 		}, fault.Conflict},
@@ -185,7 +185,7 @@ func TestBulkRefusals(t *testing.T) {
 	w.Must(err)
 }
 
-// The preview has the newest accounts, and none that stays as it is.
+// The preview shows the newest accounts first, and omits accounts that would not change.
 func TestPreviewBulk(t *testing.T) {
 	w := newBulkWorld(t)
 	for i := range 5 {
@@ -207,7 +207,7 @@ func TestPreviewBulk(t *testing.T) {
 	}
 }
 
-// A server that stops leaves the rest to others at once.
+// When a server stops, another one can immediately do the rest.
 func TestWorkBulkStops(t *testing.T) {
 	w := newBulkWorld(t)
 	w.bots(30)
@@ -220,11 +220,11 @@ func TestWorkBulkStops(t *testing.T) {
 		t.Fatalf("got %v and %+v", err, b)
 	}
 	if b, err = w.WorkBulk(t.Context()); err != nil || b.State != operator.BulkDone || b.Done != 30 {
-		t.Errorf("the other one: %v and %+v", err, b)
+		t.Errorf("the other server: %v and %+v", err, b)
 	}
 }
 
-// cancelling is a store that calls cancel after a part of a bulk change.
+// cancelling is a store that calls cancel after one part of a bulk change.
 type cancelling struct {
 	operator.Store
 	cancel func()

@@ -24,7 +24,7 @@ func TestCheck(t *testing.T) {
 		"own tenant":                     {atOwn, read, own, true},
 		"another tenant":                 {atOwn, read, other, false},
 		"the installation from a tenant": {atOwn, read, nil, false},
-		"a scope that it lacks":          {atOwn, operator.AccountsWrite, own, false},
+		"a missing scope":                {atOwn, operator.AccountsWrite, own, false},
 		"any tenant":                     {operator.Caller{Scopes: reads}, read, other, true},
 		"the installation":               {operator.Caller{Scopes: operator.Scopes}, operator.TenantWrite, nil, true},
 		"no scope":                       {operator.Caller{}, read, own, false},

@@ -73,11 +73,11 @@ func TestAdmin(t *testing.T) {
 	}
 	if !errors.Is(c.Others("ann"), operator.ErrOwnAccount) || c.Others("bob") != nil ||
 		(operator.Caller{}).Others("ann") != nil {
-		t.Error("the own account is not told from others")
+		t.Error("the own account is not distinguished from others")
 	}
 }
 
-// changesOf are all changes of an account, by their methods.
+// changesOf returns all changes of an account by the names of their methods.
 func changesOf(s *operator.Service, tn *tenant.Tenant, user string) map[string]func(context.Context,
 	operator.Caller) error {
 	type changed = func(context.Context, operator.Caller) (account.Account, error)
@@ -131,8 +131,8 @@ func changesOf(s *operator.Service, tn *tenant.Tenant, user string) map[string]f
 	return calls
 }
 
-// TestAdmins checks what a person with the role admin may not do to the own account, and only soon after signing in to
-// that of another one.
+// TestAdmins checks which changes a person with the role admin may not make to the own account,
+// and which changes to the account of another admin need a recent sign-in.
 func TestAdmins(t *testing.T) {
 	w, s := newService(t)
 	ctx, tn := w.Context(), w.Tenant

@@ -11,15 +11,15 @@ import (
 
 func TestSortLater(t *testing.T) {
 	for claim, c := range map[string]struct{ changes, want string }{
-		"what takes away is repeated": {
+		"changes that take something away are repeated": {
 			"account.disable:a account.delete:b account.decline:c",
 			"account.disable:a account.delete:b account.decline:c",
 		},
-		"a disable that was undone is not": {
+		"a disable that was undone is not repeated": {
 			"account.disable:a account.enable:a",
 			"",
 		},
-		"one that was undone and repeated is": {
+		"a disable that was undone and repeated is repeated": {
 			"account.disable:a account.enable:a account.disable:a",
 			"account.disable:a",
 		},
@@ -27,11 +27,11 @@ func TestSortLater(t *testing.T) {
 			"account.disable:a account.enable:b",
 			"account.disable:a",
 		},
-		"enabling is not": {
+		"enabling is not repeated": {
 			"account.enable:a",
 			"",
 		},
-		"of roles, the last is": {
+		"the last role is repeated": {
 			"account.role:a account.role:b account.role:a",
 			"account.role:b account.role:a",
 		},
@@ -39,7 +39,7 @@ func TestSortLater(t *testing.T) {
 			"account.role:a account.role:a:admin account.role:b:user",
 			"account.role:b",
 		},
-		"a role and a disable are two things": {
+		"a role and a disable are separate": {
 			"account.role:a account.disable:a",
 			"account.role:a account.disable:a",
 		},
@@ -47,19 +47,19 @@ func TestSortLater(t *testing.T) {
 			"token.remove:- token.add:-",
 			"token.remove:-",
 		},
-		"tokens of both kinds are two things": {
+		"tokens of both kinds are separate": {
 			"token.remove:- directory.token.remove:-",
 			"token.remove:- directory.token.remove:-",
 		},
-		"a new token is not made": {
+		"a new token is not repeated": {
 			"token.add:-",
 			"",
 		},
-		"a person's password and others are not": {
+		"a person's password and other changes are not repeated": {
 			"password.change:a tenant.set:- account.leave:a account.bulk:-",
 			"",
 		},
-		"what failed is not": {
+		"a failed change is not repeated": {
 			"account.delete:a:failed",
 			"",
 		},

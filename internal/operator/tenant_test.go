@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// TestSetTenant checks who may change settings by which accounts could be taken over.
+// TestSetTenant checks who may change settings that could be used to take over accounts.
 func TestSetTenant(t *testing.T) {
 	w, s := newService(t)
 	set := func(c operator.Caller, change func(*tenant.Tenant)) error {
@@ -77,7 +77,7 @@ func TestSetTenant(t *testing.T) {
 		}
 		return nil
 	}))
-	// A longer list of an earlier version works, and can get shorter.
+	// A longer list from an earlier version works, and can be shortened.
 	old, err := w.Store.Tenant(w.Context(), w.Tenant.ID)
 	w.Must(err)
 	old.Reserved = names(operator.MaxReserved + 2)
@@ -86,7 +86,7 @@ func TestSetTenant(t *testing.T) {
 	w.Must(set(settings, more))
 }
 
-// TestTokenRemoval checks that a token removes only what may do no more.
+// TestTokenRemoval checks that a token can remove only tokens whose permissions do not exceed its own.
 func TestTokenRemoval(t *testing.T) {
 	w, _ := newService(t)
 	tokens := operator.NewTokens(operator.TokensDeps{
@@ -135,7 +135,7 @@ func TestTokenMessages(t *testing.T) {
 	w.Must(err)
 	_, _, err = s.MailResetLink(w.Context(), token, w.Tenant, "ann1", "")
 	w.Must(err)
-	// Three messages are what a signup may send to an address in a day.
+	// As by signups, an address gets at most three messages a day.
 	if _, _, err = s.MailResetLink(w.Context(), token, w.Tenant, "ann1", ""); !fault.Is(err, fault.Limited) {
 		t.Errorf("a fourth message: %v", err)
 	}

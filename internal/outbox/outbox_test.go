@@ -30,8 +30,8 @@ type fixture struct {
 	faults *faultyStore // in front of Store, for the Outbox
 }
 
-// faultyStore is a store whose methods fail with the errors in its fields. Ack fails after half of
-// its work, if ack is set.
+// faultyStore is a store whose methods fail with the errors in its fields. If ack is set, Ack
+// fails after half of its work.
 type faultyStore struct {
 	*store.Store
 	pending, ack, takeOver error
@@ -192,7 +192,7 @@ func TestFlush(t *testing.T) {
 			t.Errorf("the log has no audit event:\n%s", f.Log.String())
 		}
 	})
-	t.Run("acknowledges again what the store could not", func(t *testing.T) {
+	t.Run("repeats acknowledgements that failed in the store", func(t *testing.T) {
 		f := newFixture(t)
 		f.published("ann")
 		f.published("bob")
@@ -206,7 +206,7 @@ func TestFlush(t *testing.T) {
 			t.Errorf("%d messages were staged, want two", f.Pickup.Staged.Load())
 		}
 	})
-	t.Run("makes a message due where messages are relayed", func(t *testing.T) {
+	t.Run("makes a message due if messages are relayed", func(t *testing.T) {
 		f := newFixture(t)
 		f.OutboxDeps.Relayed = true
 		f.Rebuild()
@@ -218,7 +218,7 @@ func TestFlush(t *testing.T) {
 			t.Errorf("got %+v, %v", d, err)
 		}
 	})
-	t.Run("leaves the delivery alone where messages are not relayed", func(t *testing.T) {
+	t.Run("adds no delivery if messages are not relayed", func(t *testing.T) {
 		f := newFixture(t)
 		e := f.published("ann")
 		f.flush(nil)
@@ -252,17 +252,17 @@ func (f *fixture) changeWith(user string, kind mailmsg.Kind) outbox.Entry {
 }
 
 func TestWrite(t *testing.T) {
-	t.Run("has the message written by the next flush", func(t *testing.T) {
+	t.Run("makes the next flush write the message", func(t *testing.T) {
 		f := newFixture(t)
 		e := f.change("ann")
 		f.Outbox.Write(e)
 		f.flush(nil)
 		f.expect(1)
 		if f.Log.Count("msg=message.republish") != 0 {
-			t.Errorf("a first message counts as one that is written again:\n%s", f.Log.String())
+			t.Errorf("the first writing of a message is logged as a repetition:\n%s", f.Log.String())
 		}
 	})
-	t.Run("tries again where the directory fails", func(t *testing.T) {
+	t.Run("tries again if the directory fails", func(t *testing.T) {
 		f := newFixture(t)
 		f.Outbox.Write(f.change("ann"))
 		f.Pickup.StageErr = errBroken
@@ -301,7 +301,7 @@ func TestWrite(t *testing.T) {
 }
 
 func TestUndo(t *testing.T) {
-	t.Run("returns at once when it succeeds", func(t *testing.T) {
+	t.Run("returns immediately when it succeeds", func(t *testing.T) {
 		f := newFixture(t)
 		calls := 0
 		f.Must(f.Outbox.Undo(t.Context(), func(context.Context) error { calls++; return nil }))
@@ -351,13 +351,13 @@ func TestUndo(t *testing.T) {
 		fails = nil
 		f.flush(nil)
 		if want := []string{"first", "second", "third"}; !slices.Equal(done, want) {
-			t.Errorf("undone are %q, want %q", done, want)
+			t.Errorf("undid %q, want %q", done, want)
 		}
 	})
 }
 
 func TestRecheck(t *testing.T) {
-	t.Run("writes a message whose entry is still there", func(t *testing.T) {
+	t.Run("writes a message whose entry still exists", func(t *testing.T) {
 		f := newFixture(t)
 		e, m := f.signup("ann")
 		m.Discard()
@@ -366,7 +366,7 @@ func TestRecheck(t *testing.T) {
 		f.flush(nil)
 		f.expect(1)
 		if f.Log.Count("msg=message.republish") != 0 {
-			t.Errorf("a first message counts as one that is written again:\n%s", f.Log.String())
+			t.Errorf("the first writing of a message is logged as a repetition:\n%s", f.Log.String())
 		}
 	})
 	t.Run("writes no message whose entry is gone", func(t *testing.T) {
@@ -414,7 +414,7 @@ func TestRecheck(t *testing.T) {
 		f.Must(m.Publish())
 		newer, n := f.resend(e)
 		f.Outbox.Recheck(e.Ref)
-		f.published("bob") // another account says nothing about this one
+		f.published("bob") // a message of another account is not relevant here
 		f.flush(nil)
 		f.expect(2, "ann", "ann")
 		f.Must(n.Publish())
@@ -572,7 +572,7 @@ func TestTakeOver(t *testing.T) {
 
 func TestTakeOverOfUnowned(t *testing.T) {
 	f := newFixture(t)
-	e := f.change("ann") // as a command does, which does not write the message
+	e := f.change("ann") // as by a command, which does not write the message
 	e.Unowned = true
 	f.faults.adopted = []outbox.Entry{e}
 	f.Must(f.Outbox.TakeOver(t.Context()))
@@ -629,7 +629,7 @@ func TestOpener(t *testing.T) {
 	}
 }
 
-// A kind that only a later version knows keeps neither the server nor the other messages from working.
+// A message of a kind that only a later version knows affects neither the server nor other messages.
 func TestUnknownKind(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		t.Run(fmt.Sprintf("again=%v", again), func(t *testing.T) {
@@ -643,7 +643,7 @@ func TestUnknownKind(t *testing.T) {
 			f.published("bob")
 			for range 3 {
 				f.flush(nil)
-				f.Outbox.Write(e) // as another node's entry that is taken over
+				f.Outbox.Write(e) // like another node's entry that is taken over
 			}
 			f.expect(1, "ann")
 			if n := f.Log.Count(`msg="message not written`); n != 1 {

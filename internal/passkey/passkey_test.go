@@ -17,7 +17,7 @@ var (
 	user      = passkey.User{Handle: []byte("the UID of alex."), Name: "alex", DisplayName: "Alex"}
 )
 
-// answer wraps options as the endpoints do.
+// answer wraps options in JSON like the endpoints do.
 func answer(options []byte, err error) string {
 	if err != nil {
 		panic(err)
@@ -49,7 +49,7 @@ func made(t testing.TB, k *passkeytest.Key) passkey.Credential {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As it comes from the store.
+	// The credential passes through the encoding of the store.
 	c, err = passkey.Unmarshal(c.ID, c.Marshal())
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestAlgorithms(t *testing.T) {
 	}
 }
 
-// TestKeys checks that only keys of the algorithms that were asked for are taken.
+// TestKeys checks that only keys with the requested algorithms are accepted.
 func TestKeys(t *testing.T) {
 	if _, err := create(t, passkeytest.NewRSA(t, 1024), page); !errors.Is(err, passkey.ErrResponse) {
 		t.Errorf("a short RSA key: %v", err)
@@ -103,7 +103,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestBinding checks that a response counts for one party, origin, ceremony and a verified user.
+// TestBinding checks that a response is valid only for one party, origin and ceremony, and with a verified user.
 func TestBinding(t *testing.T) {
 	k := passkeytest.New(t)
 	c := made(t, k)
@@ -124,7 +124,7 @@ func TestBinding(t *testing.T) {
 		{name: "no user verification", page: page, flags: passkeytest.Present},
 		{name: "no user presence", page: page, flags: passkeytest.Verified},
 		{
-			name: "backed up and not eligible", page: page,
+			name: "backed up but not eligible", page: page,
 			flags: passkeytest.Present | passkeytest.Verified | passkeytest.BackedUp,
 		},
 	} {
@@ -182,7 +182,7 @@ func TestCounter(t *testing.T) {
 		ok          bool
 	}{
 		{"no counter", 0, 0, true}, {"the first count", 0, 1, true}, {"increased", 7, 8, true},
-		{"increased by much", 7, 1 << 31, true}, {"the same", 7, 7, false}, {"decreased", 7, 6, false},
+		{"increased a lot", 7, 1 << 31, true}, {"the same", 7, 7, false}, {"decreased", 7, 6, false},
 		{"reset", 7, 0, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -198,7 +198,7 @@ func TestCounter(t *testing.T) {
 	}
 }
 
-// TestBackupFlags checks that a passkey may become one that is synchronized, and stop being one.
+// TestBackupFlags checks that a passkey may become synchronized, and stop being synchronized.
 func TestBackupFlags(t *testing.T) {
 	const verified = passkeytest.Present | passkeytest.Verified
 	k := passkeytest.New(t)
@@ -247,7 +247,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// FuzzResponse reads responses as an attacker may send them.
+// FuzzResponse reads responses that an attacker may send.
 func FuzzResponse(f *testing.F) {
 	for _, k := range []*passkeytest.Key{
 		passkeytest.New(f), passkeytest.NewEd25519(f), passkeytest.NewRSA(f, 2048),
@@ -267,7 +267,7 @@ func FuzzResponse(f *testing.F) {
 		if r, err := passkey.ParseAssertion(text); err == nil {
 			c.ID = r.ID()
 			if _, err := r.Verify(party, c); err == nil {
-				t.Errorf("the signature of a new key counts: %s", text)
+				t.Errorf("the signature of a new key is accepted: %s", text)
 			}
 		}
 	})

@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// oneAccount finds one account, and remembers what is spent.
+// oneAccount has one account, and records what is spent.
 type oneAccount struct {
 	account.Account
 	spent []string
@@ -40,7 +40,7 @@ func (o *oneAccount) Spend(
 	return true, nil
 }
 
-// A link that an older version of the program made still opens after an upgrade.
+// A link that an older version of the program made can still be opened after an upgrade.
 func TestGoldenToken(t *testing.T) {
 	const token = "Abvm7I1OHe-XePqK8FRA3hYBAgMEBQYHCAkKCwwNDg8QAAAAAAAAACoAAAAAaVc1pcwjoHbrT31b7B1M9H" +
 		"6KdXM"

@@ -8,7 +8,7 @@ import (
 	"dialtone/internal/secret"
 )
 
-// A token is read by every server that has the key, for its tenant and format.
+// A token can be read by every server that has the key, but only for its tenant and format.
 func TestTickets(t *testing.T) {
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 500, time.UTC)
 	clock := func() time.Time { return now }
@@ -37,10 +37,10 @@ func TestTickets(t *testing.T) {
 		}
 		if ok && (k.Account != a.UID || k.Epoch != 3 ||
 			!k.Issued.Equal(now.Truncate(time.Second)) || k.ID == [16]byte{}) {
-			t.Errorf("%s: it says %+v", c.name, k)
+			t.Errorf("%s: it contains %+v", c.name, k)
 		}
 	}
 	if NewTickets(ring, clock).issue(a, Linphone) == token {
-		t.Error("two tickets are one")
+		t.Error("two tickets are the same")
 	}
 }

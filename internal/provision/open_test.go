@@ -18,7 +18,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// platform has one account, and keeps what is spent. It fails with the errors in its fields.
+// platform has one account, and records what is spent. Its methods fail with the errors in its fields.
 type platform struct {
 	account          account.Account
 	spent            map[[16]byte]bool
@@ -52,38 +52,38 @@ func TestOpen(t *testing.T) {
 		want    error
 		outcome string
 	}{
-		{"works once", func(*platform, *time.Time, *string) {}, nil, "ok"},
-		{"works at the last moment", func(_ *platform, now *time.Time, _ *string) {
+		{"succeeds once", func(*platform, *time.Time, *string) {}, nil, "ok"},
+		{"succeeds at the last moment", func(_ *platform, now *time.Time, _ *string) {
 			*now = made.Add(provision.LinkLife - 1)
 		}, nil, "ok"},
-		{"not when expired", func(_ *platform, now *time.Time, _ *string) {
+		{"fails when expired", func(_ *platform, now *time.Time, _ *string) {
 			*now = made.Add(provision.LinkLife)
 		}, provision.ErrGone, "expired"},
-		{"works when the clock is behind by a minute", func(_ *platform, now *time.Time, _ *string) {
+		{"succeeds when the clock is a minute behind", func(_ *platform, now *time.Time, _ *string) {
 			*now = made.Add(-time.Minute)
 		}, nil, "ok"},
-		{"not when it is from further in the future", func(_ *platform, now *time.Time, _ *string) {
+		{"fails when it is from more than a minute in the future", func(_ *platform, now *time.Time, _ *string) {
 			*now = made.Add(-time.Minute - 1)
 		}, provision.ErrGone, "expired"},
-		{"not with a changed token", func(_ *platform, _ *time.Time, token *string) {
+		{"fails with a changed token", func(_ *platform, _ *time.Time, token *string) {
 			*token = "B" + (*token)[1:]
 		}, provision.ErrGone, "not_found"},
-		{"not when the account is disabled", func(p *platform, _ *time.Time, _ *string) {
+		{"fails when the account is disabled", func(p *platform, _ *time.Time, _ *string) {
 			p.account.Disabled = true
 		}, provision.ErrGone, "not_found"},
-		{"not when the account was disabled in between", func(p *platform, _ *time.Time, _ *string) {
+		{"fails when the account was disabled since", func(p *platform, _ *time.Time, _ *string) {
 			p.account.Epoch++
 		}, provision.ErrGone, "not_found"},
-		{"not when the account is deleted", func(p *platform, _ *time.Time, _ *string) {
+		{"fails when the account is deleted", func(p *platform, _ *time.Time, _ *string) {
 			p.account, p.find = account.Account{}, fault.New(fault.NotFound, "no account")
 		}, provision.ErrGone, "not_found"},
-		{"not when the account cannot be read", func(p *platform, _ *time.Time, _ *string) {
+		{"fails when the account cannot be read", func(p *platform, _ *time.Time, _ *string) {
 			p.find = broken
 		}, broken, "server_error"},
-		{"not when the row has the name of another account", func(p *platform, _ *time.Time, _ *string) {
+		{"fails when the row has the name of another account", func(p *platform, _ *time.Time, _ *string) {
 			p.open = secret.ErrSeal
 		}, secret.ErrSeal, "server_error"},
-		{"not when it cannot be spent", func(p *platform, _ *time.Time, _ *string) {
+		{"fails when it cannot be spent", func(p *platform, _ *time.Time, _ *string) {
 			p.save = broken
 		}, broken, "server_error"},
 	} {

@@ -28,14 +28,15 @@ func phone(t *testing.T, a account.Account, s tenant.Settings) provision.Phone {
 
 var alex = account.Account{User: "alex", Name: "Älex 🙂 & Co", Sealed: []byte("a sealed credential")}
 
-// full is a platform that sets everything.
+// full is a platform with all settings.
 var full = tenant.Settings{
 	Product: "Example Phones", SIPServer: "sbc.test:5061", SIPTransport: "TLS",
 	SIPWebSocket: "wss://sbc.test:7443/ws?a=1&b=2", AcrobitsCloud: "HOUSE",
 	TURNURIs: []string{"turn:turn.test"},
 }
 
-// testdata has each format for a platform that sets everything and for one that sets nothing.
+// TestFormats compares each format with the files in testdata, for a platform with all settings
+// and for one without any.
 func TestFormats(t *testing.T) {
 	for platform, settings := range map[string]tenant.Settings{"full": full, "plain": {}} {
 		for _, f := range provision.Formats {
@@ -59,8 +60,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// hostile are displayed names that an account can have and that have a meaning in one of the
-// formats.
+// hostile are possible display names of an account that have a special meaning in one of the formats.
 var hostile = []string{
 	`a" <sip:b@evil.test>;auth_pass=x`, `</title><password>x</password>`, `]]>`, `&amp;`, `\`, `"`,
 	`<>`, `a\" x`, `');alert(1);('`, `${alert(1)}`, `</script>`,
@@ -114,7 +114,7 @@ func wellFormed(t *testing.T, text string) {
 	}
 }
 
-// A program that cannot reach the platform does not get a file.
+// A program that cannot reach the platform is not offered a file.
 func TestOffers(t *testing.T) {
 	programs := []provision.Format{provision.Linphone, provision.Zoiper, provision.Acrobits,
 		provision.Baresip}
@@ -128,7 +128,7 @@ func TestOffers(t *testing.T) {
 			[]provision.Format{provision.Text, provision.Linphone, provision.Zoiper,
 				provision.Baresip}, []provision.Format{provision.JsSIP}},
 		{"everything is set", full, provision.Formats, nil},
-		{"browsers alone", tenant.Settings{SIPTransport: "WSS"},
+		{"browsers only", tenant.Settings{SIPTransport: "WSS"},
 			[]provision.Format{provision.Text, provision.JsSIP}, programs},
 		{"browsers on this machine",
 			tenant.Settings{SIPTransport: "WS", SIPWebSocket: "ws://localhost:80"},
@@ -163,10 +163,10 @@ func TestScan(t *testing.T) {
 			want = "csc:alex@HOUSE"
 		}
 		if got := phone(t, alex, full).Scan(f); got != want {
-			t.Errorf("the code for %s holds %q", f, got)
+			t.Errorf("the code for %s contains %q", f, got)
 		}
 		if got := phone(t, alex, tenant.Settings{}).Scan(f); got != "" {
-			t.Errorf("without a Cloud ID, the code for %s holds %q", f, got)
+			t.Errorf("without a Cloud ID, the code for %s contains %q", f, got)
 		}
 	}
 }

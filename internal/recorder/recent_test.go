@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestRecent checks how much is remembered, and for how long.
+// TestRecent checks how many keys are remembered, and for how long.
 func TestRecent(t *testing.T) {
 	r := NewRecent(time.Hour)
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

@@ -14,10 +14,10 @@ import (
 	"dialtone/internal/outage"
 )
 
-// value is the value number n of a key.
+// value is the nth value of a key.
 type value struct{ key, n int }
 
-// recording keeps the values of each write, which it may fail.
+// recording keeps the values of each write. Writes fail with err if it is set.
 type recording struct {
 	mu     sync.Mutex
 	writes [][]value
@@ -27,12 +27,12 @@ type recording struct {
 func (s *recording) write(_ context.Context, list []value) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	slices.SortFunc(list, func(a, b value) int { return b.key - a.key }) // as a store may
+	slices.SortFunc(list, func(a, b value) int { return b.key - a.key }) // like a store may do
 	s.writes = append(s.writes, list)
 	return s.err
 }
 
-// lengths returns how many values the writes so far had.
+// lengths returns the number of values in each write so far.
 func (s *recording) lengths() (list []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,7 +59,7 @@ func (s *recording) recorder(log *slog.Logger) *Recorder[int, value] {
 	})
 }
 
-// TestBounds adds more values than may wait.
+// TestBounds adds more values than can wait.
 func TestBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
@@ -72,7 +72,7 @@ func TestBounds(t *testing.T) {
 			}
 		}
 		if added != MaxWaiting || len(r.waiting) != MaxWaiting || len(r.order) != MaxWaiting {
-			t.Errorf("%d values wait of %d added, want %d", len(r.waiting), added, MaxWaiting)
+			t.Errorf("%d values wait after adding %d, want %d", len(r.waiting), added, MaxWaiting)
 		}
 		if n := strings.Count(log.String(), "values dropped"); n != 1 {
 			t.Errorf("the log has %d lines:\n%s", n, log.String())
@@ -82,10 +82,10 @@ func TestBounds(t *testing.T) {
 		}
 		if err := r.Flush(t.Context()); err != nil || len(store.writes) != MaxWaiting/MaxBatch ||
 			len(store.writes[0]) != MaxBatch || len(r.order)+len(r.waiting) != 0 {
-			t.Errorf("written were %v, %v", store.lengths(), err)
+			t.Errorf("wrote %v, %v", store.lengths(), err)
 		}
 		if got := store.writes[0][MaxBatch-1-5]; got != (value{5, 1}) {
-			t.Errorf("written is %v, want the newest value", got)
+			t.Errorf("wrote %v, want the newest value", got)
 		}
 		if n := strings.Count(log.String(), "values no longer dropped"); n != 1 {
 			t.Errorf("the log has %d lines about the end:\n%s", n, log.String())
@@ -114,11 +114,11 @@ func TestPutBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := store.writes[1]; !slices.Equal(got, []value{{2, 0}, {1, 1}, {0, 0}}) {
-		t.Errorf("written were %v", got)
+		t.Errorf("wrote %v", got)
 	}
 }
 
-// TestMerge merges values that are added, and those that wait on after a failure.
+// TestMerge merges values that are added, and values that still wait after a failure.
 func TestMerge(t *testing.T) {
 	store := &recording{err: errors.New("broken")}
 	r := store.recorder(slog.New(slog.DiscardHandler))
@@ -128,14 +128,14 @@ func TestMerge(t *testing.T) {
 	write := r.deps.Write
 	r.deps.Write = func(ctx context.Context, list []value) error {
 		if _, ok := r.Waiting(1); ok {
-			t.Error("a value that is being written waits")
+			t.Error("a value that is being written is still waiting")
 		}
 		r.Add(ctx, value{1, 3})
 		return write(ctx, list)
 	}
 	r.Flush(t.Context())
 	if got := store.writes[0][0]; got != (value{1, 21}) {
-		t.Errorf("written is %v", got)
+		t.Errorf("wrote %v", got)
 	}
 	if got, ok := r.Waiting(1); !ok || got != (value{1, 51}) {
 		t.Errorf("%v waits: %t", got, ok)
@@ -155,7 +155,7 @@ func TestRun(t *testing.T) {
 			time.Sleep(after)
 			synctest.Wait()
 			if got := store.lengths(); !slices.Equal(got, writes) {
-				t.Fatalf("written were %v, want %v", got, writes)
+				t.Fatalf("wrote %v, want %v", got, writes)
 			}
 		}
 		synctest.Wait()

@@ -43,7 +43,7 @@ func TestInUse(t *testing.T) {
 	}
 }
 
-// A new key is accepted at once, and signs when every server has it.
+// A new key is accepted immediately, but signs only when every server has it.
 func TestSigning(t *testing.T) {
 	old := NewRing(noon)
 	ring := old.Rotated(noon.Add(time.Hour), 2)
@@ -66,7 +66,7 @@ func TestSigning(t *testing.T) {
 		}
 	}
 	if got := old.Signing(noon); !signsWith(got, old) {
-		t.Error("the only key does not sign at once")
+		t.Error("the only key does not sign immediately")
 	}
 	if both := NewRing(noon).Rotated(noon, 2); !signsWith(both.Signing(noon), &Ring{keys: both.keys[1:]}) {
 		t.Error("of two young keys, the older one does not sign")

@@ -9,7 +9,7 @@ func TestRotation(t *testing.T) {
 	const life = 24 * time.Hour
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	ring := NewRing(now)
-	// Each row continues with the ring of the row before.
+	// Each row continues with the ring of the previous row.
 	for _, c := range []struct {
 		claim           string
 		after           time.Duration
@@ -18,13 +18,13 @@ func TestRotation(t *testing.T) {
 	}{
 		{"keeps the first key", 0, false, false, 2},
 		{"keeps keys that signed something valid", time.Hour, false, false, 3},
-		{"keeps them if it is delayed", time.Hour, true, false, 4},
+		{"keeps them if the new key is delayed", time.Hour, true, false, 4},
 		{"removes the first key, which was replaced before", life - time.Second, false, false, 4},
 		{"removes all that were replaced long ago", life + 2*time.Hour, false, false, 2},
 		{"keeps a key that signed until now, however old", 365 * 24 * time.Hour, false, false, 2},
 		{"adds a delayed key to a new one", time.Second, true, false, 3},
 		{"revokes all older keys", time.Second, false, true, 1},
-		{"revokes at once, though it is delayed", time.Second, true, true, 1},
+		{"revokes immediately although the new key is delayed", time.Second, true, true, 1},
 	} {
 		now = now.Add(c.after)
 		next := Rotation{Life: life, Delayed: c.delayed, Revoke: c.revoke}.Apply(ring, now)

@@ -16,7 +16,7 @@ import (
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-// timeless omits the time from a log: its digits may be those of a secret.
+// timeless omits the time from a log, since its digits may equal those of a secret.
 var timeless = &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.TimeKey {
 		return slog.Attr{}
@@ -63,10 +63,10 @@ func TestParseToken(t *testing.T) {
 	token := secret.NewToken()
 	text := token.Text()
 	if got, ok := secret.ParseToken(text); !ok || got != token || len(text) != secret.TokenLength {
-		t.Fatalf("%q reads as %v, %v", text, got == token, ok)
+		t.Fatalf("%q is read as the token: %v, %v", text, got == token, ok)
 	}
 	if token.Hash() == secret.NewToken().Hash() {
-		t.Error("two tokens have one hash")
+		t.Error("two tokens have the same hash")
 	}
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	last := strings.IndexByte(alphabet, text[42])
@@ -92,7 +92,7 @@ func FuzzDecodeText(f *testing.F) {
 		if !ok {
 			return
 		}
-		// A value has only one text: changing a character gives another value or none.
+		// Each value has only one text, so a changed character must give another value or none.
 		for i := range len(text) {
 			other := text[:i] + string(rune('A'+(text[i]+1)%26)) + text[i+1:]
 			if got, ok := secret.DecodeText(other); ok && other != text && bytes.Equal(got, b) {
@@ -111,7 +111,7 @@ func TestVault(t *testing.T) {
 	place, value := []byte("uid 1"), []byte("a secret value")
 	sealed := vault.Seal(1, place, value)
 	if bytes.Contains(sealed, value) || bytes.Equal(sealed, vault.Seal(1, place, value)) {
-		t.Error("a sealed value shows, or is the same each time")
+		t.Error("a sealed value is visible, or is the same each time")
 	}
 	rotated := ring.Rotated(noon, 2)
 	for _, v := range []*secret.Vault{
@@ -174,7 +174,7 @@ func TestMAC(t *testing.T) {
 		"33 bytes":                  {false, mac.Verify(append(code[:], 0), message...)},
 		"the parts split elsewhere": {false, mac.Verify(code[:], []byte("a"), []byte("bc"))},
 		"the parts joined":          {false, mac.Verify(code[:], []byte("abc"))},
-		"one empty part more":       {false, mac.Verify(code[:], []byte("ab"), []byte("c"), nil)},
+		"an additional empty part":  {false, mac.Verify(code[:], []byte("ab"), []byte("c"), nil)},
 		"another purpose":           {false, secret.NewMAC(ring, "device").Verify(code[:], message...)},
 		"another ring":              {false, otherMAC.Verify(code[:], message...)},
 		"the oldest key":            {true, secret.NewMAC(once.Oldest(), "session").Verify(code[:], message...)},
@@ -199,7 +199,7 @@ func TestOrderedHash(t *testing.T) {
 		t.Errorf("the token begins with % x, want % x", token[:6], want)
 	}
 	if other := secret.NewTokenAt(made); other == token || other.OrderedHash() == token.OrderedHash() {
-		t.Error("two tokens of one time are the same")
+		t.Error("two tokens with the same time are the same")
 	}
 	hash, sum := token.OrderedHash(), token.Hash()
 	if !bytes.Equal(hash[:6], token[:6]) || !bytes.Equal(hash[6:], sum[:26]) {

@@ -16,7 +16,7 @@ var ticketFormats = map[string]secret.TicketFormat{
 		Purpose: "p", Version: 1, Account: true, Unit: time.Second, CodeSize: 16, BoundFirst: true,
 	},
 	"milliseconds": {Purpose: "p", Unit: time.Millisecond, CodeSize: 32},
-	"an ID alone":  {Purpose: "p", CodeSize: 16},
+	"only an ID":   {Purpose: "p", CodeSize: 16},
 }
 
 func TestTickets(t *testing.T) {
@@ -53,7 +53,7 @@ func TestTickets(t *testing.T) {
 			refused("for another tenant", read(tickets, 8, token, "alex"))
 			refused("for another text", read(tickets, 7, token, "kim"))
 			refused("for no text", read(tickets, 7, token))
-			refused("for one text more", read(tickets, 7, token, "alex", ""))
+			refused("for an additional text", read(tickets, 7, token, "alex", ""))
 			refused("under another key",
 				read(secret.NewTickets(secret.NewRing(noon), format), 7, token, "alex"))
 			other := format
@@ -85,7 +85,7 @@ func TestTickets(t *testing.T) {
 	}
 }
 
-// A format is for ever: these tokens were issued by its first version.
+// A format never changes. These tokens were issued by its first version.
 func TestTicketsGolden(t *testing.T) {
 	ring, err := secret.ParseRing("v1 1700000000 " +
 		"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")

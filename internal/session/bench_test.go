@@ -18,10 +18,11 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// BenchmarkUnknownName measures wrong passwords for accounts in each state and for names that do not
-// exist, in turn. For each it reports the difference of the median from that of active accounts, and
-// the distance of the distributions (Kolmogorov-Smirnov) in units of what is significant at 1 %:
-// values below 1 are what equal distributions show. Run it with -benchtime=20000x.
+// BenchmarkUnknownName measures wrong passwords alternately for accounts in each state and for
+// names that do not exist. For each it reports how far the median is from that of active
+// accounts, and the Kolmogorov-Smirnov distance of the distributions. The unit of the distance
+// is the value that is significant at 1 %, so equal distributions give values below 1. Run it
+// with -benchtime=20000x.
 func BenchmarkUnknownName(b *testing.B) {
 	const each = 100
 	h := newFixture(b)
@@ -34,8 +35,8 @@ func BenchmarkUnknownName(b *testing.B) {
 	measureNames(b, h, each)
 }
 
-// measureNames measures accounts that are active (m000), waiting (w000) and disabled (h000), each
-// name again with another number, and the names between them and after them.
+// measureNames measures accounts that are active (m000 and so on), waiting (w000) and disabled
+// (h000), and names without an account between and after them.
 func measureNames(b *testing.B, h *fixture, each int) {
 	b.Helper()
 	names := []string{"m%03d", "m%03dx", "w%03d", "h%03d", "z%03d"}
@@ -71,16 +72,16 @@ func measureNames(b *testing.B, h *fixture, each int) {
 // distance returns the Kolmogorov-Smirnov distance of two sorted samples of one size, divided by the
 // distance that equal distributions exceed in 1 % of all cases.
 func distance(a, b []float64) float64 {
-	most := 0.0
+	largest := 0.0
 	for i, x := range a {
 		share := float64(sort.SearchFloat64s(b, x)) / float64(len(b))
-		most = max(most, math.Abs(float64(i)/float64(len(a))-share))
+		largest = max(largest, math.Abs(float64(i)/float64(len(a))-share))
 	}
-	return most / (1.63 * math.Sqrt(2/float64(len(a))))
+	return largest / (1.63 * math.Sqrt(2/float64(len(a))))
 }
 
-// BenchmarkCountedSignIn compares sign-ins that are counted with others. Both take turns. The metric is the rate with
-// counting divided by the rate without, the median of all pairs.
+// BenchmarkCountedSignIn compares sign-ins with and without counting. The two alternate. The
+// metric is the rate with counting divided by the rate without, as the median of all pairs.
 func BenchmarkCountedSignIn(b *testing.B) {
 	const batch = 50
 	var sides [2]*fixture

@@ -118,8 +118,8 @@ func (a *faultyAccounts) Credential(c account.Account) (digest.Credential, error
 	return a.Accounts.Credential(c)
 }
 
-// TestStoreFaults checks that an error of the store is returned as it is: nobody is signed in, and
-// nobody is refused for a wrong password.
+// TestStoreFaults checks that an error of the store is returned unchanged. Nobody is signed in,
+// and nobody is refused for a wrong password.
 func TestStoreFaults(t *testing.T) {
 	h := newFixture(t)
 	store, accounts := &faultyStore{Store: h.Store}, &faultyAccounts{Accounts: h.Accounts}
@@ -174,8 +174,8 @@ func TestStoreFaults(t *testing.T) {
 	}
 }
 
-// TestUnknownNameCost checks that a denied attempt opens one credential, whether or not there is such
-// an account. Opening takes longer than all else that depends on the account.
+// TestUnknownNameCost checks that a denied attempt opens one credential, whether or not the
+// account exists. Opening takes longer than everything else that depends on the account.
 func TestUnknownNameCost(t *testing.T) {
 	h := newFixture(t)
 	accounts := &faultyAccounts{Accounts: h.Accounts}

@@ -10,7 +10,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// spending is a Store that remembers what is spent.
+// spending is a Store that keeps which values were spent.
 type spending struct {
 	Store
 	spent []string
@@ -23,9 +23,9 @@ func (s *spending) Spend(
 	return true, nil
 }
 
-// Sessions, known devices and challenges of an older version of the program survive an upgrade. A
-// device token that was issued for a name, not for an account, does not: a former owner of the name
-// may have it.
+// Sessions, known devices and challenges of an older version of the program survive an upgrade.
+// A device token that was issued for a name instead of an account does not, since a former
+// owner of the name may have it.
 func TestGoldenTokens(t *testing.T) {
 	const (
 		session = "AdIyTYZAmXq2YwqS51w-vhwBAgMEBQYHCAkKCwwNDg8QAAAAAAAAACoAAAAAaVc1pad_xSAn35yqUyUpS2" +

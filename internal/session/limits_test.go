@@ -13,8 +13,8 @@ import (
 	"dialtone/internal/test/world"
 )
 
-// TestConcurrentGuesses sends wrong passwords for one name from many addresses at the same time, and the
-// right one among them as the last.
+// TestConcurrentGuesses concurrently sends wrong passwords for one name from many addresses.
+// Only ten of them are evaluated.
 func TestConcurrentGuesses(t *testing.T) {
 	h := newFixture(t)
 	h.member("ann")
@@ -66,8 +66,9 @@ func TestConcurrentSignIns(t *testing.T) {
 	all.Wait()
 }
 
-// TestOwnerIsNotLockedOut guesses at the name of a pending account, and from the owner's address,
-// until both are refused. The owner still gets in with a device token or the newest link.
+// TestOwnerIsNotLockedOut guesses passwords for a pending account, and from the owner's
+// address, until both are refused. The owner can still sign in with a device token or the
+// newest link.
 func TestOwnerIsNotLockedOut(t *testing.T) {
 	h := newFixture(t)
 	ann, bob := h.Join("ann", world.WithPassword(password)), h.Join("bob")
@@ -110,14 +111,14 @@ func TestOwnerIsNotLockedOut(t *testing.T) {
 	}
 }
 
-// TestAcceptedAnswers checks what clients do that differs from the usual answer.
+// TestAcceptedAnswers checks answers of clients that differ from the usual form and are accepted.
 func TestAcceptedAnswers(t *testing.T) {
 	h := newFixture(t)
 	h.member("ann")
 	for name, change := range map[string]func(*answer){
-		"counts on over nonces":  func(a *answer) { a.nc = "00000007" },
-		"sends the absolute URI": func(a *answer) { a.uri = "https://phone.test/signin.ashx" },
-		"names the port":         func(a *answer) { a.uri = "http://PHONE.test:8080/signin.ashx" },
+		"continues counting across nonces": func(a *answer) { a.nc = "00000007" },
+		"sends the absolute URI":           func(a *answer) { a.uri = "https://phone.test/signin.ashx" },
+		"names the port":                   func(a *answer) { a.uri = "http://PHONE.test:8080/signin.ashx" },
 	} {
 		a := h.answer("ann", password)
 		change(&a)
@@ -130,8 +131,9 @@ func TestAcceptedAnswers(t *testing.T) {
 	}
 }
 
-// TestDeviceOfAnEarlierAccount signs up with a name that a stranger had before, whose account was
-// never activated. The stranger's device tokens are worth no further guesses at the new account.
+// TestDeviceOfAnEarlierAccount signs up with a name that a stranger had before, whose account
+// was never activated. The stranger's device tokens allow no additional guesses for the new
+// account.
 func TestDeviceOfAnEarlierAccount(t *testing.T) {
 	h := newFixture(t)
 	token := h.DeviceToken(h.Tenant, h.Join("ann").Account)

@@ -15,7 +15,7 @@ import (
 
 const firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 
-// use uses a session every few hours for a while, and writes that to the store.
+// use uses a session every few hours for a while, and writes the uses to the store.
 func (h *fixture) use(token string, while time.Duration) {
 	h.Helper()
 	for while > 0 {
@@ -38,7 +38,7 @@ func (h *fixture) start(user, agent string) (string, account.Origin) {
 	return g.Session, from
 }
 
-// sessions returns the list of sessions, which must have n, and the ID of the own one.
+// sessions returns the list of sessions, which must have n entries, and the ID of the own session.
 func (h *fixture) sessions(token string, n int) ([]session.Record, [16]byte) {
 	h.Helper()
 	list, own, err := h.Sessions(h.Context(), h.Tenant, token, world.NewOrigin())
@@ -49,7 +49,7 @@ func (h *fixture) sessions(token string, n int) ([]session.Record, [16]byte) {
 	return list, own
 }
 
-// over fails the test unless a session is over.
+// over fails the test unless a session has ended.
 func (h *fixture) over(token string) {
 	h.Helper()
 	_, err := h.SignedIn(h.Context(), h.Tenant, token, world.NewOrigin())
@@ -174,8 +174,9 @@ func TestEndOthers(t *testing.T) {
 	}
 }
 
-// TestRecorderFaults checks that people sign in and use sessions while the list cannot be written, and
-// that it is written once the store works again, in transactions of bounded size.
+// TestRecorderFaults checks that people can sign in and use sessions while the list cannot be
+// written. It must be written as soon as the store works again, in transactions of bounded
+// size.
 func TestRecorderFaults(t *testing.T) {
 	h := newFixture(t)
 	store := &faultyStore{Store: h.Store, record: errBroken}
@@ -198,7 +199,7 @@ func TestRecorderFaults(t *testing.T) {
 	store.record = nil
 	h.Must(h.Flush(t.Context()))
 	if fmt.Sprint(store.recorded) != "[3]" {
-		t.Errorf("written were %v, want one write of 3 records", store.recorded)
+		t.Errorf("wrote %v, want one write of 3 records", store.recorded)
 	}
 	list, _ := h.sessions(tokens[0], 3)
 	if !list[2].Seen.Equal(h.Now()) {
@@ -223,7 +224,7 @@ func TestEndFaults(t *testing.T) {
 	token, err := h.EndOthers(t.Context(), h.Tenant, own, from)
 	h.Is(err, errBroken)
 	if token != "" || strings.Count(h.Log.String(), `"msg":"sessions.end","outcome":"server_error"`) != 2 {
-		t.Errorf("issued is %q, and the log has\n%s", token, h.Log.String())
+		t.Errorf("the issued token is %q, and the log has\n%s", token, h.Log.String())
 	}
 	h.alive(own)
 }

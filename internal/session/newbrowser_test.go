@@ -26,7 +26,7 @@ func noticing(t *testing.T) *fixture {
 	return h
 }
 
-// told writes what waits, and returns the users of the messages about new browsers since the last call.
+// told writes the pending records. It returns the users who got messages about new browsers since the last call.
 func (h *fixture) told() (users []string) {
 	h.Helper()
 	h.Must(h.Flush(h.Context()))
@@ -42,7 +42,7 @@ func (h *fixture) told() (users []string) {
 	return users
 }
 
-// waiting returns how many messages about new browsers are not written.
+// waiting returns how many messages about new browsers are not written yet.
 func (h *fixture) waiting() (n int) {
 	for _, e := range h.Pending() {
 		if e.Kind == mailmsg.NewBrowser {
@@ -113,8 +113,8 @@ func TestNewBrowser(t *testing.T) {
 	h.wantTold("ann")
 }
 
-// TestNewBrowserCookies checks that a program without cookies causes one message, however often and for
-// however long it signs a person in.
+// TestNewBrowserCookies checks that a program without cookies causes one message, no matter how
+// often and how long it signs a person in.
 func TestNewBrowserCookies(t *testing.T) {
 	h := noticing(t)
 	from := world.NewOrigin()
@@ -136,7 +136,7 @@ func TestNewBrowserCookies(t *testing.T) {
 // doubtful is a store whose commits are in doubt.
 type doubtful struct {
 	session.Store
-	// before is called in place of the first RecordSessions, whose answer is lost.
+	// before is called instead of the first RecordSessions, whose result is lost.
 	before func(list []session.Record)
 }
 
@@ -149,8 +149,8 @@ func (s *doubtful) RecordSessions(ctx context.Context, list []session.Record) ([
 	return s.Store.RecordSessions(ctx, list)
 }
 
-// TestNewBrowserInDoubt checks that a message is written once, whether a commit in doubt happened, did not
-// happen, or happened late.
+// TestNewBrowserInDoubt checks that a message is written exactly once, whether a commit in
+// doubt succeeded, failed, or succeeded late.
 func TestNewBrowserInDoubt(t *testing.T) {
 	for name, c := range map[string]struct{ atOnce, late bool }{
 		"committed": {true, false}, "not committed": {false, false}, "committed late": {false, true},
@@ -193,8 +193,8 @@ func TestNewBrowserInDoubt(t *testing.T) {
 	}
 }
 
-// TestSessionBegan checks that the list says how a session began, before its record is written, while it is
-// used, and after it has ended all others.
+// TestSessionBegan checks that the list shows how a session began: before its record is
+// written, while it is in use, and after it has ended all others.
 func TestSessionBegan(t *testing.T) {
 	h := newFixture(t)
 	h.member("ann")

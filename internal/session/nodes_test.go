@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
-// TestSessionsOnTwoNodes ends sessions on one server that are used and listed on another.
+// TestSessionsOnTwoNodes ends sessions on one server while they are used and listed on another.
 func TestSessionsOnTwoNodes(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(world.Noon)
 	one := newFixtureOn(t, world.OpenPostgres(t, url, ring), ring)

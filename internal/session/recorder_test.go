@@ -25,7 +25,7 @@ func (s *recording) RecordSessions(_ context.Context, list []Record) ([]Noticed,
 	return nil, nil
 }
 
-// silent makes notices of no content.
+// silent makes notices without content.
 type silent struct{ Notices }
 
 func (silent) NewBrowserNotice(int64, string, string, time.Time) (n account.Notice) {
@@ -41,7 +41,7 @@ func numbered(n int, at time.Time) (r Record) {
 	return r
 }
 
-// TestUsesBounds adds more records than may wait.
+// TestUsesBounds adds more records than can wait.
 func TestUsesBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &recording{}
@@ -54,7 +54,7 @@ func TestUsesBounds(t *testing.T) {
 			t.Error("a dropped session counts as recorded, or one that waits does not")
 		}
 		if err := u.records.Flush(t.Context()); err != nil || store.records != recorder.MaxWaiting {
-			t.Errorf("written were %d, %v", store.records, err)
+			t.Errorf("wrote %d, %v", store.records, err)
 		}
 		store.records = 0
 		for i := range maxNewBrowsers + 1 {
@@ -64,13 +64,13 @@ func TestUsesBounds(t *testing.T) {
 			t.Errorf("written at once were %d sign-ins with a new browser, want 1", store.records)
 		}
 		if err := u.newBrowsers.Flush(t.Context()); err != nil || store.records != maxNewBrowsers+1 {
-			t.Errorf("written were %d sign-ins with a new browser, %v", store.records, err)
+			t.Errorf("wrote %d sign-ins with a new browser, %v", store.records, err)
 		}
 	})
 }
 
-// TestNewBrowserSeldom checks that one browser is recorded as what may be a new one once in newInterval, or
-// until the account's browsers are forgotten.
+// TestNewBrowserSeldom checks that a browser is recorded as possibly new only once in
+// newInterval, unless the account's browsers are forgotten.
 func TestNewBrowserSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUses(Deps{Store: &recording{}, Log: slog.New(slog.DiscardHandler), Now: time.Now})

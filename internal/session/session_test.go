@@ -58,15 +58,15 @@ func newNode(t *testing.T) *fixture {
 	return h
 }
 
-// restart replaces the Authenticator by one with the dependencies in deps.
+// restart replaces the Authenticator with one that has the dependencies in deps.
 func (h *fixture) restart() { h.Authenticator = session.NewAuthenticator(h.deps) }
 
 // join adds a pending account, and member an active one.
 func (h *fixture) join(user string)   { h.Helper(); h.Join(user, world.WithPassword(password)) }
 func (h *fixture) member(user string) { h.Helper(); h.Member(user, world.WithPassword(password)) }
 
-// answer is a client's answer to a challenge. It has an implementation of its own of RFC 7616
-// section 3.4.1.
+// answer is a client's answer to a challenge. It is computed by a separate implementation of RFC 7616 section
+// 3.4.1.
 type answer struct {
 	user, realm, nonce, uri, nc, password, algorithm, method string
 }
@@ -76,7 +76,7 @@ func (h *fixture) challenge(t *tenant.Tenant) *digest.Challenge {
 	h.Helper()
 	_, c, err := h.Authenticate(h.Context(), t, session.Attempt{Method: "GET", URI: "/signin.ashx"})
 	if !errors.Is(err, session.ErrNoProof) || c == nil || c.Stale {
-		h.Fatalf("without a proof: %v, %+v", err, c)
+		h.Fatalf("without a proof: got %v, %+v", err, c)
 	}
 	return c
 }
@@ -101,7 +101,7 @@ func (a answer) header() string {
 		a.algorithm, response)
 }
 
-// send sends a header, and signs in if it is a proof. A refused proof must come with a challenge.
+// send sends a header, and signs in if it is a proof. A refusal of a proof must have a challenge.
 func (h *fixture) send(header, device string, from account.Origin) (session.Grant, error) {
 	h.Helper()
 	a, challenge, err := h.Authenticate(h.Context(), h.Tenant, session.Attempt{
@@ -396,12 +396,12 @@ func TestSession(t *testing.T) {
 		"when the account is deleted": func(h *fixture, _ session.Grant) {
 			h.Delete("ann")
 		},
-		"when the user signs out, also twice": func(h *fixture, g session.Grant) {
+		"when the user signs out, even twice": func(h *fixture, g session.Grant) {
 			for range 2 {
 				h.Must(h.SignOut(h.Context(), h.Tenant, g.Session, world.NewOrigin()))
 			}
 		},
-		"when the clock was ahead by a year and is put right": func(h *fixture, _ session.Grant) {
+		"when the clock was ahead by a year and is corrected": func(h *fixture, _ session.Grant) {
 			h.Advance(-365 * 24 * time.Hour)
 		},
 		"when it lies in the future by more than a minute": func(h *fixture, _ session.Grant) {
@@ -413,7 +413,7 @@ func TestSession(t *testing.T) {
 			list, _, err := h.Sessions(h.Context(), h.Tenant, g.Session, world.NewOrigin())
 			h.Must(err)
 			r := list[0]
-			// That version stored the ID under this time alone.
+			// That version stored the ID only under this time.
 			_, err = h.Store.Spend(h.Context(), h.Tenant.ID, r.ID, r.Began.Add(12*time.Hour))
 			h.Must(err)
 		},
@@ -440,10 +440,10 @@ func TestSession(t *testing.T) {
 		h, g := begin(t)
 		h.use(g.Session, 15*time.Hour)
 		h.Advance(session.Idle - time.Microsecond)
-		h.restart() // what is known of the use is in the store
+		h.restart() // the last known use is in the store
 		_, err := h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Must(err)
-		h.Advance(time.Microsecond) // and that last use was not written
+		h.Advance(time.Microsecond) // the use just now was not written
 		h.restart()
 		_, err = h.SignedIn(t.Context(), h.Tenant, g.Session, world.NewOrigin())
 		h.Is(err, session.ErrDenied)

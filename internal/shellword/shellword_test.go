@@ -23,7 +23,7 @@ func FuzzPath(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.ContainsRune(text, 0) {
-			t.Skip("no path has this")
+			t.Skip("no path contains this")
 		}
 		word := shellword.Path(text)
 		want := text
@@ -36,17 +36,17 @@ func FuzzPath(f *testing.F) {
 		hidden := strings.ContainsFunc(word, func(r rune) bool { return !unicode.IsGraphic(r) })
 		if printed := strings.Join(strings.Fields(word), " "); printed != word || hidden ||
 			strings.HasPrefix(word, "-") || strings.HasSuffix(word, ".") {
-			t.Errorf("%q becomes %q, which is not the same after it was printed", text, word)
+			t.Errorf("%q becomes %q, which changes when it is printed", text, word)
 		}
-		// The end of the text shows that the word is one word and ends where it ends.
+		// The text at the end shows that the word is a single word and where it ends.
 		out, err := exec.Command("sh", "-c", "printf '<%s>' "+word+" end").Output()
 		if got := string(out); err != nil || got != "<"+want+"><end>" {
-			t.Errorf("%q becomes %s, which a shell takes for %q, %v", text, word, got, err)
+			t.Errorf("%q becomes %s, which a shell reads as %q, %v", text, word, got, err)
 		}
 	})
 }
 
-// The shells of people take a word as sh does.
+// Other common shells read a word like sh does.
 func TestOtherShells(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "busybox"} {
 		program, err := exec.LookPath(shell)

@@ -21,7 +21,7 @@ func TestCacheKeepsAccounts(t *testing.T) {
 	}
 	c.put(key(0), account.Account{UID: account.NewUID(start)}, start, 0) // again
 	if _, ok, _ := c.get(key(1), start); !ok {
-		t.Error("an account that is stored again displaces others")
+		t.Error("storing an account again displaces others")
 	}
 	c.put(key(maxCached), account.Account{UID: account.NewUID(start)}, start, 0)
 	if len(c.accounts) != 1 || len(c.keys) != 1 {

@@ -13,7 +13,7 @@ import (
 
 var start = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
-// countingStore is a Store with one account. It counts the reads of it.
+// countingStore is a Store with one account. It counts how often the account is read.
 type countingStore struct {
 	Store
 	a     account.Account
@@ -72,7 +72,7 @@ func (s *cacheFixture) wantRole(role account.Role, reads int) {
 func TestCacheMaxAge(t *testing.T) {
 	s := newCacheFixture(t)
 	s.wantRole(account.Guest, 1)
-	s.a.Role = account.User // A change by another process: changed is not called.
+	s.a.Role = account.User // This is a change by another process, so changed is not called.
 	s.now = start.Add(maxAge - 1)
 	s.wantRole(account.Guest, 0)
 	s.now = start.Add(maxAge)
@@ -81,7 +81,7 @@ func TestCacheMaxAge(t *testing.T) {
 	s.wantRole(account.User, 1)
 }
 
-// TestCacheMaxAgeOfSlowRead checks that the age counts from the start of the read.
+// TestCacheMaxAgeOfSlowRead checks that the age is measured from the start of the read.
 func TestCacheMaxAgeOfSlowRead(t *testing.T) {
 	s := newCacheFixture(t)
 	s.during = func() { s.now = start.Add(maxAge - 1) }
@@ -111,7 +111,7 @@ func TestCacheForget(t *testing.T) {
 	}
 }
 
-// TestCacheChangeDuringRead checks that a read which overlaps a change is not cached.
+// TestCacheChangeDuringRead checks that the result of a read that overlaps a change is not cached.
 func TestCacheChangeDuringRead(t *testing.T) {
 	s := newCacheFixture(t)
 	s.during = func() {
@@ -176,7 +176,7 @@ func TestCacheSize(t *testing.T) {
 			t.Fatalf("%d accounts and %d keys are cached", len(c.accounts), len(c.keys))
 		}
 	}
-	// An account that was deleted and created again has another UID under the same name.
+	// An account that was deleted and created again has the same name but another UID.
 	for range 3 {
 		c.put(cacheKey{1, "ann"}, account.Account{UID: account.NewUID(start)}, start, 0)
 	}

@@ -63,12 +63,12 @@ func TestFindAfterChange(t *testing.T) {
 			t.Fatal(change.name)
 		}
 	}
-	// The tenant table still has the tenant; the account is refused because it is deleted.
+	// The tenant table still contains the tenant. The account is refused because it is deleted.
 	f.Must(f.Store.RemoveTenant(t.Context(), "b.test", true, f.Now()))
 	f.wantAlice(c, "b.test", "")
 }
 
-// otherProcess opens the store a second time, as a command does while the server runs.
+// otherProcess opens the store a second time, like a command does while the server runs.
 func (f *fixture) otherProcess() *world.Store {
 	f.Helper()
 	return world.OpenStore(f.TB, f.DatabaseFile(), f.SealRing)
@@ -86,7 +86,7 @@ func TestFindAfterChangeByAnotherProcess(t *testing.T) {
 	f.wantAlice(c, "a.test", "")
 	_, err = other.Enable(t.Context(), id, "alice", f.Now())
 	f.Must(err)
-	f.wantAlice(c, "a.test", account.Guest) // At once: inactive accounts are not cached.
+	f.wantAlice(c, "a.test", account.Guest) // Immediately, since inactive accounts are not cached.
 }
 
 // sendFunc is a hook.Transport that calls a function.
@@ -98,8 +98,8 @@ func (f sendFunc) Send(_ context.Context, _ hook.Hook, _ hook.Secret, n hook.Not
 
 func (f sendFunc) Test(context.Context, hook.Hook, hook.Secret) (string, error) { return "", nil }
 
-// TestFindAfterNotification checks that a phone server which is notified of a change, and looks the
-// account up again during the call, does not get the account as it was.
+// TestFindAfterNotification checks that a phone server that looks an account up during the
+// notification of a change does not get the account's old state.
 func TestFindAfterNotification(t *testing.T) {
 	f := newFixture(t)
 	f.At("a.test").Member("alice")

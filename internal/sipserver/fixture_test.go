@@ -9,8 +9,7 @@ import (
 	"dialtone/internal/test/world"
 )
 
-// fixture is a registry on a store with the tenants a.test, b.test and c.test, whose realm is
-// "C Phones".
+// fixture is a registry on a store with the tenants a.test, b.test and c.test. The realm of c.test is "C Phones".
 type fixture struct {
 	*world.World
 	registry *sipserver.Registry

@@ -58,13 +58,13 @@ func TestLastLookups(t *testing.T) {
 	find(sbc, sipserver.HowCredential)
 	want("pbx credential "+at(30*time.Minute), "sbc credential "+at(time.Hour), "sbc freeswitch "+at(30*time.Minute))
 	if list, asked := f.lastLookups(bob.Account); len(list) > 0 || asked {
-		t.Errorf("of a tenant that no server asks about: %v, %t", list, asked)
+		t.Errorf("at a tenant without servers: %v, %t", list, asked)
 	}
 	f.Advance(sipserver.LookupLife)
 	want()
 }
 
-// TestFoundAgain checks the cost of a look-up that was recorded before.
+// TestFoundAgain checks that a look-up that was recorded within the hour costs nothing.
 func TestFoundAgain(t *testing.T) {
 	f := newFixture(t)
 	f.Activate(f.At("a.test").Join("ann"))
@@ -89,7 +89,7 @@ func TestFoundAgain(t *testing.T) {
 	}
 }
 
-// BenchmarkFound measures what a look-up costs more that was recorded before, on all processors.
+// BenchmarkFound measures the additional cost of a look-up that was recorded before, on all processors.
 func BenchmarkFound(b *testing.B) {
 	f := newFixture(b)
 	c := f.caller(f.addServer("sbc", "a.test"))

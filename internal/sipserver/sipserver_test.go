@@ -38,10 +38,10 @@ func TestFind(t *testing.T) {
 
 	for _, c := range []struct{ name, realm, username, password string }{
 		{"an active account", "a.test", "alice", world.Password("alice", "a.test")},
-		{"the realm in other case", "A.TEST", "alice", world.Password("alice", "a.test")},
+		{"the realm in another case", "A.TEST", "alice", world.Password("alice", "a.test")},
 		{"another tenant of the server", "c phones", "alice", world.Password("alice", "c.test")},
 		{"a name with its realm", "a.test", "alice@a.test", world.Password("alice", "a.test")},
-		{"a name with its realm, in a realm of other case", "C PHONES", "alice@C Phones",
+		{"a name with its realm, in a realm in another case", "C PHONES", "alice@C Phones",
 			world.Password("alice", "c.test")},
 		{"an account with another role", "a.test", "siponly", world.Password("siponly", "a.test")},
 		{"an account with an MD5 hash only", "a.test", "md5only", world.Password("md5only", "a.test")},
@@ -89,7 +89,7 @@ func TestFind(t *testing.T) {
 		{"no realm", "", "alice"},
 		{"a host that is not the realm", "c.test", "alice"},
 		{"a name with the realm of another tenant", "a.test", "alice@c phones"},
-		{"a name with its realm in other case", "a.test", "alice@A.test"},
+		{"a name with its realm in another case", "a.test", "alice@A.test"},
 		{"a name with its realm twice", "a.test", "alice@a.test@a.test"},
 		{"a name with an empty realm", "a.test", "alice@"},
 		{"a realm instead of a name", "a.test", "@a.test"},
@@ -182,7 +182,7 @@ func TestAuthenticate(t *testing.T) {
 	f.caller(two) // A failed Refresh keeps the servers.
 }
 
-// sameBits returns a last letter of a token that differs in the unused bits of the encoding only.
+// sameBits returns a last character of a token that differs from c only in the unused bits of the encoding.
 func sameBits(c byte) byte {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	return alphabet[strings.IndexByte(alphabet, c)^1]
@@ -278,8 +278,7 @@ func TestCheckName(t *testing.T) {
 	}
 }
 
-// BenchmarkLookup measures the token check, the look-up of an account in the store, and one in the
-// cache.
+// BenchmarkLookup measures the check of a token, a look-up of an account in the store, and a look-up in the cache.
 func BenchmarkLookup(b *testing.B) {
 	f := newFixture(b)
 	f.At("a.test").Member("alice")

@@ -31,7 +31,7 @@ func (s *store) AddCounts(_ context.Context, list []stats.Count) error {
 	return s.err
 }
 
-// last returns the last write in short.
+// last returns the last write in a short form.
 func (s *store) last() (list []string) {
 	for _, c := range s.writes[len(s.writes)-1] {
 		list = append(list, fmt.Sprint(c.Tenant, " ", c.Day, " ", c.Kind, " ", c.N))
@@ -102,7 +102,7 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// Nobody can make counts of tenants that do not exist.
+// Events of tenants that do not exist are not counted.
 func TestObserveUnknownTenant(t *testing.T) {
 	s, now := new(store), noon
 	c := newCounter(s, &now)
@@ -133,7 +133,7 @@ func TestFlush(t *testing.T) {
 	if flush(); len(s.writes) != 1 {
 		t.Error("a flush without new counts writes")
 	}
-	// While the store fails, counts wait, each for its own day.
+	// While the store fails, counts are kept separately for each day.
 	s.err = errors.New("the store is gone")
 	c.Add(1, stats.Signup)
 	flush()
@@ -144,7 +144,7 @@ func TestFlush(t *testing.T) {
 	s.err = nil
 	flush()
 	want(t, s.last(), "1 2026-03-01 signup 1", "1 2026-03-02 signup 2")
-	// What may have been written is not written again.
+	// Counts that may have been written are not written again.
 	s.err = fault.ErrInDoubt
 	c.Add(1, stats.Signup)
 	flush()
@@ -207,7 +207,7 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// The cost of an event, with and without counting it.
+// BenchmarkObserve measures the cost of counting an event.
 func BenchmarkObserve(b *testing.B) {
 	now := time.Now()
 	c := newCounter(new(store), &now)

@@ -22,7 +22,7 @@ func TestCanonicalHostPort(t *testing.T) {
 	}
 }
 
-// TestNewLimits checks that values at the limits are valid, and values beyond them are not.
+// TestNewLimits checks that values at the limits are valid and values beyond them are not.
 func TestNewLimits(t *testing.T) {
 	path := "wss://a.test/"
 	for name, c := range map[string]struct {
@@ -69,7 +69,7 @@ func TestNewLimits(t *testing.T) {
 	}
 }
 
-// TestNewCharacters checks the first and the last characters that a value can have.
+// TestNewCharacters checks the first and the last of the characters that a value can contain.
 func TestNewCharacters(t *testing.T) {
 	for name, tn := range map[string]tenant.Tenant{
 		"realm with a space and a tilde": {Realm: "a ~!b"},

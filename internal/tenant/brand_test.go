@@ -34,7 +34,7 @@ func TestNewTexts(t *testing.T) {
 	}
 }
 
-// wantField checks that a value was refused because of a field.
+// wantField checks that err refuses a field.
 func wantField(t *testing.T, err error, field, value string) {
 	t.Helper()
 	if fe, ok := err.(*fault.Error); !ok || fe.Kind != fault.Invalid || fe.Field != field {
@@ -122,7 +122,7 @@ func jpegOf(width, height int) []byte {
 	return encoded(func(b *bytes.Buffer, i image.Image) error { return jpeg.Encode(b, i, nil) }, width, height)
 }
 
-// webP is a picture of one pixel.
+// webP is an image of one pixel.
 const webP = "UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA=="
 
 const svgHead = `<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 9 9">`
@@ -140,7 +140,7 @@ func TestNewLogo(t *testing.T) {
 		"JPEG": {jpegOf(9, 9), "image/jpeg"},
 		"WebP": {webp, "image/webp"},
 		"SVG":  {[]byte(svgHead + `<path d="M0 0h9v9z"/></svg>`), "image/svg+xml"},
-		"SVG of a drawing program": {[]byte("\ufeff<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!-- x -->\n" +
+		"SVG from a drawing program": {[]byte("\ufeff<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!-- x -->\n" +
 			`<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">` +
 			svgHead + `<style>.a{fill:url(#g)}</style><linearGradient id="g"/>` +
 			`<use xlink:href="#p" style="fill: url( '#g' )"/></svg>`), "image/svg+xml"},
@@ -170,13 +170,13 @@ func TestNewLogoErrors(t *testing.T) {
 		"SVG in another element":  []byte("<a>" + svgHead + "</svg></a>"),
 		"script":                  svg("<script>alert(1)</script>"),
 		"script in upper case":    svg("<SCRIPT/>"),
-		"script of a prefix":      svg(`<x:script xmlns:x="http://www.w3.org/2000/svg"/>`),
+		"script with a prefix":    svg(`<x:script xmlns:x="http://www.w3.org/2000/svg"/>`),
 		"event":                   svg(`<path onload="alert(1)"/>`),
 		"HTML inside":             svg("<foreignObject/>"),
 		"animation":               svg(`<a><set attributeName="href" to="javascript:alert(1)"/></a>`),
 		"link":                    svg(`<a href="javascript:alert(1)"/>`),
-		"foreign picture":         svg(`<image xlink:href="https://x.test/a.png"/>`),
-		"picture of data":         svg(`<image href="data:image/png;base64,AA"/>`),
+		"foreign image":           svg(`<image xlink:href="https://x.test/a.png"/>`),
+		"image in a data URL":     svg(`<image href="data:image/png;base64,AA"/>`),
 		"foreign style":           svg("<style>@import 'https://x.test/a.css'</style>"),
 		"foreign fill":            svg(`<path fill="url(https://x.test/a.svg#b)"/>`),
 		"second fill foreign":     svg(`<path style="fill:url(#a);stroke:url( 'x.svg#b')"/>`),

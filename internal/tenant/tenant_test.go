@@ -61,7 +61,7 @@ func FuzzCanonicalHost(f *testing.F) {
 		if len(got) > 253 || strings.Trim(got, "abcdefghijklmnopqrstuvwxyz0123456789-._") != "" {
 			t.Fatalf("CanonicalHost(%q) = %q", raw, got)
 		}
-		// Only case, a port and a dot may differ.
+		// Only case, a port and a trailing dot may differ.
 		rest, ok := strings.CutPrefix(strings.ToLower(raw), got)
 		port := strings.TrimPrefix(rest, ".")
 		if !ok || port != "" && strings.Trim(port, "0123456789") != ":" {
@@ -73,7 +73,7 @@ func FuzzCanonicalHost(f *testing.F) {
 	})
 }
 
-// A freeze shows its own note only: that of a tenant may be an old one.
+// A freeze shows only its own note, since that of a tenant may be outdated.
 func TestClosed(t *testing.T) {
 	const own = "Own note."
 	for _, c := range []struct {
@@ -284,7 +284,7 @@ func TestDefaultURL(t *testing.T) {
 	}
 }
 
-// faultyStore is a store that can fail, and that counts calls of Tenants.
+// faultyStore is a store that can fail and counts calls of Tenants.
 type faultyStore struct {
 	tenant.Store
 	fails bool
@@ -352,8 +352,8 @@ func TestTable(t *testing.T) {
 			t.Errorf("realm %q: got %+v", realm, got)
 		}
 	}
-	// Unicode's lower case of a Kelvin sign is k, and its upper case of a long s is S; a table must not
-	// treat them as equal.
+	// In Unicode, the lower case of the Kelvin sign is k, and the upper case of the long s is
+	// S. A table must not treat them as equal.
 	add("sick.test", "")
 	refresh()
 	for _, realm := range []string{

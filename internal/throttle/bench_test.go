@@ -8,7 +8,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// BenchmarkPasswords measures what a sign-in with the right password costs.
+// BenchmarkPasswords measures the cost of a sign-in with the right password.
 func BenchmarkPasswords(b *testing.B) {
 	p := throttle.NewPasswords(time.Now)
 	for name, c := range map[string]struct{ addr, known string }{

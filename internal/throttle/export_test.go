@@ -2,7 +2,7 @@ package throttle
 
 import "encoding/binary"
 
-// Fill brings as many buckets as there is space for to the limit.
+// Fill fills all places with buckets that are at their limit.
 func (f *Failures) Fill() {
 	var b Bucket
 	for i := range f.size {

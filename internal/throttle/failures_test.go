@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// wait returns how long an attempt has to wait, which it then cancels.
+// wait returns how long an attempt has to wait. It cancels the attempt.
 func wait(t *testing.T, f *throttle.Failures, b throttle.Bucket) time.Duration {
 	t.Helper()
 	attempt, wait, err := f.Try(t.Context(), b)
@@ -51,7 +51,7 @@ func TestFailures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Add(bucket(1)) // the window slides: the oldest of the last three is now that of 12:01
+	f.Add(bucket(1)) // the window slides: the oldest of the last three is now from 12:01
 	check(1, time.Minute)
 	for range 1000 {
 		f.Add(bucket(1))
@@ -96,7 +96,7 @@ func TestFailuresClockSetBack(t *testing.T) {
 	}
 }
 
-// TestConcurrentFailures begins many attempts that all fail.
+// TestConcurrentFailures concurrently begins attempts that all fail.
 func TestConcurrentFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := throttle.NewFailures(throttle.Rule{Limit: 10, Per: time.Hour}, 8, time.Now)
@@ -125,7 +125,7 @@ func TestConcurrentFailures(t *testing.T) {
 	})
 }
 
-// TestConcurrentSuccesses begins many attempts that all succeed.
+// TestConcurrentSuccesses concurrently begins attempts that all succeed.
 func TestConcurrentSuccesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := throttle.NewFailures(throttle.Rule{Limit: 10, Per: time.Hour}, 8, time.Now)
@@ -145,7 +145,7 @@ func TestConcurrentSuccesses(t *testing.T) {
 		}
 		all.Wait()
 		if took := time.Since(began); took != 10*time.Second {
-			t.Errorf("90 attempts of a second took %v, want 10s at 9 at once", took)
+			t.Errorf("90 attempts of a second each took %v, want 10s with 9 at a time", took)
 		}
 		for range 8 {
 			f.Add(bucket(1))
@@ -175,7 +175,7 @@ func TestTryCanceled(t *testing.T) {
 	})
 }
 
-// TestFailuresFull checks what is dropped when there are more buckets than places.
+// TestFailuresFull checks which buckets are dropped when there are more buckets than places.
 func TestFailuresFull(t *testing.T) {
 	const size = 64
 	now := noon
@@ -219,7 +219,7 @@ func TestFailuresFull(t *testing.T) {
 		t.Errorf("%d buckets at their limit are kept in %d places", n, size)
 	}
 	if held(0) {
-		t.Error("among buckets with as many failures, the oldest was kept")
+		t.Error("among buckets with equally many failures, the oldest was kept")
 	}
 
 	now = now.Add(time.Hour)
@@ -230,12 +230,12 @@ func TestFailuresFull(t *testing.T) {
 	for i := range size/8*7 - 1 {
 		fail(4000+i, 2)
 		if !held(4000 + i) {
-			t.Fatal("a live bucket was dropped in place of an expired one")
+			t.Fatal("a live bucket was dropped instead of an expired one")
 		}
 	}
 }
 
-// TestFailuresMemory fills every bucket of every limit to the brim, and then lets all of it expire.
+// TestFailuresMemory fills every bucket of every limit, and then lets all of them expire.
 func TestFailuresMemory(t *testing.T) {
 	now := noon
 	clock := func() time.Time { return now }
@@ -252,8 +252,8 @@ func TestFailuresMemory(t *testing.T) {
 	p.Fill()
 	signups.Fill()
 	tokens.Fill()
-	const most = 64 << 20
-	if used := heap() - before; used > most || used < most/4 {
+	const limit = 64 << 20
+	if used := heap() - before; used > limit || used < limit/4 {
 		t.Errorf("the counters take %d MiB, and should take at most 64", used>>20)
 	}
 	now = now.Add(time.Hour)

@@ -11,7 +11,7 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// guesses makes guesses one after the other.
+// guesses makes guesses one after another.
 type guesses struct {
 	*throttle.Passwords
 	t *testing.T
@@ -21,7 +21,7 @@ func newGuesses(t *testing.T) guesses {
 	return guesses{throttle.NewPasswords(func() time.Time { return noon }), t}
 }
 
-// wrong makes a wrong guess, and reports false if it was refused.
+// wrong makes a wrong guess. It returns false if the guess was refused.
 func (g guesses) wrong(addr, name, owner string) bool {
 	g.t.Helper()
 	guess, wait, err := g.Begin(g.t.Context(), 1, netip.MustParseAddr(addr), name, owner)
@@ -35,14 +35,15 @@ func (g guesses) wrong(addr, name, owner string) bool {
 	return true
 }
 
-// allowed makes wrong guesses, numbered from zero, until one is refused, and returns their number.
-func (g guesses) allowed(most int, do func(i int) bool) int {
-	for i := range most {
+// allowed makes wrong guesses, numbered from zero, until one is refused or there are limit. It
+// returns how many were allowed.
+func (g guesses) allowed(limit int, do func(i int) bool) int {
+	for i := range limit {
 		if !do(i) {
 			return i
 		}
 	}
-	return most
+	return limit
 }
 
 func address(i int) string {
@@ -110,7 +111,7 @@ func TestPasswordsOfAnOwner(t *testing.T) {
 	}
 	g.allowed(20, func(int) bool { return g.wrong("192.0.2.9", "carl", "stolen") })
 	if !g.wrong("192.0.2.9", "carl", "") {
-		t.Error("guesses with a device count for the name and the address too")
+		t.Error("guesses with a device also count for the name and the address")
 	}
 }
 
@@ -132,7 +133,7 @@ func TestPasswordsRight(t *testing.T) {
 	}
 	guess := begin()
 	guess.Right()
-	guess.Cancel() // has no effect any more
+	guess.Cancel() // has no effect now
 	if got := g.allowed(20, func(int) bool { return g.wrong("192.0.2.2", "ann", "") }); got != 10 {
 		t.Errorf("after the right password, %d wrong ones are allowed for the name", got)
 	}
@@ -141,8 +142,8 @@ func TestPasswordsRight(t *testing.T) {
 	}
 }
 
-// TestConcurrentPasswords makes guesses at one name from many addresses, and at many names from one
-// address, at the same time.
+// TestConcurrentPasswords concurrently makes guesses for one name from many addresses, and for
+// many names from one address.
 func TestConcurrentPasswords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := throttle.NewPasswords(time.Now)

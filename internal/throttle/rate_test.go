@@ -32,7 +32,7 @@ func TestRate(t *testing.T) {
 	take(250)
 	now = now.Add(time.Hour)
 	take(1000)
-	now = now.Add(-time.Hour) // nobody waits because the clock was set back
+	now = now.Add(-time.Hour) // a clock that was set back makes nobody wait
 	take(1000)
 }
 

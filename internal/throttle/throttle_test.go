@@ -24,7 +24,7 @@ func TestSignupAllowances(t *testing.T) {
 	same := func(x, y string, want bool) {
 		t.Helper()
 		if got := of(x) == of(y); got != want {
-			t.Errorf("%s and %s count as one: %v, want %v", x, y, got, want)
+			t.Errorf("%s and %s share their buckets: %v, want %v", x, y, got, want)
 		}
 	}
 	same("192.0.2.1", "192.0.2.1", true)
@@ -46,7 +46,7 @@ func TestSignupAllowances(t *testing.T) {
 		t.Errorf("IPv6: %v", six)
 	}
 	if six[1].Bucket != neighbour[1].Bucket || six[0].Bucket == neighbour[0].Bucket {
-		t.Error("two /64 of one /48 do not share the /48 alone")
+		t.Error("two /64 of one /48 do not share only the bucket of the /48")
 	}
 	if far := b.Signup(1, netip.MustParseAddr("2001:db8:2:2::1")); far[1].Bucket == six[1].Bucket {
 		t.Error("two /48 share a bucket")

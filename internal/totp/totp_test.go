@@ -13,7 +13,7 @@ import (
 var vectors = Secret([]byte("12345678901234567890"))
 
 func TestCode(t *testing.T) {
-	// The RFC has codes of eight digits, whose last six are ours.
+	// The RFC has codes of eight digits. Ours are the last six of them.
 	for at, want := range map[int64]string{
 		59: "94287082", 1111111109: "07081804", 1111111111: "14050471", 1234567890: "89005924",
 		2000000000: "69279037", 20000000000: "65353130",

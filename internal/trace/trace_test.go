@@ -16,7 +16,7 @@ func TestParseParent(t *testing.T) {
 		{"other flags are ignored", "00-" + trace + "-" + span + "-fe", true, false},
 		{"a later version may have more", "01-" + trace + "-" + span + "-01-what", true, true},
 		{"a later version with another separator", "01-" + trace + "-" + span + "-01.what", false, false},
-		{"this version has no more", "00-" + trace + "-" + span + "-01-what", false, false},
+		{"this version must not have more", "00-" + trace + "-" + span + "-01-what", false, false},
 		{"version ff", "ff-" + trace + "-" + span + "-01", false, false},
 		{"capitals", "00-" + strings.ToUpper(trace) + "-" + span + "-01", false, false},
 		{"a trace of zeros", "00-" + strings.Repeat("0", 32) + "-" + span + "-01", false, false},
@@ -85,8 +85,8 @@ func TestParts(t *testing.T) {
 	}
 }
 
-// Without a tracer, and for requests that are not recorded, tracing allocates nothing.
-func TestNothingIsRecordedForNothing(t *testing.T) {
+// Without a tracer, and for requests that are not recorded, tracing allocates no memory.
+func TestUnrecordedRequestsAllocateNothing(t *testing.T) {
 	for name, tracer := range map[string]*Tracer{"none": nil, "not sampled": New(0, nil)} {
 		n := testing.AllocsPerRun(100, func() {
 			ctx, span := tracer.Begin(t.Context(), "x", Server, Parent{})
@@ -102,7 +102,7 @@ func TestNothingIsRecordedForNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkOff has the price of a request with four parts when nothing is recorded.
+// BenchmarkOff measures the cost of a request with four parts when nothing is recorded.
 func BenchmarkOff(b *testing.B) {
 	for name, tracer := range map[string]*Tracer{"none": nil, "not sampled": New(0, nil)} {
 		b.Run(name, func(b *testing.B) {

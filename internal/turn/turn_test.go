@@ -26,8 +26,8 @@ func ring(t *testing.T) *secret.Ring {
 	return r
 }
 
-// Credentials must be right for the secrets that TURN servers already have. The expected values
-// were computed with Python's hmac and an HKDF written from RFC 5869.
+// Credentials must be valid for the secrets that TURN servers already have. The expected values
+// were computed with Python's hmac and an HKDF that was written according to RFC 5869.
 func TestCredential(t *testing.T) {
 	secrets := turn.Secrets(ring(t))
 	if len(secrets) != 2 || secrets[0].Text() != wantSecret || secrets[1].Text() == wantSecret {
@@ -38,7 +38,7 @@ func TestCredential(t *testing.T) {
 	c := turn.NewIssuer(ring(t), func() time.Time { return noon }).Issue(tn, "alex")
 	if c.Username != "1772367000:alex@phone.test" || c.Password.Reveal() != wantPassword ||
 		c.Life != 10*time.Minute || !slices.Equal(c.URIs, tn.TURNURIs) {
-		t.Errorf("minted %q, %q, %v, %q", c.Username, c.Password.Reveal(), c.Life, c.URIs)
+		t.Errorf("issued %q, %q, %v, %q", c.Username, c.Password.Reveal(), c.Life, c.URIs)
 	}
 }
 

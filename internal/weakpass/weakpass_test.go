@@ -10,21 +10,19 @@ import (
 	"testing"
 )
 
-// eachKernel runs f for every kernel. It skips those that this processor cannot run; the portable
-// one always runs.
+// eachKernel runs f for every kernel that this processor can run. The portable one always runs.
 func eachKernel(t *testing.T, f func(*testing.T, *kernel)) {
 	for _, k := range kernels {
 		t.Run(k.name, func(t *testing.T) {
 			if k.missing != "" {
-				t.Skipf("this processor lacks %s", k.missing)
+				t.Skipf("this processor does not have %s", k.missing)
 			}
 			f(t, k)
 		})
 	}
 }
 
-// signup returns a form whose three hashes are those of the passwords. An empty realm stands for a
-// usual one.
+// signup returns a form with the hashes of three passwords.
 func signup(user, realm, ha1, ha1b, ha1SHA256 string) *Signup {
 	b := md5.Sum([]byte(user + "@" + realm + ":" + realm + ":" + ha1b))
 	sha := sha256.Sum256([]byte(user + ":" + realm + ":" + ha1SHA256))
@@ -49,7 +47,7 @@ func list() []string { return strings.Split(strings.TrimSuffix(passwords, "\n"),
 const strong = "eid3Oogh-aech1Ei"
 
 func TestAgainstMD5Sum(t *testing.T) {
-	// From md5sum, so that the test does not rest on Go alone.
+	// The hash is from md5sum, so that the test does not depend only on Go.
 	s := Signup{User: "alex", Realm: "phone.codeb.io"}
 	s.HA1 = [16]byte{0xa8, 0xd8, 0x29, 0xf6, 0xbc, 0xae, 0xaf, 0x3c, 0xd1, 0xbc, 0x10, 0x04, 0x5c, 0xa8, 0xad, 0xcc}
 	if got := s.Weak(); got != "ha1" {
@@ -102,7 +100,7 @@ func TestEveryListedPassword(t *testing.T) {
 		search := newTask(k.lanes)
 		for i, p := range list() {
 			if k.lanes == 1 && i%50 != 0 {
-				continue // one at a time is slow
+				continue // one lane is slow
 			}
 			search.begin(&signup(user, realm, p, "", "").HA1, user, ":", realm, ":")
 			if !k.search(search, &l.all) {
@@ -112,7 +110,7 @@ func TestEveryListedPassword(t *testing.T) {
 	})
 }
 
-// TestKernel compares each kernel with crypto/md5 for random candidates of all lengths behind
+// TestKernel compares each kernel with crypto/md5, for random candidates of all lengths after
 // prefixes of all lengths.
 func TestKernel(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k *kernel) {
@@ -137,20 +135,20 @@ func TestKernel(t *testing.T) {
 				digest := md5.Sum(append([]byte(message), c.password()...))
 				search.begin(&digest, message)
 				if !k.search(search, &tab) {
-					t.Fatalf("%q behind %d bytes is not found", c.password(), n)
+					t.Fatalf("%q after %d bytes is not found", c.password(), n)
 				}
 				digest[r.IntN(16)] ^= 1 << r.IntN(8)
 				search.begin(&digest, message)
 				if k.search(search, &tab) {
-					t.Fatalf("%q behind %d bytes is found for another digest", c.password(), n)
+					t.Fatalf("%q after %d bytes is found for another digest", c.password(), n)
 				}
 			}
 		}
 	})
 }
 
-// TestScanIndex tests that a kernel itself sees each lane of each batch, and nothing where there is
-// nothing.
+// TestScanIndex checks that a kernel itself finds a match in each lane of each batch, and no match if there is
+// none.
 func TestScanIndex(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k *kernel) {
 		var candidates []candidate
@@ -172,21 +170,21 @@ func TestScanIndex(t *testing.T) {
 				}
 				search.aim(g.rows, blocks)
 				if got, want := k.scan(search, g.words, 3), i/k.lanes; got != want {
-					t.Fatalf("candidate %d behind %d bytes is seen in batch %d, want %d", i, n, got, want)
+					t.Fatalf("candidate %d after %d bytes is found in batch %d, want %d", i, n, got, want)
 				}
 				digest = md5.Sum(digest[:])
 				search.begin(&digest, message)
 				search.aim(g.rows, blocks)
 				if got := k.scan(search, g.words, 3); got != 3 {
-					t.Fatalf("a digest of no candidate behind %d bytes is seen in batch %d", n, got)
+					t.Fatalf("a digest of no candidate after %d bytes is found in batch %d", n, got)
 				}
 			}
 		}
 	})
 }
 
-// TestPartialMatch uses digests that equal that of a candidate only in the word that a kernel compares.
-// The search must not stop there.
+// TestPartialMatch uses digests that equal a candidate's digest only in the word that a kernel
+// compares. The search must not stop there.
 func TestPartialMatch(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k *kernel) {
 		user, realm := prefix(60) // two blocks, so that the word compared is the first of the digest
@@ -200,7 +198,7 @@ func TestPartialMatch(t *testing.T) {
 			return k.scan(w, words, batches)
 		}}
 		if counting.search(search, &k.lists().short) {
-			t.Error("a part of the digest is taken for the whole")
+			t.Error("a partial match of the digest counts as a match")
 		}
 		all := scans
 		digest[0]++
@@ -220,7 +218,7 @@ func TestWeak(t *testing.T) {
 		password string
 		fields   string // that are refused
 	}{
-		{"the commonest password", "123456", "ha1 ha1b ha1_sha256"},
+		{"the most common password", "123456", "ha1 ha1b ha1_sha256"},
 		{"a password of the first few", "password1234", "ha1 ha1b ha1_sha256"},
 		{"the last password of the list", list()[len(list())-1], "ha1"},
 		{"the last password of the short list", list()[shortList-1], "ha1 ha1b ha1_sha256"},
@@ -238,7 +236,7 @@ func TestWeak(t *testing.T) {
 		{"a label of the host with digits", "example12345", "ha1 ha1b"},
 		{"the product with digits", "Acmephones123", "ha1 ha1b"},
 		{"a strong password", strong, ""},
-		{"a common password with a space behind it", "123456 ", ""},
+		{"a common password followed by a space", "123456 ", ""},
 		{"two lines of the list", "123456\npassword", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -262,12 +260,12 @@ func TestWeak(t *testing.T) {
 	}
 }
 
-// An account that signs in with SHA-256 is checked as fully as one that signs in with MD5.
+// An account that signs in with SHA-256 gets the same full check as one that signs in with MD5.
 func TestSignInSHA256(t *testing.T) {
 	for _, p := range []string{list()[len(list())-1], list()[shortList], "alexalexalex", "alex2026"} {
 		s := signup("alex", "phone.example.net", strong, strong, p)
 		if got := s.Weak(); got != "" {
-			t.Errorf("%q: Weak is %q where the account signs in with MD5", p, got)
+			t.Errorf("%q: Weak is %q if the account signs in with MD5", p, got)
 		}
 		s.SignInSHA256 = true
 		if got := s.Weak(); got != "ha1_sha256" {
@@ -281,8 +279,8 @@ func TestSignInSHA256(t *testing.T) {
 	}
 }
 
-// TestOwnWords tests that the words of a form are tried doubled whatever their length, and
-// capitalised with what people add to reach 12 characters.
+// TestOwnWords checks that the words of a form are tried doubled, regardless of their length,
+// and capitalised with common endings that people add to reach 12 characters.
 func TestOwnWords(t *testing.T) {
 	const longUser = "the.very.long.name.of.somebody.who.likes.names"
 	for _, c := range []struct {
@@ -333,7 +331,7 @@ func TestOptionalHashes(t *testing.T) {
 	}
 	s.SHA256 = nil
 	if got := s.Weak(); got != "" {
-		t.Errorf("Weak of ha1 alone is %q, want none", got)
+		t.Errorf("Weak of only ha1 is %q, want none", got)
 	}
 	if got := signup("alexa", "r", "123456", "", "").Weak(); got != "ha1" {
 		t.Errorf("Weak is %q, want ha1", got)
@@ -358,7 +356,7 @@ func TestRandomPasswordsPass(t *testing.T) {
 			s := signup(user, realm, string(p), string(p), string(p))
 			s.Email, s.Names = "alex@example.org", []string{"Alex Example", user, realm}
 			if got := k.weak(s); got != "" {
-				t.Errorf("%q behind %d bytes: Weak is %q, want none", p, n, got)
+				t.Errorf("%q after %d bytes: Weak is %q, want none", p, n, got)
 			}
 		}
 	})
@@ -377,7 +375,7 @@ func TestLongWords(t *testing.T) {
 
 func TestConcurrentUse(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k *kernel) {
-		fresh := newKernel(k.name, "", k.lanes, k.scan) // to race for the lists, too
+		fresh := newKernel(k.name, "", k.lanes, k.scan) // so that goroutines also race for the lists
 		var all sync.WaitGroup
 		for i := range 8 {
 			all.Go(func() {
@@ -388,7 +386,7 @@ func TestConcurrentUse(t *testing.T) {
 						p, want = strong, ""
 					}
 					if got := fresh.weak(signup(user, realm, p, p, p)); got != want {
-						t.Errorf("%q behind %d bytes: Weak is %q, want %q", p, len(user)+len(realm)+2, got, want)
+						t.Errorf("%q after %d bytes: Weak is %q, want %q", p, len(user)+len(realm)+2, got, want)
 					}
 				}
 			})
@@ -404,7 +402,7 @@ func FuzzWeak(f *testing.F) {
 	f.Add(strings.Repeat("u", 64), strings.Repeat("r", 253), "ALEX", uint16(77))
 	f.Fuzz(func(t *testing.T, user, realm, word string, i uint16) {
 		for _, k := range kernels {
-			if k.missing != "" || k.lanes == 1 && i%8 != 0 { // one at a time is slow, and slower when watched
+			if k.missing != "" || k.lanes == 1 && i%8 != 0 { // one lane is slow, most of all when fuzzing
 				continue
 			}
 			for _, p := range []string{listed[int(i)%len(listed)], word} {
@@ -421,7 +419,7 @@ func FuzzWeak(f *testing.F) {
 	})
 }
 
-// BenchmarkWeak is a whole check of a signup with three hashes and a strong password.
+// BenchmarkWeak measures a full check of a signup with three hashes and a strong password.
 func BenchmarkWeak(b *testing.B) {
 	for _, k := range kernels {
 		if k.missing != "" {
@@ -444,7 +442,7 @@ func BenchmarkWeak(b *testing.B) {
 	}
 }
 
-// BenchmarkLoad is what the first check costs more than the others.
+// BenchmarkLoad measures the additional cost of the first check.
 func BenchmarkLoad(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {

@@ -64,12 +64,12 @@ func TestWrite(t *testing.T) {
 		}
 	}
 	if _, err := htdigest.Write(filepath.Join(dir, "no", "file"), entries("ann")); err == nil {
-		t.Error("writing to a missing directory is no error")
+		t.Error("writing to a missing directory is not an error")
 	}
 }
 
-// TestWriteKeepsGroup checks that a new file has the group of the old one, by which Apache may read
-// it, and that a mode that is too open is corrected.
+// TestWriteKeepsGroup checks that a new file keeps the group of the old one, which lets Apache
+// read it, and that a mode with too many permissions is corrected.
 func TestWriteKeepsGroup(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "phone.htdigest")
 	if err := os.WriteFile(path, nil, 0o644); err != nil {

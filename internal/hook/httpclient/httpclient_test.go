@@ -29,8 +29,8 @@ func post(t *testing.T, h hook.Hook) (*http.Response, error) {
 	return resp, err
 }
 
-// TestPlainHTTP uses 0.0.0.0, which reaches this machine and is not private. It is also an address
-// that the standard library would use a proxy for.
+// TestPlainHTTP uses 0.0.0.0, which reaches this machine and is not private. The standard
+// library would also use a proxy for this address.
 func TestPlainHTTP(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer s.Close()

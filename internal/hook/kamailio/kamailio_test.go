@@ -18,15 +18,15 @@ import (
 	"dialtone/internal/redact"
 )
 
-// server is an HTTP server that responds to each RPC method as a table says. The responses are
-// those that Kamailio 5.6.3 was seen to send.
+// server is an HTTP server whose response to each RPC method is in a table. Kamailio 5.6.3 was
+// observed to send these responses.
 type server struct {
 	*httptest.Server
 	calls         []string
 	authorization string
 }
 
-// An HTTP status and a body.
+// Each response is an HTTP status and a body.
 const (
 	success    = `200 {"jsonrpc":"2.0","result":{},"id":1}`
 	noKey      = `404 {"jsonrpc":"2.0","error":{"code":404,"message":"Key not found in htable."},"id":1}`

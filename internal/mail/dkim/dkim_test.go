@@ -30,7 +30,7 @@ const message = "Date: Sun, 01 Mar 2026 12:00:00 +0000\r\n" +
 	"Content-Type: text/plain; charset=utf-8\r\n" +
 	"\r\nA line  with spaces \r\n.\r\n\r\nThe end.\r\n"
 
-// openStore returns a store with one tenant, and the tenant's id.
+// openStore returns a store with one tenant, the store's ring, and the tenant's ID.
 func openStore(t *testing.T) (*store.Store, *secret.Ring, int64) {
 	t.Helper()
 	ring := secret.NewRing(noon)

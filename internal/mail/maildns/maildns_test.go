@@ -10,7 +10,7 @@ import (
 	"dialtone/internal/test/smtptest"
 )
 
-// resolver returns a resolver that asks the DNS server at an address.
+// resolver returns a resolver that queries the DNS server at an address.
 func resolver(address string) *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "udp", address)
@@ -55,7 +55,7 @@ func TestCheck(t *testing.T) {
 		says    string
 		name    string
 		add     string
-		relay   string // if it is another
+		relay   string // if it is not mail.test
 		noRelay bool
 	}{
 		{what: "complete"},

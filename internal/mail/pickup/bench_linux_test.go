@@ -16,10 +16,10 @@ import (
 	"dialtone/internal/mailmsg"
 )
 
-// BenchmarkStaging compares the two ways to stage a message. Blocks of messages alternate between
-// them, each block followed by a Sync, on the file system of TMPDIR. It reports for each way the
-// median time from Stage to Publish, the processor time per message, and the median time of Sync.
-// One iteration is one pair of blocks.
+// BenchmarkStaging compares the two ways to stage a message, on the file system of TMPDIR.
+// Blocks of messages alternate between them, and a Sync follows each block. For each way the
+// benchmark reports the median time from Stage to Publish, the processor time per message, and
+// the median time of Sync. One iteration is one pair of blocks.
 //
 //	TMPDIR=/mnt/xfs go test -run - -bench Staging -benchtime 20x ./internal/mail/pickup
 func BenchmarkStaging(b *testing.B) {

@@ -57,7 +57,7 @@ func eachStaging(t *testing.T, test func(t *testing.T, d *pickup.Dir, unnamed bo
 				t.Fatalf("uses unnamed files: %v, want %v", got, s.unnamed)
 			}
 			if got := names(t, d.Path()); len(got) != 0 {
-				t.Fatalf("the probe left %q", got)
+				t.Fatalf("the probe left the files %q", got)
 			}
 			test(t, d, s.unnamed)
 		})
@@ -209,7 +209,7 @@ func TestModes(t *testing.T) {
 					t.Errorf("the directory has mode %v, %v", info.Mode(), err)
 				}
 				group := os.Getegid()
-				if os.Geteuid() == 0 { // others cannot give a directory to a group at will
+				if os.Geteuid() == 0 { // other users cannot give a directory to any group
 					group = 12345
 					if err := errors.Join(
 						os.Chown(d.Path(), -1, group),
@@ -265,7 +265,7 @@ func TestAgentSeesOnlyWholeMessages(t *testing.T) {
 		done := make(chan struct{})
 		seen := 0
 		var agent sync.WaitGroup
-		agent.Go(func() { // like a mail agent, reads and removes each file that ends in .eml
+		agent.Go(func() { // like a mail agent, it reads and removes each file that ends in .eml
 			for over := false; ; {
 				select {
 				case <-done:

@@ -17,18 +17,18 @@ import (
 	"dialtone/internal/outbox"
 )
 
-// These stop a file system as a power cut does,
-// https://man7.org/linux/man-pages/man2/ioctl_xfs_goingdown.2.html; ext4 has the same call.
-// Unsynced data is lost with both; with the first, the log of names is written before, with the
-// second it is not.
+// These values stop a file system like a power cut does,
+// https://man7.org/linux/man-pages/man2/ioctl_xfs_goingdown.2.html. The call is the same for
+// ext4. Unsynced data is lost with both flags. With logFlush, the log of names is written
+// first; with noLogFlush it is not.
 const (
 	goingDown  = 0x8004587d // _IOR('X', 125, __u32)
 	logFlush   = 1
 	noLogFlush = 2
 )
 
-// What Sync has covered must be there after a power cut, and messages that were staged and not
-// published must leave nothing.
+// After a power cut, all messages that were synced must exist, and messages that were staged
+// but not published must leave nothing.
 func TestPowerCut(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount a file system")
@@ -100,7 +100,7 @@ func powerCut(t *testing.T, kind string, disk pickup.FileSystem, unnamed bool, h
 		t.Fatal(err)
 	}
 	root.Close()
-	for _, draft := range staged { // a cut would end the process; nothing changes on the disk any more
+	for _, draft := range staged { // a power cut would end the process; the disk no longer changes
 		draft.Discard()
 	}
 	umount()

@@ -14,7 +14,7 @@ import (
 	"dialtone/internal/mailmsg"
 )
 
-// ids returns the ids that a walk gives.
+// ids returns the IDs that a walk passes.
 func ids(t *testing.T, walk func(func([]mailmsg.ID) error) error) (list []mailmsg.ID) {
 	t.Helper()
 	if err := walk(func(some []mailmsg.ID) error {
@@ -34,7 +34,7 @@ func TestBadmail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // after a crash it is repeated
+		for range 2 { // it is repeated after a crash
 			if err := d.MoveToBadmail(l.ID, "550 nobody"); err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +56,7 @@ func TestBadmail(t *testing.T) {
 		if got, err := d.Peek(l.ID); err != nil || !bytes.Equal(got, want) || len(names(t, d.Path())) != 0 {
 			t.Errorf("Peek returned %d bytes, %v", len(got), err)
 		}
-		publish(t, d, l) // the process ended while it moved the message
+		publish(t, d, l) // as if the process ended while it moved the message
 		if err := d.MoveToBadmail(l.ID, "550 nobody"); err != nil {
 			t.Fatal(err)
 		}

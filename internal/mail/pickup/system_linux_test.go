@@ -79,7 +79,7 @@ func TestLink(t *testing.T) {
 	}
 }
 
-// unsupported is a file system where one of the steps fails.
+// unsupported is a file system in which a step fails.
 type unsupported struct {
 	pickup.FileSystem
 	pickup.UnnamedFileSystem
@@ -147,7 +147,7 @@ func TestFallback(t *testing.T) {
 	})
 }
 
-// Messages that were staged and not published are gone with their descriptors, and no descriptor is left open.
+// Staged messages that are not published leave no descriptor open.
 func TestDescriptors(t *testing.T) {
 	d := open(t)
 	d.UsesUnnamedFiles()
@@ -177,7 +177,7 @@ func descriptors(t *testing.T) int {
 	return len(list)
 }
 
-// Agents that watch the directory see these events and no other ones with the name of a message.
+// Agents that watch the directory see exactly these events with the name of a message.
 func TestInotify(t *testing.T) {
 	eachStaging(t, func(t *testing.T, d *pickup.Dir, unnamed bool) {
 		watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
@@ -194,13 +194,13 @@ func TestInotify(t *testing.T) {
 		second := events(t, watch, message(1).ID.String()+".eml")
 		want := []uint32{unix.IN_MOVED_TO}
 		if !slices.Equal(second, want) {
-			t.Errorf("a message that is replaced gives events %#x, want %#x", second, want)
+			t.Errorf("a replaced message causes the events %#x, want %#x", second, want)
 		}
 		if unnamed {
 			want = []uint32{unix.IN_CREATE}
 		}
 		if !slices.Equal(first, want) {
-			t.Errorf("a new message gives events %#x, want %#x", first, want)
+			t.Errorf("a new message causes the events %#x, want %#x", first, want)
 		}
 	})
 }

@@ -26,7 +26,7 @@ const message = "From: no-reply@phone.test\r\nTo: ann@mail.test\r\nSubject: Hell
 // shortTimes are timeouts for a server on this machine.
 var shortTimes = timesOf(5 * time.Second)
 
-// timesOf returns timeouts of d, except Idle.
+// timesOf returns timeouts of d each, except Idle.
 func timesOf(d time.Duration) relay.Times {
 	return relay.Times{Connect: d, Command: d, Content: d, Idle: time.Minute}
 }
@@ -246,8 +246,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// silent starts a server that answers normally until a step and then never again. It returns the
-// address. Package smtptest has no such server.
+// silent starts a server that stops answering at a step, and returns its address. Package
+// smtptest has no such server.
 func silent(t *testing.T, step string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -288,14 +288,14 @@ func silent(t *testing.T, step string) string {
 	return l.Addr().String()
 }
 
-// TestRepliesWithoutText sends through a server whose replies are a code alone (RFC 5321 section 4.2).
+// TestRepliesWithoutText sends through a server whose replies are only a code (RFC 5321 section 4.2).
 func TestRepliesWithoutText(t *testing.T) {
 	for _, row := range []struct{ name, hello, end string }{
 		{"one command after the other", "250 relay.test\r\n", "\r\n"},
 		{"with pipelining", "250-relay.test\r\n250-PIPELINING\r\n250 8BITMIME\r\n", "\r\n"},
 		{"with a space", "250 relay.test\r\n", " \r\n"},
 		{"even to EHLO", "250\r\n", "\r\n"},
-		{"and line feeds alone", "250 relay.test\n", "\n"},
+		{"and lines end with a line feed only", "250 relay.test\n", "\n"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			r := newRelay(t, relay.Config{Address: terse(t, row.hello, row.end, "250"), Security: relay.None})
@@ -523,8 +523,8 @@ func TestCheck(t *testing.T) {
 	waitFor(t, "Check closes its connection", func() bool { return s.Open() == 0 })
 }
 
-// scripted starts a server that answers commands by their verb. received returns the lines that it
-// has received.
+// scripted starts a server whose answers to commands are in a map by verb. received returns the
+// lines that it has received so far.
 func scripted(t *testing.T, answers map[string]string) (address string, received func() []string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -562,8 +562,8 @@ func scripted(t *testing.T, answers map[string]string) (address string, received
 	}
 }
 
-// A server may accept a pipelined DATA although it refused the recipient. It gets empty content, and
-// the next message is not affected.
+// A server may accept a pipelined DATA although it refused the recipient. The client must send
+// it empty content, and the next message must not be affected.
 func TestRefusalsWithPipelining(t *testing.T) {
 	const hello = "250-relay.test\r\n250-PIPELINING\r\n250 8BITMIME"
 	for name, c := range map[string]struct {

@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/secret/keyfile"
 )
 
-// signer returns the ID of the key that signs.
+// signer returns the ID of the signing key.
 func signer(r *secret.Ring) *secret.ID { return &r.IDs()[0] }
 
 func TestFollower(t *testing.T) {
@@ -39,7 +39,7 @@ func TestFollower(t *testing.T) {
 		t.Error("the first value is of another key")
 	}
 	if refresh() != first {
-		t.Error("the value was built again though nothing changed")
+		t.Error("the value was built again although nothing changed")
 	}
 	both := ring.Rotated(noon, 2)
 	if err := keyfile.Replace(path, both); err != nil {
@@ -54,14 +54,14 @@ func TestFollower(t *testing.T) {
 		t.Error("the new key does not sign when it is old enough")
 	}
 
-	// A file that cannot be used leaves the value as it is.
+	// A file that cannot be used leaves the value unchanged.
 	for name, change := range map[string]func() error{
-		// Its size and time stay as they are.
+		// The file's size and time do not change.
 		"open to others": func() error { return os.Chmod(path, 0o644) },
 		"a directory": func() error {
 			return errors.Join(os.Remove(path), os.Mkdir(path, 0o700))
 		},
-		"of another content at the same time": func() error {
+		"changed with the same size and time": func() error {
 			info, err := os.Stat(path)
 			if err != nil {
 				return err

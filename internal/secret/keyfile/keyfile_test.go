@@ -61,7 +61,7 @@ func TestRefusedFiles(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
 		mode       fs.FileMode
-		says       string
+		want       string
 	}{
 		{"readable by the group", good, 0o640, "chmod 600"},
 		{"readable by everyone", good, 0o604, "chmod 600"},
@@ -71,7 +71,7 @@ func TestRefusedFiles(t *testing.T) {
 		{"of another version", "v3" + good[2:], 0o600, ":1:"},
 		{"with a bad second line", good + "x\n", 0o600, ":2:"},
 		{"with an empty line", good + "\n" + good, 0o600, ":2:"},
-		{"with one word more", strings.TrimSpace(good) + " x\n", 0o600, ":1:"},
+		{"with an additional word", strings.TrimSpace(good) + " x\n", 0o600, ":1:"},
 		{"without a time", strings.Replace(good, "1772366400", "now", 1), 0o600, "time"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestRefusedFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := keyfile.ReadOrCreate(path, noon)
-			if err == nil || !strings.Contains(err.Error(), c.says) ||
+			if err == nil || !strings.Contains(err.Error(), c.want) ||
 				!strings.Contains(err.Error(), path) {
 				t.Errorf("got %v", err)
 			}
