@@ -90,7 +90,7 @@ func openRelayed(f *crashfs.FS) (*harness, error) {
 }
 
 // TestCrashesDuringDelivery stops a server that sends messages before and after each operation, in
-// every variant, and starts it again. The message of every signup that succeeded must then have
+// every variant, and starts it again. In make test it stops at some of these moments (stops). The message of every signup that succeeded must then have
 // arrived, or be in the pickup directory or badmail. A message that is recorded as sent is not sent
 // again.
 func TestCrashesDuringDelivery(t *testing.T) {
@@ -137,9 +137,13 @@ func TestCrashesDuringDelivery(t *testing.T) {
 	}
 	moments, points, twice := 0, 0, 0
 	seen := make(map[string]bool)
+	chosen := stops(t, f.Journal(), 80)
 	f.Moments(func(at int, then *crashfs.FS) bool {
+		if !chosen[at] {
+			return true
+		}
 		moments++
-		for _, v := range cuts(uint64(at), chances) {
+		for _, v := range cuts(seed+uint64(at), chances) {
 			after := then.Crash(v)
 			key := fmt.Sprintf("%s %s %d", after.Image(), tr.at(at).key(), len(relay.before(at)))
 			if seen[key] {
@@ -154,7 +158,8 @@ func TestCrashesDuringDelivery(t *testing.T) {
 				twice += again
 			})
 			if err != nil {
-				t.Errorf("stopped at %d, %s: %v\n%s", at, v.Name, err, history(f.Journal(), at))
+				t.Errorf("stopped at %d, %s: %v\n%s\n%s",
+					at, v.Name, err, repetition(t, seed), history(f.Journal(), at))
 				return false
 			}
 		}

@@ -9,10 +9,10 @@
 // answers. The tests compare what the harness has with what the transcript demands.
 //
 // DIALTONE_SEEDS is the number of simulations, and DIALTONE_CHANCES that of random power cuts at every
-// moment; make test-long raises both. More power cuts than the default also make every operation fail
-// in every way, with every power cut after it, and tear every write at every sector; without them a
-// sixth of the operations fails in each way, and the tests take half of the others in turn, and of the
-// writes in a row to one file a quarter. DIALTONE_SEED repeats one simulation.
+// moment; make test-long raises both. More power cuts than the default also stop the scenarios at every moment,
+// make every operation fail in every way, with every power cut after it, and tear every write at every sector.
+// Without them the tests take some of each, evenly spread and chosen at random, and others in each run.
+// DIALTONE_SEED repeats one simulation, or one choice.
 //
 // It has no code for other packages. The same promise is tested on the built program, with kill -9
 // and real disks, in cmd/dialtone.
