@@ -99,7 +99,8 @@ func TestStoreThroughPgBouncer(t *testing.T) {
 	through := c.PgBouncer(t, "transaction", c.Addr())
 	var mu sync.Mutex
 	run := make(map[string]bool)
-	open := emptyStores(t, func(t testing.TB) string { return through(database(t)) }, func(test string, _ map[string]bool) {
+	pooled := func(t testing.TB) string { return through(database(t)) }
+	open := emptyStores(t, pooled, func(test string, _ map[string]bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		run[test] = true

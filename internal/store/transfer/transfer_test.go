@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -257,7 +258,7 @@ func TestCopyThereAndBack(t *testing.T) {
 	}
 }
 
-// A copy that is cancelled at any step can be continued, but not from another source. After that,
+// A copy that is cancelled at any steps, others in each run, can be continued, but not from another source. After that,
 // Compare finds every change.
 func TestCopyContinues(t *testing.T) {
 	dir, ring := t.TempDir(), secret.NewRing(noon)
@@ -291,11 +292,11 @@ func TestCopyContinues(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			stops := 0
-			for ; ; stops++ {
+			for last := 1; ; last += 1 + rand.IntN(3) {
 				ctx, stop := context.WithCancel(t.Context())
 				steps, copying := 0, false
 				err := Copy(ctx, from, c.to, Directly, func(what string, _, _ int64) {
-					if steps++; steps > stops+1 && strings.HasPrefix(what, "copy") {
+					if steps++; steps > last && strings.HasPrefix(what, "copy") {
 						copying = true
 						stop()
 					}
@@ -308,12 +309,13 @@ func TestCopyContinues(t *testing.T) {
 					t.Fatal(err)
 				}
 				if _, err := c.open(c.to); !errors.Is(err, store.ErrUnfinished) {
-					t.Fatalf("open of an unfinished copy: %v", err)
+					t.Fatalf("open of a copy that ended after %d steps: %v", last, err)
 				}
 				err = Copy(t.Context(), "sqlite:"+other, c.to, Directly, noProgress)
 				if !fault.Is(err, fault.Conflict) {
-					t.Fatalf("copy of another source into an unfinished copy: %v", err)
+					t.Fatalf("copy of another source into one that ended after %d steps: %v", last, err)
 				}
+				stops++
 			}
 			if stops < 5 {
 				t.Errorf("the copy was cancelled only %d times", stops)

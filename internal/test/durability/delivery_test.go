@@ -90,9 +90,9 @@ func openRelayed(f *crashfs.FS) (*harness, error) {
 }
 
 // TestCrashesDuringDelivery stops a server that sends messages before and after each operation, in
-// every variant, and starts it again. In make test it stops at some of these moments (stops). The message of every signup that succeeded must then have
-// arrived, or be in the pickup directory or badmail. A message that is recorded as sent is not sent
-// again.
+// every variant, and starts it again; in make test at some of these moments (stops). The message of every
+// signup that succeeded must then have arrived, or be in the pickup directory or badmail. A message that is
+// recorded as sent is not sent again.
 func TestCrashesDuringDelivery(t *testing.T) {
 	var f *crashfs.FS
 	tr, relay := &transcript{}, &fakeRelay{replies: map[string]*delivery.Refusal{
