@@ -238,17 +238,19 @@ func (t *test) addActive(user string, at time.Time) account.Signup {
 	return a
 }
 
-// addMany creates 300 pending accounts and returns references to their messages.
-func (t *test) addMany() (messages []outbox.Ref) {
+// addMany creates n pending accounts and returns references to their messages.
+func (t *test) addMany(n int) (messages []outbox.Ref) {
 	t.Helper()
-	signups := make([]account.Signup, 300)
+	signups := make([]account.Signup, n)
 	for i := range signups {
 		signups[i] = t.signup(fmt.Sprint("ann", i), noon)
 		messages = append(messages, ref(signups[i]))
 	}
-	got := t.concurrently(len(signups), func(i int) error { return t.Create(t.ctx, signups[i], noon) })
-	if got[succeeded] != len(signups) {
-		t.Fatalf("got %v", got)
+	for part := range slices.Chunk(signups, 300) { // a store refuses more at once
+		got := t.concurrently(len(part), func(i int) error { return t.Create(t.ctx, part[i], noon) })
+		if got[succeeded] != len(part) {
+			t.Fatalf("got %v", got)
+		}
 	}
 	return messages
 }

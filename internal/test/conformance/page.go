@@ -107,7 +107,7 @@ func newRand(t *testing.T) *rand.Rand {
 func queries(t *testing.T) int {
 	text := os.Getenv("DIALTONE_QUERIES")
 	if text == "" {
-		return 100
+		return 40
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
@@ -233,7 +233,7 @@ var pageTests = []testCase{
 		}
 	}},
 	{"are limited, and continue, if nothing matches", func(t *test) {
-		t.addMany()
+		t.addMany(300)
 		t.limitScan(8, 64, 10)
 		p, err := t.Page(t.ctx, t.tenant, account.Query{Roles: []account.Role{account.Admin}}, "", 10, noon)
 		t.must(err)
@@ -242,10 +242,10 @@ var pageTests = []testCase{
 		}
 	}},
 	{"have all accounts of a small tenant among many", func(t *test) {
-		t.addMany()
+		t.addMany(300)
 		t.tenant = t.addTenant("small.test")
 		t.addActive("ann", noon.Add(-time.Hour))
-		t.addMany() // no more than a test can have in time
+		t.addMany(300) // no more than a test can have in time
 		t.tenant = t.addTenant("smaller.test")
 		t.addActive("bob", noon.Add(-time.Hour))
 		t.limitScan(8, 64, 10)
