@@ -41,6 +41,7 @@ test-long:
 	DIALTONE_CHANCES=10 $(GO) test -timeout 60m -run 'TestEvery|TestCrashes' ./internal/test/durability
 	DIALTONE_HISTORIES=20 $(GO) test -timeout 60m -run 'TestLinearizable' ./internal/store
 	DIALTONE_QUERIES=3000 $(GO) test -timeout 60m -run '/Pages_of_accounts' ./internal/store ./internal/store/postgres
+	$(GO) test -timeout 60m -run 'TestStoreThroughPgBouncer' ./internal/store/postgres
 	DIALTONE_TEST_KILLS=50 $(GO) test -timeout 30m -run 'TestKill|TestTerminated' ./cmd/dialtone
 	$(GO) test -tags long -timeout 60m -v -run Long ./cmd/dialtone
 

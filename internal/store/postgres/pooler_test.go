@@ -12,7 +12,6 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/store/postgres"
-	"dialtone/internal/test/conformance"
 	"dialtone/internal/test/postgrestest"
 )
 
@@ -24,14 +23,6 @@ func eachPoolMode(t *testing.T, run func(t *testing.T, through func(url string) 
 			run(t, c.PgBouncer(t, mode, c.Addr()))
 		})
 	}
-}
-
-// Session mode guarantees more than transaction mode, so the whole conformance test runs only in
-// transaction mode.
-func TestStoreThroughPgBouncer(t *testing.T) {
-	c, database := postgrestest.Shared(t), migratedDatabases(t)
-	through := c.PgBouncer(t, "transaction", c.Addr())
-	conformance.Run(t, emptyStores(t, func(t testing.TB) string { return through(database(t)) }))
 }
 
 func TestNodesThroughPgBouncer(t *testing.T) {

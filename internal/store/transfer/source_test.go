@@ -14,6 +14,7 @@ import (
 
 	"dialtone/internal/secret"
 	"dialtone/internal/store/engine"
+	"dialtone/internal/store/sqlite"
 	"dialtone/internal/test/postgrestest"
 )
 
@@ -245,15 +246,19 @@ func TestCompareSeesEveryColumn(t *testing.T) {
 	if err := Copy(t.Context(), "sqlite:"+from, "sqlite:"+to, Directly, noProgress); err != nil {
 		t.Fatal(err)
 	}
-	whole, err := os.ReadFile(to)
+	c, err := open(t.Context(), "sqlite:"+from, "sqlite:"+to, false, Directly, noProgress)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer c.close()
+	edit, err := sqlite.Connect(to, "", `PRAGMA foreign_keys = 0; ATTACH '`+from+`' AS source`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer edit.Close()
 	for _, tb := range copied {
+		columns := strings.Join(tb.columns, ", ")
 		for _, column := range tb.columns {
-			if err := os.WriteFile(to, whole, 0o600); err != nil {
-				t.Fatal(err)
-			}
 			change := column + ` = CASE typeof(` + column + `)
 				WHEN 'integer' THEN CASE WHEN '` + column + `' IN ('` + strings.Join(boolColumns, `', '`) + `')
 					THEN 1 - ` + column + ` ELSE ` + column + ` + 1000000 END
@@ -261,13 +266,25 @@ func TestCompareSeesEveryColumn(t *testing.T) {
 				WHEN 'blob' THEN CAST(` + column + ` || x'01' AS BLOB)
 				ELSE CASE '` + column + `' WHEN 'token' THEN x'01' ELSE 1 END END`
 			keys := strings.Join(tb.key, ", ")
-			execSQLite(t, to, `PRAGMA foreign_keys=0; UPDATE `+tb.name+` SET `+change+`
-				WHERE (`+keys+`) = (SELECT `+keys+` FROM `+tb.name+` ORDER BY `+keys+` DESC LIMIT 1)`)
-			err := Compare(t.Context(), "sqlite:"+from, "sqlite:"+to, Directly, noProgress)
-			if err == nil || !strings.Contains(err.Error(), tb.name) {
+			if err := edit.Script(`UPDATE ` + tb.name + ` SET ` + change + `
+				WHERE (` + keys + `) = (SELECT ` + keys + ` FROM ` + tb.name + ` ORDER BY ` + keys + ` DESC LIMIT 1)`); err != nil {
+				t.Fatal(err)
+			}
+			err := c.compareTable(t.Context(), tb)
+			if column == tb.columns[0] {
+				err = c.compare(t.Context())
+			}
+			if err == nil || !strings.Contains(err.Error(), " of "+tb.name+" ") {
 				t.Errorf("%s.%s: %v", tb.name, column, err)
 			}
+			if err := edit.Script(`DELETE FROM ` + tb.name + `; INSERT INTO ` + tb.name + ` (` + columns + `)
+				SELECT ` + columns + ` FROM source.` + tb.name); err != nil {
+				t.Fatal(err)
+			}
 		}
+	}
+	if err := c.compare(t.Context()); err != nil {
+		t.Errorf("after all changes were taken back: %v", err)
 	}
 }
 

@@ -8,6 +8,7 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -482,34 +483,50 @@ func (c *copier) compareNumbers(ctx context.Context) error {
 // compare compares all rows of both databases, in the order of their keys.
 func (c *copier) compare(ctx context.Context) error {
 	for _, t := range copied {
-		total, err := engine.Count(c.from, `SELECT count(*) FROM `+t.name)
-		if err != nil {
+		if err := c.compareTable(ctx, t); err != nil {
 			return err
-		}
-		var last []any
-		var done int64
-		for {
-			c.progress("compare "+t.name, done, total)
-			ours, err := t.after(c.from, last)
-			if err != nil {
-				return err
-			}
-			theirs, err := t.after(c.to.Reads(ctx), last)
-			if err != nil {
-				return err
-			}
-			for i := range max(len(ours), len(theirs)) {
-				if i >= len(ours) || i >= len(theirs) || !reflect.DeepEqual(ours[i], theirs[i]) {
-					return t.different(ours, theirs, i)
-				}
-			}
-			if len(ours) == 0 {
-				break
-			}
-			last, done = t.keyOf(ours[len(ours)-1]), done+int64(len(ours))
 		}
 	}
 	return c.compareNumbers(ctx)
+}
+
+func (c *copier) compareTable(ctx context.Context, t table) error {
+	total, err := engine.Count(c.from, `SELECT count(*) FROM `+t.name)
+	if err != nil {
+		return err
+	}
+	var last []any
+	var done int64
+	for {
+		c.progress("compare "+t.name, done, total)
+		ours, err := t.after(c.from, last)
+		if err != nil {
+			return err
+		}
+		theirs, err := t.after(c.to.Reads(ctx), last)
+		if err != nil {
+			return err
+		}
+		for i := range max(len(ours), len(theirs)) {
+			if i >= len(ours) || i >= len(theirs) || !slices.EqualFunc(ours[i], theirs[i], equal) {
+				return t.different(ours, theirs, i)
+			}
+		}
+		if len(ours) == 0 {
+			return nil
+		}
+		last, done = t.keyOf(ours[len(ours)-1]), done+int64(len(ours))
+	}
+}
+
+// equal reports whether two values of columns are equal.
+func equal(a, b any) bool {
+	x, isBytes := a.([]byte)
+	y, areBytes := b.([]byte)
+	if isBytes || areBytes {
+		return isBytes && areBytes && bytes.Equal(x, y)
+	}
+	return a == b
 }
 
 // different returns an error that names a different row by its key. Other columns may be secret.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -257,7 +258,7 @@ func TestCopyThereAndBack(t *testing.T) {
 	}
 }
 
-// A copy that is cancelled at any step can be continued, but not from another source. After that,
+// A copy that is cancelled at any steps, others in each run, can be continued, but not from another source. After that,
 // Compare finds every change.
 func TestCopyContinues(t *testing.T) {
 	dir, ring := t.TempDir(), secret.NewRing(noon)
@@ -291,11 +292,11 @@ func TestCopyContinues(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			stops := 0
-			for ; ; stops++ {
+			for last := 1; ; last += 1 + rand.IntN(3) {
 				ctx, stop := context.WithCancel(t.Context())
 				steps, copying := 0, false
 				err := Copy(ctx, from, c.to, Directly, func(what string, _, _ int64) {
-					if steps++; steps > stops+1 && strings.HasPrefix(what, "copy") {
+					if steps++; steps > last && strings.HasPrefix(what, "copy") {
 						copying = true
 						stop()
 					}
@@ -308,12 +309,13 @@ func TestCopyContinues(t *testing.T) {
 					t.Fatal(err)
 				}
 				if _, err := c.open(c.to); !errors.Is(err, store.ErrUnfinished) {
-					t.Fatalf("open of an unfinished copy: %v", err)
+					t.Fatalf("open of a copy that ended after %d steps: %v", last, err)
 				}
 				err = Copy(t.Context(), "sqlite:"+other, c.to, Directly, noProgress)
 				if !fault.Is(err, fault.Conflict) {
-					t.Fatalf("copy of another source into an unfinished copy: %v", err)
+					t.Fatalf("copy of another source into one that ended after %d steps: %v", last, err)
 				}
+				stops++
 			}
 			if stops < 5 {
 				t.Errorf("the copy was cancelled only %d times", stops)
@@ -332,6 +334,11 @@ func TestCopyContinues(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
+			comparing, err := open(t.Context(), from, c.to, false, Directly, noProgress)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer comparing.close()
 			for _, tb := range copied {
 				rows, err := tb.after(s.engine.Reads(t.Context()), nil)
 				if err != nil {
@@ -371,7 +378,7 @@ func TestCopyContinues(t *testing.T) {
 					changed = "x" + v
 				}
 				set(column, old, changed)
-				if err := Compare(t.Context(), from, c.to, Directly, noProgress); !fault.Is(err, fault.Conflict) ||
+				if err := comparing.compareTable(t.Context(), tb); !fault.Is(err, fault.Conflict) ||
 					!strings.Contains(err.Error(), " of "+tb.name+" ") {
 					t.Errorf("a changed row of %s: %v", tb.name, err)
 				}

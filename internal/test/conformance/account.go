@@ -407,7 +407,7 @@ var outboxTests = []testCase{
 		t.ack(nil)
 	}},
 	{"accepts hundreds of messages in one Ack", func(t *test) {
-		sent := t.addMany()
+		sent := t.addMany(300)
 		t.ack(sent[1:])
 		list, err := t.Pending(t.ctx)
 		t.must(err)

@@ -224,7 +224,7 @@ var deliveryTests = []testCase{
 		t.wantEqual(t.dueMessages(noon.Add(time.Hour)), []string{"ann"})
 	}},
 	{"hundreds of outcomes are recorded in one call", func(t *test) {
-		messages := t.addMany()
+		messages := t.addMany(300)
 		_, err := t.Enqueue(t.ctx, messages, noon)
 		t.must(err)
 		list, _, err := t.DueMessages(t.ctx, noon, delivery.Position{}, nil, 1000)

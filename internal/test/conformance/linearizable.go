@@ -119,17 +119,22 @@ func (n Successes) add(history []porcupine.Operation) {
 	}
 }
 
-// Check fails the test if calls of an account's owner never succeeded.
-func (n Successes) Check(t *testing.T) {
+// Check fails the test if calls of an account's owner never succeeded. In fewer than three histories up to three kinds
+// of calls may never have succeeded.
+func (n Successes) Check(t *testing.T, histories uint64) {
 	t.Logf("successes: %v", n)
+	var missing []operation
 	for _, op := range []operation{
 		notMe, setPassword, addReset, readReset, resetPassword, end, endOthers,
 		addEmail, setEmail, leave, stay, erase, startApp, finishApp, removeApp, useStep, useRecovery, addPasskey,
 		removePasskey, usePasskey,
 	} {
 		if n[op] == 0 {
-			t.Errorf("%s never succeeded", op)
+			missing = append(missing, op)
 		}
+	}
+	if len(missing) > 3 || len(missing) > 0 && histories >= 3 {
+		t.Errorf("never succeeded: %v", missing)
 	}
 }
 

@@ -108,7 +108,7 @@ func newRand(t *testing.T) *rand.Rand {
 func queries(t *testing.T) int {
 	text := os.Getenv("DIALTONE_QUERIES")
 	if text == "" {
-		return 100
+		return 40
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
@@ -234,7 +234,7 @@ var pageTests = []testCase{
 		}
 	}},
 	{"are limited, and continue, if nothing matches", func(t *test) {
-		t.addMany()
+		t.addMany(300)
 		t.limitScan(8, 64, 10)
 		p, err := t.Page(t.ctx, t.tenant, account.Query{Roles: []account.Role{account.Admin}}, "", 10, noon)
 		t.must(err)
@@ -243,10 +243,10 @@ var pageTests = []testCase{
 		}
 	}},
 	{"have all accounts of a small tenant among many", func(t *test) {
-		t.addMany()
+		t.addMany(300)
 		t.tenant = t.addTenant("small.test")
 		t.addActive("ann", noon.Add(-time.Hour))
-		t.addMany() // as many as a test has time for
+		t.addMany(300) // as many as a test has time for
 		t.tenant = t.addTenant("smaller.test")
 		t.addActive("bob", noon.Add(-time.Hour))
 		t.limitScan(8, 64, 10)

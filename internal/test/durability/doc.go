@@ -8,12 +8,11 @@
 // harness is the program without HTTP. A transcript records the requests of its clients and the
 // answers to them. The tests compare the state of the harness with what the transcript demands.
 //
-// DIALTONE_SEEDS is the number of simulations, and DIALTONE_CHANCES that of random power cuts at
-// every moment; make test-long raises both. With more power cuts than the default, every operation
-// also fails in every way, followed by every power cut, and every write is torn at every sector.
-// With the default, a sixth of the operations fails in each way, the tests alternate between two
-// halves of the power cuts, and they take only a quarter of consecutive writes to one file.
-// DIALTONE_SEED repeats one simulation.
+// DIALTONE_SEEDS is the number of simulations, and DIALTONE_CHANCES that of random power cuts at every
+// moment; make test-long raises both. More power cuts than the default also stop the scenarios at every moment,
+// make every operation fail in every way, with every power cut after it, and tear every write at every sector.
+// Without them the tests take some of each, evenly spread and chosen at random, and others in each run.
+// DIALTONE_SEED repeats one simulation, or one choice.
 //
 // The package exports nothing. In cmd/dialtone, the same promise is tested on the built program,
 // with kill -9 and real disks.

@@ -14,42 +14,41 @@ import (
 	"dialtone/internal/test/crashfs"
 )
 
-// diskFault is a way in which an operation fails. In make test, the operations that fail are number
-// first, first+step, first+2*step and so on. In make test-long, all operations fail.
+// diskFault is a way in which an operation fails.
 type diskFault struct {
-	name        string
-	fault       crashfs.Fault
-	first, step int
+	name  string
+	fault crashfs.Fault
 }
 
-// diskFaults lists the ways in which an operation fails. In make test, every sixth operation fails
-// in each way except the last. Each way begins with a different operation.
 var diskFaults = []diskFault{
-	{"EIO once", crashfs.Fault{Err: syscall.EIO}, 0, 6},
-	{"ENOSPC once", crashfs.Fault{Err: syscall.ENOSPC, Only: grows}, 1, 6},
-	{"EIO until repaired", crashfs.Fault{Err: syscall.EIO, Stays: true}, 3, 6},
-	{"ENOSPC until repaired", crashfs.Fault{Err: syscall.ENOSPC, Stays: true, Only: grows}, 4, 6},
+	{"EIO once", crashfs.Fault{Err: syscall.EIO}},
+	{"ENOSPC once", crashfs.Fault{Err: syscall.ENOSPC, Only: grows}},
+	{"EIO until repaired", crashfs.Fault{Err: syscall.EIO, Stays: true}},
+	{"ENOSPC until repaired", crashfs.Fault{Err: syscall.ENOSPC, Stays: true, Only: grows}},
 	{"EIO of a sync once, and the page cache is lost",
-		crashfs.Fault{Err: syscall.EIO, Reverts: true, Only: syncs}, 0, 1},
+		crashfs.Fault{Err: syscall.EIO, Reverts: true, Only: syncs}},
 }
 
-// positions returns the first operation that fails, and the step to the next one.
-func (f diskFault) positions() (first, step int) {
-	if chances > defaultChances {
-		return 0, 1
-	}
-	return f.first, f.step
-}
-
-// mayFail returns the operations of a journal that can fail in this way, in the order in which
-// crashfs.Fault counts them.
-func (f diskFault) mayFail(journal []crashfs.Op) (ops []crashfs.Op) {
+// positions returns which of the operations of a journal that can fail in this way do, by their numbers among them.
+// In make test it is every sixth, but at least two and at most six, and eight syncs that lose the page cache.
+func (f diskFault) positions(t *testing.T, journal []crashfs.Op) []int {
+	var ops []crashfs.Op
 	for _, op := range journal {
 		if op.MayFail() && (f.fault.Only == nil || f.fault.Only(op)) {
 			ops = append(ops, op)
 		}
 	}
-	return ops
+	var list []int
+	for i := range ops {
+		if !leftOut(ops, i) {
+			list = append(list, i)
+		}
+	}
+	n := min(max(2, len(list)/6), 6)
+	if f.fault.Reverts {
+		n = 8
+	}
+	return some(t, list, n)
 }
 
 // grows reports whether a full disk refuses an operation.
@@ -64,17 +63,16 @@ func grows(op crashfs.Op) bool {
 
 func syncs(op crashfs.Op) bool { return op.Kind == crashfs.Sync || op.Kind == crashfs.SyncAll }
 
-// TestEveryFault makes operations of each scenario fail, once or until the disk is repaired. In
-// make test-long each operation fails in both ways, in make test only some do (diskFaults,
-// leftOut). A request then succeeds, or fails and changes nothing, or fails with fault.ErrInDoubt
-// after a commit in doubt. In the last case the process exits and starts again; otherwise it works
-// without a restart as soon as the disk does. The promise is checked then, and also after power
-// cuts that follow each answer and the end. Make test alternates between the two halves of the
-// variants of these power cuts, and make test-long uses all of them.
+// TestEveryFault makes operations of each scenario fail, once or until the disk is repaired: each of them in both ways
+// in make test-long, and in make test some (positions). A request then succeeds, or fails and
+// changes nothing, or fails with fault.ErrInDoubt after a commit in doubt. In the last case the
+// process exits and starts again; otherwise it works without a restart as soon as the disk does. The
+// promise is checked then, and after power cuts after each answer and at the end: in make test in turn
+// after one half of the variants and after the other, and in make test-long after all of them.
 func TestEveryFault(t *testing.T) {
 	exits := 0
 	for _, sc := range scenarios {
-		if sc.sampled && chances <= defaultChances {
+		if sc.sampled && !complete {
 			continue
 		}
 		t.Run(sc.name, func(t *testing.T) {
@@ -87,25 +85,26 @@ func TestEveryFault(t *testing.T) {
 			for _, injected := range diskFaults {
 				t.Run(injected.name, func(t *testing.T) {
 					moments := p.moments
-					first, step := injected.positions()
-					ops := injected.mayFail(recorded.Journal())
-					for hit, after := true, first; hit && !t.Failed(); after += step {
-						if leftOut(ops, after) {
-							continue
-						}
+					for _, after := range injected.positions(t, recorded.Journal()) {
 						fault := injected.fault
 						fault.After = after
 						repeat(t, running)
 						synctest.Test(t, func(t *testing.T) {
 							f := base.Clone()
-							var err error
-							if hit, err = sc.runWithFault(t, f, before.copy(), fault, &p); err != nil {
-								t.Errorf("operation %d: %v\n%s", after, err, history(f.Journal(), f.Now()))
+							hit, err := sc.runWithFault(t, f, before.copy(), fault, &p)
+							if !hit {
+								err = errors.Join(err, errors.New("it did not fail"))
+							}
+							if err != nil {
+								t.Errorf("operation %d: %v\n%s\n%s",
+									after, err, repetition(t, seed), history(f.Journal(), f.Now()))
 							}
 						})
-						p.moments++
+						if p.moments++; t.Failed() {
+							break
+						}
 					}
-					t.Logf("%d operations failed", p.moments-moments-1)
+					t.Logf("%d operations failed", p.moments-moments)
 				})
 			}
 			t.Logf("%d points after a failure, %d different disks, %d exits", p.points, p.disks, p.exits)
@@ -176,11 +175,11 @@ func (sc scenario) runWithFault(
 			return true
 		}
 		variants := crashfs.Cuts[1:2]
-		if chances > defaultChances {
+		if complete {
 			variants = crashfs.Cuts[:2]
 		}
 		if op := journal[at-1]; op.Kind == crashfs.Mark && !strings.HasSuffix(op.Path, " begins") {
-			variants = sample(cuts(uint64(at), chances/5), at+p.moments)
+			variants = half(cuts(seed+uint64(at), chances/5), at+p.moments)
 		} else if !syncs(journal[first]) {
 			return true
 		}

@@ -4,6 +4,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
@@ -45,8 +47,8 @@ type scenario struct {
 	valid func(journal []crashfs.Op) bool
 	// empty says that it begins with an empty disk.
 	empty bool
-	// sampled says that make test stops it only at every third moment and after each answer, and
-	// without faults. The simulation makes all its requests, with faults.
+	// sampled says that make test stops it at fewer moments, and without faults: the simulation has all its
+	// requests, with faults.
 	sampled bool
 }
 
@@ -550,26 +552,95 @@ func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
 // defaultChances is the number of random power cuts at every moment without DIALTONE_CHANCES.
 const defaultChances = 2
 
-// chances is the number of random power cuts at every moment. More than the default also make
-// TestEveryPoint tear writes at every sector, and TestEveryFault try every fault at every operation with
-// every power cut.
-var chances = func() uint64 {
-	text := os.Getenv("DIALTONE_CHANCES")
+var (
+	// chances is the number of random power cuts at every moment.
+	chances = number("DIALTONE_CHANCES", defaultChances)
+	// complete says that everything is tried, as in make test-long.
+	complete = chances > defaultChances
+	// seed is that of the first simulation. It also determines which part of the points and faults make test
+	// tries, and the random power cuts.
+	seed = number("DIALTONE_SEED", rand.Uint64N(1e9))
+)
+
+// number returns the value of a variable of the environment, or another number if it is not set.
+func number(variable string, otherwise uint64) uint64 {
+	text := os.Getenv(variable)
 	if text == "" {
-		return defaultChances
+		return otherwise
 	}
-	n, err := strconv.ParseUint(text, 10, 16)
+	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		panic("DIALTONE_CHANCES: " + err.Error())
+		panic(variable + ": " + err.Error())
 	}
 	return n
-}()
+}
 
-// TestEveryPoint stops each scenario before and after each of its operations, in every variant.
-// Then it starts the program on the disk that is left, and checks the promise. In make test, a
-// write is torn only at every second sector, consecutive writes to one file are stopped only after
-// some of them (leftOut), and except after an answer, the two halves of the variants are used
-// alternately.
+// repetition says how to repeat a test that failed with a seed.
+func repetition(t *testing.T, seed uint64) string {
+	name, _, _ := strings.Cut(t.Name(), "/")
+	return fmt.Sprintf("run it again: DIALTONE_SEED=%d go test ./internal/test/durability -run '^%s$'", seed, name)
+}
+
+// some returns n elements of a list: in each of n equal parts of it, a random one. In make test-long it returns
+// all.
+func some[T any](t *testing.T, list []T, n int) []T {
+	if complete || n >= len(list) {
+		return list
+	}
+	random := rand.New(rand.NewPCG(seed, uint64(crc32.ChecksumIEEE([]byte(t.Name())))))
+	var chosen []T
+	for i := range n {
+		from, to := i*len(list)/n, (i+1)*len(list)/n
+		chosen = append(chosen, list[from+random.IntN(to-from)])
+	}
+	return chosen
+}
+
+// half returns every second element of a list, beginning with another one in the next turn. In make test-long
+// it returns all.
+func half[T any](list []T, turn int) (chosen []T) {
+	if complete {
+		return list
+	}
+	for i := (turn + int(seed%2)) % 2; i < len(list); i += 2 {
+		chosen = append(chosen, list[i])
+	}
+	return chosen
+}
+
+// leftOut reports whether make test leaves out an operation: it takes two of eight in a row of writes to
+// one file, and the first and the last of the row.
+func leftOut(ops []crashfs.Op, i int) bool {
+	if complete || i <= 0 || (i+int(seed%8))%8 < 2 || i+1 >= len(ops) {
+		return false
+	}
+	return !slices.ContainsFunc(ops[i-1:i+2], func(op crashfs.Op) bool {
+		return op.Kind != crashfs.Write || op.Path != ops[i].Path
+	})
+}
+
+// stops returns the moments of a journal at which make test stops: after each mark, and at n others. In make
+// test-long they are all.
+func stops(t *testing.T, journal []crashfs.Op, n int) map[int]bool {
+	chosen, others := make(map[int]bool), []int{0}
+	for i, op := range journal {
+		switch {
+		case op.Kind == crashfs.Mark:
+			chosen[i+1] = true
+		case op.Changes() && !leftOut(journal, i):
+			others = append(others, i+1)
+		}
+	}
+	for _, at := range some(t, others, n) {
+		chosen[at] = true
+	}
+	return chosen
+}
+
+// TestEveryPoint stops each scenario before and after each of its operations, in every variant. Then it
+// starts the program on the disk that is left, and checks the promise. In make test, it stops after each answer and
+// at 24 other moments, a write is torn at every second sector only, and except after an answer, one half of the
+// variants is tried in turn.
 func TestEveryPoint(t *testing.T) {
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
@@ -582,24 +653,25 @@ func TestEveryPoint(t *testing.T) {
 					t.Errorf("%s: %v", d, d.err)
 				}
 			}
+			n := 24
+			if sc.sampled {
+				n = 6
+			}
 			var p points
 			journal := f.Journal()
+			chosen := stops(t, journal, n)
 			f.Moments(func(at int, then *crashfs.FS) bool {
-				if leftOut(journal, at-1) {
-					return true
-				}
-				answered := at > 0 && f.Journal()[at-1].Kind == crashfs.Mark
-				if sc.sampled && chances <= defaultChances && at%3 != 0 && !answered {
+				if !chosen[at] {
 					return true
 				}
 				p.moments++
-				variants := cuts(uint64(at), chances)
-				if !answered {
-					variants = sample(variants, at)
+				variants := cuts(seed+uint64(at), chances)
+				if at == 0 || journal[at-1].Kind != crashfs.Mark {
+					variants = half(variants, at)
 				}
 				err := p.everyCut(then, tr.at(at), variants)
 				if err != nil {
-					t.Errorf("stopped at %d: %v\n%s", at, err, history(f.Journal(), at))
+					t.Errorf("stopped at %d: %v\n%s\n%s", at, err, repetition(t, seed), history(journal, at))
 				}
 				return err == nil
 			})
@@ -670,38 +742,13 @@ func cuts(seed, chances uint64) []crashfs.Variant {
 	return variants
 }
 
-// sample returns every second element of a list in make test: those with even indexes if turn is even,
-// and otherwise those with odd ones. In make test-long it returns all.
-func sample[T any](list []T, turn int) []T {
-	if chances > defaultChances {
-		return list
-	}
-	var half []T
-	for i := turn % 2; i < len(list); i += 2 {
-		half = append(half, list[i])
-	}
-	return half
-}
-
-// leftOut reports whether make test leaves out an operation. Of consecutive writes to one file, it
-// takes the first, the last, and two of every eight.
-func leftOut(ops []crashfs.Op, i int) bool {
-	if chances > defaultChances || i <= 0 || i%8 < 2 || i+1 >= len(ops) {
-		return false
-	}
-	return !slices.ContainsFunc(ops[i-1:i+2], func(op crashfs.Op) bool {
-		return op.Kind != crashfs.Write || op.Path != ops[i].Path
-	})
-}
-
-// everyCut checks the disks that the variants of a stop leave, and those that a torn last write
-// leaves.
+// everyCut checks the disks that variants of a stop leave, and those of a torn last write.
 func (p *points) everyCut(f *crashfs.FS, tr *transcript, variants []crashfs.Variant) error {
 	lengths := f.Torn()
 	if len(lengths) > 0 {
 		p.torn++
 	}
-	for _, n := range sample(lengths, p.torn) {
+	for _, n := range half(lengths, p.torn) {
 		name := fmt.Sprintf("%d bytes of the last write survive", n)
 		variants = append(variants,
 			crashfs.Variant{Name: name, Torn: n},
