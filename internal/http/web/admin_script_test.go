@@ -40,7 +40,7 @@ func adminPaths() (paths []string) {
 func TestAdminPagesLayout(t *testing.T) {
 	s := newPageServer(t)
 	rules := accessibilityRules(t)
-	p := openLayout(t, s, "/error", 320, 640)
+	p := openTab(t, s, "/error", chromedp.EmulateViewport(320, 640))
 	languages := []string{"en", "de", "fr", "es", "ar"}
 	for i, path := range adminPaths() {
 		for _, lang := range languages {
@@ -71,10 +71,7 @@ func TestAdminPagesLayout(t *testing.T) {
 				continue
 			}
 			if _, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-				Features: []*emulation.MediaFeature{
-					{Name: "prefers-color-scheme", Value: scheme},
-					{Name: "prefers-reduced-motion", Value: "reduce"}, // the colours are those of no transition
-				},
+				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
 			}); err != nil {
 				t.Fatal(err)
 			}

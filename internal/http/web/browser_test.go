@@ -53,19 +53,18 @@ var browser struct {
 	err    error
 }
 
-// layout is a second browser, for the tests that only measure pages on small screens. It has no thread for the
-// frames of animations, which saves a third of the processor time of opening a page; pages that wait for
-// animations may hang in it.
-var layout struct {
+// drawing is a second browser, for the tests of what happens from frame to frame. The first one
+// draws none (see headless.NoFrames).
+var drawing struct {
 	once  sync.Once
-	ctx   context.Context
+	tab   context.Context
 	close func()
 	err   error
 }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for _, end := range []func(){browser.close, layout.close} {
+	for _, end := range []func(){browser.close, drawing.close} {
 		if end != nil {
 			end()
 		}
@@ -73,17 +72,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// openLayout opens a page in a tab of the browser for layouts.
-func openLayout(t *testing.T, s *pageServer, path string, width, height int64) *tab {
+// openDrawing opens a page in a tab of the browser that draws frames.
+func openDrawing(t *testing.T, s *pageServer, path string, width, height int64) *tab {
 	t.Helper()
-	layout.once.Do(func() {
-		layout.ctx, layout.close, layout.err = headless.Start(headless.Shell,
-			chromedp.Flag("disable-threaded-compositing", true))
-	})
-	if layout.err != nil {
-		t.Fatal(layout.err)
+	drawing.once.Do(func() { drawing.tab, drawing.close, drawing.err = headless.Start(headless.Shell) })
+	if drawing.err != nil {
+		t.Fatal(drawing.err)
 	}
-	return openTabOf(t, layout.ctx, s, path, chromedp.EmulateViewport(width, height))
+	return openTabOf(t, drawing.tab, s, path, chromedp.EmulateViewport(width, height))
 }
 
 // startBrowser starts the browser and the shared server, unless another test has done so, and
@@ -99,7 +95,8 @@ func startBrowser(t *testing.T) context.Context {
 			browser.server.Load().ServeHTTP(w, r)
 		}))
 		var end func()
-		if browser.tab, end, browser.err = headless.Start(headless.Shell); browser.err != nil {
+		browser.tab, end, browser.err = headless.Start(headless.Shell, headless.NoFrames...)
+		if browser.err != nil {
 			return
 		}
 		browser.close = func() {
@@ -594,7 +591,7 @@ func (p *tab) wait(expression string) {
 		// Longer timers of the page are held back, see heldTimers.
 		_, err := chromedp.Run(p.ctx, chromedp.Poll[bool](
 			"(() => { try { return Boolean("+expression+") } catch { return false } })()",
-			chromedp.WithPollingTimeout(9*time.Second)))
+			chromedp.WithPollingInterval(5*time.Millisecond), chromedp.WithPollingTimeout(9*time.Second)))
 		if err == nil {
 			return
 		}

@@ -481,7 +481,7 @@ func TestLanguageMenuCloses(t *testing.T) {
 // TestLargeText doubles the size of text on a phone's screen.
 func TestLargeText(t *testing.T) {
 	s := newPageServer(t)
-	p := openLayout(t, s, "/", 390, 844)
+	p := openTab(t, s, "/", chromedp.EmulateViewport(390, 844))
 	for _, path := range []string{
 		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/scan", "/error",
 		"/forgot.html", "/reset/several", "/reset/lost", "/not-me.html", "/sessions.html", "/leave.html", "/stay.html",

@@ -990,7 +990,7 @@ func TestPageLayout(t *testing.T) {
 			}
 		}
 	}
-	p := openLayout(t, s, "/", 320, 640)
+	p := openTab(t, s, "/", chromedp.EmulateViewport(320, 640))
 	for _, path := range paths {
 		t.Run(path, func(t *testing.T) {
 			p.t = t
