@@ -490,7 +490,7 @@ func TestLargeText(t *testing.T) {
 		"/activate/confirm", "/activate/held", "/activate/done", "/decline/ask", "/decline/active",
 	} {
 		for _, lang := range []string{"en", "de", "fr", "es", "ar"} {
-			p.do(chromedp.Navigate(s.URL + path + "?lang=" + lang))
+			p.show(path + "?lang=" + lang)
 			wide := eval[[]string](p, `(() => {
 				document.documentElement.style.fontSize = "200%";
 				document.querySelectorAll("details").forEach((e) => { e.open = true; });

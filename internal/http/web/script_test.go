@@ -958,7 +958,8 @@ func TestCopyButton(t *testing.T) {
 	)
 }
 
-// TestPageLayout opens every page on a small screen, with plain and with hostile text.
+// TestPageLayout opens every page on a small screen, with hostile text, and with plain text in the longest language,
+// in German and from right to left.
 func TestPageLayout(t *testing.T) {
 	s := newPageServer(t)
 	paths := []string{
@@ -976,59 +977,60 @@ func TestPageLayout(t *testing.T) {
 	for _, state := range declineStates {
 		paths = append(paths, "/decline/"+string(state))
 	}
-	for name := range allPages("") {
-		paths = append(paths, "/hostile/"+strings.ReplaceAll(name, " ", "-"))
-	}
-	for _, path := range slices.Clone(paths) {
-		if !strings.HasPrefix(path, "/hostile") {
-			query := "?"
-			if strings.Contains(path, "?") {
-				query = "&"
-			}
-			for _, lang := range []string{string(pseudoTag), "de", "ar"} {
-				paths = append(paths, path+query+"lang="+lang)
-			}
-		}
-	}
 	p := openTab(t, s, "/", chromedp.EmulateViewport(320, 640))
-	for _, path := range paths {
+	check := func(path string, open func(path string)) {
 		t.Run(path, func(t *testing.T) {
 			p.t = t
-			p.do(chromedp.Navigate(s.URL + path))
-			if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
-				t.Errorf("the page is %d pixels wide", got)
-			}
-			if strings.Contains(path, "lang=") { // with everything that a script may show
-				eval[bool](p, `(document.querySelectorAll("[popover]").forEach((e) => e.showPopover()),
-					document.querySelectorAll("details").forEach((e) => { e.open = true; }),
-					document.querySelectorAll("[hidden]").forEach((e) => { e.hidden = false; }), true)`)
-				if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
-					t.Errorf("with all that may be shown, the page is %d pixels wide", got)
-				}
-				cut := eval[[]string](p, `[...document.querySelectorAll("body *:not(input, pre, .unseen)")]
-					.filter((e) => e.checkVisibility())
-					.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
-					.filter((e) => getComputedStyle(e).display !== "inline")
-					.filter((e) => getComputedStyle(e).textOverflow !== "ellipsis").map((e) => e.outerHTML)`)
-				if len(cut) > 0 {
-					t.Errorf("text is wider than its place: %q", cut)
-				}
-			}
-			if small := eval[[]string](p, `[...document.querySelectorAll("button, input, .button")]
-				.filter((e) => e.checkVisibility())
-				.filter((e) => Math.min(e.offsetHeight, e.offsetWidth) < 44).map((e) => e.outerHTML)`); len(small) > 0 {
-				t.Errorf("targets below 44 pixels: %q", small)
-			}
-			if eval[int](p, `document.querySelectorAll("img[src=x], [onerror]").length`) != 0 {
-				t.Error("markup was rendered")
-			}
-			if got := eval[int](p, `performance.getEntriesByType("resource")
-					.filter(({ name }) => !name.startsWith(location.origin)).length`); got != 0 {
-				t.Errorf("%d requests went elsewhere", got)
+			open(path)
+			for _, problem := range eval[[]string](p, layoutProblems) {
+				t.Error(problem)
 			}
 		})
 	}
+	load := func(path string) { p.do(chromedp.Navigate(s.URL + path)) }
+	for name := range allPages("") {
+		check("/hostile/"+strings.ReplaceAll(name, " ", "-"), load)
+	}
+	for _, path := range paths {
+		query := "?"
+		if strings.Contains(path, "?") {
+			query = "&"
+		}
+		check(path+query+"lang="+string(pseudoTag), load) // longer than English
+		for _, lang := range []string{"de", "ar"} {
+			check(path+query+"lang="+lang, p.show)
+		}
+	}
 }
+
+// layoutProblems says what is wrong with a page that is 320 pixels wide. It first checks the page as it is, and
+// then, unless it has hostile text, with everything that a script may show.
+const layoutProblems = `(() => {
+	const problems = [], visible = (selector) => [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility());
+	const width = (when) => {
+		const pixels = document.documentElement.scrollWidth;
+		if (pixels > 320) problems.push(when + ", the page is " + pixels + " pixels wide");
+	};
+	const say = (what, elements) => problems.push(...elements.map((e) => what + ": " + e.outerHTML));
+	width("first");
+	if (location.search) {
+		document.querySelectorAll("[popover]").forEach((e) => e.showPopover());
+		document.querySelectorAll("details").forEach((e) => { e.open = true; });
+		document.querySelectorAll("[hidden]").forEach((e) => { e.hidden = false; });
+		width("with all that may be shown");
+		say("text is wider than its place", visible("body *:not(input, pre, .unseen)")
+			.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
+			.filter((e) => getComputedStyle(e).display !== "inline")
+			.filter((e) => getComputedStyle(e).textOverflow !== "ellipsis"));
+	}
+	say("a target below 44 pixels", visible("button, input, .button")
+		.filter((e) => Math.min(e.offsetHeight, e.offsetWidth) < 44));
+	say("markup was rendered", [...document.querySelectorAll("img[src=x], [onerror]")]);
+	for (const { name } of performance.getEntriesByType("resource")) {
+		if (!name.startsWith(location.origin)) problems.push("a request went to " + name);
+	}
+	return problems;
+})()`
 
 // TestTabReportsPolicyViolation shows that a tab would fail a test for a violation.
 func TestTabReportsPolicyViolation(t *testing.T) {
