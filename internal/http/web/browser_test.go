@@ -568,11 +568,11 @@ func openTabOf(
 	return p
 }
 
-// show puts another page in the place of the one in the tab. Its scripts do not run, and that takes a fraction of the
-// time of loading it.
-func (p *tab) show(path string) {
+// show puts another page in the place of the one in the tab. Its script does not run, and that takes a fraction of the
+// time of loading it. show returns the address of the script.
+func (p *tab) show(path string) (script string) {
 	p.t.Helper()
-	eval[bool](p, `new Promise((done, fail) => {
+	return eval[string](p, `new Promise((done, fail) => {
 		const request = new XMLHttpRequest();
 		request.open("GET", "`+path+`");
 		request.responseType = "document";
@@ -583,12 +583,12 @@ func (p *tab) show(path string) {
 		const { lang, dir } = page.documentElement;
 		Object.assign(document.documentElement, { lang, dir });
 		document.title = page.title;
-		// What shows only if the scripts do not run in time.
+		// What shows only if the script does not run in time.
 		page.getElementById("stalled")?.remove();
 		page.querySelectorAll(".late").forEach((e) => e.classList.remove("late"));
 		document.body.replaceWith(page.body);
 		history.replaceState(null, "", responseURL);
-		return true;
+		return page.querySelector("script[type=module]")?.src ?? "";
 	})`)
 }
 

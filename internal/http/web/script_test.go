@@ -998,7 +998,7 @@ func TestPageLayout(t *testing.T) {
 		}
 		check(path+query+"lang="+string(pseudoTag), load) // longer than English
 		for _, lang := range []string{"de", "ar"} {
-			check(path+query+"lang="+lang, p.show)
+			check(path+query+"lang="+lang, func(path string) { p.show(path) })
 		}
 	}
 }
