@@ -40,15 +40,15 @@ const (
 	testPassword = `Zwölf: "Boxkämpfer" \ 🔐`
 )
 
-// blankPath is an empty page of the shared server. Between tests the shared tab is there, so that
-// nothing of one test runs in the next. It stays at one origin, and so in one process.
+// blankPath is an empty page of the shared server. Between tests the shared tab has this address, so that the next
+// test loads its page and restores nothing. It stays at one origin, and so in one process.
 const blankPath = "/blank"
 
 var browser struct {
 	once   sync.Once
 	tab    context.Context
 	site   *httptest.Server
-	server atomic.Pointer[pageServer] // of the running test
+	server atomic.Pointer[pageServer] // of the running test, or nil
 	close  func()
 	err    error
 }
@@ -92,7 +92,11 @@ func startBrowser(t *testing.T) context.Context {
 				w.Header().Set("Content-Type", "text/html")
 				return
 			}
-			browser.server.Load().ServeHTTP(w, r)
+			if s := browser.server.Load(); s != nil {
+				s.ServeHTTP(w, r)
+				return
+			}
+			http.Error(w, "the test of this page has ended", http.StatusServiceUnavailable)
 		}))
 		var end func()
 		browser.tab, end, browser.err = headless.Start(headless.Shell, headless.NoFrames...)
@@ -522,6 +526,7 @@ func openTabOf(
 	}
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute) // of the whole test, on a busy machine
 	t.Cleanup(cancel)
+	browser.server.Store(s)
 	p := &tab{t, ctx, s}
 	var mu sync.Mutex
 	var faults []string
@@ -548,12 +553,15 @@ func openTabOf(
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		end := `sessionStorage.clear()`
+		if shared {
+			// The page stays until the next test loads one, since loading a blank one takes as long as many a test.
+			end += `, stop(), history.replaceState(null, "", "` + blankPath + `")`
+			browser.server.CompareAndSwap(s, nil)
+		}
 		// The round trip also waits until everything that the page reported has arrived.
 		_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](
-			`(location.origin === "null" || sessionStorage.clear(), true)`))
-		if err == nil && shared {
-			err = chromedp.Do(ctx, chromedp.Navigate(browser.site.URL+blankPath))
-		}
+			`(location.origin === "null" || (`+end+`), true)`))
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {
