@@ -205,6 +205,9 @@ func TestPasswordPage(t *testing.T) {
 		limit   = "Too many wrong passwords were entered for this user name. Try again"
 		trouble = "Something went wrong on our side. Try again in a moment"
 	)
+	s := newPageServer(t)
+	p := openTab(t, s, "/password.html")
+	p.ready()
 	for _, tt := range []struct {
 		name           string
 		current, fresh string
@@ -271,14 +274,12 @@ func TestPasswordPage(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newPageServer(t)
+			p.t = t
 			answer := tt.answer
 			if answer == nil {
 				answer = good
 			}
 			sent := s.onChange(answer)
-			p := openTab(t, s, "/password.html")
-			p.ready()
 			p.fill("current", tt.current, "password", tt.fresh)
 			p.submit()
 			got := p.problems()

@@ -506,14 +506,25 @@ func TestSignUpPage(t *testing.T) {
 				problem: "The server did not accept this", field: "name", focus: "name",
 			},
 		}
+		s := newPageServer(t)
+		p := openTab(t, s, "/signup.html")
+		p.fillAll()
+		question := 1        // the number of the captcha
+		send := p.submit     // the form that was refused before
+		checkCaptcha := func() { // checks that the form was sent with the captcha of the page
+			p.t.Helper()
+			sent := s.sent()
+			if want := fmt.Sprintf("&captcha_token=token-%d&", question); !strings.Contains(sent[len(sent)-1]+"&", want) {
+				p.t.Errorf("sent %s, want %s", sent[len(sent)-1], want)
+			}
+		}
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
-				s := newPageServer(t)
+				p.t = t
 				s.onSignup(tt.answer)
-				p := openTab(t, s, "/signup.html")
-				p.fillAll()
-				p.submit()
+				send()
 				problems := p.problems()
+				checkCaptcha()
 				if len(problems) != 1 || !strings.Contains(problems[0], tt.problem) {
 					t.Errorf("problems %q", problems)
 				}
@@ -527,11 +538,12 @@ func TestSignUpPage(t *testing.T) {
 				if got := eval[bool](p, `document.getElementById("retry").checkVisibility()`); got != tt.retry {
 					t.Errorf("a button to try again: %v", got)
 				}
-				sum := "What is 3 + 1?"
 				left := "4"
 				if tt.newCaptcha {
-					sum, left = "What is 3 + 2?", ""
+					question++
+					left = ""
 				}
+				sum := fmt.Sprintf("What is 3 + %d?", question)
 				if got := eval[string](p, `document.getElementById("question").innerText`); got != sum {
 					t.Errorf("the sum is %q, want %q", got, sum)
 				}
@@ -544,21 +556,18 @@ func TestSignUpPage(t *testing.T) {
 					t.Error("markup from the server was rendered")
 				}
 				if tt.newCaptcha {
-					p.fill("captcha_answer", "5")
+					p.fill("captcha_answer", "4")
 				}
-				tries := len(s.sent())
-				s.onSignup(good)
-				if tt.retry {
-					p.do(chromedp.Click(chromedp.ID("retry")))
-				} else {
-					p.submit()
-				}
-				p.wait(`!document.getElementById("sent").hidden`)
-				if sent := s.sent(); tt.newCaptcha && !strings.Contains(sent[tries], "captcha_token=token-2") {
-					t.Errorf("the second try was %s", sent[tries])
+				if send = p.submit; tt.retry {
+					send = func() { p.do(chromedp.Click(chromedp.ID("retry"))) }
 				}
 			})
 		}
+		p.t = t
+		s.onSignup(good)
+		send()
+		p.wait(`!document.getElementById("sent").hidden`)
+		checkCaptcha()
 	})
 
 	t.Run("suggests three names", func(t *testing.T) {
@@ -805,6 +814,9 @@ func TestSignInPage(t *testing.T) {
 		w.Header().Set("WWW-Authenticate", `Other realm="x"`)
 		writeReply(w, 401, `{}`)
 	}
+	s := newPageServer(t)
+	p := openTab(t, s, "/login.html")
+	p.ready()
 	for _, tt := range []struct {
 		name           string
 		prepare        func(*pageServer)
@@ -813,13 +825,13 @@ func TestSignInPage(t *testing.T) {
 		retry          bool
 		field          string // the only one with a problem
 	}{
+		{"empty fields", asks, "", "", []string{"Enter your user name", "Enter your password"}, false, ""},
 		{"a wrong password", asks, "alex", "something else", []string{denied}, false, ""},
 		{"an unknown name", asks, "nobody", testPassword, []string{denied}, false, ""},
 		{
 			"a nonce that is always stale",
 			func(s *pageServer) { s.onSignIn("MD5", 9, good) }, "alex", testPassword, []string{denied}, false, "",
 		},
-		{"empty fields", asks, "", "", []string{"Enter your user name", "Enter your password"}, false, ""},
 		{
 			"upper case",
 			asks, "Alex", "x", []string{"Use lowercase letters only"}, false, "user",
@@ -860,10 +872,8 @@ func TestSignInPage(t *testing.T) {
 		},
 	} {
 		t.Run("explains "+tt.name, func(t *testing.T) {
-			s := newPageServer(t)
+			p.t = t
 			tt.prepare(s)
-			p := openTab(t, s, "/login.html")
-			p.ready()
 			p.fill("user", tt.user, "password", tt.password)
 			p.submit()
 			got := p.problems()
