@@ -509,8 +509,8 @@ func TestSignUpPage(t *testing.T) {
 		s := newPageServer(t)
 		p := openTab(t, s, "/signup.html")
 		p.fillAll()
-		question := 1        // the number of the captcha
-		send := p.submit     // the form that was refused before
+		question := 1            // the number of the captcha
+		send := p.submit         // the form that was refused before
 		checkCaptcha := func() { // checks that the form was sent with the captcha of the page
 			p.t.Helper()
 			sent := s.sent()
