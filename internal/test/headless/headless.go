@@ -21,7 +21,7 @@ const (
 )
 
 // NoFrames are flags for tests that do not look at frames. The browser then lays pages out and runs their
-// scripts, but draws nothing unless a screenshot is taken, which saves about half of the processor time of a
+// scripts, but draws nothing unless a screenshot is taken, which saves up to half of the processor time of a
 // page. So requestAnimationFrame is never called, nothing moves, and layout shifts are not reported.
 var NoFrames = []chromedp.ExecAllocatorOption{
 	chromedp.Flag("disable-threaded-compositing", true), chromedp.Flag("force-prefers-reduced-motion", true),
