@@ -113,7 +113,7 @@ func TestSignInOnActivationPage(t *testing.T) {
 	t.Run("without a shift of the layout", func(t *testing.T) {
 		s := newPageServer(t)
 		for _, size := range [][2]int{{320, 640}, {1280, 800}} {
-			p := ownTab(t, s, "/error")
+			p := openDrawing(t, s, "/error", 1280, 800)
 			p.resize(size[0], size[1], size[0] < 400)
 			for _, path := range []string{
 				"/activate/done?token=secret", "/activated.html", "/decline/ask", "/account.html?next=phone",

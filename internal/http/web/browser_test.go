@@ -40,32 +40,32 @@ const (
 	testPassword = `Zwölf: "Boxkämpfer" \ 🔐`
 )
 
-// blankPath is an empty page of the shared server. The shared tab shows it between tests, so that
-// nothing of one test runs during the next. The tab stays at one origin, and so in one process.
+// blankPath is an empty page of the shared server. Between tests, the shared tab has this address, so
+// that the next test loads its page afresh instead of restoring it. The tab stays at one origin, and so
+// in one process.
 const blankPath = "/blank"
 
 var browser struct {
 	once   sync.Once
 	tab    context.Context
 	site   *httptest.Server
-	server atomic.Pointer[pageServer] // of the running test
+	server atomic.Pointer[pageServer] // of the running test, or nil
 	close  func()
 	err    error
 }
 
-// layout is a second browser, for tests that only measure pages on small screens. It runs without a
-// thread for animation frames, which saves a third of the processor time for opening a page; pages
-// that wait for animations may hang in it.
-var layout struct {
+// drawing is a second browser, for tests of what changes from frame to frame. The first one draws no
+// frames (see headless.NoFrames).
+var drawing struct {
 	once  sync.Once
-	ctx   context.Context
+	tab   context.Context
 	close func()
 	err   error
 }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for _, end := range []func(){browser.close, layout.close} {
+	for _, end := range []func(){browser.close, drawing.close} {
 		if end != nil {
 			end()
 		}
@@ -73,17 +73,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// openLayout opens a page in a tab of the browser for layouts.
-func openLayout(t *testing.T, s *pageServer, path string, width, height int64) *tab {
+// openDrawing opens a page in a tab of the browser that draws frames.
+func openDrawing(t *testing.T, s *pageServer, path string, width, height int64) *tab {
 	t.Helper()
-	layout.once.Do(func() {
-		layout.ctx, layout.close, layout.err = headless.Start(headless.Shell,
-			chromedp.Flag("disable-threaded-compositing", true))
-	})
-	if layout.err != nil {
-		t.Fatal(layout.err)
+	drawing.once.Do(func() { drawing.tab, drawing.close, drawing.err = headless.Start(headless.Shell) })
+	if drawing.err != nil {
+		t.Fatal(drawing.err)
 	}
-	return openTabOf(t, layout.ctx, s, path, chromedp.EmulateViewport(width, height))
+	return openTabOf(t, drawing.tab, s, path, chromedp.EmulateViewport(width, height))
 }
 
 // startBrowser starts the browser and the shared server, unless another test has done so, and
@@ -96,10 +93,15 @@ func startBrowser(t *testing.T) context.Context {
 				w.Header().Set("Content-Type", "text/html")
 				return
 			}
-			browser.server.Load().ServeHTTP(w, r)
+			if s := browser.server.Load(); s != nil {
+				s.ServeHTTP(w, r)
+				return
+			}
+			http.Error(w, "the test of this page has ended", http.StatusServiceUnavailable)
 		}))
 		var end func()
-		if browser.tab, end, browser.err = headless.Start(headless.Shell); browser.err != nil {
+		browser.tab, end, browser.err = headless.Start(headless.Shell, headless.NoFrames...)
+		if browser.err != nil {
 			return
 		}
 		browser.close = func() {
@@ -525,6 +527,7 @@ func openTabOf(
 	}
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute) // of the whole test, on a busy machine
 	t.Cleanup(cancel)
+	browser.server.Store(s)
 	p := &tab{t, ctx, s}
 	var mu sync.Mutex
 	var faults []string
@@ -551,12 +554,15 @@ func openTabOf(
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		end := `sessionStorage.clear()`
+		if shared {
+			// The page stays until the next test loads one, since loading a blank one takes as long as many a test.
+			end += `, stop(), history.replaceState(null, "", "` + blankPath + `")`
+			browser.server.CompareAndSwap(s, nil)
+		}
 		// The round trip also waits until everything that the page reported has arrived.
 		_, err := chromedp.Run(ctx, chromedp.Evaluate[bool](
-			`(location.origin === "null" || sessionStorage.clear(), true)`))
-		if err == nil && shared {
-			err = chromedp.Do(ctx, chromedp.Navigate(browser.site.URL+blankPath))
-		}
+			`(location.origin === "null" || (`+end+`), true)`))
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {
@@ -569,6 +575,30 @@ func openTabOf(
 	p.do(prepare...)
 	p.do(chromedp.Navigate(s.URL + path))
 	return p
+}
+
+// show puts another page in the place of the one in the tab. Its script does not run, and that takes a fraction of the
+// time of loading it. show returns the address of the script.
+func (p *tab) show(path string) (script string) {
+	p.t.Helper()
+	return eval[string](p, `new Promise((done, fail) => {
+		const request = new XMLHttpRequest();
+		request.open("GET", "`+path+`");
+		request.responseType = "document";
+		request.onload = done;
+		request.onerror = fail;
+		request.send();
+	}).then(({ target: { response: page, responseURL } }) => {
+		const { lang, dir } = page.documentElement;
+		Object.assign(document.documentElement, { lang, dir });
+		document.title = page.title;
+		// What shows only if the script does not run in time.
+		page.getElementById("stalled")?.remove();
+		page.querySelectorAll(".late").forEach((e) => e.classList.remove("late"));
+		document.body.replaceWith(page.body);
+		history.replaceState(null, "", responseURL);
+		return page.querySelector("script[type=module]")?.src ?? "";
+	})`)
 }
 
 func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
@@ -594,7 +624,7 @@ func (p *tab) wait(expression string) {
 		// Longer timers of the page are held back, see heldTimers.
 		_, err := chromedp.Run(p.ctx, chromedp.Poll[bool](
 			"(() => { try { return Boolean("+expression+") } catch { return false } })()",
-			chromedp.WithPollingTimeout(9*time.Second)))
+			chromedp.WithPollingInterval(5*time.Millisecond), chromedp.WithPollingTimeout(9*time.Second)))
 		if err == nil {
 			return
 		}

@@ -116,6 +116,8 @@ func TestConfirmPage(t *testing.T) {
 			t.Error("the name can be changed, or the password has a name")
 		}
 	})
+	p, _ := open(t, good)
+	p.fill("password", testPassword)
 	for _, tt := range []struct {
 		name    string
 		right   http.HandlerFunc
@@ -144,8 +146,8 @@ func TestConfirmPage(t *testing.T) {
 		{"a malformed answer", reply(200, `[]`), "Something went wrong on our side.", true},
 	} {
 		t.Run("explains "+tt.name, func(t *testing.T) {
-			p, _ := open(t, tt.right)
-			p.fill("password", testPassword)
+			p.t = t
+			p.s.onConfirm(tt.right)
 			p.submit()
 			if got := p.problems(); len(got) != 1 || !strings.HasPrefix(got[0], tt.problem) {
 				t.Errorf("problems %q", got)

@@ -482,7 +482,7 @@ func TestLanguageMenuCloses(t *testing.T) {
 // TestLargeText doubles the size of text on a phone's screen.
 func TestLargeText(t *testing.T) {
 	s := newPageServer(t)
-	p := openLayout(t, s, "/", 390, 844)
+	p := openTab(t, s, "/", chromedp.EmulateViewport(390, 844))
 	for _, path := range []string{
 		"/", "/in", "/signed", "/signup.html", "/login.html", "/account.html", "/scan", "/error",
 		"/forgot.html", "/reset/several", "/reset/lost", "/not-me.html", "/sessions.html", "/leave.html", "/stay.html",
@@ -491,7 +491,7 @@ func TestLargeText(t *testing.T) {
 		"/activate/confirm", "/activate/held", "/activate/done", "/decline/ask", "/decline/active",
 	} {
 		for _, lang := range []string{"en", "de", "fr", "es", "ar"} {
-			p.do(chromedp.Navigate(s.URL + path + "?lang=" + lang))
+			p.show(path + "?lang=" + lang)
 			wide := eval[[]string](p, `(() => {
 				document.documentElement.style.fontSize = "200%";
 				document.querySelectorAll("details").forEach((e) => { e.open = true; });

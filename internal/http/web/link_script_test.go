@@ -263,13 +263,13 @@ func TestLeavingOnPages(t *testing.T) {
 // TestNotices checks that a page reports only once what has happened.
 func TestNotices(t *testing.T) {
 	s := newPageServer(t)
+	p := openTab(t, s, "/error")
 	for _, address := range []string{
 		"/passkeys.html#added", "/passkeys.html#removed", "/sessions.html#ended", "/two-step.html#recovery",
 		"/two-step.html#off", "/login.html#signed-out", "/login.html#left",
 	} {
-		path, id, _ := strings.Cut(address, "#")
-		p := openTab(t, s, path)
-		p.do(chromedp.Navigate("about:blank"), chromedp.Navigate(s.URL+address))
+		_, id, _ := strings.Cut(address, "#")
+		p.do(chromedp.Navigate(s.URL+blankPath), chromedp.Navigate(s.URL+address))
 		shown := `document.getElementById("` + id + `")?.checkVisibility()`
 		p.wait(`document.readyState === "complete" && location.hash === ""`)
 		if !eval[bool](p, shown) {

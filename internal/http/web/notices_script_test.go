@@ -52,7 +52,7 @@ func TestLastUse(t *testing.T) {
 		}
 		writePage(w, http.StatusOK, out)
 	})
-	p := openTab(t, s, "/phones")
+	p := openDrawing(t, s, "/phones", 1280, 2000) // only what is in view can shift
 	p.wait(`document.querySelector(".asked time")?.textContent.startsWith("less")`)
 	got := eval[[]string](p, `[...document.querySelectorAll(".asked time")].map((e) => e.textContent)`)
 	want := []string{"less than a minute ago", "less than a minute ago", "about 20 minutes ago", "about 2 days ago"}

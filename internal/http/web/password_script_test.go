@@ -206,6 +206,9 @@ func TestPasswordPage(t *testing.T) {
 		limit   = "Too many wrong passwords were entered for this user name. Try again"
 		trouble = "Something went wrong on our side. Try again in a moment"
 	)
+	s := newPageServer(t)
+	p := openTab(t, s, "/password.html")
+	p.ready()
 	for _, tt := range []struct {
 		name           string
 		current, fresh string
@@ -272,14 +275,12 @@ func TestPasswordPage(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newPageServer(t)
+			p.t = t
 			answer := tt.answer
 			if answer == nil {
 				answer = good
 			}
 			sent := s.onChange(answer)
-			p := openTab(t, s, "/password.html")
-			p.ready()
 			p.fill("current", tt.current, "password", tt.fresh)
 			p.submit()
 			got := p.problems()

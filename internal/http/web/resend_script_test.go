@@ -215,6 +215,9 @@ func TestResendPanel(t *testing.T) {
 		}
 	})
 
+	s := newPageServer(t)
+	p := openTab(t, s, "/login.html")
+	inactive(t, s, p, "")
 	for name, tt := range map[string]struct {
 		answer http.HandlerFunc
 		want   string
@@ -241,10 +244,9 @@ func TestResendPanel(t *testing.T) {
 		"no answer": {hangUp, "Nothing was sent. Try again in a moment"},
 	} {
 		t.Run("explains "+name, func(t *testing.T) {
-			s := newPageServer(t)
+			p.t = t
 			s.onResend(tt.answer)
-			p := openTab(t, s, "/login.html")
-			inactive(t, s, p, "")
+			eval[bool](p, `(document.getElementById("again-note").textContent = "") === ""`)
 			p.do(chromedp.Click(chromedp.ID("again")))
 			p.wait(fmt.Sprintf(`document.getElementById("again-note").textContent.startsWith(%q)`, tt.want))
 			if got := p.text("status"); !strings.HasPrefix(got, tt.want) {

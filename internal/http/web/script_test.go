@@ -506,14 +506,25 @@ func TestSignUpPage(t *testing.T) {
 				problem: "The server did not accept this", field: "name", focus: "name",
 			},
 		}
+		s := newPageServer(t)
+		p := openTab(t, s, "/signup.html")
+		p.fillAll()
+		question := 1            // the number of the captcha
+		send := p.submit         // the form that was refused before
+		checkCaptcha := func() { // checks that the form was sent with the captcha of the page
+			p.t.Helper()
+			sent := s.sent()
+			if want := fmt.Sprintf("&captcha_token=token-%d&", question); !strings.Contains(sent[len(sent)-1]+"&", want) {
+				p.t.Errorf("sent %s, want %s", sent[len(sent)-1], want)
+			}
+		}
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
-				s := newPageServer(t)
+				p.t = t
 				s.onSignup(tt.answer)
-				p := openTab(t, s, "/signup.html")
-				p.fillAll()
-				p.submit()
+				send()
 				problems := p.problems()
+				checkCaptcha()
 				if len(problems) != 1 || !strings.Contains(problems[0], tt.problem) {
 					t.Errorf("problems %q", problems)
 				}
@@ -524,14 +535,16 @@ func TestSignUpPage(t *testing.T) {
 				if got := eval[string](p, marked); got != tt.field {
 					t.Errorf("marked fields: %q", got)
 				}
-				if got := eval[bool](p, `document.getElementById("retry").checkVisibility()`); got != tt.retry {
-					t.Errorf("a button to try again: %v", got)
+				retry := p.visible("retry")
+				if retry != tt.retry {
+					t.Errorf("a button to try again: %v", retry)
 				}
-				sum := "What is 3 + 1?"
 				left := "4"
 				if tt.newCaptcha {
-					sum, left = "What is 3 + 2?", ""
+					question++
+					left = ""
 				}
+				sum := fmt.Sprintf("What is 3 + %d?", question)
 				if got := eval[string](p, `document.getElementById("question").innerText`); got != sum {
 					t.Errorf("the sum is %q, want %q", got, sum)
 				}
@@ -544,21 +557,18 @@ func TestSignUpPage(t *testing.T) {
 					t.Error("markup from the server was rendered")
 				}
 				if tt.newCaptcha {
-					p.fill("captcha_answer", "5")
+					p.fill("captcha_answer", "4")
 				}
-				tries := len(s.sent())
-				s.onSignup(good)
-				if tt.retry {
-					p.do(chromedp.Click(chromedp.ID("retry")))
-				} else {
-					p.submit()
-				}
-				p.wait(`!document.getElementById("sent").hidden`)
-				if sent := s.sent(); tt.newCaptcha && !strings.Contains(sent[tries], "captcha_token=token-2") {
-					t.Errorf("the second try was %s", sent[tries])
+				if send = p.submit; retry {
+					send = func() { p.do(chromedp.Click(chromedp.ID("retry"))) }
 				}
 			})
 		}
+		p.t = t
+		s.onSignup(good)
+		send()
+		p.wait(`!document.getElementById("sent").hidden`)
+		checkCaptcha()
 	})
 
 	t.Run("suggests three names", func(t *testing.T) {
@@ -805,6 +815,9 @@ func TestSignInPage(t *testing.T) {
 		w.Header().Set("WWW-Authenticate", `Other realm="x"`)
 		writeReply(w, 401, `{}`)
 	}
+	s := newPageServer(t)
+	p := openTab(t, s, "/login.html")
+	p.ready()
 	for _, tt := range []struct {
 		name           string
 		prepare        func(*pageServer)
@@ -813,13 +826,13 @@ func TestSignInPage(t *testing.T) {
 		retry          bool
 		field          string // the only one with a problem
 	}{
+		{"empty fields", asks, "", "", []string{"Enter your user name", "Enter your password"}, false, ""},
 		{"a wrong password", asks, "alex", "something else", []string{denied}, false, ""},
 		{"an unknown name", asks, "nobody", testPassword, []string{denied}, false, ""},
 		{
 			"a nonce that is always stale",
 			func(s *pageServer) { s.onSignIn("MD5", 9, good) }, "alex", testPassword, []string{denied}, false, "",
 		},
-		{"empty fields", asks, "", "", []string{"Enter your user name", "Enter your password"}, false, ""},
 		{
 			"upper case",
 			asks, "Alex", "x", []string{"Use lowercase letters only"}, false, "user",
@@ -860,10 +873,8 @@ func TestSignInPage(t *testing.T) {
 		},
 	} {
 		t.Run("explains "+tt.name, func(t *testing.T) {
-			s := newPageServer(t)
+			p.t = t
 			tt.prepare(s)
-			p := openTab(t, s, "/login.html")
-			p.ready()
 			p.fill("user", tt.user, "password", tt.password)
 			p.submit()
 			got := p.problems()
@@ -958,7 +969,8 @@ func TestCopyButton(t *testing.T) {
 	)
 }
 
-// TestPageLayout opens every page on a small screen, with plain and with hostile text.
+// TestPageLayout opens every page on a small screen, with hostile text, and with plain text in the longest language,
+// in German and from right to left.
 func TestPageLayout(t *testing.T) {
 	s := newPageServer(t)
 	paths := []string{
@@ -976,59 +988,60 @@ func TestPageLayout(t *testing.T) {
 	for _, state := range declineStates {
 		paths = append(paths, "/decline/"+string(state))
 	}
-	for name := range allPages("") {
-		paths = append(paths, "/hostile/"+strings.ReplaceAll(name, " ", "-"))
-	}
-	for _, path := range slices.Clone(paths) {
-		if !strings.HasPrefix(path, "/hostile") {
-			query := "?"
-			if strings.Contains(path, "?") {
-				query = "&"
-			}
-			for _, lang := range []string{string(pseudoTag), "de", "ar"} {
-				paths = append(paths, path+query+"lang="+lang)
-			}
-		}
-	}
-	p := openLayout(t, s, "/", 320, 640)
-	for _, path := range paths {
+	p := openTab(t, s, "/", chromedp.EmulateViewport(320, 640))
+	check := func(path string, open func(path string)) {
 		t.Run(path, func(t *testing.T) {
 			p.t = t
-			p.do(chromedp.Navigate(s.URL + path))
-			if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
-				t.Errorf("the page is %d pixels wide", got)
-			}
-			if strings.Contains(path, "lang=") { // with everything that a script may show
-				eval[bool](p, `(document.querySelectorAll("[popover]").forEach((e) => e.showPopover()),
-					document.querySelectorAll("details").forEach((e) => { e.open = true; }),
-					document.querySelectorAll("[hidden]").forEach((e) => { e.hidden = false; }), true)`)
-				if got := eval[int](p, `document.documentElement.scrollWidth`); got > 320 {
-					t.Errorf("with all that may be shown, the page is %d pixels wide", got)
-				}
-				cut := eval[[]string](p, `[...document.querySelectorAll("body *:not(input, pre, .unseen)")]
-					.filter((e) => e.checkVisibility())
-					.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
-					.filter((e) => getComputedStyle(e).display !== "inline")
-					.filter((e) => getComputedStyle(e).textOverflow !== "ellipsis").map((e) => e.outerHTML)`)
-				if len(cut) > 0 {
-					t.Errorf("text is wider than its place: %q", cut)
-				}
-			}
-			if small := eval[[]string](p, `[...document.querySelectorAll("button, input, .button")]
-				.filter((e) => e.checkVisibility())
-				.filter((e) => Math.min(e.offsetHeight, e.offsetWidth) < 44).map((e) => e.outerHTML)`); len(small) > 0 {
-				t.Errorf("targets below 44 pixels: %q", small)
-			}
-			if eval[int](p, `document.querySelectorAll("img[src=x], [onerror]").length`) != 0 {
-				t.Error("markup was rendered")
-			}
-			if got := eval[int](p, `performance.getEntriesByType("resource")
-					.filter(({ name }) => !name.startsWith(location.origin)).length`); got != 0 {
-				t.Errorf("%d requests went elsewhere", got)
+			open(path)
+			for _, problem := range eval[[]string](p, layoutProblems) {
+				t.Error(problem)
 			}
 		})
 	}
+	load := func(path string) { p.do(chromedp.Navigate(s.URL + path)) }
+	for name := range allPages("") {
+		check("/hostile/"+strings.ReplaceAll(name, " ", "-"), load)
+	}
+	for _, path := range paths {
+		query := "?"
+		if strings.Contains(path, "?") {
+			query = "&"
+		}
+		check(path+query+"lang="+string(pseudoTag), load) // longer than English
+		for _, lang := range []string{"de", "ar"} {
+			check(path+query+"lang="+lang, func(path string) { p.show(path) })
+		}
+	}
 }
+
+// layoutProblems says what is wrong with a page that is 320 pixels wide. It first checks the page as it is, and
+// then, unless it has hostile text, with everything that a script may show.
+const layoutProblems = `(() => {
+	const problems = [], visible = (selector) => [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility());
+	const width = (when) => {
+		const pixels = document.documentElement.scrollWidth;
+		if (pixels > 320) problems.push(when + ", the page is " + pixels + " pixels wide");
+	};
+	const say = (what, elements) => problems.push(...elements.map((e) => what + ": " + e.outerHTML));
+	width("first");
+	if (location.search) {
+		document.querySelectorAll("[popover]").forEach((e) => e.showPopover());
+		document.querySelectorAll("details").forEach((e) => { e.open = true; });
+		document.querySelectorAll("[hidden]").forEach((e) => { e.hidden = false; });
+		width("with all that may be shown");
+		say("text is wider than its place", visible("body *:not(input, pre, .unseen)")
+			.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0)
+			.filter((e) => getComputedStyle(e).display !== "inline")
+			.filter((e) => getComputedStyle(e).textOverflow !== "ellipsis"));
+	}
+	say("a target below 44 pixels", visible("button, input, .button")
+		.filter((e) => Math.min(e.offsetHeight, e.offsetWidth) < 44));
+	say("markup was rendered", [...document.querySelectorAll("img[src=x], [onerror]")]);
+	for (const { name } of performance.getEntriesByType("resource")) {
+		if (!name.startsWith(location.origin)) problems.push("a request went to " + name);
+	}
+	return problems;
+})()`
 
 // TestTabReportsPolicyViolation shows that a tab would fail a test for a violation.
 func TestTabReportsPolicyViolation(t *testing.T) {

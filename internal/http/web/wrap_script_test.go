@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/chromedp/chromedp"
-
 	"dialtone/internal/i18n"
 	"dialtone/internal/provision"
 )
@@ -82,7 +80,7 @@ func TestAddressesBreakBetweenWords(t *testing.T) {
 	for _, width := range []int{320, 390, 1280} {
 		p.resize(width, 844, width < 1000)
 		for _, path := range paths {
-			p.do(chromedp.Navigate(s.URL + path))
+			p.show(path)
 			eval[bool](p, `(document.querySelectorAll("details, [hidden]").forEach((e) => {
 				if (e.matches("#sent, #sent [hidden]")) return;
 				e.open = true;
@@ -91,7 +89,7 @@ func TestAddressesBreakBetweenWords(t *testing.T) {
 				t.Errorf("%s at %d pixels breaks %q", path, width, got)
 			}
 		}
-		p.do(chromedp.Navigate(s.URL + "/long/account"))
+		p.show("/long/account")
 		if got := eval[float64](p, `(({ top, bottom }, line) => (bottom - top) / line)(
 				document.querySelector("#v-address .domain").getBoundingClientRect(),
 				parseFloat(getComputedStyle(document.getElementById("v-address")).lineHeight))`); got > 1.1 {
@@ -125,8 +123,8 @@ func TestHostBesideName(t *testing.T) {
 	for _, width := range []int{320, 390, 1280} {
 		p.resize(width, 844, width < 1000)
 		for _, path := range []string{"/long/login", "/long/signup", "/long/login?lang=ar"} {
+			p.show(path)
 			for _, size := range []string{"100%", "200%"} {
-				p.do(chromedp.Navigate(s.URL + path))
 				got := eval[[]float64](p, `(() => {
 					document.documentElement.style.fontSize = "`+size+`";
 					const suffix = document.querySelector(".suffix"), input = document.getElementById("user");
