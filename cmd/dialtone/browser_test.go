@@ -570,7 +570,11 @@ func startChromium(t *testing.T, program string) context.Context {
 	t.Helper()
 	c := chromiums[program]
 	c.once.Do(func() {
-		c.ctx, c.close, c.err = headless.Start(program, chromedp.Flag("allow-loopback-in-peer-connection", true))
+		flags := []chromedp.ExecAllocatorOption{chromedp.Flag("allow-loopback-in-peer-connection", true)}
+		if program == headless.Shell && os.Getenv("DIALTONE_TEST_SHOTS") == "" {
+			flags = append(flags, headless.NoFrames...)
+		}
+		c.ctx, c.close, c.err = headless.Start(program, flags...)
 	})
 	if c.err != nil {
 		t.Fatal(c.err)
@@ -579,13 +583,13 @@ func startChromium(t *testing.T, program string) context.Context {
 }
 
 // newBrowser opens a tab of Chromium without a window for the site at base. It shares no cookies, cache or
-// credentials with other tabs.
+// credentials with other tabs. It draws no frames and takes no screenshots, except those of shot.
 func newBrowser(t *testing.T, base string) *browser {
 	t.Helper()
 	return newTab(t, headless.Shell, base)
 }
 
-// newWindow is newBrowser in the Chromium that people use.
+// newWindow is newBrowser in the Chromium that people use, which draws frames.
 func newWindow(t *testing.T, base string) *browser {
 	t.Helper()
 	return newTab(t, headless.Chromium, base)
