@@ -104,6 +104,42 @@ func TestHelpNamesKeys(t *testing.T) {
 	}
 }
 
+// The grammar that is read for one command alone gives the same help and the same errors as that of all commands.
+func TestGrammarOfOneCommand(t *testing.T) {
+	answer := func(parser *kong.Kong, args []string) (text string) {
+		var out strings.Builder
+		parser.Stdout = &out
+		parser.Exit = func(int) { panic(parser) } // after the help
+		defer func() {
+			if text += out.String(); recover() != nil && text == "" {
+				t.Errorf("%s: no help", args)
+			}
+		}()
+		_, err := parser.Parse(args)
+		return fmt.Sprint(err)
+	}
+	all := grammar(t, newCommandLine())
+	var visit func(n *kong.Node)
+	visit = func(n *kong.Node) {
+		path := strings.Fields(n.FullPath())[1:]
+		alone := grammar(t, newCommandLine(), kong.IgnoreFields(unneeded(path)...))
+		for _, further := range []string{"--help", "lst --nothing"} {
+			args := strings.Fields(strings.Join(path, " ") + " " + further)
+			if got, want := answer(alone, args), answer(all, args); got != want {
+				t.Errorf("dialtone %s: %s\nwith all commands: %s", args, got, want)
+			}
+		}
+		for _, child := range n.Children {
+			visit(child)
+		}
+	}
+	visit(all.Model.Node)
+	alone := grammar(t, newCommandLine(), kong.IgnoreFields(unneeded([]string{"account", "list", "--json"})...))
+	if got := len(alone.Model.Leaves(true)); got != 1 {
+		t.Errorf("%d commands are read for one", got)
+	}
+}
+
 // A usage error of a command points to the help of that command.
 func TestUsageErrorsPointToHelp(t *testing.T) {
 	for name := range commands(t) {

@@ -121,8 +121,15 @@ func stopOnSignals(received <-chan os.Signal, stop context.CancelFunc, again boo
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	ctx = audit.With(ctx, audit.Cause{Actor: commandActor(environ)})
 	p := &program{ctx: ctx, stdin: os.Stdin, stdout: stdout, stderr: stderr, environ: environ, line: newCommandLine()}
+	switch {
+	case len(args) == 0:
+		args = []string{"--help"}
+	case args[0] == "help":
+		args = append(slices.Clone(args[1:]), "--help")
+	}
 	// For --help, kong ends the process.
 	parser, err := kong.New(p.line,
+		kong.IgnoreFields(unneeded(args)...),
 		kong.Name("dialtone"),
 		kong.Description("Accounts for SIP and WebRTC phone platforms."),
 		kong.Writers(stdout, stderr),
@@ -134,12 +141,6 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exitFailed
 	}
 	p.model = parser.Model
-	switch {
-	case len(args) == 0:
-		args = []string{"--help"}
-	case args[0] == "help":
-		args = append(slices.Clone(args[1:]), "--help")
-	}
 	c, err := parser.Parse(args)
 	if err != nil {
 		p.command = parser.Model.Name

@@ -38,7 +38,7 @@ func TestPhones(t *testing.T) {
 		"--sip-server", registrar.udp, "--sip-transport", "UDP", "--sip-websocket", registrar.websocket,
 		"--turn-uri", "turn:127.0.0.1:"+strconv.Itoa(relay.Port)+"?transport=udp")
 	waitUntil(t, func() bool { return strings.Contains(tap.page(t, "/"), "Example Phones") })
-	b := newBrowser(t, tap.base)
+	b := newWindow(t, tap.base) // the screen is scanned
 	var line string
 
 	b.step("After signup, the phone is refused", func() {

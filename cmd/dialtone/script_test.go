@@ -395,10 +395,10 @@ func TestServeFlags(t *testing.T) {
 }
 
 // grammar returns the parser of the command line that run uses.
-func grammar(t *testing.T, line *commandLine) *kong.Kong {
+func grammar(t *testing.T, line *commandLine, options ...kong.Option) *kong.Kong {
 	t.Helper()
-	parser, err := kong.New(line, kong.Name("dialtone"),
-		kong.Exit(func(int) { t.Error("the parser ends the program") }))
+	parser, err := kong.New(line, append(options, kong.Name("dialtone"),
+		kong.Exit(func(int) { t.Error("the parser ends the program") }))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// unneeded returns expressions for kong.IgnoreFields that match the commands beside the one that args begin with. To
+// read the grammar of all commands takes longer than most of them run. It returns none for the commands that print the
+// whole grammar.
+func unneeded(args []string) (expressions []string) {
+	grammar := reflect.TypeFor[commandLine]()
+	for i, arg := range args {
+		var found reflect.Type
+		var others []string
+		for f := range grammar.Fields() {
+			if _, ok := f.Tag.Lookup("cmd"); !ok {
+				continue
+			}
+			name, ok := f.Tag.Lookup("name")
+			if !ok {
+				name = strings.ToLower(f.Name)
+			}
+			if name == arg {
+				found = f.Type
+			} else {
+				others = append(others, f.Name)
+			}
+		}
+		if found == nil || i == 0 && slices.Contains([]string{"completion", "man"}, arg) {
+			break
+		}
+		if len(others) > 0 {
+			expressions = append(expressions, "^"+grammar.Name()+`\.(`+strings.Join(others, "|")+")$")
+		}
+		grammar = found
+	}
+	return expressions
+}
