@@ -2,6 +2,9 @@ package throttle
 
 import "encoding/binary"
 
+// Len is the number of buckets.
+func (f *Failures) Len() int { return len(f.buckets) }
+
 // Fill brings as many buckets as there is space for to the limit.
 func (f *Failures) Fill() {
 	var b Bucket
