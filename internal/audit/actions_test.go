@@ -39,6 +39,8 @@ func TestCheckAction(t *testing.T) {
 		"account.foo": "there are account.add, account.bulk, ",
 		"delete":      "there are account.delete",
 		"account":     "there are account.add, ",
+		"ign":         "there are signin, ",
+		"ig":          "actions begin with account., ",
 	} {
 		err := CheckAction("action", text)
 		if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) {

@@ -69,8 +69,8 @@ func NewCounts(isTenant func(host string) bool) *Counts {
 
 // Observe counts an event.
 func (c *Counts) Observe(e Event) {
-	action := actionNumber(e.Action)
-	if action < 0 {
+	action, ok := actionNumbers[e.Action]
+	if !ok {
 		return
 	}
 	outcome, ok := outcomeNumbers[e.Outcome]
@@ -87,13 +87,6 @@ var actionNumbers = func() map[Action]int {
 	}
 	return numbers
 }()
-
-func actionNumber(a Action) int {
-	if i, ok := actionNumbers[a]; ok {
-		return i
-	}
-	return -1
-}
 
 // table returns the counts of a tenant.
 func (c *Counts) table(host string) *table {
@@ -157,7 +150,5 @@ func (c *Counts) drop() {
 	defer c.mu.Unlock()
 	remaining := maps.Clone(*c.tenants.Load())
 	maps.DeleteFunc(remaining, func(host string, _ *table) bool { return host != "" && !c.isTenant(host) })
-	if len(remaining) < len(*c.tenants.Load()) {
-		c.tenants.Store(&remaining)
-	}
+	c.tenants.Store(&remaining)
 }

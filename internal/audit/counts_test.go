@@ -37,6 +37,11 @@ func TestCounts(t *testing.T) {
 			t.Errorf("%s: %d (present: %v), want %d", key, n, ok, want)
 		}
 	}
+	for _, key := range []string{"a.test signup denied", " signup ok", " activate ok"} {
+		if n, ok := got[key]; ok {
+			t.Errorf("%s: %d, and should not be there", key, n)
+		}
+	}
 	for key := range got {
 		if strings.Contains(key, "evil") || strings.Contains(key, "forged") || strings.Contains(key, "keys") {
 			t.Errorf("counted: %s", key)

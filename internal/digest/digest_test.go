@@ -221,6 +221,13 @@ func TestChallenge(t *testing.T) {
 	if got := c.Header("Digest"); got != want+", stale=true" {
 		t.Errorf("got %s", got)
 	}
+	c.Algorithm = digest.SHA256
+	for _, long := range []int{40, 253} {
+		c.Realm, c.Nonce = strings.Repeat("r", long), strings.Repeat("n", 293-long)
+		if n := testing.AllocsPerRun(10, func() { c.Header("Digest") }); n != 1 {
+			t.Errorf("a challenge with a realm of %d bytes takes %v allocations", long, n)
+		}
+	}
 }
 
 func FuzzParseAnswer(f *testing.F) {

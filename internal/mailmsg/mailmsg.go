@@ -136,7 +136,7 @@ func (p *prepared) fill(id ID, to string, date time.Time, token string) ([]byte,
 	if err := checkAddress(to); err != nil {
 		return nil, err
 	}
-	b := bytes.NewBuffer(make([]byte, 0, p.size+len(to)))
+	b := bytes.NewBuffer(make([]byte, 0, p.size))
 	write := func(texts ...string) {
 		for _, text := range texts {
 			b.WriteString(text)

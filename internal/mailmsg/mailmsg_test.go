@@ -185,9 +185,9 @@ func TestResentSubject(t *testing.T) {
 // TestBrand checks how the settings of a tenant appear in a message.
 func TestBrand(t *testing.T) {
 	l := builtin(i18n.German, tenant.Settings{
-		Product: "A & B", Accent: "#ffcc00", TermsURL: "https://a.test/?a=b&c=d", Support: "a+b@a.test",
+		Product: "A & B", Accent: "#ffcc00", TermsURL: "https://a.test/?a=b&c=d", Support: "a?b@a.test",
 	})
-	const text = "\nNutzungsbedingungen: https://a.test/?a=b&c=d\nHilfe: a+b@a.test\n"
+	const text = "\nNutzungsbedingungen: https://a.test/?a=b&c=d\nHilfe: a?b@a.test\n"
 	if !strings.HasSuffix(l.Text, text) {
 		t.Errorf("the text does not end with %q:\n%s", text, l.Text)
 	}
@@ -195,7 +195,7 @@ func TestBrand(t *testing.T) {
 	const style = `target="_blank" class="soft" style="color: #4b5a53"`
 	for _, want := range []string{
 		`<a href="https://a.test/?a=b&amp;c=d" ` + style + `>Nutzungsbedingungen</a>`,
-		`<a href="mailto:a+b@a.test" ` + style + `>Hilfe</a>`,
+		`<a href="mailto:a%3Fb@a.test" ` + style + `>Hilfe</a>`,
 		">A &amp; B</span></td>",
 		`bgcolor="` + colours.Light.Accent + `"`,
 		"background: " + colours.Light.Accent + "; color: " + colours.Light.OnAccent,

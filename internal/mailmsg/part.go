@@ -28,8 +28,8 @@ const base64Line = 76 / 4 * 3
 func newPart(contentType, encoding, text, token string) part {
 	p := part{contentType, encoding, nil}
 	text = strings.ReplaceAll(text, "\n", "\r\n")
-	near := max(0, len(token)-1) // a line of base64 may contain a part of the token; the rest is within this distance
-	start := 0                   // of the current run
+	near := len(token) // a line of base64 may contain a part of the token; the rest is within this distance
+	start := 0         // of the current run
 	for at, end := 0, 0; at < len(text); at = end {
 		end = p.lineEnd(text, at)
 		open := token != "" && strings.Contains(text[max(0, at-near):min(len(text), end+near)], token)
@@ -41,7 +41,7 @@ func newPart(contentType, encoding, text, token string) part {
 	}
 	for i, r := range p.runs {
 		if !r.open {
-			b := bytes.NewBuffer(make([]byte, 0, len(r.text)*3/2))
+			b := bytes.NewBuffer(make([]byte, 0, 2*len(r.text)))
 			p.encode(b, r.text)
 			p.runs[i].text = b.String()
 		}
@@ -54,10 +54,8 @@ func (p part) lineEnd(text string, at int) int {
 	if p.encoding == "base64" {
 		return min(len(text), at+base64Line)
 	}
-	if n := strings.IndexByte(text[at:], '\n'); n >= 0 {
-		return at + n + 1
-	}
-	return len(text)
+	line, _, _ := strings.Cut(text[at:], "\n")
+	return min(len(text), at+len(line)+1)
 }
 
 // write writes the part, with the token old replaced by token.

@@ -78,6 +78,40 @@ func TestBytes(t *testing.T) {
 	}
 }
 
+// TestBytesRoom checks that the room for a message is about its size, so that a long one is not copied while it grows.
+func TestBytesRoom(t *testing.T) {
+	link := mailmsg.Link{Made: noon, Expires: expiry, Token: secret.NewToken()}
+	allocations := func(footer int) (prepared, whole float64) {
+		t.Helper()
+		tn := &tenant.Tenant{Host: "phone.test", PublicURL: "https://phone.test"}
+		tn.MailFooter = strings.Repeat("x ", footer/2)
+		var got []byte
+		prepared = testing.AllocsPerRun(10, func() {
+			var err error
+			if got, err = (mailmsg.Templates{}).Bytes(tn, i18n.German, mailmsg.ID{}, "a@b.test", link); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if cap(got) > 2*len(got) {
+			t.Errorf("a message of %d bytes has room for %d", len(got), cap(got))
+		}
+		m, err := (mailmsg.Templates{}).Compose(tn, i18n.German, mailmsg.ID{}, "a@b.test", link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return prepared, testing.AllocsPerRun(10, func() {
+			if _, err := m.Bytes(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	short, shortWhole := allocations(100)
+	long, longWhole := allocations(100_000)
+	if long > short || longWhole > shortWhole {
+		t.Errorf("a long message takes %v and %v allocations, a short one %v and %v", long, longWhole, short, shortWhole)
+	}
+}
+
 // TestBytesConcurrently checks messages that are made concurrently, and that the number of
 // prepared messages is limited.
 func TestBytesConcurrently(t *testing.T) {
@@ -95,6 +129,13 @@ func TestBytesConcurrently(t *testing.T) {
 		})
 	}
 	all.Wait()
+	for host := range strings.FieldsSeq("a.test b.test") { // the first may be that for which the others are dropped
+		tn := &tenant.Tenant{Host: host, PublicURL: "https://" + host}
+		same(t, mailmsg.Templates{}, tn, i18n.German, mailmsg.Link{Made: noon, Expires: expiry})
+	}
+	if got := mailmsg.Prepared(); got < 2 {
+		t.Errorf("%d prepared messages are kept, want that of each tenant", got)
+	}
 }
 
 func TestBytesRefusesAddresses(t *testing.T) {

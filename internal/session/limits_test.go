@@ -97,6 +97,7 @@ func TestOwnerIsNotLockedOut(t *testing.T) {
 		{"the link of another user", "", bob.Token.Text(), true},
 		{"a text that is no link", "", "x", true},
 		{"the newest link", "", link, false},
+		{"a device of another user and the newest link", stranger, link, false},
 		{"a device", h.DeviceToken(h.Tenant, ann.Account), "", false},
 	} {
 		if err := authenticate(c.device, c.link); fault.Is(err, fault.Limited) != c.limited ||

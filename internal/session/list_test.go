@@ -98,6 +98,14 @@ func TestSessions(t *testing.T) {
 
 	h.Must(h.SignOut(t.Context(), h.Tenant, first, from))
 	h.sessions(second, 1)
+
+	// The own one is listed in place of another, if there are too many.
+	for range session.MaxListed {
+		h.start("ann", firefox)
+	}
+	h.Must(h.Flush(t.Context()))
+	last, _ := h.start("ann", firefox)
+	h.sessions(last, session.MaxListed)
 }
 
 func TestEnd(t *testing.T) {

@@ -63,6 +63,11 @@ func TestUsesBounds(t *testing.T) {
 		if store.records != 1 {
 			t.Errorf("written at once were %d sign-ins with a new browser, want 1", store.records)
 		}
+		last := numbered(-1-maxNewBrowsers, time.Now())
+		u.addSignIn(t.Context(), &tenant.Tenant{}, account.Account{}, account.Origin{}, last)
+		if store.records != 1 {
+			t.Error("a sign-in that was written at once is written again")
+		}
 		if err := u.newBrowsers.Flush(t.Context()); err != nil || store.records != maxNewBrowsers+1 {
 			t.Errorf("wrote %d sign-ins with a new browser, %v", store.records, err)
 		}

@@ -288,6 +288,14 @@ func TestSHA256(t *testing.T) {
 	}
 }
 
+// wantRule checks the rule that an error names for programs.
+func wantRule(t *testing.T, err error, rule string) {
+	t.Helper()
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Rule != rule {
+		t.Errorf("the rule is %q, want %q", f.Rule, rule)
+	}
+}
+
 func TestFailureLimits(t *testing.T) {
 	for _, user := range []string{"ann", "nobody"} {
 		t.Run("by name/"+user, func(t *testing.T) {
@@ -306,6 +314,7 @@ func TestFailureLimits(t *testing.T) {
 			if !ok || f.Kind != fault.Limited || f.RetryAfter != 15*time.Minute {
 				t.Fatalf("attempt 11: got %v, want a limit of 15 minutes", err)
 			}
+			wantRule(t, err, "name")
 			if _, err := h.signIn("bob", password); err != nil {
 				t.Errorf("another name: %v", err)
 			}
@@ -333,6 +342,7 @@ func TestFailureLimits(t *testing.T) {
 				if !fault.Is(err, fault.Limited) {
 					t.Errorf("a device after ten failures: got %v, want a limit", err)
 				}
+				wantRule(t, err, "device")
 			}
 			h.Advance(15 * time.Minute)
 			if _, err := h.signIn("ann", password); err != nil {
@@ -350,10 +360,11 @@ func TestFailureLimits(t *testing.T) {
 				t.Fatalf("attempt %d: %v", i, err)
 			}
 		}
-		if _, err := h.send(h.answer("ann", password).header(), "", from); !fault.Is(err,
-			fault.Limited) {
+		_, err := h.send(h.answer("ann", password).header(), "", from)
+		if !fault.Is(err, fault.Limited) {
 			t.Errorf("attempt 101: got %v, want a limit", err)
 		}
+		wantRule(t, err, "")
 		if _, err := h.signIn("ann", password); err != nil {
 			t.Errorf("from another address: %v", err)
 		}
@@ -370,6 +381,27 @@ func TestFailureLimits(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestFactorMissing checks who needs a second factor and has none.
+func TestFactorMissing(t *testing.T) {
+	for _, c := range []struct {
+		require tenant.RequireFactor
+		role    account.Role
+		factors account.Factors
+		want    bool
+	}{
+		{tenant.RequireAdmin, account.Admin, 0, true},
+		{tenant.RequireAdmin, account.Admin, account.FactorApp, false},
+		{tenant.RequireAdmin, account.User, 0, false},
+		{tenant.RequireNone, account.Admin, 0, false},
+		{"", account.Admin, 0, false},
+	} {
+		tn := &tenant.Tenant{Settings: tenant.Settings{RequireFactor: c.require}}
+		if got := session.FactorMissing(tn, account.Account{Role: c.role, Factors: c.factors}); got != c.want {
+			t.Errorf("%q, %s with %d factors: %t", c.require, c.role, c.factors, got)
+		}
+	}
 }
 
 func TestSession(t *testing.T) {

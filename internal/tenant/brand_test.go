@@ -57,8 +57,12 @@ func TestNewLinks(t *testing.T) {
 			t.Errorf("%q: got %+v, %v", raw, got.Settings, err)
 		}
 	}
+	longest := "https://a.test/" + strings.Repeat("a", 200-len("https://a.test/"))
+	if got, err := newWith(tenant.Settings{TermsURL: longest}); err != nil || got.TermsURL != longest {
+		t.Errorf("%q: got %q, %v", longest, got.TermsURL, err)
+	}
 	for _, raw := range []string{
-		"a.test", "/terms", "//a.test", "ftp://a.test/", "javascript:alert(1)", "https://", "https://a b.test/",
+		longest + "a", "a.test", "/terms", "//a.test", "ftp://a.test/", "javascript:alert(1)", "https://", "https://a b.test/",
 		"https://u:p@a.test/", "https://a.test/\"x", "https://a.test/<x", "https://a.test/\nx", "https://a.test:0/",
 		"https://a.test/%zz", "https://-a.test/", "https://a.test/" + strings.Repeat("a", 200), "https://a.test/\xff",
 	} {
@@ -87,7 +91,11 @@ func TestSupportURL(t *testing.T) {
 			t.Errorf("%q: got %q, %v", raw, got.SupportURL(), err)
 		}
 	}
-	for _, raw := range []string{"Help <help@a.test>", "a@a.test,b@a.test", "ü@a.test", "help", "a@b.test\nc"} {
+	longest := strings.Repeat("a", 200-len("@a.test")) + "@a.test"
+	if got, err := newWith(tenant.Settings{Support: longest}); err != nil || got.Support != longest {
+		t.Errorf("%q: got %q, %v", longest, got.Support, err)
+	}
+	for _, raw := range []string{"a" + longest, "Help <help@a.test>", "a@a.test,b@a.test", "ü@a.test", "help", "a@b.test\nc"} {
 		_, err := newWith(tenant.Settings{Support: raw})
 		wantField(t, err, "support", raw)
 	}
@@ -102,6 +110,37 @@ func TestNewAccent(t *testing.T) {
 	for _, raw := range []string{"#", "#fff", "#12345", "#1234567", "#12345g", "red", "#+12345", "##12345"} {
 		_, err := newWith(tenant.Settings{Accent: raw})
 		wantField(t, err, "accent", raw)
+	}
+}
+
+// TestPalette checks that an accent with the contrast of WCAG 2.2 stays, and that others become the first of the colours
+// towards black or white that has it.
+func TestPalette(t *testing.T) {
+	for accent, want := range map[string]tenant.Palette{
+		"": {
+			Light: tenant.Shades{Accent: "#0b6b57", OnAccent: "#ffffff", Strong: "#085041", Tint: "#e7f0ee"},
+			Dark:  tenant.Shades{Accent: "#65a295", OnAccent: "#0e1312", Strong: "#8cb9b0", Tint: "#23322f"},
+		},
+		"#ffcc00": {
+			Light: tenant.Shades{Accent: "#856a00", OnAccent: "#ffffff", Strong: "#645000", Tint: "#f3f0e6"},
+			Dark:  tenant.Shades{Accent: "#ffcc00", OnAccent: "#0e1312", Strong: "#ffd940", Tint: "#3b3917"},
+		},
+		"#000000": {
+			Light: tenant.Shades{Accent: "#000000", OnAccent: "#ffffff", Strong: "#000000", Tint: "#e6e6e6"},
+			Dark:  tenant.Shades{Accent: "#969696", OnAccent: "#0e1312", Strong: "#b0b0b0", Tint: "#2a302f"},
+		},
+		"#ffffff": {
+			Light: tenant.Shades{Accent: "#6e6e6e", OnAccent: "#ffffff", Strong: "#535353", Tint: "#f1f1f1"},
+			Dark:  tenant.Shades{Accent: "#ffffff", OnAccent: "#0e1312", Strong: "#ffffff", Tint: "#3b413f"},
+		},
+		"#d02010": {
+			Light: tenant.Shades{Accent: "#d02010", OnAccent: "#ffffff", Strong: "#9c180c", Tint: "#fae9e7"},
+			Dark:  tenant.Shades{Accent: "#e2756b", OnAccent: "#0e1312", Strong: "#e99890", Tint: "#372b28"},
+		},
+	} {
+		if got := (tenant.Settings{Accent: accent}).Palette(); got != want {
+			t.Errorf("%q: got  %v\nwant %v", accent, got, want)
+		}
 	}
 }
 

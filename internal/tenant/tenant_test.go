@@ -337,6 +337,10 @@ func TestTable(t *testing.T) {
 		t.Error("a tenant is found before Refresh")
 	}
 	refresh()
+	other := tenant.NewTable(store, func(string) string { return "" }) // as after a restart
+	if err := other.Refresh(ctx); err != nil || len(other.All()) != 1 {
+		t.Errorf("a new table of a store with one tenant has %d: %v", len(other.All()), err)
+	}
 	b := add("b.test", "https://www.b.test:444")
 	refresh()
 	for _, host := range []string{"a.test", "A.TEST", "a.test.", "a.test:8443", "A.Test.:1"} {

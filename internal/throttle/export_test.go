@@ -2,6 +2,9 @@ package throttle
 
 import "encoding/binary"
 
+// Len returns the number of buckets.
+func (f *Failures) Len() int { return len(f.buckets) }
+
 // Fill fills all places with buckets that are at their limit.
 func (f *Failures) Fill() {
 	var b Bucket

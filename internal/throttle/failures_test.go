@@ -175,7 +175,113 @@ func TestTryCanceled(t *testing.T) {
 	})
 }
 
-// TestFailuresFull checks which buckets are dropped when there are more buckets than places.
+// TestAttemptTakesThePlaceThatIsFree begins an attempt at the moment when the oldest failure stops counting.
+func TestAttemptTakesThePlaceThatIsFree(t *testing.T) {
+	now := noon
+	f := throttle.NewFailures(throttle.Rule{Limit: 2, Per: time.Minute}, 8, func() time.Time { return now })
+	attempt, _, err := f.Try(t.Context(), bucket(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Add(bucket(1))
+	now = now.Add(30 * time.Second)
+	f.Add(bucket(1))
+	now = now.Add(30 * time.Second)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, wait, err := f.Try(ctx, bucket(1)); err != context.Canceled {
+		t.Errorf("a failure and an attempt in progress left a place of two: wait %v, %v", wait, err)
+	}
+	attempt.End(false)
+	if got := wait(t, f, bucket(1)); got != 0 {
+		t.Errorf("the wait is %v after one failure of two", got)
+	}
+}
+
+// TestSuccessKeepsOtherAttempts ends one of two attempts, then the other.
+func TestSuccessKeepsOtherAttempts(t *testing.T) {
+	f := throttle.NewFailures(throttle.Rule{Limit: 2, Per: time.Minute}, 8, func() time.Time { return noon })
+	var attempts [2]throttle.Attempt
+	for i := range attempts {
+		var err error
+		if attempts[i], _, err = f.Try(t.Context(), bucket(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	attempts[0].End(false)
+	attempts[1].End(true)
+	f.Add(bucket(1))
+	if got := wait(t, f, bucket(1)); got != time.Minute {
+		t.Errorf("the wait is %v: a failure beside a success was not counted", got)
+	}
+	f.Try(t.Context(), bucket(2))
+	attempt, _, err := f.Try(t.Context(), bucket(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	attempt.End(false)
+	if got := f.Len(); got != 2 {
+		t.Errorf("there are %d buckets, want those of two failures and of an attempt in progress", got)
+	}
+}
+
+// TestFailureAtTheLimit counts failures as in a flood.
+func TestFailureAtTheLimit(t *testing.T) {
+	f := throttle.NewFailures(throttle.Rule{Limit: 10, Per: time.Minute}, 8, func() time.Time { return noon })
+	for range 10 {
+		f.Add(bucket(1))
+	}
+	if n := testing.AllocsPerRun(100, func() { f.Add(bucket(1)) }); n > 0 {
+		t.Errorf("a failure at the limit allocates %v times", n)
+	}
+}
+
+// TestFailuresBound checks that there are never more buckets than places, whether attempts are in progress or not.
+func TestFailuresBound(t *testing.T) {
+	for _, inProgress := range []int{0, 3} {
+		f := throttle.NewFailures(throttle.Rule{Limit: 2, Per: time.Hour}, 8, func() time.Time { return noon })
+		for i := range inProgress {
+			if _, _, err := f.Try(t.Context(), bucket(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := inProgress; i < 8; i++ {
+			f.Add(bucket(i))
+		}
+		if got := f.Len(); got != 8 {
+			t.Errorf("%d of 8 buckets are kept in 8 places, %d of them in progress", got, inProgress)
+		}
+		f.Add(bucket(8))
+		if got := f.Len(); got != 8 {
+			t.Errorf("%d of 9 buckets are kept in 8 places, %d of them in progress", got, inProgress)
+		}
+	}
+}
+
+// TestFailuresExpire checks that expired buckets are dropped once in each period.
+func TestFailuresExpire(t *testing.T) {
+	now := noon
+	f := throttle.NewFailures(throttle.Rule{Limit: 2, Per: time.Hour}, 8, func() time.Time { return now })
+	for i, c := range []struct {
+		at   time.Duration
+		want int
+	}{
+		{0, 1},
+		{30 * time.Minute, 2},
+		{59 * time.Minute, 3},
+		{60 * time.Minute, 3}, // without that of 0
+		{100 * time.Minute, 4},
+		{120 * time.Minute, 2}, // without those of 30, 59 and 60
+	} {
+		now = noon.Add(c.at)
+		f.Add(bucket(i))
+		if got := f.Len(); got != c.want {
+			t.Errorf("after %v there are %d buckets, want %d", c.at, got, c.want)
+		}
+	}
+}
+
+// TestFailuresFull checks what is dropped when there are more buckets than places.
 func TestFailuresFull(t *testing.T) {
 	const size = 64
 	now := noon
@@ -232,6 +338,12 @@ func TestFailuresFull(t *testing.T) {
 		if !held(4000 + i) {
 			t.Fatal("a live bucket was dropped instead of an expired one")
 		}
+	}
+	for i := range size {
+		fail(5000+i, 1)
+	}
+	if !held(3000) {
+		t.Error("a bucket with the most failures was dropped an hour later")
 	}
 }
 

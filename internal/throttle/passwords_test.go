@@ -133,7 +133,8 @@ func TestPasswordsRight(t *testing.T) {
 	}
 	guess := begin()
 	guess.Right()
-	guess.Cancel() // has no effect now
+	guess.Right() // has no effect now
+	guess.Cancel()
 	if got := g.allowed(20, func(int) bool { return g.wrong("192.0.2.2", "ann", "") }); got != 10 {
 		t.Errorf("after the right password, %d wrong ones are allowed for the name", got)
 	}
