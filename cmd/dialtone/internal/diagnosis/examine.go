@@ -9,8 +9,8 @@
 // server on this machine says of itself (Ask). Verify reads every row of the store. CheckConfiguration looks at the
 // files that the configuration names.
 //
-// The package does not repair anything, does not print findings, and does not look at other machines. Checks that need
-// no installation are in package doctor.
+// The package does not repair anything and does not choose how findings are printed. Checks that need no installation
+// are in package doctor.
 package diagnosis
 
 import (
