@@ -21,6 +21,7 @@ func TestWrite(t *testing.T) {
 		}
 	}
 	full := errors.New("the disk is full")
+	conflict := func(err error) bool { return fault.Is(err, fault.Conflict) }
 	for _, c := range []struct {
 		claim   string
 		replace bool
@@ -29,7 +30,7 @@ func TestWrite(t *testing.T) {
 		want    string // what is in the file
 	}{
 		{"a new file", false, text("one"), nil, "one"},
-		{"a file that exists", false, text("two"), func(err error) bool { return fault.Is(err, fault.Conflict) }, "one"},
+		{"a file that exists", false, text("two"), conflict, "one"},
 		{"a failure", true, func(to io.Writer) error { return errors.Join(text("thr")(to), full) },
 			func(err error) bool { return errors.Is(err, full) }, "one"},
 		{"a file that may be replaced", true, text("four"), nil, "four"},
