@@ -1,19 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"dialtone/cmd/dialtone/internal/installation"
-	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/delivery"
 	"dialtone/internal/fault"
@@ -164,184 +160,6 @@ func noAccount(user, host string, err error) error {
 	return fault.New(fault.NotFound, "there is no account %s at %s; see: dialtone account list%s", user, host, at)
 }
 
-// accountFilter are the flags that select accounts.
-type accountFilter struct {
-	State []string `placeholder:"STATE" help:"waiting, active, disabled or leaving (all)."`
-	Role  []string `enum:"guest,user,siponly,admin" placeholder:"ROLE" help:"${enum} (all)."`
-	Text  string   `placeholder:"TEXT" help:"Only if the user name, address, name or a word of it begins with this."`
-	Net   string   `placeholder:"NETWORK" help:"Only signups from this network, or that of this address."`
-
-	Since  string `placeholder:"TIME" help:"Only signups since a time, or since a duration before now."`
-	Before string `placeholder:"TIME" help:"Only signups before a time, or before a duration before now."`
-
-	Confirmed   bool `xor:"confirmed" help:"Only confirmed accounts."`
-	Unconfirmed bool `xor:"confirmed" help:"Only accounts that are not confirmed."`
-}
-
-// query returns the query of the flags.
-func (f accountFilter) query(now time.Time) (account.Query, error) {
-	filter := operator.AccountFilter{Text: f.Text, Network: f.Net, Since: f.Since, Before: f.Before}
-	if slices.Contains(f.State, string(account.Closed)) {
-		return account.Query{}, usageError{fault.Field("state", "deleted accounts are not listed with others; "+
-			"for the names that they keep, run: dialtone account names")}
-	}
-	for _, state := range f.State {
-		filter.States = append(filter.States, account.State(state))
-	}
-	for _, role := range f.Role {
-		filter.Roles = append(filter.Roles, account.Role(role))
-	}
-	if f.Confirmed || f.Unconfirmed {
-		filter.Confirmed = &f.Confirmed
-	}
-	q, err := filter.Query(now)
-	if err != nil {
-		return q, usageError{err}
-	}
-	return q, nil
-}
-
-type accountList struct {
-	tenantFlag
-	accountFilter
-	Limit int  `placeholder:"N" help:"List at most this many accounts (all)."`
-	JSON  bool `name:"json" help:"Print one JSON array."`
-}
-
-// Help is what "dialtone account list --help" adds.
-func (accountList) Help() string {
-	return "All accounts are in the order of their user names. With a filter, the newest are first; with --text, " +
-		"first those whose user name begins with it, in their order, then those whose address does, and then those " +
-		"whose name does. " + timeHelp
-}
-
-func (c *accountList) Run(p *program) error {
-	q, err := c.query(time.Now())
-	if err != nil {
-		return err
-	}
-	if c.Limit < 0 {
-		return usageError{fault.Field("limit", "the limit is a number from 1 on")}
-	}
-	return p.operate(c.Tenant, "", func(o operation) error {
-		o.Listed(p.ctx, o.caller, o.tenant)
-		if c.JSON {
-			return array(p.stdout, func(each func(any) error) error {
-				return c.each(p, o.in, o.tenant, q, func(a account.Account) error { return each(opjson.OfAccount(a)) })
-			})
-		}
-		return p.printAccounts(func(each func(account.Account) error) error {
-			return c.each(p, o.in, o.tenant, q, each)
-		})
-	})
-}
-
-// errLimit ends a list.
-var errLimit = errors.New("the limit is reached")
-
-// each calls do for each account of the list.
-func (c *accountList) each(p *program, in *installation.Installation, t *tenant.Tenant, q account.Query,
-	do func(account.Account) error) error {
-	n := 0
-	one := func(a account.Account) error {
-		if err := do(a); err != nil {
-			return err
-		}
-		if n++; n == c.Limit {
-			return errLimit
-		}
-		return nil
-	}
-	err := p.eachAccount(in, t, q, one)
-	if errors.Is(err, errLimit) {
-		return nil
-	}
-	return err
-}
-
-// eachAccount calls do for each account that a query selects.
-func (p *program) eachAccount(in *installation.Installation, t *tenant.Tenant, q account.Query,
-	do func(account.Account) error) error {
-	if q.Empty() {
-		return in.Store.List(p.ctx, t.ID, time.Now(), do)
-	}
-	const pageSize = 500
-	for next := ""; ; {
-		page, err := in.Store.Page(p.ctx, t.ID, q, next, pageSize, time.Now())
-		if err != nil {
-			return err
-		}
-		for _, a := range page.Accounts {
-			if err := do(a); err != nil {
-				return err
-			}
-		}
-		if next = page.Next; next == "" {
-			return nil
-		}
-	}
-}
-
-// printAccounts prints a table of accounts. It aligns some hundred rows at a time, so that memory does not grow with
-// the table.
-func (p *program) printAccounts(all func(each func(account.Account) error) error) error {
-	const aligned = 500
-	out, n := p.table(), 0
-	fmt.Fprintln(out, "USER\tROLE\tSTATE\tCREATED\tACTIVATED\tEMAIL\tNAME")
-	err := all(func(a account.Account) error {
-		v := opjson.OfAccount(a)
-		_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
-			v.User, v.Role, v.State, v.Created.Format(time.RFC3339), formatTime(v.Activated),
-			v.Email, v.Name)
-		if n++; err == nil && n%aligned == 0 {
-			err = out.Flush()
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return out.Flush()
-}
-
-// array prints a JSON array, element by element, so that memory does not grow with the array.
-func array(to io.Writer, all func(each func(any) error) error) error {
-	before, end := "[\n  ", "[]\n"
-	err := all(func(v any) error {
-		b, err := json.Marshal(v)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(to, "%s%s", before, b)
-		before, end = ",\n  ", "\n]\n"
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(to, end)
-	return err
-}
-
-// arrayOf prints a list as a JSON array.
-func arrayOf[T any](to io.Writer, list []T) error {
-	return array(to, func(each func(any) error) error {
-		for _, v := range list {
-			if err := each(v); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// indented prints a list as a JSON array with one member on a line.
-func indented[T any](to io.Writer, list []T) error {
-	out := json.NewEncoder(to)
-	out.SetIndent("", "  ")
-	return out.Encode(list)
-}
-
 type accountShow struct{ accountArg }
 
 func (c *accountShow) Run(p *program) error {
@@ -470,34 +288,6 @@ func (c *accountDelete) Run(p *program) error {
 	})
 }
 
-// confirm asks the person at a terminal whether to do something that cannot be undone, and fails
-// unless the answer is yes. Without a terminal it does not ask.
-func (p *program) confirm(what string) error {
-	if !terminal.Interactive(p.stdin) {
-		return nil
-	}
-	return p.ask("This cannot be undone. Type yes to "+what, "yes")
-}
-
-// ask asks the person at the terminal, and fails unless the answer is the one that is wanted.
-func (p *program) ask(question, want string) error {
-	fmt.Fprint(p.stderr, question+": ")
-	answer, err := terminal.ReadLine(p.ctx, bufio.NewReader(p.stdin), p.stderr)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("nothing was changed: %w", err)
-	}
-	if answer != want {
-		return fault.New(fault.Conflict, "nothing was changed, because the answer was not %s", want)
-	}
-	return nil
-}
-
-// say prints a sentence that says what was done.
-func (p *program) say(format string, args ...any) error {
-	_, err := fmt.Fprintf(p.stdout, format+"\n", args...)
-	return err
-}
-
 // eraseDeleted removes what is left of deleted accounts: the messages on this host, and what the
 // database has not overwritten. The accounts are deleted already, so it only warns if that fails.
 func (p *program) eraseDeleted(in *installation.Installation) {
@@ -515,53 +305,4 @@ func (p *program) eraseDeleted(in *installation.Installation) {
 	if err := in.Store.Erase(p.ctx); err != nil {
 		log.Warn("deleted data not overwritten yet", "err", err, "hint", "the server overwrites it when it starts")
 	}
-}
-
-type accountNames struct {
-	tenantFlag
-	JSON bool `name:"json" help:"Print one JSON array."`
-}
-
-func (c *accountNames) Run(p *program) error {
-	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
-		if c.JSON {
-			return array(p.stdout, func(each func(any) error) error {
-				return in.Store.ClosedNames(p.ctx, t.ID, func(n account.ClosedName) error {
-					return each(opjson.OfClosedName(n))
-				})
-			})
-		}
-		out := p.table()
-		fmt.Fprintln(out, "USER\tDELETED")
-		err := in.Store.ClosedNames(p.ctx, t.ID, func(n account.ClosedName) error {
-			_, err := fmt.Fprintf(out, "%s\t%s\n", n.User, n.Closed.Format(time.RFC3339))
-			return err
-		})
-		return errors.Join(err, out.Flush())
-	})
-}
-
-type accountFreeName struct {
-	tenantFlag
-	User string `arg:"" help:"The user name."`
-	reasonFlag
-}
-
-// Help is what "dialtone account free-name --help" adds.
-func (accountFreeName) Help() string {
-	return "The next person who takes the name gets calls that were meant for the person who had it."
-}
-
-func (c *accountFreeName) Run(p *program) error {
-	return p.operate(c.Tenant, c.Reason, func(o operation) error {
-		err := o.FreeName(p.ctx, o.caller, o.tenant, c.User, c.Reason)
-		if fault.Is(err, fault.NotFound) {
-			return fault.New(fault.NotFound, "no deleted account at %s keeps the name %s; see: "+
-				"dialtone account names --tenant %s", o.tenant.Host, c.User, o.tenant.Host)
-		} else if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(p.stdout, "the name %s is free\n", c.User)
-		return err
-	})
 }

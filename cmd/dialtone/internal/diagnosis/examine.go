@@ -9,8 +9,8 @@
 // server on this machine says of itself (Ask). Verify reads every row of the store. CheckConfiguration looks at the
 // files that the configuration names.
 //
-// The package does not repair anything, does not print findings, and does not look at other machines. Checks that need
-// no installation are in package doctor.
+// The package does not repair anything and does not choose how findings are printed. Checks that need no installation
+// are in package doctor.
 package diagnosis
 
 import (
@@ -73,8 +73,7 @@ func Examine(ctx context.Context, o Options) []doctor.Finding {
 		}
 	}
 	e := &examination{
-		Config: conf, Options: o, roots: roots, opened: make(chan *installation.Installation,
-			1),
+		Config: conf, Options: o, roots: roots, opened: make(chan *installation.Installation, 1),
 	}
 	first := []doctor.Check{
 		{Name: "configuration", Do: e.configuration},

@@ -66,10 +66,10 @@ func (p *Progress) End() {
 
 // Reader returns a reader that shows how much of total bytes was read from another one. It fails once ctx has ended.
 func (p *Progress) Reader(ctx context.Context, from io.Reader, part string, total int64) io.Reader {
-	return &ProgressReader{r: from, ctx: ctx, bar: p, part: part, total: total}
+	return &progressReader{r: from, ctx: ctx, bar: p, part: part, total: total}
 }
 
-type ProgressReader struct {
+type progressReader struct {
 	r           io.Reader
 	ctx         context.Context
 	bar         *Progress
@@ -78,7 +78,7 @@ type ProgressReader struct {
 	shown       int64
 }
 
-func (s *ProgressReader) Read(p []byte) (int, error) {
+func (s *progressReader) Read(p []byte) (int, error) {
 	if err := s.ctx.Err(); err != nil {
 		return 0, err
 	}
