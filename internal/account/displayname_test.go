@@ -145,7 +145,7 @@ func TestCleanName(t *testing.T) {
 		{"a joiner after a virama", "ന്\u200d", "ന്\u200d"},
 		{"not a joiner at the start", "\u200dAlex", ""},
 		{"not a joiner at the end", "Alex\u200c", ""},
-		{"not a joiner beside a space", "Alex\u200d B", ""},
+		{"not a joiner next to a space", "Alex\u200d B", ""},
 		{"not two joiners", "می\u200c\u200cخواهم", ""},
 		{"not a joiner between digits", "1\u200d2", ""},
 		{"not a joiner after the last pictograph", "A 👩\u200d", ""},

@@ -305,7 +305,7 @@ func TestImportWithoutRealm(t *testing.T) {
 			[]string{"ambiguous 2: 1 2"}, []string{"no_realm 1: 3"}},
 		{"the realm of an entry with a problem", []account.ImportEntry{inactive, hash("a"), plain("b", "p")},
 			[]string{"unknown_realm 1: 2", "inactive 1: 1"}, []string{"hashed 1: 3"}},
-		{"plain passwords beside other realms", []account.ImportEntry{foreign(row("a", "p")), plain("b", "p")},
+		{"plain passwords next to other realms", []account.ImportEntry{foreign(row("a", "p")), plain("b", "p")},
 			[]string{"realm 1: 1"}, []string{"hashed 1: 2"}},
 	} {
 		r, err := runImport(t, w, account.ImportOptions{DryRun: true}, c.entries...)

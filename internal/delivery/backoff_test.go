@@ -157,7 +157,7 @@ func TestBackoffRelayDown(t *testing.T) {
 		}
 	}
 	if w.relayFailures != 1 {
-		t.Errorf("four attempts that failed at once count as %d failures", w.relayFailures)
+		t.Errorf("four concurrent attempts that failed count as %d failures", w.relayFailures)
 	}
 	for n := 1; n < 12; n++ {
 		if w.first() >= 0 {

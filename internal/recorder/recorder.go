@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// MaxBatch is the maximum number of values that are written at once.
+	// MaxBatch is the maximum number of values in one write.
 	MaxBatch = 256
 	// MaxWaiting is how many values can wait to be written.
 	MaxWaiting = 8192

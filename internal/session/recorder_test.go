@@ -61,7 +61,7 @@ func TestUsesBounds(t *testing.T) {
 			u.addSignIn(t.Context(), &tenant.Tenant{}, account.Account{}, account.Origin{}, numbered(-1-i, time.Now()))
 		}
 		if store.records != 1 {
-			t.Errorf("written at once were %d sign-ins with a new browser, want 1", store.records)
+			t.Errorf("%d sign-ins with a new browser were written immediately, want 1", store.records)
 		}
 		last := numbered(-1-maxNewBrowsers, time.Now())
 		u.addSignIn(t.Context(), &tenant.Tenant{}, account.Account{}, account.Origin{}, last)

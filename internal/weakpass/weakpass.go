@@ -83,7 +83,7 @@ var chosen = func() *kernel {
 // kernel is an implementation of the search, with the list in its layout.
 type kernel struct {
 	name string
-	// missing is the processor feature that the kernel needs and the processor lacks. It is
+	// missing is the feature that the kernel needs but the processor does not have. It is
 	// empty if the kernel can run.
 	missing string
 	// lanes is the number of candidates in a batch.
