@@ -40,12 +40,11 @@ func (s *Store) Programs(ctx context.Context) ([]string, error) {
 
 // CorrectFuture implements account.Sweeper.
 //
-// It may be the current clock that is wrong, if it is behind. So a time is not corrected if
-// something is removed or given up by it: when a pending account expires, with its links and
-// deliveries; when a notification or a delivery began; until when captchas, nonces and sessions are
-// remembered as spent. An age that is computed from a time in the future is negative, and counts as
-// that of something new. The leases of nodes do not compare wall clocks, and ClaimBulk corrects the
-// leases of bulk changes.
+// The current clock itself may be wrong, if it is behind. So times at which something is removed or
+// abandoned are not corrected: when a pending account expires, with its links and deliveries; when a
+// notification or a delivery began; until when captchas, nonces and sessions are remembered as
+// spent. An age that is computed from a time in the future is negative, and is treated as zero. The
+// leases of nodes do not compare wall clocks, and ClaimBulk corrects the leases of bulk changes.
 func (s *Store) CorrectFuture(ctx context.Context, now time.Time) (corrected int64, err error) {
 	// correct runs an UPDATE if a SELECT finds a row. For both, $1 is the latest time that a rule
 	// allows, and args follow. The last argument of the UPDATE is the current time.

@@ -20,14 +20,13 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// scanLimits bounds the number of accounts that are examined for one page, and so the time that it
-// takes.
+// scanLimits limits the number of accounts that are examined for one page, and so the time for it.
 type scanLimits struct {
 	first int // in the first step; most pages need no other
 	all   int // in all steps, approximately
-	// small is the size of a tenant, including the names of deleted accounts, up to which every
-	// page examines all accounts of the tenant, and none of others. A small tenant may own very few
-	// of the accounts in the order of the table.
+	// small is the greatest size of a small tenant, including the names of deleted accounts. Each
+	// page of a small tenant examines all its accounts, and none of others. In the order of the
+	// table, very few accounts may belong to a small tenant.
 	small int
 }
 
@@ -129,12 +128,12 @@ func (w *where) and(term string, values ...any) {
 
 func (w *where) String() string { return strings.Join(w.terms, " AND ") }
 
-// prefixed adds the term that a text in lower case begins with a prefix.
+// prefixed adds the condition that a text in lower case begins with a prefix.
 func (w *where) prefixed(expr, prefix string) {
 	w.and(expr+` >= %s AND `+expr+` < %s`, prefix, afterPrefix(prefix))
 }
 
-// afterPrefix returns a text after all that begin with a prefix.
+// afterPrefix returns a text that sorts after all texts with a prefix.
 func afterPrefix(prefix string) string { return prefix + "\U0010FFFF" }
 
 // matching adds the condition for the live accounts that a query selects, except for the query's

@@ -10,8 +10,8 @@ import (
 	"dialtone/internal/throttle"
 )
 
-// A turn leads to each bucket once, in steps of any number, and then begins again.
-func TestTurn(t *testing.T) {
+// A cursor visits each bucket once, in steps of any size, and then begins again.
+func TestBucketCursor(t *testing.T) {
 	e, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), nil)
 	if err != nil {
 		t.Fatal(err)

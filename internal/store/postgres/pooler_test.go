@@ -56,7 +56,7 @@ func TestPoolerErrorIsNoServerAnswer(t *testing.T) {
 	}{{"ERROR", "23505", true}, {"ERROR", "08P01", false}, {"FATAL", "08P01", false}, {"FATAL", "57P01", false}} {
 		err := fmt.Errorf("commit: %w", &pgconn.PgError{Severity: c.severity, Code: c.code})
 		if got := postgres.Answered(err) != nil; got != c.answered {
-			t.Errorf("%s %s is an answer of the server: %v", c.severity, c.code, got)
+			t.Errorf("%s %s is taken for an answer of the server: %v", c.severity, c.code, got)
 		}
 	}
 }

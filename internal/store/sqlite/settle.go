@@ -7,17 +7,17 @@ import (
 	"dialtone/internal/regularfile"
 )
 
-// settleWAL makes sure that this process reads from a WAL what is on disk. It is called before
-// SQLite opens the database: SQLite treats every transaction in the WAL whose checksum is right as
-// committed.
+// settleWAL makes sure that everything that this process reads from a WAL is on disk. It is called
+// before SQLite opens the database: SQLite treats every transaction in the WAL with a valid checksum
+// as committed.
 //
-//   - What a killed process wrote and did not sync is synced. Otherwise later commits would follow
-//     a transaction that a power cut takes away, and be lost with it.
-//   - What a failed fsync left in the page cache, marked as written, is dropped. Otherwise it would
-//     be read, and later commits would be lost in the same way.
+//   - Data that a killed process wrote but did not sync is synced. Otherwise later commits would
+//     follow a transaction that a power cut removes, and be lost with it.
+//   - Data that a failed fsync left in the page cache, marked as written, is dropped. Otherwise it
+//     would be read, and later commits would be lost in the same way.
 //
 // A WAL that cannot be synced is an error. The next start finds the page cache marked as written,
-// drops it, and continues with what is on the disk.
+// drops it, and continues with the data on the disk.
 func settleWAL(path string) error {
 	f, err := regularfile.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
