@@ -363,7 +363,7 @@ func TestWrongCertificates(t *testing.T) {
 		t.Errorf("without the authority: %s", out)
 	}
 	clientCert, clientKey := a.Issue(t, "kamailio", time.Time{})
-	if out := ops(clientCert, clientKey, ""); !strings.Contains(out, "is for no host") {
+	if out := ops(clientCert, clientKey, ""); !strings.Contains(out, "names no host") {
 		t.Errorf("with the certificate of a client: %s", out)
 	}
 	if err := os.Chmod(key, 0o644); err != nil {

@@ -197,7 +197,7 @@ func newCertificate(chain []byte, key crypto.PrivateKey, host string) (*tls.Cert
 		c.Certificate = append(c.Certificate, block.Bytes)
 	}
 	if len(c.Certificate) == 0 {
-		return nil, errors.New("the chain has no certificate")
+		return nil, errors.New("the chain contains no certificate")
 	}
 	leaf, err := x509.ParseCertificate(c.Certificate[0])
 	if err != nil {

@@ -283,7 +283,7 @@ func (h *Handler) carryOut(r *request, raw []byte) (status int, body []byte, err
 	case len(keys) == 0:
 		return do()
 	case !r.op.key:
-		return 0, nil, fault.New(fault.Invalid, "this operation takes no Idempotency-Key")
+		return 0, nil, fault.New(fault.Invalid, "this operation does not accept an Idempotency-Key")
 	case len(keys) > 1:
 		return 0, nil, fault.New(fault.Invalid, "send one Idempotency-Key")
 	}
@@ -413,14 +413,14 @@ func (r *request) readCondition() error {
 	case len(values) == 0:
 		return nil
 	case !r.op.conditional:
-		return fault.New(fault.Invalid, "this operation takes no If-Match")
+		return fault.New(fault.Invalid, "this operation does not accept If-Match")
 	case len(values) == 1 && values[0] == "*":
 		return nil
 	}
 	tag, opened := strings.CutPrefix(values[0], `"`)
 	tag, closed := strings.CutSuffix(tag, `"`)
 	if len(values) > 1 || !opened || !closed || strings.Contains(tag, `"`) {
-		return fault.New(fault.Invalid, `If-Match has one ETag as it was sent, with its quotes, or "*" without quotes`)
+		return fault.New(fault.Invalid, `send one ETag in If-Match, with its quotes, or "*" without quotes`)
 	}
 	b, err := hex.DecodeString(tag)
 	if err != nil || len(b) != len(account.Version{}) || hex.EncodeToString(b) != tag {

@@ -134,7 +134,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *request) ([]byte, error) {
 	}
 	if r.op.body == nil {
 		if len(raw) > 0 {
-			return nil, fault.New(fault.Invalid, "this operation takes no body")
+			return nil, fault.New(fault.Invalid, "this operation does not accept a body")
 		}
 		return nil, nil
 	}
@@ -188,7 +188,7 @@ func checkJSON(raw []byte, t reflect.Type) error {
 		return fault.New(fault.Invalid, "the body is not valid JSON")
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return fault.New(fault.Invalid, "the body has something after the JSON value")
+		return fault.New(fault.Invalid, "the body contains text after the JSON value")
 	}
 	return nil
 }

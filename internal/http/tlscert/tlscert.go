@@ -98,7 +98,7 @@ func (f *Files) Refresh() error {
 	if f.clientCA != "" {
 		next.clients = x509.NewCertPool()
 		if !next.clients.AppendCertsFromPEM(texts[len(texts)-1]) {
-			return fmt.Errorf("%w: %s has no certificate in PEM", ErrUnusable, f.clientCA)
+			return fmt.Errorf("%w: %s contains no certificate in PEM format", ErrUnusable, f.clientCA)
 		}
 	}
 	f.texts = texts
@@ -208,13 +208,13 @@ func Check(certKey, keyKey string, pairs []Pair, hosts []string, now time.Time) 
 			fault("%s is not valid before %s; is the clock right?", p.Cert, c.Leaf.NotBefore.UTC().Format(day))
 		}
 		if len(c.Leaf.DNSNames) == 0 && len(c.Leaf.IPAddresses) == 0 {
-			fault("%s: %s is for no host (it has no subjectAltName), so that clients refuse it",
+			fault("%s: %s names no host (it has no subjectAltName), so clients refuse it",
 				certKey, p.Cert)
 		}
 		// If the certificate names a URL for its issuer's certificate, the issuer is usually not a
 		// root that clients know.
 		if len(c.Certificate) == 1 && len(c.Leaf.IssuingCertificateURL) > 0 {
-			fault("%s has the server's certificate alone; add the certificates of the authorities that issued it, "+
+			fault("%s contains only the server's certificate; add the certificates of the authorities that issued it, "+
 				"as in fullchain.pem", p.Cert)
 		}
 	}
@@ -227,7 +227,7 @@ func Check(certKey, keyKey string, pairs []Pair, hosts []string, now time.Time) 
 			covered = covered || leaf.VerifyHostname(host) == nil
 		}
 		if !covered {
-			fault("no certificate is for %s, which is the host of a tenant", host)
+			fault("no certificate is for %s, the host of a tenant", host)
 		}
 	}
 	return faults
