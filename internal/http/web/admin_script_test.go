@@ -57,7 +57,9 @@ func TestAdminPagesLayout(t *testing.T) {
 					.map((e) => "a target below 44 pixels: " + e.outerHTML);
 				if (scrollWidth > 320) problems.push("it is " + scrollWidth + " pixels wide");
 				const { direction } = getComputedStyle(document.querySelector("h1"));
-				if (direction !== "`+map[bool]string{true: "rtl", false: "ltr"}[lang == "ar"]+`") problems.push("it is " + direction);
+				if (direction !== "`+map[bool]string{true: "rtl", false: "ltr"}[lang == "ar"]+`") {
+					problems.push("it is " + direction);
+				}
 				return problems;
 			})()`) {
 				t.Errorf("%s in %s: %s", path, lang, problem)

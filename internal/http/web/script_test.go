@@ -514,7 +514,8 @@ func TestSignUpPage(t *testing.T) {
 		checkCaptcha := func() { // checks that the form was sent with the captcha of the page
 			p.t.Helper()
 			sent := s.sent()
-			if want := fmt.Sprintf("&captcha_token=token-%d&", question); !strings.Contains(sent[len(sent)-1]+"&", want) {
+			want := fmt.Sprintf("&captcha_token=token-%d&", question)
+			if !strings.Contains(sent[len(sent)-1]+"&", want) {
 				p.t.Errorf("sent %s, want %s", sent[len(sent)-1], want)
 			}
 		}
@@ -1017,7 +1018,8 @@ func TestPageLayout(t *testing.T) {
 // layoutProblems says what is wrong with a page that is 320 pixels wide. It first checks the page as it is, and
 // then, unless it has hostile text, with everything that a script may show.
 const layoutProblems = `(() => {
-	const problems = [], visible = (selector) => [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility());
+	const problems = [];
+	const visible = (selector) => [...document.querySelectorAll(selector)].filter((e) => e.checkVisibility());
 	const width = (when) => {
 		const pixels = document.documentElement.scrollWidth;
 		if (pixels > 320) problems.push(when + ", the page is " + pixels + " pixels wide");
