@@ -256,8 +256,8 @@ func (mailDoctor) Help() string {
 
 // Run fails if a check fails.
 func (c *mailDoctor) Run(p *program) error {
-	return tenantArg{Host: c.Tenant}.with(p, func(in *installation.Installation, t *tenant.Tenant,
-		keys *dkim.Keys) error {
+	arg := tenantArg{Host: c.Tenant}
+	return arg.with(p, func(in *installation.Installation, t *tenant.Tenant, keys *dkim.Keys) error {
 		records, err := diagnosis.CheckSender(p.ctx, in.Mail, t, keys, resolver(c.Resolver))
 		if err != nil {
 			return err

@@ -118,8 +118,8 @@ func (dkimRemove) Help() string {
 }
 
 func (c *dkimRemove) Run(p *program) error {
-	return tenantArg{Host: c.Host}.with(p, func(in *installation.Installation, t *tenant.Tenant,
-		keys *dkim.Keys) error {
+	arg := tenantArg{Host: c.Host}
+	return arg.with(p, func(in *installation.Installation, t *tenant.Tenant, keys *dkim.Keys) error {
 		list, err := keys.List(p.ctx, t.ID)
 		if err != nil {
 			return err

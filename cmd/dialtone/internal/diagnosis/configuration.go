@@ -184,8 +184,8 @@ func certificateFaults(c config.Config, hosts []string) []string {
 func readCertificateFaults(c config.Config, hosts []string) []string {
 	faults := tlscert.Check("ops.tls_cert", "ops.tls_key", installation.OpsPairs(c.Ops), nil, time.Now())
 	if len(c.TLS.Cert) > 0 {
-		faults = append(faults, tlscert.Check("tls.cert", "tls.key", installation.PublicPairs(c.TLS), hosts,
-			time.Now())...)
+		pairs := installation.PublicPairs(c.TLS)
+		faults = append(faults, tlscert.Check("tls.cert", "tls.key", pairs, hosts, time.Now())...)
 	}
 	for _, f := range []installation.ConfiguredFile{
 		{Key: "ops.tls_client_ca", Path: c.Ops.TLSClientCA}, {Key: "tls.acme_ca_file", Path: c.TLS.CAFile},

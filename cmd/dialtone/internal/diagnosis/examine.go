@@ -73,8 +73,7 @@ func Examine(ctx context.Context, o Options) []doctor.Finding {
 		}
 	}
 	e := &examination{
-		Config: conf, Options: o, roots: roots, opened: make(chan *installation.Installation,
-			1),
+		Config: conf, Options: o, roots: roots, opened: make(chan *installation.Installation, 1),
 	}
 	first := []doctor.Check{
 		{Name: "configuration", Do: e.configuration},

@@ -202,8 +202,9 @@ func (r *restore) repeat(in *installation.Installation, changes []audit.Change) 
 // errOther means that a name belongs to another account than that of the change.
 var errOther = errors.New("another account has the name")
 
-func (r *restore) repeatOne(in *installation.Installation, o *operator.Service, t *tenant.Tenant,
-	c audit.Change) error {
+func (r *restore) repeatOne(
+	in *installation.Installation, o *operator.Service, t *tenant.Tenant, c audit.Change,
+) error {
 	reason := fmt.Sprintf("restore: change %d of %s by %s", c.ID, c.At.Format(time.RFC3339), c.Actor)
 	if c.Reason != "" {
 		reason += ": " + c.Reason

@@ -145,8 +145,8 @@ func TestCreateDataBehindLink(t *testing.T) {
 	must(t, os.Mkdir(private, 0o700))
 	link := filepath.Join(above, "link")
 	must(t, os.Symlink(private, link))
-	err := (&setup{conf: config.Config{Data: link}, user: installation.User{UID: otherUser,
-		GID: otherUser}}).createData()
+	user := installation.User{UID: otherUser, GID: otherUser}
+	err := (&setup{conf: config.Config{Data: link}, user: user}).createData()
 	info, statErr := os.Stat(private)
 	must(t, statErr)
 	if err == nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
