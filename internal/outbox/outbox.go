@@ -323,7 +323,7 @@ func (o *Outbox) undo(ctx context.Context, list []func(context.Context) error) e
 // the next Flush. It returns those to be withdrawn, because a newer message of the account was published,
 // and those whose state is still not known.
 func (o *Outbox) check(ctx context.Context, w work) (replaced []Entry, unsure []Ref, err error) {
-	if len(w.doubtful)+len(w.unpublished) == 0 {
+	if len(w.doubtful) == 0 && len(w.unpublished) == 0 {
 		return nil, nil, nil
 	}
 	entries, err := o.deps.Store.Pending(ctx)
