@@ -1,10 +1,12 @@
 package account_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
 	"dialtone/internal/account"
+	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/i18n"
 )
@@ -99,6 +101,35 @@ func TestSendAgain(t *testing.T) {
 	if !slices.Equal(messages, []string{"ann@other.test /reset.html"}) {
 		t.Errorf("got %q", messages)
 	}
+}
+
+// TestTokensAreLimited checks that messages that a token asks for take the places of their recipient, and that accounts
+// without a message take none.
+func TestTokensAreLimited(t *testing.T) {
+	o := newFixture(t)
+	ctx := o.Context()
+	by := func(kind audit.ActorKind) {
+		ctx = audit.With(o.Context(), audit.Cause{Actor: audit.Actor{Kind: kind, Name: "ci", ID: "1"}})
+	}
+	users := 0
+	add := func(message bool) error {
+		users++
+		n := account.NewAccount{User: fmt.Sprint("user", users), Name: "Ann", Email: "ann@mail.test"}
+		n.Active, n.NoMessage = !message, !message
+		_, err := o.Accounts.Add(ctx, o.Tenant, n)
+		return err
+	}
+	by(audit.Token)
+	for range 4 {
+		o.Must(add(false))
+	}
+	for range 3 {
+		o.Must(add(true))
+	}
+	o.wantLimit(add(true), "recipient", "recipient")
+	o.Must(add(false))
+	by(audit.Command)
+	o.Must(add(true))
 }
 
 func TestAddRefuses(t *testing.T) {

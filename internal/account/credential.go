@@ -2,6 +2,7 @@ package account
 
 import (
 	"crypto/rand"
+	"slices"
 
 	"dialtone/internal/digest"
 	"dialtone/internal/secret"
@@ -26,8 +27,7 @@ func NewSealer(ring *secret.Ring) Sealer { return Sealer{secret.NewVault(ring, v
 // place returns what the credential of an account is bound to. It is longer than oldPlace, even
 // for an empty user name.
 func place(a Account) []byte {
-	b := make([]byte, 0, len(a.UID)+1+len(a.User))
-	return append(append(append(b, a.UID[:]...), 0), a.User...)
+	return slices.Concat(a.UID[:], []byte{0}, []byte(a.User))
 }
 
 func oldPlace(a Account) []byte { return a.UID[:] }

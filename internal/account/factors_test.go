@@ -37,8 +37,8 @@ func TestFactorsWithNewSealKey(t *testing.T) {
 	newer := older.Rotated(o.Now(), 2)
 	o.AccountDeps.SealRing, o.OutboxDeps.SealRing = newer, newer
 	o.Rebuild()
-	if _, err := o.Accounts.OpenPasskey(o.Tenant.ID, key); err != nil {
-		t.Errorf("the passkey: %v", err)
+	if c, err := o.Accounts.OpenPasskey(o.Tenant.ID, key); err != nil || string(c.Key) != "public" {
+		t.Errorf("the passkey: %q, %v", c.Key, err)
 	}
 	o.Advance(time.Minute)
 	for _, code := range []string{app.Code(totp.Step(o.Now())), codes[0]} {
@@ -67,14 +67,20 @@ func TestFactorsWithNewSealKey(t *testing.T) {
 	}
 }
 
+// acknowledge removes the entries of the outbox. That of a Member has no token.
+func (o *fixture) acknowledge() {
+	o.Helper()
+	for _, e := range o.Pending() {
+		_, err := o.Store.Ack(o.Context(), []outbox.Ref{e.Ref}, o.Now())
+		o.Must(err)
+	}
+}
+
 // A message that is written for the first time is not logged as written again after a crash.
 func TestFactorMessagesInTheLog(t *testing.T) {
 	o := newFixture(t)
 	_, codes, _ := o.withFactors("ann")
-	for _, e := range o.Pending() { // that of the signup has no token
-		_, err := o.Store.Ack(o.Context(), []outbox.Ref{e.Ref}, o.Now())
-		o.Must(err)
-	}
+	o.acknowledge()
 	flush := func() {
 		t.Helper()
 		o.Must(o.Outbox.TakeOver(o.Context()))
@@ -115,6 +121,34 @@ func TestFactorMessagesInTheLog(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRecoveryCodesAreRenewed checks which codes work then, that the owner gets a message at once, and what is logged.
+func TestRecoveryCodesAreRenewed(t *testing.T) {
+	o := newFixture(t)
+	app, old, _ := o.withFactors("ann")
+	o.Must(o.Outbox.Flush(o.Context()))
+	before := o.Messages()
+	codes, err := o.Accounts.RenewCodes(o.Context(), o.Tenant, o.find("ann"), from(1))
+	o.Must(err)
+	o.Must(o.Outbox.Flush(o.Context()))
+	if _, message := o.newFile(before); !strings.Contains(message, "recovery codes") {
+		t.Errorf("the message is %s", message)
+	}
+	o.Advance(time.Minute)
+	for i, c := range []struct {
+		code   string
+		want   error
+		logged int
+	}{
+		{old[0], account.ErrCodeWrong, 0}, {app.Code(totp.Step(o.Now())), nil, 0}, {codes[0], nil, 1},
+		{codes[0], account.ErrCodeWrong, 1},
+	} {
+		o.Is(o.Accounts.UseCode(o.Context(), o.Tenant, o.find("ann"), c.code, from(1)), c.want)
+		if n := o.Log.Count(`"msg":"two-step.recovery"`); n != c.logged {
+			t.Errorf("after code %d, the log has %d uses of recovery codes", i, n)
+		}
 	}
 }
 

@@ -157,6 +157,8 @@ func TestImportRefusals(t *testing.T) {
 		{"number with a plus", account.ImportOptions{}, row("+49301234", "p"), "user"},
 		{"long", account.ImportOptions{}, row(long, "p"), "user"},
 		{"capitals", account.ImportOptions{}, row("Alice", "p"), "capitals"},
+		{"capitals and just not too long", account.ImportOptions{}, row("A"+long[:63], "p"), "capitals"},
+		{"capitals and too long", account.ImportOptions{}, row("A"+long[:64], "p"), "user"},
 		{"reserved", account.ImportOptions{}, row("admin", "p"), "reserved"},
 		{"look-alike", account.ImportOptions{}, row("adm1n", "p"), "reserved"},
 		{"emergency number", account.ImportOptions{}, row("112", "p"), "reserved"},
@@ -187,6 +189,24 @@ func TestImportRefusals(t *testing.T) {
 	if got := r.Refused[0].First[0].Detail; got != "is an emergency or service number" {
 		t.Errorf("got %q", got)
 	}
+	// The report has the first ten of a reason, and the beginning of a long text.
+	var many []account.ImportEntry
+	for range 11 {
+		many = append(many, row("A"+long[:63], "p"))
+	}
+	many[1].User = "A" + long[:64]
+	r, err = runImport(t, w, account.ImportOptions{DryRun: true}, many...)
+	w.Must(err)
+	wantReasons(t, "refused", r.Refused, "user 1: 2", "capitals 10: 1 3 4 5 6 7 8 9 10 11")
+	if got := r.Refused[1].First[0].User; got != many[0].User {
+		t.Errorf("a name of 64 bytes is shown as %q", got)
+	}
+	if got := r.Refused[0].First[0].User; got != many[0].User+"…" {
+		t.Errorf("a name of 65 bytes is shown as %q", got)
+	}
+	r, err = runImport(t, w, account.ImportOptions{DryRun: true}, append(many, many[0])...)
+	w.Must(err)
+	wantReasons(t, "refused", r.Refused, "user 1: 2", "capitals 11: 1 3 4 5 6 7 8 9 10 11")
 	for _, user := range []string{"admin", "112"} {
 		r, err := runImport(t, w, account.ImportOptions{Reserved: true}, row(user, "p"))
 		w.Must(err)
@@ -226,6 +246,16 @@ func TestImportOfAnotherRealm(t *testing.T) {
 	first := account.ImportRealmCount{Realm: "sip.other.test", Count: 2}
 	if r.Added != 2 || len(r.Realms) != 2 || r.Realms[0] != first {
 		t.Errorf("got %+v", r)
+	}
+	for i := range 110 {
+		e := row(fmt.Sprint("user", i), "p")
+		e.Realm = fmt.Sprint(i, ".test")
+		list = append(list, e)
+	}
+	r, err = runImport(t, w, account.ImportOptions{DryRun: true}, list...)
+	w.Must(err)
+	if len(r.Realms) != 100 || r.Realms[0] != first {
+		t.Errorf("%d realms are told apart, and the commonest is %+v", len(r.Realms), r.Realms[0])
 	}
 }
 
@@ -328,7 +358,7 @@ func TestImportOfEquivalentNames(t *testing.T) {
 	w := world.New(t, world.Options{})
 	list := []account.ImportEntry{
 		plain("Anna", "p"), row("ben", "p"), row("ben", "p"), plain("carl", "p"), plain("anna", "p"), row("dora", "p"),
-		row("dora", "q"), plain("Emil", "p"), row("Fred", "p"),
+		row("dora", "q"), plain("EmilZ", "p"), row("Fred", "p"),
 	}
 	list[8].Email = "fred@mail.test"
 	for _, dry := range []bool{true, false} {
@@ -340,8 +370,8 @@ func TestImportOfEquivalentNames(t *testing.T) {
 			t.Errorf("got %+v", r)
 		}
 	}
-	if hashOf(w, "emil") != digest.Compute("emil", "phone.test", "p").Hex() {
-		t.Error("the password of emil is not for the new name")
+	if hashOf(w, "emilz") != digest.Compute("emilz", "phone.test", "p").Hex() {
+		t.Error("the password of emilz is not for the new name")
 	}
 	if hashOf(w, "fred") == list[8].HA1.Hex() {
 		t.Error("fred has a hash of another name")
@@ -417,6 +447,19 @@ func TestImportCountsWeakPasswords(t *testing.T) {
 			t.Errorf("check %t: got %q", check, got)
 		}
 	}
+	// SHA-256 takes longer, and is searched in full where people sign in with it.
+	for _, algorithm := range []digest.Algorithm{digest.MD5, digest.SHA256} {
+		w := world.New(t, world.Options{Tenants: []tenant.Tenant{{Host: "phone.test", Settings: tenant.Settings{
+			Algorithm: algorithm,
+		}}}})
+		alex := row("alex", "pahf6Ohb9aeyahx")
+		alex.SHA256 = new(digest.ComputeSHA256("alex", "phone.test", "alexalexalex"))
+		r, err := runImport(t, w, account.ImportOptions{DryRun: true, CheckPasswords: true}, alex)
+		w.Must(err)
+		if got := reasons(r.Notes); slices.Contains(got, "weak 1: 1") != (algorithm == digest.SHA256) {
+			t.Errorf("%s: got %q", algorithm, got)
+		}
+	}
 }
 
 // The audit trail uses the singular for one row.
@@ -460,6 +503,17 @@ func TestImportIsContinued(t *testing.T) {
 	w.Must(err)
 	if r.Added != 700-256 || r.Refused[0].Reason != account.ImportThere || r.Refused[0].Count != 256 {
 		t.Errorf("got %+v", r)
+	}
+	// The trail has when each of them added its first account, and how it ended.
+	var trail []string
+	w.Must(w.Store.Changes(t.Context(), audit.Filter{Action: "account.import"}, func(c audit.Change) error {
+		trail = append(trail, c.Before+">"+c.After)
+		return nil
+	}))
+	want := []string{">700 rows", "700 rows>added 256; stopped before the end",
+		">700 rows", "700 rows>added 444, there 256"}
+	if !slices.Equal(trail, want) {
+		t.Errorf("the trail has %q, want %q", trail, want)
 	}
 }
 
@@ -513,8 +567,14 @@ func TestAccountWithoutAddress(t *testing.T) {
 		t.Errorf("%d messages are pending, %d files", len(pending), len(files))
 	}
 	w.Advance(time.Minute)
+	if _, err := w.Accounts.ReplaceEmail(t.Context(), w.Tenant, "ida", "ida"); !fault.Is(err, fault.Invalid) {
+		t.Errorf("got %v", err)
+	}
 	if _, err := w.Accounts.ReplaceEmail(t.Context(), w.Tenant, "ida", "ida@mail.test"); err != nil {
 		t.Error(err)
+	}
+	if got := mustFind(w, "ida").Email; got != "ida@mail.test" {
+		t.Errorf("the address is %q", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package account_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -92,11 +93,55 @@ func TestVerifyReport(t *testing.T) {
 		t.Errorf("a message without its account: got %+v", r)
 	}
 	o.exec(`UPDATE account SET token = x'00', has_sha256 = TRUE`)
-	want := []string{"the row is wrong about having a SHA-256 digest", "pending without a link"}
+	want := []string{"the row is wrong about having a SHA-256 digest", "pending without a link",
+		"is not that of account ann"}
 	r = report()
 	for _, fault := range want {
 		if !strings.Contains(strings.Join(r.Faults, "\n"), fault) {
 			t.Errorf("there is no fault %q in %q", fault, r.Faults)
+		}
+	}
+}
+
+// TestVerifyLinks checks links in messages, which are a table of their own.
+func TestVerifyLinks(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann")
+	o.acknowledge()
+	o.resetToken("ann")
+	verify := func(want ...string) {
+		t.Helper()
+		r, err := account.Verify(o.Context(), o.Store, o.Pickup, o.SealRing)
+		o.Must(err)
+		if len(r.Faults) != len(want) || len(want) > 0 && !strings.Contains(r.Faults[0], want[0]) {
+			t.Errorf("the faults are %q, want %q", r.Faults, want)
+		}
+	}
+	verify()
+	o.exec(`UPDATE link SET token = x'00'`)
+	verify("account ann: a link without a token")
+	o.exec(`DELETE FROM link`) // as after the use of the link
+	verify()
+}
+
+// TestVerifyUnbound checks that credentials in the form of an earlier version are counted.
+func TestVerifyUnbound(t *testing.T) {
+	o := newFixture(t)
+	o.AccountDeps.OldForm = func() bool { return true }
+	o.Rebuild()
+	o.Member("ann")
+	_, err := o.change("ann", newPassword)
+	o.Must(err)
+	o.acknowledge()
+	for binding, want := range map[account.Binding]string{
+		account.Unbound: "[] [credentials that are not bound to their user names: 1; ",
+		account.Bound:   "[account ann: its credential is not bound to its user name, though all have been; ",
+	} {
+		o.exec(fmt.Sprintf(`UPDATE revision SET n = %d WHERE subject = 'binding'`, binding))
+		r, err := account.Verify(o.Context(), o.Store, o.Pickup, o.SealRing)
+		o.Must(err)
+		if got := fmt.Sprint(r.Faults, r.Notes); !strings.HasPrefix(got, want) || len(r.Faults)+len(r.Notes) != 1 {
+			t.Errorf("binding %d: got %s", binding, got)
 		}
 	}
 }

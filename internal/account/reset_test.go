@@ -93,6 +93,11 @@ func TestForgotten(t *testing.T) {
 		{"address of a waiting account", "cid@mail.test", "cid@mail.test /activate.ashx", `"resend","outcome":"ok"`},
 		{"user name", "ben", "ann@mail.test /reset.html", `"password.link","outcome":"ok"`},
 		{"address of two accounts", "ANN@mail.test", "Ann@mail.test /reset.html", `"password.link","outcome":"ok"`},
+		{"the exact address of the first", "Ann@mail.test", "Ann@mail.test /reset.html",
+			`"password.link","outcome":"ok","tenant":"phone.test","user":"ann"`},
+		{"the exact address of the second", "ann@mail.test", "ann@mail.test /reset.html",
+			`"password.link","outcome":"ok","tenant":"phone.test","user":"ben"`},
+		{"user name at another host", "fay@elsewhere.test", "", `"password.link","outcome":"not_found"`},
 		{"phone address", "fay@phone.test", "both@mail.test /reset.html", `"password.link","outcome":"ok"`},
 		{"with spaces around", "  gus ", "gus@xn--mnchen-3ya.test /reset.html", `"password.link","outcome":"ok"`},
 		{"address in another script", "gus@münchen.test", "gus@xn--mnchen-3ya.test /reset.html",
@@ -125,6 +130,91 @@ func TestForgotten(t *testing.T) {
 	for _, typed := range []string{"nobody-of-that-name", "correct horse", "nobody@mail"} {
 		if strings.Contains(o.Log.String(), typed) {
 			t.Errorf("the log contains %q", typed)
+		}
+	}
+}
+
+// TestForgottenOfOneAddress asks for a link by an address that one more account has each time.
+func TestForgottenOfOneAddress(t *testing.T) {
+	o := newFixture(t)
+	home := withEmail("home@mail.test")
+	member := func(user string) { o.Member(user, home) }
+	for _, c := range []struct {
+		add        func(user string)
+		user, want string
+	}{
+		{func(user string) { member(user); o.Disable(user) }, "ann", "ann"},
+		{func(user string) { o.Join(user, home) }, "ben", "ben"},
+		{func(user string) { o.Join(user, home) }, "carl", "carl"}, // the newest of those that wait
+		{func(user string) {
+			member(user)
+			_, err := o.Accounts.Leave(o.Context(), o.Tenant, o.find(user), from(1))
+			o.Must(err)
+		}, "dora", "dora"},
+		{member, "fay", "fay"},
+		{member, "eva", "eva"}, // the first of those that are active, by their names
+		{member, "gus", "eva"},
+	} {
+		o.Advance(time.Minute)
+		c.add(c.user)
+		o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "home@mail.test", world.NewOrigin()))
+		o.answerForgotten()
+		last := ""
+		for line := range strings.Lines(o.Log.String()) {
+			if strings.Contains(line, `"msg":"password.link"`) || strings.Contains(line, `"msg":"resend"`) {
+				last = line
+			}
+		}
+		if !strings.Contains(last, `"user":"`+c.want+`"`) {
+			t.Errorf("after %s, the answer is for another than %s: %s", c.user, c.want, last)
+		}
+	}
+}
+
+// movingStore changes the address of an account just before a link is added.
+type movingStore struct {
+	*store.Store
+	email string
+}
+
+func (s *movingStore) AddResetLink(
+	ctx context.Context, r account.NewResetLink, now time.Time,
+) (account.Account, error) {
+	if _, err := s.Store.ReplaceEmail(ctx, r.Tenant, r.User, s.email, now); err != nil {
+		return account.Account{}, err
+	}
+	return s.Store.AddResetLink(ctx, r, now)
+}
+
+// TestResetLinkToTheAddressOfNow checks that no link goes to an address that the account has no more.
+func TestResetLinkToTheAddressOfNow(t *testing.T) {
+	o := newFixture(t)
+	o.Member("ann", withEmail("stolen@mail.test"))
+	o.AccountDeps.Store = &movingStore{o.Store, "new@mail.test"}
+	o.Rebuild()
+	messages, _ := o.sent(func() {
+		o.Must(o.Accounts.Forgot(o.Context(), o.Tenant, "ann", world.NewOrigin()))
+		o.answerForgotten()
+	})
+	if got := strings.Join(messages, " "); got != "new@mail.test /reset.html" {
+		t.Errorf("got the messages %q", got)
+	}
+}
+
+// TestResetEndsALeave checks that the log says when a new password has ended a leave, and only then.
+func TestResetEndsALeave(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		o := newFixture(t)
+		o.Member("ann")
+		if leaves {
+			_, err := o.Accounts.Leave(o.Context(), o.Tenant, o.find("ann"), from(1))
+			o.Must(err)
+			o.Must(o.Outbox.Flush(o.Context()))
+		}
+		o.Advance(time.Minute)
+		o.Must(o.resetBy(o.resetToken("ann"), "ann", newWords))
+		if n := o.Log.Count(`"msg":"account.stay"`); (n == 1) != leaves || n > 1 {
+			t.Errorf("leaves %t: the log has account.stay %d times", leaves, n)
 		}
 	}
 }

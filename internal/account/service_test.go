@@ -26,6 +26,7 @@ import (
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/test/world"
+	"dialtone/internal/trace"
 )
 
 func TestSignup(t *testing.T) {
@@ -423,10 +424,25 @@ func TestSignupFaults(t *testing.T) {
 		t.Run("the directory "+c.name, func(t *testing.T) {
 			o := newFixture(t)
 			form := o.form("ann")
+			var spans []string // that end, with an exclamation mark if they have failed
+			tracer := trace.New(1, func(s *trace.Span) {
+				if name, ok := strings.CutPrefix(s.Name, "pickup."); ok {
+					spans = append(spans, name+map[bool]string{true: "!"}[s.Failed])
+				}
+			})
+			ctx, _ := tracer.Begin(o.Context(), "signup", trace.Server, trace.Parent{})
 			o.Must(c.fail(o))
 			for range 5 { // more than the limit by address
-				_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(1))
+				spans = nil
+				_, err := o.Accounts.Signup(ctx, o.Tenant, form, from(1))
 				o.refused(err, fault.Internal)
+				want := []string{"stage!", "stage publish!"}
+				if c.name == "works but the store fails" {
+					want = []string{"stage"}
+				}
+				if got := strings.Join(spans, " "); !slices.Contains(want, got) {
+					t.Errorf("the trace has %q, want one of %q", got, want)
+				}
 				o.absent("ann")
 				if len(o.Pending()) != 0 {
 					t.Fatal("an entry is left")
@@ -436,8 +452,12 @@ func TestSignupFaults(t *testing.T) {
 			if files := o.Messages(); len(files) != 0 {
 				t.Errorf("%d files are left", len(files))
 			}
-			_, err := o.Accounts.Signup(o.Context(), o.Tenant, form, from(1))
+			spans = nil
+			_, err := o.Accounts.Signup(ctx, o.Tenant, form, from(1))
 			o.Must(err)
+			if got := strings.Join(spans, " "); got != "stage publish" {
+				t.Errorf("the trace has %q", got)
+			}
 			_, content := o.onlyFile()
 			tokenIn(t, content)
 			o.Must(o.Outbox.Flush(o.Context()))

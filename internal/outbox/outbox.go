@@ -325,7 +325,7 @@ func (o *Outbox) undo(ctx context.Context, list []func(context.Context) error) e
 // that are still valid. check returns the entries to withdraw, because a newer message of the
 // account was published, and the messages whose state is still unknown.
 func (o *Outbox) check(ctx context.Context, w work) (replaced []Entry, unsure []Ref, err error) {
-	if len(w.doubtful)+len(w.unpublished) == 0 {
+	if len(w.doubtful) == 0 && len(w.unpublished) == 0 {
 		return nil, nil, nil
 	}
 	entries, err := o.deps.Store.Pending(ctx)
