@@ -234,8 +234,9 @@ func (s *roundRobin) UsePasskey(
 	return s.next().UsePasskey(ctx, was, sealed, now)
 }
 
-// testLinearizable tests n histories, or as many as DIALTONE_HISTORIES says, others in each run. newDatabase makes an
-// empty database for each and returns a function that opens it as a store.
+// testLinearizable tests n random histories, different ones in each run. DIALTONE_HISTORIES overrides
+// their number. newDatabase creates an empty database for each and returns a function that opens it as
+// a store.
 func testLinearizable(t *testing.T, n uint64, newDatabase func(*testing.T) (open func() (closableStore, error))) {
 	if text := os.Getenv("DIALTONE_HISTORIES"); text != "" {
 		var err error

@@ -72,8 +72,8 @@ func addTenant(t *testing.T, s interface {
 	return added.ID
 }
 
-// needed are the conformance tests that together run all statements that all of them run. TestStoreOnPostgres finds
-// them.
+// needed is a set of conformance tests that together run every statement that any of them runs.
+// TestStoreOnPostgres determines it.
 var needed = make(map[string]bool)
 
 func TestStoreOnPostgres(t *testing.T) {
@@ -90,10 +90,10 @@ func TestStoreOnPostgres(t *testing.T) {
 	}))
 }
 
-// Through a pooler, statements have no names, other types of arguments, and a transaction with the settings around
-// them; what they do is the same. So after TestStoreOnPostgres the tests are enough that run each statement once.
-// Without it, as in make test-long, they are all run. Session mode promises more than transaction mode, so one mode
-// is enough.
+// Through a pooler, statements are unnamed, their arguments have other types, and each runs in a
+// transaction with the settings. What they do is the same. So after TestStoreOnPostgres, the tests that
+// together run each statement once are enough. If that test has not run, as in make test-long, all of
+// them run. Session mode guarantees more than transaction mode, so only transaction mode is tested.
 func TestStoreThroughPgBouncer(t *testing.T) {
 	c, database := postgrestest.Shared(t), migratedDatabases(t)
 	through := c.PgBouncer(t, "transaction", c.Addr())
@@ -115,8 +115,8 @@ func TestStoreThroughPgBouncer(t *testing.T) {
 
 // emptyStores returns a function that returns an empty store. Stores are emptied and reused: a new
 // database and its connections take ten times the processor time of a test. A store whose test has
-// failed is not used again. done is called after each test with its name, without that of all, and what recorder
-// recorded.
+// failed is not reused. done is called after each test with its name, without the name of all, and with
+// the statements that the recorder has seen.
 func emptyStores(
 	all *testing.T, database func(testing.TB) string, done func(test string, statements map[string]bool),
 ) func(*testing.T) conformance.Store {

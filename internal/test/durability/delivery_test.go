@@ -89,10 +89,10 @@ func openRelayed(f *crashfs.FS) (*harness, error) {
 	return h, errors.Join(flushErr, h.outbox.Flush(ctx))
 }
 
-// TestCrashesDuringDelivery stops a server that sends messages before and after each operation, in
-// every variant, and starts it again; in make test at some of these moments (stops). The message of every
-// signup that succeeded must then have arrived, or be in the pickup directory or badmail. A message that is
-// recorded as sent is not sent again.
+// TestCrashesDuringDelivery stops a server that is sending messages, before and after each operation
+// and in every variant, and starts it again. In make test, it stops only at some moments (stops). The
+// message of every signup that succeeded must then have arrived, or be in the pickup directory or
+// badmail. A message that is recorded as sent is not sent again.
 func TestCrashesDuringDelivery(t *testing.T) {
 	var f *crashfs.FS
 	tr, relay := &transcript{}, &fakeRelay{replies: map[string]*delivery.Refusal{

@@ -9,10 +9,10 @@
 // answers to them. The tests compare the state of the harness with what the transcript demands.
 //
 // DIALTONE_SEEDS is the number of simulations, and DIALTONE_CHANCES that of random power cuts at every
-// moment; make test-long raises both. More power cuts than the default also stop the scenarios at every moment,
-// make every operation fail in every way, with every power cut after it, and tear every write at every sector.
-// Without them the tests take some of each, evenly spread and chosen at random, and others in each run.
-// DIALTONE_SEED repeats one simulation, or one choice.
+// moment; make test-long raises both. With more power cuts than the default, the scenarios are also
+// stopped at every moment, every operation fails in every way, followed by every power cut, and every
+// write is torn at every sector. With the default, the tests take a random sample of each, evenly
+// spread, and a different one in each run. DIALTONE_SEED repeats one simulation, or one sample.
 //
 // The package exports nothing. In cmd/dialtone, the same promise is tested on the built program,
 // with kill -9 and real disks.

@@ -29,8 +29,9 @@ var diskFaults = []diskFault{
 		crashfs.Fault{Err: syscall.EIO, Reverts: true, Only: syncs}},
 }
 
-// positions returns which of the operations of a journal that can fail in this way do, by their numbers among them.
-// In make test it is every sixth, but at least two and at most six, and eight syncs that lose the page cache.
+// positions returns the operations of a journal that are to fail, as indexes into the operations that
+// can fail in this way. In make test, they are a sixth of them, but at least two and at most six, or
+// eight of the syncs that lose the page cache.
 func (f diskFault) positions(t *testing.T, journal []crashfs.Op) []int {
 	var ops []crashfs.Op
 	for _, op := range journal {
@@ -63,12 +64,13 @@ func grows(op crashfs.Op) bool {
 
 func syncs(op crashfs.Op) bool { return op.Kind == crashfs.Sync || op.Kind == crashfs.SyncAll }
 
-// TestEveryFault makes operations of each scenario fail, once or until the disk is repaired: each of them in both ways
-// in make test-long, and in make test some (positions). A request then succeeds, or fails and
-// changes nothing, or fails with fault.ErrInDoubt after a commit in doubt. In the last case the
-// process exits and starts again; otherwise it works without a restart as soon as the disk does. The
-// promise is checked then, and after power cuts after each answer and at the end: in make test in turn
-// after one half of the variants and after the other, and in make test-long after all of them.
+// TestEveryFault makes operations of each scenario fail, once or until the disk is repaired. In make
+// test-long each operation fails in both ways, in make test only some do (positions). A request then
+// succeeds, or fails and changes nothing, or fails with fault.ErrInDoubt after a commit in doubt. In
+// the last case the process exits and starts again; otherwise it works without a restart as soon as
+// the disk does. The promise is checked then, and also after power cuts that follow each answer and
+// the end. Make test alternates between the two halves of the variants of these power cuts, and make
+// test-long uses all of them.
 func TestEveryFault(t *testing.T) {
 	exits := 0
 	for _, sc := range scenarios {

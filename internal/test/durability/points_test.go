@@ -47,8 +47,8 @@ type scenario struct {
 	valid func(journal []crashfs.Op) bool
 	// empty says that it begins with an empty disk.
 	empty bool
-	// sampled says that make test stops it at fewer moments, and without faults: the simulation has all its
-	// requests, with faults.
+	// sampled means that make test stops it at fewer moments, and without faults. The simulation makes
+	// all its requests, with faults.
 	sampled bool
 }
 
@@ -555,18 +555,18 @@ const defaultChances = 2
 var (
 	// chances is the number of random power cuts at every moment.
 	chances = number("DIALTONE_CHANCES", defaultChances)
-	// complete says that everything is tried, as in make test-long.
+	// complete means that everything is tried, as in make test-long.
 	complete = chances > defaultChances
-	// seed is that of the first simulation. It also determines which part of the points and faults make test
+	// seed is the seed of the first simulation. It also determines which points and faults make test
 	// tries, and the random power cuts.
 	seed = number("DIALTONE_SEED", rand.Uint64N(1e9))
 )
 
-// number returns the value of a variable of the environment, or another number if it is not set.
-func number(variable string, otherwise uint64) uint64 {
+// number returns the value of an environment variable, or a default if it is not set.
+func number(variable string, byDefault uint64) uint64 {
 	text := os.Getenv(variable)
 	if text == "" {
-		return otherwise
+		return byDefault
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
@@ -575,14 +575,14 @@ func number(variable string, otherwise uint64) uint64 {
 	return n
 }
 
-// repetition says how to repeat a test that failed with a seed.
+// repetition returns the command that repeats a test that failed with a seed.
 func repetition(t *testing.T, seed uint64) string {
 	name, _, _ := strings.Cut(t.Name(), "/")
 	return fmt.Sprintf("run it again: DIALTONE_SEED=%d go test ./internal/test/durability -run '^%s$'", seed, name)
 }
 
-// some returns n elements of a list: in each of n equal parts of it, a random one. In make test-long it returns
-// all.
+// some returns n elements of a list: a random one of each of n equal parts. In make test-long it
+// returns all.
 func some[T any](t *testing.T, list []T, n int) []T {
 	if complete || n >= len(list) {
 		return list
@@ -596,8 +596,8 @@ func some[T any](t *testing.T, list []T, n int) []T {
 	return chosen
 }
 
-// half returns every second element of a list, beginning with another one in the next turn. In make test-long
-// it returns all.
+// half returns every second element of a list. Successive turns alternate between the two halves. In
+// make test-long it returns all.
 func half[T any](list []T, turn int) (chosen []T) {
 	if complete {
 		return list
@@ -608,8 +608,8 @@ func half[T any](list []T, turn int) (chosen []T) {
 	return chosen
 }
 
-// leftOut reports whether make test leaves out an operation: it takes two of eight in a row of writes to
-// one file, and the first and the last of the row.
+// leftOut reports whether make test skips an operation. Of consecutive writes to one file, it tries
+// the first, the last, and two of every eight.
 func leftOut(ops []crashfs.Op, i int) bool {
 	if complete || i <= 0 || (i+int(seed%8))%8 < 2 || i+1 >= len(ops) {
 		return false
@@ -619,8 +619,8 @@ func leftOut(ops []crashfs.Op, i int) bool {
 	})
 }
 
-// stops returns the moments of a journal at which make test stops: after each mark, and at n others. In make
-// test-long they are all.
+// stops returns the moments of a journal at which make test stops the program: after each mark, and at
+// n others. In make test-long it returns all moments.
 func stops(t *testing.T, journal []crashfs.Op, n int) map[int]bool {
 	chosen, others := make(map[int]bool), []int{0}
 	for i, op := range journal {
@@ -637,10 +637,10 @@ func stops(t *testing.T, journal []crashfs.Op, n int) map[int]bool {
 	return chosen
 }
 
-// TestEveryPoint stops each scenario before and after each of its operations, in every variant. Then it
-// starts the program on the disk that is left, and checks the promise. In make test, it stops after each answer and
-// at 24 other moments, a write is torn at every second sector only, and except after an answer, one half of the
-// variants is tried in turn.
+// TestEveryPoint stops each scenario before and after each of its operations, in every variant. Then
+// it starts the program on the disk that is left, and checks the promise. In make test, it stops after
+// each answer and at 24 other moments, tears a write only at every second sector, and, except after an
+// answer, tries one half of the variants, alternately.
 func TestEveryPoint(t *testing.T) {
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
@@ -742,7 +742,8 @@ func cuts(seed, chances uint64) []crashfs.Variant {
 	return variants
 }
 
-// everyCut checks the disks that variants of a stop leave, and those of a torn last write.
+// everyCut checks the disks that the variants of a stop leave, and those that a torn last write
+// leaves.
 func (p *points) everyCut(f *crashfs.FS, tr *transcript, variants []crashfs.Variant) error {
 	lengths := f.Torn()
 	if len(lengths) > 0 {

@@ -31,9 +31,9 @@ const defaultSeeds = 120
 // and erased; days pass; the disk fails and works again; the machine loses power. The answers are recorded, and
 // the state is compared with them.
 //
-// Each run begins with another seed. A seed always leads to the same simulation. The clock is that of a
-// synctest bubble, all random numbers follow from the seed, also those of crypto/rand, and clients take
-// turns. Concurrent requests are in TestEveryPoint.
+// Each run begins with a different seed. A seed always leads to the same simulation: the clock is that
+// of a synctest bubble, all random numbers follow from the seed, including those of crypto/rand, and
+// clients take turns. Concurrent requests are in TestEveryPoint.
 //
 // DIALTONE_SEEDS=20000 runs 20,000 seeds, DIALTONE_SEED=17 only that one.
 func TestSimulation(t *testing.T) {
