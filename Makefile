@@ -39,9 +39,9 @@ test-long:
 	@tools/need strace e2fsck fsfreeze ip postgres haproxy git
 	DIALTONE_SEEDS=20000 $(GO) test -timeout 60m -run 'TestSimulation$$' ./internal/test/durability
 	DIALTONE_CHANCES=10 $(GO) test -timeout 60m -run 'TestEvery|TestCrashes' ./internal/test/durability
-	DIALTONE_HISTORIES=20 $(GO) test -timeout 60m -run 'TestLinearizable' ./internal/store
-	DIALTONE_QUERIES=3000 $(GO) test -timeout 60m -run '/Pages_of_accounts' ./internal/store ./internal/store/postgres
-	$(GO) test -timeout 60m -run 'TestStoreThroughPgBouncer' ./internal/store/postgres
+	DIALTONE_HISTORIES=20 $(GO) test -timeout 60m -run 'TestLinearizable' ./internal/test/conformance
+	DIALTONE_QUERIES=3000 $(GO) test -timeout 60m -run '/Pages_of_accounts' ./internal/test/conformance
+	$(GO) test -timeout 60m -run 'TestStoreThroughPgBouncer' ./internal/test/conformance
 	DIALTONE_TEST_KILLS=50 $(GO) test -timeout 30m -run 'TestKill|TestTerminated' ./cmd/dialtone
 	$(GO) test -tags long -timeout 60m -v -run Long ./cmd/dialtone
 

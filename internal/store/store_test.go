@@ -22,7 +22,6 @@ import (
 	"dialtone/internal/store"
 	"dialtone/internal/store/migrations"
 	"dialtone/internal/tenant"
-	"dialtone/internal/test/conformance"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
 	"dialtone/internal/throttle"
@@ -49,12 +48,6 @@ func closeStore(t *testing.T, s io.Closer) {
 }
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
-
-func TestStoreOnSQLite(t *testing.T) {
-	conformance.Run(t, func(t *testing.T) conformance.Store {
-		return open(t, filepath.Join(t.TempDir(), "dialtone.db"), secret.NewRing(noon))
-	})
-}
 
 func addTenant(t testing.TB, s *store.Store, host string) int64 {
 	t.Helper()

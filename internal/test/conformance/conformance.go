@@ -7,6 +7,9 @@
 //
 // Run and RunExport run the tests, each on an empty store. Linearizable checks the answers of a
 // store to concurrent calls. Every call takes the time as an argument, so no test waits.
+//
+// The test files run them on SQLite, on PostgreSQL and through PgBouncer. They are here and not beside
+// those engines, since Go would compile this package again for each package with tests of its own names.
 package conformance
 
 import (

@@ -1,4 +1,4 @@
-package sqlite_test
+package store_test
 
 import (
 	"errors"
@@ -8,15 +8,12 @@ import (
 	"time"
 
 	"dialtone/internal/account"
-	"dialtone/internal/captcha"
 	"dialtone/internal/fault"
-	"dialtone/internal/mailmsg"
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/sqlite"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/teststore"
-	"dialtone/internal/throttle"
 )
 
 // Activate reads the account before it writes. TestActivationRace runs another change between the
@@ -40,7 +37,7 @@ func TestActivationRace(t *testing.T) {
 			return s.Delete(t.Context(), tenant, "ann", begin)
 		}, begin, notFound},
 		{"the account expires and its name is taken by another", func(s *store.Store, tenant int64) error {
-			return s.Create(t.Context(), newSignup(tenant, late, 2), late)
+			return s.Create(t.Context(), teststore.SignupAt(tenant, "ann", late), late)
 		}, late.Add(-time.Microsecond), notFound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -54,24 +51,20 @@ func TestActivationRace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a := newSignup(tn.ID, begin, 1)
+			a := teststore.SignupAt(tn.ID, "ann", begin)
 			if err := s.Create(t.Context(), a, begin); err != nil {
 				t.Fatal(err)
 			}
 			release := hold(e)
 			raced := make(chan error, 1)
 			go func() { raced <- c.race(s, tn.ID) }()
-			for e.Waiting() < 1 {
-				runtime.Gosched()
-			}
+			untilWaiting(t, e, 1)
 			activated := make(chan error, 1)
 			go func() {
 				_, err := s.Activate(t.Context(), tn.ID, a.Token, c.at)
 				activated <- err
 			}()
-			for e.Waiting() < 2 { // Activate has read the account and waits to write
-				runtime.Gosched()
-			}
+			untilWaiting(t, e, 2) // Activate has read the account and waits to write
 			release()
 			if err := <-raced; err != nil {
 				t.Fatal(err)
@@ -87,26 +80,6 @@ func TestActivationRace(t *testing.T) {
 	}
 }
 
-// newSignup returns a signup for the name ann. Signups with different numbers have only the name in
-// common.
-func newSignup(tenant int64, at time.Time, number byte) account.Signup {
-	return account.Signup{
-		Account: account.Account{
-			UID:     account.UID{number},
-			Tenant:  tenant,
-			User:    "ann",
-			Role:    account.Guest,
-			Created: at,
-			Expires: at.Add(account.PendingLife),
-			Sealed:  []byte{number},
-		},
-		Token: [32]byte{number}, Message: mailmsg.ID{number}, SealedToken: []byte{number},
-		Captcha:   captcha.Proof{Ours: true, Right: true, Nonce: [16]byte{number}, Expires: at},
-		Address:   []throttle.Allowance{{Bucket: throttle.Bucket{number}, Rule: throttle.SignupsPerAddress}},
-		Recipient: throttle.Allowance{Bucket: throttle.Bucket{0, number}, Rule: throttle.MessagesPerRecipient},
-	}
-}
-
 // hold keeps the writer busy until release is called.
 func hold(e *sqlite.Engine) (release func()) {
 	busy, free := make(chan struct{}), make(chan struct{})
@@ -117,4 +90,19 @@ func hold(e *sqlite.Engine) (release func()) {
 	})
 	<-busy
 	return func() { close(free) }
+}
+
+// untilWaiting returns when n writes wait for another one.
+func untilWaiting(t *testing.T, e *sqlite.Engine, n int) {
+	t.Helper()
+	for {
+		load, err := e.Load(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if load.Waiting >= n {
+			return
+		}
+		runtime.Gosched()
+	}
 }
