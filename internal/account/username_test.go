@@ -161,6 +161,9 @@ func TestCheckUser(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			if n := testing.AllocsPerRun(1, func() { CheckUser(tt.user, reserved) }); tt.refused == "" && n > 0 {
+				t.Errorf("a good name takes %v allocations", n)
+			}
 			err := CheckUser(tt.user, reserved)
 			if tt.refused == "" {
 				if err != nil {

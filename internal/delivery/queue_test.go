@@ -26,6 +26,7 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/test/smtptest"
 	"dialtone/internal/test/world"
+	"dialtone/internal/trace"
 )
 
 // fixture is a store, a pickup directory and a queue, connected as in the server.
@@ -33,6 +34,7 @@ type fixture struct {
 	*world.World
 	queue  *delivery.Queue
 	signer delivery.Signer
+	tracer *trace.Tracer
 }
 
 func newFixture(t testing.TB) *fixture {
@@ -142,6 +144,7 @@ func (o *fixture) start(address string, connections int) (stop func()) {
 		Files:       o.Pickup,
 		Relay:       r,
 		Signer:      o.signer,
+		Tracer:      o.tracer,
 		Connections: connections,
 		Log:         slog.New(slog.DiscardHandler),
 		Now:         o.Now,
@@ -212,6 +215,29 @@ func TestSend(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("%d messages did not arrive", len(want))
+	}
+}
+
+// TestSendTrace checks that the trace says which attempts failed.
+func TestSendTrace(t *testing.T) {
+	o := newFixture(t)
+	s := smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Rcpt, smtptest.Reply(550, "5.1.1 nobody"))})
+	var sent, failed atomic.Int64
+	o.tracer = trace.New(1, func(s *trace.Span) {
+		if s.Failed {
+			failed.Add(1)
+		} else {
+			sent.Add(1)
+		}
+	})
+	stop := o.start(s.Address, 2)
+	for _, to := range []string{"ann", "ben", "carl"} {
+		o.becomes(o.post(to+"@mail.test"), delivery.Sent)
+	}
+	o.becomes(o.post("bad@mail.test"), delivery.Failed)
+	stop()
+	if sent.Load() != 3 || failed.Load() != 1 {
+		t.Errorf("the trace has %d attempts, and %d that failed, want 3 and 1", sent.Load(), failed.Load())
 	}
 }
 
@@ -504,15 +530,28 @@ func TestRetryAndDiscard(t *testing.T) {
 }
 
 func TestFileGone(t *testing.T) {
-	o, s := newFixture(t), smtptest.Start(t, smtptest.Options{})
-	p := o.post("ann@mail.test")
-	if err := os.Remove(filepath.Join(o.Pickup.Path(), p.Message.String()+".eml")); err != nil {
-		t.Fatal(err)
+	o := newFixture(t)
+	s := smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Rcpt, smtptest.Reply(450, "4.2.0 later"))})
+	deferred, p := o.post("bad@mail.test"), o.post("ann@mail.test")
+	remove := func(p posted) {
+		t.Helper()
+		if err := os.Remove(filepath.Join(o.Pickup.Path(), p.Message.String()+".eml")); err != nil {
+			t.Fatal(err)
+		}
 	}
+	remove(p)
+	stop := o.start(s.Address, 2)
+	o.becomes(deferred, delivery.Deferred)
+	stop()
+	remove(deferred)
+	o.Advance(time.Hour)
 	o.start(s.Address, 2)
-	o.becomes(p, delivery.Discarded)
-	if d := o.delivery(p); !strings.HasPrefix(d.Answer, "its file is gone") || s.Accepted() != 0 {
-		t.Errorf("got %+v", d)
+	const why = "its file is gone from the pickup directory; another program or a person removed it"
+	for p, want := range map[*posted]string{&p: why, &deferred: why + "; last answer: RCPT: 450 4.2.0 later"} {
+		o.becomes(*p, delivery.Discarded)
+		if d := o.delivery(*p); d.Answer != want || s.Accepted() != 0 {
+			t.Errorf("got %+v", d)
+		}
 	}
 }
 

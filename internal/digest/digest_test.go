@@ -59,6 +59,9 @@ func TestProves(t *testing.T) {
 			a.Proves(digest.Credential{}, "GET") || other.Proves(right, "GET") {
 			t.Errorf("%s proves what it should not", name)
 		}
+		if n := testing.AllocsPerRun(10, func() { a.Proves(right, "GET") }); n > 0 {
+			t.Errorf("%s: checking an answer takes %v allocations", name, n)
+		}
 	}
 	a, _ := digest.ParseAnswer(rfcSHA256)
 	right.SHA256 = nil

@@ -19,6 +19,7 @@ import (
 	"dialtone/internal/hook/webhook"
 	"dialtone/internal/secret"
 	"dialtone/internal/test/world"
+	"dialtone/internal/trace"
 )
 
 func TestWebhookDelivery(t *testing.T) {
@@ -190,6 +191,29 @@ func userNames(n int) (users []string) {
 		users = append(users, fmt.Sprintf("user%02d", i))
 	}
 	return users
+}
+
+// TestTrace checks that the trace says which calls failed.
+func TestTrace(t *testing.T) {
+	f := newFixture(t)
+	var mu sync.Mutex
+	calls := make(map[string]int) // by hook, and whether it failed
+	f.tracer = trace.New(1, func(s *trace.Span) {
+		mu.Lock()
+		defer mu.Unlock()
+		calls[fmt.Sprint(s.Attrs[0].Text, " ", s.Failed)]++
+	})
+	f.addHook("good", newReceiver(t, nil).URL)
+	f.addHook("bad", newReceiver(t, status(503)).URL)
+	f.addActive("ann")
+	f.Disable("ann")
+	f.start()
+	f.delivered("good")
+	f.Eventually("the bad one was called", func() bool { return f.state("bad").LastError != "" })
+	f.stop()
+	if calls["good false"] == 0 || calls["bad true"] == 0 || len(calls) != 2 {
+		t.Errorf("the trace has %v", calls)
+	}
 }
 
 // TestUnavailableServerIsNotFlooded checks that a batch stops after the first calls that fail

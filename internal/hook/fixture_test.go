@@ -16,12 +16,14 @@ import (
 	"dialtone/internal/hook/webhook"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/world"
+	"dialtone/internal/trace"
 )
 
 // fixture is a World whose notifications a Dispatcher sends to real servers.
 type fixture struct {
 	*world.World
-	stop func() // stops the Dispatcher
+	tracer *trace.Tracer
+	stop   func() // stops the Dispatcher
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -40,6 +42,7 @@ func (f *fixture) start() {
 		SealRing:   f.SealRing,
 		Log:        f.Logger,
 		Now:        f.Now,
+		Tracer:     f.tracer,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
