@@ -155,23 +155,23 @@ func populatePostgres(ctx context.Context, database string, n int, row func(int)
 }
 
 func populateSQLite(path string, n int, row func(int) []any) error {
-	conn, err := conn.Open(path, conn.Options{})
+	c, err := conn.Open(path, conn.Options{})
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	if err := conn.Script(`PRAGMA synchronous = OFF; PRAGMA journal_mode = DELETE;
+	defer c.Close()
+	if err := c.Script(`PRAGMA synchronous = OFF; PRAGMA journal_mode = DELETE;
 		PRAGMA foreign_keys = 1; PRAGMA cache_size = -200000; BEGIN`); err != nil {
 		return err
 	}
 	insert := `INSERT INTO account (` + strings.Join(populated, ", ") + `) VALUES (` +
 		engine.Placeholders(1, len(populated)) + `)`
 	for i := range n {
-		if _, err := conn.Exec(insert, row(i)...); err != nil {
+		if _, err := c.Exec(insert, row(i)...); err != nil {
 			return err
 		}
 	}
-	if err := conn.Script(`COMMIT`); err != nil {
+	if err := c.Script(`COMMIT`); err != nil {
 		return err
 	}
 	// The rows were written without syncs. They must be on disk before anything is measured.

@@ -73,7 +73,8 @@ func (c *client) do(request []byte) (status int, err error) {
 	if _, err := c.conn.Write(request); err != nil {
 		return 0, err
 	}
-	c.header, c.body = c.header[:0], *bytes.NewBuffer(c.body.AvailableBuffer())
+	c.header = c.header[:0]
+	c.body.Reset()
 	length := 0
 	for {
 		line, err := c.in.ReadSlice('\n')
@@ -182,7 +183,7 @@ func (f *figures) summarize(all []time.Duration) {
 	}
 }
 
-// turns is how many times two measurements alternate.
+// turns is the number of turns that each of two measurements gets.
 const turns = 5
 
 // compare measures two things in alternating turns, so that other load on the machine affects both. It

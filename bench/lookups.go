@@ -86,7 +86,7 @@ func lookups(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	fmt.Printf("\nthe least ratio is %.2f of the greatest\n", least/most)
+	fmt.Printf("\nthe smallest ratio is %.2f of the largest\n", least/most)
 	return nil
 }
 

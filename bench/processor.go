@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -168,28 +169,30 @@ func (p *process) drive(conns int, duration time.Duration, work func(*client) fu
 }
 
 func (p *process) usage() (u usage, err error) {
-	fail := func() (usage, error) { return usage{}, fmt.Errorf("cannot read what %s uses", p.target) }
+	fail := func(err error) (usage, error) {
+		return usage{}, fmt.Errorf("cannot read what %s uses: %w", p.target, err)
+	}
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
-		return fail()
+		return fail(err)
 	}
 	// The name of the command, in parentheses, may contain spaces. utime and stime are the 14th and
 	// 15th field of the line, and so the 12th and 13th after the name.
 	_, rest, _ := strings.Cut(string(text), ") ")
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {
-		return fail()
+		return fail(errors.New("its line in /proc is too short"))
 	}
 	user, errUser := strconv.Atoi(fields[11])
 	system, errSystem := strconv.Atoi(fields[12])
 	u.processor = time.Duration(user+system) * 10 * time.Millisecond
 	text, err = os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid))
-	_, rest, found := strings.Cut(string(text), "\nwrite_bytes: ")
+	_, rest, _ = strings.Cut(string(text), "\nwrite_bytes: ")
 	line, _, _ := strings.Cut(rest, "\n")
 	var errWritten error
 	u.written, errWritten = strconv.ParseInt(line, 10, 64)
-	if errUser != nil || errSystem != nil || err != nil || !found || errWritten != nil {
-		return fail()
+	if err := errors.Join(errUser, errSystem, err, errWritten); err != nil {
+		return fail(err)
 	}
 	return u, nil
 }

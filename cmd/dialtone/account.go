@@ -108,7 +108,7 @@ func (c accountArg) print(p *program, a account.Account, err error) error {
 	return p.printLines(accountLines(v))
 }
 
-// lines returns the lines that commands print about an account.
+// accountLines returns the lines that commands print about an account.
 func accountLines(v opjson.Account) [][2]string {
 	firstSignIn := formatTime(v.FirstSignIn)
 	if v.SignInUnknown() {

@@ -47,7 +47,7 @@ func (c *accountExport) Run(p *program) error {
 		return err
 	}
 	if _, err := os.Lstat(c.File); err == nil && c.File != "-" && !c.Force {
-		return outfile.ErrExists(c.File)
+		return outfile.ExistsError(c.File)
 	}
 	states := map[account.State]bool{account.Active: len(c.State) == 0}
 	for _, s := range c.State {

@@ -123,7 +123,7 @@ func (c *accountImport) Run(p *program) error {
 	})
 }
 
-// interruptedImport is the error of an import of a number of rows that was told to end.
+// interruptedImport returns the error of an import that was interrupted. rows is the number of rows of its file.
 func interruptedImport(r account.ImportReport, rows int64) error {
 	switch {
 	case r.DryRun:

@@ -71,7 +71,7 @@ func (c *accountList) Run(p *program) error {
 		return err
 	}
 	if c.Limit < 0 {
-		return usageError{fault.Field("limit", "the limit is a number from 1 on")}
+		return usageError{fault.Field("limit", "the limit must be at least 1")}
 	}
 	return p.operate(c.Tenant, "", func(o operation) error {
 		o.Listed(p.ctx, o.caller, o.tenant)

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"dialtone/cmd/dialtone/internal/backup"
@@ -30,9 +29,9 @@ type backupCommand struct {
 // Help is what "dialtone backup --help" adds.
 func (backupCommand) Help() string {
 	return "Without --archive, FILE is a copy of the SQLite database alone. With it, FILE is one archive for " +
-		"dialtone restore, made while the server runs. A copy of the database is made first, in the directory of " +
-		"FILE (by root, in the data directory), so that it needs room for twice the database. Of PostgreSQL, the " +
-		"archive has all but the database: use pg_dump for that."
+		"dialtone restore, made while the server runs. The database is first copied to the directory of FILE (if " +
+		"root runs the command, to the data directory), so there must be room for twice its size. With PostgreSQL, " +
+		"the archive contains everything but the database: use pg_dump for that."
 }
 
 func (c *backupCommand) Run(p *program) error {
@@ -50,7 +49,7 @@ func (c *backupCommand) run(p *program) error {
 	}
 	if !c.Archive {
 		if len(recipients) > 0 || c.WithKeys || c.PlainKeys || c.Force {
-			return usageError{fault.New(fault.Invalid, "the other flags are for archives; add --archive")}
+			return usageError{fault.New(fault.Invalid, "these flags are for archives; add --archive")}
 		}
 		return p.with(func(in *installation.Installation) error { return c.copyStore(p, in) })
 	}
@@ -59,8 +58,8 @@ func (c *backupCommand) run(p *program) error {
 			"encrypt the archive with --recipient, or add --plain-keys if it is kept where nobody else can read it")}
 	}
 	if c.File == "-" {
-		return usageError{fault.New(fault.Invalid, "an archive is not written to standard output, since a file has "+
-			"its name only when it is complete; name a file")}
+		return usageError{fault.New(fault.Invalid, "an archive cannot be written to standard output, where nobody "+
+			"could tell a part of it from the whole; name a file")}
 	}
 	return p.with(func(in *installation.Installation) error {
 		written, err := backup.Write(p.ctx, in, backup.Options{
@@ -117,7 +116,7 @@ func (c *backupCommand) print(p *program, in *installation.Installation, w backu
 	}
 	fmt.Fprintf(p.stdout, "%s: %s, %s, %s; %d bytes, %s\n", c.File, terminal.Counted(m.Tenants, "tenant"),
 		terminal.Counted(m.Accounts, "account"), terminal.Counted(m.Messages, "message"), w.Size, protection)
-	var names []string
+	names := []string{"manifest.json"}
 	for _, f := range m.Files {
 		if !strings.HasPrefix(f.Name, archive.PickupDir) && !strings.HasPrefix(f.Name, archive.BadmailDir) {
 			names = append(names, f.Name)
@@ -126,13 +125,13 @@ func (c *backupCommand) print(p *program, in *installation.Installation, w backu
 	if m.Messages > 0 {
 		names = append(names, "messages")
 	}
-	fmt.Fprintf(p.stdout, "it has: %s\n", strings.Join(slices.Concat([]string{"manifest.json"}, names), ", "))
+	fmt.Fprintf(p.stdout, "it contains: %s\n", strings.Join(names, ", "))
 	for _, part := range w.Missing {
 		fmt.Fprintf(p.stdout, "not in it: %s\n", part)
 	}
 	switch {
 	case m.Keys:
-		fmt.Fprintln(p.stdout, "it has the keys, so anyone who can read it can read all credentials")
+		fmt.Fprintln(p.stdout, "it contains the keys, so anyone who can read it can read all credentials")
 	case in.KeySources.Seal.FromEnv():
 		fmt.Fprintln(p.stdout,
 			"without the keys this backup cannot be used: keep DIALTONE_KEYS_SEAL in a different place")

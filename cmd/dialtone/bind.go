@@ -51,7 +51,7 @@ func (c *keysBind) Run(p *program) (err error) {
 		fmt.Fprintln(p.stdout, "all credentials are bound to their user names already")
 		return nil
 	}
-	wait := p.wait
+	wait := p.waitForServers
 	if binding == account.Bound {
 		wait = nil // all servers seal in the new form
 	}
@@ -98,11 +98,16 @@ func (*keysBind) report(p *program, in *installation.Installation, ring *secret.
 	return nil
 }
 
-// wait waits for a duration, or until the program is to end.
-func (p *program) wait(d time.Duration) error {
+// waitForServers waits until all servers seal in the new form, or until the program is to end.
+func (p *program) waitForServers(d time.Duration) error {
 	if d > 0 {
 		fmt.Fprintf(p.stderr, "waiting %v for all servers to seal in the new form\n", d.Round(time.Second))
 	}
+	return p.sleep(d)
+}
+
+// sleep waits for a duration, or until the program is to end.
+func (p *program) sleep(d time.Duration) error {
 	select {
 	case <-p.ctx.Done():
 		return p.ctx.Err()

@@ -186,7 +186,7 @@ func (b *bulk) work(state operator.BulkState) error {
 			return err
 		}
 		if idle {
-			if err := b.p.wait(interval); err != nil {
+			if err := b.p.sleep(interval); err != nil {
 				return err
 			}
 		}

@@ -21,8 +21,8 @@ import (
 	"dialtone/internal/test/teststore"
 )
 
-// withBots returns the data directory of a server that has stopped, its open store, and its tenant, which has waiting
-// accounts.
+// withBots returns the data directory of a server that has stopped, the open store in it, and its tenant, to which it
+// has added accounts (addBots).
 func withBots(t *testing.T, bots int) (data string, s *store.Store, tn int64) {
 	t.Helper()
 	data = filepath.Join(t.TempDir(), "data")
@@ -75,7 +75,7 @@ func TestKilledBulkChange(t *testing.T) {
 		})
 		p.Kill()
 		if b := progress(); b.State != operator.BulkRunning || b.Done == bots {
-			t.Fatalf("it was over too soon: %+v", b)
+			t.Fatalf("the bulk change was over too soon: %+v", b)
 		}
 	}
 	cmd := exec.Command(binary(t), "account", "bulk", "delete", "--text=bot", fmt.Sprint("--count=", bots),

@@ -55,7 +55,8 @@ func TestHelpHasOneLineForEachCommand(t *testing.T) {
 				name, len(n.Help), n.Help)
 			continue
 		}
-		for ; strings.HasPrefix(lines[i], "  "); i-- {
+		for strings.HasPrefix(lines[i], "  ") {
+			i--
 		}
 		if heading := n.ClosestGroup(); heading == nil || lines[i] != heading.Title {
 			t.Errorf("%s: below %q", name, lines[i])
@@ -228,7 +229,7 @@ func TestCommandsAndAPIHaveOneJSON(t *testing.T) {
 	}
 	for member := range document.Components.Schemas["Hook"].Properties {
 		if !slices.Contains(strings.Fields(jsonMembers["directory hook list"]), member) {
-			t.Errorf("the API has %s of a hook, and the command has not", member)
+			t.Errorf("a hook has the member %s in the API, but not in the command's output", member)
 		}
 	}
 }
@@ -380,9 +381,6 @@ func TestJSON(t *testing.T) {
 	data = filepath.Join(t.TempDir(), "empty")
 	command("tenant add", "phone.example.org")
 	for name, members := range jsonMembers {
-		if text := string(command("tenant list", "--json")); text == "" {
-			t.Fatal("no tenant")
-		}
 		if !strings.HasPrefix(members, "[") || slices.Contains(notEmpty, name) {
 			continue
 		}

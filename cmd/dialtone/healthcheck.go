@@ -37,12 +37,12 @@ func (c *healthCommand) Run(p *program) error {
 		case !c.OK:
 			fmt.Fprintf(terminal.To(p.stdout), "%s: %s\n", terminal.OneLine(c.Name), terminal.OneLine(c.Error))
 		case c.Warning != "":
-			fmt.Fprintf(terminal.To(p.stdout), "%s: warning: "+
-				"%s\n", terminal.OneLine(c.Name), terminal.OneLine(c.Warning))
+			fmt.Fprintf(terminal.To(p.stdout), "%s: warning: %s\n",
+				terminal.OneLine(c.Name), terminal.OneLine(c.Warning))
 		}
 	}
 	if !state.Ready {
-		return fmt.Errorf("the server is not ready")
+		return errors.New("the server is not ready")
 	}
 	fmt.Fprintln(p.stdout, "ready")
 	return nil

@@ -2,8 +2,8 @@
 // with its web pages, and the commands for operators.
 //
 // This package parses the command line, calls the packages below cmd/dialtone/internal and internal, and prints what
-// they return. What is more than that for a command is in a package below cmd/dialtone/internal, such as server, backup
-// or setup, which connect the packages below internal. The rules are in those.
+// they return. A command that needs more than that has a package below cmd/dialtone/internal, such as server, backup or
+// setup, which connects packages below internal. The rules are in the latter.
 package main
 
 import (
@@ -96,7 +96,7 @@ type program struct {
 }
 
 func main() {
-	// The memory has keys and password hashes, which must not get into a core file. Where this is not
+	// The memory holds keys and password hashes, which must not get into a core file. Where this is not
 	// possible, the program runs all the same.
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	ctx, stop := context.WithCancel(context.Background())
@@ -113,7 +113,7 @@ func stopOnSignals(received <-chan os.Signal, stop context.CancelFunc, again boo
 	<-received
 	stop()
 	if number, ok := (<-received).(syscall.Signal); ok && again {
-		os.Exit(128 + int(number)) // as a shell says it
+		os.Exit(128 + int(number)) // as shells report it
 	}
 }
 

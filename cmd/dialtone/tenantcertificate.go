@@ -75,7 +75,7 @@ func (c *tenantCertificate) Run(p *program) error {
 	})
 }
 
-// write writes the file, unless it has this content already, lets a group read it, unless that is negative, and says
+// write writes the file unless it already has this content, lets a group read it unless group is negative, and returns
 // what it did.
 func (c *tenantCertificate) write(text string, group int) (what string, err error) {
 	written, err := regularfile.Read(c.To)
@@ -94,11 +94,10 @@ func (c *tenantCertificate) write(text string, group int) (what string, err erro
 	return what, err
 }
 
-// await returns the certificate of a tenant, and waits for it as long as it should.
-func (c *tenantCertificate) await(ctx context.Context, in *installation.Installation,
-	t *tenant.Tenant) (certificate.Certificate,
-	error,
-) {
+// await returns the certificate of a tenant. It waits for one for up to c.Wait.
+func (c *tenantCertificate) await(
+	ctx context.Context, in *installation.Installation, t *tenant.Tenant,
+) (certificate.Certificate, error) {
 	end := time.After(c.Wait)
 	for waited := false; ; waited = true {
 		made, err := in.Store.Certificate(ctx, t.ID)

@@ -221,7 +221,7 @@ func TestSend(t *testing.T) {
 // TestSendTrace checks that the trace says which attempts failed.
 func TestSendTrace(t *testing.T) {
 	o := newFixture(t)
-	s := smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Rcpt, smtptest.Reply(550, "5.1.1 nobody"))})
+	s := smtptest.Start(t, smtptest.Options{Answer: refuseBad(smtptest.Rcpt, smtptest.Reply(550, "5.1.1 nobody"))})
 	var sent, failed atomic.Int64
 	o.tracer = trace.New(1, func(s *trace.Span) {
 		if s.Failed {
@@ -531,7 +531,7 @@ func TestRetryAndDiscard(t *testing.T) {
 
 func TestFileGone(t *testing.T) {
 	o := newFixture(t)
-	s := smtptest.Start(t, smtptest.Options{Answer: recipientSays(smtptest.Rcpt, smtptest.Reply(450, "4.2.0 later"))})
+	s := smtptest.Start(t, smtptest.Options{Answer: refuseBad(smtptest.Rcpt, smtptest.Reply(450, "4.2.0 later"))})
 	deferred, p := o.post("bad@mail.test"), o.post("ann@mail.test")
 	remove := func(p posted) {
 		t.Helper()

@@ -13,8 +13,8 @@ const (
 	// password, since clients request a challenge when they have the password.
 	NonceLife = time.Minute
 
-	// outstanding is how many of the last nonces can still be answered. It is a power of two.
-	// There is one bit for each, in total 1 MiB.
+	// outstanding is the number of bits, in total 1 MiB, and a power of two. Of the nonces, the last
+	// outstanding/2 can still be answered.
 	outstanding = 1 << 23
 )
 
@@ -32,7 +32,7 @@ type Nonces struct {
 	spent   [outstanding / 32]atomic.Uint32
 }
 
-// NewNonces returns Nonces with a random key of their own.
+// NewNonces returns a Nonces with its own random key.
 func NewNonces(now func() time.Time) *Nonces {
 	format := secret.TicketFormat{Purpose: "digest nonce", Unit: time.Millisecond, CodeSize: 16}
 	return &Nonces{now: now, tickets: secret.NewTickets(secret.NewRing(now()), format)}
@@ -49,17 +49,17 @@ func (n *Nonces) Issue(realm string) string {
 	return n.tickets.Issue(0, k, realm)
 }
 
-// Spend spends a nonce. It reports whether we issued the nonce for the realm, and it has
-// neither expired nor been spent before. Exactly one of several concurrent calls with one nonce
-// returns true.
+// Spend spends a nonce. It reports whether the nonce was issued for the realm and has neither
+// expired nor been spent before. Of several concurrent calls with one nonce, exactly one returns
+// true.
 func (n *Nonces) Spend(nonce, realm string) bool {
 	k, ok := n.tickets.Read(0, nonce, realm)
 	if !ok || !k.Fresh(n.now(), NonceLife, 0) {
 		return false
 	}
 	serial := binary.BigEndian.Uint64(k.ID[:])
-	// Only half of the bits are used, so that a nonce is never mistaken for a concurrent one that takes over its
-	// bit.
+	// Nonces of the older half are refused, so that none is mistaken for one that is just being issued and takes
+	// over its bit.
 	if n.serial.Load()-serial >= outstanding/2 {
 		return false
 	}

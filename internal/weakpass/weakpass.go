@@ -6,8 +6,8 @@
 //
 // What is tried:
 //
-//   - for ha1, the list passwords.txt: about a quarter are the commonest passwords of any length,
-//     and the rest the likeliest of 12 to 16 characters, which gen/main.go derives;
+//   - for ha1, the list passwords.txt: about a quarter are the most common passwords of any length,
+//     and the rest the most likely ones of 12 to 16 characters, which gen/main.go derives;
 //   - for ha1b and ha1_sha256, the beginning of that list, [shortList] passwords; the whole list for
 //     ha1_sha256 if it is what the account signs in with;
 //   - for each of them the empty password and the form's own texts, unchanged;

@@ -30,13 +30,13 @@ var hostileBodies = []string{
 
 // hostileHeaders are headers that every operation refuses with the body {}.
 var hostileHeaders = [][2]string{
-	{"Content-Type", "text/plain"}, {"Content-Type", "application/x-www-form-urlencoded"}, {"Content-Type",
-		"text/json"},
+	{"Content-Type", "text/plain"}, {"Content-Type", "application/x-www-form-urlencoded"},
+	{"Content-Type", "text/json"},
 	{"Content-Type", "application/json; charset=latin1"}, {"Content-Type", "application/json, text/html"},
 	{"Content-Type", ";"}, {"Content-Encoding", "gzip"}, {"If-Match", `"` + strings.Repeat("0", 5000)},
 	{"If-Match", "x"}, {"Idempotency-Key", " x y"}, {"Authorization", "Basic eDp5"}, {"Authorization", "Bearer"},
-	{"Authorization", "Bearer dta_" + strings.Repeat("A", 49)}, {"Authorization", "Bearer " + strings.Repeat("x",
-		5000)},
+	{"Authorization", "Bearer dta_" + strings.Repeat("A", 49)},
+	{"Authorization", "Bearer " + strings.Repeat("x", 5000)},
 	{"Authorization", "Token x"}, {"Authorization", "Bearer dta_\u00e9"},
 }
 
@@ -54,8 +54,8 @@ var hostilePaths = []string{
 	"/v1/admin/tenants/a.test/accounts/ANN", "/v1/admin/tenants/a.test/accounts/%61%6e%6e%20",
 	"/v1/admin/tenants/a.test/accounts/" + strings.Repeat("a", 5000), "/v1/admin/tenants/" + strings.Repeat("a", 300),
 	"/v1/admin/tenants/a.test/accounts/ann/Disable", "/v1/admin/tenants/a.test/bulk/0",
-	"/v1/admin/tenants/a.test/bulk/" +
-		strings.Repeat("0", 32), "/v1/admin/TENANTS", "/v1/admin/tokens/%2e", "/v1/admin/tokens/nobody", "/v1/admin/x",
+	"/v1/admin/tenants/a.test/bulk/" + strings.Repeat("0", 32),
+	"/v1/admin/TENANTS", "/v1/admin/tokens/%2e", "/v1/admin/tokens/nobody", "/v1/admin/x",
 }
 
 // hostileQueries are queries that every list refuses.
@@ -72,8 +72,7 @@ var hostileQueries = []string{
 func TestHostile(t *testing.T) {
 	f := newFixture(t)
 	token := f.token("one", "a.test", operator.AccountsRead, operator.AccountsWrite, operator.TenantRead,
-		operator.TenantWrite,
-		operator.TokensWrite)
+		operator.TenantWrite, operator.TokensWrite)
 	f.At("a.test").Member("ann")
 	f.At("b.test").Member("bob")
 	cases := 0
@@ -87,7 +86,7 @@ func TestHostile(t *testing.T) {
 			t.Errorf("%s: changed something", what)
 		}
 		if cases%20 == 0 {
-			f.Advance(10 * 60e9) // some are wrong tokens, which are limited
+			f.Advance(10 * time.Minute) // wrong tokens are limited
 		}
 	}
 	before := len(f.changes())

@@ -226,7 +226,7 @@ func (f adminFrame) Link(path string, pairs ...string) string {
 	return path + "?" + q.Encode()
 }
 
-// adminNav are the entries of the navigation.
+// adminEntry is an entry of the navigation.
 type adminEntry struct{ Path, Name string }
 
 // Nav returns the entries of the navigation, with the names of their texts.

@@ -23,7 +23,7 @@ func adminGets(user string) []string {
 	}
 }
 
-// operatorsOf returns the operator.Service of a server.
+// operators returns the operator.Service of a server.
 func (s *testServer) operators() *operator.Service {
 	return operator.NewService(operator.Deps{Accounts: s.Accounts, Store: s.Store, Now: s.Now})
 }

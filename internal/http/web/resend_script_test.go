@@ -41,7 +41,7 @@ func (s *pageServer) onResend(answers ...http.HandlerFunc) (bodies func() []stri
 	}
 }
 
-// showInactive signs in with the right password for an account that is not active.
+// inactive signs in with the right password for an account that is not active.
 func inactive(t *testing.T, s *pageServer, p *tab, delivery string) {
 	t.Helper()
 	s.onSignIn("MD5", 0,

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -558,7 +559,7 @@ func scripted(t *testing.T, answers map[string]string) (address string, received
 	return l.Addr().String(), func() []string {
 		mu.Lock()
 		defer mu.Unlock()
-		return append([]string(nil), lines...)
+		return slices.Clone(lines)
 	}
 }
 

@@ -22,7 +22,8 @@ func settleWAL(path string) error {
 	f, err := regularfile.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	err = f.Sync()

@@ -47,8 +47,8 @@ type writeFailure struct {
 	err error
 }
 
-// unreadyFor is how long the server is not ready after a write failed. A nearly full disk takes the
-// few bytes that Ready writes, and refuses a signup.
+// unreadyFor is how long the server is not ready after a write failed. A nearly full disk may take the
+// few bytes that Ready writes and still refuse a signup.
 const unreadyFor = 2 * time.Second
 
 func newWriter(c *conn.Conn) *writer {
@@ -172,8 +172,8 @@ func rolledBack(err error) bool {
 	return e.Code == sqlite3.SQLITE_IOERR_WRITE && (e.Errno == syscall.ENOSPC || e.Errno == syscall.EDQUOT)
 }
 
-// noopWrite makes a transaction that writes and changes nothing. An UPDATE to the same values would
-// not even write.
+// noopWrite writes to the database without changing it. An UPDATE to the same values would not write
+// at all.
 func noopWrite(tx engine.Tx) error {
 	for _, query := range []string{
 		`UPDATE revision SET n = n + 1 WHERE subject = 'tenant'`,
@@ -197,6 +197,6 @@ func (e *Engine) Ready(context.Context) error {
 	return nil
 }
 
-// rollback ends a transaction that failed. SQLite has ended it already after some errors, and then
-// reports an error.
+// rollback ends a transaction that failed. After some errors SQLite has ended it already; then
+// ROLLBACK fails, which does not matter.
 func (w *writer) rollback() { w.conn.Exec("ROLLBACK") }

@@ -194,15 +194,15 @@ func (sc scenario) runWithFault(
 }
 
 // checkStoreErr checks that a store has failed if and only if a request got fault.ErrInDoubt, and
-// only if an operation on the database failed. A full disk is not such a failure, except in a sync or
-// for the memory of the wal-index.
+// only if an operation on the database failed. Running out of space is not such a failure, except in
+// a sync or while the wal-index grows.
 func checkStoreErr(f *crashfs.FS, h *harness, tr *transcript) error {
-	unknown := slices.ContainsFunc(tr.requests, func(d *request) bool { return errors.Is(d.err, fault.ErrInDoubt) })
+	inDoubt := slices.ContainsFunc(tr.requests, func(d *request) bool { return errors.Is(d.err, fault.ErrInDoubt) })
 	switch {
-	case h == nil && !unknown: // the scenario has started and ended it itself
+	case h == nil && !inDoubt: // the scenario has started and ended the process itself
 		return nil
 	case h == nil:
-	case !h.failed() && unknown:
+	case !h.failed() && inDoubt:
 		return errors.New("a request got ErrInDoubt, but the store has not failed")
 	case !h.failed():
 		return nil

@@ -1,6 +1,6 @@
 // Package backup writes backups of an installation: copies of an SQLite database, and archives.
 //
-// A backup can be made while a server runs. It has the state of one moment, gets its name only when it is complete and
+// A backup can be made while a server runs. It is a snapshot of one moment, gets its name only when it is complete and
 // on disk, and replaces no file unless the caller allows it. Keys are added only if the caller asks for them.
 //
 // Write first copies the database, so that changes of others do not wait for the archive, and then adds the
@@ -144,7 +144,7 @@ func (b *backup) write() (m archive.Manifest, err error) {
 		if info, err := os.Lstat(b.Path); err == nil && info.IsDir() {
 			return fault.New(fault.Invalid, "%s is a directory; name a file in it", b.Path)
 		} else if err == nil && !b.Replace {
-			return outfile.ErrExists(b.Path)
+			return outfile.ExistsError(b.Path)
 		}
 		return b.checkSpace(dir)
 	})

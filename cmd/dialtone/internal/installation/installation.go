@@ -6,8 +6,8 @@
 // Close (package runas). While a restore is not finished, only the restore itself and commands that look for faults
 // can open the installation.
 //
-// The package also has what several parts of the program derive from the configuration: the relay, certificates in
-// files, the files that are named there, and addresses.
+// The package also contains what several parts of the program derive from the configuration: the relay, certificate
+// files, the other files that it names, and addresses.
 //
 // It does not parse flags and does not decide what an error means for the exit status.
 package installation

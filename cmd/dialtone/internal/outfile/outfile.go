@@ -2,7 +2,7 @@
 //
 // A file gets its name when it is complete and on disk. A file of that name is replaced only if the operator wants it.
 //
-// The package does not write files of an installation: those are in packages atomicfile and keyfile.
+// The package does not write files of an installation: packages atomicfile and keyfile do.
 package outfile
 
 import (
@@ -17,8 +17,8 @@ import (
 	"dialtone/internal/fault"
 )
 
-// ErrExists is the error for a file that exists and may not be replaced.
-func ErrExists(path string) error {
+// ExistsError returns the error for a file that exists and may not be replaced.
+func ExistsError(path string) error {
 	return fault.New(fault.Conflict, "%s exists; choose another name, or add --force to replace it", path)
 }
 
@@ -28,7 +28,7 @@ func Publish(temp, path string, replace bool) error {
 	if replace {
 		err = os.Rename(temp, path)
 	} else if err = os.Link(temp, path); errors.Is(err, fs.ErrExist) {
-		return ErrExists(path)
+		return ExistsError(path)
 	}
 	if err != nil {
 		return err

@@ -2,13 +2,13 @@
 //
 // What was handed out before is no longer valid: a new epoch begins in the store, and the signing keys are replaced.
 // Everything is checked before anything is put in place: the hashes of the archive, whether the keys open the
-// database, and its faults. The next restore finishes one that was killed, or begins again, and until then no server
+// database, and its faults. If a restore is killed, the next one finishes it or begins again; until then, no server
 // starts.
 //
 // Run opens what the operator has named while it is still root, and continues as the owner of the data directory
 // (package runas). The files are extracted beside their places (datadir.Restoring), and then moved according to a plan
-// that is on disk, so that it can be finished at any time. With a later audit trail, the changes in it that take
-// something away are made again.
+// that is on disk, so that it can be finished at any time. If a later audit trail is given, the changes in it that
+// take something away are repeated.
 //
 // The package does not restore a PostgreSQL database, and uses neither the configuration nor the waiting messages of
 // an archive: they are put where a person can look at them.

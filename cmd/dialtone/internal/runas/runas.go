@@ -1,4 +1,4 @@
-// Package runas lets commands of root work as the owner of a data directory.
+// Package runas lets commands that root runs work as the owner of a data directory.
 //
 // The owner can replace files and links in the directory at any time, and could otherwise have root read, overwrite or
 // create files elsewhere. A command of root therefore continues as the owner (BecomeOwner) before it opens anything in

@@ -248,14 +248,14 @@ func (s *server) watchTrail(ctx context.Context) {
 	every(checkpointInterval, s.coverTrail)(ctx)
 }
 
-// CoverTrail writes the checkpoints of the audit trail, and looks whether somebody has made the database change rows by
+// coverTrail writes the checkpoints of the audit trail, and looks whether somebody has made the database change rows by
 // itself.
 func (s *server) coverTrail(ctx context.Context) {
 	s.checkSchema(ctx)
 	s.reportTrail(ctx, s.keeper.Cover(ctx))
 }
 
-// coverTrailNow is CoverTrail without regard to the time.
+// coverTrailNow is coverTrail without regard to the time.
 func (s *server) coverTrailNow(ctx context.Context) { s.reportTrail(ctx, s.keeper.CoverNow(ctx)) }
 
 func (s *server) reportTrail(ctx context.Context, err error) {

@@ -1,18 +1,18 @@
 // Package server is what "dialtone serve" runs: it connects the packages below internal to a server, and keeps it up
 // to date while it runs.
 //
-// A server answers only when it can keep what it promises. It starts without a relay, a phone server or a supervisor
-// that answers, but not without its keys, its store, its certificates and the name of its node. When a commit fails,
-// or another process takes the name of the node, it ends; when the disk hangs on top of that, it ends the process.
+// A server answers only when it can keep what it promises. It starts even if the relay, the phone servers or the
+// supervisor do not answer, but not without its keys, its store, its certificates and the name of its node. When a
+// commit fails, or another process takes the name of the node, it ends; if the disk hangs as well, it exits.
 // SIGTERM and Ctrl-C let open requests finish. What is acknowledged is durable before Run returns.
 //
 // Run opens the installation and the listeners, and starts the background tasks (tasks), each in its own goroutine.
-// They follow what other processes change: tenants, keys, certificates and the audit trail. Their failures are logged
-// once, and again when they end. The checks of /readyz (newHealth) and the metrics (registerMetrics) look at all of
+// They follow what other processes change: tenants, keys, certificates and the audit trail. A failure is logged when
+// it begins and when it is over. The checks of /readyz (newHealth) and the metrics (registerMetrics) look at all of
 // this. SIGHUP applies the keys in appliedNow.
 //
 // The package has no rules about accounts, messages or requests: those are in the packages that it connects. It does
-// not parse flags or choose exit statuses.
+// not parse flags, and the caller says which error has which exit status.
 package server
 
 import (

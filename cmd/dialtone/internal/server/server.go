@@ -76,7 +76,7 @@ type server struct {
 	lastChange    int64 // the ID of the last change of the audit trail that was logged
 	orphans       bool  // messages of deleted accounts may be in the directories
 	missing       missing
-	// The last results of CoverTrail.
+	// The last results of coverTrail.
 	schemaErr, trailErr atomic.Pointer[error]
 
 	publicConnections, opsConnections, redirectConnections httpserver.Connections

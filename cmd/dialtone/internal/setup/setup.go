@@ -1,9 +1,9 @@
 // Package setup sets up a new installation, for "dialtone init".
 //
 // Nothing is changed before all answers are there and checked. Nothing that exists is overwritten, except a
-// configuration that sets at most the data directory. A run that was interrupted is continued by the next one. What
-// another user has put beside the configuration or above the data directory neither stops root nor has it write or give
-// away anything elsewhere.
+// configuration that sets at most the data directory. A run that was interrupted is continued by the next one. Links
+// and directories that another user has put beside the configuration or above the data directory neither stop root nor
+// make it write or give away anything elsewhere.
 //
 // Run takes answers from flags and the environment, asks for the others at a terminal, writes the configuration,
 // creates the data directory with keys and store, adds the first tenant and an operator, writes examples for other
@@ -213,7 +213,7 @@ func (s *setup) checkRights() error {
 	return nil
 }
 
-// LogLost warns of a store that was created though there were keys, unless they are those of a run of init that
+// warnOfLost warns of a store that was created though there were keys, unless they are those of a run of init that
 // ended before it had created the store: they are newer than the configuration, and no server has run with them.
 func (s *setup) warnOfLost(c config.Config, lost []installation.LostPart) {
 	written, err := os.Stat(s.path)

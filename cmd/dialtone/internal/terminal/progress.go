@@ -19,6 +19,7 @@ type Progress struct {
 	open     bool // the line on the terminal is not finished
 }
 
+// NewProgress returns a Progress that writes to a terminal or to another writer.
 func NewProgress(to io.Writer) *Progress {
 	p := &Progress{to: to}
 	if f, ok := to.(*os.File); ok {

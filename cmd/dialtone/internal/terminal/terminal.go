@@ -1,10 +1,10 @@
-// Package terminal prints for people, and asks them.
+// Package terminal prints text for people, and asks them questions.
 //
 // What a terminal does not show, or what changes what it shows, is escaped, so that a name in the database or the
 // answer of another server can neither control the terminal nor add lines that look like those of this program.
-// A question ends at once with its context. Progress is a bar on a terminal, and a line now and then elsewhere.
+// A question ends as soon as its context does. Progress is a bar on a terminal, and a line now and then elsewhere.
 //
-// The package does not write JSON, which has texts as they are, and does not know what is printed.
+// The package does not write JSON, which contains texts unchanged.
 package terminal
 
 import (
@@ -17,8 +17,8 @@ import (
 	"unicode/utf8"
 )
 
-// NewTable returns a writer of aligned columns for people. Cells end with tabs and rows with line
-// breaks, and each row is one write. Cells may have text of other people: what a terminal does not show is escaped.
+// NewTable returns a writer of aligned columns for people. Cells end with tabs and rows with line breaks, and each row
+// is one write. Cells may contain text that other people wrote: what a terminal does not show is escaped.
 func NewTable(to io.Writer) Table {
 	out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	return Table{escaped{out}, out}
@@ -30,7 +30,7 @@ type Table struct {
 	out *tabwriter.Writer
 }
 
-// Write writes one row. A line break before its end is that of a cell.
+// Write writes one row. A line break before the end of the row is part of a cell, and is escaped.
 func (t Table) Write(row []byte) (int, error) {
 	text, end := string(row), ""
 	if cut, ok := strings.CutSuffix(text, "\n"); ok {
@@ -47,12 +47,12 @@ func (t Table) Flush() error { return t.out.Flush() }
 
 // To returns a writer for people. It escapes characters that a terminal does not show or that change
 // what it shows: control characters except tabs and line breaks, and format characters such as those
-// that turn the direction of writing. JSON is not written to it.
+// that change the writing direction. Do not write JSON to it.
 func To(to io.Writer) io.Writer { return escaped{to} }
 
 type escaped struct{ to io.Writer }
 
-// Write writes a text, which must not end within a character.
+// Write writes a text, which must not end in the middle of a character.
 func (e escaped) Write(text []byte) (int, error) {
 	if _, err := io.WriteString(e.to, Escape(string(text))); err != nil {
 		return 0, err
@@ -66,18 +66,16 @@ func OneLine(text string) string {
 	return strings.TrimSuffix(strings.Join(strings.Fields(text), " "), ".")
 }
 
-// PrintLine prints a text of others on one line, such as a name in the database, which could otherwise add lines that
-// look like those of this program. mark is before it.
+// PrintLine prints mark and then, on the same line, a text that others wrote, such as a name in the database, which
+// could otherwise add lines that look like those of this program.
 func PrintLine(to io.Writer, mark, text string) {
 	fmt.Fprintf(To(to), "%s%s\n", mark, OneLine(text))
 }
 
-// Escape replaces what is not shown by its escape in Go, such as \u202e.
+// Escape replaces each character that a terminal does not show by its Go escape, such as \u202e.
 func Escape(text string) string {
-	hidden := func(r rune) bool {
-		return r == utf8.RuneError || !unicode.IsGraphic(r) && r != '\t' && r != '\n'
-	}
-	if !strings.ContainsFunc(text, hidden) {
+	hidden := func(r rune) bool { return !unicode.IsGraphic(r) && r != '\t' && r != '\n' }
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, hidden) {
 		return text
 	}
 	var b strings.Builder
@@ -86,17 +84,17 @@ func Escape(text string) string {
 		switch {
 		case r == utf8.RuneError && size == 1:
 			fmt.Fprintf(&b, `\x%02x`, text[0])
-		case !hidden(r) || r == utf8.RuneError:
-			b.WriteString(text[:size])
-		default:
+		case hidden(r):
 			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		default:
+			b.WriteString(text[:size])
 		}
 		text = text[size:]
 	}
 	return b.String()
 }
 
-// Cell returns a text for a cell of a table, which would be too wide with a long one.
+// Cell shortens a text that would make a table too wide.
 func Cell(text string) string {
 	const widest = 160
 	if utf8.RuneCountInString(text) <= widest {
