@@ -24,17 +24,19 @@ func TestNew(t *testing.T) {
 		change func(*hook.Hook)
 		field  string // of the error, or empty
 	}{
-		"valid":                         {func(*hook.Hook) {}, ""},
-		"no name":                       {func(h *hook.Hook) { h.Name = "" }, "name"},
-		"longest name":                  {func(h *hook.Hook) { h.Name = strings.Repeat("a", 64) }, ""},
-		"name too long":                 {func(h *hook.Hook) { h.Name = strings.Repeat("a", 65) }, "name"},
-		"name with a newline":           {func(h *hook.Hook) { h.Name = "a\nb" }, "name"},
-		"name like a flag":              {func(h *hook.Hook) { h.Name = "-a" }, "name"},
-		"no kind":                       {func(h *hook.Hook) { h.Kind = "" }, "kind"},
-		"a Kamailio":                    {func(h *hook.Hook) { h.Kind = hook.Kamailio }, ""},
-		"events of a webhook":           {func(h *hook.Hook) { h.Events = hook.Events[:2] }, ""},
-		"no such event":                 {func(h *hook.Hook) { h.Events = []hook.EventType{"account.lost"} }, "events"},
-		"events of a Kamailio":          {func(h *hook.Hook) { h.Kind, h.Events = hook.Kamailio, hook.Events[:2] }, "events"},
+		"valid":               {func(*hook.Hook) {}, ""},
+		"no name":             {func(h *hook.Hook) { h.Name = "" }, "name"},
+		"longest name":        {func(h *hook.Hook) { h.Name = strings.Repeat("a", 64) }, ""},
+		"name too long":       {func(h *hook.Hook) { h.Name = strings.Repeat("a", 65) }, "name"},
+		"name with a newline": {func(h *hook.Hook) { h.Name = "a\nb" }, "name"},
+		"name like a flag":    {func(h *hook.Hook) { h.Name = "-a" }, "name"},
+		"no kind":             {func(h *hook.Hook) { h.Kind = "" }, "kind"},
+		"a Kamailio":          {func(h *hook.Hook) { h.Kind = hook.Kamailio }, ""},
+		"events of a webhook": {func(h *hook.Hook) { h.Events = hook.Events[:2] }, ""},
+		"no such event":       {func(h *hook.Hook) { h.Events = []hook.EventType{"account.lost"} }, "events"},
+		"events of a Kamailio": {func(h *hook.Hook) {
+			h.Kind, h.Events = hook.Kamailio, hook.Events[:2]
+		}, "events"},
 		"http to this machine":          {withURL("http://127.0.0.1:5060/RPC"), ""},
 		"http to this machine, by IPv6": {withURL("http://[::1]/RPC"), ""},
 		"http to a private address":     {withURL("http://192.168.1.2/RPC"), ""},
@@ -154,9 +156,10 @@ func TestBackoff(t *testing.T) {
 			q.batch = append(q.batch, hook.Notification{Attempts: attempts, At: now})
 		}
 	}
+	fails := sendFunc(func(hook.Notification) error { return errBroken })
 	d := hook.NewDispatcher(hook.Deps{
 		Queue:      q,
-		Transports: map[hook.Kind]hook.Transport{hook.Webhook: sendFunc(func(hook.Notification) error { return errBroken })},
+		Transports: map[hook.Kind]hook.Transport{hook.Webhook: fails},
 		SealRing:   secret.NewRing(now),
 		Log:        slog.New(slog.DiscardHandler),
 		Now:        func() time.Time { return now },
