@@ -36,7 +36,7 @@ var (
 		"account", "audit", "captcha", "certificate", "delivery", "export", "hook", "mailmsg", "operator",
 		"operator/opjson",
 		"outbox",
-		"passkey", "provision", "session", "sipserver", "stats", "tenant", "throttle", "turn",
+		"passkey", "provision", "session", "sipserver", "sipserver/cache", "stats", "tenant", "throttle", "turn",
 	}
 
 	// shared are adapters that all others may use.
