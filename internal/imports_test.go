@@ -35,8 +35,8 @@ var (
 
 	domain = []string{
 		"account", "audit", "captcha", "certificate", "delivery", "export", "hook", "mailmsg", "operator",
-		"operator/opjson", "outbox", "passkey", "provision", "session", "sipserver", "stats", "tenant", "throttle",
-		"turn",
+		"operator/opjson", "outbox", "passkey", "provision", "session", "sipserver", "sipserver/cache", "stats",
+		"tenant", "throttle", "turn",
 	}
 
 	// shared are adapters that all others may use.

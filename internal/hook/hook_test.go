@@ -1,43 +1,49 @@
-package hook
+package hook_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"dialtone/internal/fault"
+	"dialtone/internal/hook"
 	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 )
 
 func TestNew(t *testing.T) {
-	valid := Hook{Name: "sip-1", Kind: Webhook, URL: "https://hooks.example.org/x?y=z"}
-	withURL := func(url string) func(*Hook) { return func(h *Hook) { h.URL = url } }
+	valid := hook.Hook{Name: "sip-1", Kind: hook.Webhook, URL: "https://hooks.example.org/x?y=z"}
+	withURL := func(url string) func(*hook.Hook) { return func(h *hook.Hook) { h.URL = url } }
 	for name, c := range map[string]struct {
-		change func(*Hook)
+		change func(*hook.Hook)
 		field  string // of the error, or empty
 	}{
-		"valid":                         {func(*Hook) {}, ""},
-		"no name":                       {func(h *Hook) { h.Name = "" }, "name"},
-		"longest name":                  {func(h *Hook) { h.Name = strings.Repeat("a", 64) }, ""},
-		"name too long":                 {func(h *Hook) { h.Name = strings.Repeat("a", 65) }, "name"},
-		"name with a newline":           {func(h *Hook) { h.Name = "a\nb" }, "name"},
-		"name like a flag":              {func(h *Hook) { h.Name = "-a" }, "name"},
-		"no kind":                       {func(h *Hook) { h.Kind = "" }, "kind"},
-		"a Kamailio":                    {func(h *Hook) { h.Kind = Kamailio }, ""},
-		"events of a webhook":           {func(h *Hook) { h.Events = Events[:2] }, ""},
-		"no such event":                 {func(h *Hook) { h.Events = []EventType{"account.lost"} }, "events"},
-		"events of a Kamailio":          {func(h *Hook) { h.Kind, h.Events = Kamailio, Events[:2] }, "events"},
+		"valid":               {func(*hook.Hook) {}, ""},
+		"no name":             {func(h *hook.Hook) { h.Name = "" }, "name"},
+		"longest name":        {func(h *hook.Hook) { h.Name = strings.Repeat("a", 64) }, ""},
+		"name too long":       {func(h *hook.Hook) { h.Name = strings.Repeat("a", 65) }, "name"},
+		"name with a newline": {func(h *hook.Hook) { h.Name = "a\nb" }, "name"},
+		"name like a flag":    {func(h *hook.Hook) { h.Name = "-a" }, "name"},
+		"no kind":             {func(h *hook.Hook) { h.Kind = "" }, "kind"},
+		"a Kamailio":          {func(h *hook.Hook) { h.Kind = hook.Kamailio }, ""},
+		"events of a webhook": {func(h *hook.Hook) { h.Events = hook.Events[:2] }, ""},
+		"no such event":       {func(h *hook.Hook) { h.Events = []hook.EventType{"account.lost"} }, "events"},
+		"events of a Kamailio": {func(h *hook.Hook) {
+			h.Kind, h.Events = hook.Kamailio, hook.Events[:2]
+		}, "events"},
 		"http to this machine":          {withURL("http://127.0.0.1:5060/RPC"), ""},
 		"http to this machine, by IPv6": {withURL("http://[::1]/RPC"), ""},
 		"http to a private address":     {withURL("http://192.168.1.2/RPC"), ""},
 		// The address of a name is checked at the time of the call.
 		"http to a name":           {withURL("http://sip.internal/RPC"), ""},
 		"http to a public address": {withURL("http://198.51.100.7/RPC"), "url"},
-		"http to a public address, allowed": {func(h *Hook) {
+		"http to a public address, allowed": {func(h *hook.Hook) {
 			h.URL, h.PlainHTTP = "http://198.51.100.7/RPC", true
 		}, ""},
 		"http to a public address, in IPv6 form": {withURL("http://[::ffff:198.51.100.7]/RPC"), "url"},
@@ -54,10 +60,10 @@ func TestNew(t *testing.T) {
 	} {
 		h := valid
 		c.change(&h)
-		got, err := New(h)
+		got, err := hook.New(h)
 		f, _ := errors.AsType[*fault.Error](err)
 		switch {
-		case c.field == "" && (err != nil || got.ID == ID{}):
+		case c.field == "" && (err != nil || got.ID == hook.ID{}):
 			t.Errorf("%s: %v", name, err)
 		case c.field == "":
 		case f == nil || f.Kind != fault.Invalid || f.Field != c.field || strings.Contains(err.Error(), "hunter2"):
@@ -74,7 +80,7 @@ func TestIsPrivate(t *testing.T) {
 		"::ffff:10.0.0.1": true, "::ffff:8.8.8.8": false, "8.8.8.8": false, "100.64.0.1": false,
 		"2001:db8::1": false, "0.0.0.0": false, "::": false, "224.0.0.1": false,
 	} {
-		if got := IsPrivate(netip.MustParseAddr(text)); got != want {
+		if got := hook.IsPrivate(netip.MustParseAddr(text)); got != want {
 			t.Errorf("IsPrivate(%s) = %v", text, got)
 		}
 	}
@@ -86,15 +92,15 @@ func TestSecretDoesNotPrint(t *testing.T) {
 		if got := fmt.Sprintf(verb, s); got != redact.Text {
 			t.Errorf("%s prints %s", verb, got)
 		}
-		if got := fmt.Sprintf(verb, struct{ S Secret }{s}); strings.Contains(got, s.Reveal()) {
+		if got := fmt.Sprintf(verb, struct{ S hook.Secret }{s}); strings.Contains(got, s.Reveal()) {
 			t.Errorf("%s of a struct prints %s", verb, got)
 		}
 	}
 }
 
 func TestSealer(t *testing.T) {
-	l := NewSealer(secret.NewRing(time.Unix(0, 0)))
-	a, b := Hook{ID: ID{1}}, Hook{ID: ID{2}}
+	l := hook.NewSealer(secret.NewRing(time.Unix(0, 0)))
+	a, b := hook.Hook{ID: hook.ID{1}}, hook.Hook{ID: hook.ID{2}}
 	l.Seal(&a, redact.New("secret"))
 	if got, err := l.Open(a); err != nil || got.Reveal() != "secret" || strings.Contains(string(a.Sealed), "secret") {
 		t.Errorf("%q, %v", got.Reveal(), err)
@@ -103,14 +109,39 @@ func TestSealer(t *testing.T) {
 	if got, err := l.Open(b); err == nil {
 		t.Errorf("the secret of another hook opens: %q", got.Reveal())
 	}
-	l.Seal(&b, Secret{})
-	if got, err := l.Open(b); err != nil || got != (Secret{}) || len(b.Sealed) != 0 {
+	l.Seal(&b, hook.Secret{})
+	if got, err := l.Open(b); err != nil || got != (hook.Secret{}) || len(b.Sealed) != 0 {
 		t.Errorf("no secret: %q, %v", got.Reveal(), err)
 	}
 }
 
+// batchQueue is a Queue with one hook and one batch of notifications.
+type batchQueue struct {
+	batch   []hook.Notification
+	results chan []hook.Result
+}
+
+func (q *batchQueue) Due(context.Context, time.Time) ([]hook.Hook, error) {
+	return []hook.Hook{{Kind: hook.Webhook}}, nil
+}
+
+func (q *batchQueue) Claim(
+	context.Context, hook.ID, time.Time, time.Time, int,
+) (batch []hook.Notification, err error) {
+	batch, q.batch = q.batch, nil
+	return batch, nil
+}
+
+func (q *batchQueue) Report(_ context.Context, results []hook.Result, _ time.Time) error {
+	q.results <- results
+	return nil
+}
+
+func (q *batchQueue) NotificationsAdded() <-chan struct{} { return nil }
+
 func TestBackoff(t *testing.T) {
-	for attempts, want := range map[int][2]time.Duration{
+	now := time.Unix(0, 0)
+	wants := map[int][2]time.Duration{
 		0:    {time.Second, 2 * time.Second},
 		1:    {time.Second, 2 * time.Second},
 		2:    {2 * time.Second, 4 * time.Second},
@@ -118,15 +149,42 @@ func TestBackoff(t *testing.T) {
 		9:    {256 * time.Second, 512 * time.Second},
 		10:   {5 * time.Minute, 10 * time.Minute},
 		1000: {5 * time.Minute, 10 * time.Minute},
-	} {
-		seen := make(map[time.Duration]bool)
+	}
+	q := &batchQueue{results: make(chan []hook.Result, 1)}
+	for attempts := range wants {
 		for range 100 {
-			d := backoff(attempts)
-			if d < want[0] || d > want[1] {
-				t.Errorf("after %d attempts: %v, want %v", attempts, d, want)
-			}
-			seen[d] = true
+			q.batch = append(q.batch, hook.Notification{Attempts: attempts, At: now})
 		}
+	}
+	fails := sendFunc(func(hook.Notification) error { return errBroken })
+	d := hook.NewDispatcher(hook.Deps{
+		Queue:      q,
+		Transports: map[hook.Kind]hook.Transport{hook.Webhook: fails},
+		SealRing:   secret.NewRing(now),
+		Log:        slog.New(slog.DiscardHandler),
+		Now:        func() time.Time { return now },
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { d.Run(ctx) })
+	results := <-q.results
+	cancel()
+	running.Wait()
+	if len(results) != 100*len(wants) {
+		t.Errorf("%d results", len(results))
+	}
+	distinct := make(map[int]map[time.Duration]bool)
+	for attempts := range wants {
+		distinct[attempts] = make(map[time.Duration]bool)
+	}
+	for _, r := range results {
+		got, want := r.RetryAt.Sub(now), wants[r.Attempts]
+		if got < want[0] || got > want[1] {
+			t.Errorf("after %d attempts: %v, want %v", r.Attempts, got, want)
+		}
+		distinct[r.Attempts][got] = true
+	}
+	for attempts, seen := range distinct {
 		if len(seen) < 50 {
 			t.Errorf("after %d attempts: %d different values of 100", attempts, len(seen))
 		}

@@ -1,14 +1,15 @@
-package hook
+package hook_test
 
 import (
 	"strings"
 	"testing"
 
 	"dialtone/internal/account"
+	"dialtone/internal/hook"
 )
 
 func TestNotificationID(t *testing.T) {
-	n := Notification{EventID: account.UID{1}}
+	n := hook.Notification{EventID: account.UID{1}}
 	event := "msg_01" + strings.Repeat("00", 15)
 	if got := n.ID(); got != event {
 		t.Errorf("of a tenant: got %s, want %s", got, event)
@@ -20,9 +21,9 @@ func TestNotificationID(t *testing.T) {
 }
 
 func TestEndsRegistrations(t *testing.T) {
-	for event, want := range map[EventType]bool{
-		AccountDisabled: true, AccountDeleted: true, AccountPassword: true,
-		AccountRole: false, TenantAdded: false, TenantChanged: false, TenantRemoved: false,
+	for event, want := range map[hook.EventType]bool{
+		hook.AccountDisabled: true, hook.AccountDeleted: true, hook.AccountPassword: true,
+		hook.AccountRole: false, hook.TenantAdded: false, hook.TenantChanged: false, hook.TenantRemoved: false,
 	} {
 		if got := event.EndsRegistrations(); got != want {
 			t.Errorf("%s: %v, want %v", event, got, want)
@@ -34,7 +35,7 @@ func TestNewURLLength(t *testing.T) {
 	const start = "https://hooks.example.org/"
 	for excess, want := range []bool{true, false} {
 		url := start + strings.Repeat("a", 2048+excess-len(start))
-		if _, err := New(Hook{Name: "a", Kind: Webhook, URL: url}); (err == nil) != want {
+		if _, err := hook.New(hook.Hook{Name: "a", Kind: hook.Webhook, URL: url}); (err == nil) != want {
 			t.Errorf("%d bytes: %v", len(url), err)
 		}
 	}

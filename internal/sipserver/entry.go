@@ -44,7 +44,7 @@ func (r *Registry) Find(ctx context.Context, c *Caller, realm, username string) 
 	if !account.WellFormedUser(user) {
 		return Entry{}, ErrNoAccount
 	}
-	a, cached, err := r.sealed(ctx, t.ID, user)
+	a, cached, err := r.cache.Sealed(ctx, t.ID, user)
 	if fault.Is(err, fault.NotFound) {
 		return Entry{}, ErrNoAccount
 	} else if err != nil {

@@ -10,6 +10,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
+	"dialtone/internal/sipserver/cache"
 	"dialtone/internal/stats"
 	"dialtone/internal/tenant"
 	"dialtone/internal/throttle"
@@ -21,7 +22,7 @@ type Registry struct {
 	buckets     throttle.Buckets
 	wrongTokens *throttle.Failures
 	table       atomic.Pointer[table]
-	cache       *cache
+	cache       *cache.Cache
 	lookups     *lookups
 }
 
@@ -66,13 +67,17 @@ func NewRegistry(d Deps) *Registry {
 		buckets: throttle.NewBuckets(d.SealRing),
 		wrongTokens: throttle.NewFailures(
 			throttle.WrongTokens, throttle.WrongTokenBuckets, d.Now),
-		cache:   newCache(),
+		cache:   cache.New(d.Store, d.Now),
 		lookups: newLookups(d),
 	}
-	d.Store.OnChange(r.cache.forget)
+	r.cache.Off = d.NoCache
 	r.table.Store(&table{version: -1})
 	return r
 }
+
+// Forget removes an account from the cache, or all accounts for the zero UID. Look-ups that
+// start afterwards read the store. Call it for changes that another process has made.
+func (r *Registry) Forget(uid account.UID) { r.cache.Forget(uid) }
 
 // Refresh reads the servers if they have changed. On an error, the servers stay as they were.
 func (r *Registry) Refresh(ctx context.Context) error {

@@ -1,4 +1,4 @@
-package sipserver
+package cache
 
 import (
 	"context"
@@ -15,7 +15,6 @@ var start = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 // countingStore is a Store with one account. It counts how often the account is read.
 type countingStore struct {
-	Store
 	a     account.Account
 	err   error
 	reads int
@@ -35,32 +34,28 @@ func (s *countingStore) Sealed(context.Context, int64, string, time.Time) (accou
 	return a, err
 }
 
-// cacheFixture is a Registry on a countingStore, with a clock that the test sets.
-type cacheFixture struct {
+// fixture is a Cache of a countingStore, with a clock that the test sets.
+type fixture struct {
 	testing.TB
 	countingStore
-	now      time.Time
-	registry *Registry
+	now   time.Time
+	cache *Cache
 }
 
-func newCacheFixture(t testing.TB) *cacheFixture {
-	s := &cacheFixture{TB: t, now: start}
+func newFixture(t testing.TB) *fixture {
+	s := &fixture{TB: t, now: start}
 	s.a = account.Account{
 		Tenant: 1, UID: account.NewUID(start), Role: account.Guest, Sealed: []byte("sealed"),
 	}
-	s.registry = &Registry{
-		deps:  Deps{Store: &s.countingStore, Now: func() time.Time { return s.now }},
-		cache: newCache(),
-	}
-	s.OnChange(s.registry.cache.forget)
+	s.cache = New(&s.countingStore, func() time.Time { return s.now })
 	return s
 }
 
 // wantRole checks that a look-up returns the role, after a number of reads of the store.
-func (s *cacheFixture) wantRole(role account.Role, reads int) {
+func (s *fixture) wantRole(role account.Role, reads int) {
 	s.Helper()
 	before := s.countingStore.reads
-	a, _, err := s.registry.sealed(s.Context(), 1, "ann")
+	a, _, err := s.cache.Sealed(s.Context(), 1, "ann")
 	if err != nil || a.Role != role || a.UID != s.a.UID || a.Tenant != 1 || string(a.Sealed) != "sealed" {
 		s.Errorf("got %v, %v; want the role %s", a, err, role)
 	}
@@ -70,7 +65,7 @@ func (s *cacheFixture) wantRole(role account.Role, reads int) {
 }
 
 func TestCacheMaxAge(t *testing.T) {
-	s := newCacheFixture(t)
+	s := newFixture(t)
 	s.wantRole(account.Guest, 1)
 	s.a.Role = account.User // This is a change by another process, so changed is not called.
 	s.now = start.Add(maxAge - 1)
@@ -83,7 +78,7 @@ func TestCacheMaxAge(t *testing.T) {
 
 // TestCacheMaxAgeOfSlowRead checks that the age is measured from the start of the read.
 func TestCacheMaxAgeOfSlowRead(t *testing.T) {
-	s := newCacheFixture(t)
+	s := newFixture(t)
 	s.during = func() { s.now = start.Add(maxAge - 1) }
 	s.wantRole(account.Guest, 1)
 	s.during = nil
@@ -102,7 +97,7 @@ func TestCacheForget(t *testing.T) {
 		"another account": {func(account.UID) account.UID { return account.NewUID(start) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newCacheFixture(t)
+			s := newFixture(t)
 			s.wantRole(account.Guest, 1)
 			s.changed(c.uid(s.a.UID))
 			s.wantRole(account.Guest, c.reads)
@@ -113,12 +108,12 @@ func TestCacheForget(t *testing.T) {
 
 // TestCacheChangeDuringRead checks that the result of a read that overlaps a change is not cached.
 func TestCacheChangeDuringRead(t *testing.T) {
-	s := newCacheFixture(t)
+	s := newFixture(t)
 	s.during = func() {
 		s.a.Role = account.User
 		s.changed(s.a.UID)
 	}
-	if a, _, err := s.registry.sealed(t.Context(), 1, "ann"); err != nil || a.Role != account.Guest {
+	if a, _, err := s.cache.Sealed(t.Context(), 1, "ann"); err != nil || a.Role != account.Guest {
 		t.Errorf("the read returned %v, %v", a, err)
 	}
 	s.during = nil
@@ -127,19 +122,19 @@ func TestCacheChangeDuringRead(t *testing.T) {
 }
 
 func TestCacheActiveAccountsOnly(t *testing.T) {
-	s := newCacheFixture(t)
+	s := newFixture(t)
 	s.a.Disabled = true
 	s.wantRole(account.Guest, 1)
 	s.wantRole(account.Guest, 1)
 	for _, err := range []error{
-		ErrNoAccount,
+		fault.New(fault.NotFound, "no such account"),
 		fault.New(fault.Overloaded, "the store is down"),
 		errors.New("the disk failed"),
 	} {
 		s.err = err
 		for range 2 {
 			before := s.countingStore.reads
-			_, _, got := s.registry.sealed(t.Context(), 1, "ann")
+			_, _, got := s.cache.Sealed(t.Context(), 1, "ann")
 			if !errors.Is(got, err) || s.countingStore.reads != before+1 {
 				t.Errorf("got %v after %d reads", got, s.countingStore.reads-before)
 			}
@@ -148,28 +143,28 @@ func TestCacheActiveAccountsOnly(t *testing.T) {
 }
 
 func TestCacheOff(t *testing.T) {
-	s := newCacheFixture(t)
-	s.registry.deps.NoCache = true
+	s := newFixture(t)
+	s.cache.Off = true
 	s.wantRole(account.Guest, 1)
 	s.wantRole(account.Guest, 1)
 }
 
 func TestCacheKeys(t *testing.T) {
-	c := newCache()
-	c.put(cacheKey{1, "ann"}, account.Account{UID: account.NewUID(start)}, start, 0)
-	for _, key := range []cacheKey{{2, "ann"}, {1, "Ann"}, {1, "ann2"}, {1, ""}} {
-		if _, ok, _ := c.get(key, start); ok {
-			t.Errorf("%v gets the account of another key", key)
+	c := newFixture(t).cache
+	c.put(key{1, "ann"}, account.Account{UID: account.NewUID(start)}, start, 0)
+	for _, other := range []key{{2, "ann"}, {1, "Ann"}, {1, "ann2"}, {1, ""}} {
+		if _, ok, _ := c.get(other, start); ok {
+			t.Errorf("%v gets the account of another key", other)
 		}
 	}
 }
 
 func TestCacheSize(t *testing.T) {
-	c := newCache()
+	c := newFixture(t).cache
 	for i := range 3 * maxCached {
-		key := cacheKey{1, fmt.Sprint("user", i)}
-		c.put(key, account.Account{UID: account.NewUID(start)}, start, 0)
-		if _, ok, _ := c.get(key, start); !ok {
+		numbered := key{1, fmt.Sprint("user", i)}
+		c.put(numbered, account.Account{UID: account.NewUID(start)}, start, 0)
+		if _, ok, _ := c.get(numbered, start); !ok {
 			t.Fatalf("account %d is not cached", i)
 		}
 		if len(c.accounts) > maxCached || len(c.keys) != len(c.accounts) {
@@ -178,7 +173,7 @@ func TestCacheSize(t *testing.T) {
 	}
 	// An account that was deleted and created again has the same name but another UID.
 	for range 3 {
-		c.put(cacheKey{1, "ann"}, account.Account{UID: account.NewUID(start)}, start, 0)
+		c.put(key{1, "ann"}, account.Account{UID: account.NewUID(start)}, start, 0)
 	}
 	if len(c.keys) != len(c.accounts) {
 		t.Errorf("%d accounts and %d keys are cached", len(c.accounts), len(c.keys))
@@ -186,10 +181,10 @@ func TestCacheSize(t *testing.T) {
 }
 
 func BenchmarkCacheHit(b *testing.B) {
-	s := newCacheFixture(b)
+	s := newFixture(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, err := s.registry.sealed(b.Context(), 1, "ann"); err != nil {
+		if _, _, err := s.cache.Sealed(b.Context(), 1, "ann"); err != nil {
 			b.Fatal(err)
 		}
 	}
