@@ -107,7 +107,8 @@ func TestBytesRoom(t *testing.T) {
 	short, shortWhole := allocations(100)
 	long, longWhole := allocations(100_000)
 	if long > short || longWhole > shortWhole {
-		t.Errorf("a long message takes %v and %v allocations, a short one %v and %v", long, longWhole, short, shortWhole)
+		t.Errorf("a long message takes %v and %v allocations, a short one %v and %v",
+			long, longWhole, short, shortWhole)
 	}
 }
 

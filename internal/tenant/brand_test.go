@@ -62,7 +62,8 @@ func TestNewLinks(t *testing.T) {
 		t.Errorf("%q: got %q, %v", longest, got.TermsURL, err)
 	}
 	for _, raw := range []string{
-		longest + "a", "a.test", "/terms", "//a.test", "ftp://a.test/", "javascript:alert(1)", "https://", "https://a b.test/",
+		longest + "a",
+		"a.test", "/terms", "//a.test", "ftp://a.test/", "javascript:alert(1)", "https://", "https://a b.test/",
 		"https://u:p@a.test/", "https://a.test/\"x", "https://a.test/<x", "https://a.test/\nx", "https://a.test:0/",
 		"https://a.test/%zz", "https://-a.test/", "https://a.test/" + strings.Repeat("a", 200), "https://a.test/\xff",
 	} {
@@ -95,7 +96,9 @@ func TestSupportURL(t *testing.T) {
 	if got, err := newWith(tenant.Settings{Support: longest}); err != nil || got.Support != longest {
 		t.Errorf("%q: got %q, %v", longest, got.Support, err)
 	}
-	for _, raw := range []string{"a" + longest, "Help <help@a.test>", "a@a.test,b@a.test", "ü@a.test", "help", "a@b.test\nc"} {
+	for _, raw := range []string{
+		"a" + longest, "Help <help@a.test>", "a@a.test,b@a.test", "ü@a.test", "help", "a@b.test\nc",
+	} {
 		_, err := newWith(tenant.Settings{Support: raw})
 		wantField(t, err, "support", raw)
 	}
@@ -113,7 +116,7 @@ func TestNewAccent(t *testing.T) {
 	}
 }
 
-// TestPalette checks that an accent with the contrast of WCAG 2.2 stays, and that others become the first of the colours
+// TestPalette checks that an accent with the contrast of WCAG 2.2 stays, and that others become the first colour
 // towards black or white that has it.
 func TestPalette(t *testing.T) {
 	for accent, want := range map[string]tenant.Palette{
