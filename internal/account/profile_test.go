@@ -93,27 +93,31 @@ func TestMessageInTheLanguageOfNow(t *testing.T) {
 	o := newFixture(t)
 	_, _, key := o.withFactors("ann")
 	o.Must(o.Outbox.Flush(o.Context()))
-	proved := o.find("ann")
 	o.Must(o.profile("ann", account.ProfileForm{Lang: new("de")}))
-	for _, change := range []func() error{
-		func() error {
+	for _, change := range []func(proved account.Account) error{
+		func(proved account.Account) error {
 			c := passkey.Credential{ID: []byte("another key"), Key: []byte("public")}
 			_, err := o.Accounts.AddPasskey(o.Context(), o.Tenant, proved, c, "Key", from(1))
 			return err
 		},
-		func() error {
+		func(proved account.Account) error {
 			_, err := o.Accounts.RemovePasskey(o.Context(), o.Tenant, proved, key.ID, from(1))
 			return err
 		},
-		func() error {
-			proved.Epoch = o.find("ann").Epoch
-			_, err := o.Accounts.ChangePassword(
-				o.Context(), o.Tenant, proved, o.passwordForm("ann", newPassword), from(1))
+		func(proved account.Account) error {
+			form := o.passwordForm("ann", newPassword)
+			_, err := o.Accounts.ChangePassword(o.Context(), o.Tenant, proved, form, from(1))
+			return err
+		},
+		func(proved account.Account) error {
+			_, err := o.Accounts.Leave(o.Context(), o.Tenant, proved, from(1))
 			return err
 		},
 	} {
 		before := o.Messages()
-		o.Must(change())
+		proved := o.find("ann")
+		proved.Lang = i18n.English // until just before
+		o.Must(change(proved))
 		o.Must(o.Outbox.Flush(o.Context()))
 		if _, message := o.newFile(before); !strings.Contains(message, "Content-Language: de") {
 			t.Errorf("the message is not in German: %s", message)
