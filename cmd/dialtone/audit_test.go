@@ -64,10 +64,23 @@ func TestCommandsAreAudited(t *testing.T) {
 		}
 		return out.String(), err.String()
 	}
-	trail := func() (list []opjson.Change) {
+	var in *installation.Installation
+	trail := func() (list []audit.Change) {
 		t.Helper()
-		out, _ := execute("audit list --json")
-		if err := json.Unmarshal([]byte(out), &list); err != nil {
+		if in == nil {
+			c, err := config.Load("", environ, nil)
+			if err == nil {
+				in, err = installation.Open(t.Context(), c, installation.Options{})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { in.Store.Close() })
+		}
+		if err := in.Store.Changes(t.Context(), audit.Filter{}, func(c audit.Change) error {
+			list = append(list, c)
+			return nil
+		}); err != nil {
 			t.Fatal(err)
 		}
 		return list
@@ -161,10 +174,10 @@ func TestCommandsAreAudited(t *testing.T) {
 			continue
 		}
 		// Entries about what the command reads may precede the entry about its change.
-		added := slices.IndexFunc(list[before:], func(e opjson.Change) bool { return e.Action == c.action })
+		added := slices.IndexFunc(list[before:], func(e audit.Change) bool { return e.Action == c.action })
 		got := list[before+max(added, 0)]
-		if got.Action != c.action || got.ActorKind != audit.Command || got.ActorID == "" || got.Actor == "" ||
-			got.SudoUser != "olga" {
+		if got.Action != c.action || got.Actor.Kind != audit.Command || got.Actor.ID == "" || got.Actor.Name == "" ||
+			got.Actor.Sudo != "olga" {
 			t.Errorf("dialtone %s adds %+v, want %s", line, got, c.action)
 		}
 		if strings.Contains(line, "--reason asked") != (got.Reason == "asked") {
@@ -180,6 +193,12 @@ func TestCommandsAreAudited(t *testing.T) {
 			replace = strings.NewReplacer("FILE", filepath.Join(dir, "htdigest"), "MESSAGE", message,
 				"IMPORT", accounts, "CONFIG", filepath.Join(dir, "etc", "dialtone.toml"))
 		}
+	}
+	var listed []opjson.Change
+	out, _ := execute("audit list --json")
+	if err := json.Unmarshal([]byte(out), &listed); err != nil || len(listed) != len(trail()) ||
+		listed[before-1].SudoUser != "olga" {
+		t.Errorf("audit list prints %d of %d changes, %v", len(listed), len(trail()), err)
 	}
 	var walk func(n *kong.Node)
 	walk = func(n *kong.Node) {

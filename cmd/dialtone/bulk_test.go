@@ -48,7 +48,7 @@ func withBots(t *testing.T, bots int) (data string, s *store.Store, tn int64) {
 // changes each account exactly once.
 func TestKilledBulkChange(t *testing.T) {
 	t.Parallel()
-	const bots = 4000
+	const bots = 2000
 	data, s, tn := withBots(t, bots)
 
 	progress := func() (b operator.Bulk) {

@@ -25,6 +25,8 @@ type firefox struct {
 	conn *websocket.Conn
 	tab  string // the tab's browsing context
 
+	typed map[string]bool // the texts that were typed
+
 	mu      sync.Mutex
 	last    int // the id of the last command
 	results map[int]chan bidiMessage
@@ -41,8 +43,8 @@ type bidiMessage struct {
 	Text   string          `json:"message"`
 }
 
-// firefoxPreferences keep Firefox from contacting Mozilla's servers, and make animations end at
-// once.
+// firefoxPreferences keep Firefox from contacting Mozilla's servers, from starting processes in advance and from
+// drawing more frames than a test needs, and make animations end at once.
 const firefoxPreferences = `
 user_pref("app.normandy.enabled", false);
 user_pref("app.update.disabledForTesting", true);
@@ -50,11 +52,15 @@ user_pref("browser.aboutwelcome.enabled", false);
 user_pref("browser.safebrowsing.malware.enabled", false);
 user_pref("browser.safebrowsing.phishing.enabled", false);
 user_pref("browser.shell.checkDefaultBrowser", false);
+user_pref("browser.sessionstore.interval", 600000);
 user_pref("browser.startup.page", 0);
 user_pref("datareporting.policy.dataSubmissionEnabled", false);
+user_pref("dom.ipc.processCount", 1);
+user_pref("dom.ipc.processPrelaunch.enabled", false);
 user_pref("dom.security.https_first", false);
 user_pref("extensions.update.enabled", false);
 user_pref("intl.locale.requested", "en-US");
+user_pref("layout.frame_rate", 10);
 user_pref("media.gmp-manager.url", "");
 user_pref("network.captive-portal-service.enabled", false);
 user_pref("network.connectivity-service.enabled", false);
@@ -108,7 +114,7 @@ func newFirefox(t *testing.T, base string) *browser {
 			}
 		}
 	}()
-	f := &firefox{ctx: ctx, results: map[int]chan bidiMessage{}}
+	f := &firefox{ctx: ctx, results: map[int]chan bidiMessage{}, typed: map[string]bool{}}
 	select {
 	case url := <-address:
 		f.conn, _, err = websocket.Dial(ctx, url+"/session", nil)
@@ -301,8 +307,14 @@ func (f *firefox) click(selector string) error {
 	}
 }
 
-// typeText presses a key for each character.
+// typeText presses a key for each character. A text that has been typed once is later inserted as a whole, since each key
+// takes Firefox milliseconds.
 func (f *firefox) typeText(text string) error {
+	if f.typed[text] {
+		_, err := f.script("document.execCommand(`insertText`, false, " + quoted(text) + ")")
+		return err
+	}
+	f.typed[text] = true
 	var keys []map[string]any
 	for _, r := range text {
 		keys = append(keys, map[string]any{"type": "keyDown", "value": string(r)},

@@ -234,18 +234,18 @@ func TestThreeServers(t *testing.T) {
 
 	t.Run("a server is killed and the primary is lost", func(t *testing.T) {
 		l := f.load()
-		l.until(150)
+		l.until(40)
 		f.nodes[1].Kill()
-		l.until(150)
+		l.until(40)
 		f.primary.Crash(t)
 		l.untilRefused()
 		f.standby.Promote(t)
 		promoted := time.Now()
 		l.until(1)
 		t.Logf("the first signup %v after the promotion", time.Since(promoted).Round(time.Millisecond))
-		l.until(100)
+		l.until(40)
 		f.startNode(1) // it recovers its own messages
-		l.until(50)
+		l.until(20)
 		l.end()
 		for _, p := range f.nodes {
 			p.mustStop(t) // this also removes messages of failed signups

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -58,6 +59,8 @@ func TestMain(m *testing.M) {
 //	                           log, which is written to NAME.log
 //	exits STATUS command…      run a command and want that exit status
 //	eventually TEXT command…   repeat a command until its output contains the text
+//	sent DIR TEXT              wait until a message in a pickup directory contains the text; with !
+//	                           none must contain it now
 //	signup URL USER            sign up from an unused address, with the password "the pass phrase of
 //	                           USER"
 //	activate URL DIR USER      open the link of the message to USER in a pickup directory; with !
@@ -83,7 +86,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": cmdServe, "terminate": cmdTerminate, "exits": cmdExits, "eventually": cmdEventually,
 			"signup": cmdSignup, "activate": cmdActivate, "mode": cmdMode, "closed": cmdClosed, "members": cmdMembers,
-			"message": cmdMessage,
+			"message": cmdMessage, "sent": cmdSent,
 		},
 	})
 }
@@ -175,6 +178,26 @@ func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		<-time.After(20 * time.Millisecond)
 	}
+}
+
+func cmdSent(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, false, len(args) == 2, "sent DIR TEXT")
+	sent := func() bool {
+		files, err := filepath.Glob(ts.MkAbs(args[0]) + "/*.eml")
+		ts.Check(err)
+		return slices.ContainsFunc(files, func(file string) bool {
+			return strings.Contains(ts.ReadFile(file), args[1])
+		})
+	}
+	if neg {
+		if sent() {
+			ts.Fatalf("a message contains %q", args[1])
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), process.Timeout)
+	defer cancel()
+	ts.Check(process.Poll(ctx, process.Holds(sent)))
 }
 
 // visit returns a visitor of one of the script's servers.

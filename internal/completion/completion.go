@@ -300,22 +300,27 @@ func fish(out *strings.Builder, name string, places []place) {
 	}
 	fmt.Fprintf(out, `
 
-# Whether the command line contains the command $argv[1].
+# Whether the command line contains the command $argv[1]. fish asks this for each command.
 function __%[1]s_at
-    set -l at ''
-    set -l skip 0
-    set -l words (commandline -opc)
-    set -e words[1]
-    for word in $words
-        if test $skip = 1
-            set skip 0
-        else if string match -q -- '-*' $word
-            contains -- "$at $word" $__%[1]s_values; and set skip 1
-        else if test $word != help; and contains -- "$at $word" $__%[1]s_places
-            set at "$at $word"
+    set -l line (commandline -pc)
+    if test "$line" != "$__%[1]s_line"
+        set -g __%[1]s_line $line
+        set -g __%[1]s_command ''
+        set -l skip 0
+        set -l words (commandline -opc)
+        set -e words[1]
+        for word in $words
+            set -l at "$__%[1]s_command $word"
+            if test $skip = 1
+                set skip 0
+            else if string match -q -- '-*' $word
+                contains -- $at $__%[1]s_values; and set skip 1
+            else if test $word != help; and contains -- $at $__%[1]s_places
+                set __%[1]s_command $at
+            end
         end
     end
-    test "$at" = "$argv[1]"
+    test "$__%[1]s_command" = "$argv[1]"
 end
 
 complete -c %[1]s -f

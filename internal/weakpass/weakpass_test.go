@@ -116,7 +116,7 @@ func TestKernel(t *testing.T) {
 	eachKernel(t, func(t *testing.T, k *kernel) {
 		r := rand.New(rand.NewPCG(1, 2))
 		var candidates []candidate
-		for n := range 3 * (maxLength + 1) * 30 {
+		for n := range 3 * (maxLength + 1) * 10 {
 			c := candidate{length: n % (maxLength + 1)}
 			for i := range c.length {
 				c.text[i] = byte(r.Uint32())
@@ -130,7 +130,7 @@ func TestKernel(t *testing.T) {
 		for n := 2; n <= 330; n++ {
 			user, realm := prefix(n)
 			message := user + ":" + realm + ":"
-			for range 24 {
+			for range 12 {
 				c := candidates[r.IntN(len(candidates))]
 				digest := md5.Sum(append([]byte(message), c.password()...))
 				search.begin(&digest, message)

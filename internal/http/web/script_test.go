@@ -22,7 +22,7 @@ import (
 
 func TestKeys(t *testing.T) {
 	s := newPageServer(t)
-	const rounds, each = 4, 5_000
+	const rounds, each = 4, 1_000
 	type triple struct {
 		User, Realm, Password string
 	}
