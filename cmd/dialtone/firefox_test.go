@@ -307,8 +307,8 @@ func (f *firefox) click(selector string) error {
 	}
 }
 
-// typeText presses a key for each character. A text that has been typed once is later inserted as a whole, since each key
-// takes Firefox milliseconds.
+// typeText presses a key for each character. A text that has been typed before is inserted as a whole,
+// since each key takes Firefox milliseconds.
 func (f *firefox) typeText(text string) error {
 	if f.typed[text] {
 		_, err := f.script("document.execCommand(`insertText`, false, " + quoted(text) + ")")
