@@ -261,7 +261,7 @@ func TestModes(t *testing.T) {
 
 func TestAgentSeesOnlyWholeMessages(t *testing.T) {
 	eachStaging(t, func(t *testing.T, d *pickup.Dir, unnamed bool) {
-		const messages, writers = 600, 4
+		const messages, writers = 1200, 4
 		done := make(chan struct{})
 		seen := 0
 		var agent sync.WaitGroup

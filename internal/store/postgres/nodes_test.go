@@ -71,7 +71,7 @@ func (pf *platform) concurrently(n int, do func(s *store.Store, i int) error) ma
 }
 
 func TestNodesShareEveryLimit(t *testing.T) {
-	nodesShareEveryLimit(t, postgrestest.Shared(t).Database(t), 20)
+	nodesShareEveryLimit(t, postgrestest.Shared(t).Database(t), 8)
 }
 
 // nodesShareEveryLimit runs three nodes on the empty database at url.
