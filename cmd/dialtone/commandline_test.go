@@ -130,6 +130,12 @@ func TestGrammarOfOneCommand(t *testing.T) {
 				t.Errorf("dialtone %s: %s\nwith all commands: %s", args, got, want)
 			}
 		}
+		// A misspelt command is answered with the suggestions that all commands give.
+		misspelt := strings.Fields(strings.ReplaceAll(strings.Join(path, " "), "-", ""))
+		alone = grammar(t, newCommandLine(), kong.IgnoreFields(unneeded(misspelt)...))
+		if got, want := answer(alone, misspelt), answer(all, misspelt); !slices.Equal(misspelt, path) && got != want {
+			t.Errorf("dialtone %s: %s\nwith all commands: %s", misspelt, got, want)
+		}
 		for _, child := range n.Children {
 			visit(child)
 		}

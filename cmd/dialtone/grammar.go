@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// unneeded returns expressions for kong.IgnoreFields that match the commands beside the one that args begin with. To
-// read the grammar of all commands takes longer than most of them run. It returns none for the commands that print the
-// whole grammar.
+// unneeded returns expressions for kong.IgnoreFields that match all commands except the one that args
+// begin with. Reading the grammar of all commands takes longer than most commands run. It returns none
+// for the commands that print the whole grammar.
 func unneeded(args []string) (expressions []string) {
 	grammar := reflect.TypeFor[commandLine]()
 	for i, arg := range args {
@@ -19,8 +19,8 @@ func unneeded(args []string) (expressions []string) {
 				continue
 			}
 			name, ok := f.Tag.Lookup("name")
-			if !ok {
-				name = strings.ToLower(f.Name)
+			if !ok { // a name of several words is not found, and all commands are read
+				name = strings.ToLower(f.Name[:1]) + f.Name[1:]
 			}
 			if name == arg {
 				found = f.Type

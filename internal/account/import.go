@@ -257,7 +257,7 @@ func (im *Import) Plan() error {
 	}
 	first := im.report.Realms[0].Realm
 	flag := "--realm '" + first + "'"
-	if strings.ContainsAny(first, "'\\\\") { // the file is not trusted, and people paste commands
+	if strings.ContainsAny(first, "'\\") { // the file is not trusted, and people paste commands
 		flag = "--realm, with that of the file"
 	}
 	return fault.New(fault.Conflict, "nothing was imported: no entry has the realm %s of the tenant; "+
