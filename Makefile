@@ -33,7 +33,7 @@ help:
 test: tools
 	GOFLAGS="$$($(GO) env GOFLAGS) -gcflags=all=-dwarf=false -ldflags=-w" CGO_ENABLED=0 $(GO) test -vet=off -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 25m $(LONGEST) ./...
 
-LONGEST = ./cmd/dialtone ./internal/test/durability ./internal/store/postgres ./internal/http/web
+LONGEST = ./cmd/dialtone ./internal/test/durability ./internal/test/conformance ./internal/store/postgres ./internal/http/web
 
 test-long:
 	@tools/need strace e2fsck fsfreeze ip postgres haproxy git
