@@ -83,7 +83,7 @@ func formatTime(at *time.Time) string {
 }
 
 // at opens the installation and runs a function for a tenant: the only one if host is empty.
-func (p *program) at(host string, do func(*installation.Installation, *account.Service, *tenant.Tenant) error) error {
+func (p *program) atTenant(host string, do func(*installation.Installation, *account.Service, *tenant.Tenant) error) error {
 	return p.with(func(in *installation.Installation) error {
 		t, err := tenantOrOnly(p.ctx, in, host)
 		if err != nil {
@@ -284,7 +284,7 @@ func (c *accountDelete) Run(p *program) error {
 		if c.JSON {
 			return c.print(p, a, nil)
 		}
-		return p.say("deleted the account %s at %s", a.User, o.tenant.Host)
+		return p.printf("deleted the account %s at %s", a.User, o.tenant.Host)
 	})
 }
 

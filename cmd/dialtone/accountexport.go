@@ -42,7 +42,7 @@ func (c *accountExport) Run(p *program) error {
 	if userfile.NeedsCredentials(format) && !c.WithCredentials {
 		return usageError{fmt.Errorf("the format %s consists of HA1s; add --with-credentials", c.Format)}
 	}
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}
@@ -101,6 +101,6 @@ func (c *accountExport) Run(p *program) error {
 		if c.File == "-" {
 			return nil
 		}
-		return p.say("%s written to %s", terminal.Counted(n, "account"), c.File)
+		return p.printf("%s written to %s", terminal.Counted(n, "account"), c.File)
 	})
 }

@@ -49,7 +49,7 @@ func (c *accountImport) Run(p *program) error {
 	if err := checkFormat(c.Format, userfile.Formats); err != nil {
 		return err
 	}
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}

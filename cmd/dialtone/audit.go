@@ -38,7 +38,7 @@ func commandActor(environ []string) audit.Actor {
 }
 
 // because returns a context for changes that this process makes for a reason.
-func (p *program) because(reason string) (context.Context, error) {
+func (p *program) withReason(reason string) (context.Context, error) {
 	if err := audit.CheckReason(reason); err != nil {
 		return nil, usageError{err}
 	}
@@ -81,7 +81,7 @@ func (auditRestart) Help() string {
 }
 
 func (c *auditRestart) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (c *auditFilter) filter(now time.Time) (f audit.Filter, err error) {
 		return f, usageError{err}
 	}
 	if c.Tenant != "" { // which may have been removed
-		f.Tenant, err = installation.TypedHost(c.Tenant)
+		f.Tenant, err = installation.NormalizeHost(c.Tenant)
 	}
 	return f, err
 }

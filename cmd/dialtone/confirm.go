@@ -33,7 +33,7 @@ func (p *program) ask(question, want string) error {
 }
 
 // say prints a sentence that says what was done.
-func (p *program) say(format string, args ...any) error {
+func (p *program) printf(format string, args ...any) error {
 	_, err := fmt.Fprintf(p.stdout, format+"\n", args...)
 	return err
 }

@@ -81,7 +81,7 @@ func (c *tokenRemove) Run(p *program) error {
 		if err := in.Store.RemoveServer(p.ctx, c.Name); err != nil {
 			return err
 		}
-		return p.say("removed the phone server %s and its token", c.Name)
+		return p.printf("removed the phone server %s and its token", c.Name)
 	})
 }
 

@@ -26,7 +26,7 @@ func (c *healthCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	state, err := diagnosis.Ask(p.ctx, conf, c.ClientCert, c.ClientKey)
+	state, err := diagnosis.QueryReadiness(p.ctx, conf, c.ClientCert, c.ClientKey)
 	if errors.Is(err, diagnosis.ErrClientCertificate) {
 		return usageError{err}
 	} else if err != nil {

@@ -163,7 +163,7 @@ func (c *hookRemove) Run(p *program) error {
 		if err := in.Store.RemoveHook(p.ctx, c.Name); err != nil {
 			return err
 		}
-		return p.say("removed %s", what)
+		return p.printf("removed %s", what)
 	})
 }
 

@@ -123,7 +123,7 @@ func TestInitInterrupted(t *testing.T) {
 	keyboard.WriteString("phone.test\n")
 	until("[phone.test]: ")
 	keyboard.WriteString("\x03")
-	until("nothing was changed: the program was told to end\n")
+	until("nothing was changed: the program was interrupted\n")
 	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitFailed {
 		t.Error(err)
 	}
@@ -161,7 +161,7 @@ func TestInitInterruptedAtWork(t *testing.T) {
 	defer cancel()
 	out := &canceler{cancel: cancel, at: "wrote the configuration"}
 	status := run(ctx, args, []string{}, out, out)
-	if want := "the program was told to end before it was done; run it again"; status == 0 ||
+	if want := "the program was interrupted before it was done; run it again"; status == 0 ||
 		!strings.Contains(out.String(), want) {
 		t.Errorf("status %d, want %q in: %s", status, want, out)
 	}

@@ -205,7 +205,7 @@ type mailRetry struct {
 }
 
 func (c *mailRetry) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	switch {
 	case err != nil:
 		return err
@@ -234,7 +234,7 @@ type mailDiscard struct {
 }
 
 func (c *mailDiscard) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}

@@ -134,6 +134,6 @@ func (c *dkimRemove) Run(p *program) error {
 		if err := in.Store.RemoveSigningKey(p.ctx, t.ID, c.Selector); err != nil {
 			return err
 		}
-		return p.say("removed %s; keep its DNS record for a week", what)
+		return p.printf("removed %s; keep its DNS record for a week", what)
 	})
 }

@@ -201,7 +201,7 @@ var configErrors = []error{
 func (p *program) report(err error) int {
 	text := err.Error()
 	if errors.Is(err, context.Canceled) {
-		text = strings.ReplaceAll(text, context.Canceled.Error(), "the program was told to end")
+		text = strings.ReplaceAll(text, context.Canceled.Error(), "the program was interrupted")
 	}
 	fmt.Fprintln(terminal.To(p.stderr), "dialtone:", text)
 	if advice := sqlite.Advice(err); advice != "" {

@@ -94,9 +94,9 @@ func (c *accountAdd) Run(p *program) error {
 		}
 		switch {
 		case n.HA1 == "":
-			return p.say("a message with a link to choose the password goes to %s", a.Email)
+			return p.printf("a message with a link to choose the password goes to %s", a.Email)
 		case !c.Active:
-			return p.say("a message with the activation link goes to %s", a.Email)
+			return p.printf("a message with the activation link goes to %s", a.Email)
 		}
 		return nil
 	})
@@ -151,7 +151,7 @@ func (c *accountResend) Run(p *program) error {
 		if err := c.print(p, a, terminal.NameField(err)); err != nil || c.JSON {
 			return err
 		}
-		return p.say("a message with a new link goes to %s", a.Email)
+		return p.printf("a message with a new link goes to %s", a.Email)
 	})
 }
 
@@ -185,7 +185,7 @@ func (c *accountSignOut) Run(p *program) error {
 		if err := c.print(p, a, err); err != nil || c.JSON {
 			return err
 		}
-		return p.say("all sessions of the account have ended")
+		return p.printf("all sessions of the account have ended")
 	})
 }
 
@@ -263,10 +263,10 @@ func (c signupsOptions) run(p *program, mode tenant.Signups, note *string) error
 			fmt.Fprintln(p.stderr, "dialtone: the signups of all tenants are frozen; to lift that, run: "+
 				"dialtone signups open --freeze")
 		}
-		if err := p.say("signups at %s are %s", v.Host, v.Signups); err != nil || v.Open || v.Shown == "" {
+		if err := p.printf("signups at %s are %s", v.Host, v.Signups); err != nil || v.Open || v.Shown == "" {
 			return err
 		}
-		return p.say("visitors read: %s", terminal.Printable(v.Shown))
+		return p.printf("visitors read: %s", terminal.Printable(v.Shown))
 	})
 }
 
@@ -298,7 +298,7 @@ func (c signupsOptions) runFreeze(p *program, mode tenant.Signups, note *string)
 		case c.JSON:
 			return json.NewEncoder(p.stdout).Encode(opjson.OfFreeze(freeze))
 		}
-		return p.say("%s", said)
+		return p.printf("%s", said)
 	})
 }
 

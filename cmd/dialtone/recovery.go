@@ -66,7 +66,7 @@ func (c *accountResetLink) Run(p *program) error {
 			if err := c.print(p, a, err); err != nil {
 				return err
 			}
-			return p.say("a message with a link to choose another password goes to %s; the link works once, until %s",
+			return p.printf("a message with a link to choose another password goes to %s; the link works once, until %s",
 				a.Email, until.Format(time.RFC3339))
 		}
 		own := t.PublicURL != ""
@@ -85,7 +85,7 @@ func (c *accountResetLink) Run(p *program) error {
 		if c.JSON {
 			return json.NewEncoder(p.stdout).Encode(opjson.ResetLink{User: c.User, Link: &link, Until: until})
 		}
-		return p.say("%s\nworks once, until %s", link, until.Format(time.RFC3339))
+		return p.printf("%s\nworks once, until %s", link, until.Format(time.RFC3339))
 	})
 }
 
@@ -113,9 +113,9 @@ func (c *accountSecondFactor) Run(p *program) error {
 			return err
 		}
 		if before.Factors == 0 {
-			return p.say("nothing was changed: the account has no second factor")
+			return p.printf("nothing was changed: the account has no second factor")
 		}
-		return p.say("removed: %s\nall sessions of the account have ended, and a message about it goes to %s",
+		return p.printf("removed: %s\nall sessions of the account have ended, and a message about it goes to %s",
 			before.Factors, a.Email)
 	})
 }
@@ -143,19 +143,19 @@ func (c *accountEmail) Run(p *program) error {
 		if err := c.print(p, a, err); err != nil || c.JSON {
 			return err
 		}
-		if err := p.say("all sessions, links and remembered browsers of the account have ended"); err != nil {
+		if err := p.printf("all sessions, links and remembered browsers of the account have ended"); err != nil {
 			return err
 		}
 		if a.Factors != 0 {
-			if err := p.say("the second factors stay; to remove them, run: dialtone account second-factor %s --remove "+
+			if err := p.printf("the second factors stay; to remove them, run: dialtone account second-factor %s --remove "+
 				"--tenant %s", a.User, t.Host); err != nil {
 				return err
 			}
 		}
 		if a.Pending() {
-			return p.say("the activation link has ended; the owner gets another one at /forgot.html")
+			return p.printf("the activation link has ended; the owner gets another one at /forgot.html")
 		}
-		return p.say("the password stays; for a link to choose another one, run: dialtone account reset-link %s "+
+		return p.printf("the password stays; for a link to choose another one, run: dialtone account reset-link %s "+
 			"--tenant %s", a.User, t.Host)
 	})
 }

@@ -41,8 +41,8 @@ func (c reservedChanges) apply(list []string) ([]string, error) {
 	return list, nil
 }
 
-// sayReplaced says what an option that replaces a list has removed from it.
-func (p *program) sayReplaced(o tenantOptions, old, changed tenant.Settings) {
+// printReplaced says what an option that replaces a list has removed from it.
+func (p *program) printReplaced(o tenantOptions, old, changed tenant.Settings) {
 	const advice = "give all values that should stay"
 	for _, list := range []struct {
 		option       string

@@ -41,7 +41,7 @@ func (c *restoreCommand) Run(p *program) error {
 	case c.AfterDatabase && (c.Identity != "" || c.KeysDir != ""):
 		return usageError{fault.New(fault.Invalid, "--identity and --keys-dir are for archives")}
 	}
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}

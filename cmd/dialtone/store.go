@@ -54,11 +54,11 @@ func (c *storeCopy) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
-	back, err := becomeOwnerOf(from, to)
+	revert, err := becomeOwnerOf(from, to)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, back()) }()
+	defer func() { err = errors.Join(err, revert()) }()
 	for _, location := range []string{from, to} {
 		path, ok := strings.CutPrefix(location, "sqlite:")
 		if !ok {
@@ -101,7 +101,7 @@ func (c *storeCopy) Run(p *program) (err error) {
 }
 
 // becomeOwnerOf is BecomeOwner for the directories of SQLite databases. They must have one owner.
-func becomeOwnerOf(locations ...string) (back func() error, err error) {
+func becomeOwnerOf(locations ...string) (revert func() error, err error) {
 	var dirs []string
 	var owners []*runas.User
 	for _, location := range locations {

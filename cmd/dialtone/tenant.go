@@ -212,7 +212,7 @@ type tenantSet struct {
 }
 
 func (c *tenantSet) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ func (c *tenantSet) Run(p *program) error {
 		if err := in.Store.SetTenant(ctx, t, time.Now()); err != nil {
 			return err
 		}
-		p.sayReplaced(c.tenantOptions, old.Settings, t.Settings)
+		p.printReplaced(c.tenantOptions, old.Settings, t.Settings)
 		return nil
 	})
 }
@@ -250,11 +250,11 @@ type tenantRemove struct {
 }
 
 func (c *tenantRemove) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}
-	host, err := installation.TypedHost(c.Host)
+	host, err := installation.NormalizeHost(c.Host)
 	if err != nil {
 		return err
 	}
@@ -284,7 +284,7 @@ func (c *tenantRemove) Run(p *program) error {
 			return err
 		}
 		p.eraseDeleted(in)
-		return p.say("removed %s", what)
+		return p.printf("removed %s", what)
 	})
 }
 

@@ -71,7 +71,7 @@ func (c *tenantCertificate) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		return p.say("%s, with a certificate until %s", what, made.NotAfter.UTC().Format(time.RFC3339))
+		return p.printf("%s, with a certificate until %s", what, made.NotAfter.UTC().Format(time.RFC3339))
 	})
 }
 

@@ -94,7 +94,7 @@ func (c *apiTokenRemove) Run(p *program) error {
 		if err := tokens.Remove(p.ctx, caller, c.Name, c.Reason); err != nil {
 			return err
 		}
-		return p.say("removed the token %s", c.Name)
+		return p.printf("removed the token %s", c.Name)
 	})
 }
 

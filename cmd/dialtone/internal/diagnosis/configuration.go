@@ -168,7 +168,7 @@ func pickupFault(c config.Config) (text, next string) {
 	}
 	return fmt.Sprintf("the user %s of the server cannot %s the pickup directory %s (mail.pickup_dir): the owner and "+
 			"mode of %s do not allow it", owner.Name, what, c.Mail.PickupDir, at),
-		installation.MakePickup(*owner, c.Mail.PickupDir)
+		installation.PickupRemedy(*owner, c.Mail.PickupDir)
 }
 
 // certificateFaults returns what is wrong with the certificates in files, for the hosts of the tenants.

@@ -160,7 +160,7 @@ func (e *examination) readyz(ctx context.Context) (list []doctor.Finding) {
 			"the server was not asked, because ops.tls_client_ca wants a certificate",
 			"run: dialtone health --client-cert FILE --client-key FILE")}
 	}
-	state, err := Ask(ctx, e.Config, "", "")
+	state, err := QueryReadiness(ctx, e.Config, "", "")
 	if errors.Is(err, errNoAnswer) {
 		return []doctor.Finding{doctor.New(doctor.Warning, "server", doctor.AboutStart,
 			fmt.Sprintf("no server runs on this machine, or %v", err),

@@ -103,12 +103,12 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 
 // schemaVersion reads the version as the owner of the data directory.
 func schemaVersion(dir datadir.Dir) (version int64, err error) {
-	back, err := runas.BecomeOwner(string(dir))
+	revert, err := runas.BecomeOwner(string(dir))
 	if err != nil {
 		return 0, err
 	}
 	version, err = sqlite.SchemaVersion(dir.Database())
-	return version, errors.Join(err, back())
+	return version, errors.Join(err, revert())
 }
 
 // hidden reports a store that is not used because another one comes before it in PostgreSQL's search_path.

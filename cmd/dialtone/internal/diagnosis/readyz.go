@@ -48,11 +48,11 @@ var errNoAnswer = errors.New("the server does not answer")
 // Ask returns what the server on this machine says of itself. The files with a certificate and its key are for a server
 // that wants them (ErrClientCertificate). It fails with errNoAnswer if no server answers, and with errOtherServer if
 // another one does.
-func Ask(ctx context.Context, conf config.Config, cert, key string) (state Readiness, err error) {
+func QueryReadiness(ctx context.Context, conf config.Config, cert, key string) (state Readiness, err error) {
 	ops := conf.Ops
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	address := installation.Reachable(ops.Listen)
+	address := installation.DialAddress(ops.Listen)
 	scheme := "http"
 	// The environment may name a proxy, which is not for the server on this machine.
 	transport := &http.Transport{DisableKeepAlives: true}

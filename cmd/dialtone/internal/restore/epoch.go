@@ -112,13 +112,13 @@ func (r *restore) afterDatabase() (err error) {
 	if err := r.staging.Finish(r.places()...); err != nil {
 		return err
 	}
-	r.say("old sessions and links have ended; the database has %s, %s", terminal.Counted(facts.Tenants, "tenant"),
+	r.printf("old sessions and links have ended; the database has %s, %s", terminal.Counted(facts.Tenants, "tenant"),
 		terminal.Counted(facts.Accounts, "account"))
 	r.concludeEpoch()
 	if in.Shared() {
-		r.say("give the new sign.key and turn.key to all servers that have copies of them, before you start any")
+		r.printf("give the new sign.key and turn.key to all servers that have copies of them, before you start any")
 	}
-	r.say("now run dialtone verify, and start the server")
+	r.printf("now run dialtone verify, and start the server")
 	return nil
 }
 

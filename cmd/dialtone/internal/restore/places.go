@@ -40,11 +40,11 @@ func (r *restore) checkPlaces() error {
 			return err
 		}
 		// A directory of the server's user may get files, but this user must not be able to exchange it.
-		own := w.Other == w.End && !w.Missing
-		if w.Other != "" && !own {
+		own := w.NonRoot == w.End && !w.Missing
+		if w.NonRoot != "" && !own {
 			return fmt.Errorf("%w: root would write to %s, but the user %d, to whom %s belongs, can replace it; give "+
-				"the data directory to that user, or move %[2]s to a directory of root's", runas.ErrDataDir, dir, w.UID,
-				w.Other)
+				"the data directory to that user, or move %[2]s to a directory of root's", runas.ErrDataDir, dir, w.NonRootUID,
+				w.NonRoot)
 		} else if w.Writable != "" && (w.Writable != w.End || w.Missing) {
 			return fmt.Errorf("%w: root would write to %s, but other users can replace it, since %s has the mode "+
 				"%04o; run: chmod g-w,o-w %s", runas.ErrDataDir, dir, w.Writable, w.Mode, shellword.Path(w.Writable))

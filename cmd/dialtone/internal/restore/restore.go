@@ -79,11 +79,11 @@ func Run(ctx context.Context, conf config.Config, o Options) (err error) {
 	if err := r.checkPlaces(); err != nil {
 		return err
 	}
-	back, err := runas.EnterOwner(conf.Data)
+	revert, err := runas.EnterOwner(conf.Data)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, back()) }()
+	defer func() { err = errors.Join(err, revert()) }()
 	unlock, undo, err := dir.CreateLocked()
 	if err != nil {
 		return runas.InDataDir(err)
@@ -100,8 +100,8 @@ func Run(ctx context.Context, conf config.Config, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	first := back
-	back = func() error { return errors.Join(again(), first()) }
+	first := revert
+	revert = func() error { return errors.Join(again(), first()) }
 	if o.AfterDatabase {
 		return r.afterDatabase()
 	}
@@ -164,7 +164,7 @@ func (r *restore) closeSources() error {
 }
 
 // say prints a sentence for people.
-func (r *restore) say(format string, args ...any) {
+func (r *restore) printf(format string, args ...any) {
 	fmt.Fprintf(terminal.To(r.Stdout), format+"\n", args...)
 }
 
@@ -182,10 +182,10 @@ func (r *restore) fromArchive() (err error) {
 		if err := r.staging.Finish(r.places()...); err != nil {
 			return err
 		}
-		r.say("an earlier restore was ready and had been interrupted; it is finished now, and %s was not read",
+		r.printf("an earlier restore was ready and had been interrupted; it is finished now, and %s was not read",
 			r.File)
 		r.fillExport()
-		r.say("see what it printed, or dialtone audit list --action store.restore; then run dialtone verify")
+		r.printf("see what it printed, or dialtone audit list --action store.restore; then run dialtone verify")
 		return nil
 	}
 	defer func() {
@@ -213,7 +213,7 @@ func (r *restore) fromArchive() (err error) {
 			return err
 		}
 		r.renewKeys()
-	} else if r.sayOrigin(r.manifest.Tenants, r.manifest.Accounts); r.Trail != "" {
+	} else if r.printOrigin(r.manifest.Tenants, r.manifest.Accounts); r.Trail != "" {
 		return fault.New(fault.Invalid, "the backup has no database; give --trail with --after-database")
 	}
 	if err := r.stageKeys(); err != nil {
@@ -300,7 +300,7 @@ func (r *restore) prepareDatabase() (err error) {
 	if err != nil {
 		return err
 	}
-	r.sayOrigin(facts.Tenants, facts.Accounts)
+	r.printOrigin(facts.Tenants, facts.Accounts)
 	if err := r.verify(in); err != nil {
 		return err
 	}

@@ -162,12 +162,12 @@ func copyFile(from, to string) error {
 // repeat makes the changes of a later trail again that take something away, and lists all.
 func (r *restore) repeat(in *installation.Installation, changes []audit.Change) error {
 	if r.lostAccounts > 0 {
-		r.say("%s made after the backup: the owners sign up again",
+		r.printf("%s made after the backup: the owners sign up again",
 			terminal.Plural(r.lostAccounts, "account is lost, which was", "accounts are lost, which were"))
 	}
 	if len(changes) == 0 {
 		if r.Trail != "" {
-			r.say("%s has no later changes", r.Trail)
+			r.printf("%s has no later changes", r.Trail)
 		}
 		return nil
 	}
@@ -184,17 +184,17 @@ func (r *restore) repeat(in *installation.Installation, changes []audit.Change) 
 	for _, c := range later.Repeat {
 		switch err := r.repeatOne(in, o, byHost[c.Tenant], c); {
 		case err == nil:
-			r.say("repeated       %s", laterText(c))
+			r.printf("repeated       %s", laterText(c))
 		case fault.Is(err, fault.NotFound), errors.Is(err, errOther):
-			r.say("not applicable %s: the backup does not have it", laterText(c))
+			r.printf("not applicable %s: the backup does not have it", laterText(c))
 		case fault.KindOf(err) != fault.Internal:
-			r.say("NOT REPEATED   %s: %v", laterText(c), err)
+			r.printf("NOT REPEATED   %s: %v", laterText(c), err)
 		default:
 			return errors.Join(err, o.Flush())
 		}
 	}
 	for _, c := range later.Rest {
-		r.say("not repeated   %s", laterText(c))
+		r.printf("not repeated   %s", laterText(c))
 	}
 	return o.Flush()
 }

@@ -17,7 +17,7 @@ import (
 
 // checkHost also brings the host into the form that the store has, and looks the tenant up.
 func (s *setup) checkHost() (err error) {
-	if s.Host, err = installation.TypedHost(s.Host); err != nil {
+	if s.Host, err = installation.NormalizeHost(s.Host); err != nil {
 		return err
 	}
 	return s.look(func(in *installation.Installation) error {
@@ -184,20 +184,20 @@ func (s *setup) checkEmail() error {
 	return err
 }
 
-// sayUnused names the answers about a tenant and an account that exist.
-func (s *setup) sayUnused(in *installation.Installation) error {
+// printUnused names the answers about a tenant and an account that exist.
+func (s *setup) printUnused(in *installation.Installation) error {
 	if s.tenant == nil {
 		return nil
 	}
 	host := s.tenant.Host
 	if s.Realm != "" && s.Realm != s.tenant.Realm {
-		if err := s.say("--realm is ignored, because the tenant has the realm %s, which is fixed while it has "+
+		if err := s.printf("--realm is ignored, because the tenant has the realm %s, which is fixed while it has "+
 			"accounts", s.tenant.Realm); err != nil {
 			return err
 		}
 	}
 	if s.Product != "" && s.Product != s.tenant.Name() {
-		if err := s.say("--product is ignored; to change it, run: dialtone tenant set %s --product NAME",
+		if err := s.printf("--product is ignored; to change it, run: dialtone tenant set %s --product NAME",
 			host); err != nil {
 			return err
 		}
@@ -209,6 +209,6 @@ func (s *setup) sayUnused(in *installation.Installation) error {
 	if err != nil || a.Email == s.Email {
 		return err
 	}
-	return s.say("--email is ignored; to change the address, run: dialtone account email %s ADDRESS --tenant %s",
+	return s.printf("--email is ignored; to change the address, run: dialtone account email %s ADDRESS --tenant %s",
 		s.Admin, host)
 }

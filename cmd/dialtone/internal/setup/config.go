@@ -234,10 +234,10 @@ func faultTexts(faults config.Faults, name string) string {
 // writeConfig writes the configuration, or says that the existing one is used, and which answers it does not have.
 func (s *setup) writeConfig(text string) error {
 	if !s.fresh {
-		if err := s.say("%s exists, and is used as it is, also for TLS and mail", s.path); err != nil {
+		if err := s.printf("%s exists, and is used as it is, also for TLS and mail", s.path); err != nil {
 			return err
 		}
-		return s.sayIgnored()
+		return s.printIgnored()
 	}
 	write, wrote := atomicfile.Create, "wrote the configuration %s"
 	if s.old != nil {
@@ -252,7 +252,7 @@ func (s *setup) writeConfig(text string) error {
 	if err := write(s.path, text); err != nil {
 		return err
 	}
-	return s.say(wrote, s.path)
+	return s.printf(wrote, s.path)
 }
 
 // hideFromOthers takes a file away from those who are neither its owner nor in its group. It fails for a link, and for
@@ -269,8 +269,8 @@ func hideFromOthers(path string) error {
 	return f.Chmod(info.Mode().Perm() & 0o770)
 }
 
-// sayIgnored names the answers that an existing configuration contradicts, and what to change.
-func (s *setup) sayIgnored() error {
+// printIgnored names the answers that an existing configuration contradicts, and what to change.
+func (s *setup) printIgnored() error {
 	tls := "proxy"
 	switch {
 	case s.conf.TLS.ACME:
@@ -290,7 +290,7 @@ func (s *setup) sayIgnored() error {
 		if answer.given == "" || answer.given == answer.has {
 			continue
 		}
-		if err := s.say("%s is ignored, because the configuration says otherwise; change %s there", answer.flag,
+		if err := s.printf("%s is ignored, because the configuration says otherwise; change %s there", answer.flag,
 			answer.keys); err != nil {
 			return err
 		}
@@ -309,7 +309,7 @@ func (s *setup) sayIgnored() error {
 	if len(variables) == 0 {
 		return nil
 	}
-	return s.say("%s in the environment of this command: a server does not have it; change the configuration",
+	return s.printf("%s in the environment of this command: a server does not have it; change the configuration",
 		strings.Join(variables, ", "))
 }
 

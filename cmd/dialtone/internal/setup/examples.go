@@ -31,7 +31,7 @@ import (
 // writeExamples writes the files for other programs, with the host and the addresses of this installation. It leaves
 // files that exist as they are, and names those that differ from what it would write.
 func (s *setup) writeExamples(in *installation.Installation, dir string) error {
-	if err := s.sayUnused(in); err != nil {
+	if err := s.printUnused(in); err != nil {
 		return err
 	}
 	// From here on, dir is the same directory, even if its name is given to a link.
@@ -53,7 +53,7 @@ func (s *setup) writeExamples(in *installation.Installation, dir string) error {
 		}
 	}
 	if len(stale) > 0 {
-		err := s.say("in %s, these files stay, though they would be different now: %s; to get new ones, remove "+
+		err := s.printf("in %s, these files stay, though they would be different now: %s; to get new ones, remove "+
 			"them and run init again", dir, strings.Join(stale, ", "))
 		if err != nil {
 			return err
@@ -115,7 +115,7 @@ func readIn(root *os.Root, name string, limit int) (string, error) {
 
 // exampleFiles returns the files by name, without the one that has a token.
 func exampleFiles(c config.Config, path string, u installation.User, t tenant.Tenant) map[string]string {
-	here := strings.NewReplacer("phone.example.org", t.Host, "127.0.0.1:8080", installation.Reachable(c.Listen),
+	here := strings.NewReplacer("phone.example.org", t.Host, "127.0.0.1:8080", installation.DialAddress(c.Listen),
 		"/etc/dialtone/dialtone.toml", inUnit(path), "/usr/bin/dialtone", inUnit(executable()),
 		"\n##!define SIPS", sips(c.TLS.ACME), realmLine, realmLine+realmOf(t))
 	files := map[string]string{
@@ -196,7 +196,7 @@ func (s *setup) addPhoneServer(in *installation.Installation, root *os.Root, nam
 		}
 		token := secret.NewToken()
 		line := fmt.Sprintf("#!define DIRECTORY \"dialtone=>http://%s:%s@%s\"\n", s.PhoneServer, token.Text(),
-			installation.Reachable(in.Ops.Listen))
+			installation.DialAddress(in.Ops.Listen))
 		if err := atomicfile.CreateIn(root, name, line); err != nil {
 			return err
 		}
@@ -211,10 +211,10 @@ func (s *setup) addPhoneServer(in *installation.Installation, root *os.Root, nam
 	case ok && i < 0:
 		return s.addServer(ctx, in, token)
 	case !ok || list[i].Token != token.Hash():
-		return s.say("%s stays, though its token is not that of %s; to get another one, remove the file and run "+
+		return s.printf("%s stays, though its token is not that of %s; to get another one, remove the file and run "+
 			"init again", path, s.PhoneServer)
 	case !slices.Contains(list[i].Tenants, s.tenant.ID):
-		return s.say("%s may not ask about %s; for a token for all tenants, run: dialtone directory token remove "+
+		return s.printf("%s may not ask about %s; for a token for all tenants, run: dialtone directory token remove "+
 			"%[1]s, and then: dialtone directory token add %[1]s --tenant HOST, with --tenant for each",
 			s.PhoneServer, s.tenant.Host)
 	}

@@ -83,7 +83,7 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
 	if err = s.install(text); errors.Is(err, context.Canceled) {
-		return fault.New(fault.Conflict, "the program was told to end before it was done; run it again, and it "+
+		return fault.New(fault.Conflict, "the program was interrupted before it was done; run it again, and it "+
 			"continues")
 	}
 	return err
@@ -154,7 +154,7 @@ func (s *setup) withStore(do func(*installation.Installation) error) (err error)
 }
 
 // say prints a sentence that says what was done.
-func (s *setup) say(format string, args ...any) error {
+func (s *setup) printf(format string, args ...any) error {
 	_, err := fmt.Fprintf(s.Stdout, format+"\n", args...)
 	return err
 }
@@ -234,7 +234,7 @@ func (s *setup) warnOfLost(c config.Config, lost []installation.LostPart) {
 // what one that was killed has left.
 func (s *setup) lock() (unlock func(), err error) {
 	if err := s.ctx.Err(); err != nil {
-		return nil, fault.New(fault.Conflict, "nothing was changed: the program was told to end")
+		return nil, fault.New(fault.Conflict, "nothing was changed: the program was interrupted")
 	}
 	dir := filepath.Dir(s.path)
 	if err := atomicfile.MkdirAll(dir, 0o755); err != nil {

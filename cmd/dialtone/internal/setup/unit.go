@@ -81,7 +81,7 @@ func writtenDirs(c config.Config) []string {
 		all = append(all, filepath.Dir(h.File))
 	}
 	for _, dir := range all {
-		inside := func(above string) bool { return installation.Below(dir, above) }
+		inside := func(above string) bool { return installation.IsWithin(dir, above) }
 		if filepath.IsAbs(dir) && !slices.ContainsFunc(dirs, inside) {
 			dirs = append(dirs, filepath.Clean(dir))
 		}
@@ -103,7 +103,7 @@ func shown(unit string, c config.Config, path string) string {
 		{"\nPrivateTmp=yes\n", "\nPrivateTmp=no\n", []string{"/tmp", "/var/tmp"}},
 	} {
 		hidden := func(p string) bool {
-			return slices.ContainsFunc(hides.dirs, func(dir string) bool { return installation.Below(p, dir) })
+			return slices.ContainsFunc(hides.dirs, func(dir string) bool { return installation.IsWithin(p, dir) })
 		}
 		if slices.ContainsFunc(paths, hidden) {
 			unit = strings.Replace(unit, hides.setting, hides.instead, 1)

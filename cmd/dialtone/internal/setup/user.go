@@ -162,7 +162,7 @@ func shareConfig(path, data string) error {
 	if err != nil || owner.Uid == 0 || !file.Mode().IsRegular() || file.Mode().Perm() != 0o600 {
 		return err // it belongs to somebody, or is shared already
 	}
-	if w, err := runas.WalkTo(path); err != nil || w.Other != "" || w.Writable != "" {
+	if w, err := runas.WalkTo(path); err != nil || w.NonRoot != "" || w.Writable != "" {
 		return err // it may be another file of root's by now
 	}
 	return atomicfile.Share(path, int(owner.Gid))
