@@ -32,7 +32,7 @@ func (p *program) ask(question, want string) error {
 	return nil
 }
 
-// say prints a sentence that says what was done.
+// printf prints a line about what was done.
 func (p *program) printf(format string, args ...any) error {
 	_, err := fmt.Fprintf(p.stdout, format+"\n", args...)
 	return err

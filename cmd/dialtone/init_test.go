@@ -308,7 +308,7 @@ func TestInitAsRoot(t *testing.T) {
 	if !strings.Contains(string(unit), "\nUser=nobody\nGroup=nogroup\n") {
 		t.Errorf("the unit is %s", unit)
 	}
-	refused("belongs to the user nobody, so that a server of the user root could not use it; give --user nobody",
+	refused("belongs to the user nobody, so a server of the user root could not use it; give --user nobody",
 		"--user", "root")
 	s.command(args...) // as before, the user is the owner
 }

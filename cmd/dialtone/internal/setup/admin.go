@@ -30,7 +30,7 @@ func (s *setup) addTenant(in *installation.Installation) error {
 	return s.printf("added the tenant %s with the realm %s", t.Host, t.Realm)
 }
 
-// addAdmin adds the operator, who chooses a password by a link.
+// addAdmin adds the account of the operator, who chooses the password by a link.
 func (s *setup) addAdmin(in *installation.Installation, o *operator.Service) error {
 	n := account.NewAccount{
 		User: s.Admin, Name: s.Admin, Email: s.Email, Role: account.Admin, Active: s.Link, NoMessage: s.Link,
@@ -46,11 +46,11 @@ func (s *setup) addAdmin(in *installation.Installation, o *operator.Service) err
 	}
 	if !s.Link {
 		if s.conf.Mail.Relay == "" {
-			return s.printf("added the operator %s; the server, once it runs, writes a message to %s with a link to "+
-				"choose the password into %s, from where your mail server has to take it", a.User, a.Email,
+			return s.printf("added the operator %s; once the server runs, it writes a message for %s with a link to "+
+				"choose the password into %s, where your mail server has to collect it", a.User, a.Email,
 				s.conf.Mail.PickupDir)
 		}
-		return s.printf("added the operator %s; the server, once it runs, sends a message with a link to choose the "+
+		return s.printf("added the operator %s; once the server runs, it sends a message with a link to choose the "+
 			"password to %s", a.User, a.Email)
 	}
 	if s.tenant.PublicURL == "" {
@@ -64,7 +64,7 @@ func (s *setup) addAdmin(in *installation.Installation, o *operator.Service) err
 		"%s:\n  %s", a.User, until.Format(time.RFC3339), link)
 }
 
-// printExists says that the operator has an account.
+// printExists prints that the operator already has an account.
 func (s *setup) printExists() error {
 	return s.printf("the account %s exists; for another link, run: dialtone account reset-link %s --tenant %s",
 		s.Admin, s.Admin, s.tenant.Host)

@@ -12,16 +12,16 @@ import (
 	"dialtone/internal/fault"
 )
 
-// checkDatabaseFiles checks that the server can read the files that the URL of the database names, and that those with
-// secrets are not for everybody.
+// checkDatabaseFiles checks that the server can read the files that the URL of the database names, and that not every
+// user can read those with secrets.
 func (s *setup) checkDatabaseFiles() error {
 	owner := datadir.NewOwner(s.user.UID, s.user.GID)
 	for _, f := range s.conf.DatabaseFiles(s.Environ) {
 		if f.Variable {
-			continue // see printVariables
+			continue // printVariables reports them
 		}
 		if !filepath.IsAbs(f.Path) {
-			return fault.New(fault.Invalid, "%s: give an absolute path in place of %s, because the server starts in "+
+			return fault.New(fault.Invalid, "%s: give an absolute path instead of %s, because the server starts in "+
 				"another directory", f.Name, f.Path)
 		}
 		if err := s.user.CheckReadable(f.Path); err != nil {
@@ -41,7 +41,7 @@ func (s *setup) checkDatabaseFiles() error {
 	return nil
 }
 
-// printVariables names the files of variables that the server could not read, if it gets the same variables.
+// printVariables prints which files the server could not read if it had the same environment variables.
 func (s *setup) printVariables(conf config.Config, printf func(string, ...any)) {
 	owner := datadir.NewOwner(s.user.UID, s.user.GID)
 	for _, f := range conf.DatabaseFiles(s.Environ) {

@@ -36,7 +36,7 @@ func (s *setup) printSteps(in *installation.Installation, dir string) error {
 	return nil
 }
 
-// notInDNS says why a host has no DNS records that other machines could find, or returns "".
+// notInDNS tells why a host cannot have public DNS records, or returns "".
 func notInDNS(host string) string {
 	_, err := netip.ParseAddr(host)
 	switch {
@@ -88,13 +88,13 @@ func (s *setup) printRecords(in *installation.Installation, printf func(string, 
 }
 
 func (s *setup) printFiles(in *installation.Installation, dir string, printf func(string, ...any)) {
-	printf("\nExamples in %s; each says what it is for:", dir)
+	printf("\nExamples in %s; each begins with an explanation:", dir)
 	if !in.TLS.On() {
 		printf("  nginx.conf         for /etc/nginx/sites-enabled/")
 	}
-	printf("  kamailio.cfg       with directory.cfg, which has a token: only Kamailio may read it")
+	printf("  kamailio.cfg       with directory.cfg, which contains a token: only Kamailio may read it")
 	if in.TLS.ACME {
-		printf("  tls.cfg            beside kamailio.cfg, for phones that use TLS")
+		printf("  tls.cfg            next to kamailio.cfg, for phones that use TLS")
 		printf("  dialtone-certificate.service, .timer  for /etc/systemd/system/: Kamailio gets the certificate")
 	}
 	if !packagedUnit(in.Config, s.path, s.user) {
@@ -111,7 +111,7 @@ func (s *setup) printFiles(in *installation.Installation, dir string, printf fun
 func (s *setup) printNext(in *installation.Installation, dir string, printf func(string, ...any)) {
 	printf("\nNext:")
 	config, examples := shellword.Path(s.path), shellword.Path(dir)
-	if s.user.CheckReadable(s.path) == nil { // it can be read
+	if s.user.CheckReadable(s.path) == nil { // nothing to do
 	} else if link := doctor.Link("configuration", s.path); link != nil {
 		printf("  Let the server read %s: %s", s.path, link.Cause)
 	} else {
@@ -158,7 +158,7 @@ func existsFile(path string) bool {
 	return err == nil
 }
 
-// emptyDNS has no records.
+// emptyDNS is a resolver without records, so that maildns.Check returns all records to add.
 type emptyDNS struct{}
 
 // LookupTXT implements maildns.Resolver.
@@ -166,7 +166,7 @@ func (emptyDNS) LookupTXT(_ context.Context, name string) ([]string, error) {
 	return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
 
-// addressRecords returns records for the public addresses of this machine, or one to fill in.
+// addressRecords returns records for the public addresses of this machine, or records to complete if it has none.
 func addressRecords(host string) (lines []string) {
 	for _, a := range publicAddresses() {
 		kind := "A"
