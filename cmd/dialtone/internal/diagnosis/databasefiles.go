@@ -15,8 +15,8 @@ import (
 // The URL of the database and libpq's variables name files that the server has to read, such as the one with the
 // password. Without that file, the driver connects without a password, and PostgreSQL says that the password is wrong.
 
-// databaseFiles reports files that the URL of the database or a variable names and that the server cannot read. A
-// variable may have another value for the server.
+// databaseFiles reports files that the URL of the database or a variable names and that the server cannot read. For a
+// variable it is only a warning, because the server may have another value.
 func (e *examination) databaseFiles() (list []doctor.Finding) {
 	owner, err := datadir.Dir(e.Data).Owner()
 	if err != nil || owner == nil {
