@@ -267,7 +267,7 @@ func TestImportOfABadName(t *testing.T) {
 	e.Name = "\x01"
 	r, err := runImport(t, w, account.ImportOptions{}, e)
 	w.Must(err)
-	const want = "the user name became the display name, because that of the file cannot be one"
+	const want = "the user name became the display name, because the one in the file is invalid"
 	if name := mustFind(w, "ann").Name; name != "ann" || r.Notes[1].Text != want {
 		t.Errorf("the name is %q, and the notes are %+v", name, r.Notes)
 	}
