@@ -29,16 +29,16 @@ type backupCommand struct {
 
 // Help is what "dialtone backup --help" adds.
 func (backupCommand) Help() string {
-	return "Without --archive, FILE is a copy of the SQLite database alone. With it, FILE is one archive for " +
-		"dialtone restore, made while the server runs. A copy of the database is made first, in the directory of " +
-		"FILE (by root, in the data directory), so that it needs room for twice the database. Of PostgreSQL, the " +
-		"archive has all but the database: use pg_dump for that."
+	return "Without --archive, FILE is a copy of the SQLite database only. With it, FILE is one archive for " +
+		"dialtone restore, made while the server runs. The command first makes a copy of the database in the " +
+		"directory of FILE (as root, in the data directory), so it needs space for two copies of the database. With " +
+		"PostgreSQL, the archive contains everything except the database: use pg_dump for that."
 }
 
 func (c *backupCommand) Run(p *program) error {
 	err := c.run(p)
 	if errors.Is(err, migrations.ErrOlder) {
-		return fmt.Errorf("%w. To make a backup before that, use the program of the earlier version", err)
+		return fmt.Errorf("%w. To make a backup before the update, use the program of the earlier version", err)
 	}
 	return err
 }
@@ -59,8 +59,8 @@ func (c *backupCommand) run(p *program) error {
 			"encrypt the archive with --recipient, or add --plain-keys if it is kept where nobody else can read it")}
 	}
 	if c.File == "-" {
-		return usageError{fault.New(fault.Invalid, "an archive is not written to standard output, since a file has "+
-			"its name only when it is complete; name a file")}
+		return usageError{fault.New(fault.Invalid, "an archive cannot be written to standard output, where an "+
+			"incomplete one would go unnoticed; name a file")}
 	}
 	return p.with(func(in *installation.Installation) error {
 		written, err := backup.Write(p.ctx, in, backup.Options{
@@ -108,7 +108,7 @@ func (c *backupCommand) copyStore(p *program, in *installation.Installation) err
 	return nil
 }
 
-// print prints what the archive contains, and what it does not.
+// print prints what the archive contains and what it lacks.
 func (c *backupCommand) print(p *program, in *installation.Installation, w backup.Written, recipients int) {
 	m := w.Manifest
 	protection := "not encrypted"
@@ -126,13 +126,13 @@ func (c *backupCommand) print(p *program, in *installation.Installation, w backu
 	if m.Messages > 0 {
 		names = append(names, "messages")
 	}
-	fmt.Fprintf(p.stdout, "it has: %s\n", strings.Join(slices.Concat([]string{"manifest.json"}, names), ", "))
+	fmt.Fprintf(p.stdout, "it contains: %s\n", strings.Join(slices.Concat([]string{"manifest.json"}, names), ", "))
 	for _, part := range w.Missing {
-		fmt.Fprintf(p.stdout, "not in it: %s\n", part)
+		fmt.Fprintf(p.stdout, "not included: %s\n", part)
 	}
 	switch {
 	case m.Keys:
-		fmt.Fprintln(p.stdout, "it has the keys, so anyone who can read it can read all credentials")
+		fmt.Fprintln(p.stdout, "it contains the keys, so anyone who can read it can read all credentials")
 	case in.KeySources.Seal.FromEnv():
 		fmt.Fprintln(p.stdout,
 			"without the keys this backup cannot be used: keep DIALTONE_KEYS_SEAL in a different place")

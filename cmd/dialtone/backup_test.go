@@ -354,7 +354,7 @@ func TestRestoreRefuses(t *testing.T) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		wantFailure(t, exitFailed, "not a whole backup", "restore", path, "--keys-dir", filepath.Join(data, "keys"),
+		wantFailure(t, exitFailed, "not a complete Dialtone backup", "restore", path, "--keys-dir", filepath.Join(data, "keys"),
 			"--data", to)
 		empty()
 	}
@@ -366,7 +366,7 @@ func TestRestoreRefuses(t *testing.T) {
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		wantFailure(t, exitFailed, "is not empty: it has "+name+";", "restore", sealed, "--identity", key.file,
+		wantFailure(t, exitFailed, "is not empty: it contains "+name+";", "restore", sealed, "--identity", key.file,
 			"--data", to)
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
@@ -488,7 +488,7 @@ func TestBackupNamesOtherFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := command(t, "backup", "--archive", filepath.Join(dir, "backup.tar"), "--config", config, "--data", data)
-	if want := "not in it: " + password + " (mail.relay_password_file)"; !strings.Contains(out, want) {
+	if want := "not included: " + password + " (mail.relay_password_file)"; !strings.Contains(out, want) {
 		t.Errorf("backup does not say %q\n%s", want, out)
 	}
 }
@@ -590,7 +590,7 @@ func TestKilledRestore(t *testing.T) {
 					t.Errorf("after a kill: status %d\n%s", status, out)
 				}
 				out, status = executed(t, "serve", "--listen", "127.0.0.1:0", "--data", to)
-				if status != exitConfig || !strings.Contains(out, "a restore was begun and not finished") {
+				if status != exitConfig || !strings.Contains(out, "a restore was started but not finished") {
 					t.Errorf("serve after a kill: status %d\n%s", status, out)
 				}
 				if _, err := os.Stat(filepath.Join(to, "restore.unfinished", "plan.json")); err == nil {

@@ -31,11 +31,11 @@ type accountBulk struct {
 
 // Help is what "dialtone account bulk --help" adds.
 func (accountBulk) Help() string {
-	return "The accounts that the filters select are counted first, and some are listed. On a terminal, their " +
-		"number has to be typed; elsewhere it has to be given with --count. Accounts that sign up meanwhile are left " +
-		"out, and so are those with the role admin unless --role names it. Running servers help with the work and " +
-		"continue it if this command is killed; if it is interrupted, it cancels the rest. " + timeHelp +
-		" The action list prints the newest bulk changes, and cancel ID ends one; accounts that it has changed stay so."
+	return "The command first counts the accounts that the filters select, and lists some. On a terminal, you have " +
+		"to type their number; elsewhere, give it with --count. Accounts that sign up after that are left out, and " +
+		"so are those with the role admin unless --role names it. Running servers help with the work and continue " +
+		"it if this command is killed; if it is interrupted, it cancels the rest. " + timeHelp +
+		" The action list prints the newest bulk changes. cancel ID ends one, but does not undo what it has done."
 }
 
 // bulk is a bulk change that a command makes.
@@ -173,7 +173,7 @@ func (b *bulk) run(c *accountBulk) error {
 	return b.work(operator.BulkRunning)
 }
 
-// work waits until the bulk change leaves a state, and does what no server does.
+// work works on the bulk change, together with running servers, until it leaves a state.
 func (b *bulk) work(state operator.BulkState) error {
 	const interval = 50 * time.Millisecond
 	for {
@@ -218,7 +218,7 @@ func (b *bulk) preview() error {
 	return err
 }
 
-// printLeftOut says how many accounts are left out because they have the role admin, if the filters have no roles.
+// printLeftOut prints how many accounts are left out because of the role admin, if no filter names roles.
 func (b *bulk) printLeftOut(action string) error {
 	if len(b.Query.Roles) > 0 {
 		return nil
@@ -233,7 +233,7 @@ func (b *bulk) printLeftOut(action string) error {
 		return nil
 	})
 	if err == nil && n > 0 {
-		_, err = fmt.Fprintf(b.p.stderr, "dialtone: left out with the role admin: %s; to %s only those, "+
+		_, err = fmt.Fprintf(b.p.stderr, "dialtone: left out %s with the role admin; to %s only those, "+
 			"add --role admin\n", terminal.Counted(n, "account"), action)
 	}
 	return err

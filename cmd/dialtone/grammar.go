@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// unneeded returns expressions for kong.IgnoreFields that match the commands beside the one that args begin with. To
-// read the grammar of all commands takes longer than most of them run. It returns none for the commands that print the
-// whole grammar.
+// unneeded returns expressions for kong.IgnoreFields that match all commands except those that args name. Reading the
+// whole grammar takes longer than most commands run. It returns none for commands that print the whole grammar.
 func unneeded(args []string) (expressions []string) {
 	grammar := reflect.TypeFor[commandLine]()
 	for i, arg := range args {

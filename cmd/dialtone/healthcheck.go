@@ -8,8 +8,8 @@ import (
 	"dialtone/cmd/dialtone/internal/terminal"
 )
 
-// healthCommand asks the server on this machine whether it is ready. A container has no other program that
-// could ask.
+// healthCommand asks the server on this machine whether it is ready. The container image contains no other program that
+// could request /readyz.
 type healthCommand struct {
 	ClientCert string `placeholder:"FILE" help:"Certificate for the server, if ops.tls_client_ca is set."`
 	ClientKey  string `placeholder:"FILE" help:"Private key of that certificate."`
@@ -37,8 +37,8 @@ func (c *healthCommand) Run(p *program) error {
 		case !c.OK:
 			fmt.Fprintf(terminal.To(p.stdout), "%s: %s\n", terminal.OneLine(c.Name), terminal.OneLine(c.Error))
 		case c.Warning != "":
-			fmt.Fprintf(terminal.To(p.stdout), "%s: warning: "+
-				"%s\n", terminal.OneLine(c.Name), terminal.OneLine(c.Warning))
+			fmt.Fprintf(terminal.To(p.stdout), "%s: warning: %s\n", terminal.OneLine(c.Name),
+				terminal.OneLine(c.Warning))
 		}
 	}
 	if !state.Ready {

@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// The commands that give people their accounts back.
+// The commands that help people who have lost access to their accounts.
 
 type accountResetLink struct {
 	accountArg
@@ -97,9 +97,9 @@ type accountSecondFactor struct {
 
 // Help is what "dialtone account second-factor --help" adds.
 func (accountSecondFactor) Help() string {
-	return "--remove is for somebody who has lost the phone and the recovery codes. Make sure that the owner asks: " +
-		"from then on the password alone is enough. It ends all sessions, and the owner gets a message. Without " +
-		"--remove the command changes nothing."
+	return "--remove is for somebody who has lost the phone and the recovery codes. Make sure that the request is " +
+		"from the owner: afterwards the password alone is enough. It ends all sessions, and the owner gets a " +
+		"message. Without --remove the command changes nothing."
 }
 
 func (c *accountSecondFactor) Run(p *program) error {
@@ -128,9 +128,9 @@ type accountEmail struct {
 
 // Help is what "dialtone account email --help" adds.
 func (accountEmail) Help() string {
-	return "It is for somebody whose account another person has taken over, or whose mailbox is gone. Make sure that " +
-		"the owner asks. All sessions and links of the account end, and nobody gets a message. The password and the " +
-		"second factors stay."
+	return "It is for somebody whose account another person has taken over, or whose mailbox no longer exists. Make " +
+		"sure that the request is from the owner. All sessions and links of the account end, and nobody gets a " +
+		"message. The password and the second factors stay."
 }
 
 func (c *accountEmail) Run(p *program) error {

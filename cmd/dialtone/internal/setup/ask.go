@@ -83,8 +83,8 @@ func (s *setup) askAll() error {
 	return nil
 }
 
-// answer gets the answer to a question. It fails with AnswerError if the answer is missing or wrong and no person can be
-// asked.
+// answer gets the answer to a question. It fails with AnswerError if the answer is missing or wrong and no person can
+// be asked.
 func (s *setup) answer(q question, interactive bool, in *bufio.Reader) error {
 	given := *q.to != ""
 	fallback := ""
