@@ -83,7 +83,9 @@ func formatTime(at *time.Time) string {
 }
 
 // atTenant opens the installation and calls do with a tenant: the only one if host is empty.
-func (p *program) atTenant(host string, do func(*installation.Installation, *account.Service, *tenant.Tenant) error) error {
+func (p *program) atTenant(
+	host string, do func(*installation.Installation, *account.Service, *tenant.Tenant) error,
+) error {
 	return p.with(func(in *installation.Installation) error {
 		t, err := tenantOrOnly(p.ctx, in, host)
 		if err != nil {

@@ -354,8 +354,8 @@ func TestRestoreRefuses(t *testing.T) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		wantFailure(t, exitFailed, "not a complete Dialtone backup", "restore", path, "--keys-dir", filepath.Join(data, "keys"),
-			"--data", to)
+		wantFailure(t, exitFailed, "not a complete Dialtone backup", "restore", path,
+			"--keys-dir", filepath.Join(data, "keys"), "--data", to)
 		empty()
 	}
 	if err := os.Mkdir(to, 0o700); err != nil {

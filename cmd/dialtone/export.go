@@ -103,8 +103,8 @@ func (c exportStatus) Run(p *program) error {
 		case err != nil:
 			return err
 		case len(status.Faults) > 0:
-			return fault.New(fault.Conflict, "the exported tables are not as dialtone created them, so phone servers may "+
-				"get other entries; see FAULT above, and find out who changed them")
+			return fault.New(fault.Conflict, "the exported tables are not as dialtone created them, so phone servers "+
+				"may get other entries; see FAULT above, and find out who changed them")
 		case len(status.Missing) > 0:
 			return fault.New(fault.Conflict, "phone servers do not get all accounts; see the list above")
 		case status.Enabled && !status.Complete:

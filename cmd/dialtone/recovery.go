@@ -66,8 +66,8 @@ func (c *accountResetLink) Run(p *program) error {
 			if err := c.print(p, a, err); err != nil {
 				return err
 			}
-			return p.printf("a message with a link to choose another password goes to %s; the link works once, until %s",
-				a.Email, until.Format(time.RFC3339))
+			return p.printf("a message with a link to choose another password goes to %s; the link works once, "+
+				"until %s", a.Email, until.Format(time.RFC3339))
 		}
 		own := t.PublicURL != ""
 		if !own {
@@ -147,8 +147,8 @@ func (c *accountEmail) Run(p *program) error {
 			return err
 		}
 		if a.Factors != 0 {
-			if err := p.printf("the second factors stay; to remove them, run: dialtone account second-factor %s --remove "+
-				"--tenant %s", a.User, t.Host); err != nil {
+			if err := p.printf("the second factors stay; to remove them, run: dialtone account second-factor %s "+
+				"--remove --tenant %s", a.User, t.Host); err != nil {
 				return err
 			}
 		}

@@ -103,7 +103,8 @@ func (found Schema) Without(made Schema) (list []Definition) {
 
 // Report reports a definition that Dialtone did not make.
 func (d Definition) Report(report func(string)) {
-	report(fmt.Sprintf("dialtone did not create the %s %s: %s", d.Kind, d.Name, strings.Join(strings.Fields(d.SQL), " ")))
+	definition := strings.Join(strings.Fields(d.SQL), " ")
+	report(fmt.Sprintf("dialtone did not create the %s %s: %s", d.Kind, d.Name, definition))
 }
 
 // IsStatistics reports whether this is a table that ANALYZE creates.

@@ -31,8 +31,8 @@ func (r *restore) conclude() error {
 	r.printf("restored the backup of %s from %s, with %s and %s", m.Made.Format(time.RFC3339), m.Host,
 		terminal.Counted(m.Tenants, "tenant"), terminal.Counted(m.Accounts, "account"))
 	if m.Engine == "postgresql" {
-		r.printf("the database is not in the backup: restore it with pg_restore or from its base backup, and then run " +
-			"dialtone restore --after-database")
+		r.printf("the database is not in the backup: restore it with pg_restore or from its base backup, and then " +
+			"run dialtone restore --after-database")
 		return nil
 	}
 	r.fillExport()

@@ -103,8 +103,8 @@ func (s *setup) printFiles(in *installation.Installation, dir string, printf fun
 	}
 	printf("  dialtone.service   for /etc/systemd/system/, unless a package has installed it")
 	if lowPorts(in.Config) {
-		printf("  low-ports.conf     for /etc/systemd/system/dialtone.service.d/, without which the server of a package " +
-			"cannot start")
+		printf("  low-ports.conf     for /etc/systemd/system/dialtone.service.d/, without which the server of a " +
+			"package cannot start")
 	}
 }
 
