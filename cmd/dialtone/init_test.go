@@ -270,7 +270,7 @@ func TestInitAsRoot(t *testing.T) {
 			t.Errorf("%v: %s", err, out)
 		}
 	}
-	refused("the user nobody, whom the server runs as, cannot read "+cert, "--user", "nobody", "--tls", "files",
+	refused("the user nobody of the server cannot read "+cert, "--user", "nobody", "--tls", "files",
 		"--tls-cert", cert, "--tls-key", key)
 	if _, err := user.Lookup("dialtone"); err != nil {
 		refused("there is no user dialtone for the server to run as; create it with: useradd --system ")

@@ -242,8 +242,8 @@ func TestImportOfAnotherFormat(t *testing.T) {
 		want    string
 	}{
 		{[]account.ImportEntry{unreadable, unreadable},
-			"nothing was imported: none of 2 rows can be read (line 1: not user:realm:HA1); is the file of another " +
-				"format than test?"},
+			"nothing was imported: none of 2 rows can be read (line 1: not user:realm:HA1); does the file have a " +
+				"format other than test?"},
 		{[]account.ImportEntry{noHash, unreadable}, "none of 2 rows can be read (line 1: no hex); "},
 		{[]account.ImportEntry{inFile}, "the only row cannot be read (a.xml, line 1: not user:realm:HA1); "},
 		{[]account.ImportEntry{unreadable, trunk}, ""},

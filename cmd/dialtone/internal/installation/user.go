@@ -60,7 +60,7 @@ func (u User) CheckReadable(file string) error {
 		return nil
 	}
 	if at := datadir.NewOwner(u.UID, u.GID).Denied(file); at != "" {
-		return fault.New(fault.Invalid, "the user %s, as whom the server runs, cannot read %s: the owner and mode of "+
+		return fault.New(fault.Invalid, "the user %s of the server cannot read %s: the owner and mode of "+
 			"%s do not allow it", u.Name, file, at)
 	}
 	return nil
