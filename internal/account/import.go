@@ -277,7 +277,8 @@ func (im *Import) noneReadable() error {
 		where = shown(first.File) + ", " + where
 	}
 	return fault.New(fault.Invalid,
-		"nothing was imported: %s be read (%s: %s); does the file have a format other than %s?", which, where, cmp.Or(first.Detail, first.Problem.text()), im.options.Format)
+		"nothing was imported: %s be read (%s: %s); does the file have a format other than %s?", which,
+		where, cmp.Or(first.Detail, first.Problem.text()), im.options.Format)
 }
 
 // Add gets an entry again. It adds accounts in groups, so the entry's account may be added by a later call.
