@@ -59,7 +59,7 @@ type accountArg struct {
 	JSON bool   `name:"json" help:"Print JSON."`
 }
 
-// stateText returns the state with what is known about it.
+// stateText describes the state: since when, by whom and why.
 func stateText(v opjson.Account) string {
 	text := string(v.State)
 	if v.StateSince != nil {
@@ -74,7 +74,7 @@ func stateText(v opjson.Account) string {
 	return text
 }
 
-// formatTime formats a time that may be missing.
+// formatTime formats a time, or returns "not yet" for nil.
 func formatTime(at *time.Time) string {
 	if at == nil {
 		return "not yet"
@@ -82,8 +82,10 @@ func formatTime(at *time.Time) string {
 	return at.Format(time.RFC3339)
 }
 
-// at opens the installation and runs a function for a tenant: the only one if host is empty.
-func (p *program) at(host string, do func(*installation.Installation, *account.Service, *tenant.Tenant) error) error {
+// atTenant opens the installation and calls do with a tenant: the only one if host is empty.
+func (p *program) atTenant(
+	host string, do func(*installation.Installation, *account.Service, *tenant.Tenant) error,
+) error {
 	return p.with(func(in *installation.Installation) error {
 		t, err := tenantOrOnly(p.ctx, in, host)
 		if err != nil {
@@ -142,8 +144,8 @@ func (p *program) printLines(lines [][2]string) error {
 	return out.Flush()
 }
 
-// noAccount is the error of a command for an account that does not exist, or was deleted if err is
-// operator.ErrDeleted. The host is empty if the command line has none.
+// noAccount returns the error for an account that does not exist, or that was deleted if err is operator.ErrDeleted.
+// host is empty if the command line names none.
 func noAccount(user, host string, err error) error {
 	at := ""
 	if host != "" {
@@ -186,8 +188,8 @@ type accountData struct {
 
 // Help is what "dialtone account data --help" adds.
 func (accountData) Help() string {
-	return "It is the same as the person can download, as JSON: for somebody who asks by letter. The audit trail " +
-		"says that you have read it."
+	return "It prints the same JSON that people can download themselves, for somebody who asks by letter. The audit " +
+		"trail records that you have read it."
 }
 
 func (c *accountData) Run(p *program) error {
@@ -202,12 +204,12 @@ func (c *accountData) Run(p *program) error {
 	})
 }
 
-// reasonFlag says why something is done.
+// reasonFlag is the reason for a change.
 type reasonFlag struct {
 	Reason string `placeholder:"TEXT" help:"Why, for the audit trail (none)."`
 }
 
-// stateReasonFlag says why the state of an account is changed.
+// stateReasonFlag is the reason for a change of an account's state.
 type stateReasonFlag struct {
 	Reason string `placeholder:"TEXT" help:"Why, for the audit trail and the account's state (none)."`
 }
@@ -284,12 +286,12 @@ func (c *accountDelete) Run(p *program) error {
 		if c.JSON {
 			return c.print(p, a, nil)
 		}
-		return p.say("deleted the account %s at %s", a.User, o.tenant.Host)
+		return p.printf("deleted the account %s at %s", a.User, o.tenant.Host)
 	})
 }
 
-// eraseDeleted removes what is left of deleted accounts: the messages on this host, and what the
-// database has not overwritten. The accounts are deleted already, so it only warns if that fails.
+// eraseDeleted removes the remains of deleted accounts: messages on this host, and data that the database has not
+// overwritten yet. The accounts are already deleted, so a failure is only a warning.
 func (p *program) eraseDeleted(in *installation.Installation) {
 	log := p.logger(in.Log)
 	if _, err := os.Stat(in.Mail.PickupDir); err == nil {

@@ -29,9 +29,9 @@ type accountExport struct {
 // Help is what "dialtone account export --help" adds.
 func (accountExport) Help() string {
 	return "FORMAT is " + formatNames(userfile.ExportFormats) + ". All but csv and jsonl consist of HA1s, and need " +
-		"--with-credentials; only csv and jsonl have names, addresses and roles too. A file that " +
-		"exists is replaced only with --force. The export is in the audit trail. " +
-		"For phone servers that run beside this program, see dialtone directory --help."
+		"--with-credentials; only csv and jsonl also contain names, addresses and roles. An existing file is " +
+		"replaced only with --force. The export is recorded in the audit trail. " +
+		"For phone servers that run together with this program, see dialtone directory --help."
 }
 
 func (c *accountExport) Run(p *program) error {
@@ -42,7 +42,7 @@ func (c *accountExport) Run(p *program) error {
 	if userfile.NeedsCredentials(format) && !c.WithCredentials {
 		return usageError{fmt.Errorf("the format %s consists of HA1s; add --with-credentials", c.Format)}
 	}
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}
@@ -101,6 +101,6 @@ func (c *accountExport) Run(p *program) error {
 		if c.File == "-" {
 			return nil
 		}
-		return p.say("%s written to %s", terminal.Counted(n, "account"), c.File)
+		return p.printf("%s written to %s", terminal.Counted(n, "account"), c.File)
 	})
 }

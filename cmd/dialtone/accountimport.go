@@ -37,19 +37,19 @@ type accountImport struct {
 // Help is what "dialtone account import --help" adds.
 func (accountImport) Help() string {
 	return "FORMAT is " + formatNames(userfile.Formats) + ". Accounts keep the passwords that they have on the " +
-		"other platform: HA1s are taken as they are, and plain passwords are hashed. The realm of the file must " +
-		"be the tenant's. With the role file, each account has the role that the file says. A database is " +
+		"other platform: HA1s are imported unchanged, and plain passwords are hashed. The realm of the file must " +
+		"be the tenant's. With --role file, each account gets the role in the file. A database is " +
 		"sqlite:FILE, a postgres:// URL without a password (use PGPASSFILE or PGPASSWORD), or env:NAME for a " +
-		"variable with either. Accounts that exist are never changed, so the command may be run again. A name with " +
-		"capitals has no password that can be kept, unless the file has it in plain; with --fold-case, the person " +
-		"gets a message with a link to choose one. Begin with --dry-run."
+		"variable that contains either. Existing accounts are never changed, so the command can be repeated. " +
+		"The HA1 of a name with capitals is useless for the name in lower case: with --fold-case, the person gets a " +
+		"message with a link to choose a password, unless the file contains the plain password. Begin with --dry-run."
 }
 
 func (c *accountImport) Run(p *program) error {
 	if err := checkFormat(c.Format, userfile.Formats); err != nil {
 		return err
 	}
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (c *accountImport) Run(p *program) error {
 	})
 }
 
-// interruptedImport returns the error of an import that was interrupted. rows is the number of rows of its file.
+// interruptedImport returns the error of an interrupted import of a file with a number of rows.
 func interruptedImport(r account.ImportReport, rows int64) error {
 	switch {
 	case r.DryRun:
@@ -154,7 +154,7 @@ func (p *program) printImport(v opjson.Import) error {
 		p.printReasons(out, v.Refused)
 	}
 	if len(v.Notes) > 0 {
-		fmt.Fprintln(out, "\nof those that are imported:")
+		fmt.Fprintln(out, "\nremarks about imported accounts:")
 		p.printReasons(out, v.Notes)
 	}
 	if len(v.Realms) > 0 {
@@ -173,7 +173,7 @@ func (p *program) printImport(v opjson.Import) error {
 	return nil
 }
 
-// printReasons prints counts with the first entries. The interesting ones are those that somebody has to look at.
+// printReasons prints the count of each reason and its first entries, unless nobody has to look at these.
 func (p *program) printReasons(out io.Writer, list []opjson.ImportReason) {
 	for _, r := range list {
 		fmt.Fprintf(out, "%8d  %s: %s\n", r.Count, r.Reason, r.Text)
@@ -216,7 +216,7 @@ func checkFormat(name string, list []userfile.Format) error {
 	return nil
 }
 
-// exportChange is the change in the audit trail.
+// exportChange returns the change in the audit trail for an export of accounts.
 func exportChange(host, format, file string, credentials bool) audit.Change {
 	with := "without credentials"
 	if credentials {

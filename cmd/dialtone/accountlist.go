@@ -60,9 +60,9 @@ type accountList struct {
 
 // Help is what "dialtone account list --help" adds.
 func (accountList) Help() string {
-	return "All accounts are in the order of their user names. With a filter, the newest are first; with --text, " +
-		"first those whose user name begins with it, in their order, then those whose address does, and then those " +
-		"whose name does. " + timeHelp
+	return "All accounts are sorted by user name. With a filter, the newest are first; with --text, first those " +
+		"whose user name begins with it, sorted by user name, then those whose address does, and then those whose " +
+		"name does. " + timeHelp
 }
 
 func (c *accountList) Run(p *program) error {
@@ -86,7 +86,7 @@ func (c *accountList) Run(p *program) error {
 	})
 }
 
-// errLimit ends a list.
+// errLimit stops a listing at its limit.
 var errLimit = errors.New("the limit is reached")
 
 // each calls do for each account of the list.

@@ -18,7 +18,7 @@ type accountNames struct {
 }
 
 func (c *accountNames) Run(p *program) error {
-	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.atTenant(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
 		if c.JSON {
 			return array(p.stdout, func(each func(any) error) error {
 				return in.Store.ClosedNames(p.ctx, t.ID, func(n account.ClosedName) error {

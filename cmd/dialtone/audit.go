@@ -37,8 +37,8 @@ func commandActor(environ []string) audit.Actor {
 	return a
 }
 
-// because returns a context for changes that this process makes for a reason.
-func (p *program) because(reason string) (context.Context, error) {
+// withReason returns a context that records a reason with the changes that this process makes.
+func (p *program) withReason(reason string) (context.Context, error) {
 	if err := audit.CheckReason(reason); err != nil {
 		return nil, usageError{err}
 	}
@@ -47,9 +47,9 @@ func (p *program) because(reason string) (context.Context, error) {
 	return audit.With(p.ctx, cause), nil
 }
 
-// recorded makes a change outside the store, such as that of a file, and adds it to the audit trail.
-// The row is added first: after a crash in between, the trail contains a change that was not made,
-// but it never lacks one that was. If the change fails, another row says so.
+// recorded makes a change outside the store, such as that of a file, and adds it to the audit trail. It adds the change
+// first: after a crash in between, the trail contains a change that was not made, but it never lacks one that was. If
+// the change fails, recorded adds another row with that outcome.
 func (p *program) recorded(in *installation.Installation, c audit.Change, do func() error) error {
 	c.At, c.Outcome = time.Now(), audit.OK
 	if err := in.Store.AddChange(p.ctx, c); err != nil {
@@ -76,12 +76,12 @@ type auditRestart struct {
 
 // Help is what "dialtone audit restart --help" adds.
 func (auditRestart) Help() string {
-	return "The next checkpoint covers all changes that are in the audit trail now, but nothing proves that they are " +
+	return "The next checkpoint covers all changes that are in the audit trail now, and nothing proves that they are " +
 		"the changes that were made. dialtone verify shows the reason as long as the trail contains it."
 }
 
 func (c *auditRestart) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ type auditFilter struct {
 	Account string `placeholder:"USER" help:"Only changes of accounts with this user name."`
 	Action  string `placeholder:"ACTION" help:"Only this action, or those that begin with it if it ends with a dot."`
 	Actor   string `placeholder:"NAME" help:"Only changes by operators or tokens with this name."`
-	Bulk    string `xor:"bulk" placeholder:"ID" help:"Only the accounts of this bulk change."`
+	Bulk    string `xor:"bulk" placeholder:"ID" help:"Only changes of accounts by this bulk change."`
 	Net     string `placeholder:"NETWORK" help:"Only changes that may have come from this address or network."`
 }
 
@@ -132,13 +132,13 @@ func (c *auditFilter) filter(now time.Time) (f audit.Filter, err error) {
 	if f.Net, err = operator.ParseNetwork("net", c.Net); err != nil {
 		return f, usageError{err}
 	}
-	if c.Tenant != "" { // it may have been removed
-		f.Tenant, err = installation.TypedHost(c.Tenant)
+	if c.Tenant != "" { // it may have been removed, so it is not looked up
+		f.Tenant, err = installation.NormalizeHost(c.Tenant)
 	}
 	return f, err
 }
 
-// auditTrail returns a service that reads the audit trail, and the caller who runs this process.
+// auditTrail returns the operator service and the caller for reading the trail.
 func (p *program) auditTrail(in *installation.Installation) (*operator.Service, operator.Caller) {
 	return operator.NewService(operator.Deps{Store: in.Store, Now: time.Now, CoverTrail: in.CoverTrail(p.stderr)}),
 		installation.Caller(p.ctx)
@@ -146,7 +146,7 @@ func (p *program) auditTrail(in *installation.Installation) (*operator.Service, 
 
 type auditList struct {
 	auditFilter
-	Fold   bool `xor:"bulk" help:"Show each bulk change as one row, without its accounts."`
+	Fold   bool `xor:"bulk" help:"Show a bulk change as one row, without those of its accounts."`
 	Newest bool `help:"List the newest change first."`
 	Limit  int  `placeholder:"N" help:"List at most this many changes."`
 	JSON   bool `name:"json" help:"Print one JSON array."`
@@ -217,7 +217,9 @@ type auditExport struct {
 }
 
 // Help is what "dialtone audit export --help" adds.
-func (auditExport) Help() string { return timeHelp + " The export is in the audit trail too." }
+func (auditExport) Help() string {
+	return timeHelp + " The export itself is recorded in the audit trail, too."
+}
 
 func (c *auditExport) Run(p *program) error {
 	filter, err := c.filter(time.Now())

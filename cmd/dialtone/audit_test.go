@@ -299,13 +299,13 @@ func TestReasons(t *testing.T) {
 	olga := audit.Cause{Actor: audit.Actor{Kind: audit.Command, Name: "olga"}}
 	p := &program{ctx: audit.With(t.Context(), olga)}
 	for _, reason := range []string{"", "spam", strings.Repeat("é", 250)} {
-		ctx, err := p.because(reason)
+		ctx, err := p.withReason(reason)
 		if err != nil || audit.CauseOf(ctx).Reason != reason || audit.CauseOf(ctx).Actor.Name != "olga" {
 			t.Errorf("%q: %v", reason, err)
 		}
 	}
 	for _, reason := range []string{"two\nlines", "\x1b[2J", "\xff", strings.Repeat("x", 501)} {
-		if _, err := p.because(reason); err == nil {
+		if _, err := p.withReason(reason); err == nil {
 			t.Errorf("%q is accepted", reason)
 		}
 	}

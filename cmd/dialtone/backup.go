@@ -28,16 +28,16 @@ type backupCommand struct {
 
 // Help is what "dialtone backup --help" adds.
 func (backupCommand) Help() string {
-	return "Without --archive, FILE is a copy of the SQLite database alone. With it, FILE is one archive for " +
-		"dialtone restore, made while the server runs. The database is first copied to the directory of FILE (if " +
-		"root runs the command, to the data directory), so there must be room for twice its size. With PostgreSQL, " +
-		"the archive contains everything but the database: use pg_dump for that."
+	return "Without --archive, FILE is a copy of the SQLite database only. With it, FILE is one archive for " +
+		"dialtone restore, made while the server runs. The command first makes a copy of the database in the " +
+		"directory of FILE (as root, in the data directory), so it needs space for two copies of the database. With " +
+		"PostgreSQL, the archive contains everything except the database: use pg_dump for that."
 }
 
 func (c *backupCommand) Run(p *program) error {
 	err := c.run(p)
 	if errors.Is(err, migrations.ErrOlder) {
-		return fmt.Errorf("%w. To make a backup before that, use the program of the earlier version", err)
+		return fmt.Errorf("%w. To make a backup before the update, use the program of the earlier version", err)
 	}
 	return err
 }
@@ -58,8 +58,8 @@ func (c *backupCommand) run(p *program) error {
 			"encrypt the archive with --recipient, or add --plain-keys if it is kept where nobody else can read it")}
 	}
 	if c.File == "-" {
-		return usageError{fault.New(fault.Invalid, "an archive cannot be written to standard output, where nobody "+
-			"could tell a part of it from the whole; name a file")}
+		return usageError{fault.New(fault.Invalid, "an archive cannot be written to standard output, where an "+
+			"incomplete one would go unnoticed; name a file")}
 	}
 	return p.with(func(in *installation.Installation) error {
 		written, err := backup.Write(p.ctx, in, backup.Options{
@@ -107,7 +107,7 @@ func (c *backupCommand) copyStore(p *program, in *installation.Installation) err
 	return nil
 }
 
-// print prints what the archive contains, and what it does not.
+// print prints what the archive contains and what it lacks.
 func (c *backupCommand) print(p *program, in *installation.Installation, w backup.Written, recipients int) {
 	m := w.Manifest
 	protection := "not encrypted"
@@ -127,7 +127,7 @@ func (c *backupCommand) print(p *program, in *installation.Installation, w backu
 	}
 	fmt.Fprintf(p.stdout, "it contains: %s\n", strings.Join(names, ", "))
 	for _, part := range w.Missing {
-		fmt.Fprintf(p.stdout, "not in it: %s\n", part)
+		fmt.Fprintf(p.stdout, "not included: %s\n", part)
 	}
 	switch {
 	case m.Keys:

@@ -19,9 +19,9 @@ type keysBind struct{}
 func (keysBind) Help() string {
 	return "Earlier versions bound a sealed credential to its account, but not to the user name: anyone who could " +
 		"write to the database could exchange the names of two accounts. The command seals the credentials of such " +
-		"a store again and marks seal.key, so that the older form is refused from then on. With PostgreSQL, run it " +
-		"once all servers run this version; they can go on running. With SQLite, the server does it when it " +
-		"starts. After restoring a backup of such a store, run it again: it takes the user names as they are." +
+		"a store again and marks seal.key, so that the older form is refused afterwards. With PostgreSQL, run it " +
+		"once all servers run this version; they need not be stopped. With SQLite, the server does it when it " +
+		"starts. After restoring a backup of such a store, run it again: it trusts the user names in the store." +
 		"\n\nIf the environment holds the keys, the command prints their new content."
 }
 
@@ -56,7 +56,7 @@ func (c *keysBind) Run(p *program) (err error) {
 		wait = nil // all servers seal in the new form
 	}
 	if !in.Shared() {
-		unlock, err := in.Dir.Lock() // a server that runs could be one of an earlier version
+		unlock, err := in.Dir.Lock() // a running server could be of an earlier version
 		if err != nil {
 			return runas.InDataDir(err)
 		}
@@ -76,8 +76,8 @@ func (c *keysBind) Run(p *program) (err error) {
 	return c.report(p, in, ring, done)
 }
 
-// report says what was done and what is left to do. Only new content for the environment is written
-// to standard output then.
+// report prints what was done and what is left to do. If the environment holds the key, its new content is the only
+// text on standard output.
 func (*keysBind) report(p *program, in *installation.Installation, ring *secret.Ring, done account.Rebound) error {
 	text := fmt.Sprintf("credentials bound to their user names: %d", done.Accounts)
 	if done.Damaged > 0 {
@@ -98,7 +98,7 @@ func (*keysBind) report(p *program, in *installation.Installation, ring *secret.
 	return nil
 }
 
-// waitForServers waits until all servers seal in the new form, or until the program is to end.
+// waitForServers waits until all servers seal in the new form, or until the program is interrupted.
 func (p *program) waitForServers(d time.Duration) error {
 	if d > 0 {
 		fmt.Fprintf(p.stderr, "waiting %v for all servers to seal in the new form\n", d.Round(time.Second))

@@ -31,11 +31,11 @@ type accountBulk struct {
 
 // Help is what "dialtone account bulk --help" adds.
 func (accountBulk) Help() string {
-	return "The accounts that the filters select are counted first, and some are listed. On a terminal, their " +
-		"number has to be typed; elsewhere it has to be given with --count. Accounts that sign up meanwhile are left " +
-		"out, and so are those with the role admin unless --role names it. Running servers help with the work and " +
-		"continue it if this command is killed; if it is interrupted, it cancels the rest. " + timeHelp +
-		" The action list prints the newest bulk changes, and cancel ID ends one; accounts that it has changed stay so."
+	return "The command first counts the accounts that the filters select, and lists some. On a terminal, you have " +
+		"to type their number; elsewhere, give it with --count. Accounts that sign up after that are left out, and " +
+		"so are those with the role admin unless --role names it. Running servers help with the work and continue " +
+		"it if this command is killed; if it is interrupted, it cancels the rest. " + timeHelp +
+		" The action list prints the newest bulk changes. cancel ID ends one, but does not undo what it has done."
 }
 
 // bulk is a bulk change that a command makes.
@@ -68,7 +68,7 @@ func (c *accountBulk) Run(p *program) error {
 	if err := audit.CheckReason(c.Reason); err != nil {
 		return usageError{err}
 	}
-	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.atTenant(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
 		b := &bulk{p: p, in: in, tenant: t, service: p.operators(in), caller: p.caller()}
 		var err error
 		b.Bulk, err = b.service.StartBulk(p.ctx, b.caller, t, operator.BulkAction(c.Action), q, c.Reason)
@@ -86,7 +86,7 @@ func (c *accountBulk) Run(p *program) error {
 const newestBulks = 100
 
 func (c *accountBulk) list(p *program) error {
-	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.atTenant(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
 		list, err := p.operators(in).Bulks(p.ctx, p.caller(), t, newestBulks)
 		if err != nil {
 			return err
@@ -113,7 +113,7 @@ func (c *accountBulk) cancel(p *program) error {
 	if err != nil {
 		return fault.New(fault.NotFound, "%q is not the ID of a bulk change; see: dialtone account bulk list", c.ID)
 	}
-	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.atTenant(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
 		b, err := p.operators(in).CancelBulk(p.ctx, p.caller(), t, id)
 		switch {
 		case errors.Is(err, operator.ErrNoBulk):
@@ -129,9 +129,9 @@ func (c *accountBulk) cancel(p *program) error {
 			return json.NewEncoder(p.stdout).Encode(opjson.OfBulk(b, t.Host))
 		}
 		if b.State == operator.BulkUnconfirmed {
-			return p.say("the bulk change was not confirmed, and has changed nothing")
+			return p.printf("the bulk change was not confirmed, and has changed nothing")
 		}
-		return p.say("the bulk change is %s, after %s", b.State, terminal.Counted(b.Done, "account"))
+		return p.printf("the bulk change is %s, after %s", b.State, terminal.Counted(b.Done, "account"))
 	})
 }
 
@@ -145,7 +145,7 @@ func (b *bulk) run(c *accountBulk) error {
 			return err
 		}
 	}
-	if err := b.sayLeftOut(c.Action); err != nil {
+	if err := b.printLeftOut(c.Action); err != nil {
 		return err
 	}
 	switch interactive := terminal.Interactive(b.p.stdin); {
@@ -173,7 +173,7 @@ func (b *bulk) run(c *accountBulk) error {
 	return b.work(operator.BulkRunning)
 }
 
-// work waits until the bulk change leaves a state, and does what no server does.
+// work works on the bulk change, together with running servers, until it leaves a state.
 func (b *bulk) work(state operator.BulkState) error {
 	const interval = 50 * time.Millisecond
 	for {
@@ -200,7 +200,7 @@ func (b *bulk) preview() error {
 	if err != nil {
 		return err
 	}
-	err = b.p.say("%s found at %s", terminal.Counted(b.Found, "account"), b.tenant.Host)
+	err = b.p.printf("%s found at %s", terminal.Counted(b.Found, "account"), b.tenant.Host)
 	if err != nil || len(page.Accounts) == 0 {
 		return err
 	}
@@ -213,13 +213,13 @@ func (b *bulk) preview() error {
 		return nil
 	})
 	if more := b.Found - int64(len(page.Accounts)); err == nil && more > 0 {
-		err = b.p.say("and %d more", more)
+		err = b.p.printf("and %d more", more)
 	}
 	return err
 }
 
-// sayLeftOut says how many accounts are left out because they have the role admin, if the filters have no roles.
-func (b *bulk) sayLeftOut(action string) error {
+// printLeftOut prints how many accounts are left out because of the role admin, if no filter names roles.
+func (b *bulk) printLeftOut(action string) error {
 	if len(b.Query.Roles) > 0 {
 		return nil
 	}
@@ -233,7 +233,7 @@ func (b *bulk) sayLeftOut(action string) error {
 		return nil
 	})
 	if err == nil && n > 0 {
-		_, err = fmt.Fprintf(b.p.stderr, "dialtone: left out with the role admin: %s; to %s only those, "+
+		_, err = fmt.Fprintf(b.p.stderr, "dialtone: left out %s with the role admin; to %s only those, "+
 			"add --role admin\n", terminal.Counted(n, "account"), action)
 	}
 	return err
@@ -261,7 +261,7 @@ func (b *bulk) print(c *accountBulk) error {
 	if c.JSON {
 		err = json.NewEncoder(b.p.stdout).Encode(opjson.OfBulk(b.Bulk, b.tenant.Host))
 	} else {
-		err = b.p.say("%sd %s", c.Action, terminal.Counted(b.Done, "account"))
+		err = b.p.printf("%sd %s", c.Action, terminal.Counted(b.Done, "account"))
 	}
 	switch {
 	case err != nil:

@@ -10,8 +10,8 @@ import (
 	"dialtone/internal/fault"
 )
 
-// confirm asks the person at a terminal whether to do something that cannot be undone, and fails
-// unless the answer is yes. Without a terminal it does not ask.
+// confirm asks the person at the terminal to confirm something that cannot be undone. It fails unless the answer is
+// yes. Without a terminal it does not ask.
 func (p *program) confirm(what string) error {
 	if !terminal.Interactive(p.stdin) {
 		return nil
@@ -19,7 +19,7 @@ func (p *program) confirm(what string) error {
 	return p.ask("This cannot be undone. Type yes to "+what, "yes")
 }
 
-// ask asks the person at the terminal, and fails unless the answer is the one that is wanted.
+// ask asks the person at the terminal a question, and fails unless the answer is want.
 func (p *program) ask(question, want string) error {
 	fmt.Fprint(p.stderr, question+": ")
 	answer, err := terminal.ReadLine(p.ctx, bufio.NewReader(p.stdin), p.stderr)
@@ -32,8 +32,8 @@ func (p *program) ask(question, want string) error {
 	return nil
 }
 
-// say prints a sentence that says what was done.
-func (p *program) say(format string, args ...any) error {
+// printf prints a line about what was done.
+func (p *program) printf(format string, args ...any) error {
 	_, err := fmt.Fprintf(p.stdout, format+"\n", args...)
 	return err
 }

@@ -53,12 +53,12 @@ func detailLines(d operator.Detail) (lines [][2]string) {
 	return lines
 }
 
-// messageText returns a message and its fate in words.
+// messageText describes a message and whether it was sent.
 func messageText(m account.DataMessage) string {
 	text := strings.TrimSpace(m.Kind+" to "+m.To) + ": "
 	if m.State == string(delivery.Written) {
 		return text + "written to the pickup directory at " + m.Since.Format(time.RFC3339) +
-			"; the mail server has it from there"
+			"; the mail server collects it there"
 	}
 	text += m.State + " since " + m.At().Format(time.RFC3339)
 	if m.Attempts > 0 {
@@ -86,7 +86,7 @@ func changeText(c audit.Change) string {
 	return text
 }
 
-// beforeAfter returns what a change of the trail has changed, in words.
+// beforeAfter describes the values before and after a change of the trail.
 func beforeAfter(c audit.Change) string {
 	switch {
 	case c.Before == "":

@@ -32,7 +32,7 @@ type tokenAdd struct {
 
 // Help is what "dialtone directory token add --help" adds.
 func (tokenAdd) Help() string {
-	return "The token is printed once. The store has its hash only, so it cannot be shown again. " +
+	return "The token is printed once. The store contains only its hash, so it cannot be shown again. " +
 		"People see the name of the phone server on their account page."
 }
 
@@ -81,7 +81,7 @@ func (c *tokenRemove) Run(p *program) error {
 		if err := in.Store.RemoveServer(p.ctx, c.Name); err != nil {
 			return err
 		}
-		return p.say("removed the phone server %s and its token", c.Name)
+		return p.printf("removed the phone server %s and its token", c.Name)
 	})
 }
 
@@ -89,7 +89,7 @@ type tokenList struct {
 	JSON bool `name:"json" help:"Print a JSON array."`
 }
 
-// serverView is a phone server as commands print it.
+// serverView is the JSON form of a phone server.
 type serverView struct {
 	Name    string    `json:"name"`
 	Tenants []string  `json:"tenants"` // by host, without removed ones

@@ -12,13 +12,13 @@ import (
 
 type doctorCommand struct {
 	Resolver string `placeholder:"HOST:PORT" help:"DNS server to ask, such as the domain's own (the system's)."`
-	CAFile   string `name:"ca-file" placeholder:"FILE" help:"More authorities for public URLs (the system's)."`
+	CAFile   string `name:"ca-file" placeholder:"FILE" help:"Additional authorities for public URLs (none)."`
 	JSON     bool   `name:"json" help:"Print one JSON array."`
 }
 
 // Help is what "dialtone doctor --help" adds.
 func (doctorCommand) Help() string {
-	return "It looks at the configuration, files and their owners, the disk, the keys, the store, the relay, the " +
+	return "It checks the configuration, files and their owners, the disk, the keys, the store, the relay, the " +
 		"DNS, the public URLs and the running server, if there is one, in less than ten seconds. It changes nothing " +
 		"and sends no message. Run it as root, or as the user of the server, with the configuration of the server. " +
 		"Exit status: 1 if there is a fault, otherwise 0."

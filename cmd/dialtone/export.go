@@ -42,7 +42,7 @@ type exportEnable struct{}
 
 // Help is what "dialtone directory export enable --help" adds.
 func (exportEnable) Help() string {
-	return "The tables have the active accounts with their HA1s in the clear, and follow every change."
+	return "The tables contain the active accounts with their HA1s in plain text, and follow every change."
 }
 
 func (exportEnable) Run(p *program) error {
@@ -103,8 +103,8 @@ func (c exportStatus) Run(p *program) error {
 		case err != nil:
 			return err
 		case len(status.Faults) > 0:
-			return fault.New(fault.Conflict, "the exported tables are not as dialtone made them, so phone servers may "+
-				"get other entries; see FAULT above, and find out who changed them")
+			return fault.New(fault.Conflict, "the exported tables are not as dialtone created them, so phone servers "+
+				"may get other entries; see FAULT above, and find out who changed them")
 		case len(status.Missing) > 0:
 			return fault.New(fault.Conflict, "phone servers do not get all accounts; see the list above")
 		case status.Enabled && !status.Complete:
@@ -127,7 +127,7 @@ type exportState struct {
 // print prints the state of the tables and returns it.
 func (c exportStatus) print(p *program, in *installation.Installation) (exportState, diagnosis.ExportReaders, error) {
 	readers, status := diagnosis.ExportReaders{Blocked: []string{}}, exportState{Faults: []string{}}
-	// The status brings the file of SQLite up to date first, which can undo what somebody has changed.
+	// Check the schema first: ExportStatus updates the SQLite file, which may undo what somebody has changed.
 	err := in.Store.CheckExportSchema(p.ctx, func(text string) { status.Faults = append(status.Faults, text) })
 	if err == nil {
 		status.Status, err = in.Store.ExportStatus(p.ctx)
@@ -203,7 +203,7 @@ func (c exportRole) Run(p *program) error {
 		return err
 	}
 	return p.with(func(in *installation.Installation) error {
-		// The statements are those that the database user may not execute.
+		// GrantExport returns the statements that the database user may not execute.
 		statements, err := in.Store.GrantExport(p.ctx, schema, role, password)
 		if err != nil {
 			return err
@@ -218,9 +218,8 @@ func (c exportRole) Run(p *program) error {
 	})
 }
 
-// passwordFile reads a password from a file or from standard input. If path is empty, there is
-// none. A flag must not contain the password itself, because every user of the machine can see
-// flags.
+// passwordFile reads a password from a file or from standard input. If path is empty, there is no password. A flag must
+// not contain the password itself, because every user of the machine can see flags.
 func (p *program) passwordFile(path string) (string, error) {
 	if path == "" {
 		return "", nil
@@ -243,7 +242,7 @@ type htdigestCommand struct {
 
 // Help is what "dialtone directory htdigest --help" adds.
 func (htdigestCommand) Help() string {
-	return "The file has the active accounts of this moment. For files that the server keeps up to date, see the " +
+	return "The file contains the accounts that are active now. For files that the server keeps up to date, see the " +
 		"configuration's directory.htdigest."
 }
 

@@ -311,10 +311,10 @@ func TestCommandsReportChangedTables(t *testing.T) {
 		"CREATE TRIGGER \"x\n"+forged+"\n\x1b[2K\" DELETE ON entry BEGIN SELECT RAISE(IGNORE); END")
 	change("dialtone.db", "CREATE TRIGGER \"y\n"+forged+"\n\" DELETE ON account BEGIN SELECT 1; END")
 	for _, c := range []struct{ args, of string }{
-		{"doctor", "the view subscriber is not as dialtone made it;the trigger x; the trigger y; "},
-		{"directory export status", "the view subscriber is not as dialtone made it;the trigger x; "},
-		{"directory export status --json", "the view subscriber is not as dialtone made it;the trigger x\\n"},
-		{"verify", "the view subscriber is not as dialtone made it;the trigger x; ;the trigger y; "},
+		{"doctor", "the view subscriber is not as dialtone created it;the trigger x; the trigger y; "},
+		{"directory export status", "the view subscriber is not as dialtone created it;the trigger x; "},
+		{"directory export status --json", "the view subscriber is not as dialtone created it;the trigger x\\n"},
+		{"verify", "the view subscriber is not as dialtone created it;the trigger x; ;the trigger y; "},
 	} {
 		// Each case starts with the file as somebody has changed it.
 		change("directory/directory.db", "PRAGMA user_version = 7; DROP VIEW subscriber; "+

@@ -192,7 +192,7 @@ func TestDatabaseGone(t *testing.T) {
 	}{
 		{"removed", func(database, _ string) error { return os.Remove(database) }, "damaged or has lost content"},
 		{"replaced by a backup", func(database, backup string) error { return os.Rename(backup, database) },
-			"the WAL beside the database is not its own"},
+			"the WAL next to the database does not belong to it"},
 	} {
 		t.Run(c.claim, func(t *testing.T) {
 			p := newTestServer(t, launch{data: t.TempDir()}, "")

@@ -7,12 +7,11 @@ import (
 	"dialtone/internal/config"
 )
 
-// keyFlags are flags for keys of the configuration. They are made from the keys, so that a flag
-// cannot differ from its key in name, default or help.
+// keyFlags are flags for keys of the configuration. They are generated from the keys, so that a flag cannot differ from
+// its key in name, default or help.
 type keyFlags struct {
 	keys []config.Key
-	// Values points to a struct for kong with one pointer for each key, nil if its flag is not
-	// given.
+	// Values points to a struct for kong with one pointer for each key, which is nil if its flag is not given.
 	Values any `embed:""`
 }
 
@@ -29,7 +28,7 @@ func newKeyFlags(keys []config.Key) keyFlags {
 	return keyFlags{keys: keys, Values: reflect.New(reflect.StructOf(fields)).Interface()}
 }
 
-// addTo adds the flags that were given to a map from key to text. The text is not checked.
+// addTo adds the given flags to a map from key to value. It does not check the values.
 func (f keyFlags) addTo(given map[string]string) {
 	values := reflect.ValueOf(f.Values).Elem()
 	for i, k := range f.keys {

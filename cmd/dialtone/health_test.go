@@ -101,11 +101,11 @@ func TestForeignTrigger(t *testing.T) {
 		t.Fatal(err)
 	}
 	p = start(t, launch{data: data})
-	p.readiness(t, 200, `{"name":"audit trail","ok":true,"warning":"dialtone did not make the trigger hide`)
+	p.readiness(t, 200, `{"name":"audit trail","ok":true,"warning":"dialtone did not create the trigger hide`)
 	eventuallyLogged(t, p, `"level":"ERROR","msg":"database schema is not as made"`, 1)
 	p.mustStop(t)
 	out, err := exec.Command(binary(t), "verify", "--data", data).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "FAULT  database: dialtone did not make the trigger hide") {
+	if err == nil || !strings.Contains(string(out), "FAULT  database: dialtone did not create the trigger hide") {
 		t.Errorf("verify: %v, %s", err, out)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"dialtone/cmd/dialtone/internal/terminal"
 )
 
-// healthCommand asks the server on this machine whether it is ready. A container has no other program that
-// could ask.
+// healthCommand asks the server on this machine whether it is ready. The container image contains no other program that
+// could request /readyz.
 type healthCommand struct {
 	ClientCert string `placeholder:"FILE" help:"Certificate for the server, if ops.tls_client_ca is set."`
 	ClientKey  string `placeholder:"FILE" help:"Private key of that certificate."`
@@ -26,7 +26,7 @@ func (c *healthCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	state, err := diagnosis.Ask(p.ctx, conf, c.ClientCert, c.ClientKey)
+	state, err := diagnosis.QueryReadiness(p.ctx, conf, c.ClientCert, c.ClientKey)
 	if errors.Is(err, diagnosis.ErrClientCertificate) {
 		return usageError{err}
 	} else if err != nil {

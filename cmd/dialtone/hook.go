@@ -34,17 +34,17 @@ type hookAdd struct {
 	Tenant    []string `placeholder:"HOST" help:"Only changes of this tenant. Can be repeated (all tenants)."`
 	Bearer    string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's bearer token; - for stdin."`
 	Basic     string   `xor:"secret" placeholder:"FILE" help:"File with the Kamailio's user:password; - for stdin."`
-	Events    []string `placeholder:"EVENT" help:"Only these events, and more than phone servers need; all for all."`
+	Events    []string `placeholder:"EVENT" help:"These events, or all (the changes that phone servers need)."`
 	PlainHTTP bool     `name:"plain-http" help:"Allow http to addresses that are not private."`
 }
 
 // Help is what "dialtone directory hook add --help" adds.
 func (hookAdd) Help() string {
-	return "The secret of a webhook is made by the command and printed once. Without --events, it is notified of the " +
-		"changes that phone servers need. The events are: " + hook.JoinEvents(hook.Events, ", ") + "."
+	return "The command creates the secret of a webhook and prints it once. Without --events, the receiver is " +
+		"notified of the changes that phone servers need. The events are: " + hook.JoinEvents(hook.Events, ", ") + "."
 }
 
-// events returns the events that were given, each once.
+// events returns the given events without duplicates.
 func (c *hookAdd) events() (list []hook.EventType) {
 	if slices.Contains(c.Events, "all") {
 		return hook.Events
@@ -131,7 +131,7 @@ func (p *program) secretFile(path string) (string, error) {
 	const maxSize = 4096
 	text, err := io.ReadAll(io.LimitReader(from, maxSize+1))
 	if err == nil && len(text) > maxSize {
-		err = fmt.Errorf("%s is longer than a secret can be (%d bytes); give a file that has only the secret",
+		err = fmt.Errorf("%s is longer than a secret can be (%d bytes); give a file that contains only the secret",
 			path, maxSize)
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), err
@@ -163,7 +163,7 @@ func (c *hookRemove) Run(p *program) error {
 		if err := in.Store.RemoveHook(p.ctx, c.Name); err != nil {
 			return err
 		}
-		return p.say("removed %s", what)
+		return p.printf("removed %s", what)
 	})
 }
 
@@ -198,7 +198,7 @@ func (c *hookTest) Run(p *program) error {
 	})
 }
 
-// hookOf returns the hook of a name.
+// hookOf returns the hook with a name.
 func hookOf(ctx context.Context, in *installation.Installation, name string) (hook.State, error) {
 	list, err := in.Store.Hooks(ctx)
 	if err != nil {
@@ -215,7 +215,7 @@ type hookList struct {
 	JSON bool `name:"json" help:"Print a JSON array."`
 }
 
-// hookView is a hook as commands print it, without its secret.
+// hookView is the JSON form of a hook, without its secret.
 type hookView struct {
 	Name       string    `json:"name"`
 	Kind       hook.Kind `json:"kind"`

@@ -259,7 +259,8 @@ func TestForgedArchive(t *testing.T) {
 		args = append([]string{"restore", archive, "--identity", key.file, "--data", filepath.Join(dir, to)}, args...)
 		return runCommand(t, []string{}, args...)
 	}
-	const origin, unproved = "the backup says that it was made at ", "nothing proves that it is from your server"
+	const origin = "according to its manifest, the backup was made at "
+	const unproved = "nothing proves that it is from your server"
 	status, out, _ := restore("one", archives[other])
 	said, done := strings.Index(out, origin), strings.Index(out, "restored the backup")
 	if status != 0 || said < 0 || done < said || !strings.Contains(out, unproved) {

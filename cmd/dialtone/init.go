@@ -9,7 +9,7 @@ import (
 type initCommand struct {
 	Host  string `placeholder:"HOST" help:"Host name of the first tenant."`
 	Realm string `placeholder:"NAME" help:"Digest realm (the host). Fixed while the tenant has accounts."`
-	// The names of these are those of keys and of other commands.
+	// The following flags have the names of keys of the configuration or of flags of other commands.
 	Product string `placeholder:"NAME" help:"Name of the platform for people (the host)."`
 
 	TLS string `name:"tls" enum:"proxy,files,acme," default:"" placeholder:"HOW" help:"proxy, files or acme (proxy)."`
@@ -21,7 +21,7 @@ type initCommand struct {
 	PasswordFile string `name:"mail-relay-password-file" placeholder:"FILE" help:"File with its password (none)."`
 	Admin        string `placeholder:"USER" help:"User name of the first operator."`
 	Email        string `placeholder:"ADDRESS" help:"E-mail address of the first operator."`
-	Link         bool   `help:"Print the link to choose the password, in place of the message."`
+	Link         bool   `help:"Print the link to choose the password, and send no message."`
 	User         string `placeholder:"NAME" help:"User that the server runs as (dialtone for root, otherwise you)."`
 	PhoneServer  string `default:"kamailio" placeholder:"NAME" help:"Phone server that gets a token (kamailio)."`
 	Yes          bool   `help:"Ask nothing."`
@@ -32,10 +32,11 @@ func (initCommand) Help() string {
 	return "It writes a configuration (--config, here " + setup.DefaultConfig + "), creates the data directory " +
 		"(--data, here " + setup.DefaultData + ") with keys and store, adds the first tenant and an operator, and " +
 		"prints the DNS records to add. " +
-		"Beside the configuration, the directory init gets examples for nginx, Kamailio and systemd. On a terminal, " +
-		"it asks for what is not given. Answers are checked before anything is written. What variables such as " +
-		"DIALTONE_DATABASE say goes into the configuration.\n\nNothing that exists is overwritten, except a " +
-		"configuration that sets at most data, such as that of the Debian package: run it again if it was interrupted."
+		"Examples for nginx, Kamailio and systemd go into the directory init next to the configuration. On a " +
+		"terminal, it asks for answers that are not given. It checks all answers before it writes anything. The " +
+		"values of variables such as DIALTONE_DATABASE go into the configuration.\n\nNo existing file is " +
+		"overwritten, except a configuration that sets nothing but data, such as that of the Debian package. If the " +
+		"command was interrupted, run it again."
 }
 
 // Run sets up an installation. It needs no store, and fails with usageError if an answer is missing or wrong.

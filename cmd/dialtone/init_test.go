@@ -123,7 +123,7 @@ func TestInitInterrupted(t *testing.T) {
 	keyboard.WriteString("phone.test\n")
 	until("[phone.test]: ")
 	keyboard.WriteString("\x03")
-	until("nothing was changed: the program was told to end\n")
+	until("nothing was changed: the program was interrupted\n")
 	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitFailed {
 		t.Error(err)
 	}
@@ -161,7 +161,7 @@ func TestInitInterruptedAtWork(t *testing.T) {
 	defer cancel()
 	out := &canceler{cancel: cancel, at: "wrote the configuration"}
 	status := run(ctx, args, []string{}, out, out)
-	if want := "the program was told to end before it was done; run it again"; status == 0 ||
+	if want := "the program was interrupted before it was done; run it again"; status == 0 ||
 		!strings.Contains(out.String(), want) {
 		t.Errorf("status %d, want %q in: %s", status, want, out)
 	}
@@ -270,7 +270,7 @@ func TestInitAsRoot(t *testing.T) {
 			t.Errorf("%v: %s", err, out)
 		}
 	}
-	refused("the user nobody, whom the server runs as, cannot read "+cert, "--user", "nobody", "--tls", "files",
+	refused("the user nobody of the server cannot read "+cert, "--user", "nobody", "--tls", "files",
 		"--tls-cert", cert, "--tls-key", key)
 	if _, err := user.Lookup("dialtone"); err != nil {
 		refused("there is no user dialtone for the server to run as; create it with: useradd --system ")
@@ -308,7 +308,7 @@ func TestInitAsRoot(t *testing.T) {
 	if !strings.Contains(string(unit), "\nUser=nobody\nGroup=nogroup\n") {
 		t.Errorf("the unit is %s", unit)
 	}
-	refused("belongs to the user nobody, so that a server of the user root could not use it; give --user nobody",
+	refused("belongs to the user nobody, so a server of the user root could not use it; give --user nobody",
 		"--user", "root")
 	s.command(args...) // as before, the user is the owner
 }

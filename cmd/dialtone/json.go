@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// array prints a JSON array, element by element, so that memory does not grow with the array.
+// array prints a JSON array element by element, so that memory does not grow with the array.
 func array(to io.Writer, all func(each func(any) error) error) error {
 	before, end := "[\n  ", "[]\n"
 	err := all(func(v any) error {
@@ -37,7 +37,7 @@ func arrayOf[T any](to io.Writer, list []T) error {
 	})
 }
 
-// indented prints a list as a JSON array with one member on a line.
+// indented prints a list as a JSON array with one member per line.
 func indented[T any](to io.Writer, list []T) error {
 	out := json.NewEncoder(to)
 	out.SetIndent("", "  ")

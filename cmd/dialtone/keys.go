@@ -22,11 +22,12 @@ type keysRotate struct {
 
 // Help is what "dialtone keys rotate --help" adds.
 func (keysRotate) Help() string {
-	return "Servers that share the key file sign with the new key after ten seconds. If the environment holds " +
-		"the keys, the command prints their new content, which signs after an hour. Existing sessions and open " +
-		"forms stay valid until they expire. Browsers that have signed in before are still recognized after " +
-		"this rotation, but not after another one more than thirteen hours later: they then share the limit of " +
-		"their user name.\n\nWith --revoke, everyone has to sign in again, and open forms get a new question."
+	return "Servers that share the key file sign with the new key after ten seconds. If the environment holds the " +
+		"keys, the command prints their new content, and servers sign with the new key after an hour. Existing " +
+		"sessions and open forms stay valid until they expire. Browsers that have signed in before are still " +
+		"recognized after this rotation, but not after another one more than thirteen hours later: they then share " +
+		"the limit of their user name.\n\nWith --revoke, everyone has to sign in again, and open forms get a new " +
+		"question."
 }
 
 func (c *keysRotate) Run(p *program) error {
@@ -52,7 +53,7 @@ func (c *keysRotate) rotate(p *program, in *installation.Installation, now time.
 		return err
 	}
 	if created {
-		fmt.Fprintf(p.stderr, "there was no %s, so this command created it: what an earlier key signed is not "+
+		fmt.Fprintf(p.stderr, "there was no %s, so this command created it: what an earlier key signed is no longer "+
 			"valid, and everybody has to sign in again\n", keys.Path)
 	}
 	ring = installation.SignRotation(keys.FromEnv(), c.Revoke).Apply(ring, now)
@@ -64,7 +65,7 @@ func (c *keysRotate) rotate(p *program, in *installation.Installation, now time.
 			fmt.Fprintf(p.stdout, "%s has a new key and no older ones; everyone has to sign in again\n",
 				keys.Path)
 		} else {
-			fmt.Fprintf(p.stdout, "%s has a new key, which begins to sign in %v\n",
+			fmt.Fprintf(p.stdout, "%s has a new key; servers sign with it after %v\n",
 				keys.Path, secret.SigningDelay)
 		}
 		return nil

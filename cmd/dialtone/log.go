@@ -18,7 +18,7 @@ func (p *program) logger(c config.Log) *slog.Logger {
 	return slog.New(p.logHandler(c, p.stderr))
 }
 
-// logHandler returns a handler that writes to a writer in front of stderr.
+// logHandler returns a handler that writes to to, which is stderr or writes to it.
 func (p *program) logHandler(c config.Log, to io.Writer) slog.Handler {
 	p.logLevel.Set(c.Level)
 	options := &slog.HandlerOptions{Level: &p.logLevel}
@@ -36,8 +36,7 @@ func (p *program) logHandler(c config.Log, to io.Writer) slog.Handler {
 	return utc{slog.NewJSONHandler(to, options)}
 }
 
-// utc is a handler that logs times in UTC. HandlerOptions.ReplaceAttr would do it too, but it is
-// called for every attribute.
+// utc is a handler that logs times in UTC. HandlerOptions.ReplaceAttr could do this, but is called for every attribute.
 type utc struct{ slog.Handler }
 
 func (h utc) Handle(ctx context.Context, r slog.Record) error {
@@ -48,8 +47,7 @@ func (h utc) Handle(ctx context.Context, r slog.Record) error {
 func (h utc) WithAttrs(attrs []slog.Attr) slog.Handler { return utc{h.Handler.WithAttrs(attrs)} }
 func (h utc) WithGroup(name string) slog.Handler       { return utc{h.Handler.WithGroup(name)} }
 
-// serverLog returns the log of a server, and a function that writes the remaining lines. Logging
-// never blocks.
+// serverLog returns the log of a server, which never blocks, and a function that writes the remaining lines.
 func (p *program) serverLog(c config.Log) (*slog.Logger, func()) {
 	direct := p.logger(c)
 	w := asynclog.NewWriter(p.stderr, func(dropped int64) {

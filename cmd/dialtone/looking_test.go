@@ -83,7 +83,7 @@ func TestNoSecondStore(t *testing.T) {
 		t.Fatal(out, stderr)
 	}
 	list := examined(t, environ...)
-	wantFinding(t, list, doctor.Warning, "store", `the schema "early" has another store`)
+	wantFinding(t, list, doctor.Warning, "store", `the schema "early" contains another store`)
 	for _, f := range list {
 		if strings.Contains(f.Cause, "did not make") {
 			t.Errorf("%+v", f)
@@ -95,7 +95,7 @@ func TestNoSecondStore(t *testing.T) {
 	c.Exec(t, url, fmt.Sprintf(path, "early, public"))
 	list = examined(t, environ...)
 	wantFinding(t, list, doctor.Fault, "keys", `sealed with another key`)
-	wantFinding(t, list, doctor.Warning, "store", `the schema "public" has another store`)
+	wantFinding(t, list, doctor.Warning, "store", `the schema "public" contains another store`)
 }
 
 // Only commands that are meant to update a store update one of the previous version.
@@ -164,7 +164,7 @@ func TestCommandsDoNotUpdateSchema(t *testing.T) {
 					t.Errorf("dialtone %s does not say how to make a backup before: %s", line, out)
 				}
 			}
-			wantFinding(t, examined(t, environ...), doctor.Warning, "store", "so the store was not looked at")
+			wantFinding(t, examined(t, environ...), doctor.Warning, "store", "so the store was not checked")
 			if after, _ := os.ReadFile(database); !bytes.Equal(before, after) {
 				t.Error("the database was changed")
 			}

@@ -41,7 +41,7 @@ func viewMessage(d delivery.Delivery, hosts map[int64]string) opjson.Delivery {
 	return opjson.OfDelivery(d, hosts[d.Tenant])
 }
 
-// nextAttempt returns when the next attempt to send a message is.
+// nextAttempt returns the time of the next attempt to send a message, or "-".
 func nextAttempt(m opjson.Delivery) string {
 	if m.Next == nil {
 		return "-"
@@ -174,7 +174,7 @@ func headerOf(in *installation.Installation, id mailmsg.ID) map[string]string {
 	return header
 }
 
-// on runs a function on the message and prints the result.
+// on calls do with the ID of the message, and prints the result.
 func (c messageArg) on(p *program, do func(*installation.Installation, mailmsg.ID) (delivery.Delivery, error)) error {
 	id, err := parseMessageID(c.ID)
 	if err != nil {
@@ -205,7 +205,7 @@ type mailRetry struct {
 }
 
 func (c *mailRetry) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	switch {
 	case err != nil:
 		return err
@@ -234,7 +234,7 @@ type mailDiscard struct {
 }
 
 func (c *mailDiscard) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}

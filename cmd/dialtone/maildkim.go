@@ -20,7 +20,7 @@ type mailDKIM struct {
 	Remove dkimRemove `cmd:"" help:"Remove a key."`
 }
 
-// dkimKeyView is a key as commands print it: its public part.
+// dkimKeyView is the JSON form of a DKIM key, without its private part.
 type dkimKeyView struct {
 	Selector  string         `json:"selector"`
 	Algorithm dkim.Algorithm `json:"algorithm"`
@@ -114,7 +114,7 @@ type dkimRemove struct {
 // Help is what "dialtone mail dkim remove --help" adds.
 func (dkimRemove) Help() string {
 	return "Servers stop signing with the key within seconds. Keep its DNS record for a week: receivers need it " +
-		"for the messages that are still under way."
+		"for messages in transit."
 }
 
 func (c *dkimRemove) Run(p *program) error {
@@ -126,7 +126,7 @@ func (c *dkimRemove) Run(p *program) error {
 		}
 		has := slices.ContainsFunc(list, func(k dkim.PublicKey) bool { return k.Selector == c.Selector })
 		what := fmt.Sprintf("the DKIM key %s of %s", c.Selector, t.Host)
-		if has && !c.Yes { // otherwise the store refuses it
+		if has && !c.Yes { // without the key, the store reports the error
 			if err := p.confirm("remove " + what); err != nil {
 				return err
 			}
@@ -134,6 +134,6 @@ func (c *dkimRemove) Run(p *program) error {
 		if err := in.Store.RemoveSigningKey(p.ctx, t.ID, c.Selector); err != nil {
 			return err
 		}
-		return p.say("removed %s; keep its DNS record for a week", what)
+		return p.printf("removed %s; keep its DNS record for a week", what)
 	})
 }

@@ -1,9 +1,9 @@
-// Dialtone manages user accounts of SIP and WebRTC phone platforms. It is one program: the server
-// with its web pages, and the commands for operators.
+// Dialtone manages user accounts of SIP and WebRTC phone platforms. One program contains the server with its web pages
+// and the commands for operators.
 //
-// This package parses the command line, calls the packages below cmd/dialtone/internal and internal, and prints what
-// they return. A command that needs more than that has a package below cmd/dialtone/internal, such as server, backup or
-// setup, which connects packages below internal. The rules are in the latter.
+// This package parses the command line, calls other packages, prints their results, and chooses the exit status.
+// Commands that do more than that are in the packages below cmd/dialtone/internal, such as server, backup and setup.
+// Those connect the packages below internal, which contain the rules.
 package main
 
 import (
@@ -81,7 +81,7 @@ type commandLine struct {
 	PrintVersion kong.VersionFlag `name:"version" help:"Print the version."`
 }
 
-// program is what a command needs of the process. Tests replace it.
+// program holds the parts of the process that commands use, so that tests can replace them.
 type program struct {
 	ctx     context.Context
 	stdin   io.Reader
@@ -92,12 +92,12 @@ type program struct {
 	command string // the command that runs, such as "dialtone account list"
 
 	logLevel slog.LevelVar
-	model    *kong.Application // the grammar with what kong has added
+	model    *kong.Application // the grammar as kong has completed it
 }
 
 func main() {
-	// The memory holds keys and password hashes, which must not get into a core file. Where this is not
-	// possible, the program runs all the same.
+	// The memory contains keys and password hashes, which must not get into a core file. If the limit cannot be set,
+	// the program runs nevertheless.
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	ctx, stop := context.WithCancel(context.Background())
 	received := make(chan os.Signal, 2)
@@ -106,14 +106,14 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
-// stopOnSignals calls stop at the first signal. If again is set, the second one ends the process at once, because a
-// command may wait for a disk or a pipe, which stop does not interrupt. A server has the time that it needs: it may get
-// the same signal from its supervisor and from systemd.
+// stopOnSignals calls stop at the first signal. If again is set, the second signal ends the process at once, because a
+// command may wait for a disk or a pipe, which stop does not interrupt. again is not set for a server, which may get
+// the same signal twice, from its supervisor and from systemd, and needs time to end.
 func stopOnSignals(received <-chan os.Signal, stop context.CancelFunc, again bool) {
 	<-received
 	stop()
 	if number, ok := (<-received).(syscall.Signal); ok && again {
-		os.Exit(128 + int(number)) // as shells report it
+		os.Exit(128 + int(number)) // the status that a shell reports for a signal
 	}
 }
 
@@ -156,7 +156,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return 0
 }
 
-// usageError is a command line that is wrong whatever the store holds.
+// usageError is an error in the command line, whatever the store contains.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -164,8 +164,8 @@ func (e usageError) Unwrap() error { return e.error }
 // notANumber matches the parser's error for an option or an argument that is a number.
 var notANumber = regexp.MustCompile(`^(\S+): expected a valid \d+ bit u?int but got (.+)$`)
 
-// wrongUsage sets the command to the one that the parser has found, and returns the parser's error.
-// Where a subcommand is missing, the parser names five; the error has all.
+// wrongUsage sets p.command to the command that the parser has recognized, and returns the parser's error in plainer
+// words. If a subcommand is missing, the parser names five; the returned error names all.
 func (p *program) wrongUsage(err *kong.ParseError) error {
 	node := err.Context.Model.Node
 	for _, element := range err.Context.Path {
@@ -187,8 +187,7 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 	return fmt.Errorf("expected one of: %s", strings.Join(names, ", "))
 }
 
-// configErrors are errors that persist until an operator corrects the configuration, the keys or
-// the store.
+// configErrors are errors that last until an operator corrects the configuration, the keys or the store.
 var configErrors = []error{
 	installation.ErrTemplates, installation.ErrNoStore, keyfile.ErrUnusable,
 	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, engine.ErrNodeAlive, migrations.ErrNewer,
@@ -201,7 +200,7 @@ var configErrors = []error{
 func (p *program) report(err error) int {
 	text := err.Error()
 	if errors.Is(err, context.Canceled) {
-		text = strings.ReplaceAll(text, context.Canceled.Error(), "the program was told to end")
+		text = strings.ReplaceAll(text, context.Canceled.Error(), "the program was interrupted")
 	}
 	fmt.Fprintln(terminal.To(p.stderr), "dialtone:", text)
 	if advice := sqlite.Advice(err); advice != "" {
@@ -219,7 +218,7 @@ func exitStatus(err error) int {
 	if _, ok := errors.AsType[config.Faults](err); ok {
 		return exitConfig
 	}
-	// A restart does not find the database again; it might create a new one.
+	// Do not ask for a restart if the database was replaced: a server that starts might create a new one.
 	if errors.Is(err, engine.ErrFailed) && !errors.Is(err, sqlite.ErrReplaced) {
 		return exitRestart
 	}
@@ -246,7 +245,7 @@ type configCommand struct {
 
 type configCheckCommand struct{}
 
-// Run fails if the configuration is wrong. What a server could do without is a note.
+// Run fails if a server would not start with the configuration. Other faults are notes.
 func (configCheckCommand) Run(p *program) error {
 	c, err := p.settings()
 	if err != nil {

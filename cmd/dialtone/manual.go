@@ -21,12 +21,12 @@ func (completeCommand) Help() string {
 
 func (c completeCommand) Run(p *program) error { return completion.Write(p.stdout, c.Shell, p.model) }
 
-// manCommand prints the manual page. Packages have it; people use man.
+// manCommand prints the manual page, for building packages. People use man.
 type manCommand struct{}
 
 func (manCommand) Run(p *program) error { return manpage.Write(p.stdout, p.model, buildTime()) }
 
-// buildTime returns when the revision of the program was made, or the current time where that is unknown.
+// buildTime returns the time of the program's revision, or the current time if that is unknown.
 func buildTime() time.Time {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {

@@ -19,7 +19,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// operation is what a command does as an operator at a tenant.
+// operation is what a command needs to act as an operator at a tenant.
 type operation struct {
 	*operator.Service
 	in     *installation.Installation
@@ -32,7 +32,7 @@ func (p *program) caller() operator.Caller {
 	return installation.Caller(p.ctx)
 }
 
-// operate opens the installation and runs a function for a tenant: the only one if host is empty.
+// operate opens the installation and calls do for a tenant: the only one if host is empty.
 func (p *program) operate(host, reason string, do func(operation) error) error {
 	if err := audit.CheckReason(reason); err != nil {
 		return usageError{err}
@@ -64,8 +64,8 @@ func (accountAdd) Help() string {
 	return "The person gets a message with a link to choose the password. It works once, for 7 days, and activates " +
 		"and confirms the account. With --ha1-stdin the account has a password already: the first line is " +
 		"MD5(user:realm:password) as 32 hex digits, and a second one may be SHA-256(user:realm:password) as 64. Then " +
-		"the message has the activation link, and with --active there is none. A running server writes the message " +
-		"within seconds. No limit of signups counts."
+		"the message contains the activation link, and with --active there is no message. A running server writes " +
+		"the message within seconds. Limits of signups do not apply."
 }
 
 func (c *accountAdd) Run(p *program) error {
@@ -94,9 +94,9 @@ func (c *accountAdd) Run(p *program) error {
 		}
 		switch {
 		case n.HA1 == "":
-			return p.say("a message with a link to choose the password goes to %s", a.Email)
+			return p.printf("a message with a link to choose the password goes to %s", a.Email)
 		case !c.Active:
-			return p.say("a message with the activation link goes to %s", a.Email)
+			return p.printf("a message with the activation link goes to %s", a.Email)
 		}
 		return nil
 	})
@@ -132,8 +132,8 @@ type accountResend struct {
 
 // Help is what "dialtone account resend --help" adds.
 func (accountResend) Help() string {
-	return "The account waits for its activation. The earlier links end. A running server writes the message within " +
-		"seconds. No limit counts, and the account still expires when it would have."
+	return "It is for an account that waits for its activation. The earlier links end. A running server writes the " +
+		"message within seconds. No limits apply, and the time at which the account expires does not change."
 }
 
 func (c *accountResend) Run(p *program) error {
@@ -151,7 +151,7 @@ func (c *accountResend) Run(p *program) error {
 		if err := c.print(p, a, terminal.NameField(err)); err != nil || c.JSON {
 			return err
 		}
-		return p.say("a message with a new link goes to %s", a.Email)
+		return p.printf("a message with a new link goes to %s", a.Email)
 	})
 }
 
@@ -175,8 +175,8 @@ type accountSignOut struct {
 
 // Help is what "dialtone account sign-out --help" adds.
 func (accountSignOut) Help() string {
-	return "Phones stay registered. Who knows the password can sign in again; to prevent that, disable the account, " +
-		"or let its owner choose another password."
+	return "Phones stay registered. Anyone who knows the password can sign in again; to prevent that, disable the " +
+		"account, or let its owner choose another password."
 }
 
 func (c *accountSignOut) Run(p *program) error {
@@ -185,7 +185,7 @@ func (c *accountSignOut) Run(p *program) error {
 		if err := c.print(p, a, err); err != nil || c.JSON {
 			return err
 		}
-		return p.say("all sessions of the account have ended")
+		return p.printf("all sessions of the account have ended")
 	})
 }
 
@@ -263,10 +263,10 @@ func (c signupsOptions) run(p *program, mode tenant.Signups, note *string) error
 			fmt.Fprintln(p.stderr, "dialtone: the signups of all tenants are frozen; to lift that, run: "+
 				"dialtone signups open --freeze")
 		}
-		if err := p.say("signups at %s are %s", v.Host, v.Signups); err != nil || v.Open || v.Shown == "" {
+		if err := p.printf("signups at %s are %s", v.Host, v.Signups); err != nil || v.Open || v.Shown == "" {
 			return err
 		}
-		return p.say("visitors read: %s", terminal.Printable(v.Shown))
+		return p.printf("visitors read: %s", terminal.Printable(v.Shown))
 	})
 }
 
@@ -288,7 +288,7 @@ func (c signupsOptions) runFreeze(p *program, mode tenant.Signups, note *string)
 		freeze = &tenant.Freeze{}
 		set(&freeze.Note, note)
 	} else {
-		said = "the signups of all tenants are no longer frozen, and their own settings count"
+		said = "the signups of all tenants are no longer frozen, and their own settings apply"
 	}
 	return p.with(func(in *installation.Installation) error {
 		freeze, err := p.operators(in).SetFreeze(p.ctx, p.caller(), freeze, c.Reason)
@@ -298,7 +298,7 @@ func (c signupsOptions) runFreeze(p *program, mode tenant.Signups, note *string)
 		case c.JSON:
 			return json.NewEncoder(p.stdout).Encode(opjson.OfFreeze(freeze))
 		}
-		return p.say("%s", said)
+		return p.printf("%s", said)
 	})
 }
 
@@ -306,8 +306,8 @@ type signupsOpen struct{ signupsOptions }
 
 // Help is what "dialtone signups open --help" adds.
 func (signupsOpen) Help() string {
-	return "Servers follow within a second. A note about closed signups is dropped. --freeze lifts the freeze of all " +
-		"tenants; their own settings count again. It prints frozen and note as JSON."
+	return "Servers follow within a second. A note about closed signups is dropped. --freeze ends the freeze of all " +
+		"tenants; their own settings apply again. With --json it prints frozen and note."
 }
 
 func (c *signupsOpen) Run(p *program) error { return c.run(p, tenant.SignupsOpen, nil) }
@@ -321,9 +321,9 @@ type signupsClose struct {
 func (signupsClose) Help() string {
 	return "Servers follow within a second. Accounts that exist work as before, and those that wait for their " +
 		"activation can still be activated. TEXT is plain text of up to 300 characters. With --freeze, signups are " +
-		"closed at all tenants until signups open --freeze; the tenants' own settings stay, and then count again. " +
-		"Visitors read the note of the freeze, or a text of the program, and not those of the tenants. It prints " +
-		"frozen and note as JSON."
+		"closed at all tenants until signups open --freeze; the tenants' own settings stay, and then apply again. " +
+		"Visitors read the note of the freeze, or a text of the program, and not those of the tenants. With --json " +
+		"it prints frozen and note."
 }
 
 func (c *signupsClose) Run(p *program) error { return c.run(p, tenant.SignupsClosed, c.Note) }

@@ -20,7 +20,7 @@ func (provisionCommand) Help() string {
 }
 
 func (c *provisionCommand) Run(p *program) error {
-	return p.at(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
+	return p.atTenant(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
 		a, err := p.operators(in).Find(p.ctx, p.caller(), t, c.User)
 		if fault.Is(err, fault.NotFound) {
 			return noAccount(c.User, c.Tenant, err)

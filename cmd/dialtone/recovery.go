@@ -13,7 +13,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// The commands that give people their accounts back.
+// The commands that help people who have lost access to their accounts.
 
 type accountResetLink struct {
 	accountArg
@@ -66,8 +66,8 @@ func (c *accountResetLink) Run(p *program) error {
 			if err := c.print(p, a, err); err != nil {
 				return err
 			}
-			return p.say("a message with a link to choose another password goes to %s; the link works once, until %s",
-				a.Email, until.Format(time.RFC3339))
+			return p.printf("a message with a link to choose another password goes to %s; the link works once, "+
+				"until %s", a.Email, until.Format(time.RFC3339))
 		}
 		own := t.PublicURL != ""
 		if !own {
@@ -85,7 +85,7 @@ func (c *accountResetLink) Run(p *program) error {
 		if c.JSON {
 			return json.NewEncoder(p.stdout).Encode(opjson.ResetLink{User: c.User, Link: &link, Until: until})
 		}
-		return p.say("%s\nworks once, until %s", link, until.Format(time.RFC3339))
+		return p.printf("%s\nworks once, until %s", link, until.Format(time.RFC3339))
 	})
 }
 
@@ -97,9 +97,9 @@ type accountSecondFactor struct {
 
 // Help is what "dialtone account second-factor --help" adds.
 func (accountSecondFactor) Help() string {
-	return "--remove is for somebody who has lost the phone and the recovery codes. Make sure that the owner asks: " +
-		"from then on the password alone is enough. It ends all sessions, and the owner gets a message. Without " +
-		"--remove the command changes nothing."
+	return "--remove is for somebody who has lost the phone and the recovery codes. Make sure that the request is " +
+		"from the owner: afterwards the password alone is enough. It ends all sessions, and the owner gets a " +
+		"message. Without --remove the command changes nothing."
 }
 
 func (c *accountSecondFactor) Run(p *program) error {
@@ -113,9 +113,9 @@ func (c *accountSecondFactor) Run(p *program) error {
 			return err
 		}
 		if before.Factors == 0 {
-			return p.say("nothing was changed: the account has no second factor")
+			return p.printf("nothing was changed: the account has no second factor")
 		}
-		return p.say("removed: %s\nall sessions of the account have ended, and a message about it goes to %s",
+		return p.printf("removed: %s\nall sessions of the account have ended, and a message about it goes to %s",
 			before.Factors, a.Email)
 	})
 }
@@ -128,9 +128,9 @@ type accountEmail struct {
 
 // Help is what "dialtone account email --help" adds.
 func (accountEmail) Help() string {
-	return "It is for somebody whose account another person has taken over, or whose mailbox is gone. Make sure that " +
-		"the owner asks. All sessions and links of the account end, and nobody gets a message. The password and the " +
-		"second factors stay."
+	return "It is for somebody whose account another person has taken over, or whose mailbox no longer exists. Make " +
+		"sure that the request is from the owner. All sessions and links of the account end, and nobody gets a " +
+		"message. The password and the second factors stay."
 }
 
 func (c *accountEmail) Run(p *program) error {
@@ -143,19 +143,19 @@ func (c *accountEmail) Run(p *program) error {
 		if err := c.print(p, a, err); err != nil || c.JSON {
 			return err
 		}
-		if err := p.say("all sessions, links and remembered browsers of the account have ended"); err != nil {
+		if err := p.printf("all sessions, links and remembered browsers of the account have ended"); err != nil {
 			return err
 		}
 		if a.Factors != 0 {
-			if err := p.say("the second factors stay; to remove them, run: dialtone account second-factor %s --remove "+
-				"--tenant %s", a.User, t.Host); err != nil {
+			if err := p.printf("the second factors stay; to remove them, run: dialtone account second-factor %s "+
+				"--remove --tenant %s", a.User, t.Host); err != nil {
 				return err
 			}
 		}
 		if a.Pending() {
-			return p.say("the activation link has ended; the owner gets another one at /forgot.html")
+			return p.printf("the activation link has ended; the owner gets another one at /forgot.html")
 		}
-		return p.say("the password stays; for a link to choose another one, run: dialtone account reset-link %s "+
+		return p.printf("the password stays; for a link to choose another one, run: dialtone account reset-link %s "+
 			"--tenant %s", a.User, t.Host)
 	})
 }

@@ -41,8 +41,8 @@ func (c reservedChanges) apply(list []string) ([]string, error) {
 	return list, nil
 }
 
-// sayReplaced says what an option that replaces a list has removed from it.
-func (p *program) sayReplaced(o tenantOptions, old, changed tenant.Settings) {
+// printReplaced prints what an option that replaces a list has removed from it.
+func (p *program) printReplaced(o tenantOptions, old, changed tenant.Settings) {
 	const advice = "give all values that should stay"
 	for _, list := range []struct {
 		option       string
@@ -83,7 +83,7 @@ func (tenantReserved) Help() string {
 		"--reserve-add and --reserve-remove."
 }
 
-// reservedView is a reserved name as commands print it.
+// reservedView is the JSON form of a reserved name.
 type reservedView struct {
 	Name    string `json:"name"`
 	BuiltIn bool   `json:"built_in"`

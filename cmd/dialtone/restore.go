@@ -6,12 +6,12 @@ import (
 )
 
 type restoreCommand struct {
-	File string `arg:"" optional:"" help:"The archive, which dialtone backup --archive wrote."`
+	File string `arg:"" optional:"" help:"The archive that dialtone backup --archive wrote."`
 
 	AfterDatabase bool   `help:"Other tools restored the database: end old sessions and links."`
 	Identity      string `placeholder:"FILE" help:"The private key of age that the archive was encrypted to."`
 	KeysDir       string `placeholder:"DIR" help:"Directory with seal.key, if the archive has no keys."`
-	Trail         string `placeholder:"FILE" help:"Repeat later changes of this trail, or lost database."`
+	Trail         string `placeholder:"FILE" help:"Repeat later changes in this trail or damaged database."`
 	AcceptFaults  bool   `help:"Restore a database in which verify finds faults."`
 	reasonFlag
 }
@@ -20,28 +20,28 @@ type restoreCommand struct {
 func (restoreCommand) Help() string {
 	return "Stop all servers first. An archive is restored into the data directory, which must be empty or absent, " +
 		"and is checked before anything is put in place. If the command was killed, run it again. As root, it " +
-		"continues as the owner of the data directory when it has opened the files that the command line and the " +
-		"database's URL name.\n\n" +
-		"What was handed out before is no longer valid: sessions, links, open forms, links for phones, and TURN " +
-		"credentials. Passwords stay, and phones keep registering. Messages that waited are not sent, because the " +
-		"links in them have ended: people ask for a new one.\n\n" +
-		"With --trail, accounts that were disabled or deleted after the backup, tokens that were removed, and roles " +
-		"that were changed are so again. Other later changes are listed."
+		"opens the files that the command line and the database's URL name, and then continues as the owner of the " +
+		"data directory.\n\n" +
+		"Sessions, links, open forms, links for phones, and TURN credentials from before are no longer valid. " +
+		"Passwords stay, and phones keep registering. Waiting messages are not sent, because their links are no " +
+		"longer valid: people can ask for new ones.\n\n" +
+		"With --trail, the command disables and deletes accounts again, removes tokens and changes roles as was done " +
+		"after the backup, and lists other later changes."
 }
 
 // Run checks the arguments, and restores.
 func (c *restoreCommand) Run(p *program) error {
 	switch {
 	case c.AfterDatabase && c.File != "":
-		return usageError{fault.New(fault.Invalid, "give either an archive or --after-database, not both: with the "+
-			"flag, the database is in place already")}
+		return usageError{fault.New(fault.Invalid, "give either an archive or --after-database, not both: the flag "+
+			"means that the database is already in place")}
 	case !c.AfterDatabase && c.File == "":
 		return usageError{fault.New(fault.Invalid, "name an archive, or give --after-database if other tools have "+
 			"restored the database")}
 	case c.AfterDatabase && (c.Identity != "" || c.KeysDir != ""):
 		return usageError{fault.New(fault.Invalid, "--identity and --keys-dir are for archives")}
 	}
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}

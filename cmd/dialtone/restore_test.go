@@ -165,7 +165,7 @@ func (r *restoring) filesOnly(database string) {
 	r.Helper()
 	file, to := filepath.Join(r.backup, "dialtone.tar"), filepath.Join(filepath.Dir(r.data), "another")
 	for _, c := range []struct{ args, says string }{
-		{"backup --archive " + file + " --config " + r.config, "not in it: the PostgreSQL database"},
+		{"backup --archive " + file + " --config " + r.config, "not included: the PostgreSQL database"},
 		{"restore " + file + " --data " + to + " --keys-dir " + filepath.Join(r.data, "keys"),
 			"and then run dialtone restore --after-database"},
 	} {

@@ -180,7 +180,7 @@ func TestBackupAsRoot(t *testing.T) {
 		t.Error("the archive has a file of root")
 	}
 	for _, path := range []string{link, pipe} {
-		if !strings.Contains(out, "not in it: "+path) {
+		if !strings.Contains(out, "not included: "+path) {
 			t.Errorf("the command does not name %s: %s", path, out)
 		}
 	}

@@ -2,7 +2,7 @@ package main
 
 import "dialtone/cmd/dialtone/internal/server"
 
-// serveCommand has a flag for each key of the configuration except those that all commands have.
+// serveCommand has a flag for each key of the configuration, except for those that are flags of all commands.
 type serveCommand struct {
 	Settings keyFlags `embed:""`
 	Clusters *string  `hidden:"" help:"Removed; the configuration refuses it and says what to do."`

@@ -100,7 +100,7 @@ func (p *program) printStats(v opjson.Stats) error {
 	return out.Flush()
 }
 
-// certificateText says until when a certificate is valid, and why no other was issued.
+// certificateText describes until when a certificate is valid, and why the last order failed.
 func certificateText(c opjson.Certificate) string {
 	text := "none yet"
 	if c.Expires != nil {
@@ -113,7 +113,7 @@ func certificateText(c opjson.Certificate) string {
 	return text
 }
 
-// failureText says when a hook last failed, and whether that is over: nothing waits for it.
+// failureText describes the last failure of a hook. waits tells whether notifications still wait for it.
 func failureText(at time.Time, why string, waits bool) string {
 	text := "last failure " + at.Format(time.RFC3339) + " " + terminal.Printable(why)
 	if !waits {
@@ -139,7 +139,7 @@ func signupsText(v opjson.Stats) string {
 	return string(tenant.SignupsClosed)
 }
 
-// since says how long the oldest of a backlog has waited.
+// since describes how long the oldest entry of a backlog has waited.
 func since(oldest *time.Time) string {
 	if oldest == nil {
 		return ""

@@ -54,11 +54,11 @@ func (c *storeCopy) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
-	back, err := becomeOwnerOf(from, to)
+	revert, err := becomeOwnerOf(from, to)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, back()) }()
+	defer func() { err = errors.Join(err, revert()) }()
 	for _, location := range []string{from, to} {
 		path, ok := strings.CutPrefix(location, "sqlite:")
 		if !ok {
@@ -71,7 +71,7 @@ func (c *storeCopy) Run(p *program) (err error) {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && (location == from || c.Compare) {
 			return fmt.Errorf("%w in %s; correct --from or --to", installation.ErrNoStore, path)
 		}
-		// Hold the lock of a server that would use the file.
+		// A server that uses the file holds this lock.
 		unlock, err := datadir.Dir(filepath.Dir(path)).Lock()
 		if err != nil {
 			return runas.InDataDir(err)
@@ -100,8 +100,8 @@ func (c *storeCopy) Run(p *program) (err error) {
 	return nil
 }
 
-// becomeOwnerOf is BecomeOwner for the directories of SQLite databases. They must have one owner.
-func becomeOwnerOf(locations ...string) (back func() error, err error) {
+// becomeOwnerOf calls runas.BecomeOwner for the directories of the SQLite databases, which must have the same owner.
+func becomeOwnerOf(locations ...string) (revert func() error, err error) {
 	var dirs []string
 	var owners []*runas.User
 	for _, location := range locations {

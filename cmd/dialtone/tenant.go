@@ -40,7 +40,7 @@ type tenantOptions struct {
 	PrivacyURL     *string   `name:"privacy-url" placeholder:"URL" help:"Your privacy notice (none)."`
 	ImprintURL     *string   `name:"imprint-url" placeholder:"URL" help:"Your imprint (none)."`
 	Support        *string   `placeholder:"URL" help:"Page or email address where people get help (none)."`
-	Logo           *logo     `placeholder:"FILE" help:"Picture beside the name: PNG, JPEG, WebP or SVG (none)."`
+	Logo           *logo     `placeholder:"FILE" help:"Picture next to the name: PNG, JPEG, WebP or SVG (none)."`
 	Accent         *string   `placeholder:"#RRGGBB" help:"Colour of links and buttons (#0b6b57)."`
 	MailFrom       *string   `name:"mail-from" placeholder:"ADDRESS" help:"Sender of messages (no-reply@HOST)."`
 	ReplyTo        *string   `name:"reply-to" placeholder:"ADDRESS" help:"Address for replies (the sender)."`
@@ -112,7 +112,7 @@ func (o tenantOptions) apply(t tenant.Tenant) (tenant.Tenant, error) {
 	}
 	if o.Signups != nil {
 		t.Signups = tenant.Signups(*o.Signups)
-		if t.SignupMode() == tenant.SignupsOpen { // no later close shows an old note
+		if t.SignupMode() == tenant.SignupsOpen { // so that closing them later does not show an old note
 			t.SignupsNote = ""
 		}
 	}
@@ -191,8 +191,7 @@ type tenantAdd struct {
 // Run creates a store if there is none, so that a script can prepare a machine before the first
 // start of the server.
 func (c *tenantAdd) Run(p *program) error {
-	// The store keeps microseconds. It recognizes a repeated insert, after a lost reply, by
-	// Created.
+	// The store keeps microseconds. After a lost reply, it recognizes a repeated insert by Created.
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	t, err := c.apply(tenant.Tenant{Host: c.Host, Created: now})
 	if err != nil {
@@ -212,7 +211,7 @@ type tenantSet struct {
 }
 
 func (c *tenantSet) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}
@@ -237,7 +236,7 @@ func (c *tenantSet) Run(p *program) error {
 		if err := in.Store.SetTenant(ctx, t, time.Now()); err != nil {
 			return err
 		}
-		p.sayReplaced(c.tenantOptions, old.Settings, t.Settings)
+		p.printReplaced(c.tenantOptions, old.Settings, t.Settings)
 		return nil
 	})
 }
@@ -250,11 +249,11 @@ type tenantRemove struct {
 }
 
 func (c *tenantRemove) Run(p *program) error {
-	ctx, err := p.because(c.Reason)
+	ctx, err := p.withReason(c.Reason)
 	if err != nil {
 		return err
 	}
-	host, err := installation.TypedHost(c.Host)
+	host, err := installation.NormalizeHost(c.Host)
 	if err != nil {
 		return err
 	}
@@ -275,7 +274,7 @@ func (c *tenantRemove) Run(p *program) error {
 		if accounts > 0 {
 			what += " and its " + terminal.Counted(accounts, "account")
 		}
-		if !c.Yes && (accounts == 0 || c.WithAccounts) { // otherwise the store refuses it
+		if !c.Yes && (accounts == 0 || c.WithAccounts) { // otherwise the store refuses the removal
 			if err := p.confirm("remove " + what); err != nil {
 				return err
 			}
@@ -284,7 +283,7 @@ func (c *tenantRemove) Run(p *program) error {
 			return err
 		}
 		p.eraseDeleted(in)
-		return p.say("removed %s", what)
+		return p.printf("removed %s", what)
 	})
 }
 

@@ -33,8 +33,8 @@ type tenantCertificate struct {
 func (tenantCertificate) Help() string {
 	return "It is for a phone server that uses the certificate of the web site, which the server renews by itself " +
 		"(tls.acme). Run it every day, and then make the phone server read the file again. A file that is up to " +
-		"date is not written. The file is replaced at once, so nobody reads a part of it or another key, and it has " +
-		"mode 0600, or 0640 with --group."
+		"date is not written. The file is replaced atomically, so nobody reads an incomplete file or a key that does " +
+		"not fit, and it has mode 0600, or 0640 with --group."
 }
 
 func (c *tenantCertificate) Run(p *program) error {
@@ -71,12 +71,12 @@ func (c *tenantCertificate) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		return p.say("%s, with a certificate until %s", what, made.NotAfter.UTC().Format(time.RFC3339))
+		return p.printf("%s, with a certificate until %s", what, made.NotAfter.UTC().Format(time.RFC3339))
 	})
 }
 
-// write writes the file unless it already has this content, lets a group read it unless group is negative, and returns
-// what it did.
+// write writes the file unless it already has this content, and lets a group read it unless group is negative. It
+// returns what it did, in words.
 func (c *tenantCertificate) write(text string, group int) (what string, err error) {
 	written, err := regularfile.Read(c.To)
 	switch {
@@ -94,7 +94,7 @@ func (c *tenantCertificate) write(text string, group int) (what string, err erro
 	return what, err
 }
 
-// await returns the certificate of a tenant. It waits for one for up to c.Wait.
+// await returns the certificate of a tenant. If there is none, it waits for the first one for at most c.Wait.
 func (c *tenantCertificate) await(
 	ctx context.Context, in *installation.Installation, t *tenant.Tenant,
 ) (certificate.Certificate, error) {
@@ -102,7 +102,7 @@ func (c *tenantCertificate) await(
 	for waited := false; ; waited = true {
 		made, err := in.Store.Certificate(ctx, t.ID)
 		if fe, ok := errors.AsType[*fault.Error](err); !ok || fe.Kind != fault.NotFound {
-			if waited && err == nil { // servers look for new ones every second; afterwards they use it
+			if waited && err == nil { // let servers load it: they check for new certificates every second
 				select {
 				case <-time.After(2 * time.Second):
 				case <-ctx.Done():
@@ -120,11 +120,11 @@ func (c *tenantCertificate) await(
 	}
 }
 
-// missing says why there is no certificate.
+// missing returns an error that tells why there is no certificate.
 func (c *tenantCertificate) missing(ctx context.Context, in *installation.Installation, t *tenant.Tenant) error {
 	if !in.TLS.ACME {
 		return fault.New(fault.Conflict, "there is no certificate of %s, because tls.acme is not set; give the phone "+
-			"server the files that your TLS proxy or tls.cert has", t.Host)
+			"server the certificate files of your TLS proxy or of tls.cert", t.Host)
 	}
 	states, err := in.Store.CertificateStates(ctx)
 	if err != nil {

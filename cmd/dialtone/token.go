@@ -13,12 +13,12 @@ import (
 )
 
 type tokenCommand struct {
-	Add    apiTokenAdd    `cmd:"" help:"Make a token of the API for operators."`
+	Add    apiTokenAdd    `cmd:"" help:"Create a token of the API for operators."`
 	List   apiTokenList   `cmd:"" help:"List the tokens, without their secrets."`
 	Remove apiTokenRemove `cmd:"" help:"Remove a token; servers refuse it at once."`
 }
 
-// operatorTokens returns what makes tokens, and the caller who runs this process.
+// operatorTokens returns the token service, and the caller who runs this process.
 func (p *program) operatorTokens(in *installation.Installation) (*operator.Tokens, operator.Caller) {
 	log := p.logger(in.Log)
 	tokens := operator.NewTokens(operator.TokensDeps{
@@ -39,8 +39,8 @@ type apiTokenAdd struct {
 // Help is what "dialtone token add --help" adds.
 func (apiTokenAdd) Help() string {
 	return "The scopes are " + operator.Words(operator.Scopes) +
-		". The token is printed once. The store has its hash " +
-		"only, so it cannot be shown again. The audit trail has the name of the token with all that it changes."
+		". The token is printed once. The store contains only its hash, so it cannot be shown again. The audit trail " +
+		"records the name of the token with every change that it makes."
 }
 
 func (c *apiTokenAdd) Run(p *program) error {
@@ -94,7 +94,7 @@ func (c *apiTokenRemove) Run(p *program) error {
 		if err := tokens.Remove(p.ctx, caller, c.Name, c.Reason); err != nil {
 			return err
 		}
-		return p.say("removed the token %s", c.Name)
+		return p.printf("removed the token %s", c.Name)
 	})
 }
 
@@ -102,7 +102,7 @@ type apiTokenList struct {
 	JSON bool `name:"json" help:"Print one JSON array."`
 }
 
-// viewToken returns the view of a token. hosts has the hosts of the tenants.
+// viewToken returns the JSON form of a token. hosts maps the IDs of tenants to their hosts.
 func viewToken(t operator.Token, hosts map[int64]string) opjson.Token {
 	return opjson.OfToken(t, time.Now(), func(id int64) string { return hosts[id] })
 }

@@ -26,7 +26,7 @@ type turnSecret struct {
 func (turnSecret) Help() string {
 	return "The secrets (coturn's static-auth-secret) are printed one per line. The key is created if there is " +
 		"none.\n\n" +
-		"After --rotate, give all secrets that are printed to the TURN servers within an hour. Then " +
+		"After --rotate, give all printed secrets to the TURN servers within an hour. After that hour, " +
 		"credentials are signed with the new one. If the environment holds the key, the command prints its " +
 		"new content instead of the secrets.\n\nWith --revoke, TURN servers refuse new credentials until " +
 		"they have the new secret."
@@ -51,7 +51,7 @@ func (c *turnSecret) Run(p *program) error {
 	})
 }
 
-// print makes a new key if asked to, and prints the secrets.
+// print creates a new key with --rotate, and prints the secrets.
 func (c *turnSecret) print(p *program, in *installation.Installation, now time.Time) error {
 	keys := in.KeySources.TURN
 	ring, err := keys.Read()
@@ -73,9 +73,9 @@ func (c *turnSecret) print(p *program, in *installation.Installation, now time.T
 		if err := keyfile.Replace(keys.Path, ring); err != nil {
 			return err
 		}
-		advice := "the first secret is new and signs from " +
+		advice := "the first secret is new, and signing with it begins at " +
 			now.Add(secret.RolloutTime).UTC().Format(time.TimeOnly) +
-			" UTC: give all of these to the TURN servers before then"
+			" UTC: give all of these secrets to the TURN servers before then"
 		if c.Revoke {
 			advice = "this new secret is the only one: give it to the TURN servers at once"
 		}

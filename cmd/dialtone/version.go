@@ -28,9 +28,8 @@ func versionText() string {
 	return versionOf(info, migrations.Newest(sqlite.Dialect))
 }
 
-// versionOf describes a program by what the Go toolchain has recorded of it, and by the newest
-// schema of a store that it knows. A program that was built from a source tree may have no version;
-// then its revision is shown, if the toolchain knows it.
+// versionOf describes a program: its build information and the newest schema of a store that it knows. A program that
+// was built from a source tree may have no version; then its revision stands for it, if the toolchain has recorded it.
 func versionOf(info *debug.BuildInfo, schema int) string {
 	settings := make(map[string]string)
 	for _, s := range info.Settings {
@@ -58,12 +57,12 @@ func versionOf(info *debug.BuildInfo, schema int) string {
 	return fmt.Sprintf("dialtone %s: %s", version, strings.Join(facts, ", "))
 }
 
-// helpCommand is replaced by --help before the command line is parsed, if it is the first argument.
+// helpCommand is in the grammar for the help. As the first argument, help is replaced by --help before parsing.
 type helpCommand struct {
 	Command []string `arg:"" optional:"" help:"The command."`
 }
 
-// Run is reached only where options come before the command.
+// Run is called only if options precede the command.
 func (helpCommand) Run(*program) error {
 	return usageError{fault.New(fault.Invalid, "help must be the first argument: dialtone help [COMMAND]")}
 }

@@ -12,7 +12,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// with opens the installation, runs a function with it, and closes it. There must be a store.
+// with opens the installation, calls do, and closes the installation. It fails if there is no store.
 func (p *program) with(do func(*installation.Installation) error) error {
 	return p.withStore(installation.Never, do)
 }
@@ -63,7 +63,7 @@ func (p *program) accounts(in *installation.Installation) *account.Service {
 	return in.Accounts(p.logger(in.Log))
 }
 
-// operators returns what operators do. Its Flush is called before the store is closed.
+// operators returns the operator service of a command. Its Flush must be called before the store is closed.
 func (p *program) operators(in *installation.Installation) *operator.Service {
 	return in.Operators(p.logger(in.Log), p.stderr)
 }

@@ -276,8 +276,9 @@ func (im *Import) noneReadable() error {
 	if first.File != "" {
 		where = shown(first.File) + ", " + where
 	}
-	return fault.New(fault.Invalid, "nothing was imported: %s be read (%s: %s); is the file of another format than %s?",
-		which, where, cmp.Or(first.Detail, first.Problem.text()), im.options.Format)
+	return fault.New(fault.Invalid,
+		"nothing was imported: %s be read (%s: %s); does the file have a format other than %s?", which,
+		where, cmp.Or(first.Detail, first.Problem.text()), im.options.Format)
 }
 
 // Add gets an entry again. It adds accounts in groups, so the entry's account may be added by a later call.

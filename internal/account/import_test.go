@@ -272,8 +272,8 @@ func TestImportOfAnotherFormat(t *testing.T) {
 		want    string
 	}{
 		{[]account.ImportEntry{unreadable, unreadable},
-			"nothing was imported: none of 2 rows can be read (line 1: not user:realm:HA1); is the file of another " +
-				"format than test?"},
+			"nothing was imported: none of 2 rows can be read (line 1: not user:realm:HA1); does the file have a " +
+				"format other than test?"},
 		{[]account.ImportEntry{noHash, unreadable}, "none of 2 rows can be read (line 1: no hex); "},
 		{[]account.ImportEntry{inFile}, "the only row cannot be read (a.xml, line 1: not user:realm:HA1); "},
 		{[]account.ImportEntry{unreadable, trunk}, ""},
@@ -297,7 +297,7 @@ func TestImportOfABadName(t *testing.T) {
 	e.Name = "\x01"
 	r, err := runImport(t, w, account.ImportOptions{}, e)
 	w.Must(err)
-	const want = "the user name became the display name, because that of the file cannot be one"
+	const want = "the user name became the display name, because the one in the file is invalid"
 	if name := mustFind(w, "ann").Name; name != "ann" || r.Notes[1].Text != want {
 		t.Errorf("the name is %q, and the notes are %+v", name, r.Notes)
 	}

@@ -130,7 +130,7 @@ type File struct {
 }
 
 // ErrFormat is wrapped by every error of Read about the archive itself.
-var ErrFormat = errors.New("this is not a whole backup of Dialtone")
+var ErrFormat = errors.New("this is not a complete Dialtone backup")
 
 func broken(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrFormat, fmt.Sprintf(format, args...))

@@ -430,7 +430,7 @@ func (v *verifier) rest(ctx context.Context, st state, begun bool) error {
 		v.fault(0, "the newest checkpoint was confirmed at %s, but a server made change %d at %s: it could not write "+
 			"checkpoints, or they were removed", stamp(st.At), late.ID, stamp(late.At))
 	case n > 0 && age > lateCheckpoint:
-		v.note("no checkpoint covers the changes from %d on yet", first.ID)
+		v.note("no checkpoint covers change %d and later changes yet", first.ID)
 	}
 	if begun && age > lateCheckpoint {
 		v.note("the newest checkpoint was confirmed at %s; if a server has run since then, the end of the trail may "+

@@ -29,7 +29,7 @@ const (
 )
 
 // ErrRestoring means that a restore into the data directory was started but not completed.
-var ErrRestoring = errors.New("a restore was begun and not finished")
+var ErrRestoring = errors.New("a restore was started but not finished")
 
 // CheckRestored fails with ErrRestoring while a restore is not finished. It removes the remains of
 // a finished one.
@@ -120,8 +120,8 @@ func (d Dir) checkEmpty(allowed []string) error {
 	if len(left) > shown {
 		names += fmt.Sprintf(" and %d more", len(left)-shown)
 	}
-	return fmt.Errorf("%s is not empty: it has %s; move them away, or restore into another directory, because what is "+
-		"left of one database must not get beside another", d, names)
+	return fmt.Errorf("%s is not empty: it contains %s; move them away, or restore into another directory, because "+
+		"remains of one database must not be mixed with another", d, names)
 }
 
 // Path returns the path of a file of the restore.

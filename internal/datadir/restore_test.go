@@ -72,7 +72,7 @@ func TestInterruptedRestore(t *testing.T) {
 	if err := dir.CheckRestored(); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := dir.BeginRestore("keys"); err == nil || !strings.Contains(err.Error(), "it has dialtone.db;") {
+	if _, _, err := dir.BeginRestore("keys"); err == nil || !strings.Contains(err.Error(), "it contains dialtone.db;") {
 		t.Errorf("into a directory that is not empty: %v", err)
 	}
 }

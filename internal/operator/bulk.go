@@ -90,7 +90,7 @@ const BulkMoreFound = "more accounts match than were counted; those that were co
 
 // BulkNotAllowed is the failure of a bulk change whose caller may no longer change accounts:
 // the token was removed or has expired, or the person is no longer an active admin.
-const BulkNotAllowed = "who started it may no longer change accounts; those that were changed stay so"
+const BulkNotAllowed = "the person who started it may no longer change accounts; earlier changes were not undone"
 
 // MaxOpenBulks is how many bulk changes of a tenant can be counting, ready or running.
 const MaxOpenBulks = 20

@@ -118,4 +118,4 @@ func (c Caller) maySet(t *tenant.Tenant, old, next tenant.Tenant) error {
 	return nil
 }
 
-var errTenantKeepsChanging = errors.New("the tenant was changed by others in each of the attempts to change it")
+var errTenantKeepsChanging = errors.New("others changed the tenant during every attempt to change it")

@@ -242,7 +242,7 @@ func someAccounts(format Format, yield Yield, read func(Yield) error) error {
 		return yield(e)
 	})
 	if err == nil && !found {
-		return fault.New(fault.Invalid, "there are no accounts in the file; is it of another format than %s?", format)
+		return fault.New(fault.Invalid, "the file contains no accounts; does it have a format other than %s?", format)
 	}
 	return err
 }

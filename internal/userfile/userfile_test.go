@@ -431,11 +431,11 @@ func TestAdvice(t *testing.T) {
 			"line 3: the row is longer than 1 MiB; is there a quote that does not end?"},
 		{userfile.CSV, "\xff\xfeu\x00",
 			"the file is UTF-16; convert it to UTF-8 with: iconv -f UTF-16 -t UTF-8 OLD > NEW"},
-		{userfile.Htdigest, "", "there are no accounts in the file; is it of another format than htdigest?"},
-		{userfile.JSONLines, "\n", "there are no accounts in the file; is it of another format than jsonl?"},
-		{userfile.FreeSWITCH, "<html/>", "there are no accounts in the file; is it of another format than freeswitch?"},
+		{userfile.Htdigest, "", "the file contains no accounts; does it have a format other than htdigest?"},
+		{userfile.JSONLines, "\n", "the file contains no accounts; does it have a format other than jsonl?"},
+		{userfile.FreeSWITCH, "<html/>", "the file contains no accounts; does it have a format other than freeswitch?"},
 		{userfile.Asterisk, "[mail]\nrelay=x\n",
-			"there are no accounts in the file; is it of another format than asterisk?"},
+			"the file contains no accounts; does it have a format other than asterisk?"},
 	} {
 		if got, err := read(t, c.format, c.input); err == nil || err.Error() != c.want {
 			t.Errorf("%.80q: got %v, %v, want %q", c.input, got, err, c.want)

@@ -294,7 +294,8 @@ func TestAdminWrongFilter(t *testing.T) {
 			continue
 		}
 		for _, part := range []string{
-			"<p>Nothing was searched. See beside the field.</p>", `<a href="#` + field + `">` + label[1] + `</a>`,
+			"<p>Nothing was searched. See the message next to the field.</p>",
+			`<a href="#` + field + `">` + label[1] + `</a>`,
 			`<p class="error" id="filter-` + field + `-error">` + want[1], `<h2 id="list">Nothing was searched</h2>`,
 		} {
 			if !strings.Contains(page, part) {
@@ -331,7 +332,8 @@ func TestAdminEmptyName(t *testing.T) {
 		if a.status != 400 || beside == nil || !strings.Contains(beside[1], want) {
 			t.Errorf("%q: %d %q", name, a.status, beside)
 		}
-		if !strings.Contains(problem(a.body), "See beside the field") || strings.Contains(problem(a.body), "120") {
+		if !strings.Contains(problem(a.body), "See the message next to the field") ||
+			strings.Contains(problem(a.body), "120") {
 			t.Errorf("%q: the summary has a rule too: %s", name, problem(a.body))
 		}
 	}

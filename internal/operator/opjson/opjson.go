@@ -21,7 +21,7 @@ type Account struct {
 	Name        string        `json:"name" doc:"The display name."`
 	Email       string        `json:"email"`
 	Role        account.Role  `json:"role"`
-	Disabled    bool          `json:"disabled" doc:"Whether the owner cannot sign in: true until the activation, too."`
+	Disabled    bool          `json:"disabled" doc:"Whether the owner cannot sign in. Also true before the activation."`
 	State       account.State `json:"state"`
 	StateSince  *time.Time    `json:"state_since"`
 	StateBy     string        `json:"state_by" doc:"Who set the state, in words, or empty."`
@@ -31,7 +31,7 @@ type Account struct {
 	Confirmed   *time.Time    `json:"confirmed"`
 	Network     string        `json:"signup_network" doc:"The network of the signup: /24 or /48, or empty."`
 	FirstSignIn *time.Time    `json:"first_signin"`
-	Erased      *time.Time    `json:"erased" doc:"When an account is to be erased whose owner has left."`
+	Erased      *time.Time    `json:"erased" doc:"When the account will be erased, if its owner has left."`
 	Lang        i18n.Tag      `json:"lang"`
 	Factors     []string      `json:"second_factors" doc:"app, passkey, both or none."`
 
@@ -67,7 +67,7 @@ type AccountDetail struct {
 	Lang     *i18n.Tag     `json:"lang" doc:"Null for a deleted account."`
 	Sessions []Session     `json:"sessions"`
 	Factors
-	Lookups  []Lookup  `json:"lookups" doc:"When phone servers last asked for the account."`
+	Lookups  []Lookup  `json:"lookups" doc:"When phone servers last looked up the account."`
 	Messages []Message `json:"mail" doc:"The newest 50 messages, newest first."`
 	Changes  []Change  `json:"changes" doc:"The newest 50 changes in the audit trail, newest first."`
 }
@@ -130,7 +130,7 @@ func OfSession(r session.Record) Session {
 
 // Factors are the second factors of an account.
 type Factors struct {
-	App           *time.Time `json:"app" doc:"Since when there is an authenticator app, or null."`
+	App           *time.Time `json:"app" doc:"When the authenticator app was added, or null."`
 	RecoveryCodes int64      `json:"recovery_codes"`
 	Passkeys      []Passkey  `json:"passkeys"`
 }
@@ -174,7 +174,7 @@ type Message struct {
 	Ended    *time.Time `json:"ended" doc:"When it was sent, failed, was discarded or replaced, or null."`
 	Expires  *time.Time `json:"expires"`
 	Attempts int        `json:"attempts"`
-	Answer   string     `json:"answer" doc:"That of the mail server to the last attempt."`
+	Answer   string     `json:"answer" doc:"The mail server's answer to the last attempt."`
 }
 
 // OfMessage returns the view of a message.

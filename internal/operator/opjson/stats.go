@@ -18,7 +18,7 @@ type Stats struct {
 	Mail   MailBacklog  `json:"mail_backlog"`
 	Hooks  []Hook       `json:"hook_backlogs"`
 	// Certificates are those obtained by ACME.
-	Certificates []Certificate `json:"certificates" doc:"Those that the servers get by ACME."`
+	Certificates []Certificate `json:"certificates" doc:"The certificates that the servers get by ACME."`
 
 	Open   *bool `json:"open" doc:"Whether people can sign up, or null if that depends on the tenant."`
 	Frozen bool  `json:"frozen" doc:"Whether the signups of all tenants are closed."`
@@ -55,7 +55,7 @@ type MailBacklog struct {
 	Waiting  stats.Bounded `json:"waiting"`
 	Deferred stats.Bounded `json:"deferred"`
 	Failed   stats.Bounded `json:"failed"`
-	Oldest   *time.Time    `json:"oldest" doc:"When the oldest that waits began to."`
+	Oldest   *time.Time    `json:"oldest" doc:"When the oldest waiting message began to wait."`
 }
 
 // Hook is a hook and its backlog.

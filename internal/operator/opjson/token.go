@@ -12,7 +12,7 @@ import (
 type Token struct {
 	ID      string           `json:"id"`
 	Name    string           `json:"name"`
-	Tenant  *string          `json:"tenant" doc:"The host of the only tenant at which it may act, or null for all."`
+	Tenant  *string          `json:"tenant" doc:"The host of the only tenant at which it works, or null for all."`
 	Scopes  []operator.Scope `json:"scopes"`
 	Created time.Time        `json:"created"`
 	By      string           `json:"created_by" doc:"Who made it, in words."`
@@ -54,8 +54,8 @@ type Delivery struct {
 	Attempts int            `json:"attempts"`
 	Next     *time.Time     `json:"next" doc:"When the next attempt is, or null."`
 	Expires  time.Time      `json:"expires"`
-	Answer   string         `json:"answer" doc:"That of the mail server to the last attempt."`
-	Server   string         `json:"server" doc:"Which server has it, or empty if there is only one."`
+	Answer   string         `json:"answer" doc:"The mail server's answer to the last attempt."`
+	Server   string         `json:"server" doc:"The server that sends it, or empty if there is only one."`
 }
 
 // OfDelivery returns the view of a message at the tenant with a host.

@@ -177,7 +177,7 @@ func compareParts(made, found map[part]definition, report func(string)) {
 		d, ok := found[p]
 		switch {
 		case ok && d.text != made[p].text:
-			report(describe(p) + " is not as dialtone made it: " + d.text)
+			report(describe(p) + " is not as dialtone created it: " + d.text)
 		case !ok && (exists || p.name == "" && whole && p.relation != "dialtone_directory.missing"): // made when needed
 			report(describe(p) + " is missing in the database")
 		}
@@ -185,7 +185,7 @@ func compareParts(made, found map[part]definition, report func(string)) {
 	for _, p := range sorted(found) {
 		_, compared := made[part{p.relation, ""}]
 		if _, ok := made[p]; !ok && compared && !found[p].harmless {
-			report("dialtone did not make " + describe(p) + ": " + found[p].text)
+			report("dialtone did not create " + describe(p) + ": " + found[p].text)
 		}
 	}
 }
@@ -243,13 +243,13 @@ const listParts = `WITH ` + relations + `
 // part of them, and additional objects in the schemas $4. Privileges are not listed, and so are
 // publications and statistics.
 const listOthers = `WITH ` + relations + `
-	SELECT 'dialtone did not make the trigger ' || tgname || ' of ' || shown || ': ' || pg_get_triggerdef(t.oid)
+	SELECT 'dialtone did not create the trigger ' || tgname || ' of ' || shown || ': ' || pg_get_triggerdef(t.oid)
 		FROM relations JOIN pg_trigger t ON tgrelid = relation WHERE NOT tgisinternal
-	UNION ALL SELECT 'dialtone did not make the rule ' || rulename || ' of ' || shown || ': ' || pg_get_ruledef(r.oid)
+	UNION ALL SELECT 'dialtone did not create the rule ' || rulename || ' of ' || shown || ': ' || pg_get_ruledef(r.oid)
 		FROM relations JOIN pg_rewrite r ON ev_class = relation WHERE ev_type <> '1'
 	UNION ALL SELECT 'the rule ' || rulename || ' of ' || shown || ' is disabled'
 		FROM relations JOIN pg_rewrite ON ev_class = relation WHERE ev_type = '1' AND ev_enabled NOT IN ('O', 'A')
-	UNION ALL SELECT 'dialtone did not make the policy ' || polname || ' of ' || shown
+	UNION ALL SELECT 'dialtone did not create the policy ' || polname || ' of ' || shown
 		FROM relations JOIN pg_policy ON polrelid = relation
 	UNION ALL SELECT inhrelid::regclass || ' inherits from ' || inhparent::regclass ||
 			', so rows of one are rows of the other'
@@ -257,7 +257,7 @@ const listOthers = `WITH ` + relations + `
 	UNION ALL SELECT 'the table ' || conrelid::regclass || ' refers to ' || shown || ', so rows of ' || shown ||
 			' cannot be removed freely: ' || pg_get_constraintdef(o.oid)
 		FROM relations JOIN pg_constraint o ON confrelid = relation WHERE contype = 'f'
-	UNION ALL SELECT 'dialtone did not make ' || pg_describe_object(classid, objid, objsubid) || ' of the schema ' ||
+	UNION ALL SELECT 'dialtone did not create ' || pg_describe_object(classid, objid, objsubid) || ' of the schema ' ||
 			nspname
 		FROM pg_namespace n JOIN pg_depend ON refclassid = 'pg_namespace'::regclass AND refobjid = n.oid
 		WHERE nspname = ANY($4::text[])

@@ -74,7 +74,7 @@ func (x *exportFile) check(_ context.Context, report func(string)) error {
 				return err
 			}
 			if !slices.Equal(rows, made.rows[c.table]) {
-				report("the rows of the table " + c.table + " are not as dialtone made them")
+				report("the rows of the table " + c.table + " are not as dialtone created them")
 			}
 		}
 		return nil

@@ -40,7 +40,7 @@ func TestCheckSchemaOfAnyName(t *testing.T) {
 	c.Exec(t, database, `CREATE OR REPLACE FUNCTION later.dialtone_tell() RETURNS trigger LANGUAGE plpgsql
 		AS 'BEGIN RETURN NULL; END'`)
 	if got := faults(t, in(odd+", later")); len(got) != 1 ||
-		!strings.HasPrefix(got[0], "dialtone did not make the function later.dialtone_tell(): ") {
+		!strings.HasPrefix(got[0], "dialtone did not create the function later.dialtone_tell(): ") {
 		t.Errorf("another function in the later schema: %q", got)
 	}
 	c.Exec(t, database, `DROP SCHEMA later CASCADE; CREATE SCHEMA later;
@@ -48,7 +48,7 @@ func TestCheckSchemaOfAnyName(t *testing.T) {
 		CREATE TABLE later.hook (LIKE `+odd+`.hook INCLUDING ALL);
 		ALTER TABLE `+odd+`.hook_tenant ADD FOREIGN KEY (hook) REFERENCES later.hook (id) ON DELETE CASCADE`)
 	if got := faults(t, in(odd+", later")); len(got) != 1 ||
-		!strings.Contains(got[0], "hook_tenant_hook_fkey of the table hook_tenant is not as dialtone made it") {
+		!strings.Contains(got[0], "hook_tenant_hook_fkey of the table hook_tenant is not as dialtone created it") {
 		t.Errorf("a foreign key to a table of the later schema: %q", got)
 	}
 }

@@ -208,17 +208,17 @@ var builtIn = []string{
 // part of them. $3 lists the triggers that the migrations create, with their tables, $4 is builtIn,
 // and $5 lists the functions that the migrations create.
 const listOthers = `WITH ` + ours + `, ` + around + `, ` + strangers + `, ` + parts + `
-	SELECT 'dialtone did not make the trigger ' || tgname || ': ' || pg_get_triggerdef(t.oid, true)
+	SELECT 'dialtone did not create the trigger ' || tgname || ': ' || pg_get_triggerdef(t.oid, true)
 		FROM around JOIN pg_trigger t ON tgrelid = around.oid WHERE NOT tgisinternal AND relname <> ALL($2::text[])
 	UNION ALL SELECT 'the trigger ' || tgname || ' of the table ' || relname || ' is disabled'
 		FROM around JOIN pg_trigger ON tgrelid = around.oid
 		WHERE tgenabled NOT IN ('O', 'A') AND (tgisinternal OR tgname || ' of the table ' || relname = ANY($3::text[]))
-	UNION ALL SELECT 'dialtone did not make the rule ' || rulename || ': ' || pg_get_ruledef(r.oid)
+	UNION ALL SELECT 'dialtone did not create the rule ' || rulename || ': ' || pg_get_ruledef(r.oid)
 		FROM around JOIN pg_rewrite r ON ev_class = around.oid
 		WHERE NOT (relkind IN ('v', 'm') AND ev_type = '1') -- the SELECT of a view, which is reported below
-	UNION ALL SELECT 'dialtone did not make ' || pg_describe_object('pg_class'::regclass, oid, 0)
+	UNION ALL SELECT 'dialtone did not create ' || pg_describe_object('pg_class'::regclass, oid, 0)
 		FROM around WHERE relkind IN ('v', 'm', 'f', 'p')
-	UNION ALL SELECT 'dialtone did not make the policy ' || polname || ' of the table ' || relname
+	UNION ALL SELECT 'dialtone did not create the policy ' || polname || ' of the table ' || relname
 		FROM around JOIN pg_policy ON polrelid = around.oid
 	UNION ALL SELECT 'row security of the table ' || relname || ' is enabled' FROM around WHERE relrowsecurity
 	UNION ALL SELECT inhrelid::regclass || ' inherits from ' || inhparent::regclass ||
@@ -234,7 +234,7 @@ const listOthers = `WITH ` + ours + `, ` + around + `, ` + strangers + `, ` + pa
 	UNION ALL SELECT 'the search path has the schema ' || nspname ||
 			' before pg_catalog, so it can hide what PostgreSQL has'
 		FROM path WHERE place < (SELECT place FROM path WHERE nspname = 'pg_catalog') AND nspname !~ '^pg_temp'
-	UNION ALL SELECT CASE WHEN extname IS NULL THEN 'dialtone did not make ' || min(name) || ', which its ' ||
+	UNION ALL SELECT CASE WHEN extname IS NULL THEN 'dialtone did not create ' || min(name) || ', which its ' ||
 				'statements may call in place of PostgreSQL''s; drop it, or move it to a schema that is not in the ' ||
 				'search_path'
 			ELSE 'the extension ' || extname || ' has functions and operators (' || count(*) || ', such as ' ||
@@ -364,7 +364,7 @@ func readCheck(q engine.Querier, path, accepted []string) (c check, err error) {
 		// called.
 		if made.in(schema)["function "+signature] != definition {
 			c.others = append(c.others,
-				fmt.Sprintf("dialtone did not make the function %s.%s: %s", schema, signature, definition))
+				fmt.Sprintf("dialtone did not create the function %s.%s: %s", schema, signature, definition))
 		}
 		return nil
 	}, listElsewhere, path, tables, made.functions())
@@ -406,7 +406,7 @@ func (c *check) compare(report func(string)) {
 				report(fmt.Sprintf("the %s is missing in the database", key))
 			}
 		} else if definition != c.made[key] {
-			report(fmt.Sprintf("the %s is not as dialtone made it: %s", key, definition))
+			report(fmt.Sprintf("the %s is not as dialtone created it: %s", key, definition))
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.found)) {
@@ -416,7 +416,7 @@ func (c *check) compare(report func(string)) {
 		if name, ok := strings.CutPrefix(key, "index "); ok && isConstraint(c.found, name) {
 			continue // it belongs to a constraint, which is reported
 		}
-		report(fmt.Sprintf("dialtone did not make the %s: %s", key, c.found[key]))
+		report(fmt.Sprintf("dialtone did not create the %s: %s", key, c.found[key]))
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 var ErrNotWritable = errors.New("the database cannot be opened")
 
 // ErrForeignWAL is returned by Open for a database next to the WAL of another one.
-var ErrForeignWAL = errors.New("the WAL beside the database is not its own")
+var ErrForeignWAL = errors.New("the WAL next to the database does not belong to it")
 
 func foreignWAL(path string) error {
 	return fmt.Errorf("%w: if %s was restored from a backup, move %s-wal and %s-shm away and try again; "+

@@ -86,7 +86,7 @@ func (made Schema) Missing(found Schema, report func(string)) {
 		if d, ok := found[key]; !ok {
 			report(fmt.Sprintf("the %s is missing in the database", key))
 		} else if d != made[key] {
-			report(fmt.Sprintf("the %s is not as dialtone made it: %+q", key, d.SQL)) // shows each kind of space
+			report(fmt.Sprintf("the %s is not as dialtone created it: %+q", key, d.SQL)) // shows each kind of space
 		}
 	}
 }
@@ -103,7 +103,8 @@ func (found Schema) Without(made Schema) (list []Definition) {
 
 // Report reports a definition that Dialtone did not make.
 func (d Definition) Report(report func(string)) {
-	report(fmt.Sprintf("dialtone did not make the %s %s: %s", d.Kind, d.Name, strings.Join(strings.Fields(d.SQL), " ")))
+	definition := strings.Join(strings.Fields(d.SQL), " ")
+	report(fmt.Sprintf("dialtone did not create the %s %s: %s", d.Kind, d.Name, definition))
 }
 
 // IsStatistics reports whether this is a table that ANALYZE creates.

@@ -17,7 +17,7 @@ func TestCheckSchema(t *testing.T) {
 			return "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, '" + from + "', '" + to +
 				"') WHERE name = '" + table + "'; PRAGMA writable_schema = OFF"
 		}
-		return test{change(from, to), change(to, from), "the table " + table + " is not as dialtone made it"}
+		return test{change(from, to), change(to, from), "the table " + table + " is not as dialtone created it"}
 	}
 	// SQLite ends a name at its first NUL.
 	hidden := func(make, column, value, remove, want string) test {
@@ -68,7 +68,7 @@ func TestCheckSchema(t *testing.T) {
 			"did not make the trigger aside"},
 		{`CREATE VIEW shadow AS SELECT * FROM audit`, `DROP VIEW shadow`, "did not make the view shadow"},
 		{`ALTER TABLE audit ADD COLUMN more TEXT`, `ALTER TABLE audit DROP COLUMN more`,
-			"the table audit is not as dialtone made it"},
+			"the table audit is not as dialtone created it"},
 		{`DROP INDEX audit_at`, `CREATE INDEX audit_at ON audit (at)`, "the index audit_at is missing"},
 		{`INSERT INTO schema_version (version, checksum, applied) VALUES (99, '', 0)`,
 			`DELETE FROM schema_version WHERE version = 99`, "the schema has version 99"},
@@ -103,7 +103,7 @@ func TestCheckSchema(t *testing.T) {
 		{`CREATE COLLATION public."C" (provider = libc, locale = 'C');
 			ALTER TABLE account ALTER name TYPE text COLLATE public."C"`,
 			`ALTER TABLE account ALTER name TYPE text COLLATE pg_catalog."C"; DROP COLLATION public."C"`,
-			"the column name of the table account is not as dialtone made it"},
+			"the column name of the table account is not as dialtone created it"},
 		{`CREATE UNIQUE INDEX once ON account (email)`, `DROP INDEX once`,
 			"did not make the index once: CREATE UNIQUE INDEX once ON public.account"},
 		{`CREATE UNIQUE INDEX once ON session (length(browser)) WHERE net = ''`, `DROP INDEX once`,
@@ -114,7 +114,7 @@ func TestCheckSchema(t *testing.T) {
 		{`CREATE INDEX long ON audit (at, after)`, `DROP INDEX long`, "did not make the index long"},
 		{`DROP INDEX audit_at; CREATE UNIQUE INDEX audit_at ON audit (at)`,
 			`DROP INDEX audit_at; CREATE INDEX audit_at ON audit (at)`,
-			"the index audit_at is not as dialtone made it"},
+			"the index audit_at is not as dialtone created it"},
 		{`DROP INDEX audit_at`, `CREATE INDEX audit_at ON audit (at)`, "the index audit_at is missing"},
 		{`ALTER TABLE account ADD CONSTRAINT once UNIQUE (email)`, `ALTER TABLE account DROP CONSTRAINT once`,
 			"did not make the constraint once of the table account: UNIQUE (email)"},
@@ -130,15 +130,15 @@ func TestCheckSchema(t *testing.T) {
 		{`ALTER TABLE account ADD more text GENERATED ALWAYS AS (1 / length(username)) STORED`,
 			`ALTER TABLE account DROP more`, "did not make the column more of the table account"},
 		{`ALTER TABLE account ALTER email_n SET DEFAULT 7`, `ALTER TABLE account ALTER email_n SET DEFAULT 0`,
-			"the column email_n of the table account is not as dialtone made it: bigint not null default 7"},
+			"the column email_n of the table account is not as dialtone created it: bigint not null default 7"},
 		{`ALTER TABLE account ALTER activated SET NOT NULL`, `ALTER TABLE account ALTER activated DROP NOT NULL`,
-			"the column activated of the table account is not as dialtone made it"},
+			"the column activated of the table account is not as dialtone created it"},
 		{`ALTER TABLE account ALTER name TYPE varchar(64)`, `ALTER TABLE account ALTER name TYPE text COLLATE "C"`,
-			"the column name of the table account is not as dialtone made it"},
+			"the column name of the table account is not as dialtone created it"},
 		{`ALTER SEQUENCE audit_id_seq MAXVALUE 1000`, `ALTER SEQUENCE audit_id_seq NO MAXVALUE`,
-			"the sequence audit_id_seq is not as dialtone made it"},
+			"the sequence audit_id_seq is not as dialtone created it"},
 		{`ALTER TABLE spent SET UNLOGGED`, `ALTER TABLE spent SET LOGGED`,
-			"the table spent is not as dialtone made it"},
+			"the table spent is not as dialtone created it"},
 		{`CREATE TABLE more () INHERITS (account)`, `DROP TABLE more`, "public.more inherits from public.account"},
 		{`CREATE TABLE mine.holds (account bytea REFERENCES public.account)`, `DROP TABLE mine.holds`,
 			"the table mine.holds refers to the table public.account"},
@@ -152,7 +152,7 @@ func TestCheckSchema(t *testing.T) {
 			`DROP FUNCTION dialtone_exporting(bigint)`, "did not make the function dialtone_exporting(bigint)"},
 		{`ALTER FUNCTION dialtone_exporting() SET search_path = mine`,
 			`ALTER FUNCTION dialtone_exporting() RESET search_path`,
-			"the function dialtone_exporting() is not as dialtone made it"},
+			"the function dialtone_exporting() is not as dialtone created it"},
 		{`CREATE TRIGGER hide BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION nothing()`,
 			`DROP TRIGGER hide ON audit`, "did not make the trigger hide of the table audit: CREATE TRIGGER hide"},
 		{`CREATE RULE hide AS ON INSERT TO audit DO INSTEAD NOTHING`, `DROP RULE hide ON audit`,
@@ -166,12 +166,12 @@ func TestCheckSchema(t *testing.T) {
 		{`CREATE OR REPLACE FUNCTION dialtone_tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`,
 			"CREATE OR REPLACE FUNCTION dialtone_tell() RETURNS trigger LANGUAGE plpgsql AS $$\nBEGIN\n\tPERFORM " +
 				"pg_notify('dialtone_' || NEW.subject, '');\n\tRETURN NULL;\nEND $$",
-			"the function dialtone_tell() is not as dialtone made it"},
+			"the function dialtone_tell() is not as dialtone created it"},
 		{`ALTER TABLE audit ADD CONSTRAINT run CHECK (one() = 1)`, `ALTER TABLE audit DROP CONSTRAINT run`,
 			"did not make the constraint run of the table audit: CHECK (public.one() = 1)"},
 		{`ALTER TABLE audit ALTER event SET DEFAULT decode(one()::text, 'hex')`,
 			`ALTER TABLE audit ALTER event DROP DEFAULT`,
-			"the column event of the table audit is not as dialtone made it"},
+			"the column event of the table audit is not as dialtone created it"},
 		{`CREATE INDEX run ON audit ((one()))`, `DROP INDEX run`, "did not make the index run"},
 		{`INSERT INTO schema_version (version, checksum, applied) VALUES (99, '', 0)`,
 			`DELETE FROM schema_version WHERE version = 99`, "the schema has version 99"},
@@ -185,14 +185,14 @@ func TestCheckSchema(t *testing.T) {
 				replace($2, 'CREATE INDEX account_username', 'CREATE UNIQUE INDEX account_username'), $3) $$`,
 			`DROP FUNCTION concat_ws(text, text, text);
 			DROP INDEX account_username; CREATE UNIQUE INDEX account_username ON account (tenant, username)`,
-			"the index account_username is not as dialtone made it"},
+			"the index account_username is not as dialtone created it"},
 		{`ALTER SEQUENCE audit_id_seq MAXVALUE 205;
 			CREATE FUNCTION concat_ws(text, regtype, text, bigint, text, bigint, text, bigint, text) RETURNS text
 				LANGUAGE sql AS $$ SELECT pg_catalog.concat_ws(' ', $2, $3, $4, $5,
 					CASE WHEN $6 = 205 THEN 9223372036854775807 ELSE $6 END, $7, $8, $9) $$`,
 			`DROP FUNCTION concat_ws(text, regtype, text, bigint, text, bigint, text, bigint, text);
 				ALTER SEQUENCE audit_id_seq NO MAXVALUE`,
-			"the sequence audit_id_seq is not as dialtone made it"},
+			"the sequence audit_id_seq is not as dialtone created it"},
 		{`ALTER EXTENSION citext SET SCHEMA public;
 			CREATE FUNCTION cc(citext, name) RETURNS citext LANGUAGE sql AS $$ SELECT (CASE WHEN $2 = 'aaa'
 				THEN 'function dialtone_tell()' ELSE pg_catalog.concat($1, $2) END)::citext $$;
@@ -228,7 +228,7 @@ func TestCheckSchema(t *testing.T) {
 			`DELETE FROM tenant; SELECT setval('tenant_id_seq', 1, false)`,
 			"the sequence tenant_id_seq gives 7 as the next id, and the table tenant has 7"},
 		{`ALTER SEQUENCE audit_id_seq CACHE 1000`, `ALTER SEQUENCE audit_id_seq CACHE 1`,
-			"the sequence audit_id_seq is not as dialtone made it"},
+			"the sequence audit_id_seq is not as dialtone created it"},
 		{`CREATE PUBLICATION part FOR TABLE account WHERE (username <> 'ann')`, `DROP PUBLICATION part`,
 			"the publication part has a row filter or a list of columns for the table account"},
 		{`CREATE PUBLICATION part FOR TABLE account (username)`, `DROP PUBLICATION part`,
@@ -236,9 +236,9 @@ func TestCheckSchema(t *testing.T) {
 		{`ALTER TABLE account REPLICA IDENTITY NOTHING`, `ALTER TABLE account REPLICA IDENTITY DEFAULT`,
 			"the table account has no replica identity"},
 		{`ALTER TABLE tenant ALTER logo SET STORAGE plain`, `ALTER TABLE tenant ALTER logo SET STORAGE extended`,
-			"the column logo of the table tenant is not as dialtone made it"},
+			"the column logo of the table tenant is not as dialtone created it"},
 		{`ALTER TABLE tenant ALTER logo SET COMPRESSION pglz`, `ALTER TABLE tenant ALTER logo SET COMPRESSION default`,
-			"the column logo of the table tenant is not as dialtone made it"},
+			"the column logo of the table tenant is not as dialtone created it"},
 		{`ALTER INDEX account_username DEPENDS ON EXTENSION citext`,
 			`ALTER INDEX account_username NO DEPENDS ON EXTENSION citext`,
 			"index public.account_username depends on the extension citext"},
@@ -252,11 +252,11 @@ func TestCheckSchema(t *testing.T) {
 			"sequence public.audit_id_seq belongs to the extension citext"},
 		{`DROP INDEX audit_actor; CREATE INDEX audit_actor ON audit (actor, id) WHERE actor <> ' WITH (x)'`,
 			`DROP INDEX audit_actor; CREATE INDEX audit_actor ON audit (actor, id) WHERE actor <> ''`,
-			"the index audit_actor is not as dialtone made it"},
+			"the index audit_actor is not as dialtone created it"},
 		{`DROP INDEX audit_actor; CREATE INDEX audit_actor ON audit (actor, id) WITH (fillfactor = 70)
 			WHERE actor <> ' WITH (x)'`,
 			`DROP INDEX audit_actor; CREATE INDEX audit_actor ON audit (actor, id) WHERE actor <> ''`,
-			"the index audit_actor is not as dialtone made it"},
+			"the index audit_actor is not as dialtone created it"},
 		{`ALTER DATABASE %[1]s SET synchronous_commit = off`, `ALTER DATABASE %[1]s RESET synchronous_commit`,
 			"sets synchronous_commit to off"},
 		{`ALTER ROLE postgres IN DATABASE %[1]s SET synchronous_commit = local`,

@@ -860,11 +860,11 @@ type Account struct {
 	Confirmed *time.Time `json:"confirmed"`
 	Created   time.Time  `json:"created"`
 
-	// Disabled Whether the owner cannot sign in: true until the activation, too.
+	// Disabled Whether the owner cannot sign in. Also true before the activation.
 	Disabled bool   `json:"disabled"`
 	Email    string `json:"email"`
 
-	// Erased When an account is to be erased whose owner has left.
+	// Erased When the account will be erased, if its owner has left.
 	Erased      *time.Time `json:"erased"`
 	FirstSignin *time.Time `json:"first_signin"`
 
@@ -903,7 +903,7 @@ type AccountState string
 type AccountDetail struct {
 	Activated *time.Time `json:"activated"`
 
-	// App Since when there is an authenticator app, or null.
+	// App When the authenticator app was added, or null.
 	App *time.Time `json:"app"`
 
 	// Changes The newest 50 changes in the audit trail, newest first.
@@ -913,11 +913,11 @@ type AccountDetail struct {
 	// Created Null for a deleted account.
 	Created *time.Time `json:"created"`
 
-	// Disabled Whether the owner cannot sign in: true until the activation, too.
+	// Disabled Whether the owner cannot sign in. Also true before the activation.
 	Disabled bool   `json:"disabled"`
 	Email    string `json:"email"`
 
-	// Erased When an account is to be erased whose owner has left.
+	// Erased When the account will be erased, if its owner has left.
 	Erased      *time.Time `json:"erased"`
 	FirstSignin *time.Time `json:"first_signin"`
 
@@ -927,7 +927,7 @@ type AccountDetail struct {
 	// Lang Null for a deleted account.
 	Lang *AccountDetailLang `json:"lang"`
 
-	// Lookups When phone servers last asked for the account.
+	// Lookups When phone servers last looked up the account.
 	Lookups []Lookup `json:"lookups"`
 
 	// Mail The newest 50 messages, newest first.
@@ -1256,7 +1256,7 @@ type Day struct {
 
 // Delivery defines model for Delivery.
 type Delivery struct {
-	// Answer That of the mail server to the last attempt.
+	// Answer The mail server's answer to the last attempt.
 	Answer   string `json:"answer"`
 	Attempts int64  `json:"attempts"`
 	Email    string `json:"email"`
@@ -1272,7 +1272,7 @@ type Delivery struct {
 	// Next When the next attempt is, or null.
 	Next *time.Time `json:"next"`
 
-	// Server Which server has it, or empty if there is only one.
+	// Server The server that sends it, or empty if there is only one.
 	Server string `json:"server"`
 
 	// Since When it was queued.
@@ -1378,7 +1378,7 @@ type MadeToken struct {
 	// Secret The token itself. It cannot be shown again.
 	Secret string `json:"secret"`
 
-	// Tenant The host of the only tenant at which it may act, or null for all.
+	// Tenant The host of the only tenant at which it works, or null for all.
 	Tenant *string `json:"tenant"`
 
 	// Used When it was last used, up to a minute too early.
@@ -1393,14 +1393,14 @@ type MailBacklog struct {
 	Deferred int64 `json:"deferred"`
 	Failed   int64 `json:"failed"`
 
-	// Oldest When the oldest that waits began to.
+	// Oldest When the oldest waiting message began to wait.
 	Oldest  *time.Time `json:"oldest"`
 	Waiting int64      `json:"waiting"`
 }
 
 // Message defines model for Message.
 type Message struct {
-	// Answer That of the mail server to the last attempt.
+	// Answer The mail server's answer to the last attempt.
 	Answer   string `json:"answer"`
 	Attempts int64  `json:"attempts"`
 
@@ -1615,7 +1615,7 @@ type SignupsChangeSignups string
 
 // Stats defines model for Stats.
 type Stats struct {
-	// Certificates Those that the servers get by ACME.
+	// Certificates The certificates that the servers get by ACME.
 	Certificates []Certificate `json:"certificates"`
 
 	// Days The oldest first. The last one is today, UTC.
@@ -1755,7 +1755,7 @@ type Token struct {
 	Name      string        `json:"name"`
 	Scopes    []TokenScopes `json:"scopes"`
 
-	// Tenant The host of the only tenant at which it may act, or null for all.
+	// Tenant The host of the only tenant at which it works, or null for all.
 	Tenant *string `json:"tenant"`
 
 	// Used When it was last used, up to a minute too early.

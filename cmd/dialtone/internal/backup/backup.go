@@ -1,14 +1,15 @@
 // Package backup writes backups of an installation: copies of an SQLite database, and archives.
 //
-// A backup can be made while a server runs. It is a snapshot of one moment, gets its name only when it is complete and
-// on disk, and replaces no file unless the caller allows it. Keys are added only if the caller asks for them.
+// A server may run while a backup is made. The database in a backup is a consistent snapshot. A backup gets its name
+// only when it is complete and on disk, and replaces a file only if the caller allows it. It contains keys only if the
+// caller asks for them.
 //
-// Write first copies the database, so that changes of others do not wait for the archive, and then adds the
-// configuration, the keys and the waiting messages. Root copies the database as the owner of the data directory, in
-// that directory, because SQLite works there; it writes the archive as root (package runas).
+// Write first makes a copy of the database, so that the database is not locked while the archive is written. It then
+// adds the configuration, the keys and the waiting messages. A command of root makes the copy as the owner of the data
+// directory, in that directory, and writes the archive as root (package runas).
 //
-// The package does not copy a PostgreSQL database, for which there is pg_dump, nor files that the configuration names.
-// The format of archives is in package archive.
+// The package does not copy a PostgreSQL database, which is the task of pg_dump, or the files that the configuration
+// names. Package archive defines the format of archives.
 package backup
 
 import (
@@ -35,7 +36,7 @@ import (
 	"dialtone/internal/store/sqlite"
 )
 
-// Copy writes a copy of the SQLite database to a file that does not exist.
+// Copy writes a copy of the SQLite database to path. It fails if path exists.
 func Copy(ctx context.Context, in *installation.Installation, path string) error {
 	if runas.Acting() {
 		return copyByOwner(ctx, in, path)
@@ -43,8 +44,8 @@ func Copy(ctx context.Context, in *installation.Installation, path string) error
 	return in.Store.Backup(ctx, path)
 }
 
-// copyByOwner writes a copy of the SQLite database where perhaps only root can write. SQLite works as the owner of
-// the data directory, and so makes its copy there first.
+// copyByOwner writes a copy of the SQLite database to a directory that only root may be able to write to. SQLite runs
+// as the owner of the data directory, and makes a first copy there.
 func copyByOwner(ctx context.Context, in *installation.Installation, path string) error {
 	err := runas.AsCaller(func() error {
 		if _, err := os.Lstat(path); err == nil {
@@ -85,26 +86,26 @@ func copyByOwner(ctx context.Context, in *installation.Installation, path string
 	})
 }
 
-// Options say what to write where.
+// Options are the options of Write.
 type Options struct {
 	Path       string             // of the archive
-	Recipients archive.Recipients // none if the archive is not encrypted
+	Recipients archive.Recipients // empty if the archive is not encrypted
 	Keys       bool               // add the keys
-	Replace    bool               // allow a file of that name
+	Replace    bool               // replace an existing file
 	// Configuration is the path of the configuration file, or "" if there is none.
 	Configuration string
 	Version       string    // of the program
 	Progress      io.Writer // for people
 }
 
-// Written is an archive that was written.
+// Written describes an archive that was written.
 type Written struct {
 	Manifest archive.Manifest
 	Size     int64    // in bytes
-	Missing  []string // what the archive does not have, for people
+	Missing  []string // what the archive lacks and the operator has to keep elsewhere, in sentences for people
 }
 
-// Write writes an archive of an installation, while a server may run.
+// Write writes an archive of an installation. A server may run.
 func Write(ctx context.Context, in *installation.Installation, o Options) (w Written, err error) {
 	b := backup{Options: o, ctx: ctx, in: in}
 	if b.Path, err = filepath.Abs(o.Path); err != nil {
@@ -135,7 +136,7 @@ type backup struct {
 	missing []string
 }
 
-// temporaryBackup is the pattern of the names of files that are not complete.
+// temporaryBackup is the pattern of the names of incomplete files.
 const temporaryBackup = ".backup-*"
 
 func (b *backup) write() (m archive.Manifest, err error) {
@@ -224,7 +225,7 @@ func (b *backup) engine() string {
 	return "sqlite"
 }
 
-// checkSpace fails if there is no room for the copy of the database and the archive.
+// checkSpace fails if a directory has no space for the copy of the database and the archive.
 func (b *backup) checkSpace(dir string) error {
 	if b.in.Shared() {
 		return nil
@@ -241,13 +242,13 @@ func (b *backup) checkSpace(dir string) error {
 	}
 	if free < 2*size {
 		return fault.New(fault.Conflict, "the backup needs up to %d MB in %s, for a copy of the database and for the "+
-			"archive, and %d MB are free; write it to another disk", 2*size>>20+1, dir, free>>20)
+			"archive, but only %d MB are free; write it to another disk", 2*size>>20+1, dir, free>>20)
 	}
 	return nil
 }
 
-// copyDatabase makes a copy of the SQLite database, and returns what is in it, and the file, which has no name any
-// more. With PostgreSQL there is no file.
+// copyDatabase makes a copy of the SQLite database. It returns facts about its content, and the open file, which is
+// already removed from its directory. With PostgreSQL, f is nil.
 func (b *backup) copyDatabase(dir string) (facts store.Facts, f *os.File, err error) {
 	if b.in.Shared() {
 		b.missing = append(b.missing, "the PostgreSQL database: make a dump with pg_dump, after this")

@@ -20,7 +20,7 @@ import (
 	"dialtone/internal/secret/keyfile"
 )
 
-// addFiles adds everything to the archive: the database, if there is one, the configuration, keys and messages.
+// addFiles adds everything to the archive: the database unless it is nil, the configuration, keys and messages.
 func (b *backup) addFiles(database *os.File) error {
 	if database != nil {
 		info, err := database.Stat()
@@ -56,7 +56,7 @@ func (b *backup) addFiles(database *os.File) error {
 	})
 }
 
-// addMessages adds files of messages. One that is gone was sent meanwhile.
+// addMessages adds the files of messages. It skips a file that no longer exists, because its message has been sent.
 func (b *backup) addMessages(from, to string, list []mailmsg.ID, suffixes ...string) error {
 	for _, id := range list {
 		for _, suffix := range suffixes {
@@ -81,9 +81,9 @@ func (b *backup) addMessages(from, to string, list []mailmsg.ID, suffixes ...str
 
 var errNoMessage = errors.New("not a message")
 
-// readMessage reads the file of a message. It follows no link: the user of the server may make one to a file that only
-// root can read, and root makes backups. It fails with errNoMessage for anything else than a regular file, and for one
-// that no archive may have.
+// readMessage reads the file of a message. It does not follow links, because root makes backups, and the user of the
+// server could create a link to a file that only root can read. It fails with errNoMessage for anything other than a
+// regular file of at most archive.MaxSmall bytes.
 func readMessage(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ELOOP) {
@@ -125,7 +125,7 @@ func (b *backup) noteFiles() {
 	}
 }
 
-// addKeys adds the keys, also those of the environment.
+// addKeys adds the keys, including those in the environment.
 func (b *backup) addKeys() error {
 	for _, k := range installation.KeyFiles(b.in.KeySources) {
 		var ring *secret.Ring

@@ -22,7 +22,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// configCheck is what "dialtone config check" looks at.
+// configCheck holds the arguments of CheckConfiguration.
 type configCheck struct {
 	ctx     context.Context
 	file    string // of the configuration, or ""
@@ -30,9 +30,8 @@ type configCheck struct {
 	stderr  io.Writer // for notes
 }
 
-// CheckConfiguration checks a configuration beyond its settings: the files and directories that it names. It fails if a
-// server would not start with it. What a server could do without is a note on stderr. file is the one of the
-// configuration, or "".
+// CheckConfiguration checks the files and directories that a valid configuration names. It fails if a server would not
+// start with it, and prints notes about other faults to stderr. file is the path of the configuration, or "".
 func CheckConfiguration(
 	ctx context.Context, c config.Config, file string, environ []string, stderr io.Writer,
 ) error {
@@ -54,7 +53,7 @@ func CheckConfiguration(
 	return nil
 }
 
-// checkCertificates reports all faults of the files with certificates.
+// checkCertificates checks the certificate files. It prints all faults but the last, which it returns.
 func (k configCheck) checkCertificates(c config.Config) error {
 	var hosts []string
 	if len(c.TLS.Cert) > 0 {
@@ -73,8 +72,8 @@ func (k configCheck) checkCertificates(c config.Config) error {
 	return fmt.Errorf("%w: %s", tlscert.ErrUnusable, faults[len(faults)-1])
 }
 
-// secretFiles returns the files with secrets of an installation, and what is in them: without keys, whose modes are
-// checked where they are read.
+// secretFiles returns the files of an installation that contain secrets, with a description of the secret. It leaves
+// out keys, whose modes are checked whenever they are read.
 func secretFiles(c config.Config, environ []string) map[string]string {
 	files := make(map[string]string)
 	if c.Database == "" {
@@ -100,7 +99,7 @@ func secretFiles(c config.Config, environ []string) map[string]string {
 // urlPassword matches the URL of a database with a password.
 var urlPassword = regexp.MustCompile(`//[^/@]*:[^/@]+@|[?&]password=.`)
 
-// hasPassword reports whether the configuration file, if there is one, has the password of the database.
+// hasPassword reports whether the configuration file, if there is one, contains the password of the database.
 func hasPassword(file string, c config.Config) bool {
 	if file == "" || !urlPassword.MatchString(c.Database) {
 		return false
@@ -120,19 +119,19 @@ func (k configCheck) notePublic(c config.Config) {
 	}
 }
 
-// noteMissing notes the configured files that are not there. A server starts without those that it reads only when it
-// needs them, such as the password for the relay.
+// noteMissing notes configured files that do not exist. A server may start without them, because it reads some only
+// when it needs them, such as the password for the relay.
 func (k configCheck) noteMissing(c config.Config) {
 	for _, f := range append(installation.ConfiguredFiles(c), environmentFiles(c, k.environ)...) {
 		if _, err := os.Stat(f.Path); errors.Is(err, fs.ErrNotExist) {
-			fmt.Fprintf(terminal.To(k.stderr), "note: %s: there is no %s; make it, or correct the path: a server "+
+			fmt.Fprintf(terminal.To(k.stderr), "note: %s: there is no %s; create it, or correct the path: a server "+
 				"starts without the file and fails when it needs it\n", f.Key, f.Path)
 		}
 	}
 }
 
-// noteUnreadable notes the configured files that the owner of the data directory cannot read. Root can read all, so
-// that nothing else would tell.
+// noteUnreadable notes configured files that the owner of the data directory cannot read. Only root needs this check:
+// root can read all files, so the other checks do not notice.
 func (k configCheck) noteUnreadable(c config.Config) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -151,8 +150,8 @@ func (k configCheck) noteUnreadable(c config.Config) error {
 	return nil
 }
 
-// pickupFault returns why the owner of the data directory can neither use nor make the pickup directory, and what to
-// do, or "".
+// pickupFault returns why the owner of the data directory can neither use nor create the pickup directory, and what to
+// do. It returns "" if there is no fault.
 func pickupFault(c config.Config) (text, next string) {
 	owner, _, err := installation.DataOwner(c.Data)
 	if err != nil || owner == nil {
@@ -164,14 +163,14 @@ func pickupFault(c config.Config) (text, next string) {
 	}
 	what := "use"
 	if _, err := os.Stat(c.Mail.PickupDir); errors.Is(err, fs.ErrNotExist) {
-		what = "make"
+		what = "create"
 	}
 	return fmt.Sprintf("the user %s of the server cannot %s the pickup directory %s (mail.pickup_dir): the owner and "+
 			"mode of %s do not allow it", owner.Name, what, c.Mail.PickupDir, at),
-		installation.MakePickup(*owner, c.Mail.PickupDir)
+		installation.PickupRemedy(*owner, c.Mail.PickupDir)
 }
 
-// certificateFaults returns what is wrong with the certificates in files, for the hosts of the tenants.
+// certificateFaults returns the faults of the certificate files, for the hosts of the tenants.
 func certificateFaults(c config.Config, hosts []string) []string {
 	var faults []string
 	_ = runas.AsCaller(func() error {
@@ -197,9 +196,8 @@ func readCertificateFaults(c config.Config, hosts []string) []string {
 	return faults
 }
 
-// hostsOf returns the hosts of the tenants that people reach from other machines. There are none before the first
-// start of a server, and none are known while the store is that of the previous version, whose configuration is
-// checked before an update.
+// hostsOf returns the hosts of the tenants that people reach from other machines. It returns none before the first
+// start of a server, and before an update of the schema, when the new program cannot read the store.
 func (k configCheck) hostsOf(c config.Config) (hosts []string, err error) {
 	in, err := installation.Open(k.ctx, c, installation.Options{})
 	if errors.Is(err, installation.ErrNoStore) {

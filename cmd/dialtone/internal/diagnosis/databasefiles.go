@@ -15,8 +15,8 @@ import (
 // The URL of the database and libpq's variables name files that the server has to read, such as the one with the
 // password. Without that file, the driver connects without a password, and PostgreSQL says that the password is wrong.
 
-// databaseFiles reports files that the URL of the database or a variable names and that the server cannot read. A
-// variable may have another value for the server.
+// databaseFiles reports files that the URL of the database or a variable names and that the server cannot read. For a
+// variable it is only a warning, because the server may have another value.
 func (e *examination) databaseFiles() (list []doctor.Finding) {
 	owner, err := datadir.Dir(e.Data).Owner()
 	if err != nil || owner == nil {
@@ -33,9 +33,9 @@ func (e *examination) databaseFiles() (list []doctor.Finding) {
 		if _, err := os.Stat(f.Path); errors.Is(err, fs.ErrNotExist) {
 			add(fmt.Sprintf("there is no %s (%s), so connections to the database lack what is in it", f.Path, f.Name),
 				"restore the file, or correct the path")
-		} else if at := installation.UnreadableBy(owner, f.Path); at != "" {
+		} else if at := installation.ReadDeniedAt(owner, f.Path); at != "" {
 			add(fmt.Sprintf("the user %s of the server cannot read %s (%s), because the owner and mode of %s do not "+
-				"allow it", owner, f.Path, f.Name, at), installation.LetRead(owner.String(), f.Path, at))
+				"allow it", owner, f.Path, f.Name, at), installation.ReadRemedy(owner.String(), f.Path, at))
 		}
 	}
 	return list

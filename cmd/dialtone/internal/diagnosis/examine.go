@@ -1,16 +1,16 @@
-// Package diagnosis finds out what is wrong with an installation, for the commands doctor, verify, health, config check
-// and mail doctor.
+// Package diagnosis checks an installation for faults, for the commands doctor, verify, health, config check and mail
+// doctor.
 //
-// It changes nothing and sends no message. Each finding of Examine says what is wrong and what to do about it. A check
-// that hangs does not hide what the others find: Examine ends in less than ten seconds.
+// It changes nothing and sends no message. Each finding of Examine states a fault and what to do about it. A check that
+// hangs does not delay or hide the findings of the others: Examine ends within ten seconds.
 //
-// Examine looks at the configuration and the files first, then opens the store as a command does, and then looks at
-// everything else concurrently: what is in the store, the disks, the mail, the DNS, the public URLs, and what the
-// server on this machine says of itself (Ask). Verify reads every row of the store. CheckConfiguration looks at the
-// files that the configuration names.
+// Examine first checks the configuration and the files, then opens the store, and then runs the other checks
+// concurrently: the content of the store, the disks, the mail, the DNS, the public URLs, and the readiness of the
+// server on this machine (QueryReadiness). Verify reads every row of the store. CheckConfiguration checks the files
+// that the configuration names.
 //
-// The package does not repair anything and does not choose how findings are printed. Checks that need no installation
-// are in package doctor.
+// The package repairs nothing, and does not choose how findings are printed. Checks that need no installation are in
+// package doctor.
 package diagnosis
 
 import (
@@ -31,23 +31,24 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// The times that the command may take: for the configuration and the store, and then for all checks together.
+// The time limits of the checks, by phase: for the files if they are checked alone, until the store is open, and for
+// all other checks together.
 const (
 	filesTime = time.Second
 	openTime  = 3500 * time.Millisecond
 	checkTime = 5 * time.Second
 )
 
-// Options are what an examination needs of the program.
+// Options are the options of Examine.
 type Options struct {
 	Settings      func() (config.Config, error)
 	Configuration string // the file, or ""
 	Environ       []string
 	DNS           *net.Resolver
-	CAFile        string // more authorities for public URLs, or ""
+	CAFile        string // additional certificate authorities for public URLs, or ""
 }
 
-// Examine returns all findings. Without a configuration there is nothing else to look at.
+// Examine returns all findings. If the configuration is invalid, it checks nothing else.
 func Examine(ctx context.Context, o Options) []doctor.Finding {
 	conf, err := o.Settings()
 	if faults, ok := errors.AsType[config.Faults](err); ok {
@@ -69,7 +70,7 @@ func Examine(ctx context.Context, o Options) []doctor.Finding {
 		}
 		if err != nil || !roots.AppendCertsFromPEM(extra) {
 			return []doctor.Finding{doctor.New(doctor.Fault, "configuration", doctor.AboutDoctor,
-				o.CAFile+" has no certificate in PEM", "give another --ca-file")}
+				o.CAFile+" contains no certificate in PEM format", "give another --ca-file")}
 		}
 	}
 	e := &examination{
@@ -83,7 +84,7 @@ func Examine(ctx context.Context, o Options) []doctor.Finding {
 	}
 	var list []doctor.Finding
 	if o, _ := runas.OwnerOf(e.Data); o != nil {
-		// They need root, and the store changes the user of the process.
+		// These checks need root, and opening the store changes the user of the process.
 		list, first = doctor.Run(ctx, filesTime, first), nil
 	}
 	list = append(list, doctor.Run(ctx, openTime, append(first, doctor.Check{Name: "store", Do: e.open}))...)
@@ -96,17 +97,17 @@ func Examine(ctx context.Context, o Options) []doctor.Finding {
 	return append(list, doctor.Run(ctx, checkTime, e.checks(in))...)
 }
 
-// examination is what the checks look at.
+// examination is the state of a call of Examine that its checks share.
 type examination struct {
 	config.Config
 	Options
 	roots   *x509.CertPool
-	opened  chan *installation.Installation // the result of open, if there is one
-	tenants []tenant.Tenant                 // with their public URLs; set before opened is sent
-	newer   bool                            // a newer program has changed the schema of the store
+	opened  chan *installation.Installation // receives the result of open if it succeeds
+	tenants []tenant.Tenant                 // with their public URLs; set before the send on opened
+	newer   bool                            // a newer program has updated the schema of the store
 }
 
-// checks returns the checks that follow the opening of the store. in is nil if it was not opened.
+// checks returns the checks that run after the attempt to open the store. in is nil if it was not opened.
 func (e *examination) checks(in *installation.Installation) []doctor.Check {
 	list := []doctor.Check{{Name: "disk", Do: e.disks}, {Name: "mail", Do: e.pickup}, {Name: "relay", Do: e.relay}}
 	if in == nil {
@@ -143,7 +144,7 @@ func (e *examination) checks(in *installation.Installation) []doctor.Check {
 	return list
 }
 
-// failed is a finding about a check that could not be made.
+// failed returns a finding about a check that could not be made, or nil if err is nil.
 func failed(check string, err error) []doctor.Finding {
 	if err == nil {
 		return nil
@@ -152,7 +153,7 @@ func failed(check string, err error) []doctor.Finding {
 		"repair what the error says, and run this command again")}
 }
 
-// configuration reports what "config check" does besides the settings themselves.
+// configuration reports invalid templates, and an operators' listener that other machines can reach.
 func (e *examination) configuration(context.Context) (list []doctor.Finding) {
 	if _, err := installation.Templates(e.Mail.TemplatesDir); err != nil {
 		list = append(list, doctor.New(doctor.Fault, "configuration", doctor.AboutMail, err.Error(),
@@ -174,7 +175,7 @@ func (e *examination) configuration(context.Context) (list []doctor.Finding) {
 	return list
 }
 
-// files returns what has to have certain owners and modes.
+// files returns the files whose owners and modes package doctor checks.
 func (e *examination) files() doctor.Files {
 	dir, keys := datadir.Dir(e.Data), installation.KeySources(e.Keys)
 	own := []string{

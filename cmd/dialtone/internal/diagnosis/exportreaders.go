@@ -13,13 +13,13 @@ import (
 	"dialtone/internal/shellword"
 )
 
-// ExportReaders says who can read the file with the exported tables, besides its owner. It is empty
-// where the tables are in PostgreSQL.
+// ExportReaders describes who can read the file with the exported tables besides its owner. It is empty if the tables
+// are in PostgreSQL.
 type ExportReaders struct {
 	// Group is the group of the file's directory.
 	Group string `json:"group"`
-	// Blocked is why the members of the group cannot read the file: one sentence for each directory
-	// and file, with the command that changes it.
+	// Blocked tells why the members of the group cannot read the file: one sentence for each directory and file, with
+	// the command that changes it.
 	Blocked []string `json:"blocked"`
 
 	gid     uint32
@@ -32,8 +32,8 @@ func (r *ExportReaders) block(cause, next string) {
 	r.reasons = append(r.reasons, doctor.New(doctor.Fault, "export", doctor.AboutPhones, cause, next))
 }
 
-// ReadersOf examines a file, the files that SQLite puts beside it, and the directories above. If it is behind a link
-// that another user has made, nobody is told to open what is there.
+// ReadersOf examines a file, the files that SQLite creates next to it, and the directories above. If the path contains
+// a link of another user, the only advice is about the link: it could lead to a file that must stay private.
 func ReadersOf(path string) (ExportReaders, error) {
 	r := ExportReaders{Blocked: []string{}}
 	link := doctor.Link("export", path)
@@ -68,8 +68,8 @@ func ReadersOf(path string) (ExportReaders, error) {
 	return r, err
 }
 
-// examine adds a reason to Blocked if the group lacks a permission, whose bit among those of others
-// is given. What is the export's own may get another group; a directory above may not.
+// examine adds a reason to Blocked if the group lacks a permission. bit is that permission among those of other users.
+// own tells that the file belongs to the export, so that its group may be changed; directories above keep their group.
 func (r *ExportReaders) examine(path string, bit fs.FileMode, letter string, own bool) error {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -51,7 +51,7 @@ func sameDisk(a, b string) bool {
 	return err == nil && x.Sys().(*syscall.Stat_t).Dev == y.Sys().(*syscall.Stat_t).Dev
 }
 
-// oldMessage is the age from which on a message in the pickup directory was forgotten.
+// oldMessage is the age of a message in the pickup directory after which nothing seems to collect it.
 const oldMessage = 10 * time.Minute
 
 // pickup reports messages that nothing collects.
@@ -60,7 +60,7 @@ func (e *examination) pickup(context.Context) []doctor.Finding {
 		return []doctor.Finding{doctor.New(level, "mail", doctor.AboutMail, cause, next)}
 	}
 	dir, err := pickup.Look(e.Mail.PickupDir)
-	if errors.Is(err, fs.ErrNotExist) { // the server makes it
+	if errors.Is(err, fs.ErrNotExist) { // the server creates it
 		text, next := pickupFault(e.Config)
 		if text == "" {
 			return nil
@@ -71,7 +71,7 @@ func (e *examination) pickup(context.Context) []doctor.Finding {
 	}
 	var list []doctor.Finding
 	if dir.Readable() {
-		list = one(doctor.Warning, fmt.Sprintf("every user of this machine can read the messages in %s, which have "+
+		list = one(doctor.Warning, fmt.Sprintf("every user of this machine can read the messages in %s, which contain "+
 			"activation links", dir.Path()), "run: chmod o-rwx "+shellword.Path(dir.Path()))
 		list[0] = doctor.Change(dir.Path(), list[0])
 	}
@@ -98,7 +98,7 @@ func waiting(files int) string {
 	return fmt.Sprintf("%d messages wait", files)
 }
 
-// relay logs in to the relay, and sends nothing.
+// relay reports a relay that cannot be used. It logs in and sends nothing.
 func (e *examination) relay(ctx context.Context) []doctor.Finding {
 	if found := CheckRelay(ctx, e.Mail); !found.OK {
 		return []doctor.Finding{doctor.New(doctor.Fault, "relay", doctor.AboutMail,
@@ -108,7 +108,7 @@ func (e *examination) relay(ctx context.Context) []doctor.Finding {
 	return nil
 }
 
-// sender reports what "mail doctor" does about a tenant.
+// sender reports faults of the DNS records of a tenant's sender.
 func (e *examination) sender(ctx context.Context, in *installation.Installation,
 	t tenant.Tenant) (list []doctor.Finding) {
 	found, err := CheckSender(ctx, e.Mail, &t, dkim.NewKeys(in.Store, in.Seal), e.DNS)
@@ -122,8 +122,8 @@ func (e *examination) sender(ctx context.Context, in *installation.Installation,
 	return append(list, failed("sender", err)...)
 }
 
-// server asks for a question at the public URLs, and then the server on this machine what it says of itself: it
-// has noticed by then if the proxy on the way is not trusted. in is nil if the store was not opened.
+// server requests a captcha question at the public URLs, and then /readyz of the server on this machine, which by then
+// has noticed if the proxy between them is not trusted. in is nil if the store was not opened.
 func (e *examination) server(ctx context.Context, in *installation.Installation) (list []doctor.Finding) {
 	var issuer *captcha.Issuer
 	if in != nil {
@@ -147,27 +147,27 @@ func (e *examination) server(ctx context.Context, in *installation.Installation)
 }
 
 const (
-	// publicTime is how long the public URLs may take together.
+	// publicTime limits the time of the requests to all public URLs.
 	publicTime = 3 * time.Second
-	// readyzCache is how old an answer of /readyz may be.
+	// readyzCache is the greatest age of an answer of /readyz, which the server caches.
 	readyzCache = 1100 * time.Millisecond
 )
 
-// readyz reports what the server on this machine says of itself.
+// readyz reports failed checks and warnings of the server on this machine.
 func (e *examination) readyz(ctx context.Context) (list []doctor.Finding) {
 	if e.Ops.TLSClientCA != "" {
 		return []doctor.Finding{doctor.New(doctor.Note, "server", doctor.AboutHealth,
-			"the server was not asked, because ops.tls_client_ca wants a certificate",
+			"the server was not asked, because it requires a client certificate (ops.tls_client_ca)",
 			"run: dialtone health --client-cert FILE --client-key FILE")}
 	}
-	state, err := Ask(ctx, e.Config, "", "")
+	state, err := QueryReadiness(ctx, e.Config, "", "")
 	if errors.Is(err, errNoAnswer) {
 		return []doctor.Finding{doctor.New(doctor.Warning, "server", doctor.AboutStart,
 			fmt.Sprintf("no server runs on this machine, or %v", err),
 			"start it, and read the end of its log if it ends: systemctl start dialtone; journalctl -u dialtone")}
 	} else if err != nil {
 		return []doctor.Finding{doctor.New(doctor.Fault, "server", doctor.AboutHealth, err.Error(),
-			"correct ops.listen, or end the other program or server")}
+			"correct ops.listen, or stop the other program or server")}
 	}
 	for _, c := range state.Checks {
 		switch {
@@ -177,7 +177,7 @@ func (e *examination) readyz(ctx context.Context) (list []doctor.Finding) {
 		case strings.HasPrefix(c.Warning, ops.SilentProxy):
 			list = append(list, doctor.New(doctor.Fault, "server", doctor.AboutStart, c.Warning,
 				"let the proxy set the header, as the examples in deploy/nginx and deploy/caddy do, or remove the "+
-					"address from http.trusted_proxies if no proxy has it"))
+					"address from http.trusted_proxies if it is not that of a proxy"))
 		case c.Warning != "" && c.Name == "proxy":
 			list = append(list, doctor.New(doctor.Fault, "server", doctor.AboutStart, c.Warning,
 				"add the address to http.trusted_proxies, and restart the server"))

@@ -23,7 +23,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// open opens the store if that changes nothing: not if its schema is older than the program's.
+// open opens the store, unless its schema is older than the program's: opening must not change it.
 func (e *examination) open(ctx context.Context) []doctor.Finding {
 	one := func(level doctor.Level, see doctor.Section, cause, next string) []doctor.Finding {
 		return []doctor.Finding{doctor.New(level, "store", see, cause, next)}
@@ -36,7 +36,7 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 	exists, err := in.HasStore(ctx)
 	if errors.Is(err, postgres.ErrMisplaced) {
 		return one(doctor.Fault, doctor.AboutNodes, err.Error(),
-			"do what the error says, and add no tenant before; until then, no server starts")
+			"do what the error says before you add a tenant; until then, no server starts")
 	} else if err != nil {
 		return []doctor.Finding{e.storeFault(err)}
 	}
@@ -44,9 +44,9 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 		next := "give this command the configuration of the server; if this is a new machine, begin with: dialtone init"
 		if list, err := os.ReadDir(e.Data); !in.Shared() && e.Configuration != "" && len(list) == 0 &&
 			(err == nil || errors.Is(err, fs.ErrNotExist)) {
-			next = fmt.Sprintf("the configuration is there, and %s is empty or missing: is it a volume that is not "+
-				"mounted? If so, mount it before you start a server, which would begin a new platform in its place "+
-				"(findmnt -T %s); if this is a new machine, begin with: dialtone init", e.Data,
+			next = fmt.Sprintf("there is a configuration, but %s is empty or missing: is it a volume that is not "+
+				"mounted? If so, mount it before you start a server, which would otherwise create a new platform "+
+				"there (findmnt -T %s); if this is a new machine, begin with: dialtone init", e.Data,
 				shellword.Path(e.Data))
 		}
 		return one(doctor.Fault, doctor.AboutStart, in.NoStore().Error(), next)
@@ -63,21 +63,21 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 		return []doctor.Finding{e.storeFault(err)}
 	}
 	if version < known {
-		return one(doctor.Warning, doctor.AboutNodes, fmt.Sprintf("the schema of the store has version %d, and this "+
-			"program needs %d, so the store was not looked at", version, known),
+		return one(doctor.Warning, doctor.AboutNodes, fmt.Sprintf("the schema of the store has version %d, but this "+
+			"program needs %d, so the store was not checked", version, known),
 			"update it with dialtone store migrate, or by starting the server")
 	}
 	hidden := e.hidden(ctx)
 	if e.newer = version > known; e.newer {
 		hidden = append(hidden, one(doctor.Warning, doctor.AboutNodes, fmt.Sprintf("the schema of the store has "+
-			"version %d, and this program knows those up to %d, so what others have changed in it was not looked at",
-			version, known), "give this command with the newest program that runs on this database")...)
+			"version %d, but this program knows only versions up to %d, so the schema was not checked for changes by "+
+			"others", version, known), "run this command with the newest program that uses this database")...)
 	}
 	in, err = installation.Open(ctx, e.Config, installation.Options{Restoring: true})
 	if err != nil {
 		f := e.storeFault(err)
 		if hidden != nil && !e.newer {
-			f.Next = "first decide which of the two stores is the right one: this error may be about the wrong one"
+			f.Next = "first find out which of the two stores is the right one: this error may be about the wrong one"
 		}
 		return append(hidden, f)
 	}
@@ -101,17 +101,17 @@ func (e *examination) open(ctx context.Context) []doctor.Finding {
 	return found
 }
 
-// schemaVersion reads the version as the owner of the data directory.
+// schemaVersion reads the version of the schema as the owner of the data directory.
 func schemaVersion(dir datadir.Dir) (version int64, err error) {
-	back, err := runas.BecomeOwner(string(dir))
+	revert, err := runas.BecomeOwner(string(dir))
 	if err != nil {
 		return 0, err
 	}
 	version, err = sqlite.SchemaVersion(dir.Database())
-	return version, errors.Join(err, back())
+	return version, errors.Join(err, revert())
 }
 
-// hidden reports a store that is not used because another one comes before it in PostgreSQL's search_path.
+// hidden reports a store in a schema of PostgreSQL that is not used because another one precedes it in the search_path.
 func (e *examination) hidden(ctx context.Context) []doctor.Finding {
 	if e.Database == "" {
 		return nil
@@ -126,13 +126,13 @@ func (e *examination) hidden(ctx context.Context) []doctor.Finding {
 		return failed("store", err)
 	}
 	return []doctor.Finding{doctor.New(doctor.Warning, "store", doctor.AboutNodes, fmt.Sprintf(
-		"the schema %q has another store, which is not used because %q, whose tables are used, comes before it in the "+
-			"search_path", hidden[0], used),
-		"find out which has the accounts, let the search_path begin with its schema, and drop the other one")}
+		"the schema %q contains another store, which is not used because the schema %q precedes it in the search_path",
+		hidden[0], used),
+		"find out which store has the accounts, put its schema first in the search_path, and drop the other one")}
 }
 
-// unused notes a store as the first start of a server makes it: somebody who expects accounts has given this command,
-// or the server, another configuration.
+// unused notes a store that looks as after the first start of a server. If somebody expects accounts, this command or
+// the server uses the wrong configuration.
 func (e *examination) unused(ctx context.Context, in *installation.Installation) []doctor.Finding {
 	if len(e.tenants) != 1 || !tenant.Loopback(e.tenants[0].Host) {
 		return nil
@@ -151,7 +151,7 @@ func (e *examination) unused(ctx context.Context, in *installation.Installation)
 			"its unit, and see whether a volume is not mounted at data")}
 }
 
-// storeFault is a finding about a store that cannot be opened.
+// storeFault returns a finding about a store that cannot be opened.
 func (e *examination) storeFault(err error) doctor.Finding {
 	check, see, next := "store", doctor.AboutStart, sqlite.Advice(err)
 	switch {
@@ -184,7 +184,7 @@ func (e *examination) storeFault(err error) doctor.Finding {
 	return doctor.New(doctor.Fault, check, see, err.Error(), next)
 }
 
-// missingKey returns the path of the first key that the store cannot be opened without and that is not there, or "".
+// missingKey returns the path of the first missing key file without which the store cannot be opened, or "".
 func (e *examination) missingKey() (path string) {
 	keys := installation.KeySources(e.Keys)
 	_ = runas.AsCaller(func() error {
@@ -199,7 +199,7 @@ func (e *examination) missingKey() (path string) {
 	return path
 }
 
-// schema reports what others have changed in the store, and messages that were lost. "verify" looks at every row.
+// schema reports changes of the schema by others, and lost messages. Unlike Verify, it does not read every row.
 func (e *examination) schema(ctx context.Context, in *installation.Installation) (list []doctor.Finding) {
 	if !e.newer {
 		err := in.Store.CheckSchema(ctx, func(text string) {
@@ -210,7 +210,7 @@ func (e *examination) schema(ctx context.Context, in *installation.Installation)
 	}
 	dir, err := pickup.Look(in.Mail.PickupDir)
 	if err != nil {
-		return list // the check of the pickup directory says so
+		return list // the check of the pickup directory reports it
 	}
 	lost, err := lostMessages(ctx, in, dir)
 	for _, text := range lost {

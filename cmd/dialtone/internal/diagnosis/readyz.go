@@ -19,10 +19,10 @@ import (
 	"dialtone/internal/fault"
 )
 
-// healthTimeout is how long the server may take to answer. Its checks end within three seconds.
+// healthTimeout limits the time of a request. The checks of the server end within three seconds.
 const healthTimeout = 5 * time.Second
 
-// errOtherCertificate means that a server has another certificate than ops.tls_cert.
+// errOtherCertificate means that the server has another certificate than the one in ops.tls_cert.
 var errOtherCertificate = errors.New("another certificate")
 
 // Readiness is an answer of /readyz.
@@ -31,30 +31,30 @@ type Readiness struct {
 		Name, Error, Warning string
 		OK                   bool
 	}
-	Server string // as ServerID; empty from a server of an earlier version
-	Ready  bool   `json:"-"`
+	Server string // installation.ServerID of the server; empty from a server of an earlier version
+	Ready  bool   `json:"-"` // from the status of the answer
 }
 
 // errOtherServer means that the server of another data directory answers.
 var errOtherServer = errors.New("another server of Dialtone")
 
-// ErrClientCertificate means that a server wants a certificate, and that none was given.
-var ErrClientCertificate = fault.New(fault.Invalid, "the server wants a certificate (ops.tls_client_ca); "+
+// ErrClientCertificate means that the server requires a client certificate, and none was given.
+var ErrClientCertificate = fault.New(fault.Invalid, "the server requires a client certificate (ops.tls_client_ca); "+
 	"give --client-cert and --client-key")
 
 // errNoAnswer means that no server answers.
 var errNoAnswer = errors.New("the server does not answer")
 
-// Ask returns what the server on this machine says of itself. The files with a certificate and its key are for a server
-// that wants them (ErrClientCertificate). It fails with errNoAnswer if no server answers, and with errOtherServer if
-// another one does.
-func Ask(ctx context.Context, conf config.Config, cert, key string) (state Readiness, err error) {
+// QueryReadiness requests /readyz of the server on this machine. cert and key are the files of a client certificate, if
+// the server requires one (ErrClientCertificate). It fails with errNoAnswer if no server answers, and with
+// errOtherServer if the server of another data directory does.
+func QueryReadiness(ctx context.Context, conf config.Config, cert, key string) (state Readiness, err error) {
 	ops := conf.Ops
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	address := installation.Reachable(ops.Listen)
+	address := installation.DialAddress(ops.Listen)
 	scheme := "http"
-	// The environment may name a proxy, which is not for the server on this machine.
+	// Do not use a proxy that the environment names: the server is on this machine.
 	transport := &http.Transport{DisableKeepAlives: true}
 	if ops.TLSCert != "" {
 		scheme = "https"
@@ -72,7 +72,7 @@ func Ask(ctx context.Context, conf config.Config, cert, key string) (state Readi
 		return state, fmt.Errorf("the server at %s refuses the connection (%w); --client-cert needs a certificate of "+
 			"an authority in ops.tls_client_ca", address, refused.Err)
 	} else if errors.Is(err, errOtherCertificate) {
-		return state, fmt.Errorf("the server at %s cannot be asked: its certificate is not the one in %s", address,
+		return state, fmt.Errorf("the server at %s is not trusted: its certificate is not the one in %s", address,
 			ops.TLSCert)
 	}
 	if err != nil {
@@ -92,7 +92,8 @@ func Ask(ctx context.Context, conf config.Config, cert, key string) (state Readi
 	return state, nil
 }
 
-// tlsConfig accepts the certificate in ops.tls_cert alone. It need not be for the address, which is of this machine.
+// tlsConfig returns settings that accept only the certificate in ops.tls_cert, whatever names it is for: the address is
+// one of this machine.
 func tlsConfig(ops config.Ops, cert, key string) (*tls.Config, error) {
 	text, err := runas.ReadNamed(ops.TLSCert)
 	if err != nil {
@@ -100,10 +101,10 @@ func tlsConfig(ops config.Ops, cert, key string) (*tls.Config, error) {
 	}
 	own, _ := pem.Decode(text)
 	if own == nil {
-		return nil, fault.New(fault.Invalid, "%s has no certificate; correct ops.tls_cert", ops.TLSCert)
+		return nil, fault.New(fault.Invalid, "%s contains no certificate; correct ops.tls_cert", ops.TLSCert)
 	}
 	t := &tls.Config{
-		InsecureSkipVerify: true, // VerifyConnection does more
+		InsecureSkipVerify: true, // VerifyConnection is stricter
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if !bytes.Equal(s.PeerCertificates[0].Raw, own.Bytes) {
 				return errOtherCertificate

@@ -63,7 +63,7 @@ func (e *examination) hooks(ctx context.Context, in *installation.Installation) 
 
 // export reports phone servers that do not get all accounts, or cannot read the tables.
 func (e *examination) export(ctx context.Context, in *installation.Installation) (list []doctor.Finding) {
-	// The status brings the file of SQLite up to date first, which can undo what somebody has changed.
+	// Check the schema first: ExportStatus updates the SQLite file, which may undo what somebody has changed.
 	err := in.Store.CheckExportSchema(ctx, func(text string) {
 		list = append(list, doctor.New(doctor.Fault, "export", doctor.AboutPhones, "exported tables: "+text,
 			"find out who changed them, undo it, and run: dialtone verify"))
@@ -99,7 +99,7 @@ func (e *examination) export(ctx context.Context, in *installation.Installation)
 	return append(list, failed("export", err)...)
 }
 
-// htdigest reports htdigest files that every user can read. The audit trail says where they were written.
+// htdigest reports htdigest files that every user can read. It finds their paths in the audit trail.
 func (e *examination) htdigest(ctx context.Context, in *installation.Installation) []doctor.Finding {
 	const newest = 100
 	page, err := in.Store.ChangePage(ctx, audit.Filter{Action: string(audit.ExportFile), Newest: true}, "", newest)
@@ -126,7 +126,7 @@ func (e *examination) versions(ctx context.Context, in *installation.Installatio
 		"finish the upgrade of all servers, and run this command in the same version")}
 }
 
-// signups reports signups that somebody may have forgotten to open again.
+// signups notes closed signups, which somebody may have forgotten to open again.
 func (e *examination) signups(ctx context.Context, in *installation.Installation) []doctor.Finding {
 	freeze, err := in.Store.Freeze(ctx)
 	if err != nil {
@@ -135,7 +135,7 @@ func (e *examination) signups(ctx context.Context, in *installation.Installation
 	if freeze != nil {
 		return []doctor.Finding{doctor.New(doctor.Note, "signups", doctor.AboutSignups,
 			"the signups of all tenants are frozen, so nobody can sign up",
-			"if that is not intended any more, run: dialtone signups open --freeze")}
+			"if that is no longer intended, run: dialtone signups open --freeze")}
 	}
 	var closed []string
 	for _, t := range e.tenants {
@@ -148,10 +148,11 @@ func (e *examination) signups(ctx context.Context, in *installation.Installation
 	}
 	return []doctor.Finding{doctor.New(doctor.Note, "signups", doctor.AboutSignups,
 		"nobody can sign up at "+strings.Join(closed, ", "),
-		"if that is not intended any more, run: dialtone signups open --tenant HOST")}
+		"if that is no longer intended, run: dialtone signups open --tenant HOST")}
 }
 
-// certificates reports certificates in files that are wrong or expire. Those of ACME are in what the server says.
+// certificates reports certificate files that are invalid or expire soon. The server reports certificates from ACME in
+// /readyz.
 func (e *examination) certificates(context.Context, *installation.Installation) (list []doctor.Finding) {
 	var hosts []string
 	for _, t := range e.tenants {

@@ -21,14 +21,15 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// VerifyReport is what Verify has found.
+// VerifyReport is the result of Verify.
 type VerifyReport struct {
 	account.Report
 	hook.VerifyReport
 	audit.Verified
 }
 
-// Verify looks for faults in the data directory and the store, row by row. It is an error if it cannot look.
+// Verify checks the data directory and every row of the store. Faults are in the report; Verify returns an error only
+// if it cannot complete the check.
 func Verify(ctx context.Context, in *installation.Installation) (r VerifyReport, err error) {
 	dir, err := pickup.Open(in.Mail.PickupDir)
 	if err != nil {
@@ -72,7 +73,7 @@ func Verify(ctx context.Context, in *installation.Installation) (r VerifyReport,
 	return r, nil
 }
 
-// verifyKeys calls report for each private key in the store that does not open.
+// verifyKeys calls report for each private key in the store that cannot be decrypted.
 func verifyKeys(ctx context.Context, in *installation.Installation, report func(string)) error {
 	tenants, _, err := in.Store.Tenants(ctx)
 	if err != nil {
@@ -89,8 +90,7 @@ func verifyKeys(ctx context.Context, in *installation.Installation, report func(
 	return certificate.Verify(ctx, in.Store, hosts, in.Seal, report)
 }
 
-// lostMessages returns a sentence for each message that this server has to send but that has no
-// file.
+// lostMessages returns a sentence for each unsent message of this server whose file is missing.
 func lostMessages(ctx context.Context, in *installation.Installation, dir *pickup.Dir) ([]string, error) {
 	node := ""
 	if in.Shared() {
@@ -104,12 +104,12 @@ func lostMessages(ctx context.Context, in *installation.Installation, dir *picku
 	return delivery.Verify(ctx, in.Store, dir, node)
 }
 
-// missingKeys calls report with a sentence for each key that the installation needs and does not
-// have. Without seal.key there is no installation.
+// missingKeys calls report with a sentence for each missing key that the installation needs. It does not check
+// seal.key, without which the store cannot be opened.
 func missingKeys(ctx context.Context, in *installation.Installation, report func(string)) error {
 	if _, err := in.KeySources.Sign.Read(); errors.Is(err, keyfile.ErrMissing) {
-		report(fmt.Sprintf("%s is missing: unless it is restored, the next server makes a new one, everybody has to "+
-			"sign in again, and links for phones do not work", in.KeySources.Sign.Path))
+		report(fmt.Sprintf("%s is missing: unless it is restored, the next server creates a new one, everybody has to "+
+			"sign in again, and links for phones stop working", in.KeySources.Sign.Path))
 	} else if err != nil {
 		return err
 	}
@@ -121,8 +121,8 @@ func missingKeys(ctx context.Context, in *installation.Installation, report func
 		return nil
 	}
 	if _, err := in.KeySources.TURN.Read(); errors.Is(err, keyfile.ErrMissing) {
-		report(fmt.Sprintf("%s is missing though tenants have TURN servers: phones in browsers get no credentials; "+
-			"restore it, or make one with dialtone turn secret and give the secret to the TURN servers",
+		report(fmt.Sprintf("%s is missing although tenants have TURN servers: phones in browsers get no credentials; "+
+			"restore it, or create one with dialtone turn secret and give the secret to the TURN servers",
 			in.KeySources.TURN.Path))
 	} else if err != nil {
 		return err

@@ -9,8 +9,8 @@ import (
 	"dialtone/internal/datadir"
 )
 
-// ServerID returns what /readyz says of the server of a data directory, or "" if no server has run there, or the name
-// of the server cannot be read. It does not give the name away.
+// ServerID returns the identifier by which /readyz identifies the server of a data directory: a hash that does not
+// reveal the name of the server. It is empty if no server has run there, or its name cannot be read.
 func ServerID(dir datadir.Dir) string {
 	name, err := dir.Node()
 	if err != nil {
@@ -20,8 +20,9 @@ func ServerID(dir datadir.Dir) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// Reachable returns an address at which this machine reaches a listener: loopback for one on all addresses.
-func Reachable(listen string) string {
+// DialAddress returns the address to dial from this machine to reach a listener. It is a loopback address for a
+// listener on all addresses.
+func DialAddress(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return listen

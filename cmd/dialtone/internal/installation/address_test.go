@@ -7,7 +7,7 @@ func TestReachable(t *testing.T) {
 		":8081": "127.0.0.1:8081", "0.0.0.0:8081": "127.0.0.1:8081", "[::]:8081": "[::1]:8081",
 		"127.0.0.1:8081": "127.0.0.1:8081", "ops.example.org:8081": "ops.example.org:8081",
 	} {
-		if got := Reachable(listen); got != want {
+		if got := DialAddress(listen); got != want {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}
 	}

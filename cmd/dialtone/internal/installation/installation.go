@@ -1,15 +1,14 @@
-// Package installation opens what a server or a command works on: the configuration, the data directory, the keys and
-// the store.
+// Package installation opens an installation: its data directory, keys and store.
 //
-// Nothing is created unless the caller allows it, because a wrong directory is a mistake, not a new platform. A store
-// is opened only with the keys that belong to it. A command of root works as the owner of the data directory until
-// Close (package runas). While a restore is not finished, only the restore itself and commands that look for faults
-// can open the installation.
+// It creates nothing unless the caller allows it, because a missing store is more often a wrong path than a new
+// platform. It opens a store only with the keys that belong to it. While a restore is unfinished, only the restore
+// itself and the diagnosis can open the installation.
 //
-// The package also contains what several parts of the program derive from the configuration: the relay, certificate
-// files, the other files that it names, and addresses.
+// Open returns an Installation. A command of root works as the owner of the data directory until Close (package runas).
+// The other functions derive values from the configuration that several packages need: the mail relay, certificates,
+// the files that it names, and addresses.
 //
-// It does not parse flags and does not decide what an error means for the exit status.
+// The package does not parse flags, and does not choose the exit status for an error.
 package installation
 
 import (
@@ -33,24 +32,24 @@ import (
 	"dialtone/internal/store/sqlite"
 )
 
-// Installation is what a server or a command works on.
+// Installation is an open installation.
 type Installation struct {
 	config.Config
 	Dir        datadir.Dir
-	KeySources *datadir.Keys // where the keys are
-	Seal       *secret.Ring  // the keys in seal.key
+	KeySources *datadir.Keys // the places of the keys
+	Seal       *secret.Ring  // the content of seal.key
 	Store      *store.Store
 
-	back func() error // undoes BecomeOwner
+	revert func() error // undoes runas.BecomeOwner
 }
 
-// Close closes the store. A command then continues as the user who started it.
-func (in *Installation) Close() error { return errors.Join(in.Store.Close(), in.back()) }
+// Close closes the store. A command of root then continues as root.
+func (in *Installation) Close() error { return errors.Join(in.Store.Close(), in.revert()) }
 
-// Shared reports whether other servers may use the store.
+// Shared reports whether several servers may use the store: it is in PostgreSQL.
 func (in *Installation) Shared() bool { return in.Database != "" }
 
-// Keeper returns what writes the checkpoints of the audit trail. The node is the name of a server; commands have none.
+// Keeper returns a writer of checkpoints of the audit trail. node is the name of a server, or empty for a command.
 func (in *Installation) Keeper(node string, log *slog.Logger) *audit.Keeper {
 	return audit.NewKeeper(audit.KeeperDeps{
 		Store: in.Store, Ring: in.KeySources.Seal.Read, Memory: in.Dir.TrailFile(), Node: node, Log: log,
@@ -58,23 +57,23 @@ func (in *Installation) Keeper(node string, log *slog.Logger) *audit.Keeper {
 	})
 }
 
-// Creation says which commands create a store where there is none.
+// Creation tells whether Open may create a store, or update its schema.
 type Creation int
 
 const (
-	// Never is for all commands but those below: a wrong directory is a mistake. They do not update the schema
-	// either, which is for the operator to decide while servers of the previous version run.
+	// Never is for most commands: a missing store is a wrong path. They do not update the schema either, because
+	// servers of the previous version may still be running; the operator decides when to update.
 	Never Creation = iota
-	// Upgrade is for commands that update the schema of a store.
+	// Upgrade is for commands that update the schema of an existing store.
 	Upgrade
-	// IfNamed is for a command that may be the first on a machine. It creates a store if the
-	// configuration names the directory or the database, not in the default directory.
+	// IfNamed is for a command that may be the first on a machine. It creates a store if the configuration names the
+	// directory or the database, but not in the default directory.
 	IfNamed
-	// Always is for the server. It updates the schema too.
+	// Always is for the server, which also updates the schema.
 	Always
 )
 
-// change returns what may be changed in the schema of a database that has a store, or has none.
+// change returns the permitted change of the schema. exists reports whether the database contains a store.
 func (c Creation) change(exists bool) migrations.Change {
 	switch {
 	case !exists && c >= IfNamed:
@@ -85,35 +84,35 @@ func (c Creation) change(exists bool) migrations.Change {
 	return migrations.Nothing
 }
 
-// ErrNoStore means that there is no store where the configuration says.
+// ErrNoStore means that there is no store at the place that the configuration names.
 var ErrNoStore = errors.New("there is no store")
 
-// Options say how Open opens an installation. The zero value is for a command that needs a store.
+// Options are the options of Open. The zero value is for a command that needs an existing store.
 type Options struct {
-	// Node is the name of the server that opens the installation. Commands have none. A command of root continues as
-	// the owner of the data directory.
+	// Node is the name of the server that opens the installation, or empty for a command. Only a command of root
+	// continues as the owner of the data directory.
 	Node string
-	// Create says whether a store may be created or updated.
+	// Create tells whether a store may be created or updated.
 	Create Creation
-	// Lenient accepts credentials that are not bound to their user names, whatever seal.key says.
+	// Lenient accepts credentials that are not bound to their user names, even if seal.key is strict.
 	Lenient bool
-	// Restoring allows an installation whose restore is not finished.
+	// Restoring allows an installation whose restore is unfinished.
 	Restoring bool
 }
 
-// New returns the installation of a configuration without opening it: it has neither Seal nor Store.
+// New returns the installation of a configuration without opening it: Seal and Store are nil.
 func New(c config.Config) *Installation {
 	return &Installation{
-		Config: c, Dir: datadir.Dir(c.Data), KeySources: KeySources(c.Keys), back: func() error { return nil },
+		Config: c, Dir: datadir.Dir(c.Data), KeySources: KeySources(c.Keys), revert: func() error { return nil },
 	}
 }
 
-// Open opens the data directory, the keys and the store. Unless o allows it, nothing is created: it fails
-// with ErrNoStore where there is no store, and with datadir.ErrRestoring while a restore is not finished.
+// Open opens the data directory, the keys and the store. Unless o allows it, Open creates nothing: it fails with
+// ErrNoStore if there is no store, and with datadir.ErrRestoring while a restore is unfinished.
 func Open(ctx context.Context, c config.Config, o Options) (_ *Installation, err error) {
 	in := New(c)
 	if o.Node == "" {
-		if in.back, err = runas.BecomeOwner(c.Data); err != nil {
+		if in.revert, err = runas.BecomeOwner(c.Data); err != nil {
 			return nil, err
 		}
 	}
@@ -124,7 +123,7 @@ func Open(ctx context.Context, c config.Config, o Options) (_ *Installation, err
 		err = in.open(ctx, o)
 	}
 	if err != nil {
-		return nil, errors.Join(err, in.back())
+		return nil, errors.Join(err, in.revert())
 	}
 	return in, nil
 }
@@ -169,7 +168,8 @@ func (in *Installation) open(ctx context.Context, o Options) error {
 	return err
 }
 
-// InKeys calls do, which reads or writes keys. Root may have put them where only root can write.
+// InKeys calls do, which reads or writes key files, as the owner of the directory of the keys. That may be root
+// although the data directory belongs to another user.
 func (in *Installation) InKeys(do func() error) error {
 	return runas.AsCaller(func() error {
 		o, err := runas.OwnerOf(in.Keys.Dir)
@@ -180,10 +180,10 @@ func (in *Installation) InKeys(do func() error) error {
 	})
 }
 
-// HasStore reports whether there is a store, without opening it.
+// HasStore reports whether the store exists, without opening it.
 func (in *Installation) HasStore(ctx context.Context) (exists bool, err error) {
 	if in.Shared() {
-		// The files that libpq's variables and the URL name, such as the one with the password, may be root's.
+		// Only root may be able to read the files that the URL and libpq's variables name, such as the password file.
 		err = runas.AsCaller(func() error {
 			exists, err = postgres.HasStore(ctx, in.Database)
 			return err
@@ -194,7 +194,7 @@ func (in *Installation) HasStore(ctx context.Context) (exists bool, err error) {
 	return exists, runas.InDataDir(err)
 }
 
-// mayCreate fails if a store cannot be created, so that no keys are made for it.
+// mayCreate fails if a store cannot be created, before any keys are created for it.
 func (in *Installation) mayCreate(ctx context.Context) error {
 	if !in.Shared() {
 		return nil
@@ -202,13 +202,12 @@ func (in *Installation) mayCreate(ctx context.Context) error {
 	return runas.AsCaller(func() error { return postgres.CheckCreate(ctx, in.Database) })
 }
 
-// defaultData is the data directory of a configuration that names none.
 var defaultData = config.Default("data")
 
-// named reports whether the configuration names the place of the store.
+// named reports whether the configuration names the place of the store instead of using the default directory.
 func (in *Installation) named() bool { return in.Shared() || in.Data != defaultData }
 
-// NoStore returns an error that says where no store was found, and what to do.
+// NoStore returns ErrNoStore with the place where no store was found, and what to do.
 func (in *Installation) NoStore() error {
 	const create = ", or create a store with: dialtone serve"
 	switch {
@@ -221,7 +220,7 @@ func (in *Installation) NoStore() error {
 	return fmt.Errorf("%w in %s; give another --data or --config%s", ErrNoStore, in.Data, create)
 }
 
-// Reopen closes the store of a command or of the only server, and opens it again with another ring of the keys.
+// Reopen closes the store of a command or of the only server, and opens it again with another sealing key.
 func (in *Installation) Reopen(ctx context.Context, ring *secret.Ring) error {
 	if err := in.Store.Close(); err != nil {
 		return err
@@ -252,7 +251,7 @@ func (in *Installation) openStore(ctx context.Context, node string, change migra
 	return store.New(e, phonetables.OnSQLite(e, in.Seal))
 }
 
-// sealed reports whether the store may contain something that is sealed with a key.
+// sealed reports whether the store may contain sealed data, for which the key must exist.
 func (in *Installation) sealed(ctx context.Context) (sealed bool, err error) {
 	if in.Shared() {
 		err = runas.AsCaller(func() error {

@@ -9,29 +9,30 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// KeySources returns the keys of the configuration.
+// KeySources returns the places of the keys: files in keys.dir, or the environment.
 func KeySources(c config.KeyFiles) *datadir.Keys {
 	return datadir.NewKeys(c.Dir, datadir.KeyTexts{Seal: c.Seal, Sign: c.Sign, TURN: c.Turn})
 }
 
-// KeyFile is one of the keys.
+// KeyFile is the place of one key.
 type KeyFile struct {
-	Name   string
+	Name   string // of the file, also if the key is in the environment
 	Source keyfile.Source
 }
 
-// KeyFiles returns the keys with the names of their files.
+// KeyFiles returns the places of all keys.
 func KeyFiles(k *datadir.Keys) []KeyFile {
 	return []KeyFile{{"seal.key", k.Seal}, {"sign.key", k.Sign}, {"turn.key", k.TURN}}
 }
 
-// SignRotation keeps a key as long as sessions that it signed are valid. Servers that share the key
-// file read it again within seconds; an environment has to be given to each.
+// SignRotation returns the rotation of the signing key. It keeps an older key while sessions that it signed are valid.
+// Servers that share the key file read it again within seconds, but an environment has to be changed for each server.
 func SignRotation(fromEnv, revoke bool) secret.Rotation {
 	return secret.Rotation{Life: session.Life, Delayed: fromEnv, Revoke: revoke}
 }
 
-// TURNRotation keeps a secret as long as credentials that were made with it are valid.
+// TURNRotation returns the rotation of the TURN key. It keeps an older secret while credentials that were made with it
+// are valid.
 func TURNRotation(revoke bool) secret.Rotation {
 	return secret.Rotation{Life: tenant.MaxTURNLife, Delayed: true, Revoke: revoke}
 }

@@ -10,15 +10,15 @@ import (
 	"dialtone/internal/config"
 )
 
-// LostPart describes a part of an installation that a server or command creates though the
-// installation is not new.
+// LostPart is a part of an installation, such as the store or a key, that was created although other parts existed. The
+// earlier part may have been lost.
 type LostPart struct {
-	Event string // what is logged
+	Event string // name of the log event
 	Hint  string // what to do
-	File  string // empty for PostgreSQL
+	File  string // empty for a store in PostgreSQL
 }
 
-// LogLost logs the parts that were created though the installation is not new.
+// LogLost logs a warning for each part.
 func LogLost(log *slog.Logger, lost []LostPart) {
 	for _, part := range lost {
 		if part.File == "" {
@@ -29,7 +29,8 @@ func LogLost(log *slog.Logger, lost []LostPart) {
 	}
 }
 
-// LostParts returns the parts that Open is about to create though other parts exist. It leaves errors to Open.
+// LostParts returns the parts that Open is going to create although other parts exist. It ignores errors, which Open
+// reports.
 func LostParts(ctx context.Context, c config.Config, create Creation) (list []LostPart) {
 	in := New(c)
 	exists, err := in.HasStore(ctx)

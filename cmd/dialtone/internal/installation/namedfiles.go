@@ -15,7 +15,7 @@ import (
 // ErrTemplates means that mail.templates_dir cannot be used.
 var ErrTemplates = errors.New("mail.templates_dir")
 
-// Templates reads the templates in a directory. If dir is empty, there are none.
+// Templates reads the message templates in a directory. If dir is empty, it returns none.
 func Templates(dir string) (mailmsg.Templates, error) {
 	if dir == "" {
 		return mailmsg.Templates{}, nil
@@ -30,7 +30,7 @@ func Templates(dir string) (mailmsg.Templates, error) {
 // ConfiguredFile is a file or directory that the configuration names, and the key that names it.
 type ConfiguredFile struct{ Key, Path string }
 
-// ConfiguredFiles returns the files that the configuration names, besides data and the keys of Dialtone.
+// ConfiguredFiles returns the files that the configuration names, without the data directory and Dialtone's keys.
 func ConfiguredFiles(c config.Config) (list []ConfiguredFile) {
 	add := func(key, path string) {
 		if path != "" {
@@ -56,7 +56,7 @@ func ConfiguredFiles(c config.Config) (list []ConfiguredFile) {
 	return list
 }
 
-// PublicPairs returns the certificates in files of the public listener.
+// PublicPairs returns the certificate files of the public listener.
 func PublicPairs(c config.TLS) (pairs []tlscert.Pair) {
 	for i := range c.Cert {
 		pairs = append(pairs, tlscert.Pair{Cert: string(c.Cert[i]), Key: string(c.Key[i])})
@@ -64,7 +64,7 @@ func PublicPairs(c config.TLS) (pairs []tlscert.Pair) {
 	return pairs
 }
 
-// OpsPairs returns the certificate in files of the operators' listener, if it has one.
+// OpsPairs returns the certificate file of the operators' listener, or nil if it does not use TLS.
 func OpsPairs(c config.Ops) []tlscert.Pair {
 	if c.TLSCert == "" {
 		return nil
@@ -72,7 +72,8 @@ func OpsPairs(c config.Ops) []tlscert.Pair {
 	return []tlscert.Pair{{Cert: c.TLSCert, Key: c.TLSKey}}
 }
 
-// Authorities reads a file with authorities, or returns nil for those of the system.
+// Authorities reads certificate authorities from a file. If file is empty, it returns nil, which stands for the
+// authorities of the system.
 func Authorities(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
@@ -83,7 +84,7 @@ func Authorities(file string) (*x509.CertPool, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s has no certificate in PEM", file)
+		return nil, fmt.Errorf("%s contains no certificate in PEM format", file)
 	}
 	return pool, nil
 }

@@ -15,20 +15,22 @@ import (
 	"dialtone/internal/shellword"
 )
 
-// ErrPickupDir means that this process may not use the pickup directory, which is not in the data directory.
+// ErrPickupDir means that this process may not use the pickup directory, which lies outside the data directory.
 var ErrPickupDir = errors.New("the pickup directory (mail.pickup_dir) cannot be used by this user")
 
-// InPickupDir is runas.InDataDir for the pickup directory of a configuration.
+// InPickupDir wraps an error about a missing permission like runas.InDataDir, for the pickup directory of a
+// configuration.
 func InPickupDir(c config.Config, err error) error {
-	if Below(c.Mail.PickupDir, c.Data) || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
+	if IsWithin(c.Mail.PickupDir, c.Data) || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
 		return runas.InDataDir(err)
 	}
 	me := UserOf(uint32(os.Geteuid()), uint32(os.Getegid()))
-	return fmt.Errorf("%w: %s: %w; %s", ErrPickupDir, c.Mail.PickupDir, err, MakePickup(me, c.Mail.PickupDir))
+	return fmt.Errorf("%w: %s: %w; %s", ErrPickupDir, c.Mail.PickupDir, err, PickupRemedy(me, c.Mail.PickupDir))
 }
 
-// MakePickup says how to make a pickup directory, or one that exists usable, for a user, and badmail beside it.
-func MakePickup(u User, dir string) string {
+// PickupRemedy tells how to create the pickup directory dir and the directory badmail next to it for a user, or how to
+// make existing ones usable.
+func PickupRemedy(u User, dir string) string {
 	if link := doctor.Link("mail", dir); link != nil {
 		return link.Cause + "; " + link.Next
 	}
@@ -37,8 +39,8 @@ func MakePickup(u User, dir string) string {
 		shellword.Path(filepath.Join(filepath.Dir(dir), "badmail")))
 }
 
-// Below reports whether a path is a directory or is below it, without regard to links.
-func Below(path, dir string) bool {
+// IsWithin reports whether path is dir or lies below it. It compares the paths and does not follow links.
+func IsWithin(path, dir string) bool {
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && filepath.IsLocal(rel)
 }

@@ -12,9 +12,9 @@ import (
 	"dialtone/internal/shellword"
 )
 
-// UnreadableBy returns what keeps a user from reading a file, or "". If this process is not root's, the user is its
-// own.
-func UnreadableBy(o *datadir.Owner, path string) (at string) {
+// ReadDeniedAt returns the path, the file or a directory above it, whose owner and mode prevent o from reading a file,
+// or "". A process that is not root's can check only its own user, and ignores o.
+func ReadDeniedAt(o *datadir.Owner, path string) (at string) {
 	if os.Geteuid() == 0 {
 		return o.Denied(path)
 	}
@@ -28,8 +28,8 @@ func UnreadableBy(o *datadir.Owner, path string) (at string) {
 	return ""
 }
 
-// LetRead says how to let a user read a file.
-func LetRead(user, path, at string) string {
+// ReadRemedy tells how to make a file readable for a user. at is the result of ReadDeniedAt.
+func ReadRemedy(user, path, at string) string {
 	if at == path {
 		if link := doctor.Link("files", path); link != nil {
 			return link.Cause + "; " + link.Next

@@ -18,7 +18,7 @@ var securities = map[string]relay.Security{
 	"smtp":          relay.None,
 }
 
-// NewRelay returns the relay of mail.relay, which must be set. It does not connect.
+// NewRelay returns a client of the relay in mail.relay, which must be set. It does not connect.
 func NewRelay(m config.Mail) (*relay.Relay, error) {
 	parts := m.Relay.Parts()
 	c := relay.Config{
@@ -31,7 +31,7 @@ func NewRelay(m config.Mail) (*relay.Relay, error) {
 		Connections: m.RelayConnections,
 	}
 	if c.Name == "" {
-		// Some servers refuse a name without a domain.
+		// Some relays refuse a name without a domain.
 		if name, err := os.Hostname(); err == nil && strings.Contains(name, ".") {
 			c.Name = name
 		}

@@ -9,10 +9,9 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// TenantOf returns the tenant of a host name. An operator may type it in upper case and in any
-// script.
+// TenantOf returns the tenant of a host name, which an operator may have typed in upper case or in any script.
 func (in *Installation) TenantOf(ctx context.Context, host string) (*tenant.Tenant, error) {
-	typed, err := TypedHost(host)
+	normal, err := NormalizeHost(host)
 	if err != nil {
 		return nil, err
 	}
@@ -21,20 +20,20 @@ func (in *Installation) TenantOf(ctx context.Context, host string) (*tenant.Tena
 		return nil, err
 	}
 	for _, t := range list {
-		if t.Host == typed {
+		if t.Host == normal {
 			return &t, nil
 		}
 	}
 	return nil, fault.New(fault.NotFound, "there is no tenant %s; see: dialtone tenant list", host)
 }
 
-// TypedHost returns a typed host name in the form that the store has.
-func TypedHost(host string) (string, error) {
+// NormalizeHost returns a host name in the form in which the store contains it.
+func NormalizeHost(host string) (string, error) {
 	t, err := tenant.New(tenant.Tenant{Host: host})
 	return t.Host, err
 }
 
-// DefaultURL returns the public URL of a tenant that has none set.
+// DefaultURL returns the public URL of a tenant whose settings contain none.
 func (in *Installation) DefaultURL(host string) string {
 	_, port, err := net.SplitHostPort(in.Listen)
 	if err != nil {
@@ -43,7 +42,7 @@ func (in *Installation) DefaultURL(host string) string {
 	return tenant.DefaultURL(host, port, in.TLS.On())
 }
 
-// FirstTenant adds the tenant localhost if there is no tenant.
+// FirstTenant adds the tenant localhost to a store without tenants.
 func (in *Installation) FirstTenant(ctx context.Context) error {
 	t, err := tenant.New(tenant.Tenant{Host: "localhost", Created: time.Now()})
 	if err != nil {

@@ -14,13 +14,14 @@ import (
 	"dialtone/internal/regularfile"
 )
 
-// User is the user that the server runs as, with the group of the same number as in the user database.
+// User is a user of the operating system that the server runs as, and a group.
 type User struct {
-	Name, Group string // or the numbers of a user without a name
+	Name, Group string // the numbers in decimal if there is no name
 	UID, GID    uint32
 }
 
-// DataOwner returns the owner of a data directory, or nil if there is none, and whether it holds keys or a database.
+// DataOwner returns the owner of a data directory, or nil if there is no directory. holds reports whether the directory
+// contains keys or a database.
 func DataOwner(data string) (owner *User, holds bool, err error) {
 	info, err := os.Stat(data)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -30,8 +31,8 @@ func DataOwner(data string) (owner *User, holds bool, err error) {
 	} else if !info.IsDir() {
 		return nil, false, fault.New(fault.Conflict, "%s is not a directory; give another --data", data)
 	}
-	of := info.Sys().(*syscall.Stat_t)
-	u := UserOf(of.Uid, of.Gid)
+	stat := info.Sys().(*syscall.Stat_t)
+	u := UserOf(stat.Uid, stat.Gid)
 	_, err = os.Stat(filepath.Join(data, "keys"))
 	return &u, err == nil || datadir.Dir(data).HasDatabase(), nil
 }
@@ -59,7 +60,7 @@ func (u User) CheckReadable(file string) error {
 		return nil
 	}
 	if at := datadir.NewOwner(u.UID, u.GID).Denied(file); at != "" {
-		return fault.New(fault.Invalid, "the user %s, whom the server runs as, cannot read %s: the owner and mode of "+
+		return fault.New(fault.Invalid, "the user %s of the server cannot read %s: the owner and mode of "+
 			"%s do not allow it", u.Name, file, at)
 	}
 	return nil

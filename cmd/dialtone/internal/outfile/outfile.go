@@ -1,8 +1,12 @@
-// Package outfile writes files that an operator has named.
+// Package outfile writes output files that an operator names, such as exports and backups.
 //
-// A file gets its name when it is complete and on disk. A file of that name is replaced only if the operator wants it.
+// A file gets its name only when it is complete and on disk, so a crash leaves no partial file of that name. An
+// existing file is replaced only if the operator allows it.
 //
-// The package does not write files of an installation: packages atomicfile and keyfile do.
+// Write writes a temporary file in the same directory and publishes it. Callers that write the file themselves use
+// Publish.
+//
+// The package does not write the files of an installation: packages atomicfile and keyfile do.
 package outfile
 
 import (
@@ -22,7 +26,7 @@ func ExistsError(path string) error {
 	return fault.New(fault.Conflict, "%s exists; choose another name, or add --force to replace it", path)
 }
 
-// Publish gives a complete file its name, durably. With replace, there may be a file of that name.
+// Publish durably renames temp, which is complete and on disk, to path. Without replace, it fails if path exists.
 func Publish(temp, path string, replace bool) error {
 	var err error
 	if replace {
@@ -36,8 +40,8 @@ func Publish(temp, path string, replace bool) error {
 	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
-// Write creates a file as a whole, with mode 0600, as the user who has started the command. write reads the
-// store. With replace, there may be a file of that name.
+// Write creates a file with mode 0600 as the user who started the command. It calls write as the owner of the data,
+// because write reads the store. Without replace, it fails if path exists.
 func Write(path string, replace bool, write func(io.Writer) error) error {
 	return runas.AsCaller(func() error {
 		temp, err := atomicfile.CreateTemp(path, ".accounts-*")

@@ -15,7 +15,8 @@ import (
 	"dialtone/internal/secret"
 )
 
-// beginEpoch begins the new epoch in a store, and repeats what a later trail has. from says what was restored.
+// beginEpoch begins the new epoch in a store, and repeats changes of a later trail. from names the origin of the store,
+// for the audit trail.
 func (r *restore) beginEpoch(in *installation.Installation, from string) error {
 	facts, err := in.Store.Facts(r.ctx)
 	if err != nil {
@@ -36,7 +37,8 @@ func (r *restore) beginEpoch(in *installation.Installation, from string) error {
 	if err := r.repeat(in, later); err != nil {
 		return err
 	}
-	// What a server here has seen of the lost trail is in the change above. From now on, it is this trail.
+	// The change above records what a server here had seen of the lost trail. Replace that memory by the restored
+	// trail.
 	text, err := in.Store.CheckpointState(r.ctx)
 	if err != nil {
 		return err
@@ -54,7 +56,7 @@ func (r *restore) beginEpoch(in *installation.Installation, from string) error {
 	return nil
 }
 
-// keeperOf returns a keeper of checkpoints with a ring that is not in place yet.
+// keeperOf returns a writer of checkpoints that uses a key that is not in place yet.
 func keeperOf(in *installation.Installation, ring *secret.Ring) *audit.Keeper {
 	return audit.NewKeeper(audit.KeeperDeps{
 		Store: in.Store, Ring: func() (*secret.Ring, error) { return ring, nil }, Memory: in.Dir.TrailFile(),
@@ -62,7 +64,8 @@ func keeperOf(in *installation.Installation, ring *secret.Ring) *audit.Keeper {
 	})
 }
 
-// seenBefore returns what a server in this data directory has seen of the audit trail that was lost, or "".
+// seenBefore describes what a server in this data directory had seen of the lost audit trail. It returns "" if that is
+// not known.
 func (r *restore) seenBefore() string {
 	text, err := r.dir.TrailFile().Load()
 	if err != nil || text == "" {
@@ -82,7 +85,7 @@ func (r *restore) afterDatabase() (err error) {
 	}
 	in, err := installation.Open(r.ctx, r.conf, installation.Options{Create: installation.Upgrade, Restoring: true})
 	if err != nil {
-		// Nothing was changed yet, so that another command may look for the reason.
+		// Nothing was changed, so other commands may open the installation to find the cause.
 		return errors.Join(err, r.staging.Abandon())
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
@@ -112,18 +115,18 @@ func (r *restore) afterDatabase() (err error) {
 	if err := r.staging.Finish(r.places()...); err != nil {
 		return err
 	}
-	r.say("old sessions and links have ended; the database has %s, %s", terminal.Counted(facts.Tenants, "tenant"),
+	r.printf("old sessions and links have ended; the database has %s, %s", terminal.Counted(facts.Tenants, "tenant"),
 		terminal.Counted(facts.Accounts, "account"))
 	r.concludeEpoch()
 	if in.Shared() {
-		r.say("give the new sign.key and turn.key to all servers that have copies of them, before you start any")
+		r.printf("give the new sign.key and turn.key to all servers that have copies of them, before you start any")
 	}
-	r.say("now run dialtone verify, and start the server")
+	r.printf("now run dialtone verify, and start the server")
 	return nil
 }
 
-// fillExport fills the exported tables of a database that was put in place. A server would do it too, so that an error
-// is not one of the restore.
+// fillExport fills the exported tables of the restored SQLite database. An error is only a warning, because a server
+// fills them, too, when it starts.
 func (r *restore) fillExport() {
 	if r.conf.Database != "" {
 		return
@@ -134,7 +137,7 @@ func (r *restore) fillExport() {
 	}
 	if err != nil {
 		fmt.Fprintln(terminal.To(r.Stderr), "warning: the exported tables are not filled; the server fills them when "+
-			"it starts, and until then verify has faults:", err)
+			"it starts, and until then dialtone verify reports faults:", err)
 	}
 }
 

@@ -17,10 +17,10 @@ import (
 	"dialtone/internal/shellword"
 )
 
-// rings are the keys of the restored installation. Sign and turn may be nil.
+// rings holds the keys of the restored installation. sign and turn are nil if there is no such key.
 type rings struct{ seal, sign, turn *secret.Ring }
 
-// sameDir reports whether two paths name one directory.
+// sameDir reports whether two paths name the same directory.
 func sameDir(a, b string) bool {
 	if a == "" || b == "" {
 		return false
@@ -33,7 +33,7 @@ func sameDir(a, b string) bool {
 	return os.SameFile(x, y)
 }
 
-// checkKeyPlaces fails if keys of another installation are where those of the archive go.
+// checkKeyPlaces fails if there are other keys at the places where the restore puts those of the archive.
 func (r *restore) checkKeyPlaces() error {
 	if sameDir(r.KeysDir, r.conf.Keys.Dir) {
 		return nil
@@ -82,17 +82,18 @@ func (r *restore) loadKeys() error {
 	if r.rings.seal == nil && r.KeysDir != "" {
 		return fmt.Errorf("%w: there is no seal.key in %s", keyfile.ErrUnusable, r.KeysDir)
 	} else if r.rings.seal == nil {
-		return fmt.Errorf("%w: the backup has no keys; give the directory that has a copy of its seal.key: "+
+		return fmt.Errorf("%w: the backup contains no keys; give the directory with a copy of its seal.key: "+
 			"--keys-dir DIR", keyfile.ErrUnusable)
 	}
 	return nil
 }
 
-// renewKeys replaces the keys that sign what is handed out. Keys of the environment cannot be replaced here.
+// renewKeys replaces the keys that sign sessions, links and TURN credentials. Keys in the environment become tasks of
+// the operator.
 func (r *restore) renewKeys() {
 	if r.keys.Sign.FromEnv() {
 		r.tasks = append(r.tasks, "the signing key is in the environment: before you start a server, replace "+
-			"DIALTONE_KEYS_SIGN with what dialtone keys rotate --revoke prints; until then, open forms are valid")
+			"DIALTONE_KEYS_SIGN with what dialtone keys rotate --revoke prints; until then, open forms stay valid")
 	} else if r.rings.sign == nil {
 		r.rings.sign = secret.NewRing(r.now)
 	} else {
@@ -112,7 +113,7 @@ func (r *restore) renewKeys() {
 
 const newKeysDir = "new-keys"
 
-// stageKeys writes the keys and plans where they go.
+// stageKeys writes the keys to the staging directory, and adds them to the plan.
 func (r *restore) stageKeys() error {
 	if err := r.staging.Mkdir(newKeysDir); err != nil {
 		return err

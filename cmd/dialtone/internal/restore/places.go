@@ -10,10 +10,12 @@ import (
 	"dialtone/internal/shellword"
 )
 
-// restoredDir is the directory for what a person looks at: the configuration and messages that are not sent.
+// restoredDir is the directory in the data directory for files that a restore does not use: the configuration and the
+// waiting messages.
 const restoredDir = "restored"
 
-// places are where a restore may write outside of the data directory.
+// places returns the paths outside of the data directory to which a restore may write. The first is a directory, the
+// others are key files.
 func (r *restore) places() []string {
 	list := []string{r.badmail()}
 	for _, k := range installation.KeyFiles(r.keys) {
@@ -24,8 +26,8 @@ func (r *restore) places() []string {
 	return list
 }
 
-// checkPlaces fails if root would write keys or messages where another user can lead it elsewhere. In a data directory
-// of another user, a restore is not root's.
+// checkPlaces fails if root would write keys or messages to a directory that another user can replace. If the data
+// directory belongs to another user, the restore does not run as root, and there is nothing to check.
 func (r *restore) checkPlaces() error {
 	if owner, err := runas.OwnerOf(r.conf.Data); err != nil || owner != nil || os.Geteuid() != 0 {
 		return err
@@ -39,12 +41,12 @@ func (r *restore) checkPlaces() error {
 		if err != nil {
 			return err
 		}
-		// A directory of the server's user may get files, but this user must not be able to exchange it.
-		own := w.Other == w.End && !w.Missing
-		if w.Other != "" && !own {
+		// The directory may belong to the user of the server, but this user must not be able to replace it.
+		own := w.NonRoot == w.End && !w.Missing
+		if w.NonRoot != "" && !own {
 			return fmt.Errorf("%w: root would write to %s, but the user %d, to whom %s belongs, can replace it; give "+
-				"the data directory to that user, or move %[2]s to a directory of root's", runas.ErrDataDir, dir, w.UID,
-				w.Other)
+				"the data directory to that user, or move %[2]s to a directory of root", runas.ErrDataDir, dir,
+				w.NonRootUID, w.NonRoot)
 		} else if w.Writable != "" && (w.Writable != w.End || w.Missing) {
 			return fmt.Errorf("%w: root would write to %s, but other users can replace it, since %s has the mode "+
 				"%04o; run: chmod g-w,o-w %s", runas.ErrDataDir, dir, w.Writable, w.Mode, shellword.Path(w.Writable))
@@ -53,7 +55,7 @@ func (r *restore) checkPlaces() error {
 	return nil
 }
 
-// badmail is the directory of messages that could not be sent.
+// badmail returns the directory of messages that could not be sent.
 func (r *restore) badmail() string {
 	return filepath.Join(filepath.Dir(r.conf.Mail.PickupDir), "badmail")
 }

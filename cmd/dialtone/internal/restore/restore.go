@@ -1,17 +1,17 @@
-// Package restore restores an archive, or continues a platform whose database other tools have restored.
+// Package restore restores an archive, or completes the restore of a database by other tools.
 //
-// What was handed out before is no longer valid: a new epoch begins in the store, and the signing keys are replaced.
-// Everything is checked before anything is put in place: the hashes of the archive, whether the keys open the
-// database, and its faults. If a restore is killed, the next one finishes it or begins again; until then, no server
-// starts.
+// After a restore, sessions, links and other credentials that the platform issued before are invalid: a new epoch
+// begins in the store, and the signing keys are replaced. Nothing is put in place before everything has been checked:
+// the hashes of the archive, the keys against the database, and the database for faults. If a restore is killed, no
+// server starts until the next restore has finished it or started over.
 //
-// Run opens what the operator has named while it is still root, and continues as the owner of the data directory
-// (package runas). The files are extracted beside their places (datadir.Restoring), and then moved according to a plan
-// that is on disk, so that it can be finished at any time. If a later audit trail is given, the changes in it that
-// take something away are repeated.
+// Run opens the files that the operator names while it is still root, and then continues as the owner of the data
+// directory (package runas). It extracts the archive into a staging directory (datadir.Restoring), and then moves the
+// files according to a plan that is on disk, so that an interrupted restore can be finished. With a later audit trail,
+// it repeats those changes that take something away, such as disabling an account.
 //
-// The package does not restore a PostgreSQL database, and uses neither the configuration nor the waiting messages of
-// an archive: they are put where a person can look at them.
+// The package does not restore a PostgreSQL database. It uses neither the configuration nor the waiting messages of an
+// archive, but keeps them in the directory restored for inspection.
 package restore
 
 import (
@@ -42,26 +42,27 @@ import (
 	"dialtone/internal/store/sqlite"
 )
 
-// Options say what to restore.
+// Options are the options of Run.
 type Options struct {
-	// File is the archive. It is empty with AfterDatabase: other tools have restored the database.
-	File          string
+	// File is the archive. It is empty with AfterDatabase.
+	File string
+	// AfterDatabase tells that other tools have restored the database.
 	AfterDatabase bool
-	// Identity is the file with the private key of age that the archive was encrypted to, or "".
+	// Identity is the file with the age private key that decrypts the archive, or "".
 	Identity string
 	// KeysDir is the directory with the keys, or "" if they are in the archive.
 	KeysDir string
-	// Trail is a later audit trail whose changes are repeated, or a lost database, or "".
+	// Trail is an exported audit trail, or the damaged database, whose later changes are repeated, or "".
 	Trail string
-	// AcceptFaults allows a database with faults.
+	// AcceptFaults allows restoring a database with faults.
 	AcceptFaults bool
 
 	Log            *slog.Logger
 	Stdout, Stderr io.Writer // for people
 }
 
-// Run restores an archive, or begins a new epoch in a database that other tools have restored. ctx has the cause for
-// the audit trail.
+// Run restores an archive, or begins a new epoch in a database that other tools have restored. ctx contains the cause
+// for the audit trail.
 func Run(ctx context.Context, conf config.Config, o Options) (err error) {
 	dir := datadir.Dir(conf.Data)
 	if o.AfterDatabase {
@@ -79,11 +80,11 @@ func Run(ctx context.Context, conf config.Config, o Options) (err error) {
 	if err := r.checkPlaces(); err != nil {
 		return err
 	}
-	back, err := runas.EnterOwner(conf.Data)
+	revert, err := runas.EnterOwner(conf.Data)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, back()) }()
+	defer func() { err = errors.Join(err, revert()) }()
 	unlock, undo, err := dir.CreateLocked()
 	if err != nil {
 		return runas.InDataDir(err)
@@ -95,20 +96,20 @@ func Run(ctx context.Context, conf config.Config, o Options) (err error) {
 			unlock()
 		}
 	}()
-	// Another user may have created the directory meanwhile.
-	again, err := runas.EnterOwner(conf.Data)
+	// The directory may be new, and another user may have created it since the first call.
+	revertInner, err := runas.EnterOwner(conf.Data)
 	if err != nil {
 		return err
 	}
-	first := back
-	back = func() error { return errors.Join(again(), first()) }
+	revertOuter := revert
+	revert = func() error { return errors.Join(revertInner(), revertOuter()) }
 	if o.AfterDatabase {
 		return r.afterDatabase()
 	}
 	return r.fromArchive()
 }
 
-// restore is a restore under way.
+// restore is the state of a running restore.
 type restore struct {
 	Options
 	ctx  context.Context
@@ -117,25 +118,24 @@ type restore struct {
 	keys *datadir.Keys
 	now  time.Time
 
-	// archive is the file, and identity what is in that of --identity, or nil.
 	archive  *os.File
-	identity []byte
+	identity []byte // the content of the identity file, or nil
 
 	staging  *datadir.Restoring
 	manifest archive.Manifest
 	rings    rings
 	plan     []datadir.Move
 	epoch    store.NewEpoch
-	// epochBegun is set when the epoch may have begun.
+	// epochBegun is set as soon as the store may contain the new epoch.
 	epochBegun bool
-	// lostAccounts is how many accounts of the lost database are newer than the backup.
+	// lostAccounts is the number of accounts of the damaged database that are newer than the backup.
 	lostAccounts int64
-	// tasks are what has to be done elsewhere, which is printed at the end.
+	// tasks are the remaining tasks of the operator, which are printed at the end.
 	tasks []string
 }
 
-// openSources opens what the user of the data directory need not be able to read: the archive, the identity and the
-// keys of --keys-dir.
+// openSources opens the files that the owner of the data directory may not be able to read: the archive, the identity
+// and the keys in --keys-dir.
 func (r *restore) openSources() (err error) {
 	if r.File == "" {
 		return nil
@@ -163,12 +163,12 @@ func (r *restore) closeSources() error {
 	return r.archive.Close()
 }
 
-// say prints a sentence for people.
-func (r *restore) say(format string, args ...any) {
+// printf prints a line for people.
+func (r *restore) printf(format string, args ...any) {
 	fmt.Fprintf(terminal.To(r.Stdout), format+"\n", args...)
 }
 
-// fromArchive restores an archive. Until everything is checked, nothing is put in place.
+// fromArchive restores an archive. It puts nothing in place until everything has been checked.
 func (r *restore) fromArchive() (err error) {
 	var allowed []string
 	if sameDir(r.KeysDir, r.conf.Keys.Dir) && sameDir(filepath.Dir(r.conf.Keys.Dir), r.conf.Data) {
@@ -182,10 +182,11 @@ func (r *restore) fromArchive() (err error) {
 		if err := r.staging.Finish(r.places()...); err != nil {
 			return err
 		}
-		r.say("an earlier restore was ready and had been interrupted; it is finished now, and %s was not read",
+		r.printf("an earlier restore had been interrupted after all checks; it is finished now, and %s was not read",
 			r.File)
 		r.fillExport()
-		r.say("see what it printed, or dialtone audit list --action store.restore; then run dialtone verify")
+		r.printf("for its result, see its output, or run dialtone audit list --action store.restore; then run " +
+			"dialtone verify")
 		return nil
 	}
 	defer func() {
@@ -200,8 +201,8 @@ func (r *restore) fromArchive() (err error) {
 		return err
 	}
 	if r.manifest.Engine == "sqlite" && r.conf.Database != "" {
-		return fault.New(fault.Conflict, "the backup has an SQLite database, and the configuration names PostgreSQL; "+
-			"restore it without that, and move it with dialtone store copy")
+		return fault.New(fault.Conflict, "the backup contains an SQLite database, but the configuration names "+
+			"PostgreSQL; restore it without the setting database, and then copy it with dialtone store copy")
 	}
 	if r.KeysDir == "" {
 		if err := r.loadKeys(); err != nil {
@@ -213,8 +214,8 @@ func (r *restore) fromArchive() (err error) {
 			return err
 		}
 		r.renewKeys()
-	} else if r.sayOrigin(r.manifest.Tenants, r.manifest.Accounts); r.Trail != "" {
-		return fault.New(fault.Invalid, "the backup has no database; give --trail with --after-database")
+	} else if r.printOrigin(r.manifest.Tenants, r.manifest.Accounts); r.Trail != "" {
+		return fault.New(fault.Invalid, "the backup contains no database; give --trail with --after-database")
 	}
 	if err := r.stageKeys(); err != nil {
 		return err
@@ -232,7 +233,7 @@ func (r *restore) fromArchive() (err error) {
 	return r.conclude()
 }
 
-// extract reads the archive into the directory of the restore, and compares all hashes.
+// extract extracts the archive into the staging directory, and checks all hashes.
 func (r *restore) extract() error {
 	info, err := r.archive.Stat()
 	if err != nil {
@@ -250,7 +251,7 @@ func (r *restore) extract() error {
 		return fmt.Errorf("%s: %w", r.File, err)
 	}
 	if !encrypted && r.Identity != "" {
-		return fault.New(fault.Invalid, "%s is not encrypted, so that anybody may have written it; if you trust it, "+
+		return fault.New(fault.Invalid, "%s is not encrypted, so anybody may have written it; if you trust it, "+
 			"leave out --identity", r.File)
 	}
 	free, err := datadir.Free(r.conf.Data)
@@ -270,13 +271,13 @@ func (r *restore) extract() error {
 		return fmt.Errorf("%s: %w", r.File, err)
 	}
 	if newest := int64(migrations.Newest(sqlite.Dialect)); r.manifest.Schema > newest {
-		return fmt.Errorf("%w: the backup has the schema %d, and this program knows %d; restore it with version %q",
-			migrations.ErrNewer, r.manifest.Schema, newest, r.manifest.Version)
+		return fmt.Errorf("%w: the backup has schema %d, but this program knows only schema %d; restore it with "+
+			"version %q", migrations.ErrNewer, r.manifest.Schema, newest, r.manifest.Version)
 	}
 	return nil
 }
 
-// prepareDatabase checks the database that was extracted, and begins the new epoch in it.
+// prepareDatabase checks the extracted database, and begins the new epoch in it.
 func (r *restore) prepareDatabase() (err error) {
 	path := r.staging.Path(archive.Database)
 	e, err := sqlite.Open(r.ctx, path, store.SealCheck(r.rings.seal))
@@ -300,7 +301,7 @@ func (r *restore) prepareDatabase() (err error) {
 	if err != nil {
 		return err
 	}
-	r.sayOrigin(facts.Tenants, facts.Accounts)
+	r.printOrigin(facts.Tenants, facts.Accounts)
 	if err := r.verify(in); err != nil {
 		return err
 	}
@@ -316,19 +317,19 @@ func syncFile(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// withoutComparison is a store whose exported tables are not compared, because they are filled again.
+// withoutComparison is a store whose exported tables are not checked, because they are filled again.
 type withoutComparison struct{ *store.Store }
 
 // CompareExport does nothing.
 func (withoutComparison) CompareExport(context.Context, func(string)) error { return nil }
 
-// noMessages are the messages of a store without a pickup directory.
+// noMessages stands for a pickup directory without messages.
 type noMessages struct{}
 
 // Each does nothing.
 func (noMessages) Each(func(file, text string, err error)) error { return nil }
 
-// verify checks that the keys open what is in the database, and that it has no faults.
+// verify checks that the keys decrypt the database, and that it has no faults.
 func (r *restore) verify(in *installation.Installation) error {
 	report, err := account.Verify(r.ctx, withoutComparison{in.Store}, noMessages{}, r.rings.seal)
 	if err != nil {
@@ -345,7 +346,7 @@ func (r *restore) verify(in *installation.Installation) error {
 	return nil
 }
 
-// stageFiles plans where all but the keys go. The database is last: without it, there is no store.
+// stageFiles adds all files except the keys to the plan. The database is last: until it is in place, there is no store.
 func (r *restore) stageFiles() {
 	add := func(from, to string) { r.plan = append(r.plan, datadir.Move{From: from, To: to}) }
 	bad := r.badmail()

@@ -27,11 +27,11 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// maxLater is how many later changes are read.
+// maxLater limits the later changes, which are kept in memory.
 const maxLater = 5_000_000
 
-// readTrail returns the changes of the later trail that the restored store lacks. A trail of another platform is
-// refused: its changes up to the last one here are compared with those of the store.
+// readTrail returns the changes of the later trail that the restored store lacks. It compares earlier changes with
+// those of the store, and refuses the trail of another platform.
 func (r *restore) readTrail(in *installation.Installation, facts store.Facts) (later []audit.Change, err error) {
 	path := r.Trail
 	if path == "" {
@@ -53,8 +53,8 @@ func (r *restore) readTrail(in *installation.Installation, facts store.Facts) (l
 			}
 			later = append(later, c)
 		case ok && (mine.Action != c.Action || !mine.At.Equal(c.At) || mine.User != c.User || mine.Tenant != c.Tenant):
-			return fault.New(fault.Conflict, "change %d in %s is another one than in the restored database: it is the "+
-				"trail of another platform, or from after another restore", c.ID, path)
+			return fault.New(fault.Conflict, "change %d in %s differs from the one in the restored database: this is "+
+				"the trail of another platform, or from after another restore", c.ID, path)
 		case ok:
 			common = true
 		}
@@ -79,7 +79,7 @@ func (r *restore) readTrail(in *installation.Installation, facts store.Facts) (l
 	return later, err
 }
 
-// readExport reads JSON lines, as dialtone audit export prints them.
+// readExport reads the JSON lines that dialtone audit export prints.
 func readExport(path string, from io.Reader, add func(audit.Change) error) error {
 	const longest = 1 << 20
 	lines := bufio.NewScanner(from)
@@ -105,8 +105,8 @@ func readExport(path string, from io.Reader, add func(audit.Change) error) error
 	return lines.Err()
 }
 
-// readDamaged reads the trail of the lost database, and counts its accounts that are newer than all in the backup. It
-// reads a copy, so that the database stays as it is.
+// readDamaged reads the audit trail of a damaged database, and counts the accounts in it that are newer than the newest
+// account of the backup. It reads a copy and does not change the database.
 func (r *restore) readDamaged(path string, newest time.Time, add func(audit.Change) error) error {
 	if err := r.staging.Mkdir("lost"); err != nil {
 		return err
@@ -144,7 +144,7 @@ func (r *restore) readDamaged(path string, newest time.Time, add func(audit.Chan
 	return os.RemoveAll(filepath.Dir(to))
 }
 
-// copyFile copies a file that may be the owner's of the data directory.
+// copyFile copies a file that may lie in a directory of the owner of the data.
 func copyFile(from, to string) error {
 	source, err := runas.OpenAsOwner(from)
 	if err != nil {
@@ -159,15 +159,16 @@ func copyFile(from, to string) error {
 	return errors.Join(err, f.Close())
 }
 
-// repeat makes the changes of a later trail again that take something away, and lists all.
+// repeat repeats those later changes that take something away, and lists all later changes.
 func (r *restore) repeat(in *installation.Installation, changes []audit.Change) error {
 	if r.lostAccounts > 0 {
-		r.say("%s made after the backup: the owners sign up again",
-			terminal.Plural(r.lostAccounts, "account is lost, which was", "accounts are lost, which were"))
+		r.printf("%s: the owners have to sign up again", terminal.Plural(r.lostAccounts,
+			"account that was created after the backup is lost",
+			"accounts that were created after the backup are lost"))
 	}
 	if len(changes) == 0 {
 		if r.Trail != "" {
-			r.say("%s has no later changes", r.Trail)
+			r.printf("%s has no later changes", r.Trail)
 		}
 		return nil
 	}
@@ -184,22 +185,22 @@ func (r *restore) repeat(in *installation.Installation, changes []audit.Change) 
 	for _, c := range later.Repeat {
 		switch err := r.repeatOne(in, o, byHost[c.Tenant], c); {
 		case err == nil:
-			r.say("repeated       %s", laterText(c))
+			r.printf("repeated       %s", laterText(c))
 		case fault.Is(err, fault.NotFound), errors.Is(err, errOther):
-			r.say("not applicable %s: the backup does not have it", laterText(c))
+			r.printf("not applicable %s: not in the backup", laterText(c))
 		case fault.KindOf(err) != fault.Internal:
-			r.say("NOT REPEATED   %s: %v", laterText(c), err)
+			r.printf("NOT REPEATED   %s: %v", laterText(c), err)
 		default:
 			return errors.Join(err, o.Flush())
 		}
 	}
 	for _, c := range later.Rest {
-		r.say("not repeated   %s", laterText(c))
+		r.printf("not repeated   %s", laterText(c))
 	}
 	return o.Flush()
 }
 
-// errOther means that a name belongs to another account than that of the change.
+// errOther means that the user name of a change belongs to another account in the restored store.
 var errOther = errors.New("another account has the name")
 
 func (r *restore) repeatOne(
@@ -251,7 +252,7 @@ func (r *restore) repeatOne(
 	return err
 }
 
-// laterText describes a change on one line.
+// laterText describes a later change on one line.
 func laterText(c audit.Change) string {
 	words := []string{fmt.Sprintf("change %d of %s: %s", c.ID, c.At.UTC().Format(time.RFC3339), c.Action)}
 	if c.User != "" {

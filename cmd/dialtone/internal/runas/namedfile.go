@@ -9,7 +9,7 @@ import (
 	"dialtone/internal/regularfile"
 )
 
-// OpenNamed opens a file that the operator has named.
+// OpenNamed opens a file that the operator has named, as the user who started the command.
 func OpenNamed(path string) (f *os.File, err error) {
 	err = AsCaller(func() error {
 		f, err = regularfile.Open(path)
@@ -18,8 +18,8 @@ func OpenNamed(path string) (f *os.File, err error) {
 	return f, err
 }
 
-// OpenAsOwner opens a file in a directory that may be the owner's of the data: as this user, or as root if nobody else
-// can replace the file. So what the owner has put there in its place is not read as root.
+// OpenAsOwner opens a file that may lie in a directory of the owner of the data. It opens the file as that owner, and
+// as root only if no other user could replace the file. So the owner cannot make root read a file elsewhere.
 func OpenAsOwner(path string) (*os.File, error) {
 	f, err := regularfile.Open(path)
 	if !Acting() || !errors.Is(err, fs.ErrPermission) {
@@ -30,17 +30,18 @@ func OpenAsOwner(path string) (*os.File, error) {
 		w, err = WalkTo(path)
 		return err
 	})
-	if walkErr != nil || w.Other != "" || w.Writable != "" {
+	if walkErr != nil || w.NonRoot != "" || w.Writable != "" {
 		return nil, fmt.Errorf("%w; give the file and the directories above it to root, or let the owner of the data "+
 			"directory read it", err)
 	}
 	return OpenNamed(path)
 }
 
-// maxNamed is how long a file that is read whole may be, in bytes. Bundles of all authorities have less than a MiB.
+// maxNamed limits the size of a file that is read as a whole, in bytes. A bundle of all public certificate authorities
+// is smaller than a MiB.
 const maxNamed = 4 << 20
 
-// ReadNamed reads a file that the operator has named. It may be another user's.
+// ReadNamed reads a file that the operator has named, as the user who started the command.
 func ReadNamed(path string) (text []byte, err error) {
 	err = AsCaller(func() error {
 		text, err = regularfile.ReadUpTo(path, maxNamed)

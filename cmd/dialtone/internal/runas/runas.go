@@ -1,15 +1,18 @@
-// Package runas lets commands that root runs work as the owner of a data directory.
+// Package runas runs commands that root has started as the owner of the data directory.
 //
-// The owner can replace files and links in the directory at any time, and could otherwise have root read, overwrite or
-// create files elsewhere. A command of root therefore continues as the owner (BecomeOwner) before it opens anything in
-// the directory, until it has closed the store. What an operator has named on the command line or in the
-// configuration is root's to open: AsCaller does that, and AsOwner goes back for a call in between.
+// The owner can replace files and links in the data directory at any time. A command that worked there as root could be
+// made to read, overwrite or create files elsewhere. The package guarantees that nothing in the directory is opened as
+// root unless root alone controls the path to it.
 //
-// Only Linux can give one thread another user. On other systems root does everything, except a restore, which becomes
-// the owner for good (EnterOwner).
+// BecomeOwner switches the process to the owner before the command opens anything in the directory, until the store is
+// closed. Files that the operator names on the command line or in the configuration may be readable for root only:
+// AsCaller opens them as the user who started the command, and AsOwner switches to the owner again within such a call.
 //
-// A server does not change its user: it may need root for its ports and for files that it reads again. It is meant to
-// be started as the owner.
+// Only Linux supports a user for a single thread. On other systems commands stay root, except a restore, which becomes
+// the owner permanently (EnterOwner).
+//
+// The package is not for servers. A server keeps the user that started it, which should be the owner: it may need root
+// for its ports and for files that it reads again.
 package runas
 
 import (
@@ -28,7 +31,8 @@ import (
 // ErrDataDir means that this process may not use the data directory.
 var ErrDataDir = errors.New("the data directory cannot be used by this user")
 
-// InDataDir adds ErrDataDir to an error that says that this process lacks a permission.
+// InDataDir wraps an error about a missing permission or a read-only file system in ErrDataDir. It returns other errors
+// unchanged.
 func InDataDir(err error) error {
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("%w: %w; run the program as its owner, or correct owner and mode", ErrDataDir, err)
@@ -43,9 +47,9 @@ type User struct {
 	groups []int // gid is the first
 }
 
-// OwnerOf returns the owner of a directory, or of the nearest directory above it that exists. It is nil if the owner is
-// root, and in a process of another user than root. A directory of root's is an error if others can write to it, or can
-// replace it, because a directory or link above it is theirs or they can write to one. What is in it may be from them.
+// OwnerOf returns the owner of a directory, or of its nearest existing ancestor. It returns nil if the owner is root,
+// or if this process is not root's. It fails for a directory of root that other users can write to, or can replace
+// because they own, or can write to, a directory or link above it: its content may be theirs.
 func OwnerOf(dir string) (*User, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -55,9 +59,9 @@ func OwnerOf(dir string) (*User, error) {
 		return nil, err
 	}
 	owner := w.last
-	if owner.Uid == 0 && w.Other != "" {
+	if owner.Uid == 0 && w.NonRoot != "" {
 		return nil, fmt.Errorf("%w: %s belongs to root, but the user %d, to whom %s belongs, can replace it; give it "+
-			"to the user of the server, or move it to a directory of root's", ErrDataDir, dir, w.UID, w.Other)
+			"to the user of the server, or move it to a directory of root", ErrDataDir, dir, w.NonRootUID, w.NonRoot)
 	} else if owner.Uid == 0 && w.Writable != "" {
 		return nil, fmt.Errorf("%w: %s belongs to root, but other users can write to %s, which has the mode %04o, so "+
 			"that what is in the data directory may be from them; run: chmod g-w,o-w %s; or give the data "+
@@ -77,19 +81,19 @@ func OwnerOf(dir string) (*User, error) {
 	return o, nil
 }
 
-// BecomeOwner makes a command of root continue as the owner of a directory, until back is called. What does not exist
-// yet will belong to the owner of the directory above it.
-func BecomeOwner(dir string) (back func() error, err error) {
+// BecomeOwner makes a command of root continue as the owner of a directory until revert is called. For a directory that
+// does not exist, it is the owner of the nearest existing ancestor.
+func BecomeOwner(dir string) (revert func() error, err error) {
 	o, err := OwnerOf(dir)
 	if err != nil || o == nil {
 		return func() error { return nil }, err
 	}
-	if back, err = o.become(); err != nil {
+	if revert, err = o.become(); err != nil {
 		return nil, fmt.Errorf("continue as the owner of %s: %w", dir, err)
 	}
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrPermission) {
 		return nil, errors.Join(fmt.Errorf("%w: the user %d, who owns %s, may not pass through a directory above "+
-			"it; see: namei -l %s", ErrDataDir, o.UID, dir, shellword.Path(dir)), back())
+			"it; see: namei -l %s", ErrDataDir, o.UID, dir, shellword.Path(dir)), revert())
 	}
-	return back, nil
+	return revert, nil
 }

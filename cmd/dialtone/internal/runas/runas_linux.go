@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// acting is whom this process of root's acts as, or nil.
+// acting is the user as whom this process of root acts, or nil.
 var acting atomic.Pointer[User]
 
-// become changes the effective user of the process. The real one stays root, so that no process of the other user may
-// look into this one.
-func (o *User) become() (back func() error, err error) {
+// become changes the effective user of the process. The real user stays root, so that processes of the other user
+// cannot trace this one.
+func (o *User) become() (revert func() error, err error) {
 	groups, err := syscall.Getgroups()
 	if err != nil {
 		return nil, err
@@ -32,16 +32,16 @@ func (o *User) become() (back func() error, err error) {
 	}, nil
 }
 
-// EnterOwner makes a restore continue as the owner of a directory, until back is called.
-func EnterOwner(dir string) (back func() error, err error) { return BecomeOwner(dir) }
+// EnterOwner makes a restore continue as the owner of a directory until revert is called.
+func EnterOwner(dir string) (revert func() error, err error) { return BecomeOwner(dir) }
 
-// AsCaller calls do as the user who has started the command. What do does in other goroutines is not included.
+// AsCaller calls do as the user who started the command. Goroutines that do starts run as the owner.
 func AsCaller(do func() error) error { return as(0, do) }
 
-// AsOwner undoes AsCaller during a call: do reads or writes the store.
+// AsOwner calls do as the owner again, within a call of AsCaller: do reads or writes the store.
 func AsOwner(do func() error) error { return acting.Load().Do(do) }
 
-// Do calls a function as this user, unless there is none.
+// Do calls a function as this user. On a nil User, it only calls the function.
 func (o *User) Do(do func() error) error {
 	if o == nil {
 		return do()
@@ -49,10 +49,10 @@ func (o *User) Do(do func() error) error {
 	return as(o.UID, do)
 }
 
-// Acting reports whether this process of root's acts as another user.
+// Acting reports whether this process was started by root and acts as another user.
 func Acting() bool { return acting.Load() != nil }
 
-// as changes the effective user of one thread. The group stays: root needs none.
+// as calls do on a thread with another effective user. It does not change the group: root needs none.
 func as(uid int, do func() error) error {
 	before := os.Geteuid()
 	if acting.Load() == nil || before == uid {
@@ -64,7 +64,7 @@ func as(uid int, do func() error) error {
 		return err
 	}
 	defer func() {
-		// A thread that cannot be changed back stays locked, and ends with its goroutine.
+		// If the user cannot be restored, the thread stays locked and ends with its goroutine.
 		if setThread(before) == nil {
 			runtime.UnlockOSThread()
 		}

@@ -8,8 +8,9 @@ import (
 	"syscall"
 )
 
-// EnterOwner makes a restore continue as the owner of a directory for good.
-func EnterOwner(dir string) (back func() error, err error) {
+// EnterOwner makes a restore continue as the owner of a directory. The process cannot become root again, so revert does
+// nothing.
+func EnterOwner(dir string) (revert func() error, err error) {
 	stay := func() error { return nil }
 	o, err := OwnerOf(dir)
 	if err != nil || o == nil {
@@ -21,9 +22,9 @@ func EnterOwner(dir string) (back func() error, err error) {
 	return stay, nil
 }
 
-func (o *User) become() (back func() error, err error) { return func() error { return nil }, nil }
+func (o *User) become() (revert func() error, err error) { return func() error { return nil }, nil }
 
-// AsCaller calls do.
+// AsCaller calls do. Threads cannot have users of their own on this system.
 func AsCaller(do func() error) error { return do() }
 
 // AsOwner calls do.

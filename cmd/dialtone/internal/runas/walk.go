@@ -8,21 +8,22 @@ import (
 	"dialtone/internal/pathwalk"
 )
 
-// Walk is what is on the way to a path.
+// Walk describes the directories and links that lead to a path.
 type Walk struct {
-	last  *syscall.Stat_t // of the path, or of the directory above it that exists
-	End   string          // its path without links
-	Other string          // a directory or link on the way that belongs to a user other than root, or ""
-	UID   uint32          // that user
+	last *syscall.Stat_t // of the path, or of its nearest existing ancestor
+	End  string          // the path of last, with all links resolved
 
-	Writable string // the first directory on the way in which users other than its owner can replace something, or ""
-	Mode     uint32 // its permissions
+	NonRoot    string // the first directory or link on the way that belongs to a user other than root, or ""
+	NonRootUID uint32 // the owner of NonRoot
 
-	Missing bool // nothing is there
+	Writable string // the first directory on the way in which users other than its owner can replace entries, or ""
+	Mode     uint32 // the permissions of Writable
+
+	Missing bool // the path does not exist
 }
 
-// WalkTo looks at all directories and links on the way to a path. What it has found of root's cannot be replaced by
-// others while it walks.
+// WalkTo examines all directories and links that lead to a path. Other users cannot replace what it has found to be
+// root's while it continues.
 func WalkTo(path string) (w Walk, err error) {
 	steps, err := pathwalk.Steps(path)
 	w.Missing = errors.Is(err, fs.ErrNotExist)
@@ -30,8 +31,8 @@ func WalkTo(path string) (w Walk, err error) {
 		return w, err
 	}
 	for i, s := range steps {
-		if w.Other == "" && s.Owner != 0 {
-			w.Other, w.UID = s.Path, s.Owner
+		if w.NonRoot == "" && s.Owner != 0 {
+			w.NonRoot, w.NonRootUID = s.Path, s.Owner
 		}
 		info := s.Info.Sys().(*syscall.Stat_t)
 		if !s.IsLink() {

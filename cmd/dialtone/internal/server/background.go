@@ -19,15 +19,15 @@ import (
 	"dialtone/internal/store/engine"
 )
 
-// The intervals of the background tasks. Operators are promised that a server sees a change of a
-// tenant or of a phone server's token within a second.
+// The intervals of the background tasks. The documentation promises that a server sees a change of a tenant or of a
+// phone server's token within a second.
 const (
 	refreshInterval  = 300 * time.Millisecond
 	FlushInterval    = time.Second
 	sweepInterval    = time.Minute
 	takeOverInterval = 10 * time.Second
-	// checkpointInterval is how often a server looks whether it is time for a checkpoint, and whether the newest one
-	// is still there.
+	// checkpointInterval is how often a server checks whether a checkpoint is due, and whether the newest one still
+	// exists.
 	checkpointInterval = 10 * time.Second
 )
 
@@ -110,8 +110,7 @@ func every(interval time.Duration, do func(context.Context)) func(context.Contex
 	}
 }
 
-// follow refreshes what other processes change: at an interval, and at once if the store reports a
-// change.
+// follow refreshes what other processes may have changed: at an interval, and at once if the store reports a change.
 func (s *server) follow(ctx context.Context) {
 	changed := make(chan struct{}, 1)
 	var watching sync.WaitGroup
@@ -137,7 +136,7 @@ func (s *server) follow(ctx context.Context) {
 	}
 }
 
-// refresh reads tenants, phone servers and keys again. What cannot be read stays as it was.
+// refresh reads tenants, phone servers and keys again. It keeps the previous value of those that it cannot read.
 func (s *server) refresh(ctx context.Context) {
 	err := errors.Join(s.tenants.Refresh(ctx), s.registry.Refresh(ctx), s.refreshOldForm(ctx))
 	s.outages.refresh.Report(ctx, err, "retry_in", refreshInterval.String())
@@ -160,7 +159,7 @@ func (s *server) refreshKeys() error {
 	return err
 }
 
-// sealKeyReadable returns an error if seal.key can no longer be read. The server has its content, and
+// sealKeyReadable returns an error if seal.key can no longer be read. The running server does not need the file, but it
 // could not start again without it.
 func (s *server) sealKeyReadable() error {
 	if s.KeySources.Seal.FromEnv() {
@@ -180,8 +179,7 @@ func (s *server) keysReady(context.Context) error {
 	return nil
 }
 
-// takeOver shows the other servers that this one is alive, and takes over the messages of those
-// that are not.
+// takeOver sends the heartbeat of this server, and takes over the messages of servers whose heartbeat has stopped.
 func (s *server) takeOver(ctx context.Context) {
 	err := s.outbox.TakeOver(ctx)
 	if errors.Is(err, engine.ErrNodeAlive) && s.nameLost.CompareAndSwap(false, true) {
@@ -196,7 +194,7 @@ func (s *server) flushOutbox(ctx context.Context) {
 	s.outages.flush.Report(ctx, s.outbox.Flush(ctx), "retry_in", FlushInterval.String())
 }
 
-// serveForgotten sends links to people who wrote that they forgot their password.
+// serveForgotten sends links to people who have reported a forgotten password.
 func (s *server) serveForgotten(ctx context.Context) {
 	err := s.accounts.ServeForgotten(ctx, s.tenants.ByID)
 	s.outages.forgotten.Report(ctx, err, "retry_in", FlushInterval.String())
@@ -212,7 +210,7 @@ func (s *server) sweep(ctx context.Context) {
 	s.outages.sweep.Report(ctx, err, "retry_in", sweepInterval.String())
 }
 
-// workBulk counts and changes the accounts of bulk changes.
+// workBulk counts and changes the accounts of bulk changes until no work is left.
 func (s *server) workBulk(ctx context.Context) {
 	for {
 		b, err := s.operator.WorkBulk(ctx)
@@ -242,20 +240,21 @@ func (s *server) eraseOverdue(ctx context.Context) error {
 	return err
 }
 
-// watchTrail looks at the schema at once, which takes too long to wait for at start, and at the trail again and again.
+// watchTrail checks the schema at once, and writes checkpoints at an interval. It is a task because checking the schema
+// would delay the start.
 func (s *server) watchTrail(ctx context.Context) {
 	s.checkSchema(ctx)
 	every(checkpointInterval, s.coverTrail)(ctx)
 }
 
-// coverTrail writes the checkpoints of the audit trail, and looks whether somebody has made the database change rows by
-// itself.
+// coverTrail writes a checkpoint of the audit trail if one is due, and checks that nobody has added triggers or the
+// like that change rows.
 func (s *server) coverTrail(ctx context.Context) {
 	s.checkSchema(ctx)
 	s.reportTrail(ctx, s.keeper.Cover(ctx))
 }
 
-// coverTrailNow is coverTrail without regard to the time.
+// coverTrailNow writes a checkpoint of the audit trail even if none is due.
 func (s *server) coverTrailNow(ctx context.Context) { s.reportTrail(ctx, s.keeper.CoverNow(ctx)) }
 
 func (s *server) reportTrail(ctx context.Context, err error) {
@@ -263,8 +262,8 @@ func (s *server) reportTrail(ctx context.Context, err error) {
 	s.outages.checkpoint.Report(ctx, err, "retry_in", checkpointInterval.String())
 }
 
-// checkSchema compares the schema with the one that the migrations make. A fault does not keep a server from starting:
-// it may be a trigger of a program that replicates the database.
+// checkSchema compares the schema with the one that the migrations create. A fault does not prevent a server from
+// starting: it may be a trigger of a program that replicates the database.
 func (s *server) checkSchema(ctx context.Context) {
 	var faults []string
 	err := s.Store.CheckSchema(ctx, func(text string) { faults = append(faults, text) })
@@ -275,7 +274,7 @@ func (s *server) checkSchema(ctx context.Context) {
 	s.outages.schema.Report(ctx, err)
 }
 
-// trailReady is the check of /readyz that warns if the audit trail proves less than it should.
+// trailReady is the check of /readyz that warns if the schema was changed or a checkpoint could not be written.
 func (s *server) trailReady(context.Context) error {
 	for _, last := range []*atomic.Pointer[error]{&s.schemaErr, &s.trailErr} {
 		if err := last.Load(); err != nil && *err != nil {
@@ -285,12 +284,12 @@ func (s *server) trailReady(context.Context) error {
 	return nil
 }
 
-// removeOldChanges removes changes from the audit trail that are older than the configuration says.
+// removeOldChanges removes changes from the audit trail that are older than log.audit_days.
 func (s *server) removeOldChanges(ctx context.Context) error {
 	return s.keeper.Remove(ctx, time.Now().AddDate(0, 0, -s.Log.AuditDays))
 }
 
-// writeCounts writes what was counted, about once a second.
+// writeCounts writes the statistics to the store about once a second, and when ctx ends.
 func (s *server) writeCounts(ctx context.Context) {
 	write := func(ctx context.Context) {
 		ctx = context.WithoutCancel(ctx)
@@ -300,9 +299,8 @@ func (s *server) writeCounts(ctx context.Context) {
 	write(ctx) // the counts of the last second
 }
 
-// startTrail finds the last change of the audit trail, and whether accounts were deleted while this
-// server did not run. If none was lately, the directories may have messages of another store, which are
-// not touched.
+// startTrail finds the last change of the audit trail, and whether accounts were deleted while this server did not run.
+// Only then are messages without an account removed: otherwise they may belong to another store.
 func (s *server) startTrail(ctx context.Context) (err error) {
 	s.lastChange, s.orphans, err = s.Store.LastChange(ctx, deletions...)
 	return err
@@ -311,11 +309,12 @@ func (s *server) startTrail(ctx context.Context) (err error) {
 // deletions are the changes that delete accounts.
 var deletions = []audit.Action{audit.AccountDelete, audit.TenantRemove}
 
-// loggedActors are the actors whose changes each server logs. A server has logged those of people and its own.
+// loggedActors are the actors whose changes every server logs when it reads them from the audit trail. The server that
+// makes a change for another actor logs it at once.
 var loggedActors = []audit.ActorKind{audit.Command, audit.Admin, audit.Token}
 
-// followTrail logs what operators add to the audit trail from now on. When they have deleted accounts,
-// it removes the messages of these accounts from this server's directories.
+// followTrail logs the changes that operators add to the audit trail. After a deletion of accounts, it removes the
+// messages of these accounts from this server's directories.
 func (s *server) followTrail(ctx context.Context) {
 	read := func(ctx context.Context) {
 		err := s.Store.Changes(ctx, audit.Filter{AfterID: s.lastChange}, func(c audit.Change) error {

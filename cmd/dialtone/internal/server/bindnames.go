@@ -9,14 +9,14 @@ import (
 	"dialtone/internal/secret/keyfile"
 )
 
-// bindNames binds the credentials of a store to their user names, if a server of an earlier version
-// wrote it, and reopens the store with a strict key. The caller has the lock of the data directory,
-// so no other server uses the store. Servers that share a store need the command keys bind.
+// bindNames binds the credentials of a store that a server of an earlier version wrote to their user names, and reopens
+// the store with a strict key. The caller holds the lock of the data directory, so no other server uses the store.
+// Servers that share a store need the command keys bind.
 func bindNames(ctx context.Context, in *installation.Installation, log *slog.Logger) error {
 	if in.Seal.IsStrict() {
 		return nil
 	}
-	const hint = "who can write to the database could exchange the user names of two accounts; "
+	const hint = "anyone who can write to the database could exchange the user names of two accounts; "
 	if in.Shared() {
 		log.Warn("credentials may not be bound to their user names",
 			"hint", hint+"when all servers run this version, run dialtone keys bind on one of them")
@@ -47,7 +47,7 @@ func bindNames(ctx context.Context, in *installation.Installation, log *slog.Log
 	return in.Reopen(ctx, strict)
 }
 
-// refreshOldForm finds out whether programs of an earlier version may use the store.
+// refreshOldForm updates oldForm from the store.
 func (s *server) refreshOldForm(ctx context.Context) error {
 	if !s.oldForm.Load() {
 		return nil // it never becomes true again

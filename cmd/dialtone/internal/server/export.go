@@ -12,8 +12,7 @@ import (
 	"dialtone/internal/store"
 )
 
-// missing is what a server knows of the accounts that are missing in the export. One goroutine calls
-// refresh.
+// missing holds the accounts that are missing in the export. Only one goroutine may call refresh.
 type missing struct {
 	list   atomic.Pointer[[]export.Missing]
 	logged map[account.UID]bool
@@ -38,8 +37,8 @@ func (m *missing) refresh(ctx context.Context, from *store.Store, log *slog.Logg
 	return nil
 }
 
-// exportReady is the check of /readyz. Missing accounts are a warning: all servers of a database have
-// the same ones, and a load balancer that took these servers out would stop everybody.
+// exportReady is the check of /readyz. Missing accounts are only a warning: they are missing at all servers of a
+// database, and a load balancer that removed all of them would lock everybody out.
 func (s *server) exportReady(ctx context.Context) error {
 	if err := s.Store.ExportReady(ctx); err != nil {
 		return err
@@ -50,7 +49,7 @@ func (s *server) exportReady(ctx context.Context) error {
 	return nil
 }
 
-// newHtdigestFollower returns the Follower of the configured files.
+// newHtdigestFollower returns the task that updates the htdigest files of the configuration.
 func (s *server) newHtdigestFollower() *htdigest.Follower {
 	var files []htdigest.File
 	for _, h := range s.Export.Htdigest {

@@ -36,7 +36,7 @@ func (s *server) newHealth() *ops.Site {
 	return site
 }
 
-// vital marks a check whose hanging means that the server makes no progress.
+// vital marks a check: if it hangs, the server makes no progress.
 func (s *server) vital(c ops.Check) ops.Check {
 	c.Vital = true
 	return c
@@ -53,14 +53,14 @@ func (s *server) readiness(name string, probe func(context.Context) error) ops.C
 		case ok:
 			warnings.Report(ctx, warning, "check", name)
 			err = nil
-		case err == nil: // a failure says nothing about what the warning was about
+		case err == nil: // a failure does not show that the cause of the warning is gone
 			warnings.Report(ctx, nil, "check", name)
 		}
 		failures.Report(ctx, err, "check", name)
 	}}
 }
 
-// relayReady warns while the relay cannot be used. People can sign in, and messages are kept.
+// relayReady warns while the relay cannot be used. It does not fail: people can sign in, and messages are kept.
 func (s *server) relayReady(context.Context) error {
 	if err := s.queue.Down(); err != nil {
 		return ops.Warning(err.Error())
@@ -68,18 +68,18 @@ func (s *server) relayReady(context.Context) error {
 	return nil
 }
 
-// proxyMemory is how long the check of the proxy warns after the last request.
+// proxyMemory is how long the check of the proxy warns after the last request that shows the fault.
 const proxyMemory = 10 * time.Minute
 
-// proxyReady warns about a proxy that is not in http.trusted_proxies, or that does not say where requests come from.
+// proxyReady warns about a proxy that is not in http.trusted_proxies, or that does not send X-Forwarded-For.
 func (s *server) proxyReady(context.Context) error {
 	if peer, found := s.site.UntrustedProxy(proxyMemory); found {
 		return ops.Warning(fmt.Sprintf("the proxy at %s is not in http.trusted_proxies, so its X-Forwarded-For is "+
 			"ignored, and all visitors share the limits of its address", peer))
 	}
 	if peer, found := s.site.SilentProxy(proxyMemory); found {
-		return ops.Warning(fmt.Sprintf("%s: all requests from %s, which is in http.trusted_proxies, come without, so "+
-			"all visitors share the limits of its address", ops.SilentProxy, peer))
+		return ops.Warning(fmt.Sprintf("%s: all requests from %s, which is in http.trusted_proxies, lack it, so all "+
+			"visitors share the limits of its address", ops.SilentProxy, peer))
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func (s *server) hooksReady(ctx context.Context) error {
 	return ops.Hooks(list, time.Now())
 }
 
-// clockReady warns if the clock was set forward, or is not that of the database.
+// clockReady warns if the clock was set forward, or differs from the clock of the database.
 func (s *server) clockReady(ctx context.Context) error {
 	if err := s.accounts.CheckClock(); err != nil {
 		return ops.Warning(err.Error())

@@ -20,7 +20,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// isTenant reports whether a host is that of a tenant.
+// isTenant reports whether there is a tenant with this host.
 func (s *server) isTenant(host string) bool {
 	_, ok := s.tenants.Lookup(host)
 	return ok
@@ -71,7 +71,7 @@ func (s *server) programMetrics() prometheus.Collector {
 	})
 }
 
-// buildOf returns the version and the revision of this program, each "unknown" where the toolchain does not know it.
+// buildOf returns the version and the revision of a program, each "unknown" if the toolchain has not recorded it.
 func buildOf(info *debug.BuildInfo, ok bool) (version, revision string) {
 	if ok {
 		version = strings.TrimPrefix(info.Main.Version, "(devel)")
@@ -84,7 +84,7 @@ func buildOf(info *debug.BuildInfo, ok bool) (version, revision string) {
 	return cmp.Or(version, "unknown"), cmp.Or(revision, "unknown")
 }
 
-// decisionMetrics returns metrics of what people tried.
+// decisionMetrics returns metrics of the actions that people tried, by outcome.
 func (s *server) decisionMetrics() prometheus.Collector {
 	by := map[audit.Action]int{audit.Signup: 0, audit.Activate: 1, audit.Confirm: 2, audit.SignIn: 3}
 	const others, refusals, questions = 4, 5, 6
@@ -184,7 +184,7 @@ func (s *server) hookMetrics() prometheus.Collector {
 			Labels: []string{"outcome"},
 		},
 		{
-			Name: "dialtone_hook_waiting_notifications", Help: "Notifications that are to be delivered.",
+			Name: "dialtone_hook_waiting_notifications", Help: "Notifications that wait for delivery.",
 			Labels: []string{"hook"},
 		},
 		{
@@ -209,7 +209,10 @@ func (s *server) hookMetrics() prometheus.Collector {
 // exportMetrics returns metrics of the tables for phone servers.
 func (s *server) exportMetrics() prometheus.Collector {
 	return ops.NewCollector([]ops.Metric{
-		{Name: "dialtone_export_missing_accounts", Help: "Accounts that the export lacks since they do not open."},
+		{
+			Name: "dialtone_export_missing_accounts",
+			Help: "Active accounts that the export lacks because their credentials cannot be opened.",
+		},
 	}, func(_ context.Context, to *ops.Values) error {
 		missing := 0
 		if list := s.missing.list.Load(); list != nil {
@@ -294,7 +297,7 @@ func connectionMetrics(listeners map[string]*httpserver.Connections) prometheus.
 		},
 		{
 			Name:    "dialtone_http_connections_closed_total",
-			Help:    "Connections that were closed because of the limits, by why.",
+			Help:    "Connections that were closed because of the limits, by reason.",
 			Counter: true, Labels: []string{"listener", "why"},
 		},
 	}, func(_ context.Context, to *ops.Values) error {

@@ -58,7 +58,7 @@ func (s *server) pickupMetrics() prometheus.Collector {
 		},
 		{
 			Name: "dialtone_mail_unwritten_messages",
-			Help: "Messages of all servers that are not in a pickup directory yet, up to 1001.",
+			Help: "Messages of all servers that are not in a pickup directory yet, counted up to 1001.",
 		},
 		{
 			Name: "dialtone_mail_unwritten_oldest_age_seconds",
@@ -84,7 +84,7 @@ func (s *server) relayMetrics() prometheus.Collector {
 	return ops.NewCollector([]ops.Metric{
 		{
 			Name:   "dialtone_mail_queue_messages",
-			Help:   "Messages that this server has to send, by state.",
+			Help:   "Messages that wait in the queue of this server, by state.",
 			Labels: []string{"state"},
 		},
 		{
@@ -118,8 +118,8 @@ func (s *server) relayMetrics() prometheus.Collector {
 	})
 }
 
-// age returns how long ago a time was: 0 for the zero time, and for one that was written while the
-// clock was ahead.
+// age returns how long ago a time was. It is 0 for the zero time, and for a time in the future, which a wrong clock may
+// have written.
 func age(since time.Time) time.Duration {
 	if since.IsZero() {
 		return 0

@@ -13,19 +13,19 @@ import (
 	"dialtone/internal/config"
 )
 
-// reloader applies what can change while a server runs: the level of the log, and the templates of
-// messages. Everything else needs a restart, and the log says so.
+// reloader applies the settings that can change while a server runs: the level of the log, and the templates of
+// messages. For other settings, it logs that they need a restart.
 type reloader struct {
 	options Options
 	server  *server
-	running config.Config // what the server runs with
+	running config.Config // the configuration that is in effect
 	systemd *supervisor
 }
 
-// appliedNow are the keys that reload applies.
+// appliedNow are the keys of the configuration that reload applies.
 var appliedNow = map[string]bool{"log.level": true, "mail.templates_dir": true}
 
-// reload reads the configuration and the templates again. If one of them is wrong, nothing changes.
+// reload reads the configuration and the templates again. If either is wrong, nothing changes.
 func (r *reloader) reload() {
 	r.systemd.reloading()
 	defer r.systemd.ready()
@@ -47,7 +47,7 @@ func (r *reloader) reload() {
 			restart = append(restart, key)
 		}
 	}
-	// What happened is logged at the lower one of both levels.
+	// Log the outcome with the lower of the two levels.
 	r.options.Level.Set(min(conf.Log.Level, r.running.Log.Level))
 	defer r.options.Level.Set(conf.Log.Level)
 	r.server.outbox.SetTemplates(messages)
@@ -62,8 +62,8 @@ func (r *reloader) reload() {
 	}
 }
 
-// signals handles the signals that other programs take as "reload" or "reopen the log", which would otherwise end the
-// process at once.
+// signals handles the signals that mean "reload" or "reopen the log" for many programs. Without it, they would end the
+// process.
 type signals struct {
 	reload atomic.Pointer[reloader] // nil while the server starts
 }

@@ -1,18 +1,17 @@
-// Package server is what "dialtone serve" runs: it connects the packages below internal to a server, and keeps it up
-// to date while it runs.
+// Package server is the server that "dialtone serve" runs. It connects the packages below internal.
 //
-// A server answers only when it can keep what it promises. It starts even if the relay, the phone servers or the
-// supervisor do not answer, but not without its keys, its store, its certificates and the name of its node. When a
-// commit fails, or another process takes the name of the node, it ends; if the disk hangs as well, it exits.
-// SIGTERM and Ctrl-C let open requests finish. What is acknowledged is durable before Run returns.
+// A server starts only with its keys, its store, its certificates and the name of its node, but without a reachable
+// mail relay, phone server or supervisor. Everything that it has acknowledged is durable. SIGTERM and Ctrl-C let open
+// requests finish. After a failed commit, or if another process claims the name of the node, Run returns an error. If
+// that takes longer than ExitTimeout after a failed commit, because the disk hangs, the process exits.
 //
 // Run opens the installation and the listeners, and starts the background tasks (tasks), each in its own goroutine.
-// They follow what other processes change: tenants, keys, certificates and the audit trail. A failure is logged when
-// it begins and when it is over. The checks of /readyz (newHealth) and the metrics (registerMetrics) look at all of
-// this. SIGHUP applies the keys in appliedNow.
+// They follow what other processes change: tenants, keys, certificates and the audit trail. The start and the end of an
+// outage are logged. The checks of /readyz (newHealth) and the metrics (registerMetrics) observe all of this. SIGHUP
+// applies the keys in appliedNow.
 //
-// The package has no rules about accounts, messages or requests: those are in the packages that it connects. It does
-// not parse flags, and the caller says which error has which exit status.
+// The package contains no rules about accounts, messages or requests: those are in the packages that it connects. It
+// does not parse flags, and does not choose exit statuses.
 package server
 
 import (
@@ -42,28 +41,28 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// Options are what a server needs of the program.
+// Options are the options of Run.
 type Options struct {
 	Config config.Config
-	// Settings reads the configuration again, as it was read at the start.
+	// Settings reads the configuration again, from the same sources as at the start.
 	Settings func() (config.Config, error)
 	Log      *slog.Logger
 	Level    *slog.LevelVar // of Log
 	Stdout   io.Writer
-	// ExitStatus returns the exit status of the program for an error.
+	// ExitStatus returns the exit status of the program for an error. It is used if the process exits while Run hangs.
 	ExitStatus func(error) int
 }
 
 // Run runs a server until ctx ends or the store fails.
 func Run(ctx context.Context, o Options) (err error) {
 	conf, log := o.Config, o.Log
-	// What a server changes is not what the user who starts it changes.
+	// The audit trail names the system, not the user who started the server, as the actor of its changes.
 	ctx = audit.With(ctx, audit.Cause{Actor: audit.Actor{Kind: audit.System}})
 	if conf.Log.Addresses == config.LogFullAddresses {
 		ctx = audit.WithWholeAddresses(ctx)
 	}
 	tuneMemory()
-	// If the reader of stdout or stderr has gone, writing fails, but the server continues.
+	// If stdout or stderr is a closed pipe, writing fails, but the server continues.
 	signal.Ignore(syscall.SIGPIPE)
 	received, stopSignals := handleSignals(log)
 	defer stopSignals()
@@ -158,8 +157,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	return errors.Join(err, s.outbox.Flush(context.WithoutCancel(ctx)), s.operator.Flush())
 }
 
-// warnWithoutTURNKey logs that tenants have TURN servers for which the server has no key. It makes none:
-// the TURN servers would not know it.
+// warnWithoutTURNKey logs a warning if tenants have TURN servers and the server has no TURN key. It creates none,
+// because the TURN servers would not know it.
 func (s *server) warnWithoutTURNKey() {
 	hasTURN := func(t *tenant.Tenant) bool { return len(t.TURNURIs) > 0 }
 	if s.turn.Value() == nil && slices.ContainsFunc(s.tenants.All(), hasTURN) {
@@ -169,11 +168,12 @@ func (s *server) warnWithoutTURNKey() {
 	}
 }
 
-// ExitTimeout is how long a server whose store has failed may take to end. A disk that fails may
-// also hang, and then the supervisor can restart the server only after the process has exited.
+// ExitTimeout is how long a server may take to end after its store has failed. A failing disk may also hang, and a
+// supervisor can restart the server only after the process has exited.
 const ExitTimeout = httpserver.DrainTime + 5*time.Second
 
-// whileStoreWorks returns a context that ends with ctx, or when the store has failed for good.
+// whileStoreWorks returns a context that ends with ctx, when the store has failed permanently, or when another process
+// has claimed the name of the node.
 func (s *server) whileStoreWorks(
 	ctx context.Context, exitStatus func(error) int,
 ) (context.Context, context.CancelFunc) {
@@ -195,11 +195,10 @@ func (s *server) whileStoreWorks(
 	return ctx, stop
 }
 
-// tuneMemory makes garbage collections rarer, unless the runtime's own variables are set. Only a
-// few MiB are live between requests, so with the default the collector would run dozens of times a
-// second. GOGC=200 gains 5 % of sign-ins for a few MiB; higher values gain no more. The memory
-// limit is a soft one. It keeps a flood of connections from using five times the memory that it
-// needs.
+// tuneMemory makes garbage collections less frequent, unless GOGC or GOMEMLIMIT is set. Only a few MiB are live between
+// requests, so with the default the collector would run dozens of times a second. GOGC=200 allows 5 % more sign-ins per
+// second for a few MiB; higher values gain nothing. The memory limit is soft. Without it, a flood of connections would
+// use five times the memory that it needs.
 func tuneMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200)

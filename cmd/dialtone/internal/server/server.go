@@ -48,7 +48,7 @@ type server struct {
 	tenants       *tenant.Table
 	signing       signing
 	turn          *keyfile.Follower[turn.Issuer]
-	keysErr       atomic.Pointer[error] // of the last attempt to read the keys again; nil for none
+	keysErr       atomic.Pointer[error] // of the last attempt to read the keys again; nil if it succeeded
 	oldForm       atomic.Bool           // programs of an earlier version may use the store
 	nameTaken     chan struct{}         // closed when another process has claimed the name of this node
 	nameLost      atomic.Bool           // nameTaken is closed
@@ -68,31 +68,31 @@ type server struct {
 	outages       outages
 	events        audit.Log
 	counts        *audit.Counts
-	tracer        *trace.Tracer // nil for no traces, and so is exporter
+	tracer        *trace.Tracer // nil without traces, like exporter
 	exporter      *otlp.Exporter
 	daily         *stats.Counter
 	health        *ops.Site
 	keeper        *audit.Keeper
 	lastChange    int64 // the ID of the last change of the audit trail that was logged
-	orphans       bool  // messages of deleted accounts may be in the directories
+	orphans       bool  // the directories may contain messages of deleted accounts
 	missing       missing
-	// The last results of coverTrail.
+	// The last results of checkSchema and of writing a checkpoint.
 	schemaErr, trailErr atomic.Pointer[error]
 
 	publicConnections, opsConnections, redirectConnections httpserver.Connections
 
-	// files and acme have the certificates of the public listener: one of them, or none without TLS. opsFiles has
-	// that of the operators' listener, or is nil.
+	// Either files or acme holds the certificates of the public listener; both are nil without TLS. opsFiles holds the
+	// certificate of the operators' listener, or is nil.
 	files, opsFiles *tlscert.Files
 	acme            *acme.Manager
-	tlsErr          atomic.Pointer[error] // of the last attempt to read certificates; nil for none
+	tlsErr          atomic.Pointer[error] // of the last attempt to read certificates; nil if it succeeded
 
-	// These send messages. They are nil if no relay is configured.
+	// queue and relay send messages. They are nil if no relay is configured.
 	queue *delivery.Queue
 	relay *relay.Relay
 }
 
-// newServer connects the parts, and recovers the messages of the time before a crash.
+// newServer connects the parts of a server, and recovers messages that a crash has lost.
 func newServer(ctx context.Context, in *installation.Installation, log *slog.Logger, node string) (*server, error) {
 	s := &server{
 		Installation: in,
@@ -208,7 +208,7 @@ func newServer(ctx context.Context, in *installation.Installation, log *slog.Log
 	return s, err
 }
 
-// openAdmin makes the API for operators.
+// openAdmin creates the API for operators.
 func (s *server) openAdmin(events audit.Log) {
 	s.operator = operator.NewService(operator.Deps{
 		Accounts: s.accounts, Store: s.Store, Now: time.Now, CoverTrail: s.coverTrailNow,
@@ -237,16 +237,14 @@ func (s *server) openPickup() (err error) {
 	return nil
 }
 
-// recover writes the messages that a crash has lost again, and registers this server with those
-// that share the store.
+// recover writes messages again that a crash has lost, and registers this server with the others that share the store.
 func (s *server) recover(ctx context.Context) error {
 	if err := s.outbox.Recover(ctx); err != nil {
 		return err
 	}
-	// This has to come before the first signup: other servers take over the messages only of a
-	// server that they know.
+	// This must precede the first signup: other servers take over the messages only of servers that they know.
 	s.takeOver(ctx)
-	// A failure does not keep the server from starting. People can sign in, and it is tried again.
+	// A failure does not prevent the server from starting: people can sign in, and it is tried again.
 	s.flushOutbox(ctx)
 	return nil
 }
@@ -302,7 +300,7 @@ func (s *server) webDeps(events audit.Log) web.Deps {
 	return deps
 }
 
-// maxDevMessages is how many messages a development server shows.
+// maxDevMessages limits the messages that a development server shows.
 const maxDevMessages = 50
 
 func (s *server) devMessages() ([]web.DevMessage, error) {

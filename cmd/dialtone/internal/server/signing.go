@@ -11,7 +11,7 @@ import (
 	"dialtone/internal/turn"
 )
 
-// signing is what a running server signs with. It follows sign.key.
+// signing holds everything that signs with sign.key, and follows changes of the key.
 type signing struct{ keys *keyfile.Follower[signers] }
 
 type signers struct {
@@ -35,8 +35,7 @@ func (s signing) issuer() *captcha.Issuer         { return s.keys.Value().captch
 func (s signing) signatures() *session.Signatures { return s.keys.Value().signatures }
 func (s signing) tickets() *provision.Tickets     { return s.keys.Value().tickets }
 
-// newTURN returns the TURN issuer of a running server, which follows turn.key. If there is no key,
-// it has no value.
+// newTURN returns the TURN issuer of a running server, which follows turn.key. Its value is nil without a key.
 func newTURN(keys keyfile.Source, now func() time.Time) *keyfile.Follower[turn.Issuer] {
 	build := func(r *secret.Ring) *turn.Issuer { return turn.NewIssuer(r, now) }
 	return keyfile.NewOptionalFollower(keys, build, now)

@@ -10,8 +10,8 @@ import (
 	"dialtone/internal/outage"
 )
 
-// supervisor tells systemd, or another supervisor that sets NOTIFY_SOCKET, about the state of the
-// server, as sd_notify(3) describes. Without that variable its methods do nothing.
+// supervisor reports the state of the server to systemd, or to another supervisor that sets NOTIFY_SOCKET, as
+// sd_notify(3) describes. Without that variable its methods do nothing.
 type supervisor struct {
 	failed *outage.Log
 }
@@ -25,20 +25,20 @@ func (v *supervisor) tell(state string) {
 	v.failed.Report(context.Background(), err)
 }
 
-// ready says that the server serves, at the start and after reloading.
+// ready reports that the server serves requests, after the start and after reloading.
 func (v *supervisor) ready() { v.tell(daemon.SdNotifyReady) }
 
-// reloading says that the server reads its configuration again. A call of ready must follow.
+// reloading reports that the server reads its configuration again. A call of ready must follow.
 func (v *supervisor) reloading() {
 	v.tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 }
 
-// stopping says that the server ends.
+// stopping reports that the server is ending.
 func (v *supervisor) stopping() { v.tell(daemon.SdNotifyStopping) }
 
-// watchdog returns a task that reports while progress returns nil, four times in the time within which the
-// supervisor wants a report. If the reports stay away, the supervisor kills the server and starts it again.
-// It returns nil where the supervisor has no watchdog.
+// watchdog returns a task that notifies the supervisor while progress returns nil, four times per watchdog interval.
+// Without notifications, the supervisor kills and restarts the server. It returns nil if the supervisor has no
+// watchdog.
 func (v *supervisor) watchdog(log *slog.Logger, progress func() error) func(context.Context) {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// openTLS reads the certificates of the listeners. A listener that is to speak TLS does not start without.
+// openTLS reads the certificates of the listeners. It fails if a listener that uses TLS would have none.
 func (s *server) openTLS(ctx context.Context) (err error) {
 	if s.opsFiles, err = openFiles(installation.OpsPairs(s.Ops), s.Ops.TLSClientCA); err != nil {
 		return fmt.Errorf("ops.tls_cert: %w", err)
@@ -61,7 +61,7 @@ func openFiles(pairs []tlscert.Pair, clientCA string) (*tlscert.Files, error) {
 	return tlscert.Load(pairs, clientCA)
 }
 
-// publicTLS returns the settings of the public listener, or nil if it does not speak TLS.
+// publicTLS returns the TLS settings of the public listener, or nil if it does not use TLS.
 func (s *server) publicTLS() *tls.Config {
 	switch {
 	case s.files != nil:
@@ -74,7 +74,7 @@ func (s *server) publicTLS() *tls.Config {
 	return nil
 }
 
-// opsTLS returns the settings of the operators' listener, or nil if it does not speak TLS.
+// opsTLS returns the TLS settings of the operators' listener, or nil if it does not use TLS.
 func (s *server) opsTLS() *tls.Config {
 	if s.opsFiles == nil {
 		return nil
@@ -93,7 +93,7 @@ func (s *server) refreshCertificates(ctx context.Context) {
 	s.reportCertificates(ctx, err)
 }
 
-// orderCertificates gets certificates by ACME until ctx ends.
+// orderCertificates orders certificates by ACME until ctx ends.
 func (s *server) orderCertificates(ctx context.Context) {
 	s.acme.Run(ctx, func(err error) { s.reportCertificates(ctx, err) })
 }
@@ -112,7 +112,7 @@ func (s *server) tlsReady(context.Context) error {
 	var faults []string
 	if err := s.tlsErr.Load(); err != nil {
 		why := strings.ReplaceAll((*err).Error(), "\n", "; ")
-		faults = append(faults, "the certificates of before are in use: "+why)
+		faults = append(faults, "the certificates cannot be read again, and the previous ones are in use: "+why)
 	}
 	now := time.Now()
 	add := func(of string, expires time.Time, life time.Duration, why string) {
@@ -149,7 +149,7 @@ func (s *server) tlsReady(context.Context) error {
 	return ops.Warning(strings.Join(faults, "; "))
 }
 
-// expiry returns when the certificate of a tenant at the public listener expires, and how long it is valid in all.
+// expiry returns when the certificate of a tenant at the public listener expires, and its total period of validity.
 func (s *server) expiry(host string) (expires time.Time, life time.Duration, ok bool) {
 	switch {
 	case s.files != nil:
@@ -160,7 +160,7 @@ func (s *server) expiry(host string) (expires time.Time, life time.Duration, ok 
 	return time.Time{}, 0, false
 }
 
-// orderFailure says why the last order of a certificate by ACME failed, if it did.
+// orderFailure tells why the last order of a certificate by ACME failed, if it did.
 func (s *server) orderFailure(t *tenant.Tenant) (why string, failed bool) {
 	if s.acme == nil {
 		return "", false

@@ -16,7 +16,7 @@ import (
 	"dialtone/internal/trace"
 )
 
-// openTracer creates what records and sends traces, if that is configured.
+// openTracer creates the tracer and the exporter of traces, if an endpoint is configured.
 func (s *server) openTracer(node string) (err error) {
 	c := s.Trace
 	if c.Endpoint == "" {
@@ -41,7 +41,7 @@ func (s *server) openTracer(node string) (err error) {
 	return nil
 }
 
-// readHeader returns the header in a file. Errors do not show its content.
+// readHeader reads a header from a file. Errors do not contain the content of the file, which is secret.
 func readHeader(file string) (name, value string, err error) {
 	text, err := regularfile.Read(file)
 	if err != nil {
@@ -50,7 +50,7 @@ func readHeader(file string) (name, value string, err error) {
 	name, value, ok := strings.Cut(strings.TrimSpace(string(text)), ":")
 	value = strings.TrimSpace(value)
 	if !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) || value == "" {
-		return "", "", fmt.Errorf("trace.header_file: %s does not have one line such as "+
+		return "", "", fmt.Errorf("trace.header_file: %s must contain one line such as "+
 			`"Authorization: Bearer TOKEN"`, file)
 	}
 	return name, value, nil

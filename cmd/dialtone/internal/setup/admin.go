@@ -14,7 +14,7 @@ import (
 // addTenant adds the tenant unless it exists.
 func (s *setup) addTenant(in *installation.Installation) error {
 	if s.tenant != nil {
-		return s.say("the tenant %s exists", s.tenant.Host)
+		return s.printf("the tenant %s exists", s.tenant.Host)
 	}
 	// The store keeps microseconds.
 	t := tenant.Tenant{Host: s.Host, Realm: s.Realm, Created: time.Now().UTC().Truncate(time.Microsecond)}
@@ -27,30 +27,30 @@ func (s *setup) addTenant(in *installation.Installation) error {
 		return err
 	}
 	s.tenant = &t
-	return s.say("added the tenant %s with the realm %s", t.Host, t.Realm)
+	return s.printf("added the tenant %s with the realm %s", t.Host, t.Realm)
 }
 
-// addAdmin adds the operator, who chooses a password by a link.
+// addAdmin adds the account of the operator, who chooses the password by a link.
 func (s *setup) addAdmin(in *installation.Installation, o *operator.Service) error {
 	n := account.NewAccount{
 		User: s.Admin, Name: s.Admin, Email: s.Email, Role: account.Admin, Active: s.Link, NoMessage: s.Link,
 	}
 	if s.exists {
-		return s.sayExists()
+		return s.printExists()
 	}
 	a, err := o.Add(s.ctx, installation.Caller(s.ctx), s.tenant, n, "")
 	if errors.Is(err, account.ErrTaken) {
-		return s.sayExists()
+		return s.printExists()
 	} else if err != nil {
 		return terminal.NameField(err)
 	}
 	if !s.Link {
 		if s.conf.Mail.Relay == "" {
-			return s.say("added the operator %s; the server, once it runs, writes a message to %s with a link to "+
-				"choose the password into %s, from where your mail server has to take it", a.User, a.Email,
+			return s.printf("added the operator %s; once the server runs, it writes a message for %s with a link to "+
+				"choose the password into %s, where your mail server has to collect it", a.User, a.Email,
 				s.conf.Mail.PickupDir)
 		}
-		return s.say("added the operator %s; the server, once it runs, sends a message with a link to choose the "+
+		return s.printf("added the operator %s; once the server runs, it sends a message with a link to choose the "+
 			"password to %s", a.User, a.Email)
 	}
 	if s.tenant.PublicURL == "" {
@@ -60,12 +60,12 @@ func (s *setup) addAdmin(in *installation.Installation, o *operator.Service) err
 	if err != nil {
 		return err
 	}
-	return s.say("added the operator %s, who gets no message\nthis link to choose the password works once, until "+
+	return s.printf("added the operator %s, who gets no message\nthis link to choose the password works once, until "+
 		"%s:\n  %s", a.User, until.Format(time.RFC3339), link)
 }
 
-// sayExists says that the operator has an account.
-func (s *setup) sayExists() error {
-	return s.say("the account %s exists; for another link, run: dialtone account reset-link %s --tenant %s",
+// printExists prints that the operator already has an account.
+func (s *setup) printExists() error {
+	return s.printf("the account %s exists; for another link, run: dialtone account reset-link %s --tenant %s",
 		s.Admin, s.Admin, s.tenant.Host)
 }

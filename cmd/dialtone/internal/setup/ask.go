@@ -13,17 +13,17 @@ import (
 	"dialtone/internal/sipserver"
 )
 
-// question is an answer that init needs: a flag, or what a person types.
+// question asks for one answer, which a flag gives or a person types.
 type question struct {
-	to         *string
-	flag, text string // without a text, it is not asked
+	to         *string // where the answer goes
+	flag, text string  // without a text, the question is not asked on a terminal
 	fallback   func() string
 	optional   bool
-	skip       func() bool // whether the answer would not be used
+	skip       func() bool // whether the answer is not needed
 	check      func() error
 }
 
-// questions returns what init asks, in this order: an answer may depend on those before it.
+// questions returns the questions in their order. An answer may depend on earlier ones.
 func (s *setup) questions() []question {
 	host := func() string { return s.Host }
 	none := func() string { return "" }
@@ -57,7 +57,8 @@ func (s *setup) questions() []question {
 	}
 }
 
-// askAll asks for what was not given, and checks all answers. On a terminal, it asks again for a wrong one.
+// askAll asks for the missing answers, and checks all answers. On a terminal, it repeats the question after a wrong
+// answer.
 func (s *setup) askAll() error {
 	if s.fresh {
 		s.useGiven()
@@ -82,7 +83,8 @@ func (s *setup) askAll() error {
 	return nil
 }
 
-// answer gets the answer to a question. It fails with AnswerError if the one that was given is missing or wrong.
+// answer gets the answer to a question. It fails with AnswerError if the answer is missing or wrong and no person can
+// be asked.
 func (s *setup) answer(q question, interactive bool, in *bufio.Reader) error {
 	given := *q.to != ""
 	fallback := ""
@@ -97,7 +99,7 @@ func (s *setup) answer(q question, interactive bool, in *bufio.Reader) error {
 				return err
 			}
 		case q.fallback == nil:
-			return AnswerError{fault.New(fault.Invalid, "--%s is missing, and there is no terminal to ask at", q.flag)}
+			return AnswerError{fault.New(fault.Invalid, "--%s is missing, and there is no terminal to ask on", q.flag)}
 		default:
 			*q.to = fallback
 		}
@@ -124,7 +126,7 @@ func (s *setup) answer(q question, interactive bool, in *bufio.Reader) error {
 	}
 }
 
-// ask asks a person once.
+// ask asks a question on the terminal once.
 func (s *setup) ask(q question, fallback string, in *bufio.Reader) error {
 	fmt.Fprint(s.Stderr, q.text)
 	if fallback != "" {
@@ -141,7 +143,7 @@ func (s *setup) ask(q question, fallback string, in *bufio.Reader) error {
 	return nil
 }
 
-// withoutField returns an error without its field, whose name is that of a field of accounts.
+// withoutField removes the field of an error, which NameField would take for the field of an account.
 func withoutField(err error) error {
 	if err == nil {
 		return nil

@@ -15,9 +15,9 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// checkHost also brings the host into the form that the store has, and looks the tenant up.
+// checkHost checks and normalizes the host, and looks up its tenant.
 func (s *setup) checkHost() (err error) {
-	if s.Host, err = installation.TypedHost(s.Host); err != nil {
+	if s.Host, err = installation.NormalizeHost(s.Host); err != nil {
 		return err
 	}
 	return s.look(func(in *installation.Installation) error {
@@ -31,7 +31,7 @@ func (s *setup) checkHost() (err error) {
 	})
 }
 
-// look runs a function with the store, if there is one.
+// look calls do with the store, if there is one.
 func (s *setup) look(do func(*installation.Installation) error) (err error) {
 	in, err := installation.Open(s.ctx, s.conf, installation.Options{})
 	if errors.Is(err, installation.ErrNoStore) {
@@ -43,7 +43,7 @@ func (s *setup) look(do func(*installation.Installation) error) (err error) {
 	return do(in)
 }
 
-// checkTenant checks a realm or the name of a product. An empty one stands for the host.
+// checkTenant checks a realm or the name of a product. An empty value stands for the host.
 func checkTenant(host, realm, product string) error {
 	t := tenant.Tenant{Host: host, Realm: realm}
 	t.Product = product
@@ -51,6 +51,7 @@ func checkTenant(host, realm, product string) error {
 	return err
 }
 
+// usualTLS returns the default answer to the question about TLS.
 func (s *setup) usualTLS() string {
 	if s.TLSCert != "" || s.TLSKey != "" {
 		return "files"
@@ -84,7 +85,7 @@ func (s *setup) checkFile(path *string) (err error) {
 	return nil
 }
 
-// files returns the files of an answer. An answer from the environment may be a list of them.
+// files returns the files of an answer. An answer from the environment may be a list of files.
 func (s *setup) files(key, answer string) []string {
 	if s.given[key] == answer {
 		return strings.Split(answer, ",")
@@ -104,11 +105,11 @@ func (s *setup) checkCerts() error {
 	return nil
 }
 
-// checkPair checks the files of the key, and that they belong to the certificate, if that can be read.
+// checkPair checks the files of the private keys, and that each fits its certificate, if the certificates can be read.
 func (s *setup) checkPair() error {
 	certs, keys := s.files("tls.cert", s.TLSCert), s.files("tls.key", s.TLSKey)
 	if len(certs) != len(keys) {
-		return fault.New(fault.Invalid, "there are %d certificates, and %d keys", len(certs), len(keys))
+		return fault.New(fault.Invalid, "there are %d certificates, but %d keys", len(certs), len(keys))
 	}
 	var pairs []tlscert.Pair
 	for i := range certs {
@@ -116,7 +117,7 @@ func (s *setup) checkPair() error {
 			return err
 		}
 		if s.checkFile(&certs[i]) != nil {
-			return nil // checkCerts has said so
+			return nil // checkCerts has reported it
 		}
 		pairs = append(pairs, tlscert.Pair{Cert: certs[i], Key: keys[i]})
 	}
@@ -149,12 +150,12 @@ func (s *setup) checkRelay() error {
 	return s.checkKey("mail.relay", s.Relay, "DIALTONE_MAIL_RELAY_PASSWORD=given later")
 }
 
-// needsPassword reports whether the relay wants a password that the environment of the server does not have.
+// needsPassword reports whether the relay needs a password that the environment does not contain.
 func (s *setup) needsPassword() bool {
 	return config.RelayURL(s.Relay).Parts().User != "" && s.conf.Mail.RelayPassword == config.Secret{}
 }
 
-// checkAdmin checks the name of a new account.
+// checkAdmin checks the user name of the operator, and whether the account exists.
 func (s *setup) checkAdmin() error {
 	if s.tenant != nil {
 		err := s.look(func(in *installation.Installation) error {
@@ -184,20 +185,20 @@ func (s *setup) checkEmail() error {
 	return err
 }
 
-// sayUnused names the answers about a tenant and an account that exist.
-func (s *setup) sayUnused(in *installation.Installation) error {
+// printUnused prints which answers are ignored because the tenant or the account exists.
+func (s *setup) printUnused(in *installation.Installation) error {
 	if s.tenant == nil {
 		return nil
 	}
 	host := s.tenant.Host
 	if s.Realm != "" && s.Realm != s.tenant.Realm {
-		if err := s.say("--realm is ignored, because the tenant has the realm %s, which is fixed while it has "+
+		if err := s.printf("--realm is ignored, because the tenant has the realm %s, which is fixed while it has "+
 			"accounts", s.tenant.Realm); err != nil {
 			return err
 		}
 	}
 	if s.Product != "" && s.Product != s.tenant.Name() {
-		if err := s.say("--product is ignored; to change it, run: dialtone tenant set %s --product NAME",
+		if err := s.printf("--product is ignored; to change it, run: dialtone tenant set %s --product NAME",
 			host); err != nil {
 			return err
 		}
@@ -209,6 +210,6 @@ func (s *setup) sayUnused(in *installation.Installation) error {
 	if err != nil || a.Email == s.Email {
 		return err
 	}
-	return s.say("--email is ignored; to change the address, run: dialtone account email %s ADDRESS --tenant %s",
+	return s.printf("--email is ignored; to change the address, run: dialtone account email %s ADDRESS --tenant %s",
 		s.Admin, host)
 }

@@ -17,8 +17,8 @@ import (
 	"dialtone/internal/regularfile"
 )
 
-// readConfig finds out what the configuration says, or what will be in it before the answers. From then on, the
-// program has of the environment and the flags only what the server will have, too.
+// readConfig reads the existing configuration, or prepares the new one from the environment and the flags. It then
+// removes their keys from the options, because the server will not have them.
 func (s *setup) readConfig() (err error) {
 	if s.path, err = filepath.Abs(cmp.Or(s.Configuration, DefaultConfig)); err != nil {
 		return err
@@ -72,8 +72,8 @@ func readIfAny(path string) (*string, error) {
 	return &all, nil
 }
 
-// takeGiven returns the keys that the flags or the environment have, with absolute paths, and takes them from the
-// program. Secrets stay, because no configuration has them.
+// takeGiven returns the keys that flags or the environment set, with absolute paths, and removes them from the options.
+// It leaves secrets, which a configuration file cannot contain.
 func (s *setup) takeGiven() (map[string]string, error) {
 	flags := s.Given
 	if _, err := config.Load("", s.Environ, flags); err != nil {
@@ -104,7 +104,7 @@ func (s *setup) takeGiven() (map[string]string, error) {
 	return given, nil
 }
 
-// absolute returns the value of a key with absolute paths: the server starts in another directory.
+// absolute makes the paths in the value of a key absolute, because the server starts in another directory.
 func absolute(k config.Key, text string) (string, error) {
 	switch k.Type {
 	case "directory", "file":
@@ -122,7 +122,7 @@ func absolute(k config.Key, text string) (string, error) {
 	return text, nil
 }
 
-// useExisting uses a configuration as it is. It fails if the operator wants another store than it says.
+// useExisting uses an existing configuration unchanged. It fails if flags or the environment name another store.
 func (s *setup) useExisting() (err error) {
 	if s.conf, err = config.Load(s.path, s.Environ, nil); err != nil {
 		return err
@@ -132,22 +132,23 @@ func (s *setup) useExisting() (err error) {
 		if data == "" {
 			data = DefaultData
 		}
-		return fault.New(fault.Conflict, "%s does not have the absolute path of the data directory, which the server "+
-			"would look for below the directory that it starts in; add this line at its beginning: data = %s", s.path,
-			strconv.Quote(data))
+		return fault.New(fault.Conflict, "%s does not set data to an absolute path, so the server would look for the "+
+			"data directory below the directory in which it starts; add this line at the beginning of the file: "+
+			"data = %s", s.path, strconv.Quote(data))
 	}
 	if data != "" && filepath.Clean(s.conf.Data) != data {
-		return fault.New(fault.Conflict, "%s has data = %s, and not %s; change it there, or leave --data and "+
-			"DIALTONE_DATA out", s.path, strconv.Quote(s.conf.Data), strconv.Quote(data))
+		return fault.New(fault.Conflict, "%s sets data = %s, not %s; change it there, or leave out --data and "+
+			"DIALTONE_DATA", s.path, strconv.Quote(s.conf.Data), strconv.Quote(data))
 	}
 	if database != "" && s.conf.Database != database {
-		return fault.New(fault.Conflict, "%s has another database, or none; change database there, or leave "+
-			"--database and DIALTONE_DATABASE out", s.path)
+		return fault.New(fault.Conflict, "%s names a different database, or none; change database there, or leave out "+
+			"--database and DIALTONE_DATABASE", s.path)
 	}
 	return nil
 }
 
-// useGiven takes what the environment has as answers, unless there are others.
+// useGiven uses values from the environment as answers to questions that flags do not answer. If flags choose another
+// kind of TLS, it drops the TLS settings of the environment.
 func (s *setup) useGiven() {
 	conf := s.conf
 	if s.TLS == "" {
@@ -172,7 +173,7 @@ func (s *setup) useGiven() {
 	}
 }
 
-// compose returns the text of the configuration, and sets conf to what it says.
+// compose returns the text of the new configuration, and parses it into conf.
 func (s *setup) compose() (string, error) {
 	quote := strconv.Quote
 	values := map[string]string{}
@@ -218,7 +219,7 @@ func (s *setup) compose() (string, error) {
 	return text, err
 }
 
-// faultTexts returns what is wrong with a key, or with all keys if name is empty. It is empty if nothing is.
+// faultTexts joins the faults of one key, or of all keys if name is empty.
 func faultTexts(faults config.Faults, name string) string {
 	var list []string
 	for _, f := range faults {
@@ -231,18 +232,18 @@ func faultTexts(faults config.Faults, name string) string {
 	return strings.Join(list, "; ")
 }
 
-// writeConfig writes the configuration, or says that the existing one is used, and which answers it does not have.
+// writeConfig writes the configuration, or prints that the existing one is used and which answers it contradicts.
 func (s *setup) writeConfig(text string) error {
 	if !s.fresh {
-		if err := s.say("%s exists, and is used as it is, also for TLS and mail", s.path); err != nil {
+		if err := s.printf("%s exists, and is used as it is, also for TLS and mail", s.path); err != nil {
 			return err
 		}
-		return s.sayIgnored()
+		return s.printIgnored()
 	}
 	write, wrote := atomicfile.Create, "wrote the configuration %s"
 	if s.old != nil {
 		write = atomicfile.Replace
-		wrote = "wrote the answers into the configuration %s, which set nothing else than data"
+		wrote = "wrote the answers into the configuration %s, which set nothing except data"
 		if s.conf.DatabaseHasPassword() { // the mode stays
 			if err := hideFromOthers(s.path); err != nil {
 				return err
@@ -252,15 +253,15 @@ func (s *setup) writeConfig(text string) error {
 	if err := write(s.path, text); err != nil {
 		return err
 	}
-	return s.say(wrote, s.path)
+	return s.printf(wrote, s.path)
 }
 
-// hideFromOthers takes a file away from those who are neither its owner nor in its group. It fails for a link, and for
-// a file with other names, which the owner of the directory may have put in place meanwhile.
+// hideFromOthers removes the permissions of users who are neither the owner of a file nor in its group. It fails for a
+// link and for a file with several names, because the owner of the directory may have put them there.
 func hideFromOthers(path string) error {
 	f, info, err := regularfile.OpenOnly(path)
 	if errors.Is(err, regularfile.ErrOther) {
-		return fault.New(fault.Conflict, "%v, and the answers have a password; remove it, or give another --config",
+		return fault.New(fault.Conflict, "%v, and the answers contain a password; remove it, or give another --config",
 			err)
 	} else if err != nil {
 		return err
@@ -269,8 +270,8 @@ func hideFromOthers(path string) error {
 	return f.Chmod(info.Mode().Perm() & 0o770)
 }
 
-// sayIgnored names the answers that an existing configuration contradicts, and what to change.
-func (s *setup) sayIgnored() error {
+// printIgnored prints which answers an existing configuration contradicts, and what to change.
+func (s *setup) printIgnored() error {
 	tls := "proxy"
 	switch {
 	case s.conf.TLS.ACME:
@@ -290,7 +291,7 @@ func (s *setup) sayIgnored() error {
 		if answer.given == "" || answer.given == answer.has {
 			continue
 		}
-		if err := s.say("%s is ignored, because the configuration says otherwise; change %s there", answer.flag,
+		if err := s.printf("%s is ignored, because the configuration says otherwise; change %s there", answer.flag,
 			answer.keys); err != nil {
 			return err
 		}
@@ -309,8 +310,8 @@ func (s *setup) sayIgnored() error {
 	if len(variables) == 0 {
 		return nil
 	}
-	return s.say("%s in the environment of this command: a server does not have it; change the configuration",
-		strings.Join(variables, ", "))
+	return s.printf("the server does not see %s, which only this command has in its environment; change the "+
+		"configuration instead", strings.Join(variables, ", "))
 }
 
 func fileList(files []config.File) string {
@@ -321,8 +322,8 @@ func fileList(files []config.File) string {
 	return strings.Join(all, ",")
 }
 
-// removeLeftovers removes the temporary files of an init that was killed. Some other program may have files with such
-// names in the directory of the configuration, so their content counts.
+// removeLeftovers removes the temporary files of an init that was killed. In the directory of the configuration, other
+// programs may have files with such names, so it also compares their first line.
 func removeLeftovers(dir string) error {
 	opening, _, _ := strings.Cut(config.Example(nil), "\n")
 	above, err := os.OpenRoot(dir)
@@ -344,7 +345,7 @@ func removeLeftovers(dir string) error {
 	return removeTemporary(examples, "")
 }
 
-// removeTemporary removes those temporary files of a directory that begin with a text.
+// removeTemporary removes the temporary files of a directory whose content begins with opening.
 func removeTemporary(root *os.Root, opening string) error {
 	list, err := fs.Glob(root.FS(), ".temp-*")
 	if err != nil {

@@ -12,21 +12,21 @@ import (
 	"dialtone/internal/fault"
 )
 
-// checkDatabaseFiles checks that the server can read the files that the URL of the database names, and that those with
-// secrets are not for everybody.
+// checkDatabaseFiles checks that the server can read the files that the URL of the database names, and that not every
+// user can read those with secrets.
 func (s *setup) checkDatabaseFiles() error {
 	owner := datadir.NewOwner(s.user.UID, s.user.GID)
 	for _, f := range s.conf.DatabaseFiles(s.Environ) {
 		if f.Variable {
-			continue // see sayVariables
+			continue // printVariables reports them
 		}
 		if !filepath.IsAbs(f.Path) {
-			return fault.New(fault.Invalid, "%s: give an absolute path in place of %s, because the server starts in "+
+			return fault.New(fault.Invalid, "%s: give an absolute path instead of %s, because the server starts in "+
 				"another directory", f.Name, f.Path)
 		}
 		if err := s.user.CheckReadable(f.Path); err != nil {
-			if at := installation.UnreadableBy(owner, f.Path); at != "" {
-				err = fmt.Errorf("%w; %s", err, installation.LetRead(s.user.Name, f.Path, at))
+			if at := installation.ReadDeniedAt(owner, f.Path); at != "" {
+				err = fmt.Errorf("%w; %s", err, installation.ReadRemedy(s.user.Name, f.Path, at))
 			}
 			return fault.New(fault.Invalid, "%s: %v", f.Name, err)
 		}
@@ -41,18 +41,18 @@ func (s *setup) checkDatabaseFiles() error {
 	return nil
 }
 
-// sayVariables names the files of variables that the server could not read, if it gets the same variables.
-func (s *setup) sayVariables(conf config.Config, say func(string, ...any)) {
+// printVariables prints which files the server could not read if it had the same environment variables.
+func (s *setup) printVariables(conf config.Config, printf func(string, ...any)) {
 	owner := datadir.NewOwner(s.user.UID, s.user.GID)
 	for _, f := range conf.DatabaseFiles(s.Environ) {
 		if !f.Variable || s.user.CheckReadable(f.Path) == nil {
 			continue
 		}
-		if at := installation.UnreadableBy(owner, f.Path); at != "" {
-			say("  The user %s cannot read %s, so give the server another %s, or %s", s.user.Name, f.Path, f.Name,
-				installation.LetRead(s.user.Name, f.Path, at))
+		if at := installation.ReadDeniedAt(owner, f.Path); at != "" {
+			printf("  The user %s cannot read %s, so give the server another %s, or %s", s.user.Name, f.Path, f.Name,
+				installation.ReadRemedy(s.user.Name, f.Path, at))
 		} else {
-			say("  There is no %s, which %s names.", f.Path, f.Name)
+			printf("  There is no %s, which %s names.", f.Path, f.Name)
 		}
 	}
 }

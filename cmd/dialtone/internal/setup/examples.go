@@ -28,13 +28,13 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// writeExamples writes the files for other programs, with the host and the addresses of this installation. It leaves
-// files that exist as they are, and names those that differ from what it would write.
+// writeExamples writes the files for other programs, with the host and the addresses of this installation. It does not
+// change existing files, and prints which of them differ from what it would write.
 func (s *setup) writeExamples(in *installation.Installation, dir string) error {
-	if err := s.sayUnused(in); err != nil {
+	if err := s.printUnused(in); err != nil {
 		return err
 	}
-	// From here on, dir is the same directory, even if its name is given to a link.
+	// root stays the same directory even if another user replaces dir by a link.
 	root, err := openExamples(dir)
 	if err != nil {
 		return err
@@ -53,8 +53,8 @@ func (s *setup) writeExamples(in *installation.Installation, dir string) error {
 		}
 	}
 	if len(stale) > 0 {
-		err := s.say("in %s, these files stay, though they would be different now: %s; to get new ones, remove "+
-			"them and run init again", dir, strings.Join(stale, ", "))
+		err := s.printf("in %s, these files were not changed, but are out of date: %s; to get new ones, remove them "+
+			"and run init again", dir, strings.Join(stale, ", "))
 		if err != nil {
 			return err
 		}
@@ -62,13 +62,13 @@ func (s *setup) writeExamples(in *installation.Installation, dir string) error {
 	return s.addPhoneServer(in, root, "directory.cfg")
 }
 
-// examplesName is the name of the directory of the examples, which is beside the configuration.
+// examplesName is the name of the directory of the examples, which is next to the configuration.
 const examplesName = "init"
 
 func examplesDir(config string) string { return filepath.Join(filepath.Dir(config), examplesName) }
 
-// checkExamples fails if there is something else in place of the directory of the examples. Another user may have put
-// a link there, so that root would write where that user cannot.
+// checkExamples fails if the path of the examples exists and is not a directory. Another user may have put a link there
+// to make root write elsewhere.
 func checkExamples(dir string) error {
 	info, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
@@ -80,7 +80,7 @@ func checkExamples(dir string) error {
 		"and run init again", dir)
 }
 
-// openExamples opens the directory of the examples, and creates it if it is missing.
+// openExamples opens the directory of the examples. It creates the directory if it is missing.
 func openExamples(dir string) (*os.Root, error) {
 	if err := atomicfile.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
@@ -93,11 +93,11 @@ func openExamples(dir string) (*os.Root, error) {
 	if err := checkExamples(dir); err != nil {
 		return nil, err
 	}
-	return above.OpenRoot(filepath.Base(dir)) // which follows no link to elsewhere
+	return above.OpenRoot(filepath.Base(dir)) // does not follow links that leave the directory
 }
 
-// readIn reads a regular file in a directory, up to a limit in bytes, and follows no link to elsewhere. The file may be
-// another user's, and of any size.
+// readIn reads a regular file in a directory, up to limit bytes. It does not follow links that leave the directory: the
+// file may belong to another user.
 func readIn(root *os.Root, name string, limit int) (string, error) {
 	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -113,9 +113,9 @@ func readIn(root *os.Root, name string, limit int) (string, error) {
 	return string(text), err
 }
 
-// exampleFiles returns the files by name, without the one that has a token.
+// exampleFiles returns the content of the files by name, without the file that contains a token.
 func exampleFiles(c config.Config, path string, u installation.User, t tenant.Tenant) map[string]string {
-	here := strings.NewReplacer("phone.example.org", t.Host, "127.0.0.1:8080", installation.Reachable(c.Listen),
+	here := strings.NewReplacer("phone.example.org", t.Host, "127.0.0.1:8080", installation.DialAddress(c.Listen),
 		"/etc/dialtone/dialtone.toml", inUnit(path), "/usr/bin/dialtone", inUnit(executable()),
 		"\n##!define SIPS", sips(c.TLS.ACME), realmLine, realmLine+realmOf(t))
 	files := map[string]string{
@@ -136,10 +136,10 @@ func exampleFiles(c config.Config, path string, u installation.User, t tenant.Te
 	return files
 }
 
-// realmLine is the line of kamailio.cfg after which a tenant with another realm than its host has its line.
+// realmLine is the line of kamailio.cfg that the line of realmOf follows.
 const realmLine = "\n\t# A tenant whose realm is not its host has a line here:"
 
-// realmOf returns the line that gives the realm of a tenant to Kamailio, or nothing if the realm is the host.
+// realmOf returns the line that sets the realm of a tenant in kamailio.cfg, or "" if the realm is the host.
 func realmOf(t tenant.Tenant) string {
 	if t.Realm == t.Host {
 		return ""
@@ -147,8 +147,8 @@ func realmOf(t tenant.Tenant) string {
 	return fmt.Sprintf("\n\tif ($avp(realm) == %q) { $avp(realm) = %q; }", t.Host, t.Realm)
 }
 
-// sips returns the lines of kamailio.cfg that turn on TLS for phones: with ACME, there is a certificate for them.
-// 0.0.0.0 is every IPv4 address; Kamailio needs the IPv6 addresses one by one.
+// sips returns the lines of kamailio.cfg that turn TLS for phones on or off. It is on with ACME, which provides the
+// certificate. Kamailio listens on all IPv4 addresses with 0.0.0.0, but needs every IPv6 address by itself.
 func sips(on bool) string {
 	if !on {
 		return "\n##!define SIPS"
@@ -165,12 +165,13 @@ func sips(on bool) string {
 // tokenIn matches the name and the token in directory.cfg.
 var tokenIn = regexp.MustCompile(`(?m)^#!define DIRECTORY "dialtone=>https?://([^:@/"]+):([A-Za-z0-9_-]{43})@`)
 
-// maxTokenFile is how much of directory.cfg is read, in bytes. The file of init has one line.
+// maxTokenFile limits how much of directory.cfg is read, in bytes. Init writes one line.
 const maxTokenFile = 64 << 10
 
-// addPhoneServer writes the file with the token of the phone server, and adds the phone server. A file that exists
-// stays. If init was interrupted after it wrote the file, the phone server gets the token in it. If there is no file,
-// it gets another token, because the store does not know the old one.
+// addPhoneServer writes the file with the token of the phone server, and adds the phone server. It does not change an
+// existing file. If an earlier run was interrupted after it had written the file, the phone server gets the token in
+// it. If the file is missing, the phone server gets a new token, because the store contains only the hash of the old
+// one.
 func (s *setup) addPhoneServer(in *installation.Installation, root *os.Root, name string) error {
 	ctx := s.ctx
 	var list []sipserver.Server
@@ -196,7 +197,7 @@ func (s *setup) addPhoneServer(in *installation.Installation, root *os.Root, nam
 		}
 		token := secret.NewToken()
 		line := fmt.Sprintf("#!define DIRECTORY \"dialtone=>http://%s:%s@%s\"\n", s.PhoneServer, token.Text(),
-			installation.Reachable(in.Ops.Listen))
+			installation.DialAddress(in.Ops.Listen))
 		if err := atomicfile.CreateIn(root, name, line); err != nil {
 			return err
 		}
@@ -211,11 +212,11 @@ func (s *setup) addPhoneServer(in *installation.Installation, root *os.Root, nam
 	case ok && i < 0:
 		return s.addServer(ctx, in, token)
 	case !ok || list[i].Token != token.Hash():
-		return s.say("%s stays, though its token is not that of %s; to get another one, remove the file and run "+
-			"init again", path, s.PhoneServer)
+		return s.printf("%s was not changed, but its token is not that of %s; to get a new one, remove the file and "+
+			"run init again", path, s.PhoneServer)
 	case !slices.Contains(list[i].Tenants, s.tenant.ID):
-		return s.say("%s may not ask about %s; for a token for all tenants, run: dialtone directory token remove "+
-			"%[1]s, and then: dialtone directory token add %[1]s --tenant HOST, with --tenant for each",
+		return s.printf("%s may not look up accounts of %s; for a token that covers it, run: dialtone directory token "+
+			"remove %[1]s, and then: dialtone directory token add %[1]s --tenant HOST, with --tenant for each tenant",
 			s.PhoneServer, s.tenant.Host)
 	}
 	return nil

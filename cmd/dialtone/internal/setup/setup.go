@@ -1,11 +1,11 @@
 // Package setup sets up a new installation, for "dialtone init".
 //
-// Nothing is changed before all answers are there and checked. Nothing that exists is overwritten, except a
-// configuration that sets at most the data directory. A run that was interrupted is continued by the next one. Links
-// and directories that another user has put beside the configuration or above the data directory neither stop root nor
-// make it write or give away anything elsewhere.
+// It changes nothing before it has all answers and has checked them. It overwrites no file, except a configuration that
+// sets nothing but the data directory. Another run continues one that was interrupted. Links and files that other users
+// create next to the configuration or above the data directory cannot make root write, or change the owner of, anything
+// elsewhere.
 //
-// Run takes answers from flags and the environment, asks for the others at a terminal, writes the configuration,
+// Run takes answers from flags and the environment, and asks for the others on a terminal. It writes the configuration,
 // creates the data directory with keys and store, adds the first tenant and an operator, writes examples for other
 // programs, and prints what to do next.
 //
@@ -35,33 +35,33 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// What a new installation has unless the operator says otherwise, as in the packages.
+// The defaults of a new installation, which are also those of the packages.
 const (
 	DefaultConfig = "/etc/dialtone/dialtone.toml"
 	DefaultData   = "/var/lib/dialtone"
 	defaultUser   = "dialtone"
 )
 
-// Answers are what an operator has given. An empty answer is asked for, or has a default.
+// Answers are the answers that an operator has given by flags. Run asks for an empty answer, or uses its default.
 type Answers struct {
 	Host, Realm, Product string // of the first tenant
 	TLS                  string // proxy, files or acme
 	Listen               string
-	TLSCert, TLSKey      string // files
+	TLSCert, TLSKey      string // file names
 	Relay, PasswordFile  string
-	Admin, Email         string // the first operator
-	User                 string // that the server runs as
+	Admin, Email         string // of the first operator
+	User                 string // the user that the server runs as
 	PhoneServer          string
 }
 
-// Options are what Run needs of the program.
+// Options are the options of Run.
 type Options struct {
 	Answers
-	Link bool // print the link to choose the password
-	Yes  bool // ask nothing
+	Link bool // print the link to choose the password, and send no message
+	Yes  bool // ask no questions
 
-	Configuration string            // the file, or "" for the usual one
-	Given         map[string]string // keys of the configuration that flags have
+	Configuration string            // the file, or "" for the default
+	Given         map[string]string // keys of the configuration that are set by flags, and their values
 	Environ       []string
 
 	Stdin          io.Reader
@@ -72,10 +72,10 @@ type Options struct {
 // AnswerError is an error about answers that are missing or wrong.
 type AnswerError struct{ error }
 
-// Unwrap returns what is wrong.
+// Unwrap returns the wrapped error.
 func (e AnswerError) Unwrap() error { return e.error }
 
-// Run sets up an installation. It fails with AnswerError before it has changed anything.
+// Run sets up an installation. If answers are missing or wrong, it fails with AnswerError and has changed nothing.
 func Run(ctx context.Context, o Options) error {
 	s := &setup{Options: o, ctx: ctx}
 	text, err := s.prepare()
@@ -83,7 +83,7 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
 	if err = s.install(text); errors.Is(err, context.Canceled) {
-		return fault.New(fault.Conflict, "the program was told to end before it was done; run it again, and it "+
+		return fault.New(fault.Conflict, "the program was interrupted before it was done; run it again, and it "+
 			"continues")
 	}
 	return err
@@ -94,18 +94,18 @@ type setup struct {
 	Options
 	ctx context.Context
 
-	path  string            // the configuration
-	old   *string           // its text before, or nil
-	fresh bool              // whether it is written
-	conf  config.Config     // what it says; if it is written, without the answers until they are complete
-	given map[string]string // its keys as far as the environment and the flags have them, as in variables
+	path  string            // of the configuration
+	old   *string           // the previous text of the configuration, or nil
+	fresh bool              // whether init writes the configuration
+	conf  config.Config     // the configuration; if fresh, without the answers until compose
+	given map[string]string // the keys that the environment or flags set, and their values as in variables
 	user  installation.User
 
-	tenant *tenant.Tenant // of the host, if it exists
-	exists bool           // whether it has the operator's account
+	tenant *tenant.Tenant // the tenant of the host, or nil if it does not exist yet
+	exists bool           // whether the tenant has the operator's account
 }
 
-// install writes a new configuration, unless text is empty, and all that belongs to it.
+// install writes the configuration if fresh is set, and creates everything else.
 func (s *setup) install(text string) error {
 	unlock, err := s.lock()
 	if err != nil {
@@ -137,7 +137,7 @@ func (s *setup) install(text string) error {
 	})
 }
 
-// withStore opens the store, and creates it if there is none, runs a function with it, and closes it.
+// withStore opens the store, or creates it if there is none, calls do, and closes the store.
 func (s *setup) withStore(do func(*installation.Installation) error) (err error) {
 	c, err := config.Load(s.path, s.Environ, nil)
 	if err != nil {
@@ -153,13 +153,13 @@ func (s *setup) withStore(do func(*installation.Installation) error) (err error)
 	return do(in)
 }
 
-// say prints a sentence that says what was done.
-func (s *setup) say(format string, args ...any) error {
+// printf prints a line about what was done.
+func (s *setup) printf(format string, args ...any) error {
 	_, err := fmt.Fprintf(s.Stdout, format+"\n", args...)
 	return err
 }
 
-// prepare asks and checks. It returns the text of the configuration if there is none.
+// prepare gets and checks all answers. It returns the text of the configuration if init writes it.
 func (s *setup) prepare() (text string, err error) {
 	if err := s.readConfig(); err != nil {
 		return "", err
@@ -201,8 +201,8 @@ func writable(dir string) error {
 	}
 }
 
-// checkRights fails if the store cannot be created in PostgreSQL. Other errors of the database show when the host is
-// looked up.
+// checkRights fails if the database user may not create a store in PostgreSQL. It ignores other errors of the database,
+// which checkHost reports.
 func (s *setup) checkRights() error {
 	if s.conf.Database == "" {
 		return nil
@@ -213,8 +213,9 @@ func (s *setup) checkRights() error {
 	return nil
 }
 
-// warnOfLost warns of a store that was created though there were keys, unless they are those of a run of init that
-// ended before it had created the store: they are newer than the configuration, and no server has run with them.
+// warnOfLost warns about a store that was created although there were keys. It does not warn about keys of an earlier
+// run of init that ended before it had created the store: they are newer than the configuration, and no server has run
+// with them.
 func (s *setup) warnOfLost(c config.Config, lost []installation.LostPart) {
 	written, err := os.Stat(s.path)
 	if err != nil {
@@ -230,11 +231,11 @@ func (s *setup) warnOfLost(c config.Config, lost []installation.LostPart) {
 	}
 }
 
-// lock keeps a second init with the same configuration away, until unlock is called or the process ends. It removes
-// what one that was killed has left.
+// lock prevents a second init with the same configuration until unlock is called or the process ends. It removes the
+// temporary files of an init that was killed.
 func (s *setup) lock() (unlock func(), err error) {
 	if err := s.ctx.Err(); err != nil {
-		return nil, fault.New(fault.Conflict, "nothing was changed: the program was told to end")
+		return nil, fault.New(fault.Conflict, "nothing was changed: the program was interrupted")
 	}
 	dir := filepath.Dir(s.path)
 	if err := atomicfile.MkdirAll(dir, 0o755); err != nil {
@@ -246,13 +247,13 @@ func (s *setup) lock() (unlock func(), err error) {
 	}
 	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, errors.Join(d.Close(), fault.New(fault.Conflict,
-			"nothing was changed: another dialtone init is at work in %s; run this one again later", dir))
+			"nothing was changed: another dialtone init is running in %s; run this one again later", dir))
 	} else if err != nil && !errors.Is(err, unix.ENOLCK) && !errors.Is(err, errors.ErrUnsupported) {
 		return nil, errors.Join(d.Close(), fmt.Errorf("lock %s: %w", dir, err))
 	}
 	now, err := readIfAny(s.path)
 	if err == nil && (now == nil) != (s.old == nil) || now != nil && s.old != nil && *now != *s.old {
-		err = fault.New(fault.Conflict, "nothing was changed: %s has changed meanwhile; run init again", s.path)
+		err = fault.New(fault.Conflict, "nothing was changed: somebody else has changed %s; run init again", s.path)
 	}
 	if err == nil {
 		err = removeLeftovers(dir)

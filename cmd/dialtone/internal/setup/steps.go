@@ -22,21 +22,21 @@ import (
 
 // printSteps prints the DNS records and what to do next.
 func (s *setup) printSteps(in *installation.Installation, dir string) error {
-	say := func(format string, args ...any) { fmt.Fprintf(terminal.To(s.Stdout), format+"\n", args...) }
+	printf := func(format string, args ...any) { fmt.Fprintf(terminal.To(s.Stdout), format+"\n", args...) }
 	if why := notInDNS(s.tenant.Host); why != "" {
-		say("\nNo DNS records: %s %s.", s.tenant.Host, why)
-	} else if err := s.printRecords(in, say); err != nil {
+		printf("\nNo DNS records: %s %s.", s.tenant.Host, why)
+	} else if err := s.printRecords(in, printf); err != nil {
 		return err
 	}
 	if _, port, _ := net.SplitHostPort(in.Listen); in.TLS.ACME && port != "443" {
-		say("\nThe certificate authority connects to port 443 of the public address. Forward it to %s.", in.Listen)
+		printf("\nThe certificate authority connects to port 443 of the public address. Forward it to %s.", in.Listen)
 	}
-	s.printFiles(in, dir, say)
-	s.printNext(in, dir, say)
+	s.printFiles(in, dir, printf)
+	s.printNext(in, dir, printf)
 	return nil
 }
 
-// notInDNS says why a host has no DNS records that other machines could find, or returns "".
+// notInDNS tells why a host cannot have public DNS records, or returns "".
 func notInDNS(host string) string {
 	_, err := netip.ParseAddr(host)
 	switch {
@@ -50,18 +50,18 @@ func notInDNS(host string) string {
 	return ""
 }
 
-func (s *setup) printRecords(in *installation.Installation, say func(string, ...any)) error {
+func (s *setup) printRecords(in *installation.Installation, printf func(string, ...any)) error {
 	host := s.tenant.Host
-	say("\nDNS records to add:")
+	printf("\nDNS records to add:")
 	for _, line := range addressRecords(host) {
-		say("  %s", line)
+		printf("  %s", line)
 	}
 	sips := []string{
 		fmt.Sprintf("  _sips._tcp.%[1]s. IN SRV 10 0 5061 %[1]s.", host),
 		fmt.Sprintf(`  %[1]s. IN NAPTR 10 0 "s" "SIPS+D2T" "" _sips._tcp.%[1]s.`, host),
 	}
 	if in.TLS.ACME {
-		say("%s", strings.Join(sips, "\n"))
+		printf("%s", strings.Join(sips, "\n"))
 	}
 	public, err := dkim.NewKeys(in.Store, in.Seal).List(s.ctx, s.tenant.ID)
 	if err != nil {
@@ -74,48 +74,48 @@ func (s *setup) printRecords(in *installation.Installation, say func(string, ...
 	relay, _, _ := net.SplitHostPort(in.Mail.Relay.Parts().Address)
 	for _, f := range maildns.Check(s.ctx, emptyDNS{}, mailmsg.Domain(s.tenant.Sender()), relay, keys) {
 		if f.Add != "" {
-			say("  %s", maildns.ZoneLine(f.Name, f.Add))
+			printf("  %s", maildns.ZoneLine(f.Name, f.Add))
 		}
 	}
 	if len(keys) == 0 && in.Mail.Relay != "" {
-		say("  for DKIM, unless the relay signs: dialtone mail dkim add %s --selector dialtone", host)
+		printf("  for DKIM, unless the relay signs: dialtone mail dkim add %s --selector dialtone", host)
 	}
 	if !in.TLS.ACME {
-		say("\nkamailio.cfg is for phones on this machine only. Once it has a certificate and SIPS, add to the DNS:")
-		say("%s", strings.Join(sips, "\n"))
+		printf("\nkamailio.cfg is for phones on this machine only. Once it has a certificate and SIPS, add to the DNS:")
+		printf("%s", strings.Join(sips, "\n"))
 	}
 	return nil
 }
 
-func (s *setup) printFiles(in *installation.Installation, dir string, say func(string, ...any)) {
-	say("\nExamples in %s; each says what it is for:", dir)
+func (s *setup) printFiles(in *installation.Installation, dir string, printf func(string, ...any)) {
+	printf("\nExamples in %s; each begins with an explanation:", dir)
 	if !in.TLS.On() {
-		say("  nginx.conf         for /etc/nginx/sites-enabled/")
+		printf("  nginx.conf         for /etc/nginx/sites-enabled/")
 	}
-	say("  kamailio.cfg       with directory.cfg, which has a token: only Kamailio may read it")
+	printf("  kamailio.cfg       with directory.cfg, which contains a token: only Kamailio may read it")
 	if in.TLS.ACME {
-		say("  tls.cfg            beside kamailio.cfg, for phones that use TLS")
-		say("  dialtone-certificate.service, .timer  for /etc/systemd/system/: Kamailio gets the certificate")
+		printf("  tls.cfg            next to kamailio.cfg, for phones that use TLS")
+		printf("  dialtone-certificate.service, .timer  for /etc/systemd/system/: Kamailio gets the certificate")
 	}
 	if !packagedUnit(in.Config, s.path, s.user) {
-		say("  dialtone.service   for /etc/systemd/system/, also if a package has installed another one")
+		printf("  dialtone.service   for /etc/systemd/system/, also if a package has installed another one")
 		return
 	}
-	say("  dialtone.service   for /etc/systemd/system/, unless a package has installed it")
+	printf("  dialtone.service   for /etc/systemd/system/, unless a package has installed it")
 	if lowPorts(in.Config) {
-		say("  low-ports.conf     for /etc/systemd/system/dialtone.service.d/, without which the server of a package " +
-			"cannot start")
+		printf("  low-ports.conf     for /etc/systemd/system/dialtone.service.d/, without which the server of a " +
+			"package cannot start")
 	}
 }
 
-func (s *setup) printNext(in *installation.Installation, dir string, say func(string, ...any)) {
-	say("\nNext:")
+func (s *setup) printNext(in *installation.Installation, dir string, printf func(string, ...any)) {
+	printf("\nNext:")
 	config, examples := shellword.Path(s.path), shellword.Path(dir)
-	if s.user.CheckReadable(s.path) == nil { // it can be read
+	if s.user.CheckReadable(s.path) == nil { // nothing to do
 	} else if link := doctor.Link("configuration", s.path); link != nil {
-		say("  Let the server read %s: %s", s.path, link.Cause)
+		printf("  Let the server read %s: %s", s.path, link.Cause)
 	} else {
-		say("  chgrp %s %s; chmod 640 %[2]s   # the server could not read it", shellword.Quote(s.user.Group), config)
+		printf("  chgrp %s %s; chmod 640 %[2]s   # the server could not read it", shellword.Quote(s.user.Group), config)
 	}
 	if in.Database != "" {
 		var names []string
@@ -125,11 +125,11 @@ func (s *setup) printNext(in *installation.Installation, dir string, say func(st
 			}
 		}
 		if len(names) > 0 {
-			say("  Give the server these variables, too, as far as the database needs them: %s",
+			printf("  Give the server these variables, too, as far as the database needs them: %s",
 				strings.Join(names, ", "))
 		}
 		_ = runas.AsCaller(func() error {
-			s.sayVariables(in.Config, say)
+			s.printVariables(in.Config, printf)
 			return nil
 		})
 	}
@@ -137,19 +137,19 @@ func (s *setup) printNext(in *installation.Installation, dir string, say func(st
 	if packagedUnit(in.Config, s.path, s.user) &&
 		slices.ContainsFunc(units, func(at string) bool { return existsFile(at + "/dialtone.service") }) {
 		if lowPorts(in.Config) {
-			say("  install -D -m 644 -t /etc/systemd/system/dialtone.service.d %s/low-ports.conf", examples)
+			printf("  install -D -m 644 -t /etc/systemd/system/dialtone.service.d %s/low-ports.conf", examples)
 		}
 	} else {
-		say("  install -m 644 -t /etc/systemd/system %s/dialtone.service", examples)
+		printf("  install -m 644 -t /etc/systemd/system %s/dialtone.service", examples)
 	}
 	if !in.TLS.On() {
-		say("  install -m 644 %s/nginx.conf /etc/nginx/sites-enabled/dialtone.conf   # once there is a certificate",
+		printf("  install -m 644 %s/nginx.conf /etc/nginx/sites-enabled/dialtone.conf   # once there is a certificate",
 			dir)
 	}
-	say("  systemctl daemon-reload")
-	say("  systemctl enable --now dialtone")
-	say("  dialtone health --config %s", config)
-	say("  dialtone doctor --config %s", config)
+	printf("  systemctl daemon-reload")
+	printf("  systemctl enable --now dialtone")
+	printf("  dialtone health --config %s", config)
+	printf("  dialtone doctor --config %s", config)
 }
 
 // existsFile reports whether there is a file.
@@ -158,7 +158,7 @@ func existsFile(path string) bool {
 	return err == nil
 }
 
-// emptyDNS has no records.
+// emptyDNS is a resolver without records, so that maildns.Check returns all records to add.
 type emptyDNS struct{}
 
 // LookupTXT implements maildns.Resolver.
@@ -166,7 +166,7 @@ func (emptyDNS) LookupTXT(_ context.Context, name string) ([]string, error) {
 	return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
 
-// addressRecords returns records for the public addresses of this machine, or one to fill in.
+// addressRecords returns records for the public addresses of this machine, or records to complete if it has none.
 func addressRecords(host string) (lines []string) {
 	for _, a := range publicAddresses() {
 		kind := "A"

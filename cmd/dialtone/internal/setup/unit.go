@@ -13,25 +13,25 @@ import (
 	"dialtone/internal/config"
 )
 
-// lowPorts reports whether a server needs a capability for its listeners.
+// lowPorts reports whether a server listens on a port below 1024, which requires a capability.
 func lowPorts(c config.Config) bool {
 	return slices.ContainsFunc([]string{c.Listen, c.TLS.RedirectListen, c.Ops.Listen}, lowPort)
 }
 
-// lowPort reports whether a program needs a capability to listen at an address.
+// lowPort reports whether the port of an address is below 1024.
 func lowPort(address string) bool {
 	_, port, err := net.SplitHostPort(address)
 	number, err2 := strconv.Atoi(port)
 	return err == nil && err2 == nil && number > 0 && number < 1024
 }
 
-// The user and the data directory in the unit of the packages.
+// The lines of the packaged unit that set the user and the data directory.
 const (
 	unitUser  = "User=dialtone\nGroup=dialtone\n"
 	unitState = "StateDirectory=dialtone\nStateDirectoryMode=0751\n"
 )
 
-// packagedUnit reports whether the unit of the packages fits, at most with low-ports.conf.
+// packagedUnit reports whether the packaged unit fits the installation, possibly together with low-ports.conf.
 func packagedUnit(c config.Config, path string, u installation.User) bool {
 	return path == DefaultConfig && u.Name == defaultUser && slices.Equal(writtenDirs(c), []string{DefaultData})
 }
@@ -81,7 +81,7 @@ func writtenDirs(c config.Config) []string {
 		all = append(all, filepath.Dir(h.File))
 	}
 	for _, dir := range all {
-		inside := func(above string) bool { return installation.Below(dir, above) }
+		inside := func(above string) bool { return installation.IsWithin(dir, above) }
 		if filepath.IsAbs(dir) && !slices.ContainsFunc(dirs, inside) {
 			dirs = append(dirs, filepath.Clean(dir))
 		}
@@ -89,7 +89,8 @@ func writtenDirs(c config.Config) []string {
 	return dirs
 }
 
-// shown returns a unit whose processes see the files of an installation, also below /home and /tmp.
+// shown relaxes the sandbox of a unit if files of the installation are below /home or /tmp, so that its processes see
+// them.
 func shown(unit string, c config.Config, path string) string {
 	paths := append(writtenDirs(c), path, executable())
 	for _, f := range installation.ConfiguredFiles(c) {
@@ -103,7 +104,7 @@ func shown(unit string, c config.Config, path string) string {
 		{"\nPrivateTmp=yes\n", "\nPrivateTmp=no\n", []string{"/tmp", "/var/tmp"}},
 	} {
 		hidden := func(p string) bool {
-			return slices.ContainsFunc(hides.dirs, func(dir string) bool { return installation.Below(p, dir) })
+			return slices.ContainsFunc(hides.dirs, func(dir string) bool { return installation.IsWithin(p, dir) })
 		}
 		if slices.ContainsFunc(paths, hidden) {
 			unit = strings.Replace(unit, hides.setting, hides.instead, 1)
@@ -112,7 +113,7 @@ func shown(unit string, c config.Config, path string) string {
 	return unit
 }
 
-// inUnit returns a path as a unit of systemd has it.
+// inUnit escapes and quotes a path for a systemd unit.
 func inUnit(path string) string {
 	path = strings.ReplaceAll(path, "%", "%%")
 	if strings.ContainsAny(path, " \t\"'\\") {

@@ -20,8 +20,8 @@ import (
 	"dialtone/internal/shellword"
 )
 
-// chooseUser returns the user of a server with a data directory: the one with the given name, the directory's owner, or
-// the usual one. It fails if the server could not use the directory.
+// chooseUser returns the user that the server runs as: the user with the given name, otherwise the owner of the data
+// directory, otherwise the default. It fails if that user could not use the directory.
 func chooseUser(data, name string) (installation.User, error) {
 	owner, holds, err := installation.DataOwner(data)
 	if err != nil {
@@ -57,14 +57,14 @@ func chooseUser(data, name string) (installation.User, error) {
 		if link := doctor.Link("data", data); link != nil {
 			remedy = "; " + link.Cause
 		}
-		return installation.User{}, fault.New(fault.Conflict, "%s belongs to the user %s, so that a server of the "+
-			"user %s could not use it; give --user %s%s", data, owner.Name, name, owner.Name, remedy)
+		return installation.User{}, fault.New(fault.Conflict, "%s belongs to the user %s, so a server of the user %s "+
+			"could not use it; give --user %s%s", data, owner.Name, name, owner.Name, remedy)
 	}
 	return installation.UserOf(uint32(uid), uint32(gid)), nil
 }
 
-// createData creates the data directory for the user of the server, unless it exists. Root gives that user only what it
-// has created itself, and what it has opened where no third user could exchange it.
+// createData creates the data directory for the user of the server, unless it contains keys or a database. Root changes
+// the owner only of a directory that it has created, or that no third user could have replaced.
 func (s *setup) createData() error {
 	data := s.conf.Data
 	owner, holds, err := installation.DataOwner(data)
@@ -81,8 +81,8 @@ func (s *setup) createData() error {
 		return nil
 	}
 	if info, err := os.Lstat(data); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		return fault.New(fault.Conflict, "%s is a link, which root gives to nobody; give the directory that it leads "+
-			"to as --data", data)
+		return fault.New(fault.Conflict, "%s is a link, and init does not change the owner of what a link leads to; "+
+			"give the directory itself as --data", data)
 	}
 	var d *os.File
 	if owner == nil {
@@ -110,8 +110,8 @@ func createDir(path string, mode fs.FileMode) (*os.File, error) {
 	return atomicfile.MkdirIn(above, filepath.Base(path), mode)
 }
 
-// openOwned opens a directory that nobody but root and its owner could exchange: all directories and links on the way
-// are theirs. So a directory of root's is the one that root has meant.
+// openOwned opens a directory that only root and its owner could have replaced: all directories and links on the way
+// belong to them. So a directory of root is the one that the caller has named.
 func openOwned(path string) (*os.File, error) {
 	d, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if err != nil {
@@ -127,7 +127,7 @@ func openOwned(path string) (*os.File, error) {
 	return d, nil
 }
 
-// checkOwned fails if another user could have exchanged a directory that was opened.
+// checkOwned fails if another user could have replaced an opened directory.
 func checkOwned(path string, opened fs.FileInfo) error {
 	steps, err := pathwalk.Steps(path)
 	if err != nil {
@@ -137,7 +137,7 @@ func checkOwned(path string, opened fs.FileInfo) error {
 	refuse := func(s pathwalk.Step) error {
 		return fault.New(fault.Conflict, "%s is not given to the user of the server, since users other than root can "+
 			"replace it: %s belongs to the user %s and has the mode %04o; give another --data, in a directory of "+
-			"root's", path, s.Path, installation.UserOf(s.Owner, 0).Name, s.Info.Mode().Perm())
+			"root", path, s.Path, installation.UserOf(s.Owner, 0).Name, s.Info.Mode().Perm())
 	}
 	last := len(steps) - 1
 	for i, s := range steps {
@@ -151,7 +151,8 @@ func checkOwned(path string, opened fs.FileInfo) error {
 	return nil
 }
 
-// shareConfig lets the user of the server read a configuration that root has written, in a directory of root's.
+// shareConfig lets the user of the server read a configuration that root has written, if it is in a directory that only
+// root can change.
 func shareConfig(path, data string) error {
 	info, err := os.Stat(data)
 	if err != nil || os.Geteuid() != 0 {
@@ -160,10 +161,10 @@ func shareConfig(path, data string) error {
 	owner := info.Sys().(*syscall.Stat_t)
 	file, err := os.Lstat(path)
 	if err != nil || owner.Uid == 0 || !file.Mode().IsRegular() || file.Mode().Perm() != 0o600 {
-		return err // it belongs to somebody, or is shared already
+		return err // it needs no change
 	}
-	if w, err := runas.WalkTo(path); err != nil || w.Other != "" || w.Writable != "" {
-		return err // it may be another file of root's by now
+	if w, err := runas.WalkTo(path); err != nil || w.NonRoot != "" || w.Writable != "" {
+		return err // another user may have replaced it
 	}
 	return atomicfile.Share(path, int(owner.Gid))
 }

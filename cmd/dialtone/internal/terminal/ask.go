@@ -25,9 +25,9 @@ func isTerminal(f *os.File) bool {
 	return err == nil
 }
 
-// ReadLine returns the next line that a person types, without the white space around it. Like ReadString, it returns
-// io.EOF at the end. It fails at once when ctx ends, such as by Ctrl-C, and then writes a line break to the terminal.
-// The read itself cannot be interrupted, and blocks its goroutine until the process ends.
+// ReadLine returns the next line that a person types, without surrounding white space. Like ReadString, it returns
+// io.EOF at the end of the input. It fails as soon as ctx ends, for instance by Ctrl-C, and then writes a line break to
+// the terminal. The read itself cannot be interrupted: its goroutine stays blocked until the process exits.
 func ReadLine(ctx context.Context, in *bufio.Reader, to io.Writer) (string, error) {
 	var text string
 	var err error
@@ -40,7 +40,7 @@ func ReadLine(ctx context.Context, in *bufio.Reader, to io.Writer) (string, erro
 	case <-done:
 		return strings.TrimSpace(text), err
 	case <-ctx.Done():
-		fmt.Fprintln(to) // the next text begins after what the terminal shows for Ctrl-C
-		return "", fault.New(fault.Conflict, "the program was told to end")
+		fmt.Fprintln(to) // the terminal may show ^C on this line
+		return "", fault.New(fault.Conflict, "the program was interrupted")
 	}
 }

@@ -10,7 +10,7 @@ func Counted[N int | int64](n N, noun string) string {
 	return fmt.Sprintf("%d %s", n, noun)
 }
 
-// Plural returns a number with the form of the words that it needs.
+// Plural returns a number with one or many, such as "1 account waits" or "2 accounts wait".
 func Plural(n int64, one, many string) string {
 	if n == 1 {
 		return "1 " + one

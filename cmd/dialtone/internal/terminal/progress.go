@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Progress shows progress: a bar on a terminal, otherwise a line every few seconds and at the end
-// of each part.
+// Progress shows the progress of a command that has one or more parts: as a bar on a terminal, otherwise as a line
+// every few seconds and at the end of each part.
 type Progress struct {
 	to       io.Writer
 	terminal bool
@@ -19,7 +19,7 @@ type Progress struct {
 	open     bool // the line on the terminal is not finished
 }
 
-// NewProgress returns a Progress that writes to a terminal or to another writer.
+// NewProgress returns a Progress that writes to to.
 func NewProgress(to io.Writer) *Progress {
 	p := &Progress{to: to}
 	if f, ok := to.(*os.File); ok {
@@ -33,7 +33,7 @@ const (
 	barInterval = 5 * time.Second
 )
 
-// Show shows that done of total are done of a part.
+// Show shows that done of total units of a part are done.
 func (p *Progress) Show(part string, done, total int64) {
 	now := time.Now()
 	if part != p.part {
@@ -65,7 +65,7 @@ func (p *Progress) End() {
 	}
 }
 
-// Reader returns a reader that shows how much of total bytes was read from another one. It fails once ctx has ended.
+// Reader returns a reader of from that shows how many of total bytes it has read. It fails when ctx has ended.
 func (p *Progress) Reader(ctx context.Context, from io.Reader, part string, total int64) io.Reader {
 	return &progressReader{r: from, ctx: ctx, bar: p, part: part, total: total}
 }

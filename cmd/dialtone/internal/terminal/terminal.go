@@ -1,10 +1,13 @@
-// Package terminal prints text for people, and asks them questions.
+// Package terminal prints text for people and reads their answers.
 //
-// What a terminal does not show, or what changes what it shows, is escaped, so that a name in the database or the
-// answer of another server can neither control the terminal nor add lines that look like those of this program.
-// A question ends as soon as its context does. Progress is a bar on a terminal, and a line now and then elsewhere.
+// It escapes characters that are invisible or control a terminal. A name in the database or the answer of another
+// server can therefore neither control the terminal nor add lines that look like those of this program. A question ends
+// as soon as its context does.
 //
-// The package does not write JSON, which contains texts unchanged.
+// NewTable aligns columns, PrintLine prints one line, and To escapes everything that is written to it. Progress is a
+// bar on a terminal, and otherwise a line every few seconds.
+//
+// The package is not for JSON, which contains text unchanged.
 package terminal
 
 import (
@@ -17,8 +20,8 @@ import (
 	"unicode/utf8"
 )
 
-// NewTable returns a writer of aligned columns for people. Cells end with tabs and rows with line breaks, and each row
-// is one write. Cells may contain text that other people wrote: what a terminal does not show is escaped.
+// NewTable returns a writer of aligned columns for people. Each call of Write writes one row: cells end with a tab, and
+// the row with a line break. Cells are escaped, because they may contain text of other people.
 func NewTable(to io.Writer) Table {
 	out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	return Table{escaped{out}, out}
@@ -45,14 +48,13 @@ func (t Table) Write(row []byte) (int, error) {
 // Flush prints the table.
 func (t Table) Flush() error { return t.out.Flush() }
 
-// To returns a writer for people. It escapes characters that a terminal does not show or that change
-// what it shows: control characters except tabs and line breaks, and format characters such as those
-// that change the writing direction. Do not write JSON to it.
+// To returns a writer for people. It escapes control characters except tabs and line breaks, and format characters such
+// as those that change the direction of text.
 func To(to io.Writer) io.Writer { return escaped{to} }
 
 type escaped struct{ to io.Writer }
 
-// Write writes a text, which must not end in the middle of a character.
+// Write writes a text. Each call must contain complete UTF-8 characters.
 func (e escaped) Write(text []byte) (int, error) {
 	if _, err := io.WriteString(e.to, Escape(string(text))); err != nil {
 		return 0, err
@@ -66,13 +68,13 @@ func OneLine(text string) string {
 	return strings.TrimSuffix(strings.Join(strings.Fields(text), " "), ".")
 }
 
-// PrintLine prints mark and then, on the same line, a text that others wrote, such as a name in the database, which
-// could otherwise add lines that look like those of this program.
+// PrintLine prints mark and a text on one line. The text may be from somebody else, such as a name in the database: it
+// cannot add lines that look like those of this program.
 func PrintLine(to io.Writer, mark, text string) {
 	fmt.Fprintf(To(to), "%s%s\n", mark, OneLine(text))
 }
 
-// Escape replaces each character that a terminal does not show by its Go escape, such as \u202e.
+// Escape replaces invisible characters and invalid UTF-8 by Go escapes, such as \u202e.
 func Escape(text string) string {
 	hidden := func(r rune) bool { return !unicode.IsGraphic(r) && r != '\t' && r != '\n' }
 	if utf8.ValidString(text) && !strings.ContainsFunc(text, hidden) {
@@ -94,7 +96,7 @@ func Escape(text string) string {
 	return b.String()
 }
 
-// Cell shortens a text that would make a table too wide.
+// Cell shortens a text for a cell of a table.
 func Cell(text string) string {
 	const widest = 160
 	if utf8.RuneCountInString(text) <= widest {
@@ -103,7 +105,7 @@ func Cell(text string) string {
 	return string([]rune(text)[:widest-1]) + "…"
 }
 
-// Printable replaces control characters, so that the response of a phone server cannot control the
+// Printable replaces control characters by question marks, so that the response of a phone server cannot control the
 // terminal.
 func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
