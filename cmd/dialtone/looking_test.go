@@ -143,7 +143,7 @@ func TestCommandsDoNotUpdateSchema(t *testing.T) {
 			change(fmt.Sprintf(`INSERT INTO schema_version (version, checksum, applied) VALUES (%d, 'later', 0);
 				INSERT INTO schema_floor (version, floor) VALUES (%[1]d, 1)`, newest+1))
 			list := examined(t, environ...)
-			wantFinding(t, list, doctor.Warning, "store", fmt.Sprintf("knows those up to %d", newest))
+			wantFinding(t, list, doctor.Warning, "store", fmt.Sprintf("knows only versions up to %d", newest))
 			for _, f := range list {
 				if strings.Contains(f.Next, "undo") {
 					t.Errorf("for a newer schema: %+v", f)

@@ -35,7 +35,7 @@ func TestPickupDirWithoutPermission(t *testing.T) {
 		}
 		return string(out)
 	}
-	for _, c := range []struct{ says, at string }{{"make", spool}, {"use", dir}} {
+	for _, c := range []struct{ says, at string }{{"create", spool}, {"use", dir}} {
 		cause := "the user nobody of the server cannot " + c.says + " the pickup directory " + dir +
 			" (mail.pickup_dir): the owner and mode of " + c.at + " do not allow it"
 		repair := "run as root: install -d -o nobody -g 65533 -m 2770 " + dir + " "
@@ -44,7 +44,7 @@ func TestPickupDirWithoutPermission(t *testing.T) {
 			t.Errorf("config check: %v, want %q: %s", err, cause, out)
 		}
 		list := examined(t, environ...)
-		wantFinding(t, list, doctor.Fault, map[string]string{"make": "mail", "use": "files"}[c.says], dir)
+		wantFinding(t, list, doctor.Fault, map[string]string{"create": "mail", "use": "files"}[c.says], dir)
 		out = serve()
 		if !strings.Contains(out, installation.ErrPickupDir.Error()+": "+dir) || !strings.Contains(out, repair) {
 			t.Errorf("serve prints %s", out)
