@@ -14,6 +14,8 @@ const (
 	MaxQueued = 4096
 	// QueueTimeout is how long a job waits to be started.
 	QueueTimeout = 5 * time.Second
+	// enough is the size of a group whose leader does not wait for more jobs.
+	enough = 8
 )
 
 // errOverloaded is returned for a job that was not started.
@@ -30,8 +32,13 @@ var errOverloaded = &fault.Error{
 // group at once, on its own goroutine. Other jobs wait; when a commit is done, the first of them
 // leads the next group. A leader yields the processor once before it takes the waiting jobs: on an
 // idle machine that takes no time, and on a busy one the jobs that are about to arrive share this
-// commit.
+// commit. If the last group had several jobs and few wait now, more are likely to arrive, and the
+// leader waits for Pause instead. A client that sends one job after another never waits for it.
 type Queue[T any] struct {
+	// Pause is how long the leader after a group of several jobs waits for others. Set it before the
+	// first job.
+	Pause time.Duration
+
 	commit      func(group []*Job[T])
 	concurrency int
 	limit       int // of jobs in a group
@@ -39,6 +46,7 @@ type Queue[T any] struct {
 
 	mu      sync.Mutex // guards the fields below
 	closed  bool
+	shared  bool       // the last group had several jobs
 	leading int        // groups that are being committed
 	idle    *sync.Cond // signalled when leading decreases
 	waiting []*Job[T]
@@ -140,7 +148,7 @@ func (q *Queue[T]) lead(j *Job[T]) {
 			select {}
 		}
 	}()
-	runtime.Gosched()
+	q.await()
 	group := q.gather(j)
 	start := time.Now()
 	for _, j := range group[1:] {
@@ -155,12 +163,25 @@ func (q *Queue[T]) lead(j *Job[T]) {
 	}
 }
 
+// await lets other jobs arrive.
+func (q *Queue[T]) await() {
+	q.mu.Lock()
+	pauses := q.shared && q.Pause > 0 && len(q.waiting)+1 < min(q.limit, enough) && !q.closed
+	q.mu.Unlock()
+	if pauses {
+		time.Sleep(q.Pause)
+	} else {
+		runtime.Gosched()
+	}
+}
+
 // gather takes the jobs of a group from the queue, in order. It skips those that share a key with a
 // job in the group.
 func (q *Queue[T]) gather(first *Job[T]) []*Job[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	group := []*Job[T]{first}
+	defer func() { q.shared = len(group) > 1 }()
 	if len(q.waiting) == 0 {
 		return group
 	}

@@ -208,3 +208,50 @@ func TestQueueDrain(t *testing.T) {
 		<-drained
 	})
 }
+
+// TestQueuePause checks which leaders wait for other jobs. A job arrives a millisecond after the first
+// job of each group.
+func TestQueuePause(t *testing.T) {
+	for name, c := range map[string]struct {
+		pause time.Duration
+		want  []string
+	}{
+		"no pause": {0, []string{"[0]", "[2 4]", "[6]", "[8]"}},
+		"a pause":  {2 * time.Millisecond, []string{"[0]", "[2 4]", "[6 8]"}},
+		"too late": {time.Millisecond / 2, []string{"[0]", "[2 4]", "[6]", "[8]"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := newQueueTest(1)
+				q.Pause = c.pause
+				q.start(0) // It does not wait: no group was before it.
+				q.start(2)
+				q.start(4)
+				q.allow <- struct{}{} // [0]: the next leader does not wait after a group of one
+				synctest.Wait()
+				q.allow <- struct{}{} // [2 4]
+				synctest.Wait()
+				q.start(6)
+				time.Sleep(time.Millisecond)
+				q.start(8)
+				q.wantGroups(t, c.want...)
+			})
+		})
+	}
+}
+
+// TestQueueEnough checks that a leader does not pause if enough jobs wait already.
+func TestQueueEnough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueueTest(1)
+		q.Pause = time.Second
+		began := time.Now()
+		for work := 0; work <= 14; work += 2 {
+			q.start(work)
+		}
+		q.wantGroups(t, "[0]", "[2 4 6]", "[8 10 12]", "[14]")
+		if got := time.Since(began); got != time.Second { // before the last group
+			t.Errorf("the leaders paused for %v", got)
+		}
+	})
+}

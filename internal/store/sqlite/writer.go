@@ -22,6 +22,10 @@ type job = engine.Job[func(engine.Tx) error]
 // groupLimit bounds a transaction, so that its first write does not wait long for its last.
 const groupLimit = 128
 
+// pause is how long the first write after a group of several waits for others. A commit costs 0.6 ms of
+// processor time on its own, and a write in a group a third of that.
+const pause = 4 * time.Millisecond
+
 // writer commits groups of writes, one at a time, on the only connection that writes.
 //
 // A write that fails before COMMIT is rolled back and changes nothing. So is a COMMIT that wrote no
@@ -54,6 +58,7 @@ const unreadyFor = 2 * time.Second
 func newWriter(c *conn.Conn) *writer {
 	w := &writer{conn: c, failed: make(chan struct{})}
 	w.Queue = engine.NewQueue(1, groupLimit, w.commit)
+	w.Pause = pause
 	return w
 }
 
