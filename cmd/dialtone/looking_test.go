@@ -85,7 +85,7 @@ func TestNoSecondStore(t *testing.T) {
 	list := examined(t, environ...)
 	wantFinding(t, list, doctor.Warning, "store", `the schema "early" contains another store`)
 	for _, f := range list {
-		if strings.Contains(f.Cause, "did not make") {
+		if strings.Contains(f.Cause, "did not create") {
 			t.Errorf("%+v", f)
 		}
 	}

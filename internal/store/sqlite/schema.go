@@ -101,7 +101,7 @@ func (found Schema) Without(made Schema) (list []Definition) {
 	return list
 }
 
-// Report reports a definition that Dialtone did not make.
+// Report reports a definition that Dialtone did not create.
 func (d Definition) Report(report func(string)) {
 	definition := strings.Join(strings.Fields(d.SQL), " ")
 	report(fmt.Sprintf("dialtone did not create the %s %s: %s", d.Kind, d.Name, definition))
