@@ -65,8 +65,8 @@
 //
 // An older message can remove the account only if it went to the address that the account has now. The
 // first message of a person who mistyped the address went to a stranger, who must not be able to remove
-// the account after the address was corrected. When the address changes, the record of which address an
-// older link went to is dropped, even if the address is changed back later.
+// the account after the address was corrected. When the address changes, the recorded addresses of
+// older links are dropped, and they stay dropped if the address is changed back later.
 //
 // # Confirmation
 //

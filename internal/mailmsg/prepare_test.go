@@ -35,9 +35,9 @@ func same(t *testing.T, ts mailmsg.Templates, tn *tenant.Tenant, tag i18n.Tag, l
 	}
 }
 
-// TestBytes checks that a message from a prepared one has the same bytes as one composed anew,
-// with links at every position of base64 lines, and whenever one of the values differs that the
-// message depends on.
+// TestBytes checks that a message made from a prepared one has the same bytes as one that Compose
+// returns: with links at every position of base64 lines, and for different values of everything that
+// the message depends on.
 func TestBytes(t *testing.T) {
 	own, err := mailmsg.Load(templatesDir(map[string]string{
 		"activation.de.txt": goodText, "activation.de.html": goodHTML,

@@ -40,7 +40,7 @@ type scanned struct {
 	dst                      [33]any
 }
 
-// scannedPool pools zero values of scanned, each of which takes more than a kilobyte.
+// scannedPool pools zero values of scanned. Each takes more than a kilobyte.
 var scannedPool = sync.Pool{New: func() any { return new(scanned) }}
 
 // scanAccount scans accountColumns. first holds the destinations of the columns that precede them.

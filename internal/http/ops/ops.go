@@ -86,8 +86,7 @@ type result struct {
 	Warning string `json:"warning,omitempty"`
 }
 
-// check is a Check of which only one run is in progress at a time, so that probes of a hanging disk
-// do not pile up.
+// check is a Check that runs at most once at a time, so that probes of a hanging disk do not pile up.
 type check struct {
 	Check
 	running atomic.Bool

@@ -26,8 +26,8 @@ func openEmptyStore(t *testing.T, settings map[string]string) *installation.Inst
 	return in
 }
 
-// A server that starts looks for messages of deleted accounts, but not if its store is new: the
-// messages may be those of another store.
+// At startup, a server looks for messages of deleted accounts, but not if its store is new: the
+// messages may belong to another store.
 func TestDeletionsBeforeStart(t *testing.T) {
 	in := openEmptyStore(t, map[string]string{"data": t.TempDir()})
 	for _, c := range []struct {
@@ -45,7 +45,7 @@ func TestDeletionsBeforeStart(t *testing.T) {
 	}
 }
 
-// A server removes changes from the trail that are older than the configuration says.
+// A server removes changes from the trail that are older than the configured time.
 func TestOldChangesAreRemoved(t *testing.T) {
 	in := openEmptyStore(t, map[string]string{"data": t.TempDir(), "log.audit_days": "30"})
 	const day = 24 * time.Hour

@@ -23,7 +23,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// directoryOfAnother returns a directory of another user than root, in one of root's that everybody may pass.
+// directoryOfAnother returns a directory that belongs to a user other than root, inside a directory of root that
+// everybody can search.
 func directoryOfAnother(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -39,7 +40,7 @@ func directoryOfAnother(t *testing.T) string {
 	return dir
 }
 
-// A unit that init writes has the user, the directories and the ports of the answers, and systemd accepts it.
+// The unit that init writes contains the user, the directories and the ports of the answers, and systemd accepts it.
 func TestInitUnit(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
