@@ -11,7 +11,7 @@
 // it writes dates, and the texts of pages, scripts and messages, one per line:
 //
 //	signup.title = Create an account
-//	login.lead = With your phone account at {host}.
+//	login.lead = Use your phone account at {platform}.
 //
 // The program fills in the names in braces. There are no plurals or genders: a text that would need
 // them is worded differently ("noch {count}"). A new language needs a file and a Tag.

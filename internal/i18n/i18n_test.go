@@ -83,7 +83,8 @@ func TestTextStyle(t *testing.T) {
 	// same are keys whose texts may be the same as in English.
 	same := []string{
 		"account.realm", "account.name", "account.server", "account.domain", "account.transport",
-		"direction", "date.first",
+		"direction", "date.first", "code.label", "admin.no", "admin.logo", "admin.messages", "admin.nav_messages",
+		"admin.group.message", "admin.count.activation",
 	}
 	for _, tag := range i18n.Tags {
 		w, untranslated := i18n.In(tag), 0
@@ -135,6 +136,29 @@ func TestFrenchPunctuation(t *testing.T) {
 	}
 }
 
+// TestValuesInArabicMessages checks that the values in Arabic messages keep their own writing
+// direction. Without the marks, an IPv6 network is shown in the wrong order. Pages use the element
+// bdi instead, and the parts of a subject do not get mixed up.
+func TestValuesInArabicMessages(t *testing.T) {
+	w, found := i18n.In(i18n.Arabic), 0
+	value := regexp.MustCompile(`.?\{(user|net|platform)\}.?`)
+	isolated := regexp.MustCompile(`^[\x{2066}\x{2068}]\{\w+\}\x{2069}$`)
+	for _, key := range w.Keys() {
+		if !strings.HasPrefix(key, "message.") || strings.Contains(key, ".subject") {
+			continue
+		}
+		text, _ := w.Find(key)
+		for _, v := range value.FindAllString(text, -1) {
+			if found++; !isolated.MatchString(v) {
+				t.Errorf("%s: %q in %s", key, v, text)
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("only %d values", found)
+	}
+}
+
 // TestDeleteAndRemove checks that each language has one word for deleting an account, and that
 // passkeys are "removed" and not "deleted".
 func TestDeleteAndRemove(t *testing.T) {
@@ -144,7 +168,7 @@ func TestDeleteAndRemove(t *testing.T) {
 		i18n.German:  {regexp.MustCompile(`(?i)\btilg`), regexp.MustCompile(`(?i)lösch`)},
 		i18n.French:  {regexp.MustCompile(`(?i)\beffa[cç]`), regexp.MustCompile(`(?i)supprim|suppression`)},
 		i18n.Spanish: {regexp.MustCompile(`(?i)\bborr`), regexp.MustCompile(`(?i)elim[ií]n`)},
-		i18n.Arabic:  {regexp.MustCompile(`محو|مُحي|مُحى`), regexp.MustCompile(`ح[ُ]?ذف`)},
+		i18n.Arabic:  {regexp.MustCompile(`محو|مُحي|مُحى|يُمحى`), regexp.MustCompile(`ح[ُ]?ذف`)},
 	} {
 		all := i18n.In(tag)
 		for _, key := range all.Keys() {

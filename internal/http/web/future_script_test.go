@@ -52,7 +52,7 @@ func TestTimesInWords(t *testing.T) {
 		},
 		"de": {
 			"(UTC), vor 3 Stunden", "(UTC), in 7 Tagen", "(UTC), in 1 Stunde", "in 1 Tag, ", "in 40 Minuten, ",
-			"vor 2 Tagen, ", "in weniger als 1 Minute, ", "vor weniger als 1 Minute, ",
+			"vor 2 Tagen, ", "in weniger als einer Minute, ", "vor weniger als einer Minute, ",
 		},
 		"fr": {
 			"(UTC), il y a 3 heures", "(UTC), dans 7 jours", "(UTC), dans 1 heure", "dans 1 jour, ",
@@ -60,7 +60,7 @@ func TestTimesInWords(t *testing.T) {
 		},
 		"es": {
 			"(UTC), hace 3 horas", "(UTC), dentro de 7 días", "(UTC), dentro de 1 hora", "dentro de 1 día, ",
-			"dentro de 40 minutos, ", "hace 2 días, ", "dentro de menos de un minuto, ", "hace menos de un minuto, ",
+			"dentro de 40 minutos, ", "hace 2 días, ", "en menos de un minuto, ", "hace menos de un minuto, ",
 		},
 		"ar": {
 			"(UTC)، قبل 3 ساعات", "(UTC)، خلال 7 أيام", "(UTC)، خلال ساعة واحدة", "خلال يوم واحد، ",
