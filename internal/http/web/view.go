@@ -4,7 +4,6 @@ import (
 	"errors"
 	"html"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/http/answer"
+	"dialtone/internal/http/server"
 	"dialtone/internal/i18n"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
@@ -282,9 +282,8 @@ func (s *Site) devMailHTML(w http.ResponseWriter, r *request) error {
 // devMessages returns the messages, but only to a person on this machine, since they contain
 // activation links. A request through a proxy on this machine may come from somebody else.
 func (s *Site) devMessages(r *request) ([]DevMessage, error) {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	h := r.Header
-	if err != nil || !peer.Addr().Unmap().IsLoopback() ||
+	if !server.Peer(r.Request).IsLoopback() ||
 		h.Get("X-Forwarded-For") != "" || h.Get("Forwarded") != "" || h.Get("Via") != "" {
 		return nil, errNoPage
 	}
