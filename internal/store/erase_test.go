@@ -14,6 +14,7 @@ import (
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 // After an account is deleted, its name and its address are nowhere in the files of the database,
@@ -21,7 +22,7 @@ import (
 // overwrite what it moves when it splits pages.
 func TestDeletedAccountLeavesNoTrace(t *testing.T) {
 	path, ctx := filepath.Join(t.TempDir(), "dialtone.db"), t.Context()
-	s := open(t, path, secret.NewRing(noon))
+	s := world.OpenStore(t, path, secret.NewRing(noon))
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
