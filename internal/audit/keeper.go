@@ -274,7 +274,8 @@ func (k *Keeper) Remove(ctx context.Context, before time.Time) error {
 		c, err := k.deps.Store.Checkpoint(ctx, st.Oldest)
 		if fault.Is(err, fault.NotFound) {
 			return nil // another server has removed it, or verify reports it as missing
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		if at, err := k.madeBy(ctx, c, st); err != nil || !at.Before(before) {
@@ -307,7 +308,8 @@ func (k *Keeper) madeBy(ctx context.Context, c Checkpoint, st state) (time.Time,
 		later, err := k.deps.Store.Checkpoint(ctx, id)
 		if fault.Is(err, fault.NotFound) {
 			return at, nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return at, err
 		}
 		at = later.At

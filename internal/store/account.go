@@ -56,7 +56,8 @@ func scanAccount(row engine.Scanner, first ...any) (account.Account, error) {
 		&v.leaving, &a.Factors, &a.Emails, &a.Net, &v.firstSignIn)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return *a, errNoAccount
-	} else if err != nil {
+	}
+	if err != nil {
 		return *a, err
 	}
 	copy(a.UID[:], v.uid)

@@ -21,7 +21,8 @@ func (s *Store) Delete(ctx context.Context, tenant int64, user string, now time.
 		a, err := lockAccount(tx, tenant, user, now)
 		if errors.Is(err, errNoAccount) && tx.Repeated() {
 			return nil, nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return nil, err
 		}
 		if err := checkVersion(ctx, tx, e, a); err != nil {
@@ -113,7 +114,8 @@ func (s *Store) FreeName(ctx context.Context, tenant int64, user string, now tim
 				return nil
 			}
 			return errNoAccount
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		return e.of(account.Account{UID: account.UID(uid), Tenant: tenant, User: user}).

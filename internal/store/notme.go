@@ -53,7 +53,8 @@ func (s *Store) NotMe(ctx context.Context, tenant int64, token [32]byte, n accou
 			Scan(&kind, &email, &emails, &made)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, account.ErrLinkUsed
-		} else if err != nil {
+		}
+		if err != nil {
 			return nil, err
 		}
 		if err := takePlaces(tx, limits, [16]byte(n.Token[:16]), now); err != nil {

@@ -146,7 +146,8 @@ func (s *Store) ResetLink(ctx context.Context, tenant int64, token [32]byte,
 		Scan(&uid, &kind, &email, &us)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, until, account.ErrLinkUsed
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, until, err
 	}
 	if kind == string(mailmsg.SetPassword) {

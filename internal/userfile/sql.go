@@ -32,7 +32,8 @@ func readSQL(in *bufio.Reader, tables []table, yield Yield) error {
 				return atLine(d.line, "the file has no rows of the table %s; is this another format?", tables[0].name)
 			}
 			return end(yield)
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 	}

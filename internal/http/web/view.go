@@ -84,7 +84,8 @@ func (s *Site) unlessSignedIn(public handler, name string, data func(frame) any)
 		if errors.Is(err, session.ErrFactorMissing) {
 			s.toTwoStep(w, r)
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return public(w, r)
 		}
 		sp := s.pageLanguage(r)
@@ -147,10 +148,12 @@ func (s *Site) personal(page func(http.ResponseWriter, *request, account.Account
 		if fault.Is(err, fault.Unauthorized) {
 			s.toLogin(w, r, ended(r))
 			return nil
-		} else if errors.Is(err, session.ErrFactorMissing) {
+		}
+		if errors.Is(err, session.ErrFactorMissing) {
 			s.toTwoStep(w, r)
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		return page(w, r, a)
