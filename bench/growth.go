@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,47 +44,53 @@ func growth(ctx context.Context, o options) error {
 		"| processor time, each | KiB written, each | sign-ins/s | p50 | p99 | processor time, each | peak memory |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, n := range o.accounts {
-		data := filepath.Join(o.dir, fmt.Sprintf("growth-%d", n))
 		database, err := newDatabase(n)
 		if err != nil {
 			return err
 		}
-		users, err := populate(ctx, o.binary, data, database, n)
-		if err != nil {
-			return err
-		}
-		p, err := startDialtone(ctx, o.binary, data, "DIALTONE_DATABASE="+database)
-		if err != nil {
-			return err
-		}
-		idle := p.memory("VmRSS")
-		captchas, err := prefetch(p.target, int(12000*o.duration.Seconds()))
-		if err != nil {
-			return err
-		}
-		signedUp, err := p.drive(conns, o.duration, signups(captchas))
-		if err != nil {
-			return err
-		}
-		signedIn, err := p.drive(conns, o.duration, signins(users))
-		if err != nil {
-			return err
-		}
-		if signedUp.failed+signedIn.failed > 0 {
-			fmt.Printf("failed: %d %v, %d %v\n",
-				signedUp.failed, signedUp.firstFailure, signedIn.failed, signedIn.firstFailure)
-		}
-		signupCost, signupWritten := signedUp.each()
-		signinCost, _ := signedIn.each()
-		fmt.Printf("| %d | %s | %.0f MiB | %.0f | %s | %s | %d µs | %.1f | %.0f | %s | %s | %d µs | %.0f MiB |\n",
-			n, show(p.first), idle,
-			signedUp.rate, show(signedUp.p50), show(signedUp.p99),
-			signupCost.Microseconds(), float64(signupWritten)/1024,
-			signedIn.rate, show(signedIn.p50), show(signedIn.p99), signinCost.Microseconds(), p.memory("VmHWM"))
-		if err := p.stop(); err != nil {
+		if err := growthAt(ctx, o, n, conns, database); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// growthAt prints the figures at a number of accounts.
+func growthAt(ctx context.Context, o options, n, conns int, database string) (err error) {
+	data := filepath.Join(o.dir, fmt.Sprintf("growth-%d", n))
+	users, err := populate(ctx, o.binary, data, database, n)
+	if err != nil {
+		return err
+	}
+	p, err := startDialtone(ctx, o.binary, data, "DIALTONE_DATABASE="+database)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	idle := p.memory("VmRSS")
+	captchas, err := prefetch(p.target, int(12000*o.duration.Seconds()))
+	if err != nil {
+		return err
+	}
+	signedUp, err := p.driveWithUsage(conns, o.duration, signups(captchas))
+	if err != nil {
+		return err
+	}
+	signedIn, err := p.driveWithUsage(conns, o.duration, signins(users))
+	if err != nil {
+		return err
+	}
+	if signedUp.failed+signedIn.failed > 0 {
+		fmt.Printf("failed: %d %v, %d %v\n",
+			signedUp.failed, signedUp.firstFailure, signedIn.failed, signedIn.firstFailure)
+	}
+	signupCost, signupWritten := signedUp.perRequest()
+	signinCost, _ := signedIn.perRequest()
+	fmt.Printf("| %d | %s | %.0f MiB | %.0f | %s | %s | %d µs | %.1f | %.0f | %s | %s | %d µs | %.0f MiB |\n",
+		n, show(p.first), idle,
+		signedUp.rate, show(signedUp.p50), show(signedUp.p99),
+		signupCost.Microseconds(), float64(signupWritten)/1024,
+		signedIn.rate, show(signedIn.p50), show(signedIn.p99), signinCost.Microseconds(), p.memory("VmHWM"))
 	return nil
 }
 

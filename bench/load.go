@@ -121,8 +121,8 @@ type figures struct {
 	used          usage // of the server, if it was measured
 }
 
-// each returns the processor time and the bytes written for one request.
-func (f figures) each() (processor time.Duration, written int64) {
+// perRequest returns the processor time and the bytes written for one request.
+func (f figures) perRequest() (processor time.Duration, written int64) {
 	n := max(len(f.all), 1)
 	return f.used.processor / time.Duration(n), f.used.written / int64(n)
 }

@@ -29,65 +29,72 @@ func lookups(ctx context.Context, o options) error {
 	fmt.Println("| --- | --- | --- | --- | --- | --- | --- |")
 	least, most := math.Inf(1), 0.0
 	for _, n := range o.lookups {
-		data := filepath.Join(o.dir, fmt.Sprintf("lookups-%d", n))
-		users, err := populate(ctx, o.binary, data, "", n)
+		ratio, err := lookupsAt(ctx, o, n, conns, empty)
 		if err != nil {
 			return err
 		}
-		operators, err := freeAddress()
-		if err != nil {
-			return err
-		}
-		p, err := startDialtone(ctx, o.binary, data, "DIALTONE_OPS_LISTEN="+operators)
-		if err != nil {
-			return err
-		}
-		token, err := newToken(ctx, o.binary, data, operators)
-		if err != nil {
-			return err
-		}
-		work := credentials(users, token)
-		slice := o.duration / turns
-		var beside stream
-		asked, idle := &meter{process: p}, &meter{process: empty}
-		f, base, of, err := compare(
-			func() (figures, error) {
-				if o.signups == 0 {
-					return asked.measure(func() figures { return drive(conns, operators, slice, work) })
-				}
-				stop, err := beside.start(p.target, o.signups, slice)
-				if err != nil {
-					return figures{}, err
-				}
-				f, err := asked.measure(func() figures { return drive(conns, operators, slice, work) })
-				return f, errors.Join(err, stop())
-			},
-			func() (figures, error) {
-				return idle.measure(func() figures { return drive(conns, empty.target, slice, work) })
-			}, byRate)
-		if err != nil {
-			return err
-		}
-		if f.failed > 0 {
-			return fmt.Errorf("%d look-ups failed, the first with: %w", f.failed, f.firstFailure)
-		}
-		fmt.Printf("| %d | %s | %.0f | %s |\n", n, f, base.rate, asText(of, "of the empty handler"))
-		if o.signups > 0 {
-			fmt.Printf("| | beside %.0f signups/s, p50 %s, p99 %s | | | | | |\n",
-				beside.rate(), show(beside.p50), show(beside.p99))
-		} else {
-			// Other programs on the machine hardly affect these times.
-			perLookup, perEmpty := asked.each(), idle.each()
-			fmt.Printf("| | processor time of server and load: %.1f µs, empty handler %.1f µs "+
-				"| | | | | %.2f by that |\n", perLookup*1e6, perEmpty*1e6, perEmpty/perLookup)
-		}
-		least, most = min(least, of[0]), max(most, of[0])
-		if err := p.stop(); err != nil {
-			return err
-		}
+		least, most = min(least, ratio), max(most, ratio)
 	}
 	fmt.Printf("\nthe smallest ratio is %.2f of the largest\n", least/most)
 	return nil
+}
+
+// lookupsAt prints the figures at a number of accounts. It returns the ratio to the rate of the empty handler.
+func lookupsAt(ctx context.Context, o options, n, conns int, empty *process) (ratio float64, err error) {
+	data := filepath.Join(o.dir, fmt.Sprintf("lookups-%d", n))
+	users, err := populate(ctx, o.binary, data, "", n)
+	if err != nil {
+		return 0, err
+	}
+	operators, err := freeAddress()
+	if err != nil {
+		return 0, err
+	}
+	p, err := startDialtone(ctx, o.binary, data, "DIALTONE_OPS_LISTEN="+operators)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	token, err := newToken(ctx, o.binary, data, operators)
+	if err != nil {
+		return 0, err
+	}
+	work := credentials(users, token)
+	slice := o.duration / turns
+	var beside stream
+	asked, idle := &meter{process: p}, &meter{process: empty}
+	f, base, of, err := compare(
+		func() (figures, error) {
+			if o.signups == 0 {
+				return asked.measure(func() figures { return drive(conns, operators, slice, work) })
+			}
+			stop, err := beside.start(p.target, o.signups, slice)
+			if err != nil {
+				return figures{}, err
+			}
+			f, err := asked.measure(func() figures { return drive(conns, operators, slice, work) })
+			return f, errors.Join(err, stop())
+		},
+		func() (figures, error) {
+			return idle.measure(func() figures { return drive(conns, empty.target, slice, work) })
+		}, byRate)
+	if err != nil {
+		return 0, err
+	}
+	if f.failed > 0 {
+		return 0, fmt.Errorf("%d look-ups failed, the first with: %w", f.failed, f.firstFailure)
+	}
+	fmt.Printf("| %d | %s | %.0f | %s |\n", n, f, base.rate, asText(of, "of the empty handler"))
+	if o.signups > 0 {
+		fmt.Printf("| | beside %.0f signups/s, p50 %s, p99 %s | | | | | |\n",
+			beside.rate(), show(beside.p50), show(beside.p99))
+	} else {
+		// Other programs on the machine hardly affect these times.
+		perLookup, perEmpty := asked.secondsPerRequest(), idle.secondsPerRequest()
+		fmt.Printf("| | processor time of server and load: %.1f µs, empty handler %.1f µs "+
+			"| | | | | %.2f by that |\n", perLookup*1e6, perEmpty*1e6, perEmpty/perLookup)
+	}
+	return of[0], nil
 }
 
 // meter adds up the processor time that a server and this program spend on requests.
@@ -109,8 +116,8 @@ func (m *meter) measure(do func() figures) (figures, error) {
 	return f, err
 }
 
-// each returns the processor time of one request, in seconds.
-func (m *meter) each() float64 { return m.cpu.Seconds() / float64(m.requests) }
+// secondsPerRequest returns the processor time of one request.
+func (m *meter) secondsPerRequest() float64 { return m.cpu.Seconds() / float64(m.requests) }
 
 // used returns the processor time of the server and of this program so far.
 func (m *meter) used() (time.Duration, error) {

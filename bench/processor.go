@@ -5,18 +5,66 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// kinds are the kinds of request that processor measures, in the order of its table.
-var kinds = []string{
-	"captchas", "sign-up page", "signups, the POST alone", "visits", "activations",
-	"sign-ins (challenge and proof)", "look-ups by phone servers",
+// kinds are the kinds of request that processor measures, in this order: activations opens the links of the
+// signups before it, and later kinds use the accounts that it has activated.
+var kinds = []struct {
+	name    string
+	measure func(context.Context, *subject) (figures, error)
+}{
+	{"captchas", of(40000, repeat("/captcha.ashx"))},
+	{"sign-up page", of(40000, repeat("/signup.html"))},
+	{"signups, the POST alone", func(_ context.Context, s *subject) (figures, error) {
+		return s.make(s.target, 8000, signups(s.captchas))
+	}},
+	{"visits", of(6000, visits)},
+	{"activations", func(_ context.Context, s *subject) (f figures, err error) {
+		s.users, f, err = activateAll(s.process, processorConns, time.Hour)
+		return f, err
+	}},
+	{"sign-ins (challenge and proof)", func(_ context.Context, s *subject) (figures, error) {
+		return s.make(s.target, 20000, signins(s.users))
+	}},
+	{"look-ups by phone servers", func(ctx context.Context, s *subject) (figures, error) {
+		token, err := newToken(ctx, s.binary, s.data, s.operators)
+		if err != nil {
+			return figures{}, err
+		}
+		return s.make(s.operators, 40000, credentials(s.users, token))
+	}},
+}
+
+// processorConns is the number of connections that processor uses.
+const processorConns = 64
+
+// subject is a server whose requests are measured.
+type subject struct {
+	*process
+	binary    string
+	operators string        // the address of the listener for phone servers
+	captchas  <-chan solved // for signups
+	users     []string      // the names of active accounts
+}
+
+// make makes a number of requests to an address of the server.
+func (s *subject) make(target string, count int, work func(*client) func() error) (figures, error) {
+	p := *s.process
+	p.target = target
+	return p.driveWithUsage(processorConns, time.Hour, atMost(count, work))
+}
+
+// of returns a function that measures a number of requests to the public listener.
+func of(count int, work func(*client) func() error) func(context.Context, *subject) (figures, error) {
+	return func(_ context.Context, s *subject) (figures, error) { return s.make(s.target, count, work) }
 }
 
 // processor prints the processor time (user and system) that the server uses for each kind of
@@ -30,9 +78,9 @@ func processor(ctx context.Context, o options) error {
 	if o.versus != "" {
 		builds = append(builds, o.versus)
 	}
-	least := make([]map[string]cost, len(builds))
+	least := make([][]cost, len(builds)) // of each kind
 	for i := range builds {
-		least[i] = make(map[string]cost)
+		least[i] = slices.Repeat([]cost{{math.Inf(1), math.Inf(1)}}, len(kinds))
 	}
 	for n := range rounds {
 		for i, binary := range builds {
@@ -44,16 +92,16 @@ func processor(ctx context.Context, o options) error {
 	}
 	if o.versus == "" {
 		fmt.Print("| | processor time | KiB written |\n| --- | --- | --- |\n")
-		for _, name := range kinds {
-			fmt.Printf("| %s | %s |\n", name, least[0][name])
+		for i, k := range kinds {
+			fmt.Printf("| %s | %s |\n", k.name, least[0][i])
 		}
 		return nil
 	}
 	fmt.Print("| | processor time | KiB written | the other | KiB written | ratio |\n" +
 		"| --- | --- | --- | --- | --- | --- |\n")
-	for _, name := range kinds {
-		a, b := least[0][name], least[1][name]
-		fmt.Printf("| %s | %s | %s | %.2f |\n", name, a, b, a.processor/b.processor)
+	for i, k := range kinds {
+		a, b := least[0][i], least[1][i]
+		fmt.Printf("| %s | %s | %s | %.2f |\n", k.name, a, b, a.processor/b.processor)
 	}
 	return nil
 }
@@ -67,8 +115,7 @@ type cost struct {
 func (c cost) String() string { return fmt.Sprintf("%.1f µs | %.1f", c.processor, c.written) }
 
 // measureKinds runs a server, measures the cost of each kind of request, and updates the least costs.
-func measureKinds(ctx context.Context, binary, data string, least map[string]cost) error {
-	const conns = 64
+func measureKinds(ctx context.Context, binary, data string, least []cost) error {
 	operators, err := freeAddress()
 	if err != nil {
 		return err
@@ -78,60 +125,24 @@ func measureKinds(ctx context.Context, binary, data string, least map[string]cos
 		return err
 	}
 	defer p.stop()
-	record := func(name string, f figures) error {
-		if f.failed > 0 {
-			return fmt.Errorf("%s: %d failed, the first with: %w", name, f.failed, f.firstFailure)
-		}
-		n := float64(len(f.all))
-		c := cost{float64(f.used.processor.Microseconds()) / n, float64(f.used.written) / 1024 / n}
-		if past, ok := least[name]; ok {
-			c = cost{min(c.processor, past.processor), min(c.written, past.written)}
-		}
-		least[name] = c
-		return nil
-	}
-	measure := func(name string, p *process, count int, work func(*client) func() error) error {
-		f, err := p.drive(conns, time.Hour, atMost(count, work))
-		if err != nil {
-			return err
-		}
-		return record(name, f)
-	}
 	captchas, err := prefetch(p.target, 8000)
 	if err != nil {
 		return err
 	}
-	for _, k := range []struct {
-		name  string
-		count int
-		work  func(*client) func() error
-	}{
-		{"captchas", 40000, repeat("/captcha.ashx")},
-		{"sign-up page", 40000, repeat("/signup.html")},
-		{"signups, the POST alone", 8000, signups(captchas)},
-		{"visits", 6000, visits},
-	} {
-		if err := measure(k.name, p, k.count, k.work); err != nil {
-			return err
+	s := &subject{process: p, binary: binary, operators: operators, captchas: captchas}
+	for i, k := range kinds {
+		f, err := k.measure(ctx, s)
+		if err == nil && f.failed > 0 {
+			err = fmt.Errorf("%d failed, the first with: %w", f.failed, f.firstFailure)
 		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", k.name, err)
+		}
+		n := float64(len(f.all))
+		least[i].processor = min(least[i].processor, float64(f.used.processor.Microseconds())/n)
+		least[i].written = min(least[i].written, float64(f.used.written)/1024/n)
 	}
-	users, f, err := activateAll(p, conns, time.Hour)
-	if err != nil {
-		return err
-	}
-	if err := record("activations", f); err != nil {
-		return err
-	}
-	if err := measure("sign-ins (challenge and proof)", p, 20000, signins(users)); err != nil {
-		return err
-	}
-	token, err := newToken(ctx, binary, p.data, operators)
-	if err != nil {
-		return err
-	}
-	asked := *p
-	asked.target = operators
-	return measure("look-ups by phone servers", &asked, 40000, credentials(users, token))
+	return nil
 }
 
 // atMost limits the number of calls on all connections together.
@@ -156,8 +167,8 @@ type usage struct {
 
 func (u usage) plus(v usage) usage { return usage{u.processor + v.processor, u.written + v.written} }
 
-// drive calls the function drive, and adds what the server uses in that time.
-func (p *process) drive(conns int, duration time.Duration, work func(*client) func() error) (figures, error) {
+// driveWithUsage calls drive, and adds what the server uses in that time.
+func (p *process) driveWithUsage(conns int, duration time.Duration, work func(*client) func() error) (figures, error) {
 	before, err := p.usage()
 	if err != nil {
 		return figures{}, err

@@ -156,7 +156,7 @@ func activateAll(p *process, conns int, duration time.Duration) ([]string, figur
 	}
 	close(feed)
 	done := make(chan string, len(tokens))
-	f, err := p.drive(conns, duration, activations(feed, done))
+	f, err := p.driveWithUsage(conns, duration, activations(feed, done))
 	close(done)
 	if err != nil {
 		return nil, f, err

@@ -27,7 +27,7 @@ func versus(ctx context.Context, o options) error {
 	for _, conns := range o.conns {
 		row := func(name string, work [2]func(*client) func() error) error {
 			run := func(p *process, work func(*client) func() error) func() (figures, error) {
-				return func() (figures, error) { return p.drive(conns, slice, work) }
+				return func() (figures, error) { return p.driveWithUsage(conns, slice, work) }
 			}
 			a, b, ratio, err := compare(run(ours, work[0]), run(other, work[1]), byRate)
 			if err != nil {
@@ -36,8 +36,8 @@ func versus(ctx context.Context, o options) error {
 			if failed := a.failed + b.failed; failed > 0 {
 				return fmt.Errorf("%s: %d requests failed: %v %v", name, failed, a.firstFailure, b.firstFailure)
 			}
-			took, written := a.each()
-			otherTook, otherWritten := b.each()
+			took, written := a.perRequest()
+			otherTook, otherWritten := b.perRequest()
 			fmt.Printf("| %s | %d | %.0f/s, p99 %s | %.0f/s, p99 %s | %s | %d µs | %d µs | %.2f | %.1f | %.1f |\n",
 				name, conns, a.rate, show(a.p99), b.rate, show(b.p99), asText(ratio, "of the other"),
 				took.Microseconds(), otherTook.Microseconds(), float64(took)/float64(otherTook),

@@ -103,8 +103,8 @@ func TestBrokenLinksAreFound(t *testing.T) {
 	}
 }
 
-// TestDecisions checks that the index of decisions matches the pages: every page has its number in
-// its title and one row in the index, with the text of the title.
+// TestDecisions checks that every page of a decision has its headings and its number in the title, and
+// one row in the index, with the text of the title.
 func TestDecisions(t *testing.T) {
 	pages, err := filepath.Glob("decisions/[0-9]*.md")
 	if err != nil || len(pages) == 0 {
@@ -119,7 +119,13 @@ func TestDecisions(t *testing.T) {
 			t.Errorf("%s: another page has the number %s", name, number)
 		}
 		numbers[number] = true
-		title, _, _ := strings.Cut(read(t, path), "\n")
+		text := read(t, path)
+		for _, heading := range []string{"Context", "Decision", "Price"} {
+			if strings.Count(text, "\n## "+heading+"\n") != 1 {
+				t.Errorf("%s: want one heading %s", name, heading)
+			}
+		}
+		title, _, _ := strings.Cut(text, "\n")
 		words, ok := strings.CutPrefix(title, "# "+number+" ")
 		if !ok {
 			t.Errorf("%s: the title is %q, want it to begin with %q", name, title, "# "+number)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -128,14 +127,5 @@ func BenchmarkCountedSignup(b *testing.B) {
 		all.Wait()
 		return time.Since(start)
 	}
-	var ratios []float64
-	for b.Loop() {
-		var took [2]time.Duration
-		first := len(ratios) % 2
-		took[first] = run(sides[first])
-		took[1-first] = run(sides[1-first])
-		ratios = append(ratios, float64(took[0])/float64(took[1]))
-	}
-	slices.Sort(ratios)
-	b.ReportMetric(ratios[len(ratios)/2], "ratio-median")
+	world.ReportRatio(b, func(side int) time.Duration { return run(sides[side]) })
 }

@@ -6,49 +6,15 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"slices"
-	"strings"
 	"time"
 
-	"dialtone/internal/digest"
 	"dialtone/internal/fault"
-	"dialtone/internal/i18n"
 	"dialtone/internal/mailmsg"
-	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
-	"dialtone/internal/weakpass"
 )
-
-// ImportEntry is one account of another platform.
-type ImportEntry struct {
-	// File and Line are where the entry is. File is empty if there is only one file. Line is
-	// the line of a text, or the number of a row in a database.
-	File string
-	Line int64
-	User string
-	// Realm is the realm of the hashes, or empty if the file does not name one.
-	Realm string
-	// Name, Email, Role and Lang may be empty.
-	Name, Email, Role, Lang string
-	// Password is empty if the file has hashes only. It is never stored.
-	Password redact.Of[string]
-	// HA1, HA1B and SHA256 are nil if the file does not have them.
-	HA1, HA1B *digest.HA1
-	SHA256    *digest.HA1SHA256
-	// Problem is why the reader of the file found that this cannot be an account, or empty. Detail explains it.
-	Problem ImportReason
-	Detail  string
-}
-
-func (e ImportEntry) hashed() bool { return e.HA1 != nil || e.SHA256 != nil || e.HA1B != nil }
-
-// lacksRealm reports whether there are only hashes, of an unknown realm.
-func (e ImportEntry) lacksRealm() bool {
-	return e.Realm == "" && e.hashed() && e.Password.Reveal() == ""
-}
 
 // ImportOptions are the choices of an import.
 type ImportOptions struct {
@@ -145,22 +111,6 @@ type Import struct {
 	counts  map[ImportReason]*ImportCount
 }
 
-// seenName is what an import remembers of an entry: a hash of the name, and a hash of its spelling with the
-// password.
-type seenName struct{ name, whole uint64 }
-
-// importItem is an entry that can become an account.
-type importItem struct {
-	entry      ImportEntry
-	account    Account
-	credential digest.Credential
-	// own means that the credential is the person's. Otherwise it is random.
-	own bool
-	// onlySHA256 means that HA1 is random.
-	onlySHA256 bool
-	notes      []ImportReason
-}
-
 // NewImport begins an import to a tenant.
 func (s *Service) NewImport(t *tenant.Tenant, o ImportOptions) (*Import, error) {
 	o.Role = cmp.Or(o.Role, Guest)
@@ -179,106 +129,6 @@ func (s *Service) NewImport(t *tenant.Tenant, o ImportOptions) (*Import, error) 
 		realms: make(map[string]int64), counts: make(map[ImportReason]*ImportCount),
 		report: ImportReport{DryRun: o.DryRun},
 	}, nil
-}
-
-// Look records an entry for Plan.
-func (im *Import) Look(e ImportEntry) {
-	im.rows++
-	if e.Problem == ImportUnreadable || e.Problem == ImportBadHash {
-		if im.bad++; im.bad == 1 {
-			im.firstBad = ImportEntry{File: e.File, Line: e.Line, Problem: e.Problem, Detail: e.Detail}
-		}
-	}
-	im.realmNamed = im.realmNamed || e.Realm != ""
-	item, why, _ := im.check(e)
-	if why == ImportRealm {
-		if _, known := im.realms[e.Realm]; known || len(im.realms) < importRealms {
-			im.realms[e.Realm]++
-		}
-	} else if e.Problem == "" && !e.lacksRealm() {
-		im.inRealm++
-	}
-	switch {
-	case why != "":
-	case e.lacksRealm():
-		im.withoutRealm = append(im.withoutRealm, im.hash(item))
-	default:
-		im.names = append(im.names, im.hash(item))
-	}
-}
-
-func (im *Import) hash(item importItem) seenName {
-	whole := []byte(item.entry.User + "\x00")
-	switch c := item.credential; {
-	case !item.own:
-	case item.onlySHA256:
-		whole = append(whole, c.SHA256[:]...)
-	default:
-		whole = append(whole, c.HA1[:]...)
-	}
-	return seenName{maphash.String(im.seed, item.account.User), maphash.Bytes(im.seed, whole)}
-}
-
-// Rows returns how many entries Look saw.
-func (im *Import) Rows() int64 { return im.rows }
-
-// Plan is called between Look and Add. It fails with fault.Invalid if there are entries and
-// none can be read, since the file probably has another format. It fails with fault.Conflict if
-// entries have realms and none has the tenant's, unless there are plain passwords without a
-// realm.
-func (im *Import) Plan() error {
-	if im.rows > 0 && im.bad == im.rows {
-		return im.noneReadable()
-	}
-	if !im.realmNamed {
-		im.names = append(im.names, im.withoutRealm...)
-	}
-	slices.SortFunc(im.names, func(a, b seenName) int { return cmp.Compare(a.name, b.name) })
-	for i := 1; i < len(im.names); i++ {
-		a, b := im.names[i-1], im.names[i]
-		if a.name == b.name {
-			if a.whole != b.whole {
-				im.ambiguous[a.name] = struct{}{}
-			}
-			im.repeated[a.name] = false
-		}
-	}
-	im.names, im.withoutRealm = nil, nil
-	var others int64
-	for realm, n := range im.realms {
-		im.report.Realms = append(im.report.Realms, ImportRealmCount{shown(realm), n})
-		others += n
-	}
-	slices.SortFunc(im.report.Realms, func(a, b ImportRealmCount) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Realm, b.Realm))
-	})
-	if others == 0 || im.inRealm > 0 {
-		return nil
-	}
-	first := im.report.Realms[0].Realm
-	flag := "--realm '" + first + "'"
-	if strings.ContainsAny(first, "'\\") { // the file is not trusted, and people paste commands
-		flag = "--realm, with that of the file"
-	}
-	return fault.New(fault.Conflict, "nothing was imported: no entry has the realm %s of the tenant; "+
-		"HA1 contains the realm, so set the one of the file while the tenant has no accounts: "+
-		"dialtone tenant set %s %s", im.tenant.Realm, im.tenant.Host, flag)
-}
-
-// noneReadable returns the error for a file in which no entry can be read.
-func (im *Import) noneReadable() error {
-	which := "the only row cannot"
-	if im.rows > 1 {
-		which = fmt.Sprintf("none of %d rows can", im.rows)
-	}
-	first := im.firstBad
-	where := fmt.Sprintf("line %d", first.Line)
-	if first.File != "" {
-		where = shown(first.File) + ", " + where
-	}
-	return fault.New(fault.Invalid,
-		"nothing was imported: %s be read (%s: %s); does the file have a format other than %s?", which,
-		where, cmp.Or(first.Detail, first.Problem.text()), im.options.Format)
 }
 
 // Add gets an entry again. It adds accounts in groups, so the entry's account may be added by a later call.
@@ -327,136 +177,6 @@ func (im *Import) End(ctx context.Context) (ImportReport, error) {
 	c := ImportChange{Subject: im.subject, Before: rowCount(im.rows), After: im.summary(err)}
 	return im.report, errors.Join(err, im.s.deps.Store.EndImport(context.WithoutCancel(ctx), im.tenant.ID, c,
 		im.s.deps.Now()))
-}
-
-// check applies the rules that need only the entry. why is the reason why it cannot be an account, or "".
-func (im *Import) check(e ImportEntry) (item importItem, why ImportReason, detail string) {
-	item.entry = e
-	if e.Problem != "" {
-		return item, e.Problem, e.Detail
-	}
-	t, password := im.tenant, e.Password.Reveal()
-	hashed := e.hashed()
-	if e.Realm != "" && e.Realm != t.Realm && (hashed || !strings.EqualFold(e.Realm, t.Realm)) {
-		return item, ImportRealm, shown(e.Realm)
-	}
-	if im.realmNamed && e.lacksRealm() {
-		return item, ImportUnknownRealm, ""
-	}
-	a := Account{Tenant: t.ID, User: e.User, Role: im.options.Role, NotSignedIn: true, Lang: i18n.English}
-	if im.options.FileRoles && e.Role != "" {
-		if a.Role = Role(e.Role); !slices.Contains(Roles, a.Role) {
-			return item, ImportBadRole, shown(e.Role)
-		}
-	}
-	folded := false
-	if im.options.FoldCase {
-		if lower := foldASCII(a.User); lower != a.User {
-			a.User, folded = lower, true
-		}
-	}
-	if why, detail := im.checkUser(a.User); why != "" {
-		return item, why, detail
-	}
-	item.own = true
-	switch {
-	case password != "":
-		item.credential = credentialOf(a.User, t.Realm, password)
-		if e.HA1 != nil && *e.HA1 != digest.Compute(e.User, t.Realm, password) {
-			return item, ImportContradicts, ""
-		}
-		item.notes = append(item.notes, NoteHashed)
-	case !hashed:
-		return item, ImportNoPassword, ""
-	case folded:
-		item.own, item.credential = false, randomCredential()
-		item.notes = append(item.notes, NoteLink)
-	default:
-		if e.lacksRealm() {
-			item.notes = append(item.notes, NoteNoRealm)
-		}
-		item.credential = digest.Credential{HA1B: e.HA1B, SHA256: e.SHA256}
-		switch {
-		case e.HA1 != nil:
-			item.credential.HA1 = *e.HA1
-		case t.Challenge() == digest.SHA256 && e.SHA256 != nil:
-			item.onlySHA256 = true
-			rand.Read(item.credential.HA1[:])
-		default:
-			return item, ImportNoMD5, ""
-		}
-		if t.Challenge() == digest.SHA256 && e.SHA256 == nil {
-			return item, ImportNoSHA256, ""
-		}
-		if e.HA1B == nil {
-			item.notes = append(item.notes, NoteNoHA1B)
-		}
-		if e.SHA256 == nil {
-			item.notes = append(item.notes, NoteNoSHA256)
-		}
-		if e.Detail != "" {
-			item.notes = append(item.notes, NoteBadDigest)
-		}
-	}
-	if folded {
-		item.notes = append(item.notes, NoteFolded)
-	}
-	var err error
-	if a.Name, err = CleanName(e.Name); err != nil {
-		if a.Name = a.User; e.Name != "" {
-			item.notes = append(item.notes, NoteBadName)
-		}
-	}
-	if a.Email, err = CleanEmail(e.Email); err != nil {
-		if im.options.Waiting || !item.own {
-			return item, ImportNoEmail, shown(e.Email)
-		}
-		note := NoteBadEmail
-		if a.Email = ""; e.Email == "" {
-			note = NoteNoEmail
-		}
-		item.notes = append(item.notes, note)
-	}
-	if lang, ok := i18n.Parse(e.Lang); ok && e.Lang != "" {
-		a.Lang = lang
-	}
-	item.account = a
-	return item, "", ""
-}
-
-// checkUser returns why a name cannot be a user name, or "".
-func (im *Import) checkUser(user string) (ImportReason, string) {
-	seen, err := checkForm(user)
-	if err != nil {
-		if seen&capital != 0 && seen&foreign == 0 && len(user) <= maxUser {
-			return ImportCapitals, ""
-		}
-		return ImportUser, err.Error()
-	}
-	if !im.options.Reserved {
-		if err := im.reserved.check(user, seen); err != nil {
-			// The advice is for people who sign up.
-			return ImportReserved, strings.TrimSuffix(err.Error(), "; choose another name")
-		}
-	}
-	return "", ""
-}
-
-// foldASCII returns a text with A to Z in lower case. Unicode has other characters that fold to
-// a to z, which are not valid in user names.
-func foldASCII(text string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			r += 'a' - 'A'
-		}
-		return r
-	}, text)
-}
-
-// credentialOf returns all hashes of a password.
-func credentialOf(user, realm, password string) digest.Credential {
-	b, sum := digest.ComputeB(user, realm, password), digest.ComputeSHA256(user, realm, password)
-	return digest.Credential{HA1: digest.Compute(user, realm, password), HA1B: &b, SHA256: &sum}
 }
 
 // flush adds the accounts of the group.
@@ -511,17 +231,6 @@ func (im *Import) flush(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// weak reports whether the password of an account is easy to guess.
-func (im *Import) weak(item importItem) bool {
-	t, a, c := im.tenant, item.account, item.credential
-	form := weakpass.Signup{
-		User: a.User, Realm: t.Realm, Host: t.Host, Email: a.Email, Names: []string{a.Name, t.Product},
-		HA1: c.HA1, HA1B: (*[16]byte)(c.HA1B), SHA256: (*[32]byte)(c.SHA256),
-		SignInSHA256: t.Challenge() == digest.SHA256,
-	}
-	return form.Weak() != ""
 }
 
 // heldBy returns why an entry is not added if its name has a holder.

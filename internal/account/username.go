@@ -53,6 +53,15 @@ func checkForm(user string) (seen class, err error) {
 	return seen, nil
 }
 
+// WellFormedUser reports whether a text has the form of a user name, reserved or not.
+func WellFormedUser(user string) bool {
+	var seen class
+	for i := range len(user) {
+		seen |= classes[user[i]]
+	}
+	return user != "" && len(user) <= maxUser && seen&(foreign|capital) == 0
+}
+
 // class is a set of kinds of bytes in a user name.
 type class uint8
 

@@ -416,7 +416,8 @@ func onlyZeros(r io.Reader) error {
 		}
 		if err == io.EOF {
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return cut(err)
 		}
 	}

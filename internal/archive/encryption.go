@@ -91,7 +91,8 @@ func Decrypt(r io.Reader, identities io.Reader) (_ io.Reader, encrypted bool, er
 	plain, err := age.Decrypt(from, keys...)
 	if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
 		return nil, true, errors.New("the backup is encrypted to others; give the private key of one of its recipients")
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, true, broken("%v", err)
 	}
 	return decrypted{plain}, true, nil

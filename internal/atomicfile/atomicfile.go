@@ -103,7 +103,8 @@ func copyOwner(f *os.File, path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return InheritOwner(f)
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	owner := info.Sys().(*syscall.Stat_t)
@@ -157,7 +158,8 @@ func mkdir(path string, mode fs.FileMode) (*os.File, error) {
 	above, err := os.OpenFile(filepath.Dir(path), os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return nil, &fs.PathError{Op: "mkdir", Path: path, Err: e.Err}
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, err
 	}
 	defer above.Close()

@@ -222,7 +222,8 @@ func (v *verifier) compareSeen(ctx context.Context, st state, text string) error
 		c, err := v.store.Checkpoint(ctx, seen.Newest)
 		if fault.Is(err, fault.NotFound) {
 			return nil // it is reported as missing later, or was removed because of its age concurrently
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		if !bytes.Equal(c.MAC, seen.Top) {
@@ -249,7 +250,8 @@ func (v *verifier) checkpoints(ctx context.Context, st state) error {
 			v.fault(id, "checkpoint %d is missing, so the changes after %d are not proven", id, through)
 			known, gap = false, true
 			continue
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		v.Checkpoints++

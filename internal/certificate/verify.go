@@ -39,7 +39,8 @@ func Verify(ctx context.Context, store Store, hosts map[int64]string, r *secret.
 		sealed, err := store.AuthorityKey(ctx, s.Authority)
 		if fault.Is(err, fault.NotFound) {
 			continue // it is made when the first certificate is ordered
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		if err := readable(keys.OpenAuthority(s.Authority, sealed)); err != nil {

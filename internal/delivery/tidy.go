@@ -65,7 +65,8 @@ func (q *Queue) tidyPickup(ctx context.Context, files []mailmsg.ID) error {
 		token, err := q.deps.Files.Token(id)
 		if errors.Is(err, ErrNoFile) {
 			continue
-		} else if err != nil {
+		}
+		if err != nil {
 			q.deps.Log.WarnContext(ctx, "foreign file in pickup directory ignored",
 				"message", id.String(), "err", err)
 			continue

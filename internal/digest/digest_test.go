@@ -2,9 +2,7 @@ package digest_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
-	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"dialtone/internal/digest"
+	"dialtone/internal/test/printing"
 )
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
@@ -309,33 +308,13 @@ func TestHex(t *testing.T) {
 	}
 }
 
-// timeless omits the time from a log, since its digits may equal those of a secret.
-var timeless = &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && a.Key == slog.TimeKey {
-		return slog.Attr{}
-	}
-	return a
-}}
-
 func TestNothingPrints(t *testing.T) {
 	h := digest.HA1(bytes.Repeat([]byte{0xA7}, 16))
 	sum := digest.HA1SHA256(bytes.Repeat([]byte{0xA7}, 32))
 	c := digest.Credential{HA1: h, HA1B: &h, SHA256: &sum}
 	for name, v := range map[string]any{"HA1": h, "SHA-256": sum, "a pointer": &h,
 		"a credential": c, "a pointer to one": &c, "a list": []digest.HA1{h}} {
-		var out strings.Builder
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%b",
-			"%c", "%U", "%t"} {
-			fmt.Fprintf(&out, verb+"\n", v)
-		}
-		b, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out.Write(b)
-		slog.New(slog.NewTextHandler(&out, timeless)).Info("x", "v", v)
-		slog.New(slog.NewJSONHandler(&out, timeless)).Info("x", "v", v)
-		text := strings.ToLower(out.String())
+		text := printing.All(t, v)
 		for _, leak := range []string{"a7a7", "0xa7", "167", "247", "10100111", "\xa7", "§",
 			"p6en"} {
 			if strings.Contains(text, leak) {

@@ -109,7 +109,8 @@ func (l *Links) open(
 	a, err := l.deps.Accounts.FindUID(ctx, t.ID, k.Account)
 	if fault.Is(err, fault.NotFound) || err == nil && (a.Disabled || a.Epoch != k.Epoch) {
 		return File{}, a.User, "not_found", ErrGone
-	} else if err != nil {
+	}
+	if err != nil {
 		return File{}, "", "server_error", err
 	}
 	// The credential is bound to the UID and the user name: it opens only if the account's row

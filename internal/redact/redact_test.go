@@ -1,14 +1,12 @@
 package redact_test
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 
 	"dialtone/internal/redact"
+	"dialtone/internal/test/printing"
 )
 
 func TestNothingPrints(t *testing.T) {
@@ -23,20 +21,7 @@ func TestNothingPrints(t *testing.T) {
 		"a struct": config{text, map[string]redact.Of[[4]byte]{"k": redact.New([4]byte{0xA7})}},
 		"an error": redact.New(errors.New("hunter2")),
 	} {
-		var out strings.Builder
-		for _, verb := range []string{
-			"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%o", "%b", "%c", "%U", "%t", "%e",
-		} {
-			fmt.Fprintf(&out, verb+"\n", v)
-		}
-		b, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out.Write(b)
-		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "v", v)
-		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", v)
-		printed := strings.ToLower(out.String())
+		printed := printing.All(t, v)
 		for _, leak := range []string{"hunter2", "68756e74", "aHVudGVyMg", "a7", "0xa7", "68 75"} {
 			if strings.Contains(printed, strings.ToLower(leak)) {
 				t.Errorf("%s prints %q:\n%s", name, leak, printed)

@@ -39,7 +39,8 @@ func Open(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if errors.Is(err, syscall.ENXIO) { // a socket
 		return nil, other(path, "socket")
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, err
 	}
 	info, err := f.Stat()
@@ -115,7 +116,8 @@ func Check(path string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	return check(path, info)

@@ -2,27 +2,17 @@ package secret_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"dialtone/internal/redact"
 	"dialtone/internal/secret"
+	"dialtone/internal/test/printing"
 )
 
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
-
-// timeless omits the time from a log, since its digits may equal those of a secret.
-var timeless = &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && a.Key == slog.TimeKey {
-		return slog.Attr{}
-	}
-	return a
-}}
 
 func TestNothingPrints(t *testing.T) {
 	key := secret.Key(bytes.Repeat([]byte{0xA7}, 32))
@@ -32,20 +22,7 @@ func TestNothingPrints(t *testing.T) {
 		"keys": []secret.Key{key}, "a token in a struct": struct{ T secret.Token }{token},
 		"a map": map[string]secret.Key{"k": key},
 	} {
-		var out strings.Builder
-		for _, verb := range []string{
-			"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%o", "%b", "%c", "%U", "%t", "%e",
-		} {
-			fmt.Fprintf(&out, verb+"\n", v)
-		}
-		b, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out.Write(b)
-		slog.New(slog.NewTextHandler(&out, timeless)).Info("x", "v", v)
-		slog.New(slog.NewJSONHandler(&out, timeless)).Info("x", "v", v)
-		text := strings.ToLower(out.String())
+		text := printing.All(t, v)
 		for _, leak := range []string{
 			"a7a7", "a7 a7", "167", "247", "10100111", "\xa7", "§", "p6en", "0xa7",
 		} {

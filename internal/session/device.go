@@ -3,12 +3,16 @@ package session
 import (
 	"context"
 	"errors"
+	"time"
 
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/tenant"
 )
+
+// DeviceLife is how long a browser keeps its device token.
+const DeviceLife = 365 * 24 * time.Hour
 
 // ownerToken returns the ID of a device token or link that proves that an attempt comes from
 // the owner of the user name, or "".

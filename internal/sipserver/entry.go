@@ -47,7 +47,8 @@ func (r *Registry) Find(ctx context.Context, c *Caller, realm, username string) 
 	a, cached, err := r.cache.Sealed(ctx, t.ID, user)
 	if fault.Is(err, fault.NotFound) {
 		return Entry{}, ErrNoAccount
-	} else if err != nil {
+	}
+	if err != nil {
 		return Entry{}, storeUnavailable(err)
 	}
 	// The credential is opened before the account's state is checked, so that the time of a look-up

@@ -114,35 +114,3 @@ func TestFindReadsARowForEveryName(t *testing.T) {
 		}
 	}
 }
-
-// The row of a deleted account keeps only the name, which stays reserved.
-func TestDeletedAccountLeavesItsName(t *testing.T) {
-	onFile, onServer := bothEngines(t)
-	ring := secret.NewRing(noon)
-	for _, c := range []struct {
-		name   string
-		engine engine.Engine
-		store  *store.Store
-	}{
-		{"SQLite", onFile, teststore.OnSQLite(onFile, ring)},
-		{"PostgreSQL", onServer, teststore.OnPostgres(onServer, ring)},
-	} {
-		ctx, id := t.Context(), addTenant(t, c.store, "phone.test")
-		a := newSignup(id, "ann")
-		if err := c.store.Create(ctx, a, noon); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.store.Confirm(ctx, id, a.Token, a.Account.UID, noon); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.store.Delete(ctx, id, "ann", noon); err != nil {
-			t.Fatal(err)
-		}
-		n, err := engine.Count(c.engine.Reads(ctx), `SELECT count(*) FROM account
-			WHERE username = 'ann' AND closed IS NOT NULL AND name = '' AND email = ''
-			AND length(credential) = 0 AND token IS NULL AND confirmed IS NULL AND lang = 'en'`)
-		if err != nil || n != 1 {
-			t.Errorf("%s: %d rows contain nothing but the name, want 1; %v", c.name, n, err)
-		}
-	}
-}

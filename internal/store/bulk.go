@@ -36,7 +36,8 @@ func scanBulk(row engine.Scanner) (b operator.Bulk, err error) {
 		&b.Cause.Net, &b.Cause.Request, &b.Failure)
 	if errors.Is(err, sql.ErrNoRows) {
 		return b, operator.ErrNoBulk
-	} else if err != nil {
+	}
+	if err != nil {
 		return b, err
 	}
 	b.Action, b.State = operator.BulkAction(action), operator.BulkState(state)

@@ -58,7 +58,8 @@ func (s *Store) CorrectFuture(ctx context.Context, now time.Time) (corrected int
 		if errors.Is(err, sql.ErrNoRows) {
 			err = nil
 			return
-		} else if err != nil {
+		}
+		if err != nil {
 			return
 		}
 		err = s.engine.Write(func(tx engine.Tx) error {
@@ -95,7 +96,8 @@ func (s *Store) correctCounts(ctx context.Context, now time.Time) error {
 		latest).Scan(&one)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	return s.engine.Write(func(tx engine.Tx) error {

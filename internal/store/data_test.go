@@ -11,6 +11,7 @@ import (
 
 	"dialtone/internal/secret"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 // dataTables are the tables that refer to accounts and are in account.Data. in and out list their
@@ -82,7 +83,7 @@ var notInData = map[string]string{
 // that the person gets, or is left out on purpose.
 func TestDataIsComplete(t *testing.T) {
 	ctx, path := t.Context(), filepath.Join(t.TempDir(), "dialtone.db")
-	s := open(t, path, secret.NewRing(noon))
+	s := world.OpenStore(t, path, secret.NewRing(noon))
 	a := teststore.Signup(addTenant(t, s, "phone.test"), "ann")
 	if err := s.Create(ctx, a, noon); err != nil {
 		t.Fatal(err)
@@ -169,7 +170,7 @@ func TestDataIsComplete(t *testing.T) {
 // that sets one: nobody may learn from them whether a request to use an address sent a message.
 func TestDataOfOtherAddresses(t *testing.T) {
 	ctx, path := t.Context(), filepath.Join(t.TempDir(), "dialtone.db")
-	s := open(t, path, secret.NewRing(noon))
+	s := world.OpenStore(t, path, secret.NewRing(noon))
 	a := teststore.Signup(addTenant(t, s, "phone.test"), "ann")
 	if err := s.Create(ctx, a, noon); err != nil {
 		t.Fatal(err)

@@ -39,7 +39,8 @@ func scanDelivery(row engine.Scanner) (d delivery.Delivery, err error) {
 		&d.Kind, &ended, &d.Tenant, &d.User, &d.Email)
 	if errors.Is(err, sql.ErrNoRows) {
 		return d, errNoDelivery
-	} else if err != nil {
+	}
+	if err != nil {
 		return d, err
 	}
 	copy(d.Message[:], message)
@@ -157,7 +158,8 @@ func claimFile(tx engine.Tx, f delivery.FoundFile, node string, now time.Time) (
 		f.Token[:], engine.Micros(now)).Scan(&uid, &expires, &email)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return false, err
 	}
 	_, err = tx.Exec(`INSERT INTO delivery (message, account, node, state, since, expires, due, attempts, answer, email,

@@ -11,7 +11,10 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/outbox"
 	"dialtone/internal/secret"
+	"dialtone/internal/store"
+	"dialtone/internal/store/engine"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 // After an account is deleted, its name and its address are nowhere in the files of the database,
@@ -19,7 +22,7 @@ import (
 // overwrite what it moves when it splits pages.
 func TestDeletedAccountLeavesNoTrace(t *testing.T) {
 	path, ctx := filepath.Join(t.TempDir(), "dialtone.db"), t.Context()
-	s := open(t, path, secret.NewRing(noon))
+	s := world.OpenStore(t, path, secret.NewRing(noon))
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -92,4 +95,36 @@ func inFiles(t *testing.T, path, text string) bool {
 		}
 	}
 	return false
+}
+
+// The row of a deleted account keeps only the name, which stays reserved.
+func TestDeletedAccountLeavesItsName(t *testing.T) {
+	onFile, onServer := bothEngines(t)
+	ring := secret.NewRing(noon)
+	for _, c := range []struct {
+		name   string
+		engine engine.Engine
+		store  *store.Store
+	}{
+		{"SQLite", onFile, teststore.OnSQLite(onFile, ring)},
+		{"PostgreSQL", onServer, teststore.OnPostgres(onServer, ring)},
+	} {
+		ctx, id := t.Context(), addTenant(t, c.store, "phone.test")
+		a := newSignup(id, "ann")
+		if err := c.store.Create(ctx, a, noon); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.store.Confirm(ctx, id, a.Token, a.Account.UID, noon); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.store.Delete(ctx, id, "ann", noon); err != nil {
+			t.Fatal(err)
+		}
+		n, err := engine.Count(c.engine.Reads(ctx), `SELECT count(*) FROM account
+			WHERE username = 'ann' AND closed IS NOT NULL AND name = '' AND email = ''
+			AND length(credential) = 0 AND token IS NULL AND confirmed IS NULL AND lang = 'en'`)
+		if err != nil || n != 1 {
+			t.Errorf("%s: %d rows contain nothing but the name, want 1; %v", c.name, n, err)
+		}
+	}
 }

@@ -134,7 +134,8 @@ func (s *Store) EraseOverdue(ctx context.Context, was account.Account, by, now t
 		if errors.Is(err, errNoAccount) {
 			erased = erased && tx.Repeated() // an earlier run has erased it
 			return nil, nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return nil, err
 		}
 		if a.UID != was.UID || a.Pending() || a.Leaving.IsZero() || a.Leaving.After(by) {

@@ -10,13 +10,14 @@ import (
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 // A program of an earlier version that enables an account does not know that its owner has left. Then the account is
 // not erased, whether or not an operator disables it later.
 func TestLeavingAndEarlierVersions(t *testing.T) {
 	ctx, path := t.Context(), filepath.Join(t.TempDir(), "dialtone.db")
-	s := open(t, path, secret.NewRing(noon))
+	s := world.OpenStore(t, path, secret.NewRing(noon))
 	db, err := sql.Open("sqlite", path)
 	if err != nil {
 		t.Fatal(err)

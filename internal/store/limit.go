@@ -80,7 +80,8 @@ func waitFor(q engine.Querier, al throttle.Allowance, now time.Time) (throttle.W
 		al.Bucket[:], engine.Micros(now.Add(-al.Rule.Per)), al.Rule.Limit-1).Scan(&at)
 	if errors.Is(err, sql.ErrNoRows) {
 		return throttle.Wait{}, nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return throttle.Wait{}, err
 	}
 	return admission.WaitSince(engine.FromMicros(at), al, now), nil

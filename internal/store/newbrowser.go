@@ -67,7 +67,8 @@ func (s *Store) addNewBrowser(tx engine.Tx, r session.Record) (a account.Account
 		RETURNING `+accountColumns, r.Account[:]))
 	if errors.Is(err, errNoAccount) || err == nil && a.Disabled {
 		return a, false, nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return a, false, err
 	}
 	if tx.Repeated() { // an earlier run may have been committed

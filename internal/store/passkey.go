@@ -139,7 +139,8 @@ func (s *Store) RemovePasskey(ctx context.Context, n account.PasskeyRemoval,
 			n.ID, a.UID[:]).Scan(&rp)
 		if errors.Is(err, sql.ErrNoRows) {
 			return account.ErrNoPasskey
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		// Someone else who has the passkey may have started a session with it.

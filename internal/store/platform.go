@@ -28,7 +28,8 @@ func (s *Store) SetSignups(ctx context.Context, id int64, mode tenant.Signups, n
 		err := tx.Row(`SELECT host, settings FROM tenant WHERE id = $1`, id).Scan(&t.Host, &was)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, noTenant(t.Host)
-		} else if err != nil {
+		}
+		if err != nil {
 			return nil, err
 		}
 		if err := json.Unmarshal([]byte(was), &t.Settings); err != nil {
@@ -67,7 +68,8 @@ func readFreeze(q engine.Querier) (*tenant.Freeze, string, error) {
 	err := q.Row(`SELECT value FROM platform WHERE name = $1`, freezeName).Scan(&text)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, "", nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, "", err
 	}
 	f := &tenant.Freeze{}

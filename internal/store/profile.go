@@ -108,7 +108,8 @@ func (s *Store) SetEmail(ctx context.Context, tenant int64, token [32]byte, n ac
 			RETURNING email`, token[:], a.UID[:], string(mailmsg.ConfirmEmail), engine.Micros(now)).Scan(&email)
 		if errors.Is(err, sql.ErrNoRows) {
 			return account.ErrLinkUsed
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		if err := tx.Lock(addressKeys(a, email)...); err != nil {

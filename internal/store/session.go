@@ -247,7 +247,8 @@ func (s *Store) EndOthers(ctx context.Context, own session.Record, now time.Time
 			AND closed IS NULL AND NOT held RETURNING `+accountColumns, own.Account[:], own.Epoch-1))
 		if errors.Is(err, errNoAccount) {
 			return session.ErrDenied
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		if err := takePlaces(tx, limits, place, now); err != nil {

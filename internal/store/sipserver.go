@@ -132,7 +132,8 @@ func (s *Store) Sealed(ctx context.Context, tenant int64, user string, now time.
 	err := row.Scan(&uid, &role, &a.Disabled, &a.Sealed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return account.Account{}, errNoAccount
-	} else if err != nil {
+	}
+	if err != nil {
 		return account.Account{}, err
 	}
 	copy(a.UID[:], uid)

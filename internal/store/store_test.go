@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,39 +23,16 @@ import (
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 	"dialtone/internal/throttle"
 )
 
-var noon = teststore.Noon
-
-// open opens the SQLite database at path, and closes it at the end of the test.
-func open(t *testing.T, path string, ring *secret.Ring) *store.Store {
-	t.Helper()
-	s, err := teststore.Open(t.Context(), path, ring)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { closeStore(t, s) })
-	return s
-}
-
-func closeStore(t *testing.T, s io.Closer) {
-	t.Helper()
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-}
+var (
+	noon      = teststore.Noon
+	addTenant = world.AddTenant
+)
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
-
-func addTenant(t testing.TB, s *store.Store, host string) int64 {
-	t.Helper()
-	added, err := s.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: host, Created: noon})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return added.ID
-}
 
 // newSignup returns a signup that the store admits, with a long credential.
 func newSignup(tenant int64, user string) account.Signup {
@@ -79,7 +55,7 @@ func fillDatabase(t *testing.T, path string, ring *secret.Ring, n int) (users []
 			t.Fatal(err)
 		}
 	}
-	closeStore(t, s)
+	world.CloseStore(t, s)
 	return users
 }
 
@@ -136,7 +112,7 @@ func wantUnchanged(t *testing.T, dir string, before map[string]string) {
 func TestFileModes(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	dir := t.TempDir()
-	s := open(t, filepath.Join(dir, "dialtone.db"), secret.NewRing(noon))
+	s := world.OpenStore(t, filepath.Join(dir, "dialtone.db"), secret.NewRing(noon))
 	addTenant(t, s, "phone.test")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -174,7 +150,7 @@ func TestPathWithSpecialCharacters(t *testing.T) {
 			if files := readFiles(t, filepath.Dir(path)); len(files) != 1 || files[name] == "" {
 				t.Errorf("the directory has %d files, want %s alone", len(files), name)
 			}
-			got, err := listUsers(t, open(t, path, ring))
+			got, err := listUsers(t, world.OpenStore(t, path, ring))
 			if err != nil || !slices.Equal(got, want) {
 				t.Errorf("got %q and %v", got, err)
 			}
@@ -214,7 +190,7 @@ func TestSealKey(t *testing.T) {
 	if err != nil {
 		t.Fatalf("with a key added: %v", err)
 	}
-	closeStore(t, s)
+	world.CloseStore(t, s)
 	before = readFiles(t, dir)
 	for name, other := range map[string]*secret.Ring{"the new": ring, "the old": rotated.Rotated(noon, 2)} {
 		if _, err := teststore.Open(t.Context(), path, other); !errors.Is(err, store.ErrSealKey) {
@@ -222,7 +198,7 @@ func TestSealKey(t *testing.T) {
 		}
 	}
 	wantUnchanged(t, dir, before)
-	if got, err := listUsers(t, open(t, path, rotated)); err != nil || !slices.Equal(got, want) {
+	if got, err := listUsers(t, world.OpenStore(t, path, rotated)); err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q and %v", got, err)
 	}
 }
@@ -307,7 +283,7 @@ func TestWALWithoutDatabase(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "dialtone.db")
 	ring := secret.NewRing(noon)
-	s := open(t, path, ring)
+	s := world.OpenStore(t, path, ring)
 	addTenant(t, s, "phone.test")
 	wal, err := os.ReadFile(path + "-wal")
 	if err != nil || len(wal) == 0 {
@@ -338,7 +314,7 @@ func TestWALWithoutDatabase(t *testing.T) {
 func TestTwoStoresOnOneFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dialtone.db")
 	ring := secret.NewRing(noon)
-	stores := []*store.Store{open(t, path, ring), open(t, path, ring)}
+	stores := []*store.Store{world.OpenStore(t, path, ring), world.OpenStore(t, path, ring)}
 	id := addTenant(t, stores[0], "phone.test")
 	for _, c := range []struct {
 		name string
@@ -420,7 +396,7 @@ func TestConcurrentFirstStart(t *testing.T) {
 		if list, _, err := s.Tenants(t.Context()); err != nil || len(list) != 1 {
 			t.Errorf("a store has %d tenants; %v", len(list), err)
 		}
-		closeStore(t, s)
+		world.CloseStore(t, s)
 	}
 	if names := fileNames(t, dir); !slices.Equal(names, []string{"dialtone.db"}) {
 		t.Errorf("the files are %q", names)

@@ -149,7 +149,8 @@ func setTenant(ctx context.Context, tx engine.Tx, t tenant.Tenant, event account
 		Scan(&realm, &url, &oldSettings, &oldLogo.Type, &oldLogo.Data)
 	if errors.Is(err, sql.ErrNoRows) {
 		return noTenant(t.Host)
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	if want, ok := tenant.RequiredVersion(ctx); ok {
@@ -295,7 +296,8 @@ func removeTenant(tx engine.Tx, host string, accounts bool, event account.UID, e
 			return nil
 		}
 		return noTenant(host)
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	n, err := engine.Count(tx, `SELECT count(*) FROM account WHERE tenant = $2 AND `+live, engine.Micros(now), id)

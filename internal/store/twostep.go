@@ -353,3 +353,16 @@ func useCode(tx engine.Tx, a account.Account, u account.CodeUse) (bool, error) {
 	}
 	return false, nil
 }
+
+// setFactors updates the account's factors from the tables, and removes recovery codes without an
+// authenticator app.
+func setFactors(tx engine.Tx, a account.Account) (account.Account, error) {
+	if _, err := tx.Exec(`DELETE FROM recovery_code WHERE account = $1
+		AND NOT EXISTS (SELECT 1 FROM totp WHERE account = $1 AND since IS NOT NULL)`, a.UID[:]); err != nil {
+		return a, err
+	}
+	return scanAccount(tx.Row(`UPDATE account SET
+		factors = CASE WHEN EXISTS (SELECT 1 FROM totp WHERE account = $1 AND since IS NOT NULL) THEN 1 ELSE 0 END
+			+ CASE WHEN EXISTS (SELECT 1 FROM passkey WHERE account = $1) THEN 2 ELSE 0 END
+		WHERE uid = $1 RETURNING `+accountColumns, a.UID[:]))
+}

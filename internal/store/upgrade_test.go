@@ -23,6 +23,7 @@ import (
 	"dialtone/internal/store/sqlite"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 // oldDatabase creates a database as version 0 wrote it, and returns its path and its keys.
@@ -51,7 +52,7 @@ func oldDatabase(t *testing.T) (path string, ring *secret.Ring) {
 
 func TestUpgradeFromVersion0(t *testing.T) {
 	path, ring := oldDatabase(t)
-	s := open(t, path, ring)
+	s := world.OpenStore(t, path, ring)
 	ctx := t.Context()
 	at := noon.Add(24 * time.Hour)
 
@@ -200,7 +201,7 @@ func TestSchemaOfLaterVersion(t *testing.T) {
 		}
 	}
 	upgrade(first)
-	closeStore(t, open(t, path, ring))
+	world.CloseStore(t, world.OpenStore(t, path, ring))
 	upgrade(second)
 	if s, err := teststore.Open(t.Context(), path, ring); !errors.Is(err, migrations.ErrNewer) {
 		t.Errorf("after the second version: got %v, want ErrNewer", err)

@@ -97,7 +97,8 @@ func readAsterisk(in *bufio.Reader, yield Yield) error {
 		raw, err := lines.next()
 		if errors.Is(err, io.EOF) {
 			break
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		var text string

@@ -114,7 +114,8 @@ func readCSV(in *bufio.Reader, tables []table, yield Yield) error {
 		record, err := records.Read()
 		if errors.Is(err, io.EOF) {
 			return end(yield)
-		} else if err != nil {
+		}
+		if err != nil {
 			return badCSV(err, next)
 		}
 		at, _ := records.FieldPos(0)
@@ -205,7 +206,8 @@ func readHtdigest(in *bufio.Reader, yield Yield) error {
 		line, err := lines.next()
 		if errors.Is(err, io.EOF) {
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		text := string(line)

@@ -18,7 +18,8 @@ func readJSONLines(in *bufio.Reader, yield Yield) error {
 		line, err := lines.next()
 		if errors.Is(err, io.EOF) {
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		if len(bytes.TrimSpace(line)) == 0 {

@@ -2,7 +2,9 @@ package weakpass
 
 import (
 	"crypto/md5"
+	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 	"unsafe"
 )
 
@@ -162,15 +164,16 @@ func (t *task) matches(p []byte) bool {
 
 // matchesAny reports whether the digest is that of the prefix and a password of the list.
 func (t *task) matchesAny(list []string) bool {
+	return slices.ContainsFunc(list, func(p string) bool { return t.matches([]byte(p)) })
+}
+
+// matchesSHA256 reports whether want is the SHA-256 digest of the prefix and p.
+func (t *task) matchesSHA256(want *[32]byte, p []byte) bool {
 	n := len(t.prefix)
-	for _, p := range list {
-		t.prefix = append(t.prefix[:n], p...)
-		if md5.Sum(t.prefix) == t.digest {
-			return true
-		}
-	}
+	t.prefix = append(t.prefix, p...)
+	sum := sha256.Sum256(t.prefix)
 	t.prefix = t.prefix[:n]
-	return false
+	return sum == *want
 }
 
 // forget clears the digest, which is password-equivalent.

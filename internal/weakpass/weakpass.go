@@ -30,8 +30,8 @@
 package weakpass
 
 import (
-	"crypto/sha256"
 	_ "embed"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -165,30 +165,17 @@ func (k *kernel) weak(s *Signup) string {
 func (c *check) sha256(s *Signup, l *lists) bool {
 	t, g := c.task, &c.guesser
 	t.setPrefix(s.User, ":", s.Realm, ":")
-	n := len(t.prefix)
-	for _, p := range g.long {
-		t.prefix = append(t.prefix[:n], p...)
-		if sha256.Sum256(t.prefix) == *s.SHA256 {
-			return true
-		}
-	}
-	guesses, texts := len(g.candidates), l.texts
+	guesses, texts := g.candidates, l.texts
 	if !s.SignInSHA256 {
-		guesses, texts = min(guesses, g.unchanged+sha256Guesses), texts[:shortList]
+		guesses, texts = guesses[:min(len(guesses), g.unchanged+sha256Guesses)], texts[:shortList]
 	}
-	for i := range g.candidates[:guesses] {
-		t.prefix = append(t.prefix[:n], g.candidates[i].password()...)
-		if sha256.Sum256(t.prefix) == *s.SHA256 {
+	for i := range guesses {
+		if t.matchesSHA256(s.SHA256, guesses[i].password()) {
 			return true
 		}
 	}
-	for _, p := range texts {
-		t.prefix = append(t.prefix[:n], p...)
-		if sha256.Sum256(t.prefix) == *s.SHA256 {
-			return true
-		}
-	}
-	return false
+	matches := func(p string) bool { return t.matchesSHA256(s.SHA256, []byte(p)) }
+	return slices.ContainsFunc(g.long, matches) || slices.ContainsFunc(texts, matches)
 }
 
 // forget clears the remains of the hashes, which are password-equivalent.

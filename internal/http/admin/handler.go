@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"runtime/debug"
 	"strconv"
@@ -260,8 +259,7 @@ func (r *request) setLocation(body []byte) {
 
 // authenticate sets the caller of a request with a token.
 func (h *Handler) authenticate(r *request, token string) (err error) {
-	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
-	r.caller, r.token, err = h.deps.Tokens.Authenticate(r.ctx, token, peer.Addr().Unmap().WithZone(""), r.id)
+	r.caller, r.token, err = h.deps.Tokens.Authenticate(r.ctx, token, server.Peer(r.Request), r.id)
 	return err
 }
 

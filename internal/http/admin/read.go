@@ -129,7 +129,8 @@ func (h *Handler) readBody(w http.ResponseWriter, r *request) ([]byte, error) {
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLong
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, fault.New(fault.Invalid, "the body did not arrive completely; send it again")
 	}
 	if r.op.body == nil {

@@ -71,7 +71,8 @@ func BodyFile(w http.ResponseWriter, r *http.Request, limit int64, field string)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
 		return "", nil, errTooLong(limit)
-	} else if err != nil {
+	}
+	if err != nil {
 		return "", nil, errTruncated
 	}
 	if media == Multipart {
@@ -93,7 +94,8 @@ func encode(body []byte, boundary, field string) (_ string, content []byte, err 
 		part, err := parts.NextRawPart()
 		if err == io.EOF {
 			return text.String(), content, nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return "", nil, errMultipart
 		}
 		value, err := io.ReadAll(part)

@@ -87,7 +87,8 @@ func (h *Handler) asterisk(b []byte, r *request, row appendRow, secret bool) ([]
 	e, err := h.find(r, realm, user)
 	if fault.Is(err, fault.NotFound) {
 		return b, nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, err
 	}
 	if secret {

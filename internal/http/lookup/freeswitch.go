@@ -51,7 +51,8 @@ func (h *Handler) freeswitch(b []byte, r *request) ([]byte, error) {
 	}
 	if fault.Is(err, fault.NotFound) {
 		return append(b, freeswitchNotFound...), nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, err
 	}
 	h.deps.Registry.Found(r.Context(), r.caller, e, sipserver.HowFreeSWITCH)

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -169,7 +168,8 @@ func (h *Handler) serve(b []byte, w http.ResponseWriter, r *http.Request, rt rou
 	if !ok {
 		return nil, errNoToken
 	}
-	c, err := h.deps.Registry.Authenticate(r.Context(), token, account.Origin{Addr: peer(r)})
+	// No header is trusted to name another address, because this listener is not public.
+	c, err := h.deps.Registry.Authenticate(r.Context(), token, account.Origin{Addr: server.Peer(r)})
 	if err != nil {
 		return nil, err
 	}
@@ -212,13 +212,6 @@ func tokenOf(header http.Header) (string, bool) {
 		return token, ok
 	}
 	return "", false
-}
-
-// peer returns the address of the client. No header is trusted to name another one, because this
-// listener is not public.
-func peer(r *http.Request) netip.Addr {
-	p, _ := netip.ParseAddrPort(r.RemoteAddr)
-	return p.Addr().Unmap().WithZone("")
 }
 
 // log logs errors that an operator should know about. It leaves out the query and the body, which

@@ -154,11 +154,11 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		peer, err := netip.ParseAddrPort(c.RemoteAddr().String())
-		if err != nil { // not TCP
+		peer := peerOf(c.RemoteAddr().String())
+		if !peer.IsValid() { // not TCP
 			return c, nil
 		}
-		accepted := &limitedConn{Conn: c, listener: l, addr: peer.Addr().Unmap().WithZone("")}
+		accepted := &limitedConn{Conn: c, listener: l, addr: peer}
 		displaced, ok := l.acquire(accepted)
 		if displaced != nil {
 			displaced.Conn.Close()

@@ -77,16 +77,19 @@ func (s *Site) admin(do adminHandler) handler {
 		if fault.Is(err, fault.Unauthorized) {
 			s.toLoginFor(w, r, returnTo(r), ended(r))
 			return nil
-		} else if errors.Is(err, session.ErrFactorMissing) {
+		}
+		if errors.Is(err, session.ErrFactorMissing) {
 			s.toTwoStep(w, r)
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		caller, err := s.deps.Operators.Admin(current, r.from)
 		if fault.Is(err, fault.NotFound) {
 			return errNoPage
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		r.lang = current.Owner.Lang

@@ -19,8 +19,14 @@ func adminViews(in frame, text string) map[string]view {
 	in.Parts = true
 	f := func(here string) adminFrame { return adminFrame{frame: in, Here: here} }
 	accounts := []listedAccount{
-		{"/admin/account?user=x", text, text, text, account.Waiting, account.Guest, at, text, false},
-		{"/admin/account?user=y", text, text, text, account.Active, account.Admin, at, "", true},
+		{
+			URL: "/admin/account?user=x", User: text, Name: text, Email: text, State: account.Waiting,
+			Role: account.Guest, Created: at, Net: text,
+		},
+		{
+			URL: "/admin/account?user=y", User: text, Name: text, Email: text, State: account.Active,
+			Role: account.Admin, Created: at, Confirmed: true,
+		},
 	}
 	changes := []listedChange{
 		{
@@ -43,7 +49,10 @@ func adminViews(in frame, text string) map[string]view {
 		{At: at, Text: "admin.act.account.leave", User: text, By: listedActor{Kind: audit.Person}},
 	}
 	who := listedActor{audit.Admin, text}
-	filter := accountFilter{text, "waiting", "guest", text, "2026-11-01", "2026-11-29", "no"}
+	filter := accountFilter{
+		Text: text, State: "waiting", Role: "guest", Net: text, Since: "2026-11-01", Before: "2026-11-29",
+		Confirmed: "no",
+	}
 	list := accountsView{
 		adminFrame: f(adminAccounts), States: account.States, Roles: account.Roles, Accounts: accounts,
 		Next: "/admin/accounts?next=x",
@@ -51,7 +60,10 @@ func adminViews(in frame, text string) map[string]view {
 	found := list
 	found.Filter, found.Filtered, found.Partial, found.First = filter, true, true, "/admin/accounts"
 	found.Reason, found.Stale, found.Again = text, true, "/admin/again?next=%2Fadmin%2F"
-	found.Bulks = []listedBulk{{"/admin/bulk?id=1", text, operator.BulkDelete, operator.BulkDone, 500, 500, at, who}}
+	found.Bulks = []listedBulk{{
+		URL: "/admin/bulk?id=1", ID: text, Action: operator.BulkDelete, State: operator.BulkDone, Found: 500,
+		Done: 500, Made: at, Actor: who,
+	}}
 	found.Problem, found.wrongFilter, found.NotSearched = "filter", newWrongFilter("since"), true
 	found.Fixes = found.fixes()
 	var days []stats.DayCounts
@@ -100,8 +112,11 @@ func adminViews(in frame, text string) map[string]view {
 	bulk := func(state operator.BulkState, mine bool) bulkView {
 		return bulkView{
 			adminFrame: f(adminAccounts), Reason: text, Failure: text, Mine: mine, Self: "/admin/bulk?id=1",
-			listedBulk: listedBulk{"/admin/bulk?id=1", text, operator.BulkDelete, state, 500, 20, at, who},
-			Waiting:    state == operator.BulkCounting || state == operator.BulkRunning, Accounts: accounts,
+			listedBulk: listedBulk{
+				URL: "/admin/bulk?id=1", ID: text, Action: operator.BulkDelete, State: state, Found: 500,
+				Done: 20, Made: at, Actor: who,
+			},
+			Waiting: state == operator.BulkCounting || state == operator.BulkRunning, Accounts: accounts,
 			Filter: []describedFilter{
 				{"text", text}, {"state", "waiting"}, {"role", "guest"}, {"net", text}, {"since", "2026-11-01"},
 				{"before", "2026-11-29"}, {"confirmed", "no"},
@@ -130,8 +145,11 @@ func adminViews(in frame, text string) map[string]view {
 				FirstSignIns: 60}),
 			Chart:   newChart(days[60:], 200, stats.Signup, stats.Activation, stats.FirstSignIn),
 			SignIns: newChart(days[60:], 100, stats.SignIn), Rows: newChartRows(days[60:]), Days: 30,
-			Periods: []homePeriod{{7, "/admin/?days=7"}, {30, "/admin/?days=30"}, {90, "/admin/?days=90"}},
-			Mail:    operator.MailBacklog{Waiting: 3, Deferred: 2000, Failed: 1, Oldest: at},
+			Periods: []homePeriod{
+				{Days: 7, URL: "/admin/?days=7"}, {Days: 30, URL: "/admin/?days=30"},
+				{Days: 90, URL: "/admin/?days=90"},
+			},
+			Mail: operator.MailBacklog{Waiting: 3, Deferred: 2000, Failed: 1, Oldest: at},
 			Hooks: []operator.HookBacklog{{
 				Name: text, Kind: hook.Kind(text), Waiting: 3, Oldest: at, LastFailure: at, LastError: text, GivenUp: 2,
 			}},
@@ -170,12 +188,19 @@ func adminViews(in frame, text string) map[string]view {
 		"admin unconfirmed": {"admin-bulk", bulk(operator.BulkUnconfirmed, true)},
 		"admin bulk done":   {"admin-bulk", bulk(operator.BulkDone, true)},
 		"admin changes": {"admin-changes", changesView{
-			adminFrame: f(adminChanges), Filter: changeFilter{text, text, text, text, "", "", ""}, Changes: changes,
-			Next: "/admin/changes?next=1", Reason: text, All: "/admin/changes?bulk=all",
+			adminFrame: f(adminChanges), Changes: changes,
+			Filter: changeFilter{User: text, Action: text, Actor: text, Net: text},
+			Next:   "/admin/changes?next=1", Reason: text, All: "/admin/changes?bulk=all",
 		}},
 		"admin messages": {"admin-messages", messagesView{adminFrame: f(adminMessages), Messages: []listedMessage{
-			{text, text, "/admin/account?user=x", text, "reset", text, delivery.Deferred, at, at, 3, true},
-			{text + "2", text, "/admin/account?user=x", text, "", "", delivery.Waiting, at, time.Time{}, 0, false},
+			{
+				ID: text, User: text, UserURL: "/admin/account?user=x", To: text, Kind: "reset", Answer: text,
+				State: delivery.Deferred, Since: at, Due: at, Attempts: 3, Retry: true,
+			},
+			{
+				ID: text + "2", User: text, UserURL: "/admin/account?user=x", To: text, State: delivery.Waiting,
+				Since: at,
+			},
 		}}},
 		"admin settings": {"admin-settings", settings},
 		"admin again":    {"admin-again", again},

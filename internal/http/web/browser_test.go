@@ -159,53 +159,68 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	f := frame{
 		Product: "Dialtone", Host: testHost, Realm: testHost, Switch: true,
 	}
-	linphone := setup{"linphone", drawn, link, opener(provision.Linphone, link), stores[provision.Linphone], 840}
+	linphone := setup{
+		Program: "linphone", Code: drawn, Link: link, Open: opener(provision.Linphone, link),
+		Stores: stores[provision.Linphone], Seconds: 840,
+	}
 	in := f
 	in.SignedIn = "alex"
 	views := map[string]view{
 		"/":            {"home", homePage{f}},
 		"/signup.html": {"signup", signupPage{frame: f, MailFrom: "phones@phone.test"}},
-		"/login.html":  {"login", loginPage{f, "/account.html", true}},
+		"/login.html":  {"login", loginPage{frame: f, Next: "/account.html", Passkeys: true}},
 		"/account.html": {"account", accountPage{
-			in, "Álex 🙂", "alex@example.org",
-			sipSettings{"alex", testHost, "", "sip.phone.test:5061", "TLS"},
-			&linphone, []string{"zoiper"}, []string{"baresip", "jssip"}, &phoneLookups{[]listedPhoneServer{
+			frame: in, Name: "Álex 🙂", Email: "alex@example.org",
+			SIP:   sipSettings{User: "alex", Domain: testHost, Server: "sip.phone.test:5061", Transport: "TLS"},
+			Phone: &linphone, Others: []string{"zoiper"}, Tools: []string{"baresip", "jssip"},
+			Asked: &phoneLookups{[]listedPhoneServer{
 				{"kamailio-1", time.Now().Add(-20 * time.Minute)}, {"pbx.example.org", time.Now().Add(-50 * time.Hour)},
-			}}, false, false, true, 2, true,
+			}},
+			TwoStep: true, Passkeys: 2, Operator: true,
 		}},
-		"/password.html": {"password", passwordPage{in, "Álex 🙂", "alex@example.org"}},
+		"/password.html": {"password", passwordPage{frame: in, Name: "Álex 🙂", Email: "alex@example.org"}},
 
 		"/two-step.html": {"two-step", twoStepView{frame: in}},
 		"/two-step/on": {"two-step", twoStepView{
-			in, true, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), 7, false,
+			frame: in, On: true, Since: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Codes: 7,
 		}},
 		"/two-step/required": {"two-step", twoStepView{frame: in, Required: true}},
 		"/passkeys.html": {"passkeys", passkeysView{frame: in, Offered: true, Passkeys: []listedPasskey{
-			{"AQ", "Chrome (Linux)", time.Now().Add(-time.Hour), time.Now(), true, true},
-			{"Ag", "Álex’ 🔑", time.Now().Add(-72 * time.Hour), time.Time{}, false, false},
+			{
+				ID: "AQ", Name: "Chrome (Linux)", Added: time.Now().Add(-time.Hour), Used: time.Now(),
+				Synced: true, Usable: true,
+			},
+			{ID: "Ag", Name: "Álex’ 🔑", Added: time.Now().Add(-72 * time.Hour)},
 		}, Suggested: "Firefox (Linux)"}},
 		"/passkeys/none": {"passkeys", passkeysView{frame: in}},
 
 		"/sessions.html": {"sessions", sessionsView{in, []listedSession{
-			{"01", "Firefox", "Linux", "192.0.2.0/24", time.Now().Add(-time.Hour), time.Now(), true, session.ByPasskey},
 			{
-				"02", "Safari", "iPhone", "2001:db8:1::/48", time.Now().Add(-72 * time.Hour),
-				time.Now().Add(-5 * time.Minute), false, session.ByCode,
+				ID: "01", Browser: "Firefox", System: "Linux", Net: "192.0.2.0/24",
+				Began: time.Now().Add(-time.Hour), Seen: time.Now(), Current: true, How: session.ByPasskey,
 			},
 			{
-				"03", "", "", "198.51.100.0/24", time.Now().Add(-26 * time.Hour), time.Now().Add(-3 * time.Hour),
-				false, session.ByPassword,
+				ID: "02", Browser: "Safari", System: "iPhone", Net: "2001:db8:1::/48",
+				Began: time.Now().Add(-72 * time.Hour), Seen: time.Now().Add(-5 * time.Minute), How: session.ByCode,
+			},
+			{
+				ID: "03", Net: "198.51.100.0/24", Began: time.Now().Add(-26 * time.Hour),
+				Seen: time.Now().Add(-3 * time.Hour), How: session.ByPassword,
 			},
 		}}},
-		"/in":      {"home", homePage{in}},
-		"/signed":  {"signedin", signedInPage{in}},
-		"/error":   {"error", errorPage{f, 404, "error.not_found", "x"}},
-		"/nowhere": {"error", errorPage{frame{Product: "Dialtone"}, 421, "error.misdirected_request", "x"}},
+		"/in":     {"home", homePage{in}},
+		"/signed": {"signedin", signedInPage{in}},
+		"/error":  {"error", errorPage{frame: f, Status: 404, Key: "error.not_found", Request: "x"}},
+		"/nowhere": {"error", errorPage{
+			frame: frame{Product: "Dialtone"}, Status: 421, Key: "error.misdirected_request", Request: "x",
+		}},
 		"/scan": {"provision", provisionPage{
 			frame: in, setup: linphone,
 		}},
 		"/scan/zoiper": {"provision", provisionPage{
-			frame: in, setup: setup{"zoiper", drawn, link, "", stores[provision.Zoiper], 840},
+			frame: in, setup: setup{
+				Program: "zoiper", Code: drawn, Link: link, Stores: stores[provision.Zoiper], Seconds: 840,
+			},
 		}},
 		"/copied": {"provision", provisionPage{
 			frame: in, setup: setup{Program: "baresip"},
@@ -213,12 +228,13 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 				"outbound=\"sip:sip.phone.test:5061;transport=tls\";regint=600\n",
 		}},
 		"/devmail": {"devmail", devMailPage{f, []devMail{{
-			"1733000000.eml", "phones@phone.test", "alex@example.org", "Sat, 28 Nov 2026 21:10:00 +0000",
-			"Activate your account", "Hello,\n\nopen this link within 7 days:\n\n" +
+			File: "1733000000.eml", From: "phones@phone.test", To: "alex@example.org",
+			Date: "Sat, 28 Nov 2026 21:10:00 +0000", Subject: "Activate your account",
+			Text: "Hello,\n\nopen this link within 7 days:\n\n" +
 				"https://phone.test/activate.ashx?token=" + strings.Repeat("abcdefgh", 6) + "\n",
-			"/activate/done?token=secret", "", "Activate the account",
+			Link: "/activate/done?token=secret", Button: "Activate the account",
 		}}}},
-		"/devmail/none": {"devmail", devMailPage{f, nil}},
+		"/devmail/none": {"devmail", devMailPage{frame: f}},
 	}
 	next := views["/account.html"].data.(accountPage)
 	next.Next = true
@@ -226,15 +242,23 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	changed := next
 	changed.Changed = true
 	views["/account/changed"] = view{"account", changed}
-	views["/profile.html"] = view{"profile", profilePage{in, "Álex 🙂", "alex@example.org", i18n.English, false}}
-	views["/profile.html?saved"] = view{"profile", profilePage{in, "Alex", "alex@example.org", i18n.German, true}}
-	views["/confirm-email.html"] = view{"confirmemail", confirmEmailPage{f, "alex", "new@example.org"}}
+	views["/profile.html"] = view{"profile", profilePage{
+		frame: in, Name: "Álex 🙂", Email: "alex@example.org", Lang: i18n.English,
+	}}
+	views["/profile.html?saved"] = view{"profile", profilePage{
+		frame: in, Name: "Alex", Email: "alex@example.org", Lang: i18n.German, Saved: true,
+	}}
+	views["/confirm-email.html"] = view{"confirmemail", confirmEmailPage{
+		frame: f, User: "alex", Email: "new@example.org",
+	}}
 	views["/confirm-email/lost"] = view{"confirmemail", confirmEmailPage{frame: f}}
 	views["/forgot.html"] = view{"forgot", forgotPage{f}}
 	views["/reset.html"] = view{"reset", resetPage{frame: f, Users: []string{"alex"}}}
 	views["/reset/several"] = view{"reset", resetPage{frame: f, Users: []string{"alex", "bea"}}}
-	views["/reset/kept"] = view{"reset", resetPage{f, []string{"alex", "bea"}, []string{"bea"}, false}}
-	views["/reset/kept-one"] = view{"reset", resetPage{f, []string{"bea"}, []string{"bea"}, false}}
+	views["/reset/kept"] = view{"reset", resetPage{
+		frame: f, Users: []string{"alex", "bea"}, Kept: []string{"bea"},
+	}}
+	views["/reset/kept-one"] = view{"reset", resetPage{frame: f, Users: []string{"bea"}, Kept: []string{"bea"}}}
 	views["/reset/first"] = view{"reset", resetPage{frame: f, Users: []string{"alex"}, First: true}}
 	views["/signup/closed"] = view{"closed", closedPage{f, ""}}
 	views["/signup/closed-note"] = view{"closed", closedPage{f, "Back on Monday.\nSee https://status.test/incident/" +
@@ -246,10 +270,14 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 	views["/not-me/cut"] = view{"notme", notMePage{frame: cut}}
 	views["/stay/cut"] = view{"stay", stayPage{frame: cut}}
 	views["/confirm-email/cut"] = view{"confirmemail", confirmEmailPage{frame: cut}}
-	views["/leave.html"] = view{"leave", leavePage{in, "alex@example.org", 400}}
-	views["/stay.html"] = view{"stay", stayPage{f, "alex", time.Date(2026, 3, 8, 12, 0, 0, 0, time.UTC)}}
+	views["/leave.html"] = view{"leave", leavePage{frame: in, Email: "alex@example.org", Days: 400}}
+	views["/stay.html"] = view{"stay", stayPage{
+		frame: f, User: "alex", Until: time.Date(2026, 3, 8, 12, 0, 0, 0, time.UTC),
+	}}
 	views["/stay/lost"] = view{"stay", stayPage{frame: f}}
-	views["/not-me.html"] = view{"notme", notMePage{f, "alex", "alex@example.org", true, true, 2, true}}
+	views["/not-me.html"] = view{"notme", notMePage{
+		frame: f, User: "alex", Email: "alex@example.org", Stays: true, App: true, Passkeys: 2, Codes: true,
+	}}
 	views["/not-me/lost"] = view{"notme", notMePage{frame: f}}
 	signedIn := activationPage{frame: in, State: activationAlready, User: "alex", Confirmed: true}
 	views["/activate/signed-in"] = view{"activation", signedIn}
@@ -263,7 +291,7 @@ var loadTestSite = sync.OnceValues(func() (*testSite, error) {
 		views["/activate/"+string(state)] = view{"activation", data}
 	}
 	for _, state := range declineStates {
-		views["/decline/"+string(state)] = view{"decline", declinePage{f, state, "token"}}
+		views["/decline/"+string(state)] = view{"decline", declinePage{frame: f, State: state, Token: "token"}}
 	}
 	for name, v := range adminViews(in, "alex@example.org") {
 		views["/"+strings.ReplaceAll(name, " ", "-")] = v

@@ -34,7 +34,8 @@ func (s *Site) leave(w http.ResponseWriter, r *request, proved account.Account, 
 	a, err := s.deps.Accounts.Leave(r.Context(), r.tenant, proved, r.from)
 	if errors.Is(err, account.ErrNotActivated) {
 		return s.notActivated(r, proved, err)
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	if ends {
@@ -89,7 +90,8 @@ func (s *Site) data(w http.ResponseWriter, r *request) error {
 	if fault.Is(err, fault.Unauthorized) && (r.Header.Get("Sec-Fetch-Mode") == "navigate" || wantsPage(r.Request)) {
 		s.toLoginFor(w, r, "/leave.html", ended(r))
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return signInFirst(w, err, "the data of an account are for its owner")
 	}
 	return s.writeData(w, r, a, struct{}{})

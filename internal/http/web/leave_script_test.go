@@ -1,7 +1,6 @@
 package web
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -91,30 +90,9 @@ func TestLeavePage(t *testing.T) {
 
 // TestStayPage checks that only the button sends something.
 func TestStayPage(t *testing.T) {
-	s := newPageServer(t)
-	forms := s.onPost("/stay.ashx", reply(200, `{"ok":true,"user":"alex"}`))
-	p := openTab(t, s, "/stay.html?token=secret")
-	p.ready()
-	p.wait(`!location.href.includes("secret")`)
-	if n := len(forms()); n != 0 {
-		t.Fatalf("the page sent %d forms by itself", n)
-	}
-	p.submit()
-	p.wait(`!done.hidden && document.activeElement.id === "done-title"`)
-	if got := fmt.Sprint(forms()); got != "[map[token:[secret]]]" {
-		t.Errorf("the server got %s", got)
-	}
-	if !eval[bool](p, `!!document.querySelector('#done a[href="/forgot.html"]')`) {
-		t.Error("the page does not lead to another password")
-	}
-	for answer, h := range map[string]http.HandlerFunc{
-		`!lost.hidden`:                         replyError(404, "not_found", "x"),
-		`/went wrong/.test(summary.innerText)`: replyError(500, "server_error", "x"),
-	} {
-		s.handle("/stay.ashx", h)
-		p = openTab(t, s, "/stay.html?token=secret")
-		p.ready()
-		p.submit()
-		p.wait(answer)
-	}
+	testButton(t, "/stay.html", "/stay.ashx", func(p *tab) {
+		if !eval[bool](p, `!!document.querySelector('#done a[href="/forgot.html"]')`) {
+			t.Error("the page does not lead to another password")
+		}
+	})
 }

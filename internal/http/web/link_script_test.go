@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -294,4 +295,34 @@ func TestBusyIsNotAnnouncedLonger(t *testing.T) {
 	p.do(chromedp.Click(chromedp.ID("sure")))
 	p.submit()
 	p.wait(`!summary.hidden && document.getElementById("status").textContent === ""`)
+}
+
+// testButton checks that the page of a link sends its token only when the button is pressed, and that it shows what
+// the server answers. It calls done when the page has shown the success.
+func testButton(t *testing.T, page, endpoint string, done func(*tab)) {
+	t.Helper()
+	s := newPageServer(t)
+	forms := s.onPost(endpoint, reply(200, `{"ok":true,"user":"alex"}`))
+	p := openTab(t, s, page+"?token=secret")
+	p.ready()
+	p.wait(`!location.href.includes("secret")`)
+	if n := len(forms()); n != 0 {
+		t.Fatalf("the page sent %d forms by itself", n)
+	}
+	p.submit()
+	p.wait(`!done.hidden && document.activeElement.id === "done-title"`)
+	if got := fmt.Sprint(forms()); got != "[map[token:[secret]]]" {
+		t.Errorf("the server got %s", got)
+	}
+	done(p)
+	for answer, h := range map[string]http.HandlerFunc{
+		`!lost.hidden`:                         replyError(404, "not_found", "x"),
+		`/went wrong/.test(summary.innerText)`: replyError(500, "server_error", "x"),
+	} {
+		s.handle(endpoint, h)
+		p = openTab(t, s, page+"?token=secret")
+		p.ready()
+		p.submit()
+		p.wait(answer)
+	}
 }

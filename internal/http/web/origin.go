@@ -12,17 +12,17 @@ import (
 	"time"
 
 	"dialtone/internal/fault"
+	"dialtone/internal/http/server"
 	"dialtone/internal/tenant"
 )
 
 // clientAddr returns the address of the client: the TCP peer, or the address that a trusted proxy
 // reports.
 func (s *Site) clientAddr(r *http.Request) netip.Addr {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
+	addr := server.Peer(r)
+	if !addr.IsValid() {
+		return addr
 	}
-	addr := peer.Addr().Unmap().WithZone("")
 	headers := r.Header.Values("X-Forwarded-For")
 	client, unread := forwardedFor(addr, headers, s.deps.TrustedProxies)
 	switch {
@@ -75,9 +75,8 @@ func (f *forwarding) note(r *request, trusted []netip.Prefix) {
 	if len(trusted) == 0 || tenant.Loopback(r.tenant.Host) {
 		return
 	}
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	addr := peer.Addr().Unmap().WithZone("")
-	if err != nil || !trusts(trusted, addr) {
+	addr := server.Peer(r.Request)
+	if !trusts(trusted, addr) {
 		return
 	}
 	v, ok := f.proxies.Load(addr)

@@ -163,7 +163,8 @@ func (s *Site) changePasskeys(w http.ResponseWriter, r *request) error {
 		if wantsPage(r.Request) && (err == nil || fault.Is(err, fault.Unauthorized) || fault.Is(err, fault.Invalid)) {
 			s.afterRename(w, r, sp, err)
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return signInFirst(w, err, passkeysOfPeople)
 		}
 		return answer.JSON(w, http.StatusOK, onlyOK{true})

@@ -35,7 +35,8 @@ func (s *Site) changePassword(
 	a, err := s.deps.Accounts.ChangePassword(r.Context(), r.tenant, proved, f, r.from)
 	if errors.Is(err, account.ErrNotActivated) {
 		return s.notActivated(r, proved, err)
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	if continues {

@@ -46,7 +46,8 @@ func (s *Site) requestEmail(w http.ResponseWriter, r *request, proved account.Ac
 	email, err := s.deps.Accounts.RequestEmail(r.Context(), r.tenant, proved, email, r.from)
 	if errors.Is(err, account.ErrNotActivated) {
 		return s.notActivated(r, proved, err)
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	return answer.JSON(w, http.StatusOK, struct {
@@ -123,7 +124,8 @@ func (s *Site) changeProfile(w http.ResponseWriter, r *request, owner account.Ac
 	a, err := s.deps.Accounts.ChangeProfile(r.Context(), r.tenant, owner, f, r.from)
 	if errors.Is(err, account.ErrNotActivated) {
 		return s.notActivated(r, owner, err)
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	return answer.JSON(w, http.StatusOK, struct {

@@ -171,27 +171,5 @@ func TestProfileForms(t *testing.T) {
 
 // TestConfirmEmailPage checks that only the button sends something.
 func TestConfirmEmailPage(t *testing.T) {
-	s := newPageServer(t)
-	forms := s.onPost("/confirm-email.ashx", reply(200, `{"ok":true,"user":"alex"}`))
-	p := openTab(t, s, "/confirm-email.html?token=secret")
-	p.ready()
-	p.wait(`!location.href.includes("secret")`)
-	if n := len(forms()); n != 0 {
-		t.Fatalf("the page sent %d forms by itself", n)
-	}
-	p.submit()
-	p.wait(`!done.hidden && document.activeElement.id === "done-title"`)
-	if got := fmt.Sprint(forms()); got != "[map[token:[secret]]]" {
-		t.Errorf("the server got %s", got)
-	}
-	for answer, h := range map[string]http.HandlerFunc{
-		`!lost.hidden`:                         replyError(404, "not_found", "x"),
-		`/went wrong/.test(summary.innerText)`: replyError(500, "server_error", "x"),
-	} {
-		s.handle("/confirm-email.ashx", h)
-		p = openTab(t, s, "/confirm-email.html?token=secret")
-		p.ready()
-		p.submit()
-		p.wait(answer)
-	}
+	testButton(t, "/confirm-email.html", "/confirm-email.ashx", func(*tab) {})
 }

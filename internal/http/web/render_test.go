@@ -52,27 +52,28 @@ func allPages(text string) map[string]view {
 		About: text, Welcome: text, Links: []brandLink{{"layout.terms", text}, {"layout.support", text}},
 	}}
 	linphone := setup{
-		"linphone", &qrCode{25, "M4 4h1v1h-1z"}, text, opener(provision.Linphone, text),
-		stores[provision.Linphone], 840,
+		Program: "linphone", Code: &qrCode{Size: 25, Path: "M4 4h1v1h-1z"}, Link: text,
+		Open: opener(provision.Linphone, text), Stores: stores[provision.Linphone], Seconds: 840,
 	}
 	in := f
 	in.SignedIn = text
 	views := map[string]view{
 		"home":           {"home", homePage{f}},
 		"signup":         {"signup", signupPage{frame: f, MailFrom: text}},
-		"signup confirm": {"signup", signupPage{f, text, true}},
-		"login":          {"login", loginPage{f, "/account.html", true}},
+		"signup confirm": {"signup", signupPage{frame: f, MailFrom: text, Confirm: true}},
+		"login":          {"login", loginPage{frame: f, Next: "/account.html", Passkeys: true}},
 		"account": {
 			"account",
 			accountPage{
-				in, text, text,
-				sipSettings{text, text, text, text, text},
-				&linphone, []string{"zoiper", "acrobits"}, []string{"baresip", "jssip"},
-				&phoneLookups{[]listedPhoneServer{{Name: text}}}, false, false, true, 20, true,
+				frame: in, Name: text, Email: text,
+				SIP:   sipSettings{User: text, Domain: text, Realm: text, Server: text, Transport: text},
+				Phone: &linphone, Others: []string{"zoiper", "acrobits"}, Tools: []string{"baresip", "jssip"},
+				Asked: &phoneLookups{[]listedPhoneServer{{Name: text}}}, TwoStep: true, Passkeys: 20,
+				Operator: true,
 			},
 		},
 		"account unasked": {"account", accountPage{frame: in, Asked: &phoneLookups{}}},
-		"password":        {"password", passwordPage{in, text, text}},
+		"password":        {"password", passwordPage{frame: in, Name: text, Email: text}},
 		"two-step":        {"two-step", twoStepView{frame: in}},
 		"two-step on":     {"two-step", twoStepView{frame: in, On: true, Codes: 3}},
 		"two-step needed": {"two-step", twoStepView{frame: in, Required: true}},
@@ -89,39 +90,47 @@ func allPages(text string) map[string]view {
 		"scan": {"provision", provisionPage{
 			frame: in, setup: linphone,
 		}},
-		"copied":  {"provision", provisionPage{frame: in, setup: setup{Program: "baresip"}, Text: text}},
-		"error":   {"error", errorPage{f, 500, "error.server_error", text}},
-		"gone":    {"error", errorPage{f, 404, "error.gone", text}},
-		"devmail": {"devmail", devMailPage{f, []devMail{{text, text, text, text, text, text, text, "", text}, {}}}},
+		"copied": {"provision", provisionPage{frame: in, setup: setup{Program: "baresip"}, Text: text}},
+		"error":  {"error", errorPage{frame: f, Status: 500, Key: "error.server_error", Request: text}},
+		"gone":   {"error", errorPage{frame: f, Status: 404, Key: "error.gone", Request: text}},
+		"devmail": {"devmail", devMailPage{f, []devMail{{
+			File: text, From: text, To: text, Date: text, Subject: text, Text: text, Link: text, Button: text,
+		}, {}}}},
 		"switch":  {"home", homePage{frame{Product: text, Host: text, Switch: true}}},
-		"no mail": {"devmail", devMailPage{f, nil}},
+		"no mail": {"devmail", devMailPage{frame: f}},
 
 		"forgot":        {"forgot", forgotPage{f}},
-		"reset":         {"reset", resetPage{f, []string{text}, []string{text}, false}},
+		"reset":         {"reset", resetPage{frame: f, Users: []string{text}, Kept: []string{text}}},
 		"reset first":   {"reset", resetPage{frame: f, Users: []string{text}, First: true}},
 		"closed":        {"closed", closedPage{f, text}},
 		"closed silent": {"closed", closedPage{f, ""}},
 		"reset several": {"reset", resetPage{frame: f, Users: []string{text, text + text}}},
 		"reset lost":    {"reset", resetPage{frame: f}},
-		"notme":         {"notme", notMePage{f, text, text, true, true, 1, true}},
-		"notme lost":    {"notme", notMePage{frame: f}},
+		"notme": {"notme", notMePage{
+			frame: f, User: text, Email: text, Stays: true, App: true, Passkeys: 1, Codes: true,
+		}},
+		"notme lost": {"notme", notMePage{frame: f}},
 
-		"account next":       {"account", accountPage{frame: in, Name: text, Email: text, Next: true}},
-		"account changed":    {"account", accountPage{frame: in, Email: text, Next: true, Changed: true}},
-		"profile":            {"profile", profilePage{in, text, text, i18n.German, false}},
-		"profile saved":      {"profile", profilePage{in, text, text, i18n.German, true}},
-		"confirmemail":       {"confirmemail", confirmEmailPage{f, text, text}},
+		"account next":    {"account", accountPage{frame: in, Name: text, Email: text, Next: true}},
+		"account changed": {"account", accountPage{frame: in, Email: text, Next: true, Changed: true}},
+		"profile":         {"profile", profilePage{frame: in, Name: text, Email: text, Lang: i18n.German}},
+		"profile saved": {"profile", profilePage{
+			frame: in, Name: text, Email: text, Lang: i18n.German, Saved: true,
+		}},
+		"confirmemail":       {"confirmemail", confirmEmailPage{frame: f, User: text, Email: text}},
 		"confirm email lost": {"confirmemail", confirmEmailPage{frame: f}},
-		"leave":              {"leave", leavePage{in, text, 400}},
-		"stay":               {"stay", stayPage{f, text, time.Time{}}},
+		"leave":              {"leave", leavePage{frame: in, Email: text, Days: 400}},
+		"stay":               {"stay", stayPage{frame: f, User: text}},
 		"stay lost":          {"stay", stayPage{frame: f}},
 	}
 	maps.Copy(views, adminViews(in, text))
 	for _, state := range activationStates {
-		views["activation "+string(state)] = view{"activation", activationPage{f, state, text, text, false}}
+		views["activation "+string(state)] = view{"activation", activationPage{
+			frame: f, State: state, User: text, Expired: text,
+		}}
 	}
 	for _, state := range declineStates {
-		views["decline "+string(state)] = view{"decline", declinePage{f, state, text}}
+		views["decline "+string(state)] = view{"decline", declinePage{frame: f, State: state, Token: text}}
 	}
 	return views
 }
@@ -485,7 +494,7 @@ func TestActivationPage(t *testing.T) {
 	}
 	for _, state := range activationStates {
 		t.Run(string(state), func(t *testing.T) {
-			data := activationPage{frame{Product: "Dialtone", Host: "phone.test"}, state, "", "", false}
+			data := activationPage{frame: frame{Product: "Dialtone", Host: "phone.test"}, State: state}
 			if slices.Contains(statesWithUser, state) {
 				data.User = "alex"
 			}

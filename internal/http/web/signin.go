@@ -133,7 +133,8 @@ func (s *Site) signin(w http.ResponseWriter, r *request, a account.Account, _ st
 		howProved(a))
 	if errors.Is(err, session.ErrNotActivated) {
 		return s.notActivated(r, a, err)
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	// A navigation is not a form of ours: a link to http://name:password@host/signin.ashx would sign

@@ -2,8 +2,8 @@ package web
 
 import (
 	"net/http"
-	"net/netip"
 
+	"dialtone/internal/http/server"
 	"dialtone/internal/trace"
 )
 
@@ -13,8 +13,7 @@ import (
 func (s *Site) traced(r *http.Request) (*http.Request, *trace.Span) {
 	var parent trace.Parent
 	if header := r.Header["Traceparent"]; len(header) == 1 {
-		peer, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err == nil && trusts(s.deps.TrustedProxies, peer.Addr().Unmap().WithZone("")) {
+		if trusts(s.deps.TrustedProxies, server.Peer(r)) {
 			parent, _ = trace.ParseParent(header[0])
 		}
 	}

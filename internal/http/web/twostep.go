@@ -53,7 +53,8 @@ func (s *Site) twoStep(w http.ResponseWriter, r *request, proved account.Account
 	v, err := s.changeTwoStep(w, r, proved, f)
 	if errors.Is(err, account.ErrNotActivated) {
 		return s.notActivated(r, proved, err)
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	return answer.JSON(w, http.StatusOK, v)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"html"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/http/answer"
+	"dialtone/internal/http/server"
 	"dialtone/internal/i18n"
 	"dialtone/internal/provision"
 	"dialtone/internal/session"
@@ -84,7 +84,8 @@ func (s *Site) unlessSignedIn(public handler, name string, data func(frame) any)
 		if errors.Is(err, session.ErrFactorMissing) {
 			s.toTwoStep(w, r)
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return public(w, r)
 		}
 		sp := s.pageLanguage(r)
@@ -147,10 +148,12 @@ func (s *Site) personal(page func(http.ResponseWriter, *request, account.Account
 		if fault.Is(err, fault.Unauthorized) {
 			s.toLogin(w, r, ended(r))
 			return nil
-		} else if errors.Is(err, session.ErrFactorMissing) {
+		}
+		if errors.Is(err, session.ErrFactorMissing) {
 			s.toTwoStep(w, r)
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		return page(w, r, a)
@@ -282,9 +285,8 @@ func (s *Site) devMailHTML(w http.ResponseWriter, r *request) error {
 // devMessages returns the messages, but only to a person on this machine, since they contain
 // activation links. A request through a proxy on this machine may come from somebody else.
 func (s *Site) devMessages(r *request) ([]DevMessage, error) {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	h := r.Header
-	if err != nil || !peer.Addr().Unmap().IsLoopback() ||
+	if !server.Peer(r.Request).IsLoopback() ||
 		h.Get("X-Forwarded-For") != "" || h.Get("Forwarded") != "" || h.Get("Via") != "" {
 		return nil, errNoPage
 	}

@@ -25,19 +25,23 @@ func (s *pageServer) onLongHost(t *testing.T) []string {
 	f := frame{Product: host, Host: host, Realm: host, Switch: true}
 	in := f
 	in.SignedIn = "alex"
-	linphone := setup{"linphone", code, link, opener(provision.Linphone, link), stores[provision.Linphone], 840}
+	linphone := setup{
+		Program: "linphone", Code: code, Link: link, Open: opener(provision.Linphone, link),
+		Stores: stores[provision.Linphone], Seconds: 840,
+	}
 	var paths []string
 	for path, v := range map[string]view{
 		"/long/home":   {"home", homePage{f}},
 		"/long/in":     {"home", homePage{in}},
 		"/long/signup": {"signup", signupPage{frame: f, MailFrom: "no-reply@mail." + host}},
-		"/long/login":  {"login", loginPage{f, "/account.html", true}},
+		"/long/login":  {"login", loginPage{frame: f, Next: "/account.html", Passkeys: true}},
 		"/long/account": {"account", accountPage{
-			in, "Maximilian Schwarzenberger", "maximilian.schwarzenberger@example.org",
-			sipSettings{"alex", host, "", "sip.example.org:5061", "TLS"}, &linphone, nil, nil,
-			&phoneLookups{[]listedPhoneServer{
+			frame: in, Name: "Maximilian Schwarzenberger", Email: "maximilian.schwarzenberger@example.org",
+			SIP:   sipSettings{User: "alex", Domain: host, Server: "sip.example.org:5061", Transport: "TLS"},
+			Phone: &linphone, TwoStep: true, Passkeys: 20,
+			Asked: &phoneLookups{[]listedPhoneServer{
 				{Name: "kamailio-registrar-1.maximilian-schwarzenberger.example.org"},
-			}}, false, false, true, 20, false,
+			}},
 		}},
 	} {
 		paths = append(paths, path)

@@ -50,7 +50,8 @@ func (d *Dir) Message(id mailmsg.ID) ([]byte, error) {
 	b, err = d.disk.ReadFile(d.bad(id, published))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, delivery.ErrNoFile
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, err
 	}
 	staged, err := d.Stage(id, b)
@@ -100,7 +101,8 @@ func (d *Dir) MoveToBadmail(id mailmsg.ID, why string) error {
 	b, err := d.disk.ReadFile(d.file(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	if err := d.disk.MakeDir(d.Badmail()); err != nil {
@@ -146,7 +148,8 @@ func (d *Dir) Token(id mailmsg.ID) (secret.Token, error) {
 	m, err := d.read(id.String() + published)
 	if errors.Is(err, fs.ErrNotExist) {
 		return secret.Token{}, delivery.ErrNoFile
-	} else if err != nil {
+	}
+	if err != nil {
 		return secret.Token{}, err
 	}
 	token, ok := mailmsg.Token(m.Text)
@@ -167,7 +170,8 @@ func (d *Dir) Load() (files int, oldest time.Time, err error) {
 			info, err := e.Info()
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
-			} else if err != nil {
+			}
+			if err != nil {
 				return err
 			}
 			files++

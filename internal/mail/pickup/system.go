@@ -75,7 +75,8 @@ func (system) Walk(path string, f func([]fs.DirEntry) error) error {
 		entries, err := dir.ReadDir(256)
 		if errors.Is(err, io.EOF) {
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		if err := f(entries); err != nil {

@@ -247,46 +247,34 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// silent starts a server that stops answering at a step, and returns its address. Package
-// smtptest has no such server.
-func silent(t *testing.T, step string) string {
+// silent starts a server that stops answering at a step, and returns its address. It calls reached
+// at that step.
+func silent(t *testing.T, step string, reached func()) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				if step == "greeting" {
-					bufio.NewReader(conn).ReadString(0)
-					return
-				}
-				fmt.Fprint(conn, "220 relay.test\r\n")
-				content := false
-				for lines := bufio.NewScanner(conn); lines.Scan(); {
-					line := lines.Text()
-					verb, _, _ := strings.Cut(line, " ")
-					switch {
-					case content && line != ".", strings.EqualFold(verb, step), content && step == ".":
-					case verb == "DATA":
-						content = true
-						fmt.Fprint(conn, "354 go on\r\n")
-					default:
-						content = false
-						fmt.Fprint(conn, "250 ok\r\n")
-					}
-				}
-			}()
+	return smtptest.Serve(t, func(conn net.Conn) {
+		if step == "greeting" {
+			reached()
+			bufio.NewReader(conn).ReadString(0)
+			return
 		}
-	}()
-	return l.Addr().String()
+		fmt.Fprint(conn, "220 relay.test\r\n")
+		content := false
+		for lines := bufio.NewScanner(conn); lines.Scan(); {
+			line := lines.Text()
+			verb, _, _ := strings.Cut(line, " ")
+			switch {
+			case content && line != ".":
+			case strings.EqualFold(verb, step):
+				reached()
+			case verb == "DATA":
+				content = true
+				fmt.Fprint(conn, "354 go on\r\n")
+			default:
+				content = false
+				fmt.Fprint(conn, "250 ok\r\n")
+			}
+		}
+	})
 }
 
 // TestRepliesWithoutText sends through a server whose replies are only a code (RFC 5321 section 4.2).
@@ -316,13 +304,7 @@ func TestRepliesWithoutText(t *testing.T) {
 // of a message with last.
 func terse(t *testing.T, hello, end, last string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	serve := func(conn net.Conn) {
-		defer conn.Close()
+	return smtptest.Serve(t, func(conn net.Conn) {
 		fmt.Fprint(conn, "220 relay.test\r\n")
 		content := false
 		for lines := bufio.NewScanner(conn); lines.Scan(); {
@@ -341,17 +323,7 @@ func terse(t *testing.T, hello, end, last string) string {
 				fmt.Fprint(conn, "250"+end)
 			}
 		}
-	}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go serve(conn)
-		}
-	}()
-	return l.Addr().String()
+	})
 }
 
 func TestTimeouts(t *testing.T) {
@@ -363,21 +335,21 @@ func TestTimeouts(t *testing.T) {
 		"DATA":     delivery.Data,
 		".":        delivery.Data,
 	} {
-		c := relay.Config{Address: silent(t, step), Security: relay.None}
 		t.Run(step, func(t *testing.T) {
-			c.Times = timesOf(50 * time.Millisecond)
-			_, err := send(t, newRelay(t, c))
+			r := newRelay(t, relay.Config{
+				Address: silent(t, step, func() {}), Security: relay.None, Times: timesOf(50 * time.Millisecond),
+			})
+			_, err := send(t, r)
 			wantRefusal(t, err, at, 0, "did not answer in time")
 		})
 		t.Run(step+" cancelled", func(t *testing.T) {
-			c.Times = timesOf(time.Hour)
-			r := newRelay(t, c)
 			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(20*time.Millisecond, cancel)
+			defer cancel()
+			r := newRelay(t, relay.Config{
+				Address: silent(t, step, cancel), Security: relay.None, Times: timesOf(time.Hour),
+			})
 			_, err := r.Send(ctx, "a@phone.test", "b@mail.test", []byte(message))
-			if refusal, ok := errors.AsType[*delivery.Refusal](err); !ok || refusal.Code != 0 {
-				t.Errorf("got %v", err)
-			}
+			wantRefusal(t, err, at, 0, "")
 		})
 	}
 }
@@ -482,28 +454,16 @@ func TestSMTPUTF8(t *testing.T) {
 
 func TestGreeting(t *testing.T) {
 	greetings := make(chan string, 1)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			fmt.Fprint(conn, "220 relay.test\r\n")
-			line, _ := bufio.NewReader(conn).ReadString('\n')
-			greetings <- line
-			conn.Close()
-		}
-	}()
+	address := smtptest.Serve(t, func(conn net.Conn) {
+		fmt.Fprint(conn, "220 relay.test\r\n")
+		line, _ := bufio.NewReader(conn).ReadString('\n')
+		greetings <- line
+	})
 	for name, want := range map[string]string{
 		"":                  "EHLO [127.0.0.1]\r\n",
 		"phone.example.org": "EHLO phone.example.org\r\n",
 	} {
-		c := relay.Config{Address: l.Addr().String(), Security: relay.None, Name: name}
+		c := relay.Config{Address: address, Security: relay.None, Name: name}
 		newRelay(t, c).Check(t.Context())
 		if got := <-greetings; got != want {
 			t.Errorf("%q greets with %q", name, got)
@@ -528,35 +488,21 @@ func TestCheck(t *testing.T) {
 // lines that it has received so far.
 func scripted(t *testing.T, answers map[string]string) (address string, received func() []string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
 	var mu sync.Mutex
 	var lines []string
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
+	address = smtptest.Serve(t, func(conn net.Conn) {
+		fmt.Fprint(conn, "220 relay.test\r\n")
+		for in := bufio.NewScanner(conn); in.Scan(); {
+			mu.Lock()
+			lines = append(lines, in.Text())
+			mu.Unlock()
+			verb, _, _ := strings.Cut(in.Text(), " ")
+			if answer, ok := answers[verb]; ok {
+				fmt.Fprint(conn, answer+"\r\n")
 			}
-			go func() {
-				defer conn.Close()
-				fmt.Fprint(conn, "220 relay.test\r\n")
-				for in := bufio.NewScanner(conn); in.Scan(); {
-					mu.Lock()
-					lines = append(lines, in.Text())
-					mu.Unlock()
-					verb, _, _ := strings.Cut(in.Text(), " ")
-					if answer, ok := answers[verb]; ok {
-						fmt.Fprint(conn, answer+"\r\n")
-					}
-				}
-			}()
 		}
-	}()
-	return l.Addr().String(), func() []string {
+	})
+	return address, func() []string {
 		mu.Lock()
 		defer mu.Unlock()
 		return slices.Clone(lines)

@@ -12,6 +12,7 @@ import (
 	"dialtone/internal/store/phonetables"
 	"dialtone/internal/store/sqlite"
 	"dialtone/internal/test/postgrestest"
+	"dialtone/internal/test/world"
 )
 
 // attack is a change by the owner of the database, the statement that undoes it, and what is
@@ -277,7 +278,7 @@ func TestChangedFile(t *testing.T) {
 // An index with other values than its table gives phone servers the entry of another account.
 func TestForeignIndex(t *testing.T) {
 	s, _, dir, _ := openExporting(t)
-	closeStore(t, s)
+	world.CloseStore(t, s)
 	path := filepath.Join(dir, "directory", "directory.db")
 	const swap = `PRAGMA writable_schema = ON;
 		UPDATE sqlite_schema SET sql = 'CREATE INDEX entry_address ON entry (%s)' WHERE name = 'entry_address';
@@ -285,7 +286,7 @@ func TestForeignIndex(t *testing.T) {
 	execSQLite(t, path, strings.ReplaceAll(swap, "%s", "username"))
 	execSQLite(t, path, `REINDEX entry_address`)
 	execSQLite(t, path, strings.ReplaceAll(swap, "%s", "address"))
-	again := open(t, filepath.Join(dir, "dialtone.db"), newRing(t, dir))
+	again := world.OpenStore(t, filepath.Join(dir, "dialtone.db"), newRing(t, dir))
 	var list []string
 	if err := again.CompareExport(t.Context(), func(text string) { list = append(list, text) }); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/secret"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 // trail returns the changes of the export in the audit trail.
@@ -57,7 +58,7 @@ func TestTrailOfFailedFill(t *testing.T) {
 // The audit trail has a second row for an export that was disabled, but whose file was not emptied.
 func TestTrailOfFailedDisable(t *testing.T) {
 	s, _, dir, _ := openExporting(t)
-	defer closeStore(t, s)
+	defer world.CloseStore(t, s)
 	restore := blockExport(t, dir)
 	if err := s.DisableExport(t.Context()); err == nil {
 		t.Error("the export was disabled although its file cannot be emptied")
@@ -76,7 +77,7 @@ func TestTrailOfRefusedEnable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeStore(t, s)
+	defer world.CloseStore(t, s)
 	if err := s.EnableExport(t.Context(), noProgress); err == nil {
 		t.Error("the export was enabled without a key")
 	}

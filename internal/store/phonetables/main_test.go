@@ -1,11 +1,9 @@
 package phonetables_test
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,9 +16,9 @@ import (
 	"dialtone/internal/store/phonetables"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
-	"dialtone/internal/tenant"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 func TestMain(m *testing.M) {
@@ -36,6 +34,7 @@ func noProgress(int64, int64) {}
 var (
 	noon      = teststore.Noon
 	newSignup = teststore.Signup
+	addTenant = world.AddTenant
 )
 
 // testStore is a store with its parts.
@@ -67,38 +66,6 @@ func openFile(t *testing.T, ring *secret.Ring) *testStore {
 	t.Cleanup(func() { e.Close() })
 	tables := phonetables.OnSQLite(e, ring)
 	return &testStore{teststore.On(e, tables), e, tables}
-}
-
-// open opens the store at path, and closes it at the end of the test.
-func open(t *testing.T, path string, ring *secret.Ring) *store.Store {
-	t.Helper()
-	s, err := teststore.Open(t.Context(), path, ring)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { closeStore(t, s) })
-	return s
-}
-
-func closeStore(t *testing.T, s io.Closer) {
-	t.Helper()
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
-type tenantStore interface {
-	AddTenant(context.Context, tenant.Tenant) (tenant.Tenant, error)
-}
-
-// addTenant adds a tenant and returns its id.
-func addTenant(t *testing.T, s tenantStore, host string) int64 {
-	t.Helper()
-	added, err := s.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: host, Created: noon})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return added.ID
 }
 
 // execSQLite runs SQL on a database that no store has open.

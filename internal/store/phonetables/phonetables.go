@@ -344,7 +344,8 @@ func (t *Tables) CatchUp(ctx context.Context) error {
 	}
 	if errors.Is(err, export.ErrNotEnabled) {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	return t.backend.prune()

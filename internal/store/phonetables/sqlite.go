@@ -196,7 +196,8 @@ func (x *exportFile) apply(tx engine.Tx) (int64, error) {
 	err := tx.Row(`SELECT id, changes FROM main.export WHERE name = $1`, exportName).Scan(&id, &changes)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, export.ErrNotEnabled
-	} else if err != nil {
+	}
+	if err != nil {
 		return 0, err
 	}
 	err = tx.Row(`SELECT export, applied FROM dialtone_directory.state`).Scan(&seen, &applied)
@@ -278,7 +279,8 @@ func (x *exportFile) publish(tx engine.Tx, changed []Subject) (due bool, err err
 			exportName).Scan(&n)
 		if errors.Is(err, sql.ErrNoRows) {
 			return false, nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return false, err
 		}
 		_, err = tx.Exec(`INSERT INTO export_due (n, subject) VALUES ($1, $2)`, n, []byte(s))
@@ -294,7 +296,8 @@ func (x *exportFile) follow() error {
 	err := x.do(nil)
 	if errors.Is(err, export.ErrNotEnabled) { // disabled since
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return fmt.Errorf("the change is saved, but phone servers do not see it yet; "+
 			"the server keeps trying: %w", err)
 	}

@@ -24,6 +24,7 @@ import (
 	"dialtone/internal/store"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 // childDir is the environment variable with the directory of exportChild. If it is set, the test
@@ -145,9 +146,9 @@ func TestExportFailureLeavesStoreWorking(t *testing.T) {
 	// The next process applies the changes that this one has not applied.
 	restore = blockExport(t, dir)
 	disable("bob")
-	closeStore(t, s)
+	world.CloseStore(t, s)
 	restore()
-	s = open(t, filepath.Join(dir, "dialtone.db"), ring)
+	s = world.OpenStore(t, filepath.Join(dir, "dialtone.db"), ring)
 	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +162,7 @@ func TestExportFailureLeavesStoreWorking(t *testing.T) {
 // belong to a new tenant, with accounts of its own.
 func TestDueChangesAreAppliedInOrder(t *testing.T) {
 	s, ring, dir, _ := openExporting(t)
-	defer closeStore(t, s)
+	defer world.CloseStore(t, s)
 	restore := blockExport(t, dir)
 	wantError := func(err error) {
 		t.Helper()
@@ -192,7 +193,7 @@ func TestDueChangesAreAppliedInOrder(t *testing.T) {
 
 func TestLostExportIsFilled(t *testing.T) {
 	s, _, dir, tenant := openExporting(t)
-	defer closeStore(t, s)
+	defer world.CloseStore(t, s)
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if err := os.Remove(filepath.Join(dir, "directory", "directory.db"+suffix)); err != nil {
 			t.Fatal(err)
@@ -224,13 +225,13 @@ func TestExportIsCorrectedAfterRestore(t *testing.T) {
 	if _, err := s.Disable(t.Context(), tenant, "ann", noon); err != nil {
 		t.Fatal(err)
 	}
-	closeStore(t, s)
+	world.CloseStore(t, s)
 	path := filepath.Join(dir, "dialtone.db")
 	if err := os.Rename(backup, path); err != nil {
 		t.Fatal(err)
 	}
 	os.Remove(path + "-wal")
-	s = open(t, path, ring)
+	s = world.OpenStore(t, path, ring)
 	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +245,7 @@ func TestExportIsCorrectedAfterRestore(t *testing.T) {
 // export.
 func TestFilesOfEarlierExportAreCorrected(t *testing.T) {
 	s, ring, dir, tenant := openExporting(t)
-	closeStore(t, s)
+	world.CloseStore(t, s)
 	path := filepath.Join(dir, "directory")
 	if err := os.CopyFS(path+".kept", os.DirFS(path)); err != nil {
 		t.Fatal(err)
@@ -262,11 +263,11 @@ func TestFilesOfEarlierExportAreCorrected(t *testing.T) {
 	if err := s.EnableExport(t.Context(), noProgress); err != nil {
 		t.Fatal(err)
 	}
-	closeStore(t, s)
+	world.CloseStore(t, s)
 	if err := errors.Join(os.RemoveAll(path), os.Rename(path+".kept", path)); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, filepath.Join(dir, "dialtone.db"), ring)
+	s = world.OpenStore(t, filepath.Join(dir, "dialtone.db"), ring)
 	// New changes are exported at once, and the differences of the file are corrected by CatchUpExport.
 	if _, err := s.Disable(t.Context(), tenant, "bob", noon); err != nil {
 		t.Fatal(err)
@@ -285,7 +286,7 @@ func TestFilesOfEarlierExportAreCorrected(t *testing.T) {
 
 func TestDisableLeavesNoHash(t *testing.T) {
 	s, _, dir, _ := openExporting(t)
-	defer closeStore(t, s)
+	defer world.CloseStore(t, s)
 	hash := []byte(digest.Compute("ann", "phone.test", "ann").Hex())
 	filesWithHash := func() (names []string) {
 		list, err := filepath.Glob(filepath.Join(dir, "*", "*"))
@@ -315,9 +316,9 @@ func TestDisableLeavesNoHash(t *testing.T) {
 // A command was killed after it had disabled the export and before it emptied the file.
 func TestCatchUpEmptiesDisabledExport(t *testing.T) {
 	s, ring, dir, _ := openExporting(t)
-	closeStore(t, s)
+	world.CloseStore(t, s)
 	execSQLite(t, filepath.Join(dir, "dialtone.db"), `DELETE FROM export`)
-	s = open(t, filepath.Join(dir, "dialtone.db"), ring)
+	s = world.OpenStore(t, filepath.Join(dir, "dialtone.db"), ring)
 	if err := s.CatchUpExport(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +345,7 @@ func queryCount(t *testing.T, path, query string) (n int64) {
 // Changes that the export contains are removed from the list of due changes.
 func TestAppliedChangesArePruned(t *testing.T) {
 	s, _, dir, tenant := openExporting(t)
-	defer closeStore(t, s)
+	defer world.CloseStore(t, s)
 	for i := range 5 {
 		role := []account.Role{account.User, account.Guest}[i%2]
 		if _, err := s.SetRole(t.Context(), tenant, "ann", role, noon); err != nil {
@@ -402,7 +403,7 @@ func exportChild(dir string) error {
 // two commits, the next process applies the change to the export.
 func TestKillBetweenCommits(t *testing.T) {
 	s, ring, dir, _ := openExporting(t)
-	closeStore(t, s)
+	world.CloseStore(t, s)
 	rounds, ahead := 0, 0
 	for ; rounds < 20 || ahead == 0 && rounds < 200; rounds++ { // on a busy machine, this moment is rare
 		cmd := exec.Command(os.Args[0])
@@ -449,7 +450,7 @@ func TestKillBetweenCommits(t *testing.T) {
 			t.Errorf("ann is held: %t, and the export has %q", a.Held, got)
 		}
 		wantConsistent(t, s)
-		closeStore(t, s)
+		world.CloseStore(t, s)
 	}
 	if ahead == 0 {
 		t.Errorf("in %d rounds no process was killed between the commits", rounds)

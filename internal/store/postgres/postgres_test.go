@@ -8,9 +8,9 @@ import (
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/postgres"
-	"dialtone/internal/tenant"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 func TestMain(m *testing.M) {
@@ -20,6 +20,7 @@ func TestMain(m *testing.M) {
 var (
 	noon      = teststore.Noon
 	newSignup = teststore.Signup
+	addTenant = world.AddTenant
 )
 
 // testStore is a store with its engine.
@@ -50,16 +51,4 @@ func openStore(t *testing.T, ring *secret.Ring, node, url string) *testStore {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
-}
-
-// addTenant adds a tenant and returns its id.
-func addTenant(t *testing.T, s interface {
-	AddTenant(context.Context, tenant.Tenant) (tenant.Tenant, error)
-}, host string) int64 {
-	t.Helper()
-	added, err := s.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: host, Created: noon})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return added.ID
 }

@@ -101,7 +101,8 @@ func checkFile(path string) error {
 	_, err = io.ReadFull(f, header[:])
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return ErrDamaged
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	page := int64(header[16])<<8 | int64(header[17])

@@ -9,9 +9,9 @@ import (
 	"dialtone/internal/store/engine"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
-	"dialtone/internal/tenant"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -19,6 +19,7 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 var (
 	noon      = teststore.Noon
 	newSignup = teststore.Signup
+	addTenant = world.AddTenant
 )
 
 // testStore is a store with its engine.
@@ -54,16 +55,6 @@ func openStore(t *testing.T, ring *secret.Ring, node, url string) *testStore {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
-}
-
-// addTenant adds a tenant and returns its id.
-func addTenant(t *testing.T, s *testStore, host string) int64 {
-	t.Helper()
-	added, err := s.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: host, Created: noon})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return added.ID
 }
 
 // makeEmpty creates an SQLite database with the schema and no rows.

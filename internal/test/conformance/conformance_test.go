@@ -1,7 +1,6 @@
 package conformance_test
 
 import (
-	"io"
 	"path/filepath"
 	"testing"
 
@@ -10,6 +9,7 @@ import (
 	"dialtone/internal/test/conformance"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 )
 
 var noon = teststore.Noon
@@ -37,7 +37,7 @@ func TestExportOnPostgres(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { closeStore(t, s) })
+		t.Cleanup(func() { world.CloseStore(t, s) })
 		return s, ring
 	})
 }
@@ -45,17 +45,5 @@ func TestExportOnPostgres(t *testing.T) {
 // openFile opens a new SQLite database, and closes it at the end of the test.
 func openFile(t *testing.T, ring *secret.Ring) *store.Store {
 	t.Helper()
-	s, err := teststore.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), ring)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { closeStore(t, s) })
-	return s
-}
-
-func closeStore(t *testing.T, s io.Closer) {
-	t.Helper()
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+	return world.OpenStore(t, filepath.Join(t.TempDir(), "dialtone.db"), ring)
 }

@@ -19,6 +19,7 @@ import (
 	"dialtone/internal/test/conformance"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 	"dialtone/internal/throttle"
 )
 
@@ -258,9 +259,9 @@ func testLinearizable(t *testing.T, n uint64, newDatabase func(*testing.T) (open
 				}
 				return s
 			}
-			t.Cleanup(func() { closeStore(t, s) })
+			t.Cleanup(func() { world.CloseStore(t, s) })
 			conformance.Linearizable(t, open, func(t *testing.T, _ conformance.Store) conformance.Store {
-				closeStore(t, s)
+				world.CloseStore(t, s)
 				return open(t)
 			}, seed, 6000, successes)
 		})

@@ -23,24 +23,7 @@ var mechanisms = map[string]string{
 // speaks Dovecot's authentication protocol, version 1.1. users maps names to passwords.
 func startAuthServer(t testing.TB, users map[string]string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				authenticate(conn, users)
-			}()
-		}
-	}()
-	return l.Addr().String()
+	return Serve(t, func(conn net.Conn) { authenticate(conn, users) })
 }
 
 // authenticate serves one connection.

@@ -6,7 +6,9 @@
 package world
 
 import (
+	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -35,26 +37,46 @@ var Noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 // Store is the store of a World.
 type Store = store.Store
 
-// OpenStore opens a SQLite store, which is closed when the test is over.
+// OpenStore opens a SQLite store, which is closed when the test is over, if the test has not closed it.
 func OpenStore(t testing.TB, path string, ring *secret.Ring) *Store {
 	t.Helper()
 	s, err := teststore.Open(t.Context(), path, ring)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() { CloseStore(t, s) })
 	return s
 }
 
-// OpenPostgres opens a store on PostgreSQL, which is closed when the test is over.
+// OpenPostgres is OpenStore for a store on PostgreSQL.
 func OpenPostgres(t testing.TB, url string, ring *secret.Ring) *Store {
 	t.Helper()
 	s, err := teststore.OpenPostgres(t.Context(), ring, "", url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() { CloseStore(t, s) })
 	return s
+}
+
+// CloseStore closes a store or an engine. The test fails if that fails.
+func CloseStore(t testing.TB, s io.Closer) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// AddTenant adds a tenant to a store, and returns its id.
+func AddTenant(t testing.TB, s interface {
+	AddTenant(context.Context, tenant.Tenant) (tenant.Tenant, error)
+}, host string) int64 {
+	t.Helper()
+	added, err := s.AddTenant(t.Context(), tenant.Tenant{Host: host, Realm: host, Created: Noon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return added.ID
 }
 
 // Options configures a World.
