@@ -29,9 +29,10 @@ help:
 # The packages with the longest tests start first, and one more package than there are processors
 # runs at a time, since many tests wait for other programs. "make lint" runs all of vet. Compiling
 # without debug information saves an eighth of its processor time; the tests that build the program
-# use the same settings, and so the same compiled packages.
+# use the same settings, and so the same compiled packages. Fewer garbage collections, in the compiler
+# above all, save an eighth of the processor time of compiling, and cost up to 1 GB of memory.
 test: tools
-	GOFLAGS="$$($(GO) env GOFLAGS) -gcflags=all=-dwarf=false -ldflags=-w" CGO_ENABLED=0 $(GO) test -vet=off -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 25m $(LONGEST) ./...
+	GOGC=400 GOFLAGS="$$($(GO) env GOFLAGS) -gcflags=all=-dwarf=false -ldflags=-w" CGO_ENABLED=0 $(GO) test -vet=off -p $$(($$(getconf _NPROCESSORS_ONLN) + 1)) -timeout 25m $(LONGEST) ./...
 
 LONGEST = ./cmd/dialtone ./internal/http/web ./internal/store/postgres ./internal/test/conformance ./internal/test/durability
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -267,7 +268,10 @@ func TestPickupDirectoryReplaced(t *testing.T) {
 	if a, err := v.post(form); err != nil || a.Status != 200 {
 		t.Fatal(a, err)
 	}
-	if list, err := messagesIn(p.pickup); err != nil || len(list) != 1 {
+	// The first message is here too if the server had not synced it before the directory was moved.
+	list, err := messagesIn(p.pickup)
+	list = slices.DeleteFunc(list, func(m message) bool { return !strings.Contains(m.to, form.Get("email")) })
+	if err != nil || len(list) != 1 {
 		t.Errorf("%d messages, %v", len(list), err)
 	}
 	p.mustStop(t)

@@ -1,10 +1,13 @@
 package conformance_test
 
 import (
+	"cmp"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
@@ -18,20 +21,68 @@ import (
 
 // needed is a set of conformance tests that together run every statement that any of them runs.
 // TestStoreOnPostgres determines it.
-var needed = make(map[string]bool)
+var needed map[string]bool
+
+// doneTest is a conformance test that has run.
+type doneTest struct {
+	name       string
+	took       time.Duration
+	statements map[string]bool // that the recorder has seen
+}
 
 func TestStoreOnPostgres(t *testing.T) {
 	var mu sync.Mutex
-	ran := make(map[string]bool)
-	conformance.Run(t, emptyStores(t, migratedDatabases(t), func(test string, statements map[string]bool) {
+	var all []doneTest
+	t.Cleanup(func() { needed = covering(all) })
+	conformance.Run(t, emptyStores(t, migratedDatabases(t), func(d doneTest) {
 		mu.Lock()
 		defer mu.Unlock()
-		for s := range statements {
-			if !ran[s] {
-				ran[s], needed[test] = true, true
+		all = append(all, d)
+	}))
+}
+
+// covering returns a set of tests that together run every statement. From the slowest test to the
+// fastest, it leaves out those whose statements all run in other tests of the set.
+func covering(tests []doneTest) map[string]bool {
+	in := make(map[string]int) // in how many tests of the set each statement runs
+	for _, d := range tests {
+		for s := range d.statements {
+			in[s]++
+		}
+	}
+	set := make(map[string]bool)
+	slices.SortFunc(tests, func(a, b doneTest) int { return cmp.Compare(b.took, a.took) })
+	for _, d := range tests {
+		for s := range d.statements {
+			if in[s] == 1 {
+				set[d.name] = true
 			}
 		}
-	}))
+		if set[d.name] {
+			continue
+		}
+		for s := range d.statements {
+			in[s]--
+		}
+	}
+	return set
+}
+
+func TestCovering(t *testing.T) {
+	set := func(list ...string) map[string]bool {
+		m := make(map[string]bool)
+		for _, s := range list {
+			m[s] = true
+		}
+		return m
+	}
+	got := covering([]doneTest{
+		{"slow, nothing of its own", 9, set("a", "b")}, {"slow", 8, set("a", "c")},
+		{"fast", 1, set("b", "d")}, {"as the fast one", 2, set("d")}, {"nothing", 3, nil},
+	})
+	if want := set("slow", "fast"); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }
 
 // Through a pooler, statements are unnamed, their arguments have other types, and each runs in a
@@ -44,10 +95,10 @@ func TestStoreThroughPgBouncer(t *testing.T) {
 	var mu sync.Mutex
 	run := make(map[string]bool)
 	pooled := func(t testing.TB) string { return through(database(t)) }
-	open := emptyStores(t, pooled, func(test string, _ map[string]bool) {
+	open := emptyStores(t, pooled, func(d doneTest) {
 		mu.Lock()
 		defer mu.Unlock()
-		run[test] = true
+		run[d.name] = true
 	})
 	conformance.RunSome(t, open, func(test string) bool { return len(needed) == 0 || needed[test] })
 	t.Cleanup(func() {
@@ -59,10 +110,9 @@ func TestStoreThroughPgBouncer(t *testing.T) {
 
 // emptyStores returns a function that returns an empty store. Stores are emptied and reused: a new
 // database and its connections take ten times the processor time of a test. A store whose test has
-// failed is not reused. done is called after each test with its name, without the name of all, and with
-// the statements that the recorder has seen.
+// failed is not reused. done is called after each test, whose name is without the name of all.
 func emptyStores(
-	all *testing.T, database func(testing.TB) string, done func(test string, statements map[string]bool),
+	all *testing.T, database func(testing.TB) string, done func(doneTest),
 ) func(*testing.T) conformance.Store {
 	type emptied struct {
 		*store.Store
@@ -94,11 +144,12 @@ func emptyStores(
 			s.clear = clearing(t, e)
 		}
 		s.recorder.take()
+		start := time.Now()
 		t.Cleanup(func() {
 			if t.Failed() {
 				return
 			}
-			done(strings.TrimPrefix(t.Name(), all.Name()+"/"), s.recorder.take())
+			done(doneTest{strings.TrimPrefix(t.Name(), all.Name()+"/"), time.Since(start), s.recorder.take()})
 			if err := s.recorder.Engine.Write(func(tx engine.Tx) error { return tx.Script(s.clear) }); err != nil {
 				t.Error(err)
 				return

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -50,15 +51,15 @@ type Cluster struct {
 // exist, and gives it to the user that PostgreSQL runs as. Settings look like "max_connections=20".
 // The caller stops the cluster and removes the directory.
 func Launch(dir string, settings ...string) (*Cluster, error) {
+	return launch(dir, (*Cluster).initdb, settings)
+}
+
+func launch(dir string, createData func(*Cluster) error, settings []string) (*Cluster, error) {
 	c, err := newCluster(dir)
 	if err != nil {
 		return nil, err
 	}
-	c.password = rand.Text()
-	if c.verifier, err = scramVerifier(c.password); err != nil {
-		return nil, err
-	}
-	if err := c.initdb(); err != nil {
+	if err := createData(c); err != nil {
 		return nil, err
 	}
 	if err := c.set("postgresql.conf", settings...); err != nil {
@@ -174,8 +175,12 @@ func scramVerifier(password string) (string, error) {
 
 func (c *Cluster) data() string { return filepath.Join(c.Dir, "data") }
 
-// initdb creates the data.
-func (c *Cluster) initdb() error {
+// initdb creates the data, with a random password.
+func (c *Cluster) initdb() (err error) {
+	c.password = rand.Text()
+	if c.verifier, err = scramVerifier(c.password); err != nil {
+		return err
+	}
 	password := filepath.Join(c.Dir, "password")
 	if err := os.WriteFile(password, []byte(c.verifier+"\n"), 0o600); err != nil {
 		return err
@@ -192,6 +197,19 @@ func (c *Cluster) initdb() error {
 	}
 	if out, err := c.installed.command(c.Dir, "initdb", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// copyData creates the data as a copy of the template's, which takes a tenth of the processor time of initdb.
+func (c *Cluster) copyData() error {
+	from, err := template()
+	if err != nil {
+		return err
+	}
+	c.password, c.verifier = from.password, from.verifier
+	if out, err := exec.Command("cp", "-a", from.data(), c.data()).CombinedOutput(); err != nil {
+		return fmt.Errorf("copying the template: %w\n%s", err, out)
 	}
 	return nil
 }

@@ -44,16 +44,33 @@ var shared struct {
 	once    sync.Once
 	cluster *Cluster // nil before the first call of Shared
 	err     error
+
+	template *Cluster // nil before the first call of template
 }
 
-// Main runs the tests, then stops the cluster that they shared, and returns the exit status of the
-// tests. A package whose tests use Shared has
+// template returns a cluster that never runs. Its data is copied to the clusters of this test process.
+var template = sync.OnceValues(func() (c *Cluster, err error) {
+	shared.template, err = inTempDir(memoryDir(), func(dir string) (*Cluster, error) {
+		c, err := newCluster(dir)
+		if err != nil {
+			return nil, err
+		}
+		return c, c.initdb()
+	})
+	return shared.template, err
+})
+
+// Main runs the tests, then stops the cluster that they shared, removes the template, and returns the exit status
+// of the tests. A package whose tests use Shared has
 //
 //	func TestMain(m *testing.M) { postgrestest.Main(m) }
 func Main(m *testing.M) (status int) {
 	shared.main.Store(true)
 	status = m.Run()
-	if c := shared.cluster; c != nil {
+	for _, c := range []*Cluster{shared.cluster, shared.template} {
+		if c == nil {
+			continue
+		}
 		if err := c.discard(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
@@ -98,7 +115,11 @@ func Start(t testing.TB, settings ...string) *Cluster {
 
 // launchTemporary makes a cluster in a temporary directory below parent.
 func launchTemporary(parent string, settings ...string) (*Cluster, error) {
-	return inTempDir(parent, func(dir string) (*Cluster, error) { return Launch(dir, settings...) })
+	createData := (*Cluster).initdb
+	if shared.main.Load() {
+		createData = (*Cluster).copyData
+	}
+	return inTempDir(parent, func(dir string) (*Cluster, error) { return launch(dir, createData, settings) })
 }
 
 // inTempDir calls launch with a new temporary directory, which stays locked as long as the cluster
