@@ -32,6 +32,8 @@ type client struct {
 	in     *bufio.Reader
 	body   bytes.Buffer
 	header []byte // of the last response
+	// signups is how many were made over this connection.
+	signups int
 }
 
 // connect opens a new connection from an unused address.
@@ -43,7 +45,7 @@ func (c *client) connect() error {
 	if err != nil {
 		return err
 	}
-	c.conn = conn
+	c.conn, c.signups = conn, 0
 	if c.in == nil {
 		c.in = bufio.NewReader(conn)
 	} else {
@@ -58,6 +60,18 @@ func (c *client) ready() error {
 		return nil
 	}
 	return c.connect()
+}
+
+// readyToSignUp connects from another address if perAddress signups were made from this one, or if there is no
+// connection. It counts a signup.
+func (c *client) readyToSignUp() error {
+	if c.conn == nil || c.signups == perAddress {
+		if err := c.connect(); err != nil {
+			return err
+		}
+	}
+	c.signups++
+	return nil
 }
 
 func (c *client) close() {

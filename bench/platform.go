@@ -191,19 +191,14 @@ func host(target string) string {
 // signups posts forms, each with a captcha from the channel. It uses a new address after every third.
 func signups(captchas <-chan solved) func(*client) func() error {
 	return func(c *client) func() error {
-		made := perAddress
 		return func() error {
 			s, ok := <-captchas
 			if !ok {
 				return io.EOF
 			}
-			if made == perAddress || c.conn == nil {
-				if err := c.connect(); err != nil {
-					return err
-				}
-				made = 0
+			if err := c.readyToSignUp(); err != nil {
+				return err
 			}
-			made++
 			return wantOK(c, post(host(c.target), "/signup.ashx", signupForm(newName(), s)))
 		}
 	}
@@ -222,16 +217,11 @@ func wantOK(c *client, request []byte) error {
 
 // visits makes the requests of a browser: it fetches a captcha, then posts the signup.
 func visits(c *client) func() error {
-	made := perAddress
 	ask := get(host(c.target), "/captcha.ashx", "")
 	return func() error {
-		if made == perAddress || c.conn == nil {
-			if err := c.connect(); err != nil {
-				return err
-			}
-			made = 0
+		if err := c.readyToSignUp(); err != nil {
+			return err
 		}
-		made++
 		s, err := fetchCaptcha(c, ask)
 		if err != nil {
 			return err
@@ -242,17 +232,12 @@ func visits(c *client) func() error {
 
 // emptyVisits sends the same requests to the empty handler.
 func emptyVisits(c *client) func() error {
-	made := perAddress
 	ask := get(host(c.target), "/captcha.ashx", "")
 	form := signupForm("bench1234567", solved{strings.Repeat("t", 76), "12"})
 	return func() error {
-		if made == perAddress || c.conn == nil {
-			if err := c.connect(); err != nil {
-				return err
-			}
-			made = 0
+		if err := c.readyToSignUp(); err != nil {
+			return err
 		}
-		made++
 		if err := wantOK(c, ask); err != nil {
 			return err
 		}

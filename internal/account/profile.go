@@ -87,13 +87,7 @@ func EmailRefusal(w throttle.Wait) error {
 // several, at all tenants. They are separate from the limits of activation messages: signups with an address
 // must not keep its owner from using it.
 func (s *Service) emailRecipient(t *tenant.Tenant, email string) []throttle.Allowance {
-	key := RecipientKey(email)
-	places := []throttle.Allowance{{
-		Bucket: s.buckets.Of("confirm message", t.ID, key),
-		Rule:   throttle.MessagesPerRecipient,
-		Limit:  throttle.LimitRecipient,
-	}}
-	return s.withPerson(places, "confirm message", key, throttle.MessagesPerPerson)
+	return s.messagesTo(t, "confirm message", email)
 }
 
 // The kinds of changes of an account that send no message. They are counted separately, so that

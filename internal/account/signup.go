@@ -397,16 +397,21 @@ func (s *Service) allowances(t *tenant.Tenant, from Origin) []throttle.Allowance
 // isDeveloper reports whether a signup comes from the developer of this platform.
 func (s *Service) isDeveloper(from Origin) bool { return s.deps.Dev && from.Addr.IsLoopback() }
 
-// recipient returns the limits of messages to a recipient: at the tenant and, if there are
-// several tenants, at all of them together.
+// recipient returns the limits of activation messages to a recipient.
 func (s *Service) recipient(t *tenant.Tenant, email string) []throttle.Allowance {
+	return s.messagesTo(t, "message", email)
+}
+
+// messagesTo returns the limits of messages of a kind to a recipient: at the tenant and, if there are
+// several tenants, at all of them together.
+func (s *Service) messagesTo(t *tenant.Tenant, kind, email string) []throttle.Allowance {
 	key := RecipientKey(email)
 	places := []throttle.Allowance{{
-		Bucket: s.buckets.Of("message", t.ID, key),
+		Bucket: s.buckets.Of(kind, t.ID, key),
 		Rule:   throttle.MessagesPerRecipient,
 		Limit:  throttle.LimitRecipient,
 	}}
-	return s.withPerson(places, "message", key, throttle.MessagesPerPerson)
+	return s.withPerson(places, kind, key, throttle.MessagesPerPerson)
 }
 
 // withPerson adds the limit of messages of a kind to a recipient at all tenants together, if

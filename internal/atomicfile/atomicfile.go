@@ -108,9 +108,11 @@ func copyOwner(f *os.File, path string) error {
 		return err
 	}
 	owner := info.Sys().(*syscall.Stat_t)
-	if err := f.Chown(int(owner.Uid), int(owner.Gid)); errors.Is(err, fs.ErrPermission) {
+	err = f.Chown(int(owner.Uid), int(owner.Gid))
+	if errors.Is(err, fs.ErrPermission) {
 		return nil // the bits for the group would be those for another group
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	return f.Chmod(info.Mode().Perm())

@@ -21,9 +21,11 @@ type Owner struct {
 // Owner returns the owner of the directory. It is nil if there is no directory.
 func (d Dir) Owner() (*Owner, error) {
 	var info unix.Stat_t
-	if err := unix.Stat(string(d), &info); errors.Is(err, fs.ErrNotExist) {
+	err := unix.Stat(string(d), &info)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: string(d), Err: err}
 	}
 	return NewOwner(info.Uid, info.Gid), nil

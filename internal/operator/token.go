@@ -275,10 +275,12 @@ func (k *Tokens) Add(ctx context.Context, c Caller, until time.Time, n NewToken)
 		ID: hex.EncodeToString(id[:]), Name: n.Name, Hash: made.Hash(), Tenant: n.Tenant, Scopes: scopes, Made: now,
 		MadeBy: c.Actor.String(), Expires: expires,
 	}
-	if err := k.deps.Store.AddToken(ctx, t); fault.Is(err, fault.Conflict) && c.Tenant != 0 {
+	err = k.deps.Store.AddToken(ctx, t)
+	if fault.Is(err, fault.Conflict) && c.Tenant != 0 {
 		// The existing token may be one that the caller must not see.
 		return Token{}, "", fault.New(fault.Conflict, "this name cannot be used; choose another one")
-	} else if err != nil {
+	}
+	if err != nil {
 		return Token{}, "", err
 	}
 	return t, TokenText(made), nil

@@ -390,10 +390,12 @@ func (o *Outbox) leave(e Entry) {
 func (o *Outbox) write(ctx context.Context, published []Ref, rewrite []Entry, unsure []Ref) error {
 	var failed []error
 	for _, e := range rewrite {
-		if err := o.rewrite(ctx, e); errors.Is(err, mailmsg.ErrKind) {
+		err := o.rewrite(ctx, e)
+		if errors.Is(err, mailmsg.ErrKind) {
 			o.leave(e)
 			continue
-		} else if err != nil {
+		}
+		if err != nil {
 			failed = append(failed, fmt.Errorf("write a message again: %w", err))
 			o.add(work{rewrite: []Entry{e}})
 			unsure = append(unsure, e.Ref)

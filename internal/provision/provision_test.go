@@ -106,9 +106,11 @@ func wellFormed(t *testing.T, text string) {
 	t.Helper()
 	d := xml.NewDecoder(strings.NewReader(text))
 	for {
-		if _, err := d.Token(); err == io.EOF {
+		_, err := d.Token()
+		if err == io.EOF {
 			return
-		} else if err != nil {
+		}
+		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
 	}

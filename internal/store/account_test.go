@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"path/filepath"
 	"testing"
 
 	"dialtone/internal/fault"
@@ -19,11 +18,7 @@ import (
 // bothEngines opens an empty store on each engine. They are closed when the test ends.
 func bothEngines(t *testing.T) (*sqlite.Engine, *postgres.Engine) {
 	t.Helper()
-	onFile, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { onFile.Close() })
+	onFile := openSQLite(t)
 	onServer, err := postgres.Open(t.Context(), "a", postgrestest.Shared(t).Database(t), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"errors"
-	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
@@ -41,11 +40,7 @@ func TestActivationRace(t *testing.T) {
 		}, late.Add(-time.Microsecond), notFound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer e.Close()
+			e := openSQLite(t)
 			s := teststore.OnSQLite(e, nil)
 			tn, err := s.AddTenant(t.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"})
 			if err != nil {

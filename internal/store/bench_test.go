@@ -13,8 +13,7 @@ import (
 	"dialtone/internal/mailmsg"
 	"dialtone/internal/secret"
 	"dialtone/internal/session"
-	"dialtone/internal/tenant"
-	"dialtone/internal/test/teststore"
+	"dialtone/internal/test/world"
 	"dialtone/internal/throttle"
 )
 
@@ -56,16 +55,9 @@ func signups(tenant int64) func() account.Signup {
 // BenchmarkStore measures Create and Find of a store on SQLite, with 32 goroutines per CPU. Set
 // TMPDIR=/dev/shm to leave out the disk.
 func BenchmarkStore(b *testing.B) {
-	s, err := teststore.Open(b.Context(), filepath.Join(b.TempDir(), "dialtone.db"), secret.NewRing(noon))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	added, err := s.AddTenant(b.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"})
-	if err != nil {
-		b.Fatal(err)
-	}
-	next := signups(added.ID)
+	s := world.OpenStore(b, filepath.Join(b.TempDir(), "dialtone.db"), secret.NewRing(noon))
+	id := addTenant(b, s, "phone.test")
+	next := signups(id)
 	known := next()
 	if err := s.Create(b.Context(), known, known.Account.Created); err != nil {
 		b.Fatal(err)
@@ -89,7 +81,7 @@ func BenchmarkStore(b *testing.B) {
 		return s.Create(b.Context(), a, a.Account.Created)
 	})
 	each("find", func() error {
-		_, err := s.Find(b.Context(), added.ID, known.Account.User, known.Account.Created)
+		_, err := s.Find(b.Context(), id, known.Account.User, known.Account.Created)
 		return err
 	})
 }
@@ -99,16 +91,9 @@ func BenchmarkStore(b *testing.B) {
 // cost more.
 func BenchmarkRecordSessions(b *testing.B) {
 	const people = 256
-	s, err := teststore.Open(b.Context(), filepath.Join(b.TempDir(), "dialtone.db"), secret.NewRing(noon))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	added, err := s.AddTenant(b.Context(), tenant.Tenant{Host: "phone.test", Realm: "phone.test"})
-	if err != nil {
-		b.Fatal(err)
-	}
-	next := signups(added.ID)
+	s := world.OpenStore(b, filepath.Join(b.TempDir(), "dialtone.db"), secret.NewRing(noon))
+	id := addTenant(b, s, "phone.test")
+	next := signups(id)
 	var accounts []account.Account
 	// records returns a record for each account. Without a device token, the record is of a new
 	// sign-in.
@@ -147,7 +132,7 @@ func BenchmarkRecordSessions(b *testing.B) {
 				if err := s.Create(b.Context(), a, a.Account.Created); err != nil {
 					b.Fatal(err)
 				}
-				if _, err := s.Activate(b.Context(), added.ID, a.Token, a.Account.Created); err != nil {
+				if _, err := s.Activate(b.Context(), id, a.Token, a.Account.Created); err != nil {
 					b.Fatal(err)
 				}
 				accounts = append(accounts, a.Account)

@@ -184,9 +184,11 @@ func (s *Store) ClaimBulk(ctx context.Context, after int64, now, until time.Time
 		ORDER BY CASE WHEN tenant > $3 THEN 0 ELSE 1 END, tenant, made LIMIT 1`
 	// Usually there is none, and no write is needed.
 	var id []byte
-	if err := s.engine.Reads(ctx).Row(oldest, append(bounds, after)...).Scan(&id); errors.Is(err, sql.ErrNoRows) {
+	err = s.engine.Reads(ctx).Row(oldest, append(bounds, after)...).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
 		return b, operator.ErrNoBulk
-	} else if err != nil {
+	}
+	if err != nil {
 		return b, err
 	}
 	err = s.engine.Write(func(tx engine.Tx) (err error) {

@@ -3,14 +3,12 @@ package store_test
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"testing"
 
 	"dialtone/internal/account"
 	"dialtone/internal/outbox"
 	"dialtone/internal/store"
 	"dialtone/internal/store/engine"
-	"dialtone/internal/store/sqlite"
 	"dialtone/internal/test/teststore"
 )
 
@@ -27,12 +25,8 @@ func TestReplacedAddressIsRemoved(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
-			e, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			e := openSQLite(t)
 			s := teststore.OnSQLite(e, nil)
-			defer s.Close()
 			a := newSignup(addTenant(t, s, "one.test"), "ann")
 			r := account.LinkReplacement{
 				Account: a.Account,
@@ -69,12 +63,8 @@ func TestReplacedAddressIsRemoved(t *testing.T) {
 // These links must not remove the account of the right person.
 func TestDeclineAfterOlderProgram(t *testing.T) {
 	ctx := t.Context()
-	e, err := sqlite.Open(ctx, filepath.Join(t.TempDir(), "dialtone.db"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := openSQLite(t)
 	s := teststore.OnSQLite(e, nil)
-	defer s.Close()
 	a := newSignup(addTenant(t, s, "one.test"), "ann")
 	r := account.LinkReplacement{
 		Account: a.Account, Was: a.Account.Email, Token: [32]byte{1}, Message: [16]byte{2}, Made: noon,
@@ -86,7 +76,7 @@ func TestDeclineAfterOlderProgram(t *testing.T) {
 	if _, err := s.LinkedAddress(ctx, a.Account.Tenant, a.Token, noon); err != nil {
 		t.Fatalf("the older link to the same address: %v", err)
 	}
-	err = e.Write(func(tx engine.Tx) error {
+	err := e.Write(func(tx engine.Tx) error {
 		_, err := tx.Exec(`UPDATE account SET email = 'right@mail.test'`)
 		return err
 	})

@@ -20,6 +20,7 @@ import (
 	"dialtone/internal/secret"
 	"dialtone/internal/store"
 	"dialtone/internal/store/migrations"
+	"dialtone/internal/store/sqlite"
 	"dialtone/internal/tenant"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/teststore"
@@ -33,6 +34,17 @@ var (
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+// openSQLite opens an SQLite engine on a new file, and closes it when the test is over.
+func openSQLite(t testing.TB) *sqlite.Engine {
+	t.Helper()
+	e, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "dialtone.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { world.CloseStore(t, e) })
+	return e
+}
 
 // newSignup returns a signup that the store admits, with a long credential.
 func newSignup(tenant int64, user string) account.Signup {

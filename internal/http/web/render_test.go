@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"encoding/json"
 	"go/ast"
 	"go/parser"
@@ -540,5 +541,32 @@ func TestDevMailLinkScheme(t *testing.T) {
 	}
 	if strings.Contains(html.UnescapeString(string(out)), `href="javascript:`) {
 		t.Error("a javascript: URL became a link")
+	}
+}
+
+// TestAdminBacklog checks that the home page and that of messages show how many messages wait, were deferred and
+// failed, and the time of the oldest one.
+func TestAdminBacklog(t *testing.T) {
+	p := mustPages(t)
+	mail := operator.MailBacklog{
+		Waiting: 3, Deferred: 20, Failed: 1, Oldest: time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC),
+	}
+	row := regexp.MustCompile(`<dd>(?:<time datetime="([^"]*)"[^>]*>)?([^<]*)`)
+	views := adminViews(frame{}, "")
+	home, messages := views["admin home"].data.(homeView), views["admin messages"].data.(messagesView)
+	home.Mail, messages.Mail = mail, mail
+	for page, data := range map[string]any{"admin-home": home, "admin-messages": messages} {
+		out, err := p.render(i18n.English, page, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := regexp.MustCompile(`(?s)<h2 id="(?:mail|backlog)">.*?</dl>`).FindString(string(out))
+		var values []string
+		for _, m := range row.FindAllStringSubmatch(list, -1) {
+			values = append(values, cmp.Or(m[1], m[2]))
+		}
+		if got := strings.Join(values, " "); got != "3 20 1 2026-11-28T12:00:00Z" {
+			t.Errorf("%s shows %q", page, got)
+		}
 	}
 }

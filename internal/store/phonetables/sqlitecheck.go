@@ -92,9 +92,11 @@ func (x *exportFile) damage(report func(string)) error {
 
 // inspect runs do on the file alone, without changing it. It does nothing if there is no file.
 func (x *exportFile) inspect(do func(engine.Querier) error) (err error) {
-	if _, err := os.Stat(x.path); errors.Is(err, fs.ErrNotExist) {
+	_, err = os.Stat(x.path)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	c, err := sqlite.Connect(x.path, "", `PRAGMA busy_timeout = 5000; PRAGMA query_only = 1`)

@@ -25,9 +25,11 @@ func (e *Engine) Backup(ctx context.Context, disk engine.BackupFS, path string) 
 	if err := e.vacuumInto(ctx, temp); err != nil {
 		return fmt.Errorf("copy the database: %w", err)
 	}
-	if err := disk.Link(temp, path); errors.Is(err, fs.ErrExist) {
+	err := disk.Link(temp, path)
+	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s exists; choose another name, or move the file away", path)
-	} else if err != nil {
+	}
+	if err != nil {
 		return notWritten(dir, err)
 	}
 	if err := disk.SyncDir(dir); err != nil {

@@ -162,6 +162,18 @@ func (t *test) wantKind(err error, kind fault.Kind) {
 	}
 }
 
+// wantNoChanges checks that operators cannot change an account that the tenant does not have.
+func (t *test) wantNoChanges(user string) {
+	t.Helper()
+	_, err := t.EnableNow(t.ctx, t.tenant, user, noon)
+	t.wantKind(err, fault.NotFound)
+	_, err = t.Disable(t.ctx, t.tenant, user, noon)
+	t.wantKind(err, fault.NotFound)
+	_, err = t.SetRole(t.ctx, t.tenant, user, account.Admin, noon)
+	t.wantKind(err, fault.NotFound)
+	t.wantKind(t.Delete(t.ctx, t.tenant, user, noon), fault.NotFound)
+}
+
 func (t *test) wantErr(err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {

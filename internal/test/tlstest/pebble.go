@@ -126,7 +126,8 @@ func program(t testing.TB) string {
 	out, err := cmd.Output()
 	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 		t.Fatalf("pebble cannot be built: %s", failed.Stderr)
-	} else if err != nil {
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(string(out))
