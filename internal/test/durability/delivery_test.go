@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -94,6 +95,8 @@ func openRelayed(f *crashfs.FS) (*harness, error) {
 // message of every signup that succeeded must then have arrived, or be in the pickup directory or
 // badmail. A message that is recorded as sent is not sent again.
 func TestCrashesDuringDelivery(t *testing.T) {
+	// On one processor, the goroutines of the queue take turns in the same order in each run.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	var f *crashfs.FS
 	tr, relay := &transcript{}, &fakeRelay{replies: map[string]*delivery.Refusal{
 		"person1@example.org": {At: delivery.Rcpt, Code: 550, Text: "5.1.1 nobody"},
@@ -101,6 +104,7 @@ func TestCrashesDuringDelivery(t *testing.T) {
 		"person3@example.org": {At: delivery.Rcpt, Code: 450, Text: "4.2.1 busy"},
 	}}
 	synctest.Test(t, func(t *testing.T) {
+		repeat(t, preparing)
 		disk := crashfs.New()
 		if err := disk.MakeDir("/data"); err != nil {
 			t.Fatal(err)

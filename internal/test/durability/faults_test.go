@@ -30,8 +30,8 @@ var diskFaults = []diskFault{
 }
 
 // positions returns the operations of a journal that are to fail, as indexes into the operations that
-// can fail in this way. In make test, they are a sixth of them, but at least two and at most six, or
-// eight of the syncs that lose the page cache.
+// can fail in this way. In make test, they are an eighth of them, but at least two and at most four, or
+// six of the syncs that lose the page cache.
 func (f diskFault) positions(t *testing.T, journal []crashfs.Op) []int {
 	var ops []crashfs.Op
 	for _, op := range journal {
@@ -45,9 +45,9 @@ func (f diskFault) positions(t *testing.T, journal []crashfs.Op) []int {
 			list = append(list, i)
 		}
 	}
-	n := min(max(2, len(list)/6), 6)
+	n := min(max(2, len(list)/8), 4)
 	if f.fault.Reverts {
-		n = 8
+		n = 6
 	}
 	return some(t, list, n)
 }

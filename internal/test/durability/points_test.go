@@ -639,7 +639,7 @@ func stops(t *testing.T, journal []crashfs.Op, n int) map[int]bool {
 
 // TestEveryPoint stops each scenario before and after each of its operations, in every variant. Then
 // it starts the program on the disk that is left, and checks the promise. In make test, it stops after
-// each answer and at 24 other moments, tears a write only at every second sector, and, except after an
+// each answer and at 16 other moments, tears a write only at every second sector, and, except after an
 // answer, tries one half of the variants, alternately.
 func TestEveryPoint(t *testing.T) {
 	for _, sc := range scenarios {
@@ -653,7 +653,7 @@ func TestEveryPoint(t *testing.T) {
 					t.Errorf("%s: %v", d, d.err)
 				}
 			}
-			n := 24
+			n := 16
 			if sc.sampled {
 				n = 6
 			}
