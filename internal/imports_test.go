@@ -59,9 +59,9 @@ var (
 
 	// programLayers are the packages below cmd/dialtone/internal, from the lowest layer up.
 	programLayers = [][]string{
-		{"runas", "terminal"},
+		{"finding", "runas", "terminal"},
 		{"outfile", "installation"},
-		{"server", "backup", "restore", "setup", "diagnosis"},
+		{"serve", "backup", "restore", "setup", "doctor"},
 	}
 
 	// outside are the packages of the standard library that rule 3 forbids.
@@ -215,7 +215,7 @@ func TestViolations(t *testing.T) {
 		{"programs are not imported", "http/web", "dialtone/cmd/dialtone", false},
 		{"cmd wires", "cmd/dialtone", "dialtone/internal/http/web", true},
 		{"cmd uses its parts", "cmd/dialtone", "dialtone/cmd/dialtone/internal/terminal", true},
-		{"parts of cmd wire", "cmd/dialtone/internal/server", "dialtone/internal/http/web", true},
+		{"parts of cmd wire", "cmd/dialtone/internal/serve", "dialtone/internal/http/web", true},
 		{"the lowest parts of cmd are adapters", "cmd/dialtone/internal/terminal", "dialtone/internal/http/web",
 			false},
 		{"a new part is above the others", "cmd/dialtone/internal/new", "dialtone/cmd/dialtone/internal/terminal",

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/doctor"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
@@ -125,8 +125,8 @@ type exportState struct {
 }
 
 // print prints the state of the tables and returns it.
-func (c exportStatus) print(p *program, in *installation.Installation) (exportState, diagnosis.ExportReaders, error) {
-	readers, status := diagnosis.ExportReaders{Blocked: []string{}}, exportState{Faults: []string{}}
+func (c exportStatus) print(p *program, in *installation.Installation) (exportState, doctor.ExportReaders, error) {
+	readers, status := doctor.ExportReaders{Blocked: []string{}}, exportState{Faults: []string{}}
 	// Check the schema first: ExportStatus updates the SQLite file, which may undo what somebody has changed.
 	err := in.Store.CheckExportSchema(p.ctx, func(text string) { status.Faults = append(status.Faults, text) })
 	if err == nil {
@@ -136,14 +136,14 @@ func (c exportStatus) print(p *program, in *installation.Installation) (exportSt
 		return status, readers, err
 	}
 	if status.Enabled && !in.Shared() { // the tables are in a file
-		if readers, err = diagnosis.ReadersOf(status.Locations[0]); err != nil {
+		if readers, err = doctor.ReadersOf(status.Locations[0]); err != nil {
 			return status, readers, err
 		}
 	}
 	if c.JSON {
 		return status, readers, json.NewEncoder(p.stdout).Encode(struct {
 			exportState
-			diagnosis.ExportReaders
+			doctor.ExportReaders
 		}{status, readers})
 	}
 	switch {

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/doctor"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/delivery"
@@ -258,11 +258,11 @@ func (mailDoctor) Help() string {
 func (c *mailDoctor) Run(p *program) error {
 	arg := tenantArg{Host: c.Tenant}
 	return arg.with(p, func(in *installation.Installation, t *tenant.Tenant, keys *dkim.Keys) error {
-		records, err := diagnosis.CheckSender(p.ctx, in.Mail, t, keys, resolver(c.Resolver))
+		records, err := doctor.CheckSender(p.ctx, in.Mail, t, keys, resolver(c.Resolver))
 		if err != nil {
 			return err
 		}
-		found := append([]maildns.Finding{diagnosis.CheckRelay(p.ctx, in.Mail)}, records...)
+		found := append([]maildns.Finding{doctor.CheckRelay(p.ctx, in.Mail)}, records...)
 		if err := c.print(p, found); err != nil {
 			return err
 		}

@@ -2,7 +2,7 @@
 // and the commands for operators.
 //
 // This package parses the command line, calls other packages, prints their results, and chooses the exit status.
-// Commands that do more than that are in the packages below cmd/dialtone/internal, such as server, backup and setup.
+// Commands that do more than that are in the packages below cmd/dialtone/internal, such as serve, backup and setup.
 // Those connect the packages below internal, which contain the rules.
 package main
 
@@ -22,7 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
-	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/doctor"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
@@ -251,7 +251,7 @@ func (configCheckCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if err := diagnosis.CheckConfiguration(p.ctx, c, p.configFile(), p.environ, p.stderr); err != nil {
+	if err := doctor.CheckConfiguration(p.ctx, c, p.configFile(), p.environ, p.stderr); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.stdout, "the configuration is valid")

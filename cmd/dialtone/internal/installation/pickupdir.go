@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/config"
-	"dialtone/internal/doctor"
 	"dialtone/internal/shellword"
 )
 
@@ -31,7 +31,7 @@ func InPickupDir(c config.Config, err error) error {
 // PickupRemedy tells how to create the pickup directory dir and the directory badmail next to it for a user, or how to
 // make existing ones usable.
 func PickupRemedy(u User, dir string) string {
-	if link := doctor.Link("mail", dir); link != nil {
+	if link := finding.Link("mail", dir); link != nil {
 		return link.Cause + "; " + link.Next
 	}
 	return fmt.Sprintf("run as root: install -d -o %s -g %s -m 2770 %s %s; or correct mail.pickup_dir",

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/internal/datadir"
-	"dialtone/internal/doctor"
 	"dialtone/internal/regularfile"
 	"dialtone/internal/shellword"
 )
@@ -31,7 +31,7 @@ func ReadDeniedAt(o *datadir.Owner, path string) (at string) {
 // ReadRemedy tells how to make a file readable for a user. at is the result of ReadDeniedAt.
 func ReadRemedy(user, path, at string) string {
 	if at == path {
-		if link := doctor.Link("files", path); link != nil {
+		if link := finding.Link("files", path); link != nil {
 			return link.Cause + "; " + link.Next
 		}
 		return fmt.Sprintf("run as root: chown %s %s && chmod 600 %[2]s", shellword.Quote(user), shellword.Path(path))

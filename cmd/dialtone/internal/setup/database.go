@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
-	"dialtone/internal/doctor"
 	"dialtone/internal/fault"
 )
 
@@ -33,7 +33,7 @@ func (s *setup) checkDatabaseFiles() error {
 		if f.Secret == "" {
 			continue
 		}
-		for _, found := range doctor.Private("files", map[string]string{f.Path: f.Secret}) {
+		for _, found := range finding.Private("files", map[string]string{f.Path: f.Secret}) {
 			return fault.New(fault.Invalid, "%s: %s; %s", f.Name, terminal.OneLine(found.Cause),
 				terminal.OneLine(found.Next))
 		}

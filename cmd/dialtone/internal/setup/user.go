@@ -10,11 +10,11 @@ import (
 	"strconv"
 	"syscall"
 
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/datadir"
-	"dialtone/internal/doctor"
 	"dialtone/internal/fault"
 	"dialtone/internal/pathwalk"
 	"dialtone/internal/shellword"
@@ -54,7 +54,7 @@ func chooseUser(data, name string) (installation.User, error) {
 	}
 	if owner != nil && owner.UID != uint32(uid) && holds {
 		remedy := fmt.Sprintf(", or run first: chown -R %s: %s", name, shellword.Path(data))
-		if link := doctor.Link("data", data); link != nil {
+		if link := finding.Link("data", data); link != nil {
 			remedy = "; " + link.Cause
 		}
 		return installation.User{}, fault.New(fault.Conflict, "%s belongs to the user %s, so a server of the user %s "+
