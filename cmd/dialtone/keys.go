@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/keys"
 	"dialtone/internal/audit"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
@@ -43,8 +44,8 @@ func (c *keysRotate) Run(p *program) error {
 }
 
 func (c *keysRotate) rotate(p *program, in *installation.Installation, now time.Time) error {
-	keys := in.KeySources.Sign
-	ring, err := keys.Read()
+	source := in.KeySources.Sign
+	ring, err := source.Read()
 	created := errors.Is(err, keyfile.ErrMissing) && !in.Shared()
 	if created {
 		ring, err = in.KeySources.CreateSign(now)
@@ -54,19 +55,19 @@ func (c *keysRotate) rotate(p *program, in *installation.Installation, now time.
 	}
 	if created {
 		fmt.Fprintf(p.stderr, "there was no %s, so this command created it: what an earlier key signed is no longer "+
-			"valid, and everybody has to sign in again\n", keys.Path)
+			"valid, and everybody has to sign in again\n", source.Path)
 	}
-	ring = installation.SignRotation(keys.FromEnv(), c.Revoke).Apply(ring, now)
-	if !keys.FromEnv() {
-		if err := keyfile.Replace(keys.Path, ring); err != nil {
+	ring = keys.SignRotation(source.FromEnv(), c.Revoke).Apply(ring, now)
+	if !source.FromEnv() {
+		if err := keyfile.Replace(source.Path, ring); err != nil {
 			return err
 		}
 		if c.Revoke {
 			fmt.Fprintf(p.stdout, "%s has a new key and no older ones; everyone has to sign in again\n",
-				keys.Path)
+				source.Path)
 		} else {
 			fmt.Fprintf(p.stdout, "%s has a new key; servers sign with it after %v\n",
-				keys.Path, secret.SigningDelay)
+				source.Path, secret.SigningDelay)
 		}
 		return nil
 	}

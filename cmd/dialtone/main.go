@@ -22,6 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/adapter"
 	"dialtone/cmd/dialtone/internal/doctor"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
@@ -189,7 +190,7 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 
 // configErrors are errors that last until an operator corrects the configuration, the keys or the store.
 var configErrors = []error{
-	installation.ErrTemplates, installation.ErrNoStore, keyfile.ErrUnusable,
+	adapter.ErrTemplates, installation.ErrNoStore, keyfile.ErrUnusable,
 	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, engine.ErrNodeAlive, migrations.ErrNewer,
 	migrations.ErrOlder, migrations.ErrNoStore, postgres.ErrMisplaced, postgres.ErrNoRights,
 	sqlite.ErrNotWritable, sqlite.ErrReplaced, runas.ErrDataDir, installation.ErrPickupDir, datadir.ErrRestoring,

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/owner"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/datadir"
@@ -103,7 +104,7 @@ func (c *storeCopy) Run(p *program) (err error) {
 // becomeOwnerOf calls runas.BecomeOwner for the directories of the SQLite databases, which must have the same owner.
 func becomeOwnerOf(locations ...string) (revert func() error, err error) {
 	var dirs []string
-	var owners []*runas.User
+	var owners []*owner.User
 	for _, location := range locations {
 		if path, ok := strings.CutPrefix(location, "sqlite:"); ok {
 			o, err := runas.OwnerOf(filepath.Dir(path))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/keys"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
@@ -53,24 +54,24 @@ func (c *turnSecret) Run(p *program) error {
 
 // print creates a new key with --rotate, and prints the secrets.
 func (c *turnSecret) print(p *program, in *installation.Installation, now time.Time) error {
-	keys := in.KeySources.TURN
-	ring, err := keys.Read()
+	source := in.KeySources.TURN
+	ring, err := source.Read()
 	if errors.Is(err, keyfile.ErrMissing) {
 		ring, err = in.KeySources.CreateTURN(now)
 	}
 	if err != nil {
 		return err
 	}
-	rotation := installation.TURNRotation(c.Revoke)
+	rotation := keys.TURNRotation(c.Revoke)
 	if c.Rotate {
 		ring = rotation.Apply(ring, now)
-		if keys.FromEnv() {
+		if source.FromEnv() {
 			_, err := fmt.Fprint(p.stdout, ring.Text())
 			fmt.Fprintln(p.stderr, "this is the new content of DIALTONE_KEYS_TURN: give it to every server; "+
 				"then run dialtone turn secret with it, and give the secrets to the TURN servers")
 			return err
 		}
-		if err := keyfile.Replace(keys.Path, ring); err != nil {
+		if err := keyfile.Replace(source.Path, ring); err != nil {
 			return err
 		}
 		advice := "the first secret is new, and signing with it begins at " +

@@ -11,8 +11,10 @@ import (
 	"regexp"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/adapter"
 	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/owner"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/config"
@@ -36,7 +38,7 @@ func CheckConfiguration(
 	ctx context.Context, c config.Config, file string, environ []string, stderr io.Writer,
 ) error {
 	k := configCheck{ctx, file, environ, stderr}
-	if _, err := installation.Templates(c.Mail.TemplatesDir); err != nil {
+	if _, err := adapter.Templates(c.Mail.TemplatesDir); err != nil {
 		return err
 	}
 	if err := k.checkCertificates(c); err != nil {
@@ -136,15 +138,15 @@ func (k configCheck) noteUnreadable(c config.Config) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	owner, err := datadir.Dir(c.Data).Owner()
-	if err != nil || owner == nil || owner.Root() {
+	u, err := owner.Of(c.Data)
+	if err != nil || u == nil || u.UID == 0 {
 		return err
 	}
 	for _, f := range append(installation.ConfiguredFiles(c), environmentFiles(c, k.environ)...) {
-		if at := owner.Denied(f.Path); at != "" {
+		if at := u.Denied(f.Path); at != "" {
 			fmt.Fprintf(terminal.To(k.stderr), "note: %s: the user %s, who owns %s, cannot read %s: the owner and "+
 				"mode of %s do not allow it, and a server that runs as this user cannot use it\n",
-				f.Key, owner, c.Data, f.Path, at)
+				f.Key, u.Name, c.Data, f.Path, at)
 		}
 	}
 	return nil
@@ -153,11 +155,11 @@ func (k configCheck) noteUnreadable(c config.Config) error {
 // pickupFault returns why the owner of the data directory can neither use nor create the pickup directory, and what to
 // do. It returns "" if there is no fault.
 func pickupFault(c config.Config) (text, next string) {
-	owner, _, err := installation.DataOwner(c.Data)
-	if err != nil || owner == nil {
+	u, err := owner.Of(c.Data)
+	if err != nil || u == nil {
 		return "", ""
 	}
-	at := datadir.NewOwner(owner.UID, owner.GID).CannotUse(c.Mail.PickupDir)
+	at := u.CannotUse(c.Mail.PickupDir)
 	if at == "" {
 		return "", ""
 	}
@@ -166,8 +168,8 @@ func pickupFault(c config.Config) (text, next string) {
 		what = "create"
 	}
 	return fmt.Sprintf("the user %s of the server cannot %s the pickup directory %s (mail.pickup_dir): the owner and "+
-			"mode of %s do not allow it", owner.Name, what, c.Mail.PickupDir, at),
-		installation.PickupRemedy(*owner, c.Mail.PickupDir)
+			"mode of %s do not allow it", u.Name, what, c.Mail.PickupDir, at),
+		finding.PickupRemedy(u.Name, u.Group, c.Mail.PickupDir)
 }
 
 // certificateFaults returns the faults of the certificate files, for the hosts of the tenants.
@@ -181,15 +183,15 @@ func certificateFaults(c config.Config, hosts []string) []string {
 }
 
 func readCertificateFaults(c config.Config, hosts []string) []string {
-	faults := tlscert.Check("ops.tls_cert", "ops.tls_key", installation.OpsPairs(c.Ops), nil, time.Now())
+	faults := tlscert.Check("ops.tls_cert", "ops.tls_key", adapter.OpsPairs(c.Ops), nil, time.Now())
 	if len(c.TLS.Cert) > 0 {
-		pairs := installation.PublicPairs(c.TLS)
+		pairs := adapter.PublicPairs(c.TLS)
 		faults = append(faults, tlscert.Check("tls.cert", "tls.key", pairs, hosts, time.Now())...)
 	}
 	for _, f := range []installation.ConfiguredFile{
 		{Key: "ops.tls_client_ca", Path: c.Ops.TLSClientCA}, {Key: "tls.acme_ca_file", Path: c.TLS.CAFile},
 	} {
-		if _, err := installation.Authorities(f.Path); err != nil {
+		if _, err := adapter.Authorities(f.Path); err != nil {
 			faults = append(faults, f.Key+": "+err.Error())
 		}
 	}

@@ -8,8 +8,8 @@ import (
 
 	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/owner"
 	"dialtone/internal/config"
-	"dialtone/internal/datadir"
 )
 
 // The URL of the database and libpq's variables name files that the server has to read, such as the one with the
@@ -18,8 +18,8 @@ import (
 // databaseFiles reports files that the URL of the database or a variable names and that the server cannot read. For a
 // variable it is only a warning, because the server may have another value.
 func (e *examination) databaseFiles() (list []finding.Finding) {
-	owner, err := datadir.Dir(e.Data).Owner()
-	if err != nil || owner == nil {
+	u, err := owner.Of(e.Data)
+	if err != nil || u == nil {
 		return nil
 	}
 	for _, f := range e.DatabaseFiles(e.Environ) {
@@ -33,9 +33,9 @@ func (e *examination) databaseFiles() (list []finding.Finding) {
 		if _, err := os.Stat(f.Path); errors.Is(err, fs.ErrNotExist) {
 			add(fmt.Sprintf("there is no %s (%s), so connections to the database lack what is in it", f.Path, f.Name),
 				"restore the file, or correct the path")
-		} else if at := installation.ReadDeniedAt(owner, f.Path); at != "" {
+		} else if at := u.Unreadable(f.Path); at != "" {
 			add(fmt.Sprintf("the user %s of the server cannot read %s (%s), because the owner and mode of %s do not "+
-				"allow it", owner, f.Path, f.Name, at), installation.ReadRemedy(owner.String(), f.Path, at))
+				"allow it", u.Name, f.Path, f.Name, at), finding.ReadRemedy(u.Name, f.Path, at))
 		}
 	}
 	return list

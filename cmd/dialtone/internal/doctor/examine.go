@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/adapter"
 	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
@@ -155,7 +156,7 @@ func failed(check string, err error) []finding.Finding {
 
 // configuration reports invalid templates, and an operators' listener that other machines can reach.
 func (e *examination) configuration(context.Context) (list []finding.Finding) {
-	if _, err := installation.Templates(e.Mail.TemplatesDir); err != nil {
+	if _, err := adapter.Templates(e.Mail.TemplatesDir); err != nil {
 		list = append(list, finding.New(finding.Fault, "configuration", finding.AboutMail, err.Error(),
 			"correct the templates, or remove mail.templates_dir; until then, no server starts"))
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"net"
 
-	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/adapter"
 	"dialtone/internal/config"
 	"dialtone/internal/mail/dkim"
 	"dialtone/internal/mail/maildns"
@@ -36,7 +36,7 @@ func CheckRelay(ctx context.Context, m config.Mail) maildns.Finding {
 		found.Says = "none configured; your mail server must collect messages from " + m.PickupDir
 		return found
 	}
-	r, err := installation.NewRelay(m)
+	r, err := adapter.NewRelay(m)
 	if err == nil {
 		found.Says, err = r.Check(ctx)
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/adapter"
 	"dialtone/internal/delivery"
 	"dialtone/internal/http/ops"
 	"dialtone/internal/mail/dkim"
@@ -19,11 +19,11 @@ func (s *server) openRelay(node string) error {
 	if s.Mail.Relay == "" {
 		return nil
 	}
-	r, err := installation.NewRelay(s.Mail)
+	r, err := adapter.NewRelay(s.Mail)
 	if err != nil {
 		return err
 	}
-	if _, err := installation.RelayPassword(s.Mail)(); err != nil && s.Mail.Relay.Parts().User != "" {
+	if _, err := adapter.RelayPassword(s.Mail)(); err != nil && s.Mail.Relay.Parts().User != "" {
 		return err // at the start, not at the first message
 	}
 	s.relay = r

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/adapter"
 	"dialtone/internal/config"
 )
 
@@ -34,7 +34,7 @@ func (r *reloader) reload() {
 		r.server.log.Error("configuration not reloaded", "err", err)
 		return
 	}
-	messages, err := installation.Templates(conf.Mail.TemplatesDir)
+	messages, err := adapter.Templates(conf.Mail.TemplatesDir)
 	if err != nil {
 		r.server.log.Error("configuration not reloaded", "err", err)
 		return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"dialtone/cmd/dialtone/internal/adapter"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
@@ -130,7 +131,7 @@ func newServer(ctx context.Context, in *installation.Installation, log *slog.Log
 	if err := s.openRelay(node); err != nil {
 		return nil, err
 	}
-	messages, err := installation.Templates(in.Mail.TemplatesDir)
+	messages, err := adapter.Templates(in.Mail.TemplatesDir)
 	if err != nil {
 		return nil, err
 	}

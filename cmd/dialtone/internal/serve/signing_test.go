@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/keys"
 	"dialtone/internal/captcha"
 	"dialtone/internal/datadir"
 	"dialtone/internal/redact"
@@ -23,19 +23,19 @@ func TestServerFollowsSigningKeys(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "sign.key")
 			old := secret.NewRing(noon)
-			both := installation.SignRotation(fromEnv, false).Apply(old, noon)
+			both := keys.SignRotation(fromEnv, false).Apply(old, noon)
 			if err := keyfile.Create(path, old); err != nil {
 				t.Fatal(err)
 			}
-			keys := keyfile.Source{Path: path}
+			source := keyfile.Source{Path: path}
 			delay := secret.SigningDelay
 			if fromEnv {
-				keys.Text = redact.New(both.Text())
+				source.Text = redact.New(both.Text())
 				delay += secret.RolloutTime
 			}
 			now := noon
 			clock := func() time.Time { return now }
-			s := newSigning(keys, clock)
+			s := newSigning(source, clock)
 			refresh := func() {
 				t.Helper()
 				if err := s.refresh(); err != nil {
@@ -76,8 +76,8 @@ func TestServerFollowsSigningKeys(t *testing.T) {
 func TestServerFollowsTURNKey(t *testing.T) {
 	now := time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
-	keys := datadir.NewKeys(t.TempDir(), datadir.KeyTexts{})
-	s := newTURN(keys.TURN, clock)
+	sources := datadir.NewKeys(t.TempDir(), datadir.KeyTexts{})
+	s := newTURN(sources.TURN, clock)
 	tn := &tenant.Tenant{Host: "phone.test"}
 	signer := func() *turn.Issuer {
 		t.Helper()
@@ -94,18 +94,18 @@ func TestServerFollowsTURNKey(t *testing.T) {
 	if signer() != nil {
 		t.Fatal("there is a signer without a key")
 	}
-	if _, err := os.Stat(keys.TURN.Path); err == nil {
+	if _, err := os.Stat(sources.TURN.Path); err == nil {
 		t.Fatal("the server created a key")
 	}
-	old, err := keys.CreateTURN(now)
+	old, err := sources.CreateTURN(now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !signedBy(old) {
 		t.Error("the first key does not sign at once")
 	}
-	both := installation.TURNRotation(false).Apply(old, now)
-	if err := keyfile.Replace(keys.TURN.Path, both); err != nil {
+	both := keys.TURNRotation(false).Apply(old, now)
+	if err := keyfile.Replace(sources.TURN.Path, both); err != nil {
 		t.Fatal(err)
 	}
 	now = now.Add(secret.RolloutTime)
@@ -116,7 +116,7 @@ func TestServerFollowsTURNKey(t *testing.T) {
 	if signedBy(old) || !signedBy(both) {
 		t.Error("the new key does not sign when its time has come")
 	}
-	if err := os.Remove(keys.TURN.Path); err != nil || signer() != nil {
+	if err := os.Remove(sources.TURN.Path); err != nil || signer() != nil {
 		t.Errorf("a removed key still signs: %v", err)
 	}
 }

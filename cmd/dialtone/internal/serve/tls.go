@@ -13,7 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/adapter"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/certificate"
 	"dialtone/internal/http/acme"
@@ -26,16 +26,16 @@ import (
 
 // openTLS reads the certificates of the listeners. It fails if a listener that uses TLS would have none.
 func (s *server) openTLS(ctx context.Context) (err error) {
-	if s.opsFiles, err = openFiles(installation.OpsPairs(s.Ops), s.Ops.TLSClientCA); err != nil {
+	if s.opsFiles, err = openFiles(adapter.OpsPairs(s.Ops), s.Ops.TLSClientCA); err != nil {
 		return fmt.Errorf("ops.tls_cert: %w", err)
 	}
-	if s.files, err = openFiles(installation.PublicPairs(s.TLS), ""); err != nil {
+	if s.files, err = openFiles(adapter.PublicPairs(s.TLS), ""); err != nil {
 		return fmt.Errorf("tls.cert: %w", err)
 	}
 	if !s.TLS.ACME {
 		return nil
 	}
-	roots, err := installation.Authorities(s.TLS.CAFile)
+	roots, err := adapter.Authorities(s.TLS.CAFile)
 	if err != nil {
 		return fmt.Errorf("tls.acme_ca_file: %w: %w", tlscert.ErrUnusable, err)
 	}

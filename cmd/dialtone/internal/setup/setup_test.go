@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/owner"
 	"dialtone/deploy"
 	"dialtone/internal/config"
 )
@@ -46,11 +46,11 @@ func TestInitUnit(t *testing.T) {
 	if err != nil {
 		t.Skip("systemd-analyze is not installed; tools/need systemd-analyze installs it on Debian")
 	}
-	unit := func(c config.Config, path string, u installation.User) string {
+	unit := func(c config.Config, path string, u owner.User) string {
 		text := strings.Replace(deploy.Unit, "/usr/bin/dialtone", "/bin/true", 1)
 		return serverUnit(text, c, path, u)
 	}
-	usual := installation.User{Name: defaultUser, Group: defaultUser}
+	usual := owner.User{Name: defaultUser, Group: defaultUser}
 	standard := config.Config{
 		Data: DefaultData, Listen: "127.0.0.1:8080", Keys: config.KeyFiles{Dir: DefaultData + "/keys"},
 		Mail: config.Mail{PickupDir: DefaultData + "/pickup"},
@@ -60,11 +60,11 @@ func TestInitUnit(t *testing.T) {
 	}
 	for what, c := range map[string]struct {
 		change func(*config.Config)
-		user   installation.User
+		user   owner.User
 		has    []string
 		lacks  string
 	}{
-		"another user": {func(*config.Config) {}, installation.User{Name: "daemon", Group: "daemon"},
+		"another user": {func(*config.Config) {}, owner.User{Name: "daemon", Group: "daemon"},
 			[]string{"User=daemon\nGroup=daemon\n", "StateDirectory=dialtone\n"}, "ReadWritePaths=/"},
 		"another directory": {func(c *config.Config) {
 			c.Data, c.Keys.Dir, c.Mail.PickupDir = "/srv/a b%", "/srv/a b%/keys", "/srv/p"
@@ -146,7 +146,7 @@ func TestCreateDataBehindLink(t *testing.T) {
 	must(t, os.Mkdir(private, 0o700))
 	link := filepath.Join(above, "link")
 	must(t, os.Symlink(private, link))
-	user := installation.User{UID: otherUser, GID: otherUser}
+	user := owner.User{UID: otherUser, GID: otherUser}
 	err := (&setup{conf: config.Config{Data: link}, user: user}).createData()
 	info, statErr := os.Stat(private)
 	must(t, statErr)
@@ -170,7 +170,7 @@ func TestCreateDataWhereWayIsExchanged(t *testing.T) {
 			must(t, os.Symlink(victim, home))
 			must(t, os.Lchown(home, otherUser, otherUser))
 			conf := config.Config{Data: filepath.Join(home, "dialtone")}
-			err := (&setup{conf: conf, user: installation.User{UID: otherUser, GID: otherUser}}).createData()
+			err := (&setup{conf: conf, user: owner.User{UID: otherUser, GID: otherUser}}).createData()
 			want := "users other than root can replace it: " + dir + " belongs to "
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("createData: %v", err)

@@ -1,7 +1,6 @@
-package installation
+package adapter
 
 import (
-	"crypto/x509"
 	"fmt"
 	"os"
 	"strings"
@@ -36,16 +35,9 @@ func NewRelay(m config.Mail) (*relay.Relay, error) {
 			c.Name = name
 		}
 	}
-	if m.RelayCAFile != "" {
-		text, err := runas.ReadNamed(m.RelayCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("mail.relay_ca_file: %w", err)
-		}
-		c.Roots = x509.NewCertPool()
-		if !c.Roots.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("mail.relay_ca_file: %s contains no certificate in PEM format",
-				m.RelayCAFile)
-		}
+	var err error
+	if c.Roots, err = Authorities(m.RelayCAFile); err != nil {
+		return nil, fmt.Errorf("mail.relay_ca_file: %w", err)
 	}
 	return relay.New(c)
 }

@@ -1,7 +1,7 @@
-package installation
+// Package keys replaces keys while servers use them.
+package keys
 
 import (
-	"dialtone/internal/config"
 	"dialtone/internal/datadir"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
@@ -9,20 +9,15 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// KeySources returns the places of the keys: files in keys.dir, or the environment.
-func KeySources(c config.KeyFiles) *datadir.Keys {
-	return datadir.NewKeys(c.Dir, datadir.KeyTexts{Seal: c.Seal, Sign: c.Sign, TURN: c.Turn})
-}
-
-// KeyFile is the place of one key.
-type KeyFile struct {
+// File is the place of one key.
+type File struct {
 	Name   string // of the file, also if the key is in the environment
 	Source keyfile.Source
 }
 
-// KeyFiles returns the places of all keys.
-func KeyFiles(k *datadir.Keys) []KeyFile {
-	return []KeyFile{{"seal.key", k.Seal}, {"sign.key", k.Sign}, {"turn.key", k.TURN}}
+// Files returns the places of all keys.
+func Files(k *datadir.Keys) []File {
+	return []File{{"seal.key", k.Seal}, {"sign.key", k.Sign}, {"turn.key", k.TURN}}
 }
 
 // SignRotation returns the rotation of the signing key. It keeps an older key while sessions that it signed are valid.

@@ -1,4 +1,4 @@
-package datadir_test
+package owner_test
 
 import (
 	"os"
@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"dialtone/internal/datadir"
+	"dialtone/cmd/dialtone/internal/owner"
 )
 
 // The mode of a file, and of the directories on the way to it, says whether the owner of a data directory can read it.
@@ -30,11 +30,11 @@ func TestDenied(t *testing.T) {
 		must(os.Mkdir(at(dir), 0o755))
 	}
 	must(os.Chown(at("data"), uid, gid))
-	if o, err := datadir.Dir(at("none")).Owner(); o != nil || err != nil {
+	if o, err := owner.Of(at("none")); o != nil || err != nil {
 		t.Fatalf("without a directory: %v, %v", o, err)
 	}
-	o, err := datadir.Dir(at("data")).Owner()
-	if err != nil || o.Root() {
+	o, err := owner.Of(at("data"))
+	if err != nil || o.UID != uid || o.GID != gid {
 		t.Fatal(o, err)
 	}
 	for name, f := range map[string]struct {
