@@ -63,7 +63,7 @@ var (
 		{"runas"},
 		{"adapter", "installation", "outfile"},
 		{"keys"},
-		{"serve", "backup", "restore", "setup", "doctor"},
+		{"serve", "backup", "restore", "setup", "doctor", "bulk", "certfile", "exporter", "importer", "storecopy"},
 	}
 
 	// outside are the packages of the standard library that rule 3 forbids.

@@ -50,15 +50,17 @@ func (p *program) withReason(reason string) (context.Context, error) {
 // recorded makes a change outside the store, such as that of a file, and adds it to the audit trail. It adds the change
 // first: after a crash in between, the trail contains a change that was not made, but it never lacks one that was. If
 // the change fails, recorded adds another row with that outcome.
-func (p *program) recorded(in *installation.Installation, c audit.Change, do func() error) error {
+func (p *program) recorded(
+	ctx context.Context, in *installation.Installation, c audit.Change, do func() error,
+) error {
 	c.At, c.Outcome = time.Now(), audit.OK
-	if err := in.Store.AddChange(p.ctx, c); err != nil {
+	if err := in.Store.AddChange(ctx, c); err != nil {
 		return err
 	}
 	err := do()
 	if err != nil {
 		c.At, c.Outcome = time.Now(), audit.Failed
-		err = errors.Join(err, in.Store.AddChange(p.ctx, c))
+		err = errors.Join(err, in.Store.AddChange(ctx, c))
 	}
 	return err
 }

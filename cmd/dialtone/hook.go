@@ -187,7 +187,7 @@ func (c *hookTest) Run(p *program) error {
 		}
 		client := httpclient.New()
 		defer client.Close()
-		return p.recorded(in, audit.Change{Action: audit.HookTest, Subject: c.Name}, func() error {
+		return p.recorded(p.ctx, in, audit.Change{Action: audit.HookTest, Subject: c.Name}, func() error {
 			report, err := serve.HookTransports(client)[h.Kind].Test(p.ctx, h, secret)
 			if err != nil {
 				return fault.New(fault.Conflict, "%s at %s: %v", h.Name, h.URL, err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -9,7 +8,6 @@ import (
 	"dialtone/cmd/dialtone/internal/keys"
 	"dialtone/internal/audit"
 	"dialtone/internal/secret"
-	"dialtone/internal/secret/keyfile"
 )
 
 type keysCommand struct {
@@ -37,31 +35,21 @@ func (c *keysRotate) Run(p *program) error {
 		if c.Revoke {
 			change.Subject = "revoke"
 		}
-		return p.recorded(in, change, func() error {
-			return in.InKeys(func() error { return c.rotate(p, in, time.Now()) })
-		})
+		return p.recorded(p.ctx, in, change, func() error { return c.rotate(p, in, time.Now()) })
 	})
 }
 
 func (c *keysRotate) rotate(p *program, in *installation.Installation, now time.Time) error {
 	source := in.KeySources.Sign
-	ring, err := source.Read()
-	created := errors.Is(err, keyfile.ErrMissing) && !in.Shared()
-	if created {
-		ring, err = in.KeySources.CreateSign(now)
-	}
-	if err != nil {
-		return err
-	}
+	ring, created, err := keys.RotateSign(in, c.Revoke, now)
 	if created {
 		fmt.Fprintf(p.stderr, "there was no %s, so this command created it: what an earlier key signed is no longer "+
 			"valid, and everybody has to sign in again\n", source.Path)
 	}
-	ring = keys.SignRotation(source.FromEnv(), c.Revoke).Apply(ring, now)
+	if err != nil {
+		return err
+	}
 	if !source.FromEnv() {
-		if err := keyfile.Replace(source.Path, ring); err != nil {
-			return err
-		}
 		if c.Revoke {
 			fmt.Fprintf(p.stdout, "%s has a new key and no older ones; everyone has to sign in again\n",
 				source.Path)

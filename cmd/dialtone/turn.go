@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -10,7 +9,6 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
-	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/turn"
 )
 
@@ -46,32 +44,27 @@ func (c *turnSecret) Run(p *program) error {
 		change.Subject = "revoke"
 	}
 	return p.with(func(in *installation.Installation) error {
-		return p.recorded(in, change, func() error {
-			return in.InKeys(func() error { return c.print(p, in, time.Now()) })
-		})
+		return p.recorded(p.ctx, in, change, func() error { return c.print(p, in, time.Now()) })
 	})
 }
 
 // print creates a new key with --rotate, and prints the secrets.
 func (c *turnSecret) print(p *program, in *installation.Installation, now time.Time) error {
-	source := in.KeySources.TURN
-	ring, err := source.Read()
-	if errors.Is(err, keyfile.ErrMissing) {
-		ring, err = in.KeySources.CreateTURN(now)
+	var ring *secret.Ring
+	var err error
+	if c.Rotate {
+		ring, err = keys.RotateTURN(in, c.Revoke, now)
+	} else {
+		ring, err = keys.TURN(in, now)
 	}
 	if err != nil {
 		return err
 	}
-	rotation := keys.TURNRotation(c.Revoke)
 	if c.Rotate {
-		ring = rotation.Apply(ring, now)
-		if source.FromEnv() {
+		if in.KeySources.TURN.FromEnv() {
 			_, err := fmt.Fprint(p.stdout, ring.Text())
 			fmt.Fprintln(p.stderr, "this is the new content of DIALTONE_KEYS_TURN: give it to every server; "+
 				"then run dialtone turn secret with it, and give the secrets to the TURN servers")
-			return err
-		}
-		if err := keyfile.Replace(source.Path, ring); err != nil {
 			return err
 		}
 		advice := "the first secret is new, and signing with it begins at " +
@@ -82,7 +75,7 @@ func (c *turnSecret) print(p *program, in *installation.Installation, now time.T
 		}
 		fmt.Fprintln(p.stderr, advice)
 	}
-	for _, s := range turn.Secrets(ring)[:rotation.Needed(ring, now)] {
+	for _, s := range turn.Secrets(ring)[:keys.TURNRotation(c.Revoke).Needed(ring, now)] {
 		if _, err := fmt.Fprintln(p.stdout, s.Text()); err != nil {
 			return err
 		}
