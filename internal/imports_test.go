@@ -59,7 +59,7 @@ var (
 
 	// programLayers are the packages below cmd/dialtone/internal, from the lowest layer up.
 	programLayers = [][]string{
-		{"finding", "owner", "terminal"},
+		{"exitstatus", "finding", "owner", "terminal"},
 		{"runas"},
 		{"adapter", "installation", "outfile"},
 		{"keys"},

@@ -25,6 +25,6 @@ func (c *serveCommand) Run(p *program) error {
 	log, flush := p.serverLog(conf.Log)
 	defer flush()
 	return serve.Run(p.ctx, serve.Options{
-		Config: conf, Settings: p.settings, Log: log, Level: &p.logLevel, Stdout: p.stdout, ExitStatus: exitStatus,
+		Config: conf, Settings: p.settings, Log: log, Level: &p.logLevel, Stdout: p.stdout,
 	})
 }

@@ -11,18 +11,18 @@ package adapter
 
 import (
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
 
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/config"
+	"dialtone/internal/fault"
 	"dialtone/internal/http/tlscert"
 	"dialtone/internal/mailmsg"
 )
 
 // ErrTemplates means that mail.templates_dir cannot be used.
-var ErrTemplates = errors.New("mail.templates_dir")
+var ErrTemplates = fault.Needs(fault.Correction, "mail.templates_dir")
 
 // Templates reads the message templates in a directory. If dir is empty, it returns none.
 func Templates(dir string) (mailmsg.Templates, error) {

@@ -24,6 +24,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
+	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
@@ -91,7 +92,7 @@ func (c Creation) change(exists bool) migrations.Change {
 }
 
 // ErrNoStore means that there is no store at the place that the configuration names.
-var ErrNoStore = errors.New("there is no store")
+var ErrNoStore = fault.Needs(fault.Correction, "there is no store")
 
 // Options are the options of Open. The zero value is for a command that needs an existing store.
 type Options struct {

@@ -12,10 +12,11 @@ import (
 	"dialtone/cmd/dialtone/internal/owner"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/config"
+	"dialtone/internal/fault"
 )
 
 // ErrPickupDir means that this process may not use the pickup directory, which lies outside the data directory.
-var ErrPickupDir = errors.New("the pickup directory (mail.pickup_dir) cannot be used by this user")
+var ErrPickupDir = fault.Needs(fault.Correction, "the pickup directory (mail.pickup_dir) cannot be used by this user")
 
 // InPickupDir wraps an error about a missing permission like runas.InDataDir, for the pickup directory of a
 // configuration.

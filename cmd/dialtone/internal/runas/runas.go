@@ -24,11 +24,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/cmd/dialtone/internal/owner"
+	"dialtone/internal/fault"
 	"dialtone/internal/shellword"
 )
 
 // ErrDataDir means that this process may not use the data directory.
-var ErrDataDir = errors.New("the data directory cannot be used by this user")
+var ErrDataDir = fault.Needs(fault.Correction, "the data directory cannot be used by this user")
 
 // InDataDir wraps an error about a missing permission or a read-only file system in ErrDataDir. It returns other errors
 // unchanged.

@@ -11,7 +11,7 @@
 // applies the keys in appliedNow.
 //
 // The package contains no rules about accounts, messages or requests: those are in the packages that it connects. It
-// does not parse flags, and does not choose exit statuses.
+// does not parse flags.
 package serve
 
 import (
@@ -30,6 +30,7 @@ import (
 	"syscall"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/exitstatus"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/audit"
@@ -49,8 +50,6 @@ type Options struct {
 	Log      *slog.Logger
 	Level    *slog.LevelVar // of Log
 	Stdout   io.Writer
-	// ExitStatus returns the exit status of the program for an error. It is used if the process exits while Run hangs.
-	ExitStatus func(error) int
 }
 
 // Run runs a server until ctx ends or the store fails.
@@ -139,7 +138,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	for _, task := range tasks {
 		running.Go(func() { task(background) })
 	}
-	serving, stopServing := s.whileStoreWorks(ctx, o.ExitStatus)
+	serving, stopServing := s.whileStoreWorks(ctx)
 	defer stopServing()
 	context.AfterFunc(serving, systemd.stopping)
 	received.reload.Store(&reloader{options: o, server: s, running: conf, systemd: systemd})
@@ -174,19 +173,17 @@ const ExitTimeout = httpserver.DrainTime + 5*time.Second
 
 // whileStoreWorks returns a context that ends with ctx, when the store has failed permanently, or when another process
 // has claimed the name of the node.
-func (s *server) whileStoreWorks(
-	ctx context.Context, exitStatus func(error) int,
-) (context.Context, context.CancelFunc) {
+func (s *server) whileStoreWorks(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := context.WithCancel(ctx)
 	go func() {
 		select {
 		case <-s.Store.Broken():
-			status := exitStatus(s.Store.Err())
+			status := exitstatus.Of(s.Store.Err())
 			s.log.ErrorContext(ctx, "store failed; exiting", "status", status, "err", s.Store.Err())
 			time.AfterFunc(ExitTimeout, func() { os.Exit(status) })
 			stop()
 		case <-s.nameTaken:
-			s.log.ErrorContext(ctx, "name of the server taken; exiting", "status", exitStatus(engine.ErrNodeAlive),
+			s.log.ErrorContext(ctx, "name of the server taken; exiting", "status", exitstatus.Of(engine.ErrNodeAlive),
 				"err", engine.ErrNodeAlive)
 			stop()
 		case <-ctx.Done():
