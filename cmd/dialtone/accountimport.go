@@ -141,7 +141,7 @@ func (p *program) printReasons(out io.Writer, list []opjson.ImportReason) {
 			}
 			for _, text := range []string{e.User, e.Text} {
 				if text != "" {
-					where += ": " + terminal.Printable(text)
+					where += ": " + terminal.EscapeLine(text)
 				}
 			}
 			fmt.Fprintf(out, "          %s\n", where)

@@ -105,10 +105,10 @@ func (c *accountBulk) list(p *program) error {
 			return json.NewEncoder(p.stdout).Encode(views)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "BULK\tACTION\tSTATE\tFOUND\tCHANGED\tSTARTED\tBY\tREASON")
+		out.Row("BULK", "ACTION", "STATE", "FOUND", "CHANGED", "STARTED", "BY", "REASON")
 		for _, b := range list {
-			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", b.ID, b.Action, b.State, b.Found, b.Done,
-				formatTime(&b.Made), b.Cause.Actor.Words(), b.Cause.Reason)
+			out.Row(b.ID, b.Action, b.State, b.Found, b.Done, formatTime(&b.Made), b.Cause.Actor.Words(),
+				b.Cause.Reason)
 		}
 		return out.Flush()
 	})

@@ -114,9 +114,9 @@ func (c *tokenList) Run(p *program) error {
 			return indented(p.stdout, list)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "NAME\tCREATED\tTENANTS")
+		out.Row("NAME", "CREATED", "TENANTS")
 		for _, s := range list {
-			fmt.Fprintf(out, "%s\t%s\t%s\n", s.Name, s.Created.Format(time.RFC3339), strings.Join(s.Tenants, " "))
+			out.Row(s.Name, s.Created.Format(time.RFC3339), strings.Join(s.Tenants, " "))
 		}
 		return out.Flush()
 	})

@@ -243,7 +243,7 @@ func (c *hookList) Run(p *program) error {
 			return indented(p.stdout, list)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "NAME\tKIND\tTENANTS\tWAITING\tOLDEST\tGIVEN UP\tLAST ERROR\tEVENTS\tURL")
+		out.Row("NAME", "KIND", "TENANTS", "WAITING", "OLDEST", "GIVEN UP", "LAST ERROR", "EVENTS", "URL")
 		for _, h := range list {
 			tenants := strings.Join(h.Tenants, ",")
 			if h.AllTenants {
@@ -262,8 +262,7 @@ func (c *hookList) Run(p *program) error {
 			if len(h.Events) > 0 {
 				events = hook.JoinEvents(h.Events, ",")
 			}
-			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\n",
-				h.Name, h.Kind, tenants, h.Waiting, oldest, h.GivenUp, failure, events, h.URL)
+			out.Row(h.Name, h.Kind, tenants, h.Waiting, oldest, h.GivenUp, failure, events, h.URL)
 		}
 		return out.Flush()
 	})

@@ -82,12 +82,11 @@ func (c *mailList) Run(p *program) error {
 			})
 		}
 		out := p.table()
-		fmt.Fprintln(out, "ID\tKIND\tSTATE\tSINCE\tATTEMPTS\tNEXT\tEMAIL\tANSWER")
+		out.Row("ID", "KIND", "STATE", "SINCE", "ATTEMPTS", "NEXT", "EMAIL", "ANSWER")
 		err = in.Store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
 			m := viewMessage(d, hosts)
-			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
-				m.ID, m.Kind, m.State, m.Since.Format(time.RFC3339), m.Attempts, nextAttempt(m), m.Email, m.Answer)
-			return err
+			return out.Row(m.ID, m.Kind, m.State, m.Since.Format(time.RFC3339), m.Attempts, nextAttempt(m), m.Email,
+				m.Answer)
 		})
 		return errors.Join(err, out.Flush())
 	})
@@ -140,11 +139,11 @@ func (c messageArg) print(p *program, in *installation.Installation, d delivery.
 		{"email", m.Email},
 		{"server", m.Server},
 	} {
-		fmt.Fprintf(out, "%s\t%s\n", line[0], line[1])
+		out.Row(line[0], line[1])
 	}
 	for _, name := range shownFields {
 		if header[name] != "" {
-			fmt.Fprintf(out, "%s\t%s\n", name, header[name])
+			out.Row(name, header[name])
 		}
 	}
 	return out.Flush()

@@ -127,7 +127,7 @@ func (c *apiTokenList) Run(p *program) error {
 			return indented(p.stdout, list)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "NAME\tTENANT\tSCOPES\tCREATED\tEXPIRES\tUSED")
+		out.Row("NAME", "TENANT", "SCOPES", "CREATED", "EXPIRES", "USED")
 		for _, t := range list {
 			tenant, expires := "all", "never"
 			if t.Tenant != nil {
@@ -139,7 +139,7 @@ func (c *apiTokenList) Run(p *program) error {
 			if t.Expired {
 				expires += " (expired)"
 			}
-			fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, tenant, operator.Words(t.Scopes),
+			out.Row(t.Name, tenant, operator.Words(t.Scopes),
 				t.Created.Format(time.RFC3339), expires, formatTime(t.Used))
 		}
 		return out.Flush()

@@ -1,4 +1,4 @@
-package terminal
+package account
 
 import (
 	"errors"
