@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/adapter"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
-	"dialtone/cmd/dialtone/internal/serve"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
@@ -188,7 +188,7 @@ func (c *hookTest) Run(p *program) error {
 		client := httpclient.New()
 		defer client.Close()
 		return p.recorded(p.ctx, in, audit.Change{Action: audit.HookTest, Subject: c.Name}, func() error {
-			report, err := serve.HookTransports(client)[h.Kind].Test(p.ctx, h, secret)
+			report, err := adapter.HookTransports(client)[h.Kind].Test(p.ctx, h, secret)
 			if err != nil {
 				return fault.New(fault.Conflict, "%s at %s: %v", h.Name, h.URL, err)
 			}

@@ -17,8 +17,6 @@ import (
 	"dialtone/internal/delivery"
 	"dialtone/internal/hook"
 	"dialtone/internal/hook/httpclient"
-	"dialtone/internal/hook/kamailio"
-	"dialtone/internal/hook/webhook"
 	"dialtone/internal/http/acme"
 	"dialtone/internal/http/admin"
 	"dialtone/internal/http/ops"
@@ -187,7 +185,7 @@ func newServer(ctx context.Context, in *installation.Installation, log *slog.Log
 	}
 	s.dispatcher = hook.NewDispatcher(hook.Deps{
 		Queue:      in.Store,
-		Transports: HookTransports(httpclient.New()),
+		Transports: adapter.HookTransports(httpclient.New()),
 		Forget:     s.registry.Forget,
 		Tracer:     s.tracer,
 		SealRing:   in.Seal,
@@ -319,13 +317,5 @@ func (s *server) limits() httpserver.Limits {
 		ConnectionsPerAddress: s.HTTP.MaxPerAddress,
 		TrustedProxies:        s.HTTP.TrustedProxies,
 		Counts:                &s.publicConnections,
-	}
-}
-
-// HookTransports returns the transport of each kind of hook.
-func HookTransports(client *httpclient.Client) map[hook.Kind]hook.Transport {
-	return map[hook.Kind]hook.Transport{
-		hook.Kamailio: kamailio.New(client),
-		hook.Webhook:  webhook.New(client, time.Now),
 	}
 }
