@@ -49,7 +49,7 @@ func TestExitStatus(t *testing.T) {
 		"engine.ErrNodeAlive":       engine.ErrNodeAlive,
 		"migrations.ErrNewer":       migrations.ErrNewer,
 		"migrations.ErrOlder":       migrations.ErrOlder,
-		"migrations.ErrNoStore":     migrations.ErrNoStore,
+		"migrations.ErrNoTables":    migrations.ErrNoTables,
 		"postgres.ErrMisplaced":     postgres.ErrMisplaced,
 		"postgres.ErrNoRights":      postgres.ErrNoRights,
 		"sqlite.ErrNotWritable":     sqlite.ErrNotWritable,

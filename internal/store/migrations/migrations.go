@@ -45,8 +45,8 @@ var ErrOlder = fault.Needs(fault.Correction,
 	"the store has to be updated for this program: run dialtone store migrate, after which "+
 		"servers of the previous version still work, or restart the server")
 
-// ErrNoStore is returned for a database without the tables of a store, if none must be created.
-var ErrNoStore = fault.Needs(fault.Correction, "the database has no tables of dialtone")
+// ErrNoTables is returned for a database without the tables of a store, if none must be created.
+var ErrNoTables = fault.Needs(fault.Correction, "the database has no tables of dialtone")
 
 // Change limits how the schema of a database may be changed when it is opened.
 type Change int
@@ -62,12 +62,12 @@ const (
 )
 
 // Prepare brings the schema up to date as far as it may be changed. exists tells whether the
-// database has a store. If Prepare fails with ErrNoStore, ErrOlder or ErrNewer, it has changed
+// database has a store. If Prepare fails with ErrNoTables, ErrOlder or ErrNewer, it has changed
 // nothing.
 func (c Change) Prepare(tx engine.Tx, dialect string, exists bool, now time.Time) error {
 	switch {
 	case !exists && c != Create:
-		return ErrNoStore
+		return ErrNoTables
 	case c == Nothing:
 		return check(tx, dialect)
 	}

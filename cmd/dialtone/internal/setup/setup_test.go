@@ -11,6 +11,7 @@ import (
 	"dialtone/cmd/dialtone/internal/owner"
 	"dialtone/deploy"
 	"dialtone/internal/config"
+	"dialtone/internal/tenant"
 )
 
 // otherUser is a user and a group other than root.
@@ -182,5 +183,30 @@ func TestCreateDataWhereWayIsExchanged(t *testing.T) {
 				t.Error("there is a directory of the user in one of root's")
 			}
 		})
+	}
+}
+
+// Each place that init replaces in the examples is there: some are found by the text of a comment.
+func TestExamplesHavePlaces(t *testing.T) {
+	c := config.Config{Data: DefaultData, Listen: "127.0.0.1:18080"}
+	c.TLS.ACME = true
+	host := tenant.Tenant{Host: "phone.test", Realm: "people.test"}
+	for _, place := range []string{"\n##!define SIPS", realmLine, "phone.example.org"} {
+		if !strings.Contains(deploy.Kamailio, place) {
+			t.Errorf("kamailio.cfg does not contain %q", place)
+		}
+	}
+	files := exampleFiles(c, DefaultConfig, owner.User{Name: defaultUser, Group: defaultUser}, host)
+	for _, line := range []string{
+		"\n#!define SIPS\n", realmLine + "\n\tif ($avp(realm) == \"phone.test\") { $avp(realm) = \"people.test\"; }\n",
+	} {
+		if !strings.Contains(files["kamailio.cfg"]+"\n", line) {
+			t.Errorf("kamailio.cfg of init does not contain %q", line)
+		}
+	}
+	for name, text := range files {
+		if strings.Contains(text, "phone.example.org") {
+			t.Errorf("%s contains the host of the example", name)
+		}
 	}
 }
