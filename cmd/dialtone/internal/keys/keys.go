@@ -46,15 +46,16 @@ func TURNRotation(revoke bool) secret.Rotation {
 }
 
 // RotateSign makes a new signing key and returns the key with those that it replaces. created means that there was no
-// key, and is also set if there is an error.
+// key, and that one was created, even if there is an error later.
 func RotateSign(
 	in *installation.Installation, revoke bool, now time.Time,
 ) (ring *secret.Ring, created bool, err error) {
 	source := in.KeySources.Sign
 	err = in.InKeys(func() error {
 		ring, err = source.Read()
-		if created = errors.Is(err, keyfile.ErrMissing) && !in.Shared(); created {
+		if errors.Is(err, keyfile.ErrMissing) && !in.Shared() {
 			ring, err = in.KeySources.CreateSign(now)
+			created = err == nil
 		}
 		if err != nil {
 			return err
