@@ -139,7 +139,7 @@ func accountLines(v opjson.Account) [][2]string {
 func (p *program) printLines(lines [][2]string) error {
 	out := p.table()
 	for _, line := range lines {
-		fmt.Fprintf(out, "%s\t%s\n", line[0], line[1])
+		out.Row(line[0], line[1])
 	}
 	return out.Flush()
 }

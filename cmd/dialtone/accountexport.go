@@ -1,12 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"time"
 
+	"dialtone/cmd/dialtone/internal/exporter"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/outfile"
 	"dialtone/cmd/dialtone/internal/terminal"
@@ -49,58 +47,40 @@ func (c *accountExport) Run(p *program) error {
 	if _, err := os.Lstat(c.File); err == nil && c.File != "-" && !c.Force {
 		return outfile.ExistsError(c.File)
 	}
-	states := map[account.State]bool{account.Active: len(c.State) == 0}
+	states := []account.State{account.Active}
+	if len(c.State) > 0 {
+		states = nil
+	}
 	for _, s := range c.State {
-		states[account.State(s)] = true
+		states = append(states, account.State(s))
 	}
 	return p.with(func(in *installation.Installation) error {
 		t, err := tenantOrOnly(p.ctx, in, c.Tenant)
 		if err != nil {
 			return err
 		}
-		open := account.Opener(in.Seal)
-		var left []export.Missing
-		n := int64(0)
-		write := func(to io.Writer) error {
-			w, err := userfile.NewWriter(format, to, "accounts of "+t.Host+", by dialtone account export")
-			if err != nil {
-				return err
-			}
-			err = in.Store.List(ctx, t.ID, time.Now(), func(a account.Account) error {
-				if !states[a.State()] {
-					return nil
-				}
-				e := userfile.Exported{Account: a, Realm: t.Realm}
-				if c.WithCredentials {
-					credential, err := open(a)
-					if err != nil {
-						left = append(left,
-							export.Missing{UID: a.UID, ID: a.UID.String(), User: a.User, Tenant: t.Host})
-						return nil
-					}
-					e.Credential = &credential
-				}
-				n++
-				return w.Write(e)
-			})
-			return errors.Join(err, w.Close())
+		accounts := exporter.Accounts{
+			Source: exporter.Source{Store: in.Store, Seal: in.Seal, Tenant: t},
+			Format: format, States: states, Credentials: c.WithCredentials,
 		}
-		p.ctx = ctx
-		err = p.recorded(in, exportChange(t.Host, c.Format, c.File, c.WithCredentials), func() error {
+		var w exporter.Written
+		err = p.recorded(ctx, in, accounts.Change(c.File), func() error {
 			if c.File == "-" {
-				return write(p.stdout)
+				w, err = accounts.Write(ctx, p.stdout)
+			} else {
+				w, err = accounts.WriteFile(ctx, c.File, c.Force)
 			}
-			return outfile.Write(c.File, c.Force, write)
+			return err
 		})
 		if err != nil {
 			return err
 		}
-		if len(left) > 0 {
-			terminal.PrintLine(p.stderr, "", export.DescribeMissing(left))
+		if len(w.Left) > 0 {
+			terminal.PrintLine(p.stderr, "", export.DescribeMissing(w.Left))
 		}
 		if c.File == "-" {
 			return nil
 		}
-		return p.printf("%s written to %s", terminal.Counted(n, "account"), c.File)
+		return p.printf("%s written to %s", terminal.Counted(w.Accounts, "account"), c.File)
 	})
 }

@@ -8,11 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	"dialtone/cmd/dialtone/internal/importer"
 	"dialtone/cmd/dialtone/internal/installation"
-	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
-	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/operator/opjson"
 	"dialtone/internal/userfile"
@@ -81,63 +80,18 @@ func (c *accountImport) Run(p *program) error {
 		if err != nil {
 			return err
 		}
-		err = runas.AsCaller(func() error {
-			return source.Read(ctx, func(e account.ImportEntry) error {
-				im.Look(e)
-				return nil
-			})
+		report, err := importer.Run(ctx, source, im, importer.Options{
+			Format: c.Format, DryRun: c.DryRun, Bar: terminal.NewProgress(p.stderr),
 		})
-		if ctx.Err() != nil {
-			return interruptedImport(account.ImportReport{DryRun: c.DryRun}, im.Rows())
+		if report == nil {
+			return err
 		}
-		if err == nil {
-			err = im.Plan()
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.Format, err)
-		}
-		bar, done := terminal.NewProgress(p.stderr), int64(0)
-		err = runas.AsCaller(func() error {
-			return source.Read(ctx, func(e account.ImportEntry) error {
-				if done++; done%1000 == 0 || done == im.Rows() {
-					bar.Show("import", done, im.Rows())
-				}
-				return runas.AsOwner(func() error { return im.Add(ctx, e) })
-			})
-		})
-		if err != nil {
-			im.Stop()
-		}
-		report, endErr := im.End(ctx)
-		bar.End()
-		if ctx.Err() != nil {
-			err = interruptedImport(report, im.Rows())
-		} else if err = errors.Join(err, endErr); err != nil {
-			err = fmt.Errorf("stopped: %w; run the same command again to continue", err)
-		}
-		v := opjson.OfImport(report, t.Host, c.Format)
+		v := opjson.OfImport(*report, t.Host, c.Format)
 		if c.JSON {
 			return errors.Join(json.NewEncoder(p.stdout).Encode(v), err)
 		}
 		return errors.Join(p.printImport(v), err)
 	})
-}
-
-// interruptedImport returns the error of an interrupted import of a file with a number of rows.
-func interruptedImport(r account.ImportReport, rows int64) error {
-	switch {
-	case r.DryRun:
-		return fault.New(fault.Conflict,
-			"interrupted: a dry run adds nothing, and this one is not complete; run the same command again")
-	case r.Added == 0:
-		return fault.New(fault.Conflict, "interrupted: nothing was added; run the same command again")
-	}
-	were := "were added, and stay"
-	if r.Added == 1 {
-		were = "was added, and stays"
-	}
-	return fault.New(fault.Conflict, "interrupted: %s of %s %s; run the same command again for the rest",
-		terminal.Counted(r.Added, "account"), terminal.Counted(rows, "row"), were)
 }
 
 // printImport prints a report.
@@ -187,7 +141,7 @@ func (p *program) printReasons(out io.Writer, list []opjson.ImportReason) {
 			}
 			for _, text := range []string{e.User, e.Text} {
 				if text != "" {
-					where += ": " + terminal.Printable(text)
+					where += ": " + terminal.EscapeLine(text)
 				}
 			}
 			fmt.Fprintf(out, "          %s\n", where)
@@ -214,15 +168,4 @@ func checkFormat(name string, list []userfile.Format) error {
 		return usageError{fault.Field("format", "%q is not a format here; use %s", name, formatNames(list))}
 	}
 	return nil
-}
-
-// exportChange returns the change in the audit trail for an export of accounts.
-func exportChange(host, format, file string, credentials bool) audit.Change {
-	with := "without credentials"
-	if credentials {
-		with = "with credentials"
-	}
-	return audit.Change{
-		Action: audit.AccountExport, Tenant: host, Subject: format + " " + strings.ToValidUTF8(file, "?"), After: with,
-	}
 }

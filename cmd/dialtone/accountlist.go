@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -137,12 +136,11 @@ func (p *program) eachAccount(in *installation.Installation, t *tenant.Tenant, q
 func (p *program) printAccounts(all func(each func(account.Account) error) error) error {
 	const aligned = 500
 	out, n := p.table(), 0
-	fmt.Fprintln(out, "USER\tROLE\tSTATE\tCREATED\tACTIVATED\tEMAIL\tNAME")
+	out.Row("USER", "ROLE", "STATE", "CREATED", "ACTIVATED", "EMAIL", "NAME")
 	err := all(func(a account.Account) error {
 		v := opjson.OfAccount(a)
-		_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
-			v.User, v.Role, v.State, v.Created.Format(time.RFC3339), formatTime(v.Activated),
-			v.Email, v.Name)
+		err := out.Row(v.User, v.Role, v.State, v.Created.Format(time.RFC3339), formatTime(v.Activated), v.Email,
+			v.Name)
 		if n++; err == nil && n%aligned == 0 {
 			err = out.Flush()
 		}

@@ -27,10 +27,9 @@ func (c *accountNames) Run(p *program) error {
 			})
 		}
 		out := p.table()
-		fmt.Fprintln(out, "USER\tDELETED")
+		out.Row("USER", "DELETED")
 		err := in.Store.ClosedNames(p.ctx, t.ID, func(n account.ClosedName) error {
-			_, err := fmt.Fprintf(out, "%s\t%s\n", n.User, n.Closed.Format(time.RFC3339))
-			return err
+			return out.Row(n.User, n.Closed.Format(time.RFC3339))
 		})
 		return errors.Join(err, out.Flush())
 	})

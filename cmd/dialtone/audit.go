@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
@@ -31,10 +32,18 @@ func commandActor(environ []string) audit.Actor {
 	for _, entry := range environ {
 		if name, ok := strings.CutPrefix(entry, "SUDO_USER="); ok {
 			const limit = 64
-			a.Sudo = terminal.Printable(strings.ToValidUTF8(name[:min(len(name), limit)], "?"))
+			a.Sudo = strings.Map(graphic, strings.ToValidUTF8(name[:min(len(name), limit)], "?"))
 		}
 	}
 	return a
+}
+
+// graphic replaces control characters by question marks.
+func graphic(r rune) rune {
+	if unicode.IsControl(r) {
+		return '?'
+	}
+	return r
 }
 
 // withReason returns a context that records a reason with the changes that this process makes.
@@ -50,15 +59,17 @@ func (p *program) withReason(reason string) (context.Context, error) {
 // recorded makes a change outside the store, such as that of a file, and adds it to the audit trail. It adds the change
 // first: after a crash in between, the trail contains a change that was not made, but it never lacks one that was. If
 // the change fails, recorded adds another row with that outcome.
-func (p *program) recorded(in *installation.Installation, c audit.Change, do func() error) error {
+func (p *program) recorded(
+	ctx context.Context, in *installation.Installation, c audit.Change, do func() error,
+) error {
 	c.At, c.Outcome = time.Now(), audit.OK
-	if err := in.Store.AddChange(p.ctx, c); err != nil {
+	if err := in.Store.AddChange(ctx, c); err != nil {
 		return err
 	}
 	err := do()
 	if err != nil {
 		c.At, c.Outcome = time.Now(), audit.Failed
-		err = errors.Join(err, in.Store.AddChange(p.ctx, c))
+		err = errors.Join(err, in.Store.AddChange(ctx, c))
 	}
 	return err
 }
@@ -173,13 +184,11 @@ func (c *auditList) Run(p *program) error {
 			})
 		}
 		out := p.table()
-		fmt.Fprintln(out, "CHANGE\tTIME\tACTION\tOUTCOME\tTENANT\tUSER\tSUBJECT\tBEFORE -> AFTER\tACTOR\tNETWORK\t"+
-			"REASON")
+		out.Row("CHANGE", "TIME", "ACTION", "OUTCOME", "TENANT", "USER", "SUBJECT", "BEFORE -> AFTER", "ACTOR",
+			"NETWORK", "REASON")
 		err := c.each(p, in, filter, func(c audit.Change) error {
-			_, err := fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.ID, c.At.Format(time.RFC3339),
-				c.Action, c.Outcome, c.Tenant, c.User, terminal.Printable(c.Subject), terminal.Cell(beforeAfter(c)),
-				c.Actor.Words(), c.Net, c.Reason)
-			return err
+			return out.Row(c.ID, c.At.Format(time.RFC3339), c.Action, c.Outcome, c.Tenant, c.User, c.Subject,
+				terminal.Cell(beforeAfter(c)), c.Actor.Words(), c.Net, c.Reason)
 		})
 		return errors.Join(err, out.Flush())
 	})

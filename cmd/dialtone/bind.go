@@ -6,11 +6,10 @@ import (
 	"time"
 
 	"dialtone/cmd/dialtone/internal/installation"
-	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/keys"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/secret"
-	"dialtone/internal/secret/keyfile"
 )
 
 type keysBind struct{}
@@ -35,45 +34,28 @@ func (c *keysBind) Run(p *program) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	var ring *secret.Ring
-	err = in.InKeys(func() (err error) {
-		ring, err = in.KeySources.Seal.Read()
-		return err
-	})
+	b, err := keys.NewBinding(p.ctx, in)
 	if err != nil {
 		return err
 	}
-	binding, err := in.Store.Binding(p.ctx)
-	if err != nil {
-		return err
-	}
-	if ring.IsStrict() && binding == account.Bound {
+	if b.Complete() {
 		fmt.Fprintln(p.stdout, "all credentials are bound to their user names already")
 		return nil
 	}
-	wait := p.waitForServers
-	if binding == account.Bound {
-		wait = nil // all servers seal in the new form
+	unlock, err := b.Lock()
+	if err != nil {
+		return err
 	}
-	if !in.Shared() {
-		unlock, err := in.Dir.Lock() // a running server could be of an earlier version
-		if err != nil {
-			return runas.InDataDir(err)
-		}
-		defer unlock()
-		wait = nil
-	}
+	defer unlock()
 	var done account.Rebound
-	err = p.recorded(in, audit.Change{Action: audit.KeysBind}, func() error {
-		if done, err = account.Bind(p.ctx, in.Store, ring, wait); err != nil || in.KeySources.Seal.FromEnv() {
-			return err
-		}
-		return in.InKeys(func() error { return keyfile.Replace(in.KeySources.Seal.Path, ring.Strict()) })
+	err = p.recorded(p.ctx, in, audit.Change{Action: audit.KeysBind}, func() error {
+		done, err = b.Bind(p.ctx, p.waitForServers)
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	return c.report(p, in, ring, done)
+	return c.report(p, in, b.Ring, done)
 }
 
 // report prints what was done and what is left to do. If the environment holds the key, its new content is the only
@@ -103,11 +85,6 @@ func (p *program) waitForServers(d time.Duration) error {
 	if d > 0 {
 		fmt.Fprintf(p.stderr, "waiting %v for all servers to seal in the new form\n", d.Round(time.Second))
 	}
-	return p.sleep(d)
-}
-
-// sleep waits for a duration, or until the program is to end.
-func (p *program) sleep(d time.Duration) error {
 	select {
 	case <-p.ctx.Done():
 		return p.ctx.Err()

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/bulk"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
@@ -38,16 +38,6 @@ func (accountBulk) Help() string {
 		" The action list prints the newest bulk changes. cancel ID ends one, but does not undo what it has done."
 }
 
-// bulk is a bulk change that a command makes.
-type bulk struct {
-	p       *program
-	in      *installation.Installation
-	service *operator.Service
-	caller  operator.Caller
-	tenant  *tenant.Tenant
-	operator.Bulk
-}
-
 func (c *accountBulk) Run(p *program) error {
 	switch {
 	case (c.Action == "cancel") != (c.ID != ""):
@@ -69,16 +59,32 @@ func (c *accountBulk) Run(p *program) error {
 		return usageError{err}
 	}
 	return p.atTenant(c.Tenant, func(in *installation.Installation, _ *account.Service, t *tenant.Tenant) error {
-		b := &bulk{p: p, in: in, tenant: t, service: p.operators(in), caller: p.caller()}
-		var err error
-		b.Bulk, err = b.service.StartBulk(p.ctx, b.caller, t, operator.BulkAction(c.Action), q, c.Reason)
+		service, caller := p.operators(in), p.caller()
+		b, err := bulk.Run(p.ctx, service, bulk.Options{
+			Caller: caller, Tenant: t, Action: operator.BulkAction(c.Action), Query: q, Reason: c.Reason,
+			Confirm: func(b operator.Bulk) error {
+				if !c.JSON {
+					page, err := service.PreviewBulk(p.ctx, caller, t, b.ID, "", previewed)
+					if err == nil {
+						err = c.preview(p, t, b, page.Accounts)
+					}
+					if err != nil {
+						return err
+					}
+				}
+				if err := c.printLeftOut(p, in, t, b); err != nil {
+					return err
+				}
+				return c.confirm(p, b)
+			},
+		})
+		if b.Action == operator.BulkDelete && b.Done > 0 {
+			p.eraseDeleted(in)
+		}
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(b.run(c), b.service.Flush()); err != nil {
-			return b.cancel(err)
-		}
-		return b.print(c)
+		return c.print(p, t, b)
 	})
 }
 
@@ -99,10 +105,10 @@ func (c *accountBulk) list(p *program) error {
 			return json.NewEncoder(p.stdout).Encode(views)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "BULK\tACTION\tSTATE\tFOUND\tCHANGED\tSTARTED\tBY\tREASON")
+		out.Row("BULK", "ACTION", "STATE", "FOUND", "CHANGED", "STARTED", "BY", "REASON")
 		for _, b := range list {
-			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", b.ID, b.Action, b.State, b.Found, b.Done,
-				formatTime(&b.Made), b.Cause.Actor.Words(), b.Cause.Reason)
+			out.Row(b.ID, b.Action, b.State, b.Found, b.Done, formatTime(&b.Made), b.Cause.Actor.Words(),
+				b.Cause.Reason)
 		}
 		return out.Flush()
 	})
@@ -135,133 +141,83 @@ func (c *accountBulk) cancel(p *program) error {
 	})
 }
 
-// run counts the accounts, asks, and changes them.
-func (b *bulk) run(c *accountBulk) error {
-	if err := b.work(operator.BulkCounting); err != nil {
-		return err
-	}
-	if !c.JSON {
-		if err := b.preview(); err != nil {
-			return err
-		}
-	}
-	if err := b.printLeftOut(c.Action); err != nil {
-		return err
-	}
-	switch interactive := terminal.Interactive(b.p.stdin); {
+// confirm asks whether to change the accounts that were found, unless the flags say so. It fails if the answer is no.
+func (c *accountBulk) confirm(p *program, b operator.Bulk) error {
+	switch interactive := terminal.Interactive(p.stdin); {
 	case c.Count != nil && *c.Count != b.Found:
 		return fault.New(fault.Conflict, "%s found, and not %d; nothing was changed",
 			terminal.Counted(b.Found, "account"), *c.Count)
 	case c.Count != nil, c.Yes, b.Found == 0:
+		return nil
 	case !interactive:
 		return fault.New(fault.Conflict, "%s found; nothing was changed; to %s them, add --count %d",
 			terminal.Counted(b.Found, "account"), c.Action, b.Found)
-	default:
-		number := strconv.FormatInt(b.Found, 10)
-		question := fmt.Sprintf("Type the number of accounts, %s, to %s them", number, c.Action)
-		if b.Action == operator.BulkDelete {
-			question = "This cannot be undone. " + question
-		}
-		if err := b.p.ask(question, number); err != nil {
-			return err
-		}
 	}
-	var err error
-	if b.Bulk, err = b.service.RunBulk(b.p.ctx, b.caller, b.tenant, b.ID, b.Found); err != nil {
-		return err
+	number := strconv.FormatInt(b.Found, 10)
+	question := fmt.Sprintf("Type the number of accounts, %s, to %s them", number, c.Action)
+	if b.Action == operator.BulkDelete {
+		question = "This cannot be undone. " + question
 	}
-	return b.work(operator.BulkRunning)
+	return p.ask(question, number)
 }
 
-// work works on the bulk change, together with running servers, until it leaves a state.
-func (b *bulk) work(state operator.BulkState) error {
-	const interval = 50 * time.Millisecond
-	for {
-		_, err := b.service.WorkBulk(b.p.ctx)
-		idle := errors.Is(err, operator.ErrNoBulk)
-		if err != nil && !idle {
-			return err
-		}
-		if b.Bulk, err = b.service.Bulk(b.p.ctx, b.caller, b.tenant, b.ID); err != nil || b.State != state {
-			return err
-		}
-		if idle {
-			if err := b.p.sleep(interval); err != nil {
-				return err
-			}
-		}
-	}
-}
+// previewed is how many of the accounts that were found are printed.
+const previewed = 10
 
-// preview prints how many accounts were found, and some of them.
-func (b *bulk) preview() error {
-	const some = 10
-	page, err := b.service.PreviewBulk(b.p.ctx, b.caller, b.tenant, b.ID, "", some)
-	if err != nil {
+// preview prints how many accounts were found, and the first of them.
+func (c *accountBulk) preview(p *program, t *tenant.Tenant, b operator.Bulk, first []account.Account) error {
+	err := p.printf("%s found at %s", terminal.Counted(b.Found, "account"), t.Host)
+	if err != nil || len(first) == 0 {
 		return err
 	}
-	err = b.p.printf("%s found at %s", terminal.Counted(b.Found, "account"), b.tenant.Host)
-	if err != nil || len(page.Accounts) == 0 {
-		return err
-	}
-	err = b.p.printAccounts(func(each func(account.Account) error) error {
-		for _, a := range page.Accounts {
+	err = p.printAccounts(func(each func(account.Account) error) error {
+		for _, a := range first {
 			if err := each(a); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if more := b.Found - int64(len(page.Accounts)); err == nil && more > 0 {
-		err = b.p.printf("and %d more", more)
+	if more := b.Found - int64(len(first)); err == nil && more > 0 {
+		err = p.printf("and %d more", more)
 	}
 	return err
 }
 
 // printLeftOut prints how many accounts are left out because of the role admin, if no filter names roles.
-func (b *bulk) printLeftOut(action string) error {
+func (c *accountBulk) printLeftOut(
+	p *program, in *installation.Installation, t *tenant.Tenant, b operator.Bulk,
+) error {
 	if len(b.Query.Roles) > 0 {
 		return nil
 	}
-	admins := b.Bulk
-	admins.Query.Roles = []account.Role{account.Admin}
+	b.Query.Roles = []account.Role{account.Admin}
 	var n int64
-	err := b.p.eachAccount(b.in, b.tenant, admins.Query, func(a account.Account) error {
-		if admins.Includes(a) {
+	err := p.eachAccount(in, t, b.Query, func(a account.Account) error {
+		if b.Includes(a) {
 			n++
 		}
 		return nil
 	})
 	if err == nil && n > 0 {
-		_, err = fmt.Fprintf(b.p.stderr, "dialtone: left out %s with the role admin; to %s only those, "+
-			"add --role admin\n", terminal.Counted(n, "account"), action)
+		_, err = fmt.Fprintf(p.stderr, "dialtone: left out %s with the role admin; to %s only those, "+
+			"add --role admin\n", terminal.Counted(n, "account"), c.Action)
 	}
 	return err
 }
 
-// cancel cancels the bulk change after an error, which it returns.
-func (b *bulk) cancel(err error) error {
-	ctx := context.WithoutCancel(b.p.ctx)
-	after, cancelErr := b.service.CancelBulk(ctx, b.caller, b.tenant, b.ID)
-	if after.Done > 0 {
-		err = fmt.Errorf("%w; the bulk change was cancelled after %s", err, terminal.Counted(after.Done, "account"))
-	}
-	if after.Action == operator.BulkDelete && after.Done > 0 {
-		b.p.eraseDeleted(b.in)
-	}
-	return errors.Join(err, cancelErr)
+// bulkDone are the words for what each action has done.
+var bulkDone = map[operator.BulkAction]string{
+	operator.BulkDisable: "disabled", operator.BulkEnable: "enabled", operator.BulkDelete: "deleted",
 }
 
 // print prints the outcome. It fails if not all accounts were changed.
-func (b *bulk) print(c *accountBulk) error {
-	if b.Action == operator.BulkDelete && b.Done > 0 {
-		b.p.eraseDeleted(b.in)
-	}
+func (c *accountBulk) print(p *program, t *tenant.Tenant, b operator.Bulk) error {
 	var err error
 	if c.JSON {
-		err = json.NewEncoder(b.p.stdout).Encode(opjson.OfBulk(b.Bulk, b.tenant.Host))
+		err = json.NewEncoder(p.stdout).Encode(opjson.OfBulk(b, t.Host))
 	} else {
-		err = b.p.printf("%sd %s", c.Action, terminal.Counted(b.Done, "account"))
+		err = p.printf("%s %s", bulkDone[b.Action], terminal.Counted(b.Done, "account"))
 	}
 	switch {
 	case err != nil:

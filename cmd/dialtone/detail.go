@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/delivery"
@@ -16,7 +15,7 @@ import (
 // detailLines returns the lines that account show prints.
 func detailLines(d operator.Detail) (lines [][2]string) {
 	add := func(name, format string, args ...any) {
-		lines = append(lines, [2]string{name, terminal.Printable(fmt.Sprintf(format, args...))})
+		lines = append(lines, [2]string{name, fmt.Sprintf(format, args...)})
 	}
 	at := func(t time.Time) string { return t.Format(time.RFC3339) }
 	if d.Account == nil {

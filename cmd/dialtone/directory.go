@@ -20,23 +20,23 @@ type directoryCommand struct {
 }
 
 type directoryToken struct {
-	Add    tokenAdd    `cmd:"" help:"Let a phone server look up accounts."`
-	List   tokenList   `cmd:"" help:"List the phone servers, without their tokens."`
-	Remove tokenRemove `cmd:"" help:"Remove a phone server and its token."`
+	Add    directoryTokenAdd    `cmd:"" help:"Let a phone server look up accounts."`
+	List   directoryTokenList   `cmd:"" help:"List the phone servers, without their tokens."`
+	Remove directoryTokenRemove `cmd:"" help:"Remove a phone server and its token."`
 }
 
-type tokenAdd struct {
+type directoryTokenAdd struct {
 	Name   string   `arg:"" help:"A name for the phone server: letters, digits, hyphens, dots and underscores."`
 	Tenant []string `placeholder:"HOST" help:"A tenant that it may ask about (the only tenant). Can be repeated."`
 }
 
 // Help is what "dialtone directory token add --help" adds.
-func (tokenAdd) Help() string {
+func (directoryTokenAdd) Help() string {
 	return "The token is printed once. The store contains only its hash, so it cannot be shown again. " +
 		"People see the name of the phone server on their account page."
 }
 
-func (c *tokenAdd) Run(p *program) error {
+func (c *directoryTokenAdd) Run(p *program) error {
 	if err := sipserver.CheckName(c.Name); err != nil {
 		return err
 	}
@@ -69,14 +69,14 @@ func (c *tokenAdd) Run(p *program) error {
 	})
 }
 
-type tokenRemove struct {
+type directoryTokenRemove struct {
 	Name string `arg:"" help:"The name of the phone server."`
 }
 
 // Help is what "dialtone directory token remove --help" adds.
-func (tokenRemove) Help() string { return "Servers refuse the token within a second." }
+func (directoryTokenRemove) Help() string { return "Servers refuse the token within a second." }
 
-func (c *tokenRemove) Run(p *program) error {
+func (c *directoryTokenRemove) Run(p *program) error {
 	return p.with(func(in *installation.Installation) error {
 		if err := in.Store.RemoveServer(p.ctx, c.Name); err != nil {
 			return err
@@ -85,7 +85,7 @@ func (c *tokenRemove) Run(p *program) error {
 	})
 }
 
-type tokenList struct {
+type directoryTokenList struct {
 	JSON bool `name:"json" help:"Print a JSON array."`
 }
 
@@ -96,7 +96,7 @@ type serverView struct {
 	Created time.Time `json:"created"`
 }
 
-func (c *tokenList) Run(p *program) error {
+func (c *directoryTokenList) Run(p *program) error {
 	return p.with(func(in *installation.Installation) error {
 		servers, _, err := in.Store.Servers(p.ctx)
 		if err != nil {
@@ -114,9 +114,9 @@ func (c *tokenList) Run(p *program) error {
 			return indented(p.stdout, list)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "NAME\tCREATED\tTENANTS")
+		out.Row("NAME", "CREATED", "TENANTS")
 		for _, s := range list {
-			fmt.Fprintf(out, "%s\t%s\t%s\n", s.Name, s.Created.Format(time.RFC3339), strings.Join(s.Tenants, " "))
+			out.Row(s.Name, s.Created.Format(time.RFC3339), strings.Join(s.Tenants, " "))
 		}
 		return out.Flush()
 	})

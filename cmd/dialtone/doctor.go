@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/doctor"
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/cmd/dialtone/internal/terminal"
-	"dialtone/internal/doctor"
 	"dialtone/internal/fault"
 )
 
@@ -25,7 +25,7 @@ func (doctorCommand) Help() string {
 }
 
 func (c *doctorCommand) Run(p *program) error {
-	list := diagnosis.Examine(p.ctx, diagnosis.Options{
+	list := doctor.Examine(p.ctx, doctor.Options{
 		Settings: p.settings, Configuration: p.configFile(), Environ: p.environ, DNS: resolver(c.Resolver),
 		CAFile: c.CAFile,
 	})
@@ -38,7 +38,7 @@ func (c *doctorCommand) Run(p *program) error {
 	}
 	faults := 0
 	for _, f := range list {
-		if f.Level == doctor.Fault {
+		if f.Level == finding.Fault {
 			faults++
 		}
 	}
@@ -49,9 +49,9 @@ func (c *doctorCommand) Run(p *program) error {
 }
 
 // print prints findings for people, the worst first.
-func (c *doctorCommand) print(p *program, list []doctor.Finding) {
-	marks := map[doctor.Level]string{doctor.Fault: "FAULT  ", doctor.Warning: "warning", doctor.Note: "note   "}
-	for _, level := range []doctor.Level{doctor.Fault, doctor.Warning, doctor.Note} {
+func (c *doctorCommand) print(p *program, list []finding.Finding) {
+	marks := map[finding.Level]string{finding.Fault: "FAULT  ", finding.Warning: "warning", finding.Note: "note   "}
+	for _, level := range []finding.Level{finding.Fault, finding.Warning, finding.Note} {
 		for _, f := range list {
 			if f.Level != level {
 				continue

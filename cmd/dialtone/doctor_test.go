@@ -20,14 +20,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dialtone/internal/doctor"
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/test/postgrestest"
 	"dialtone/internal/test/smtptest"
 )
 
 // examined runs the command and returns its findings. Entries resolver= and ca-file= are flags.
-func examined(t *testing.T, environ ...string) (list []doctor.Finding) {
+func examined(t *testing.T, environ ...string) (list []finding.Finding) {
 	t.Helper()
 	start := time.Now()
 	args := []string{"doctor", "--json"}
@@ -44,7 +44,7 @@ func examined(t *testing.T, environ ...string) (list []doctor.Finding) {
 	if err := json.Unmarshal([]byte(out), &list); err != nil {
 		t.Fatalf("%v: %s%s", err, out, stderr)
 	}
-	isFault := func(f doctor.Finding) bool { return f.Level == doctor.Fault }
+	isFault := func(f finding.Finding) bool { return f.Level == finding.Fault }
 	if want := slices.ContainsFunc(list, isFault); (status == exitFailed) != want || status > exitFailed {
 		t.Errorf("status %d for %+v", status, list)
 	}
@@ -52,9 +52,9 @@ func examined(t *testing.T, environ ...string) (list []doctor.Finding) {
 }
 
 // wantFinding checks that there is a finding of a check whose cause contains a text.
-func wantFinding(t *testing.T, list []doctor.Finding, level doctor.Level, check, cause string) {
+func wantFinding(t *testing.T, list []finding.Finding, level finding.Level, check, cause string) {
 	t.Helper()
-	if !slices.ContainsFunc(list, func(f doctor.Finding) bool {
+	if !slices.ContainsFunc(list, func(f finding.Finding) bool {
 		return f.Level == level && f.Check == check && strings.Contains(f.Cause, cause)
 	}) {
 		t.Errorf("no %s of %s with %q in %+v", level, check, cause, list)
@@ -68,7 +68,7 @@ func TestDoctorFindsWrongOwners(t *testing.T) {
 	s.start().mustStop(t)
 	environ := []string{"DIALTONE_DATA=" + s.dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9", "DIALTONE_LISTEN=127.0.0.1:9"}
 	for _, f := range examined(t, environ...) {
-		if f.Level == doctor.Fault {
+		if f.Level == finding.Fault {
 			t.Errorf("before: %+v", f)
 		}
 	}
@@ -77,11 +77,11 @@ func TestDoctorFindsWrongOwners(t *testing.T) {
 	security := filepath.Join(filepath.Dir(s.dir), "security.txt")
 	s.must(os.WriteFile(security, []byte("Contact: mailto:a@example.org\n"), 0o600))
 	list := examined(t, append(environ, "DIALTONE_HTTP_SECURITY_TXT="+security)...)
-	wantFinding(t, list, doctor.Fault, "files", database+" belongs to the user root, but the data directory to ")
-	wantFinding(t, list, doctor.Fault, "files", "cannot read "+security+" (http.security_txt)")
+	wantFinding(t, list, finding.Fault, "files", database+" belongs to the user root, but the data directory to ")
+	wantFinding(t, list, finding.Fault, "files", "cannot read "+security+" (http.security_txt)")
 
 	// The printed command repairs it.
-	i := slices.IndexFunc(list, func(f doctor.Finding) bool { return strings.Contains(f.Cause, security) })
+	i := slices.IndexFunc(list, func(f finding.Finding) bool { return strings.Contains(f.Cause, security) })
 	if i < 0 {
 		t.FailNow()
 	}
@@ -105,8 +105,8 @@ func TestDoctorAdvisesOnStore(t *testing.T) {
 	environ := []string{"DIALTONE_DATA=" + s.dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9", "DIALTONE_LISTEN=127.0.0.1:9"}
 	s.must(os.Chmod(s.dir, 0o500))
 	list := examined(t, environ...)
-	wantFinding(t, list, doctor.Fault, "files", "the data directory "+s.dir+" has the mode 0500, so its owner nobody ")
-	wantFinding(t, list, doctor.Fault, "store", s.dir+" has mode 0500 and belongs to the user nobody and the group ")
+	wantFinding(t, list, finding.Fault, "files", "the data directory "+s.dir+" has the mode 0500, so its owner nobody ")
+	wantFinding(t, list, finding.Fault, "store", s.dir+" has mode 0500 and belongs to the user nobody and the group ")
 	repaired := false
 	for _, f := range list {
 		command, ok := strings.CutPrefix(f.Next, "run: chmod ")
@@ -121,14 +121,14 @@ func TestDoctorAdvisesOnStore(t *testing.T) {
 	advice := func(check, says string) {
 		t.Helper()
 		for _, f := range examined(t, environ...) {
-			if f.Level == doctor.Fault && f.Check == check && strings.Contains(f.Next, says) {
+			if f.Level == finding.Fault && f.Check == check && strings.Contains(f.Next, says) {
 				return
 			}
 		}
 		t.Errorf("no %s with %q in %+v", check, says, examined(t, environ...))
 	}
 	for _, f := range examined(t, environ...) {
-		if f.Level == doctor.Fault {
+		if f.Level == finding.Fault {
 			t.Errorf("repaired: %+v", f)
 		}
 	}
@@ -167,7 +167,7 @@ func TestDoctorAsksForVolume(t *testing.T) {
 		t.Fatal(err)
 	}
 	asks := func(environ ...string) bool {
-		return slices.ContainsFunc(examined(t, environ...), func(f doctor.Finding) bool {
+		return slices.ContainsFunc(examined(t, environ...), func(f finding.Finding) bool {
 			return f.Check == "store" && strings.Contains(f.Next, "is it a volume that is not mounted?")
 		})
 	}
@@ -194,13 +194,13 @@ func TestDoctorOnPostgres(t *testing.T) {
 		"DIALTONE_DATABASE=" + url, "DIALTONE_DATA=" + t.TempDir(), "DIALTONE_OPS_LISTEN=127.0.0.1:9",
 		"DIALTONE_LISTEN=127.0.0.1:9",
 	}
-	wantFinding(t, examined(t, environ...), doctor.Fault, "store", "there is no store in the database")
+	wantFinding(t, examined(t, environ...), finding.Fault, "store", "there is no store in the database")
 	var out strings.Builder
 	if status := run(t.Context(), []string{"tenant", "add", "localhost"}, environ, &out, &out); status != 0 {
 		t.Fatal(out.String())
 	}
 	for _, f := range examined(t, environ...) {
-		if f.Check == "versions" || f.Level == doctor.Fault {
+		if f.Check == "versions" || f.Level == finding.Fault {
 			t.Errorf("with one version: %+v", f)
 		}
 	}
@@ -213,7 +213,7 @@ func TestDoctorOnPostgres(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	wantFinding(t, examined(t, environ...), doctor.Warning, "versions", "0.0.1, ")
+	wantFinding(t, examined(t, environ...), finding.Warning, "versions", "0.0.1, ")
 
 	version := func() (n int64) {
 		t.Helper()
@@ -226,7 +226,7 @@ func TestDoctorOnPostgres(t *testing.T) {
 	newest := version()
 	cluster.Exec(t, url, `DELETE FROM schema_version WHERE version = $1`, newest)
 	before := version()
-	wantFinding(t, examined(t, environ...), doctor.Warning, "store", fmt.Sprintf("has version %d", before))
+	wantFinding(t, examined(t, environ...), finding.Warning, "store", fmt.Sprintf("has version %d", before))
 	if version() != before {
 		t.Error("the schema was updated")
 	}
@@ -234,7 +234,7 @@ func TestDoctorOnPostgres(t *testing.T) {
 
 // The sections that findings name exist.
 func TestDoctorNamesSections(t *testing.T) {
-	for _, s := range doctor.Sections {
+	for _, s := range finding.Sections {
 		page, anchor, _ := strings.Cut(s.Path(), "#")
 		text, err := os.ReadFile(filepath.Join(root, page))
 		if err != nil {
@@ -284,12 +284,12 @@ func TestDoctorEndsInTime(t *testing.T) {
 		}
 	}
 	list := examined(t, append(environ, "resolver="+resolver.LocalAddr().String())...)
-	wantFinding(t, list, doctor.Fault, "relay", "")
-	wantFinding(t, list, doctor.Warning, "dns", "phone.invalid cannot be looked up")
-	wantFinding(t, list, doctor.Warning, "public url", "http://localhost:")
-	wantFinding(t, list, doctor.Warning, "server", "no server runs on this machine")
+	wantFinding(t, list, finding.Fault, "relay", "")
+	wantFinding(t, list, finding.Warning, "dns", "phone.invalid cannot be looked up")
+	wantFinding(t, list, finding.Warning, "public url", "http://localhost:")
+	wantFinding(t, list, finding.Warning, "server", "no server runs on this machine")
 	list = examined(t, append(environ, "DIALTONE_DATABASE=postgres://dialtone@"+silent()+"/dialtone")...)
-	wantFinding(t, list, doctor.Fault, "store", "")
+	wantFinding(t, list, finding.Fault, "store", "")
 }
 
 // A trusted proxy that does not report the client's address is found by the request to the public
@@ -327,7 +327,7 @@ func TestDoctorFindsSilentProxy(t *testing.T) {
 			"resolver="+dns, "ca-file="+authority)
 		found := false
 		for _, f := range list {
-			found = found || f.Level == doctor.Fault && f.Check == "server" && strings.HasPrefix(f.Cause, silent)
+			found = found || f.Level == finding.Fault && f.Check == "server" && strings.HasPrefix(f.Cause, silent)
 			if (f.Check == "public url" || f.Check == "dns") && strings.Contains(f.Cause, "example.com") {
 				t.Errorf("with the DNS server that has the name: %+v", f)
 			}

@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
-	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/doctor"
+	"dialtone/cmd/dialtone/internal/exporter"
 	"dialtone/cmd/dialtone/internal/installation"
-	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
-	"dialtone/internal/account"
 	"dialtone/internal/audit"
 	"dialtone/internal/export"
-	"dialtone/internal/export/htdigest"
 	"dialtone/internal/fault"
 )
 
@@ -125,8 +122,8 @@ type exportState struct {
 }
 
 // print prints the state of the tables and returns it.
-func (c exportStatus) print(p *program, in *installation.Installation) (exportState, diagnosis.ExportReaders, error) {
-	readers, status := diagnosis.ExportReaders{Blocked: []string{}}, exportState{Faults: []string{}}
+func (c exportStatus) print(p *program, in *installation.Installation) (exportState, doctor.ExportReaders, error) {
+	readers, status := doctor.ExportReaders{Blocked: []string{}}, exportState{Faults: []string{}}
 	// Check the schema first: ExportStatus updates the SQLite file, which may undo what somebody has changed.
 	err := in.Store.CheckExportSchema(p.ctx, func(text string) { status.Faults = append(status.Faults, text) })
 	if err == nil {
@@ -136,14 +133,14 @@ func (c exportStatus) print(p *program, in *installation.Installation) (exportSt
 		return status, readers, err
 	}
 	if status.Enabled && !in.Shared() { // the tables are in a file
-		if readers, err = diagnosis.ReadersOf(status.Locations[0]); err != nil {
+		if readers, err = doctor.ReadersOf(status.Locations[0]); err != nil {
 			return status, readers, err
 		}
 	}
 	if c.JSON {
 		return status, readers, json.NewEncoder(p.stdout).Encode(struct {
 			exportState
-			diagnosis.ExportReaders
+			doctor.ExportReaders
 		}{status, readers})
 	}
 	switch {
@@ -246,38 +243,17 @@ func (htdigestCommand) Help() string {
 		"configuration's directory.htdigest."
 }
 
-// Run works without the export: it opens the credentials itself.
 func (c *htdigestCommand) Run(p *program) error {
 	return p.with(func(in *installation.Installation) error {
 		t, err := tenantOrOnly(p.ctx, in, c.Tenant)
 		if err != nil {
 			return err
 		}
-		open := account.Opener(in.Seal)
 		var left []export.Missing
-		entries := func(yield func(export.Entry) error) error {
-			return in.Store.List(p.ctx, t.ID, time.Now(), func(a account.Account) error {
-				if !export.Includes(a) {
-					return nil
-				}
-				credential, err := open(a)
-				if err != nil {
-					left = append(left, export.Missing{UID: a.UID, ID: a.UID.String(), User: a.User, Tenant: t.Host})
-					return nil
-				}
-				return yield(export.Entry{
-					UID: a.UID, User: a.User, Realm: t.Realm, Role: a.Role, Credential: credential,
-				})
-			})
-		}
 		change := audit.Change{Action: audit.ExportFile, Tenant: t.Host, Subject: strings.ToValidUTF8(c.File, "?")}
-		err = p.recorded(in, change, func() error {
-			return runas.AsCaller(func() error {
-				_, err := htdigest.Write(c.File, func(yield func(export.Entry) error) error {
-					return runas.AsOwner(func() error { return entries(yield) })
-				})
-				return err
-			})
+		err = p.recorded(p.ctx, in, change, func() error {
+			left, err = exporter.Source{Store: in.Store, Seal: in.Seal, Tenant: t}.WriteHtdigest(p.ctx, c.File)
+			return err
 		})
 		if err == nil && len(left) > 0 {
 			terminal.PrintLine(p.stderr, "", export.DescribeMissing(left))

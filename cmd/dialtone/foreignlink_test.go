@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/cmd/dialtone/internal/terminal"
-	"dialtone/internal/doctor"
 )
 
 // link creates a link owned by the service's user.
@@ -89,7 +89,7 @@ func TestDoctorAdvisesNothingBehindLinks(t *testing.T) {
 			list := examined(t, append(environ, "DIALTONE_DATA="+s.dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9")...)
 			named := 0
 			for _, f := range list {
-				if f.Level == doctor.Fault && strings.HasPrefix(f.Cause, link+" is a link of the user ") {
+				if f.Level == finding.Fault && strings.HasPrefix(f.Cause, link+" is a link of the user ") {
 					named++
 				}
 				for _, command := range []string{"chmod", "chown", "chgrp"} {

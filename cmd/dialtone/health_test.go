@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/doctor"
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/internal/test/process"
 )
 
@@ -126,7 +126,7 @@ func TestHealthOfAnotherServer(t *testing.T) {
 		}
 		found := false
 		for _, f := range examined(t, environ...) {
-			found = found || f.Check == "server" && f.Level == doctor.Fault && strings.Contains(f.Cause, says)
+			found = found || f.Check == "server" && f.Level == finding.Fault && strings.Contains(f.Cause, says)
 		}
 		if found != (status != 0) {
 			t.Errorf("doctor of %s: %v", data, found)

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/doctor"
 	"dialtone/cmd/dialtone/internal/terminal"
 )
 
@@ -26,8 +26,8 @@ func (c *healthCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	state, err := diagnosis.QueryReadiness(p.ctx, conf, c.ClientCert, c.ClientKey)
-	if errors.Is(err, diagnosis.ErrClientCertificate) {
+	state, err := doctor.QueryReadiness(p.ctx, conf, c.ClientCert, c.ClientKey)
+	if errors.Is(err, doctor.ErrClientCertificate) {
 		return usageError{err}
 	} else if err != nil {
 		return err

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/adapter"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
-	"dialtone/cmd/dialtone/internal/server"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
@@ -187,8 +187,8 @@ func (c *hookTest) Run(p *program) error {
 		}
 		client := httpclient.New()
 		defer client.Close()
-		return p.recorded(in, audit.Change{Action: audit.HookTest, Subject: c.Name}, func() error {
-			report, err := server.HookTransports(client)[h.Kind].Test(p.ctx, h, secret)
+		return p.recorded(p.ctx, in, audit.Change{Action: audit.HookTest, Subject: c.Name}, func() error {
+			report, err := adapter.HookTransports(client)[h.Kind].Test(p.ctx, h, secret)
 			if err != nil {
 				return fault.New(fault.Conflict, "%s at %s: %v", h.Name, h.URL, err)
 			}
@@ -243,7 +243,7 @@ func (c *hookList) Run(p *program) error {
 			return indented(p.stdout, list)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "NAME\tKIND\tTENANTS\tWAITING\tOLDEST\tGIVEN UP\tLAST ERROR\tEVENTS\tURL")
+		out.Row("NAME", "KIND", "TENANTS", "WAITING", "OLDEST", "GIVEN UP", "LAST ERROR", "EVENTS", "URL")
 		for _, h := range list {
 			tenants := strings.Join(h.Tenants, ",")
 			if h.AllTenants {
@@ -262,8 +262,7 @@ func (c *hookList) Run(p *program) error {
 			if len(h.Events) > 0 {
 				events = hook.JoinEvents(h.Events, ",")
 			}
-			fmt.Fprintf(out, "%s\t%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\n",
-				h.Name, h.Kind, tenants, h.Waiting, oldest, h.GivenUp, failure, events, h.URL)
+			out.Row(h.Name, h.Kind, tenants, h.Waiting, oldest, h.GivenUp, failure, events, h.URL)
 		}
 		return out.Flush()
 	})

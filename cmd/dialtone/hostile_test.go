@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/internal/doctor"
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/internal/test/process"
 )
 
@@ -167,10 +167,10 @@ func TestDoctorNamesOpenSecretsAndLinks(t *testing.T) {
 	database := filepath.Join(s.dir, "dialtone.db")
 	exported := filepath.Join(s.dir, "directory", "directory.db")
 	files := []string{database, password, exported, users}
-	open := func() (count int, list []doctor.Finding) {
+	open := func() (count int, list []finding.Finding) {
 		list = examined(t, "DIALTONE_CONFIG="+config)
 		for _, f := range list {
-			if f.Level == doctor.Fault && strings.HasPrefix(f.Cause, "every user of this machine can read ") {
+			if f.Level == finding.Fault && strings.HasPrefix(f.Cause, "every user of this machine can read ") {
 				count++
 			}
 		}
@@ -184,13 +184,13 @@ func TestDoctorNamesOpenSecretsAndLinks(t *testing.T) {
 	}
 	_, list := open()
 	for _, path := range files[:2] {
-		wantFinding(t, list, doctor.Fault, "files", "every user of this machine can read "+path+", which has ")
+		wantFinding(t, list, finding.Fault, "files", "every user of this machine can read "+path+", which has ")
 	}
 	// The directory of the exported tables is closed.
-	wantFinding(t, list, doctor.Fault, "export", "every user of this machine can read "+users+", which has ")
+	wantFinding(t, list, finding.Fault, "export", "every user of this machine can read "+users+", which has ")
 	s.must(os.Chmod(filepath.Dir(exported), 0o755))
 	n, list := open()
-	wantFinding(t, list, doctor.Fault, "export", "every user of this machine can read "+exported+", which has ")
+	wantFinding(t, list, finding.Fault, "export", "every user of this machine can read "+exported+", which has ")
 	if n != len(files) {
 		t.Errorf("%d findings: %+v", n, list)
 	}
@@ -204,13 +204,13 @@ func TestDoctorNamesOpenSecretsAndLinks(t *testing.T) {
 	s.must(os.WriteFile(config, []byte(fmt.Sprintf("data = %q\ndatabase = %q\n", s.dir, url)), 0o600))
 	s.must(os.Chmod(config, 0o644))
 	_, list = open()
-	wantFinding(t, list, doctor.Fault, "files", "every user of this machine can read "+config+
+	wantFinding(t, list, finding.Fault, "files", "every user of this machine can read "+config+
 		", which has the password of the database")
 
 	keys := filepath.Join(s.dir, "keys")
 	s.must(os.Rename(keys, filepath.Join(above, "keys")))
 	s.must(os.Symlink(filepath.Join(above, "keys"), keys))
-	wantFinding(t, examined(t, "DIALTONE_DATA="+s.dir), doctor.Warning, "files", keys+" is a link of the user root")
+	wantFinding(t, examined(t, "DIALTONE_DATA="+s.dir), finding.Warning, "files", keys+" is a link of the user root")
 	turnKey := filepath.Join(keys, "turn.key")
 	for _, path := range []string{turnKey, keys, exported, database} {
 		s.must(os.RemoveAll(path))
@@ -218,7 +218,7 @@ func TestDoctorNamesOpenSecretsAndLinks(t *testing.T) {
 		s.must(os.Lchown(path, serviceUser, serviceGroup))
 		s.must(os.WriteFile(filepath.Join(above, "other"), []byte("of somebody else"), 0o644))
 		list := examined(t, "DIALTONE_DATA="+s.dir)
-		wantFinding(t, list, doctor.Fault, "files", path+" is a link of the user nobody to ")
+		wantFinding(t, list, finding.Fault, "files", path+" is a link of the user nobody to ")
 		for _, f := range list {
 			if strings.Contains(f.Next, "chmod") && strings.Contains(f.Next, strconv.Quote(path)) {
 				t.Errorf("it says to change the mode of what a link leads to: %+v", f)

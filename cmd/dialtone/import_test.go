@@ -17,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	_ "modernc.org/sqlite"
 
-	"dialtone/internal/account"
 	"dialtone/internal/digest"
 	"dialtone/internal/test/phonetest"
 	"dialtone/internal/test/postgrestest"
@@ -289,20 +288,6 @@ func TestInterruptedCommands(t *testing.T) {
 		status := run(ctx, append(args, "--data", data), []string{}, &out, &out)
 		if status == 0 || strings.Contains(out.String(), "context") {
 			t.Errorf("%v: status %d, %s", args, status, &out)
-		}
-	}
-	for _, c := range []struct {
-		dry         bool
-		rows, added int64
-		want        string
-	}{
-		{false, 0, 0, "interrupted: nothing was added; run the same command again"},
-		{true, 9, 5, "interrupted: a dry run adds nothing, and this one is not complete; run the same command again"},
-		{false, 9, 1, "interrupted: 1 account of 9 rows was added, and stays; run the same command again for the rest"},
-	} {
-		got := interruptedImport(account.ImportReport{DryRun: c.dry, Added: c.added}, c.rows).Error()
-		if got != c.want {
-			t.Errorf("got %q, want %q", got, c.want)
 		}
 	}
 }

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/keys"
 	"dialtone/internal/audit"
 	"dialtone/internal/secret"
-	"dialtone/internal/secret/keyfile"
 )
 
 type keysCommand struct {
@@ -36,37 +35,27 @@ func (c *keysRotate) Run(p *program) error {
 		if c.Revoke {
 			change.Subject = "revoke"
 		}
-		return p.recorded(in, change, func() error {
-			return in.InKeys(func() error { return c.rotate(p, in, time.Now()) })
-		})
+		return p.recorded(p.ctx, in, change, func() error { return c.rotate(p, in, time.Now()) })
 	})
 }
 
 func (c *keysRotate) rotate(p *program, in *installation.Installation, now time.Time) error {
-	keys := in.KeySources.Sign
-	ring, err := keys.Read()
-	created := errors.Is(err, keyfile.ErrMissing) && !in.Shared()
+	source := in.KeySources.Sign
+	ring, created, err := keys.RotateSign(in, c.Revoke, now)
 	if created {
-		ring, err = in.KeySources.CreateSign(now)
+		fmt.Fprintf(p.stderr, "there was no %s, so this command created it: what an earlier key signed is no longer "+
+			"valid, and everybody has to sign in again\n", source.Path)
 	}
 	if err != nil {
 		return err
 	}
-	if created {
-		fmt.Fprintf(p.stderr, "there was no %s, so this command created it: what an earlier key signed is no longer "+
-			"valid, and everybody has to sign in again\n", keys.Path)
-	}
-	ring = installation.SignRotation(keys.FromEnv(), c.Revoke).Apply(ring, now)
-	if !keys.FromEnv() {
-		if err := keyfile.Replace(keys.Path, ring); err != nil {
-			return err
-		}
+	if !source.FromEnv() {
 		if c.Revoke {
 			fmt.Fprintf(p.stdout, "%s has a new key and no older ones; everyone has to sign in again\n",
-				keys.Path)
+				source.Path)
 		} else {
 			fmt.Fprintf(p.stdout, "%s has a new key; servers sign with it after %v\n",
-				keys.Path, secret.SigningDelay)
+				source.Path, secret.SigningDelay)
 		}
 		return nil
 	}

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"dialtone/cmd/dialtone/internal/server"
+	"dialtone/cmd/dialtone/internal/serve"
 )
 
 // A data directory is used for some rounds only, so that first starts are interrupted too, and
@@ -106,7 +106,7 @@ func (s *killTest) cutRound(d *disk, c *cuts) {
 	}
 	waitRandomly()
 	if rand.N(5) == 0 { // sometimes wait until messages are durable and their outbox rows are removed
-		<-time.After(rand.N(2 * server.FlushInterval))
+		<-time.After(rand.N(2 * serve.FlushInterval))
 	}
 	o.begins.Store(true)
 	if err := d.cut(); err != nil {

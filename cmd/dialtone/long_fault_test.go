@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"dialtone/cmd/dialtone/internal/server"
+	"dialtone/cmd/dialtone/internal/serve"
 )
 
 // The server continues during faults of disks and of the machine, or exits so that a restart
@@ -230,7 +230,7 @@ func (w *watchedServer) exits() (after time.Duration) {
 	since := time.Now()
 	select {
 	case <-w.Done():
-	case <-time.After(server.ExitTimeout):
+	case <-time.After(serve.ExitTimeout):
 		w.Fatalf("the server does not exit\n%s", w.stderr)
 	}
 	if status := w.ExitCode(); status != exitRestart {

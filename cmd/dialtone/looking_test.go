@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"dialtone/internal/doctor"
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/internal/store/migrations"
 	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite/conn"
@@ -69,7 +69,7 @@ func TestNoSecondStore(t *testing.T) {
 			t.Errorf("dialtone %s: status %d, %s", line, status, out)
 		}
 	}
-	wantFinding(t, examined(t, environ...), doctor.Fault, "store", `in the schema "public", but "early"`)
+	wantFinding(t, examined(t, environ...), finding.Fault, "store", `in the schema "public", but "early"`)
 	c.Exec(t, url, fmt.Sprintf(path, "public, early"))
 	if got := schemas(t, url); strings.Contains(got, "early") {
 		t.Errorf("the tables by schema are now %s", got)
@@ -83,7 +83,7 @@ func TestNoSecondStore(t *testing.T) {
 		t.Fatal(out, stderr)
 	}
 	list := examined(t, environ...)
-	wantFinding(t, list, doctor.Warning, "store", `the schema "early" contains another store`)
+	wantFinding(t, list, finding.Warning, "store", `the schema "early" contains another store`)
 	for _, f := range list {
 		if strings.Contains(f.Cause, "did not create") {
 			t.Errorf("%+v", f)
@@ -94,8 +94,8 @@ func TestNoSecondStore(t *testing.T) {
 	}
 	c.Exec(t, url, fmt.Sprintf(path, "early, public"))
 	list = examined(t, environ...)
-	wantFinding(t, list, doctor.Fault, "keys", `sealed with another key`)
-	wantFinding(t, list, doctor.Warning, "store", `the schema "public" contains another store`)
+	wantFinding(t, list, finding.Fault, "keys", `sealed with another key`)
+	wantFinding(t, list, finding.Warning, "store", `the schema "public" contains another store`)
 }
 
 // Only commands that are meant to update a store update one of the previous version.
@@ -143,7 +143,7 @@ func TestCommandsDoNotUpdateSchema(t *testing.T) {
 			change(fmt.Sprintf(`INSERT INTO schema_version (version, checksum, applied) VALUES (%d, 'later', 0);
 				INSERT INTO schema_floor (version, floor) VALUES (%[1]d, 1)`, newest+1))
 			list := examined(t, environ...)
-			wantFinding(t, list, doctor.Warning, "store", fmt.Sprintf("knows only versions up to %d", newest))
+			wantFinding(t, list, finding.Warning, "store", fmt.Sprintf("knows only versions up to %d", newest))
 			for _, f := range list {
 				if strings.Contains(f.Next, "undo") {
 					t.Errorf("for a newer schema: %+v", f)
@@ -164,7 +164,7 @@ func TestCommandsDoNotUpdateSchema(t *testing.T) {
 					t.Errorf("dialtone %s does not say how to make a backup before: %s", line, out)
 				}
 			}
-			wantFinding(t, examined(t, environ...), doctor.Warning, "store", "so the store was not checked")
+			wantFinding(t, examined(t, environ...), finding.Warning, "store", "so the store was not checked")
 			if after, _ := os.ReadFile(database); !bytes.Equal(before, after) {
 				t.Error("the database was changed")
 			}

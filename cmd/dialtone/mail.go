@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/doctor"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/delivery"
@@ -82,12 +82,11 @@ func (c *mailList) Run(p *program) error {
 			})
 		}
 		out := p.table()
-		fmt.Fprintln(out, "ID\tKIND\tSTATE\tSINCE\tATTEMPTS\tNEXT\tEMAIL\tANSWER")
+		out.Row("ID", "KIND", "STATE", "SINCE", "ATTEMPTS", "NEXT", "EMAIL", "ANSWER")
 		err = in.Store.EachDelivery(p.ctx, states, func(d delivery.Delivery) error {
 			m := viewMessage(d, hosts)
-			_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n",
-				m.ID, m.Kind, m.State, m.Since.Format(time.RFC3339), m.Attempts, nextAttempt(m), m.Email, m.Answer)
-			return err
+			return out.Row(m.ID, m.Kind, m.State, m.Since.Format(time.RFC3339), m.Attempts, nextAttempt(m), m.Email,
+				m.Answer)
 		})
 		return errors.Join(err, out.Flush())
 	})
@@ -140,11 +139,11 @@ func (c messageArg) print(p *program, in *installation.Installation, d delivery.
 		{"email", m.Email},
 		{"server", m.Server},
 	} {
-		fmt.Fprintf(out, "%s\t%s\n", line[0], line[1])
+		out.Row(line[0], line[1])
 	}
 	for _, name := range shownFields {
 		if header[name] != "" {
-			fmt.Fprintf(out, "%s\t%s\n", name, header[name])
+			out.Row(name, header[name])
 		}
 	}
 	return out.Flush()
@@ -258,11 +257,11 @@ func (mailDoctor) Help() string {
 func (c *mailDoctor) Run(p *program) error {
 	arg := tenantArg{Host: c.Tenant}
 	return arg.with(p, func(in *installation.Installation, t *tenant.Tenant, keys *dkim.Keys) error {
-		records, err := diagnosis.CheckSender(p.ctx, in.Mail, t, keys, resolver(c.Resolver))
+		records, err := doctor.CheckSender(p.ctx, in.Mail, t, keys, resolver(c.Resolver))
 		if err != nil {
 			return err
 		}
-		found := append([]maildns.Finding{diagnosis.CheckRelay(p.ctx, in.Mail)}, records...)
+		found := append([]maildns.Finding{doctor.CheckRelay(p.ctx, in.Mail)}, records...)
 		if err := c.print(p, found); err != nil {
 			return err
 		}

@@ -1,9 +1,9 @@
 // Dialtone manages user accounts of SIP and WebRTC phone platforms. One program contains the server with its web pages
 // and the commands for operators.
 //
-// This package parses the command line, calls other packages, prints their results, and chooses the exit status.
-// Commands that do more than that are in the packages below cmd/dialtone/internal, such as server, backup and setup.
-// Those connect the packages below internal, which contain the rules.
+// This package parses the command line, calls other packages, and prints their results. Commands that do more than that
+// are in the packages below cmd/dialtone/internal, such as serve, backup and setup. Those connect the packages below
+// internal, which contain the rules.
 package main
 
 import (
@@ -22,29 +22,12 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
-	"dialtone/cmd/dialtone/internal/diagnosis"
-	"dialtone/cmd/dialtone/internal/installation"
-	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/doctor"
+	"dialtone/cmd/dialtone/internal/exitstatus"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
-	"dialtone/internal/datadir"
-	"dialtone/internal/http/tlscert"
-	"dialtone/internal/secret/keyfile"
-	"dialtone/internal/store"
-	"dialtone/internal/store/engine"
-	"dialtone/internal/store/migrations"
-	"dialtone/internal/store/postgres"
 	"dialtone/internal/store/sqlite"
-)
-
-// The exit statuses that scripts may rely on. 75 and 78 are EX_TEMPFAIL and EX_CONFIG of
-// sysexits.h.
-const (
-	exitFailed  = 1
-	exitUsage   = 2
-	exitRestart = 75 // a commit failed: start the program again
-	exitConfig  = 78
 )
 
 // commandLine is the grammar of the command line.
@@ -138,7 +121,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	)
 	if err != nil {
 		fmt.Fprintln(stderr, "dialtone:", err)
-		return exitFailed
+		return exitstatus.Failed
 	}
 	p.model = parser.Model
 	c, err := parser.Parse(args)
@@ -187,15 +170,6 @@ func (p *program) wrongUsage(err *kong.ParseError) error {
 	return fmt.Errorf("expected one of: %s", strings.Join(names, ", "))
 }
 
-// configErrors are errors that last until an operator corrects the configuration, the keys or the store.
-var configErrors = []error{
-	installation.ErrTemplates, installation.ErrNoStore, keyfile.ErrUnusable,
-	store.ErrSealKey, store.ErrUnbound, store.ErrUnfinished, engine.ErrNodeAlive, migrations.ErrNewer,
-	migrations.ErrOlder, migrations.ErrNoStore, postgres.ErrMisplaced, postgres.ErrNoRights,
-	sqlite.ErrNotWritable, sqlite.ErrReplaced, runas.ErrDataDir, installation.ErrPickupDir, datadir.ErrRestoring,
-	tlscert.ErrUnusable,
-}
-
 // report prints an error, one line for each fault, and returns the exit status.
 func (p *program) report(err error) int {
 	text := err.Error()
@@ -208,24 +182,9 @@ func (p *program) report(err error) int {
 	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		fmt.Fprintf(p.stderr, "see: %s --help\n", p.command)
-		return exitUsage
+		return exitstatus.Usage
 	}
-	return exitStatus(err)
-}
-
-// exitStatus returns the exit status for an error that is not one of usage.
-func exitStatus(err error) int {
-	if _, ok := errors.AsType[config.Faults](err); ok {
-		return exitConfig
-	}
-	// Do not ask for a restart if the database was replaced: a server that starts might create a new one.
-	if errors.Is(err, engine.ErrFailed) && !errors.Is(err, sqlite.ErrReplaced) {
-		return exitRestart
-	}
-	if sqlite.IsDamaged(err) || slices.ContainsFunc(configErrors, func(e error) bool { return errors.Is(err, e) }) {
-		return exitConfig
-	}
-	return exitFailed
+	return exitstatus.Of(err)
 }
 
 // settings loads the configuration from file, environment and flags.
@@ -251,7 +210,7 @@ func (configCheckCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if err := diagnosis.CheckConfiguration(p.ctx, c, p.configFile(), p.environ, p.stderr); err != nil {
+	if err := doctor.CheckConfiguration(p.ctx, c, p.configFile(), p.environ, p.stderr); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.stdout, "the configuration is valid")

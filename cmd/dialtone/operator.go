@@ -89,7 +89,7 @@ func (c *accountAdd) Run(p *program) error {
 			return fault.New(fault.Conflict, "the user name %s is taken; see: dialtone account show %s --tenant %s",
 				c.User, c.User, o.tenant.Host)
 		}
-		if err := c.print(p, a, terminal.NameField(err)); err != nil || c.JSON {
+		if err := c.print(p, a, account.NameField(err)); err != nil || c.JSON {
 			return err
 		}
 		switch {
@@ -148,7 +148,7 @@ func (c *accountResend) Run(p *program) error {
 			return fault.New(fault.Conflict, "the account %s is disabled; to enable it first, run: "+
 				"dialtone account enable %s --tenant %s", c.User, c.User, o.tenant.Host)
 		}
-		if err := c.print(p, a, terminal.NameField(err)); err != nil || c.JSON {
+		if err := c.print(p, a, account.NameField(err)); err != nil || c.JSON {
 			return err
 		}
 		return p.printf("a message with a new link goes to %s", a.Email)
@@ -164,7 +164,7 @@ type accountRename struct {
 func (c *accountRename) Run(p *program) error {
 	return p.operate(c.Tenant, c.Reason, func(o operation) error {
 		a, err := o.Rename(p.ctx, o.caller, o.tenant, c.User, c.Reason, c.Name)
-		return c.print(p, a, terminal.NameField(err))
+		return c.print(p, a, account.NameField(err))
 	})
 }
 
@@ -220,13 +220,13 @@ func (c *signupsShow) Run(p *program) error {
 			return indented(p.stdout, views)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "HOST\tSIGNUPS\tNOTE")
+		out.Row("HOST", "SIGNUPS", "NOTE")
 		for _, v := range views {
 			state := string(v.Signups)
 			if v.Frozen {
 				state = "closed (frozen)"
 			}
-			fmt.Fprintf(out, "%s\t%s\t%s\n", v.Host, state, terminal.Printable(v.Shown))
+			out.Row(v.Host, state, v.Shown)
 		}
 		return out.Flush()
 	})
@@ -266,7 +266,7 @@ func (c signupsOptions) run(p *program, mode tenant.Signups, note *string) error
 		if err := p.printf("signups at %s are %s", v.Host, v.Signups); err != nil || v.Open || v.Shown == "" {
 			return err
 		}
-		return p.printf("visitors read: %s", terminal.Printable(v.Shown))
+		return p.printf("visitors read: %s", terminal.EscapeLine(v.Shown))
 	})
 }
 

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/cmd/dialtone/internal/installation"
-	"dialtone/internal/doctor"
 )
 
 // If the server's user can neither create nor use the pickup directory, config check, doctor and
@@ -44,7 +44,7 @@ func TestPickupDirWithoutPermission(t *testing.T) {
 			t.Errorf("config check: %v, want %q: %s", err, cause, out)
 		}
 		list := examined(t, environ...)
-		wantFinding(t, list, doctor.Fault, map[string]string{"create": "mail", "use": "files"}[c.says], dir)
+		wantFinding(t, list, finding.Fault, map[string]string{"create": "mail", "use": "files"}[c.says], dir)
 		out = serve()
 		if !strings.Contains(out, installation.ErrPickupDir.Error()+": "+dir) || !strings.Contains(out, repair) {
 			t.Errorf("serve prints %s", out)

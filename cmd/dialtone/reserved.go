@@ -107,13 +107,13 @@ func (c *tenantReserved) Run(p *program) error {
 			return indented(p.stdout, views)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "NAME\tRESERVED BY")
+		out.Row("NAME", "RESERVED BY")
 		for _, v := range views {
 			by := t.Host
 			if v.BuiltIn {
 				by = "built in"
 			}
-			fmt.Fprintf(out, "%s\t%s\n", v.Name, by)
+			out.Row(v.Name, by)
 		}
 		return out.Flush()
 	})

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"dialtone/internal/doctor"
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/internal/test/postgrestest"
 )
 
@@ -154,7 +154,7 @@ func TestPasswordFileForServer(t *testing.T) {
 			t.Fatal("it has written something")
 		}
 	}
-	noted := func(level doctor.Level, says string, environ ...string) {
+	noted := func(level finding.Level, says string, environ ...string) {
 		t.Helper()
 		environ = append(environ, "DIALTONE_DATA="+s.dir, "DIALTONE_OPS_LISTEN=127.0.0.1:9",
 			"DIALTONE_LISTEN=127.0.0.1:9")
@@ -166,15 +166,15 @@ func TestPasswordFileForServer(t *testing.T) {
 	}
 	private := filepath.Dir(file)
 	refused(denied + file + ": the owner and mode of " + private + " do not allow it; correct owner and mode of ")
-	noted(doctor.Fault, denied+file, "DIALTONE_DATABASE="+inURL)
+	noted(finding.Fault, denied+file, "DIALTONE_DATABASE="+inURL)
 	s.must(os.Chmod(private, 0o755))
 	refused("do not allow it; run as root: chown nobody " + file + " &&")
-	noted(doctor.Fault, denied+file, "DIALTONE_DATABASE="+inURL)
-	noted(doctor.Warning, denied+file, "DIALTONE_DATABASE="+url, "PGPASSFILE="+file)
+	noted(finding.Fault, denied+file, "DIALTONE_DATABASE="+inURL)
+	noted(finding.Warning, denied+file, "DIALTONE_DATABASE="+url, "PGPASSFILE="+file)
 	s.must(os.Chmod(file, 0o644))
 	const public = "every user of this machine can read "
 	refused(public + file)
-	noted(doctor.Fault, public+file, "DIALTONE_DATABASE="+inURL)
+	noted(finding.Fault, public+file, "DIALTONE_DATABASE="+inURL)
 
 	s.must(os.Chmod(file, 0o600))
 	out, err := s.as([]string{"DIALTONE_DATABASE=" + url, "PGPASSFILE=" + file}, setup...)

@@ -1,6 +1,6 @@
 package main
 
-import "dialtone/cmd/dialtone/internal/server"
+import "dialtone/cmd/dialtone/internal/serve"
 
 // serveCommand has a flag for each key of the configuration, except for those that are flags of all commands.
 type serveCommand struct {
@@ -24,7 +24,7 @@ func (c *serveCommand) Run(p *program) error {
 	}
 	log, flush := p.serverLog(conf.Log)
 	defer flush()
-	return server.Run(p.ctx, server.Options{
-		Config: conf, Settings: p.settings, Log: log, Level: &p.logLevel, Stdout: p.stdout, ExitStatus: exitStatus,
+	return serve.Run(p.ctx, serve.Options{
+		Config: conf, Settings: p.settings, Log: log, Level: &p.logLevel, Stdout: p.stdout,
 	})
 }

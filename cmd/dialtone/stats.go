@@ -57,12 +57,12 @@ func (c *statsCommand) Run(p *program) error {
 // printStats prints a table with a row for each day, and then the rest.
 func (p *program) printStats(v opjson.Stats) error {
 	out := p.table()
-	fmt.Fprintln(out, "DAY (UTC)\tSIGNUPS\tREFUSED\tACTIVATIONS\tCONFIRMATIONS\tFIRST SIGN-INS\tSIGN-INS\tREFUSED\t"+
-		"LOOK-UPS\tMAIL SENT\tFAILED")
+	out.Row("DAY (UTC)", "SIGNUPS", "REFUSED", "ACTIVATIONS", "CONFIRMATIONS", "FIRST SIGN-INS", "SIGN-INS",
+		"REFUSED", "LOOK-UPS", "MAIL SENT", "FAILED")
 	row := func(name string, c stats.Counts) {
-		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", name, c[stats.Signup], refusedSignups(c),
-			c[stats.Activation], c[stats.Confirmation], c[stats.FirstSignIn], c[stats.SignIn], c[stats.SignInRefused],
-			c[stats.Lookup], c[stats.MailSent], c[stats.MailFailed])
+		out.Row(name, c[stats.Signup], refusedSignups(c), c[stats.Activation], c[stats.Confirmation],
+			c[stats.FirstSignIn], c[stats.SignIn], c[stats.SignInRefused], c[stats.Lookup], c[stats.MailSent],
+			c[stats.MailFailed])
 	}
 	for _, d := range v.Days {
 		row(d.Day, d.Counts)
@@ -75,15 +75,16 @@ func (p *program) printStats(v opjson.Stats) error {
 		return err
 	}
 	out = p.table()
-	fmt.Fprintf(out, "funnel\t%d signups, %d activations (%s), %d first sign-ins (%s)\n",
+	out.Row("funnel", fmt.Sprintf("%d signups, %d activations (%s), %d first sign-ins (%s)",
 		v.Funnel.Signups, v.Funnel.Activations, percent(v.Funnel.Activations, v.Funnel.Signups),
-		v.Funnel.FirstSignIns, percent(v.Funnel.FirstSignIns, v.Funnel.Signups))
-	fmt.Fprintf(out, "refused signups\t%d captcha, %d name taken, %d limits, %d invalid, %d closed, %d failures\n",
+		v.Funnel.FirstSignIns, percent(v.Funnel.FirstSignIns, v.Funnel.Signups)))
+	out.Row("refused signups", fmt.Sprintf(
+		"%d captcha, %d name taken, %d limits, %d invalid, %d closed, %d failures",
 		v.Total[stats.SignupCaptcha], v.Total[stats.SignupTaken], v.Total[stats.SignupLimit],
-		v.Total[stats.SignupInvalid], v.Total[stats.SignupClosed], v.Total[stats.SignupFailed])
-	fmt.Fprintf(out, "signups\t%s\n", signupsText(v))
-	fmt.Fprintf(out, "mail\t%s waiting, %s deferred, %s failed%s\n",
-		v.Mail.Waiting, v.Mail.Deferred, v.Mail.Failed, since(v.Mail.Oldest))
+		v.Total[stats.SignupInvalid], v.Total[stats.SignupClosed], v.Total[stats.SignupFailed]))
+	out.Row("signups", signupsText(v))
+	out.Row("mail", fmt.Sprintf("%s waiting, %s deferred, %s failed%s",
+		v.Mail.Waiting, v.Mail.Deferred, v.Mail.Failed, since(v.Mail.Oldest)))
 	for _, h := range v.Hooks {
 		text := h.Waiting.String() + " waiting" + since(h.Oldest)
 		if h.GivenUp > 0 {
@@ -92,10 +93,10 @@ func (p *program) printStats(v opjson.Stats) error {
 		if h.LastFailure != nil {
 			text += ", " + failureText(*h.LastFailure, h.LastError, h.Waiting > 0)
 		}
-		fmt.Fprintf(out, "hook %s\t%s\n", h.Name, text)
+		out.Row("hook "+h.Name, text)
 	}
 	for _, c := range v.Certificates {
-		fmt.Fprintf(out, "certificate %s\t%s\n", c.Host, certificateText(c))
+		out.Row("certificate "+c.Host, certificateText(c))
 	}
 	return out.Flush()
 }
@@ -108,14 +109,14 @@ func certificateText(c opjson.Certificate) string {
 	}
 	if c.Failures > 0 {
 		text += fmt.Sprintf("; %s failed, the last: %s", terminal.Counted(c.Failures, "order"),
-			terminal.Printable(c.Failure))
+			c.Failure)
 	}
 	return text
 }
 
 // failureText describes the last failure of a hook. waits tells whether notifications still wait for it.
 func failureText(at time.Time, why string, waits bool) string {
-	text := "last failure " + at.Format(time.RFC3339) + " " + terminal.Printable(why)
+	text := "last failure " + at.Format(time.RFC3339) + " " + why
 	if !waits {
 		text = "nothing fails now; " + text
 	}

@@ -1,19 +1,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"dialtone/cmd/dialtone/internal/installation"
-	"dialtone/cmd/dialtone/internal/runas"
+	"dialtone/cmd/dialtone/internal/storecopy"
 	"dialtone/cmd/dialtone/internal/terminal"
-	"dialtone/internal/datadir"
 	"dialtone/internal/fault"
-	"dialtone/internal/store/transfer"
 )
 
 type storeCommand struct {
@@ -45,7 +39,7 @@ func (storeCopy) Help() string {
 		"env:NAME for a variable that contains either. To continue an interrupted copy, run the command again."
 }
 
-func (c *storeCopy) Run(p *program) (err error) {
+func (c *storeCopy) Run(p *program) error {
 	from, err := p.location(c.From)
 	if err != nil {
 		return err
@@ -54,41 +48,10 @@ func (c *storeCopy) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
-	revert, err := becomeOwnerOf(from, to)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, revert()) }()
-	for _, location := range []string{from, to} {
-		path, ok := strings.CutPrefix(location, "sqlite:")
-		if !ok {
-			continue
-		}
-		if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
-			return fault.New(fault.Invalid,
-				"there is no directory %s; create it first, or correct the path", filepath.Dir(path))
-		}
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && (location == from || c.Compare) {
-			return fmt.Errorf("%w in %s; correct --from or --to", installation.ErrNoStore, path)
-		}
-		// A server that uses the file holds this lock.
-		unlock, err := datadir.Dir(filepath.Dir(path)).Lock()
-		if err != nil {
-			return runas.InDataDir(err)
-		}
-		defer unlock()
-	}
-	do := transfer.Copy
-	if c.Compare {
-		do = transfer.Compare
-	}
 	bar := terminal.NewProgress(p.stderr)
-	err = do(p.ctx, from, to, runas.AsCaller, bar.Show)
+	err = storecopy.Run(p.ctx, storecopy.Options{From: from, To: to, Compare: c.Compare, Show: bar.Show})
 	bar.End()
 	if err != nil {
-		if errors.Is(err, p.ctx.Err()) {
-			err = fmt.Errorf("stopped (%w); run the same command again to continue", err)
-		}
 		return err
 	}
 	if c.Compare {
@@ -98,30 +61,6 @@ func (c *storeCopy) Run(p *program) (err error) {
 	fmt.Fprintln(p.stdout, "all rows were copied and compared; "+
 		"now give seal.key and sign.key to the servers that will use the copy")
 	return nil
-}
-
-// becomeOwnerOf calls runas.BecomeOwner for the directories of the SQLite databases, which must have the same owner.
-func becomeOwnerOf(locations ...string) (revert func() error, err error) {
-	var dirs []string
-	var owners []*runas.User
-	for _, location := range locations {
-		if path, ok := strings.CutPrefix(location, "sqlite:"); ok {
-			o, err := runas.OwnerOf(filepath.Dir(path))
-			if err != nil {
-				return nil, err
-			}
-			dirs, owners = append(dirs, filepath.Dir(path)), append(owners, o)
-		}
-	}
-	if len(dirs) == 2 && (owners[0] == nil) != (owners[1] == nil) ||
-		len(dirs) == 2 && owners[0] != nil && owners[0].UID != owners[1].UID {
-		return nil, fault.New(fault.Invalid, "%s and %s belong to different users, so root will not copy from "+
-			"one to the other: give both to one user, or use dialtone backup", dirs[0], dirs[1])
-	}
-	if len(dirs) == 0 {
-		return func() error { return nil }, nil
-	}
-	return runas.BecomeOwner(dirs[0])
 }
 
 // location returns the location of a store. It refuses a password on the command line, because

@@ -304,9 +304,9 @@ func (c *tenantList) Run(p *program) error {
 			return indented(p.stdout, views)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "HOST\tREALM\tPUBLIC URL")
+		out.Row("HOST", "REALM", "PUBLIC URL")
 		for _, t := range views {
-			fmt.Fprintf(out, "%s\t%s\t%s\n", t.Host, t.Realm, t.PublicURL)
+			out.Row(t.Host, t.Realm, t.PublicURL)
 		}
 		return out.Flush()
 	})

@@ -13,9 +13,9 @@ import (
 )
 
 type tokenCommand struct {
-	Add    apiTokenAdd    `cmd:"" help:"Create a token of the API for operators."`
-	List   apiTokenList   `cmd:"" help:"List the tokens, without their secrets."`
-	Remove apiTokenRemove `cmd:"" help:"Remove a token; servers refuse it at once."`
+	Add    tokenAdd    `cmd:"" help:"Create a token of the API for operators."`
+	List   tokenList   `cmd:"" help:"List the tokens, without their secrets."`
+	Remove tokenRemove `cmd:"" help:"Remove a token; servers refuse it at once."`
 }
 
 // operatorTokens returns the token service, and the caller who runs this process.
@@ -27,7 +27,7 @@ func (p *program) operatorTokens(in *installation.Installation) (*operator.Token
 	return tokens, operator.Caller{Actor: audit.CauseOf(p.ctx).Actor, Scopes: operator.Scopes}
 }
 
-type apiTokenAdd struct {
+type tokenAdd struct {
 	Name    string   `arg:"" help:"A name for the token: letters, digits, hyphens, dots and underscores."`
 	Tenant  string   `placeholder:"HOST" help:"The only tenant at which it may act (all tenants)."`
 	Scope   []string `required:"" placeholder:"SCOPE" help:"What it may do. Can be repeated."`
@@ -37,13 +37,13 @@ type apiTokenAdd struct {
 }
 
 // Help is what "dialtone token add --help" adds.
-func (apiTokenAdd) Help() string {
+func (tokenAdd) Help() string {
 	return "The scopes are " + operator.Words(operator.Scopes) +
 		". The token is printed once. The store contains only its hash, so it cannot be shown again. The audit trail " +
 		"records the name of the token with every change that it makes."
 }
 
-func (c *apiTokenAdd) Run(p *program) error {
+func (c *tokenAdd) Run(p *program) error {
 	expires, err := operator.ParseEnd("expires", c.Expires, time.Now())
 	if err != nil {
 		return usageError{err}
@@ -80,12 +80,12 @@ func (c *apiTokenAdd) Run(p *program) error {
 	})
 }
 
-type apiTokenRemove struct {
+type tokenRemove struct {
 	Name string `arg:"" help:"The name of the token."`
 	reasonFlag
 }
 
-func (c *apiTokenRemove) Run(p *program) error {
+func (c *tokenRemove) Run(p *program) error {
 	if err := audit.CheckReason(c.Reason); err != nil {
 		return usageError{err}
 	}
@@ -98,7 +98,7 @@ func (c *apiTokenRemove) Run(p *program) error {
 	})
 }
 
-type apiTokenList struct {
+type tokenList struct {
 	JSON bool `name:"json" help:"Print one JSON array."`
 }
 
@@ -107,7 +107,7 @@ func viewToken(t operator.Token, hosts map[int64]string) opjson.Token {
 	return opjson.OfToken(t, time.Now(), func(id int64) string { return hosts[id] })
 }
 
-func (p *program) apiTokens(ctx context.Context, in *installation.Installation) ([]opjson.Token, error) {
+func (p *program) listTokens(ctx context.Context, in *installation.Installation) ([]opjson.Token, error) {
 	tokens, caller := p.operatorTokens(in)
 	list, err := tokens.List(ctx, caller)
 	if err != nil {
@@ -117,9 +117,9 @@ func (p *program) apiTokens(ctx context.Context, in *installation.Installation) 
 	return opjson.All(list, func(t operator.Token) opjson.Token { return viewToken(t, hosts) }), err
 }
 
-func (c *apiTokenList) Run(p *program) error {
+func (c *tokenList) Run(p *program) error {
 	return p.with(func(in *installation.Installation) error {
-		list, err := p.apiTokens(p.ctx, in)
+		list, err := p.listTokens(p.ctx, in)
 		if err != nil {
 			return err
 		}
@@ -127,7 +127,7 @@ func (c *apiTokenList) Run(p *program) error {
 			return indented(p.stdout, list)
 		}
 		out := p.table()
-		fmt.Fprintln(out, "NAME\tTENANT\tSCOPES\tCREATED\tEXPIRES\tUSED")
+		out.Row("NAME", "TENANT", "SCOPES", "CREATED", "EXPIRES", "USED")
 		for _, t := range list {
 			tenant, expires := "all", "never"
 			if t.Tenant != nil {
@@ -139,7 +139,7 @@ func (c *apiTokenList) Run(p *program) error {
 			if t.Expired {
 				expires += " (expired)"
 			}
-			fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, tenant, operator.Words(t.Scopes),
+			out.Row(t.Name, tenant, operator.Words(t.Scopes),
 				t.Created.Format(time.RFC3339), expires, formatTime(t.Used))
 		}
 		return out.Flush()

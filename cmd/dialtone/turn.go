@@ -1,15 +1,14 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/keys"
 	"dialtone/internal/audit"
 	"dialtone/internal/fault"
 	"dialtone/internal/secret"
-	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/turn"
 )
 
@@ -45,32 +44,27 @@ func (c *turnSecret) Run(p *program) error {
 		change.Subject = "revoke"
 	}
 	return p.with(func(in *installation.Installation) error {
-		return p.recorded(in, change, func() error {
-			return in.InKeys(func() error { return c.print(p, in, time.Now()) })
-		})
+		return p.recorded(p.ctx, in, change, func() error { return c.print(p, in, time.Now()) })
 	})
 }
 
 // print creates a new key with --rotate, and prints the secrets.
 func (c *turnSecret) print(p *program, in *installation.Installation, now time.Time) error {
-	keys := in.KeySources.TURN
-	ring, err := keys.Read()
-	if errors.Is(err, keyfile.ErrMissing) {
-		ring, err = in.KeySources.CreateTURN(now)
+	var ring *secret.Ring
+	var err error
+	if c.Rotate {
+		ring, err = keys.RotateTURN(in, c.Revoke, now)
+	} else {
+		ring, err = keys.TURN(in, now)
 	}
 	if err != nil {
 		return err
 	}
-	rotation := installation.TURNRotation(c.Revoke)
 	if c.Rotate {
-		ring = rotation.Apply(ring, now)
-		if keys.FromEnv() {
+		if in.KeySources.TURN.FromEnv() {
 			_, err := fmt.Fprint(p.stdout, ring.Text())
 			fmt.Fprintln(p.stderr, "this is the new content of DIALTONE_KEYS_TURN: give it to every server; "+
 				"then run dialtone turn secret with it, and give the secrets to the TURN servers")
-			return err
-		}
-		if err := keyfile.Replace(keys.Path, ring); err != nil {
 			return err
 		}
 		advice := "the first secret is new, and signing with it begins at " +
@@ -81,7 +75,7 @@ func (c *turnSecret) print(p *program, in *installation.Installation, now time.T
 		}
 		fmt.Fprintln(p.stderr, advice)
 	}
-	for _, s := range turn.Secrets(ring)[:rotation.Needed(ring, now)] {
+	for _, s := range turn.Secrets(ring)[:keys.TURNRotation(c.Revoke).Needed(ring, now)] {
 		if _, err := fmt.Fprintln(p.stdout, s.Text()); err != nil {
 			return err
 		}

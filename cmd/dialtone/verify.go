@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"dialtone/cmd/dialtone/internal/diagnosis"
+	"dialtone/cmd/dialtone/internal/doctor"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/fault"
@@ -17,7 +17,7 @@ type verifyCommand struct {
 // Run fails if there is a fault.
 func (c *verifyCommand) Run(p *program) error {
 	return p.with(func(in *installation.Installation) error {
-		r, err := diagnosis.Verify(p.ctx, in)
+		r, err := doctor.Verify(p.ctx, in)
 		if err != nil {
 			return err
 		}
@@ -35,7 +35,7 @@ func (c *verifyCommand) Run(p *program) error {
 }
 
 // text prints a report for people.
-func (c *verifyCommand) text(p *program, r diagnosis.VerifyReport) error {
+func (c *verifyCommand) text(p *program, r doctor.VerifyReport) error {
 	fmt.Fprintf(p.stdout, "%s, %d of them active; %s in the pickup directory, %d not yet synced to disk\n",
 		terminal.Counted(r.Accounts, "account"), r.Active, terminal.Counted(r.Messages, "message"), r.Waiting)
 	if r.Hooks > 0 {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"dialtone/internal/fault"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -70,6 +71,9 @@ func (fs Faults) Error() string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+// Remedy implements the method that fault.RemedyOf looks for.
+func (fs Faults) Remedy() fault.Remedy { return fault.Correction }
 
 func compareFaults(a, b Fault) int {
 	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.Line, b.Line),

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/internal/atomicfile"
+	"dialtone/internal/fault"
 	"dialtone/internal/regularfile"
 )
 
@@ -29,7 +30,7 @@ const (
 )
 
 // ErrRestoring means that a restore into the data directory was started but not completed.
-var ErrRestoring = errors.New("a restore was started but not finished")
+var ErrRestoring = fault.Needs(fault.Correction, "a restore was started but not finished")
 
 // CheckRestored fails with ErrRestoring while a restore is not finished. It removes the remains of
 // a finished one.

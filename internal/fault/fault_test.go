@@ -58,3 +58,32 @@ func TestLimit(t *testing.T) {
 		}
 	}
 }
+
+func TestRemedyOf(t *testing.T) {
+	correct, restart := fault.Needs(fault.Correction, "no key"), fault.Needs(fault.Restart, "no commit")
+	first := fault.Needs(fault.CorrectionFirst, "no file")
+	for name, c := range map[string]struct {
+		err    error
+		remedy fault.Remedy
+	}{
+		"no error":            {nil, fault.Unknown},
+		"any error":           {io.EOF, fault.Unknown},
+		"a refusal":           {fault.New(fault.Conflict, "taken"), fault.Unknown},
+		"one remedy":          {correct, fault.Correction},
+		"wrapped":             {fmt.Errorf("start: %w", fmt.Errorf("%w: %w", io.EOF, correct)), fault.Correction},
+		"the cause":           {&fault.Error{Kind: fault.Conflict, Cause: restart}, fault.Restart},
+		"several":             {errors.Join(correct, restart, io.EOF), fault.Restart},
+		"several, the other":  {fmt.Errorf("%w: %w", restart, errors.Join(first, correct)), fault.CorrectionFirst},
+		"an error as a value": {errors.New(correct.Error()), fault.Unknown},
+	} {
+		if got := fault.RemedyOf(c.err); got != c.remedy {
+			t.Errorf("%s has the remedy %d, want %d", name, got, c.remedy)
+		}
+	}
+	if got := fault.KindOf(correct); got != fault.Internal {
+		t.Errorf("an error with a remedy is of kind %d", got)
+	}
+	if other := fault.Needs(fault.Correction, "no key"); errors.Is(other, correct) || !errors.Is(correct, correct) {
+		t.Error("errors with the same text are the same")
+	}
+}

@@ -22,8 +22,9 @@ const bindingVersion = 13
 
 // ErrUnbound is returned by SealCheck for a store with credentials in the older form, when the keys
 // are strict.
-var ErrUnbound = errors.New("the credentials in the store are not bound to their user names, although seal.key " +
-	"requires it; if you have restored a backup and trust its user names, run: dialtone keys bind")
+var ErrUnbound = fault.Needs(fault.Correction,
+	"the credentials in the store are not bound to their user names, although seal.key requires "+
+		"it; if you have restored a backup and trust its user names, run: dialtone keys bind")
 
 // Binding implements account.BindingStore.
 func (s *Store) Binding(ctx context.Context) (account.Binding, error) {

@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 
+	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/store/admission"
 	"dialtone/internal/store/engine"
@@ -174,10 +175,11 @@ func (s *Store) nodeName() string {
 
 var (
 	// ErrSealKey is returned by SealCheck when the ring lacks a key that the store was sealed with.
-	ErrSealKey = errors.New("the store was sealed with another key")
+	ErrSealKey = fault.Needs(fault.Correction, "the store was sealed with another key")
 	// ErrUnfinished is returned by SealCheck for the target of a copy that was not completed.
-	ErrUnfinished = errors.New("a copy into this database was started but not completed; " +
-		"run it again, and it continues where it stopped")
+	ErrUnfinished = fault.Needs(fault.Correction,
+		"a copy into this database was started but not completed; run it again, and it continues "+
+			"where it stopped")
 )
 
 // SealCheck returns a function that checks that ring has every key that a database was sealed with

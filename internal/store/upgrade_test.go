@@ -223,10 +223,10 @@ func TestOpenToNothing(t *testing.T) {
 		want   error
 	}{
 		{old, migrations.Nothing, migrations.ErrOlder},
-		{other, migrations.Nothing, migrations.ErrNoStore},
-		{other, migrations.Upgrade, migrations.ErrNoStore},
-		{filepath.Join(t.TempDir(), "missing.db"), migrations.Nothing, migrations.ErrNoStore},
-		{filepath.Join(t.TempDir(), "missing.db"), migrations.Upgrade, migrations.ErrNoStore},
+		{other, migrations.Nothing, migrations.ErrNoTables},
+		{other, migrations.Upgrade, migrations.ErrNoTables},
+		{filepath.Join(t.TempDir(), "missing.db"), migrations.Nothing, migrations.ErrNoTables},
+		{filepath.Join(t.TempDir(), "missing.db"), migrations.Upgrade, migrations.ErrNoTables},
 	} {
 		before := schemaOf(t, c.path)
 		if _, err := sqlite.OpenTo(t.Context(), c.change, c.path, nil); !errors.Is(err, c.want) {

@@ -76,7 +76,7 @@ const (
 )
 
 // Yield processes an entry. Its error ends the reading, and is returned.
-type Yield func(account.ImportEntry) error
+type Yield = func(account.ImportEntry) error
 
 // Source is a source of accounts to import.
 type Source struct {

@@ -32,11 +32,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dialtone/internal/fault"
 	"dialtone/internal/regularfile"
 )
 
 // ErrUnusable is returned, wrapped, for files that do not contain a valid certificate and key.
-var ErrUnusable = errors.New("TLS certificate cannot be used")
+var ErrUnusable = fault.Needs(fault.Correction, "TLS certificate cannot be used")
 
 // Pair holds the paths of a certificate chain and its private key.
 type Pair struct{ Cert, Key string }

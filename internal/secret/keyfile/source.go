@@ -1,15 +1,15 @@
 package keyfile
 
 import (
-	"errors"
 	"fmt"
 
+	"dialtone/internal/fault"
 	"dialtone/internal/redact"
 	"dialtone/internal/secret"
 )
 
 // ErrUnusable means that keys cannot be read or created: they are missing, damaged, or unprotected.
-var ErrUnusable = errors.New("keys")
+var ErrUnusable = fault.Needs(fault.Correction, "keys")
 
 // Source is where a ring comes from: an environment variable or a file.
 type Source struct {

@@ -28,6 +28,7 @@ package engine
 
 import (
 	"context"
+	"dialtone/internal/fault"
 	"errors"
 	"time"
 )
@@ -109,8 +110,10 @@ type Node interface {
 }
 
 // ErrNodeAlive is returned by a Node whose name another process holds.
-var ErrNodeAlive = errors.New("another server with the same node.id runs on this database: the data directory of one " +
-	"of them is a copy; stop one of them, or delete node.id and the messages in the pickup directory of the copy")
+var ErrNodeAlive = fault.Needs(fault.Correction,
+	"another server with the same node.id runs on this database: the data directory of one of "+
+		"them is a copy; stop one of them, or delete node.id and the messages in the pickup directory "+
+		"of the copy")
 
 // ExpiredLease is a node that has recorded no heartbeat for the length of a lease.
 type ExpiredLease struct {
@@ -170,7 +173,7 @@ type Failer interface {
 
 // ErrFailed is returned, wrapped in fault.ErrInDoubt, by every write of a Failer that has failed.
 // Reads continue. The process must exit: the next one reads from disk what was committed.
-var ErrFailed = errors.New(
+var ErrFailed = fault.Needs(fault.Restart,
 	"a commit failed and may or may not be on the disk; restart the server to recover")
 
 // Copier is an engine whose database can be copied, and copied to.

@@ -24,6 +24,7 @@ import (
 	"strings"
 	"time"
 
+	"dialtone/internal/fault"
 	"dialtone/internal/store/engine"
 )
 
@@ -34,16 +35,18 @@ var Files embed.FS
 
 // ErrNewer is returned for a database that a newer program has changed so that this one can no
 // longer use it.
-var ErrNewer = errors.New("the database was written by a newer version of dialtone; " +
-	"use that version, or restore a backup")
+var ErrNewer = fault.Needs(fault.Correction,
+	"the database was written by a newer version of dialtone; use that version, or restore a "+
+		"backup")
 
 // ErrOlder is returned for a database with the schema of an older program, if the schema must not
 // be changed.
-var ErrOlder = errors.New("the store has to be updated for this program: run dialtone store migrate, after which " +
-	"servers of the previous version still work, or restart the server")
+var ErrOlder = fault.Needs(fault.Correction,
+	"the store has to be updated for this program: run dialtone store migrate, after which "+
+		"servers of the previous version still work, or restart the server")
 
-// ErrNoStore is returned for a database without the tables of a store, if none must be created.
-var ErrNoStore = errors.New("the database has no tables of dialtone")
+// ErrNoTables is returned for a database without the tables of a store, if none must be created.
+var ErrNoTables = fault.Needs(fault.Correction, "the database has no tables of dialtone")
 
 // Change limits how the schema of a database may be changed when it is opened.
 type Change int
@@ -59,12 +62,12 @@ const (
 )
 
 // Prepare brings the schema up to date as far as it may be changed. exists tells whether the
-// database has a store. If Prepare fails with ErrNoStore, ErrOlder or ErrNewer, it has changed
+// database has a store. If Prepare fails with ErrNoTables, ErrOlder or ErrNewer, it has changed
 // nothing.
 func (c Change) Prepare(tx engine.Tx, dialect string, exists bool, now time.Time) error {
 	switch {
 	case !exists && c != Create:
-		return ErrNoStore
+		return ErrNoTables
 	case c == Nothing:
 		return check(tx, dialect)
 	}

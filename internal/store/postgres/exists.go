@@ -2,23 +2,23 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
 
+	"dialtone/internal/fault"
 	"dialtone/internal/store/engine"
 )
 
 // ErrMisplaced means that the database has a store in a schema that is not the first of the
 // search_path. PostgreSQL creates new tables in the first one, so opening the database would create
 // a second store there, without any accounts.
-var ErrMisplaced = errors.New("the store is not in the first schema of the search_path")
+var ErrMisplaced = fault.Needs(fault.Correction, "the store is not in the first schema of the search_path")
 
 // ErrNoRights means that the role may not create the tables of a new store. Since PostgreSQL 15, only the owner of a
 // database may create tables in its schema public.
-var ErrNoRights = errors.New("the database's role may not create tables")
+var ErrNoRights = fault.Needs(fault.Correction, "the database's role may not create tables")
 
 // place describes where the tables of the program are.
 type place struct {

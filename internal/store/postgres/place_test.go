@@ -28,7 +28,7 @@ func TestNoSecondStoreInEarlierSchema(t *testing.T) {
 		t.Fatalf("an empty database: %v, %v", exists, err)
 	}
 	for _, change := range []migrations.Change{migrations.Nothing, migrations.Upgrade} {
-		if err := open(change); !errors.Is(err, migrations.ErrNoStore) {
+		if err := open(change); !errors.Is(err, migrations.ErrNoTables) {
 			t.Errorf("an empty database opened to %d: %v", change, err)
 		}
 	}

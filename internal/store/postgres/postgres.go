@@ -117,7 +117,7 @@ func Open(ctx context.Context, node, url string, check func(engine.Tx) error) (*
 }
 
 // OpenTo is Open with a limit on changes of the schema. It then also fails with
-// migrations.ErrNoStore and ErrOlder.
+// migrations.ErrNoTables and ErrOlder.
 func OpenTo(
 	ctx context.Context, change migrations.Change, node, url string, check func(engine.Tx) error,
 ) (*Engine, error) {

@@ -9,8 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-	sqlite3 "modernc.org/sqlite/lib"
 
+	"dialtone/internal/fault"
 	"dialtone/internal/pathwalk"
 	"dialtone/internal/regularfile"
 	"dialtone/internal/shellword"
@@ -18,10 +18,10 @@ import (
 )
 
 // ErrNotWritable is returned by Open for a database that this process may not write to.
-var ErrNotWritable = errors.New("the database cannot be opened")
+var ErrNotWritable = fault.Needs(fault.Correction, "the database cannot be opened")
 
 // ErrForeignWAL is returned by Open for a database next to the WAL of another one.
-var ErrForeignWAL = errors.New("the WAL next to the database does not belong to it")
+var ErrForeignWAL = fault.Needs(fault.Correction, "the WAL next to the database does not belong to it")
 
 func foreignWAL(path string) error {
 	return fmt.Errorf("%w: if %s was restored from a backup, move %s-wal and %s-shm away and try again; "+
@@ -84,7 +84,7 @@ func IsDamaged(err error) bool {
 		return true
 	}
 	e, ok := errors.AsType[*conn.Error](err)
-	return ok && (e.Code&0xff == sqlite3.SQLITE_CORRUPT || e.Code&0xff == sqlite3.SQLITE_NOTADB)
+	return ok && e.IsDamage()
 }
 
 // Advice returns what to do about an error of a damaged database. It is empty if the error contains

@@ -9,14 +9,16 @@ import (
 	"time"
 
 	"dialtone/internal/atomicfile"
+	"dialtone/internal/fault"
 	"dialtone/internal/regularfile"
 	"dialtone/internal/store/migrations"
 )
 
 // ErrDamaged is returned by Open for a file that is not a database, and for a database that has
 // lost content. SQLite would take some of these for complete or for new.
-var ErrDamaged = errors.New("the database is damaged or has lost content; restore it from a backup, " +
-	"or, to begin without any accounts, move it and its -wal file away")
+var ErrDamaged = fault.Needs(fault.Correction,
+	"the database is damaged or has lost content; restore it from a backup, or, to begin without "+
+		"any accounts, move it and its -wal file away")
 
 // create makes a database with its schema if there is none. It builds the database in a temporary
 // file and links that to its name when it is complete and durable. So a file of that name was a

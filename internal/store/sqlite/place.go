@@ -7,13 +7,15 @@ import (
 	"sync"
 	"time"
 
+	"dialtone/internal/fault"
 	"dialtone/internal/store/engine"
 )
 
 // ErrReplaced is wrapped in the errors of Err and of writes after the file of the open database was
 // removed, renamed or replaced. Commits would go to a file that nobody can open again.
-var ErrReplaced = errors.New("the file of the database was removed or replaced while it was open; " +
-	"put it back or restore a backup before you start again")
+var ErrReplaced = fault.Needs(fault.CorrectionFirst,
+	"the file of the database was removed or replaced while it was open; put it back or restore a "+
+		"backup before you start again")
 
 // fileLost is an engine.ErrFailed without its advice to restart the server, which would not bring
 // the file back.

@@ -59,7 +59,7 @@ func Open(ctx context.Context, path string, check func(engine.Tx) error) (*Engin
 }
 
 // OpenTo is Open with a limit on changes of the schema. It then also fails with
-// migrations.ErrNoStore and ErrOlder.
+// migrations.ErrNoTables and ErrOlder.
 func OpenTo(
 	ctx context.Context, change migrations.Change, path string, check func(engine.Tx) error,
 ) (*Engine, error) {
@@ -74,7 +74,7 @@ func OpenTo(
 	if change == migrations.Create {
 		err = create(path)
 	} else if err = checkPlace(path); errors.Is(err, fs.ErrNotExist) {
-		err = migrations.ErrNoStore
+		err = migrations.ErrNoTables
 	}
 	if err == nil {
 		err = settleWAL(path + "-wal")

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/keys"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/archive"
 	"dialtone/internal/mail/pickup"
@@ -127,7 +128,7 @@ func (b *backup) noteFiles() {
 
 // addKeys adds the keys, including those in the environment.
 func (b *backup) addKeys() error {
-	for _, k := range installation.KeyFiles(b.in.KeySources) {
+	for _, k := range keys.Files(b.in.KeySources) {
 		var ring *secret.Ring
 		err := b.in.InKeys(func() (err error) {
 			ring, err = k.Source.Read()

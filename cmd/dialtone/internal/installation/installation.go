@@ -5,10 +5,11 @@
 // itself and the diagnosis can open the installation.
 //
 // Open returns an Installation. A command of root works as the owner of the data directory until Close (package runas).
-// The other functions derive values from the configuration that several packages need: the mail relay, certificates,
-// the files that it names, and addresses.
+// Its methods find tenants and return the services that commands need. ConfiguredFiles, ServerID and DialAddress tell
+// more about an installation that is not open.
 //
-// The package does not parse flags, and does not choose the exit status for an error.
+// The package does not parse flags, and does not choose the exit status for an error. Adapters such as the mail relay
+// are made by package adapter.
 package installation
 
 import (
@@ -23,6 +24,7 @@ import (
 	"dialtone/internal/audit"
 	"dialtone/internal/config"
 	"dialtone/internal/datadir"
+	"dialtone/internal/fault"
 	"dialtone/internal/secret"
 	"dialtone/internal/secret/keyfile"
 	"dialtone/internal/store"
@@ -48,6 +50,11 @@ func (in *Installation) Close() error { return errors.Join(in.Store.Close(), in.
 
 // Shared reports whether several servers may use the store: it is in PostgreSQL.
 func (in *Installation) Shared() bool { return in.Database != "" }
+
+// KeySources returns the places of the keys: files in keys.dir, or the environment.
+func KeySources(c config.KeyFiles) *datadir.Keys {
+	return datadir.NewKeys(c.Dir, datadir.KeyTexts{Seal: c.Seal, Sign: c.Sign, TURN: c.Turn})
+}
 
 // Keeper returns a writer of checkpoints of the audit trail. node is the name of a server, or empty for a command.
 func (in *Installation) Keeper(node string, log *slog.Logger) *audit.Keeper {
@@ -85,7 +92,7 @@ func (c Creation) change(exists bool) migrations.Change {
 }
 
 // ErrNoStore means that there is no store at the place that the configuration names.
-var ErrNoStore = errors.New("there is no store")
+var ErrNoStore = fault.Needs(fault.Correction, "there is no store")
 
 // Options are the options of Open. The zero value is for a command that needs an existing store.
 type Options struct {
@@ -172,11 +179,11 @@ func (in *Installation) open(ctx context.Context, o Options) error {
 // although the data directory belongs to another user.
 func (in *Installation) InKeys(do func() error) error {
 	return runas.AsCaller(func() error {
-		o, err := runas.OwnerOf(in.Keys.Dir)
+		u, err := runas.OwnerOf(in.Keys.Dir)
 		if err != nil {
 			return err
 		}
-		return o.Do(do)
+		return runas.As(u, do)
 	})
 }
 

@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/keys"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/archive"
 	"dialtone/internal/datadir"
@@ -38,7 +38,7 @@ func (r *restore) checkKeyPlaces() error {
 	if sameDir(r.KeysDir, r.conf.Keys.Dir) {
 		return nil
 	}
-	for _, k := range installation.KeyFiles(r.keys) {
+	for _, k := range keys.Files(r.keys) {
 		if k.Source.FromEnv() {
 			continue
 		}
@@ -97,7 +97,7 @@ func (r *restore) renewKeys() {
 	} else if r.rings.sign == nil {
 		r.rings.sign = secret.NewRing(r.now)
 	} else {
-		r.rings.sign = installation.SignRotation(false, true).Apply(r.rings.sign, r.now)
+		r.rings.sign = keys.SignRotation(false, true).Apply(r.rings.sign, r.now)
 	}
 	switch {
 	case r.rings.turn == nil:
@@ -105,7 +105,7 @@ func (r *restore) renewKeys() {
 		r.tasks = append(r.tasks, "the key of the TURN servers is in the environment: replace DIALTONE_KEYS_TURN with "+
 			"what dialtone turn secret --rotate --revoke prints, and give the new secret to the TURN servers")
 	default:
-		r.rings.turn = installation.TURNRotation(true).Apply(r.rings.turn, r.now)
+		r.rings.turn = keys.TURNRotation(true).Apply(r.rings.turn, r.now)
 		r.tasks = append(r.tasks, "the TURN servers need the new secret, which dialtone turn secret prints; until "+
 			"they have it, they accept credentials from before the restore, and none from after it")
 	}

@@ -5,7 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/keys"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/shellword"
 )
@@ -18,7 +18,7 @@ const restoredDir = "restored"
 // others are key files.
 func (r *restore) places() []string {
 	list := []string{r.badmail()}
-	for _, k := range installation.KeyFiles(r.keys) {
+	for _, k := range keys.Files(r.keys) {
 		if !k.Source.FromEnv() {
 			list = append(list, k.Source.Path)
 		}

@@ -20,16 +20,16 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
+	"dialtone/cmd/dialtone/internal/owner"
+	"dialtone/internal/fault"
 	"dialtone/internal/shellword"
 )
 
 // ErrDataDir means that this process may not use the data directory.
-var ErrDataDir = errors.New("the data directory cannot be used by this user")
+var ErrDataDir = fault.Needs(fault.Correction, "the data directory cannot be used by this user")
 
 // InDataDir wraps an error about a missing permission or a read-only file system in ErrDataDir. It returns other errors
 // unchanged.
@@ -40,17 +40,10 @@ func InDataDir(err error) error {
 	return err
 }
 
-// User is the owner of a directory.
-type User struct {
-	UID    int
-	gid    int
-	groups []int // gid is the first
-}
-
 // OwnerOf returns the owner of a directory, or of its nearest existing ancestor. It returns nil if the owner is root,
 // or if this process is not root's. It fails for a directory of root that other users can write to, or can replace
 // because they own, or can write to, a directory or link above it: its content may be theirs.
-func OwnerOf(dir string) (*User, error) {
+func OwnerOf(dir string) (*owner.User, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
@@ -58,27 +51,19 @@ func OwnerOf(dir string) (*User, error) {
 	if err != nil {
 		return nil, err
 	}
-	owner := w.last
-	if owner.Uid == 0 && w.NonRoot != "" {
+	last := w.last
+	if last.Uid == 0 && w.NonRoot != "" {
 		return nil, fmt.Errorf("%w: %s belongs to root, but the user %d, to whom %s belongs, can replace it; give it "+
 			"to the user of the server, or move it to a directory of root", ErrDataDir, dir, w.NonRootUID, w.NonRoot)
-	} else if owner.Uid == 0 && w.Writable != "" {
+	} else if last.Uid == 0 && w.Writable != "" {
 		return nil, fmt.Errorf("%w: %s belongs to root, but other users can write to %s, which has the mode %04o, so "+
 			"that what is in the data directory may be from them; run: chmod g-w,o-w %s; or give the data "+
 			"directory to the user of the server", ErrDataDir, dir, w.Writable, w.Mode, shellword.Path(w.Writable))
-	} else if owner.Uid == 0 {
+	} else if last.Uid == 0 {
 		return nil, nil
 	}
-	o := &User{int(owner.Uid), int(owner.Gid), []int{int(owner.Gid)}}
-	if u, err := user.LookupId(strconv.Itoa(o.UID)); err == nil {
-		ids, _ := u.GroupIds()
-		for _, text := range ids {
-			if id, err := strconv.Atoi(text); err == nil && id != o.gid {
-				o.groups = append(o.groups, id)
-			}
-		}
-	}
-	return o, nil
+	u := owner.ByID(last.Uid, last.Gid)
+	return &u, nil
 }
 
 // BecomeOwner makes a command of root continue as the owner of a directory until revert is called. For a directory that
@@ -88,7 +73,7 @@ func BecomeOwner(dir string) (revert func() error, err error) {
 	if err != nil || o == nil {
 		return func() error { return nil }, err
 	}
-	if revert, err = o.become(); err != nil {
+	if revert, err = become(o); err != nil {
 		return nil, fmt.Errorf("continue as the owner of %s: %w", dir, err)
 	}
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrPermission) {
@@ -96,4 +81,12 @@ func BecomeOwner(dir string) (revert func() error, err error) {
 			"it; see: namei -l %s", ErrDataDir, o.UID, dir, shellword.Path(dir)), revert())
 	}
 	return revert, nil
+}
+
+// groupsOf returns the groups of a user for Setgroups.
+func groupsOf(u *owner.User) (groups []int) {
+	for _, id := range u.Groups() {
+		groups = append(groups, int(id))
+	}
+	return groups
 }

@@ -8,24 +8,27 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"dialtone/cmd/dialtone/internal/owner"
 )
 
 // acting is the user as whom this process of root acts, or nil.
-var acting atomic.Pointer[User]
+var acting atomic.Pointer[owner.User]
 
 // become changes the effective user of the process. The real user stays root, so that processes of the other user
 // cannot trace this one.
-func (o *User) become() (revert func() error, err error) {
+func become(u *owner.User) (revert func() error, err error) {
 	groups, err := syscall.Getgroups()
 	if err != nil {
 		return nil, err
 	}
 	gid := os.Getegid()
-	err = errors.Join(syscall.Setgroups(o.groups), syscall.Setresgid(-1, o.gid, -1), syscall.Setresuid(-1, o.UID, -1))
+	err = errors.Join(syscall.Setgroups(groupsOf(u)), syscall.Setresgid(-1, int(u.GID), -1),
+		syscall.Setresuid(-1, int(u.UID), -1))
 	if err != nil {
 		return nil, err
 	}
-	acting.Store(o)
+	acting.Store(u)
 	return func() error {
 		acting.Store(nil)
 		return errors.Join(syscall.Setresuid(-1, 0, -1), syscall.Setresgid(-1, gid, -1), syscall.Setgroups(groups))
@@ -39,14 +42,14 @@ func EnterOwner(dir string) (revert func() error, err error) { return BecomeOwne
 func AsCaller(do func() error) error { return as(0, do) }
 
 // AsOwner calls do as the owner again, within a call of AsCaller: do reads or writes the store.
-func AsOwner(do func() error) error { return acting.Load().Do(do) }
+func AsOwner(do func() error) error { return As(acting.Load(), do) }
 
-// Do calls a function as this user. On a nil User, it only calls the function.
-func (o *User) Do(do func() error) error {
-	if o == nil {
+// As calls do as a user. If u is nil, it only calls do.
+func As(u *owner.User, do func() error) error {
+	if u == nil {
 		return do()
 	}
-	return as(o.UID, do)
+	return as(int(u.UID), do)
 }
 
 // Acting reports whether this process was started by root and acts as another user.

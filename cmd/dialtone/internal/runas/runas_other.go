@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"dialtone/cmd/dialtone/internal/owner"
 )
 
 // EnterOwner makes a restore continue as the owner of a directory. The process cannot become root again, so revert does
@@ -16,13 +18,14 @@ func EnterOwner(dir string) (revert func() error, err error) {
 	if err != nil || o == nil {
 		return stay, err
 	}
-	if err := errors.Join(syscall.Setgroups(o.groups), syscall.Setgid(o.gid), syscall.Setuid(o.UID)); err != nil {
+	err = errors.Join(syscall.Setgroups(groupsOf(o)), syscall.Setgid(int(o.GID)), syscall.Setuid(int(o.UID)))
+	if err != nil {
 		return nil, fmt.Errorf("continue as the owner of %s: %w", dir, err)
 	}
 	return stay, nil
 }
 
-func (o *User) become() (revert func() error, err error) { return func() error { return nil }, nil }
+func become(*owner.User) (revert func() error, err error) { return func() error { return nil }, nil }
 
 // AsCaller calls do. Threads cannot have users of their own on this system.
 func AsCaller(do func() error) error { return do() }
@@ -30,8 +33,8 @@ func AsCaller(do func() error) error { return do() }
 // AsOwner calls do.
 func AsOwner(do func() error) error { return do() }
 
-// Do calls a function.
-func (o *User) Do(do func() error) error { return do() }
+// As calls do.
+func As(_ *owner.User, do func() error) error { return do() }
 
 // Acting returns false.
 func Acting() bool { return false }

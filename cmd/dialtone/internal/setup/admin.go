@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"dialtone/cmd/dialtone/internal/installation"
-	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/account"
 	"dialtone/internal/operator"
 	"dialtone/internal/tenant"
@@ -42,7 +41,7 @@ func (s *setup) addAdmin(in *installation.Installation, o *operator.Service) err
 	if errors.Is(err, account.ErrTaken) {
 		return s.printExists()
 	} else if err != nil {
-		return terminal.NameField(err)
+		return account.NameField(err)
 	}
 	if !s.Link {
 		if s.conf.Mail.Relay == "" {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"dialtone/cmd/dialtone/internal/terminal"
+	"dialtone/internal/account"
 	"dialtone/internal/fault"
 	"dialtone/internal/sipserver"
 )
@@ -108,7 +109,7 @@ func (s *setup) answer(q question, interactive bool, in *bufio.Reader) error {
 		}
 		err := errors.New("an answer is needed")
 		if *q.to != "" {
-			err = terminal.NameField(q.check())
+			err = account.NameField(q.check())
 		}
 		switch _, refused := errors.AsType[*fault.Error](err); {
 		case err == nil:

@@ -4,18 +4,15 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/config"
-	"dialtone/internal/datadir"
-	"dialtone/internal/doctor"
 	"dialtone/internal/fault"
 )
 
 // checkDatabaseFiles checks that the server can read the files that the URL of the database names, and that not every
 // user can read those with secrets.
 func (s *setup) checkDatabaseFiles() error {
-	owner := datadir.NewOwner(s.user.UID, s.user.GID)
 	for _, f := range s.conf.DatabaseFiles(s.Environ) {
 		if f.Variable {
 			continue // printVariables reports them
@@ -25,15 +22,15 @@ func (s *setup) checkDatabaseFiles() error {
 				"another directory", f.Name, f.Path)
 		}
 		if err := s.user.CheckReadable(f.Path); err != nil {
-			if at := installation.ReadDeniedAt(owner, f.Path); at != "" {
-				err = fmt.Errorf("%w; %s", err, installation.ReadRemedy(s.user.Name, f.Path, at))
+			if at := s.user.Unreadable(f.Path); at != "" {
+				err = fmt.Errorf("%w; %s", err, finding.ReadRemedy(s.user.Name, f.Path, at))
 			}
 			return fault.New(fault.Invalid, "%s: %v", f.Name, err)
 		}
 		if f.Secret == "" {
 			continue
 		}
-		for _, found := range doctor.Private("files", map[string]string{f.Path: f.Secret}) {
+		for _, found := range finding.Private("files", map[string]string{f.Path: f.Secret}) {
 			return fault.New(fault.Invalid, "%s: %s; %s", f.Name, terminal.OneLine(found.Cause),
 				terminal.OneLine(found.Next))
 		}
@@ -43,14 +40,13 @@ func (s *setup) checkDatabaseFiles() error {
 
 // printVariables prints which files the server could not read if it had the same environment variables.
 func (s *setup) printVariables(conf config.Config, printf func(string, ...any)) {
-	owner := datadir.NewOwner(s.user.UID, s.user.GID)
 	for _, f := range conf.DatabaseFiles(s.Environ) {
 		if !f.Variable || s.user.CheckReadable(f.Path) == nil {
 			continue
 		}
-		if at := installation.ReadDeniedAt(owner, f.Path); at != "" {
+		if at := s.user.Unreadable(f.Path); at != "" {
 			printf("  The user %s cannot read %s, so give the server another %s, or %s", s.user.Name, f.Path, f.Name,
-				installation.ReadRemedy(s.user.Name, f.Path, at))
+				finding.ReadRemedy(s.user.Name, f.Path, at))
 		} else {
 			printf("  There is no %s, which %s names.", f.Path, f.Name)
 		}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/owner"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/deploy"
 	"dialtone/internal/atomicfile"
@@ -114,7 +115,7 @@ func readIn(root *os.Root, name string, limit int) (string, error) {
 }
 
 // exampleFiles returns the content of the files by name, without the file that contains a token.
-func exampleFiles(c config.Config, path string, u installation.User, t tenant.Tenant) map[string]string {
+func exampleFiles(c config.Config, path string, u owner.User, t tenant.Tenant) map[string]string {
 	here := strings.NewReplacer("phone.example.org", t.Host, "127.0.0.1:8080", installation.DialAddress(c.Listen),
 		"/etc/dialtone/dialtone.toml", inUnit(path), "/usr/bin/dialtone", inUnit(executable()),
 		"\n##!define SIPS", sips(c.TLS.ACME), realmLine, realmLine+realmOf(t))

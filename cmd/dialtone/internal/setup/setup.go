@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/owner"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
 	"dialtone/internal/atomicfile"
@@ -99,7 +100,7 @@ type setup struct {
 	fresh bool              // whether init writes the configuration
 	conf  config.Config     // the configuration; if fresh, without the answers until compose
 	given map[string]string // the keys that the environment or flags set, and their values as in variables
-	user  installation.User
+	user  owner.User
 
 	tenant *tenant.Tenant // the tenant of the host, or nil if it does not exist yet
 	exists bool           // whether the tenant has the operator's account

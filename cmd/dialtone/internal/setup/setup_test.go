@@ -8,9 +8,10 @@ import (
 	"syscall"
 	"testing"
 
-	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/owner"
 	"dialtone/deploy"
 	"dialtone/internal/config"
+	"dialtone/internal/tenant"
 )
 
 // otherUser is a user and a group other than root.
@@ -46,11 +47,11 @@ func TestInitUnit(t *testing.T) {
 	if err != nil {
 		t.Skip("systemd-analyze is not installed; tools/need systemd-analyze installs it on Debian")
 	}
-	unit := func(c config.Config, path string, u installation.User) string {
+	unit := func(c config.Config, path string, u owner.User) string {
 		text := strings.Replace(deploy.Unit, "/usr/bin/dialtone", "/bin/true", 1)
 		return serverUnit(text, c, path, u)
 	}
-	usual := installation.User{Name: defaultUser, Group: defaultUser}
+	usual := owner.User{Name: defaultUser, Group: defaultUser}
 	standard := config.Config{
 		Data: DefaultData, Listen: "127.0.0.1:8080", Keys: config.KeyFiles{Dir: DefaultData + "/keys"},
 		Mail: config.Mail{PickupDir: DefaultData + "/pickup"},
@@ -60,11 +61,11 @@ func TestInitUnit(t *testing.T) {
 	}
 	for what, c := range map[string]struct {
 		change func(*config.Config)
-		user   installation.User
+		user   owner.User
 		has    []string
 		lacks  string
 	}{
-		"another user": {func(*config.Config) {}, installation.User{Name: "daemon", Group: "daemon"},
+		"another user": {func(*config.Config) {}, owner.User{Name: "daemon", Group: "daemon"},
 			[]string{"User=daemon\nGroup=daemon\n", "StateDirectory=dialtone\n"}, "ReadWritePaths=/"},
 		"another directory": {func(c *config.Config) {
 			c.Data, c.Keys.Dir, c.Mail.PickupDir = "/srv/a b%", "/srv/a b%/keys", "/srv/p"
@@ -146,7 +147,7 @@ func TestCreateDataBehindLink(t *testing.T) {
 	must(t, os.Mkdir(private, 0o700))
 	link := filepath.Join(above, "link")
 	must(t, os.Symlink(private, link))
-	user := installation.User{UID: otherUser, GID: otherUser}
+	user := owner.User{UID: otherUser, GID: otherUser}
 	err := (&setup{conf: config.Config{Data: link}, user: user}).createData()
 	info, statErr := os.Stat(private)
 	must(t, statErr)
@@ -170,7 +171,7 @@ func TestCreateDataWhereWayIsExchanged(t *testing.T) {
 			must(t, os.Symlink(victim, home))
 			must(t, os.Lchown(home, otherUser, otherUser))
 			conf := config.Config{Data: filepath.Join(home, "dialtone")}
-			err := (&setup{conf: conf, user: installation.User{UID: otherUser, GID: otherUser}}).createData()
+			err := (&setup{conf: conf, user: owner.User{UID: otherUser, GID: otherUser}}).createData()
 			want := "users other than root can replace it: " + dir + " belongs to "
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("createData: %v", err)
@@ -182,5 +183,30 @@ func TestCreateDataWhereWayIsExchanged(t *testing.T) {
 				t.Error("there is a directory of the user in one of root's")
 			}
 		})
+	}
+}
+
+// Each place that init replaces in the examples is there: some are found by the text of a comment.
+func TestExamplesHavePlaces(t *testing.T) {
+	c := config.Config{Data: DefaultData, Listen: "127.0.0.1:18080"}
+	c.TLS.ACME = true
+	host := tenant.Tenant{Host: "phone.test", Realm: "people.test"}
+	for _, place := range []string{"\n##!define SIPS", realmLine, "phone.example.org"} {
+		if !strings.Contains(deploy.Kamailio, place) {
+			t.Errorf("kamailio.cfg does not contain %q", place)
+		}
+	}
+	files := exampleFiles(c, DefaultConfig, owner.User{Name: defaultUser, Group: defaultUser}, host)
+	for _, line := range []string{
+		"\n#!define SIPS\n", realmLine + "\n\tif ($avp(realm) == \"phone.test\") { $avp(realm) = \"people.test\"; }\n",
+	} {
+		if !strings.Contains(files["kamailio.cfg"]+"\n", line) {
+			t.Errorf("kamailio.cfg of init does not contain %q", line)
+		}
+	}
+	for name, text := range files {
+		if strings.Contains(text, "phone.example.org") {
+			t.Errorf("%s contains the host of the example", name)
+		}
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"dialtone/cmd/dialtone/internal/finding"
 	"dialtone/cmd/dialtone/internal/installation"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/cmd/dialtone/internal/terminal"
-	"dialtone/internal/doctor"
 	"dialtone/internal/mail/dkim"
 	"dialtone/internal/mail/maildns"
 	"dialtone/internal/mailmsg"
@@ -112,7 +112,7 @@ func (s *setup) printNext(in *installation.Installation, dir string, printf func
 	printf("\nNext:")
 	config, examples := shellword.Path(s.path), shellword.Path(dir)
 	if s.user.CheckReadable(s.path) == nil { // nothing to do
-	} else if link := doctor.Link("configuration", s.path); link != nil {
+	} else if link := finding.Link("configuration", s.path); link != nil {
 		printf("  Let the server read %s: %s", s.path, link.Cause)
 	} else {
 		printf("  chgrp %s %s; chmod 640 %[2]s   # the server could not read it", shellword.Quote(s.user.Group), config)

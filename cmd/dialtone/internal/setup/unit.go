@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/owner"
 	"dialtone/deploy"
 	"dialtone/internal/config"
 )
@@ -32,12 +33,12 @@ const (
 )
 
 // packagedUnit reports whether the packaged unit fits the installation, possibly together with low-ports.conf.
-func packagedUnit(c config.Config, path string, u installation.User) bool {
+func packagedUnit(c config.Config, path string, u owner.User) bool {
 	return path == DefaultConfig && u.Name == defaultUser && slices.Equal(writtenDirs(c), []string{DefaultData})
 }
 
 // serverUnit returns a unit for the user, the directories and the ports of an installation.
-func serverUnit(unit string, c config.Config, path string, u installation.User) string {
+func serverUnit(unit string, c config.Config, path string, u owner.User) string {
 	unit = strings.Replace(unit, unitUser, "User="+u.Name+"\nGroup="+u.Group+"\n", 1)
 	var more []string
 	for _, dir := range writtenDirs(c) {

@@ -10,11 +10,11 @@ import (
 	"strconv"
 	"syscall"
 
-	"dialtone/cmd/dialtone/internal/installation"
+	"dialtone/cmd/dialtone/internal/finding"
+	"dialtone/cmd/dialtone/internal/owner"
 	"dialtone/cmd/dialtone/internal/runas"
 	"dialtone/internal/atomicfile"
 	"dialtone/internal/datadir"
-	"dialtone/internal/doctor"
 	"dialtone/internal/fault"
 	"dialtone/internal/pathwalk"
 	"dialtone/internal/shellword"
@@ -22,62 +22,78 @@ import (
 
 // chooseUser returns the user that the server runs as: the user with the given name, otherwise the owner of the data
 // directory, otherwise the default. It fails if that user could not use the directory.
-func chooseUser(data, name string) (installation.User, error) {
-	owner, holds, err := installation.DataOwner(data)
+func chooseUser(data, name string) (owner.User, error) {
+	had, holds, err := ownerOf(data)
 	if err != nil {
-		return installation.User{}, err
+		return owner.User{}, err
 	}
 	if os.Geteuid() != 0 {
-		me := installation.UserOf(uint32(os.Geteuid()), uint32(os.Getegid()))
+		me := owner.Me()
 		if name != "" && name != me.Name {
 			return me, fault.New(fault.Conflict, "only root can set up a server that runs as the user %s; leave "+
 				"--user out, or run init as root", name)
 		}
 		return me, nil
 	}
-	if name == "" && owner != nil && (owner.UID != 0 || holds) {
-		return *owner, nil
+	if name == "" && had != nil && (had.UID != 0 || holds) {
+		return *had, nil
 	}
 	if name == "" {
 		name = defaultUser
 	}
 	u, err := user.Lookup(name)
 	if err != nil {
-		return installation.User{}, fault.New(fault.Conflict, "there is no user %s for the server to run as; create "+
+		return owner.User{}, fault.New(fault.Conflict, "there is no user %s for the server to run as; create "+
 			"it with: useradd --system --user-group --no-create-home --home-dir %s --shell /usr/sbin/nologin %s; "+
 			"or name another one with --user", name, shellword.Path(data), name)
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
 	if err := errors.Join(err1, err2); err != nil {
-		return installation.User{}, err
+		return owner.User{}, err
 	}
-	if owner != nil && owner.UID != uint32(uid) && holds {
+	if had != nil && had.UID != uint32(uid) && holds {
 		remedy := fmt.Sprintf(", or run first: chown -R %s: %s", name, shellword.Path(data))
-		if link := doctor.Link("data", data); link != nil {
+		if link := finding.Link("data", data); link != nil {
 			remedy = "; " + link.Cause
 		}
-		return installation.User{}, fault.New(fault.Conflict, "%s belongs to the user %s, so a server of the user %s "+
-			"could not use it; give --user %s%s", data, owner.Name, name, owner.Name, remedy)
+		return owner.User{}, fault.New(fault.Conflict, "%s belongs to the user %s, so a server of the user %s "+
+			"could not use it; give --user %s%s", data, had.Name, name, had.Name, remedy)
 	}
-	return installation.UserOf(uint32(uid), uint32(gid)), nil
+	return owner.ByID(uint32(uid), uint32(gid)), nil
+}
+
+// ownerOf returns the owner of a data directory, or nil if there is no directory. holds reports whether the directory
+// contains keys or a database.
+func ownerOf(data string) (u *owner.User, holds bool, err error) {
+	if u, err = owner.Of(data); err != nil {
+		return nil, false, err
+	}
+	if u == nil {
+		if _, err := os.Stat(data); err == nil {
+			return nil, false, fault.New(fault.Conflict, "%s is not a directory; give another --data", data)
+		}
+		return nil, false, nil
+	}
+	_, err = os.Stat(filepath.Join(data, "keys"))
+	return u, err == nil || datadir.Dir(data).HasDatabase(), nil
 }
 
 // createData creates the data directory for the user of the server, unless it contains keys or a database. Root changes
 // the owner only of a directory that it has created, or that no third user could have replaced.
 func (s *setup) createData() error {
 	data := s.conf.Data
-	owner, holds, err := installation.DataOwner(data)
+	had, holds, err := ownerOf(data)
 	if err != nil || holds {
 		return err
 	}
 	if os.Geteuid() != 0 {
-		if owner == nil {
+		if had == nil {
 			err = runas.InDataDir(datadir.Dir(data).Create())
 		}
 		return err
 	}
-	if owner != nil && owner.UID == s.user.UID {
+	if had != nil && had.UID == s.user.UID {
 		return nil
 	}
 	if info, err := os.Lstat(data); err == nil && info.Mode()&fs.ModeSymlink != 0 {
@@ -85,7 +101,7 @@ func (s *setup) createData() error {
 			"give the directory itself as --data", data)
 	}
 	var d *os.File
-	if owner == nil {
+	if had == nil {
 		d, err = createDir(data, datadir.Mode)
 	} else {
 		d, err = openOwned(data)
@@ -133,15 +149,15 @@ func checkOwned(path string, opened fs.FileInfo) error {
 	if err != nil {
 		return err
 	}
-	owner := opened.Sys().(*syscall.Stat_t).Uid
+	uid := opened.Sys().(*syscall.Stat_t).Uid
 	refuse := func(s pathwalk.Step) error {
 		return fault.New(fault.Conflict, "%s is not given to the user of the server, since users other than root can "+
 			"replace it: %s belongs to the user %s and has the mode %04o; give another --data, in a directory of "+
-			"root", path, s.Path, installation.UserOf(s.Owner, 0).Name, s.Info.Mode().Perm())
+			"root", path, s.Path, owner.ByID(s.Owner, 0).Name, s.Info.Mode().Perm())
 	}
 	last := len(steps) - 1
 	for i, s := range steps {
-		if s.Owner != 0 && s.Owner != owner || s.Owner == 0 && i < last && s.OthersReplace() {
+		if s.Owner != 0 && s.Owner != uid || s.Owner == 0 && i < last && s.OthersReplace() {
 			return refuse(s)
 		}
 	}

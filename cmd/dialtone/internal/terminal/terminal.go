@@ -20,29 +20,21 @@ import (
 	"unicode/utf8"
 )
 
-// NewTable returns a writer of aligned columns for people. Each call of Write writes one row: cells end with a tab, and
-// the row with a line break. Cells are escaped, because they may contain text of other people.
-func NewTable(to io.Writer) Table {
-	out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	return Table{escaped{out}, out}
-}
+// NewTable returns a table with aligned columns for people.
+func NewTable(to io.Writer) Table { return Table{tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)} }
 
-// Table writes the rows of a table.
-type Table struct {
-	escaped
-	out *tabwriter.Writer
-}
+// Table collects the rows of a table.
+type Table struct{ out *tabwriter.Writer }
 
-// Write writes one row. A line break before the end of the row is part of a cell, and is escaped.
-func (t Table) Write(row []byte) (int, error) {
-	text, end := string(row), ""
-	if cut, ok := strings.CutSuffix(text, "\n"); ok {
-		text, end = cut, "\n"
+// Row adds a row. Each cell is escaped as by EscapeLine, because it may contain text of other people: it cannot add
+// cells or rows.
+func (t Table) Row(cells ...any) error {
+	texts := make([]string, len(cells))
+	for i, c := range cells {
+		texts[i] = EscapeLine(fmt.Sprint(c))
 	}
-	if _, err := t.escaped.Write([]byte(strings.ReplaceAll(text, "\n", `\n`) + end)); err != nil {
-		return 0, err
-	}
-	return len(row), nil
+	_, err := io.WriteString(t.out, strings.Join(texts, "\t")+"\n")
+	return err
 }
 
 // Flush prints the table.
@@ -74,9 +66,15 @@ func PrintLine(to io.Writer, mark, text string) {
 	fmt.Fprintf(To(to), "%s%s\n", mark, OneLine(text))
 }
 
-// Escape replaces invisible characters and invalid UTF-8 by Go escapes, such as \u202e.
-func Escape(text string) string {
-	hidden := func(r rune) bool { return !unicode.IsGraphic(r) && r != '\t' && r != '\n' }
+// Escape replaces invisible characters except tabs and line breaks, and invalid UTF-8, by Go escapes, such as \u202e.
+func Escape(text string) string { return escape(text, "\t\n") }
+
+// EscapeLine is Escape for a text that must stay in its cell or on its line: it also replaces tabs and line breaks.
+func EscapeLine(text string) string { return escape(text, "") }
+
+// escape replaces the invisible characters that are not in kept.
+func escape(text, kept string) string {
+	hidden := func(r rune) bool { return !unicode.IsGraphic(r) && !strings.ContainsRune(kept, r) }
 	if utf8.ValidString(text) && !strings.ContainsFunc(text, hidden) {
 		return text
 	}
@@ -103,15 +101,4 @@ func Cell(text string) string {
 		return text
 	}
 	return string([]rune(text)[:widest-1]) + "…"
-}
-
-// Printable replaces control characters by question marks, so that the response of a phone server cannot control the
-// terminal.
-func Printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, text)
 }

@@ -1,7 +1,7 @@
 package terminal
 
 import (
-	"fmt"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -25,16 +25,21 @@ func TestEscape(t *testing.T) {
 	}
 }
 
-// A cell cannot add a row.
+// A cell can add neither a row nor another cell.
 func TestRowOfTable(t *testing.T) {
 	var out strings.Builder
 	table := NewTable(&out)
-	fmt.Fprintln(table, "NAME\tSTATE")
-	fmt.Fprintf(table, "%s\t%s\n", "ann\nbob\tactive", "held\n")
+	err := errors.Join(table.Row("NAME", "LOGINS", "STATE"), table.Row("ann\nbob\tactive", 7, "held\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := table.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if got := out.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, `ann\nbob  active`) {
+	const want = `NAME              LOGINS  STATE
+ann\nbob\tactive  7       held\n
+`
+	if got := out.String(); got != want {
 		t.Errorf("got\n%s", got)
 	}
 }

@@ -19,6 +19,7 @@
 package conn
 
 import (
+	"dialtone/internal/fault"
 	"errors"
 	"fmt"
 	"syscall"
@@ -187,6 +188,19 @@ type Error struct {
 	Message string
 	// Errno is the error number of the system call behind an I/O error, or 0 if SQLite has none.
 	Errno syscall.Errno
+}
+
+// Remedy returns fault.Correction if the database is damaged.
+func (e *Error) Remedy() fault.Remedy {
+	if e.IsDamage() {
+		return fault.Correction
+	}
+	return fault.Unknown
+}
+
+// IsDamage reports whether the error means that the database is damaged.
+func (e *Error) IsDamage() bool {
+	return e.Code&0xff == lib.SQLITE_CORRUPT || e.Code&0xff == lib.SQLITE_NOTADB
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code) }
