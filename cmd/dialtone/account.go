@@ -170,7 +170,8 @@ func (c *accountShow) Run(p *program) error {
 		if fault.Is(err, fault.NotFound) {
 			return fmt.Errorf("%w; for what is known of an earlier one, run: "+
 				"dialtone audit list --account %s --tenant %s", noAccount(c.User, c.Tenant, err), c.User, o.tenant.Host)
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		if c.JSON {
@@ -197,7 +198,8 @@ func (c *accountData) Run(p *program) error {
 		d, err := o.Data(p.ctx, o.caller, o.tenant, c.User, c.Reason)
 		if fault.Is(err, fault.NotFound) {
 			return noAccount(c.User, c.Tenant, err)
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		return d.Write(p.ctx, p.stdout)

@@ -52,7 +52,8 @@ func (c *accountFreeName) Run(p *program) error {
 		if fault.Is(err, fault.NotFound) {
 			return fault.New(fault.NotFound, "no deleted account at %s keeps the name %s; see: "+
 				"dialtone account names --tenant %s", o.tenant.Host, c.User, o.tenant.Host)
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(p.stdout, "the name %s is free\n", c.User)

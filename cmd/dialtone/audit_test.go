@@ -418,7 +418,8 @@ func TestServersFollowTheTrail(t *testing.T) {
 		messages, err := messagesIn(pickup)
 		if errors.Is(err, fs.ErrNotExist) { // the server has just removed one
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		for _, m := range messages {

@@ -540,7 +540,8 @@ func TestKilledBackup(t *testing.T) {
 		f, err := os.Open(file)
 		if os.IsNotExist(err) {
 			continue
-		} else if err != nil {
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		whole++

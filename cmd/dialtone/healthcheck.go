@@ -29,7 +29,8 @@ func (c *healthCommand) Run(p *program) error {
 	state, err := doctor.QueryReadiness(p.ctx, conf, c.ClientCert, c.ClientKey)
 	if errors.Is(err, doctor.ErrClientCertificate) {
 		return usageError{err}
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	for _, c := range state.Checks {

@@ -24,7 +24,8 @@ func (c *provisionCommand) Run(p *program) error {
 		a, err := p.operators(in).Find(p.ctx, p.caller(), t, c.User)
 		if fault.Is(err, fault.NotFound) {
 			return noAccount(c.User, c.Tenant, err)
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		file, err := provision.New(t, a).In(provision.Format(c.Format))

@@ -89,7 +89,8 @@ func readMessage(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ELOOP) {
 		return nil, errNoMessage
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
@@ -136,7 +137,8 @@ func (b *backup) addKeys() error {
 		})
 		if errors.Is(err, keyfile.ErrMissing) && k.Name != "seal.key" {
 			continue
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		text := ring.Text()

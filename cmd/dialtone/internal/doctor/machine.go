@@ -66,7 +66,8 @@ func (e *examination) pickup(context.Context) []finding.Finding {
 			return nil
 		}
 		return one(finding.Fault, text, next)
-	} else if err != nil {
+	}
+	if err != nil {
 		return one(finding.Fault, err.Error(), "correct owner and mode of the directory, or mail.pickup_dir")
 	}
 	var list []finding.Finding
@@ -165,7 +166,8 @@ func (e *examination) readyz(ctx context.Context) (list []finding.Finding) {
 		return []finding.Finding{finding.New(finding.Warning, "server", finding.AboutStart,
 			fmt.Sprintf("no server runs on this machine, or %v", err),
 			"start it, and read the end of its log if it ends: systemctl start dialtone; journalctl -u dialtone")}
-	} else if err != nil {
+	}
+	if err != nil {
 		return []finding.Finding{finding.New(finding.Fault, "server", finding.AboutHealth, err.Error(),
 			"correct ops.listen, or stop the other program or server")}
 	}

@@ -37,7 +37,8 @@ func (e *examination) open(ctx context.Context) []finding.Finding {
 	if errors.Is(err, postgres.ErrMisplaced) {
 		return one(finding.Fault, finding.AboutNodes, err.Error(),
 			"do what the error says before you add a tenant; until then, no server starts")
-	} else if err != nil {
+	}
+	if err != nil {
 		return []finding.Finding{e.storeFault(err)}
 	}
 	if !exists {

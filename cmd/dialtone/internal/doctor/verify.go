@@ -97,7 +97,8 @@ func lostMessages(ctx context.Context, in *installation.Installation, dir *picku
 		var err error
 		if node, err = in.Dir.Node(); errors.Is(err, fs.ErrNotExist) {
 			return nil, nil // no server has run here
-		} else if err != nil {
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -36,7 +36,8 @@ func Of(dir string) (*User, error) {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
 		return nil, nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, err
 	}
 	stat := info.Sys().(*syscall.Stat_t)

@@ -91,7 +91,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	})
 	if ctx.Err() != nil {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	if err := bindNames(ctx, in, log); err != nil {

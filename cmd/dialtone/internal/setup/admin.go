@@ -40,7 +40,8 @@ func (s *setup) addAdmin(in *installation.Installation, o *operator.Service) err
 	a, err := o.Add(s.ctx, installation.Caller(s.ctx), s.tenant, n, "")
 	if errors.Is(err, account.ErrTaken) {
 		return s.printExists()
-	} else if err != nil {
+	}
+	if err != nil {
 		return account.NameField(err)
 	}
 	if !s.Link {

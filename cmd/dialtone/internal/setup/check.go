@@ -36,7 +36,8 @@ func (s *setup) look(do func(*installation.Installation) error) (err error) {
 	in, err := installation.Open(s.ctx, s.conf, installation.Options{})
 	if errors.Is(err, installation.ErrNoStore) {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Store.Close()) }()

@@ -65,7 +65,8 @@ func readIfAny(path string) (*string, error) {
 	text, err := regularfile.ReadUpTo(path, config.MaxFileSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, err
 	}
 	all := string(text)
@@ -263,7 +264,8 @@ func hideFromOthers(path string) error {
 	if errors.Is(err, regularfile.ErrOther) {
 		return fault.New(fault.Conflict, "%v, and the answers contain a password; remove it, or give another --config",
 			err)
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	defer f.Close()
@@ -338,7 +340,8 @@ func removeLeftovers(dir string) error {
 	examples, err := above.OpenRoot(examplesName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	defer examples.Close()

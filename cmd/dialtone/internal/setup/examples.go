@@ -74,7 +74,8 @@ func checkExamples(dir string) error {
 	info, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
 		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	return fault.New(fault.Conflict, "%s, where the examples go, is not a directory but a link or file; remove it, "+
