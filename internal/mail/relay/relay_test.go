@@ -348,8 +348,12 @@ func TestTimeouts(t *testing.T) {
 			r := newRelay(t, relay.Config{
 				Address: silent(t, step, func() {}), Security: relay.None, Times: times,
 			})
+			began := time.Now()
 			_, err := send(t, r)
 			wantRefusal(t, err, at, 0, "did not answer in time")
+			if took := time.Since(began); took >= shortTimes.Command {
+				t.Errorf("it took %v, which is the timeout of other steps", took)
+			}
 		})
 		t.Run(step+" cancelled", func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
