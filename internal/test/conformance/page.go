@@ -97,22 +97,25 @@ func expected(all []account.Account, q account.Query) []string {
 // pageTime is when the lists of random accounts are read.
 var pageTime = noon.Add(time.Hour)
 
-// newRand returns a source of random numbers, and logs its seed.
+// newRand returns a source of random numbers. It logs the seed, which DIALTONE_SEED repeats.
 func newRand(t *testing.T) *rand.Rand {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := number(t, "DIALTONE_SEED", uint64(time.Now().UnixNano()))
+	t.Logf("DIALTONE_SEED=%d", seed)
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
 // queries returns the number of random queries: DIALTONE_QUERIES, which make test-long sets.
-func queries(t *testing.T) int {
-	text := os.Getenv("DIALTONE_QUERIES")
+func queries(t *testing.T) int { return int(number(t, "DIALTONE_QUERIES", 40)) }
+
+// number returns the value of an environment variable, or a default if it is not set.
+func number(t *testing.T, variable string, byDefault uint64) uint64 {
+	text := os.Getenv(variable)
 	if text == "" {
-		return 40
+		return byDefault
 	}
-	n, err := strconv.Atoi(text)
+	n, err := strconv.ParseUint(text, 10, 63)
 	if err != nil {
-		t.Fatal("DIALTONE_QUERIES: ", err)
+		t.Fatalf("%s: %v", variable, err)
 	}
 	return n
 }
