@@ -70,7 +70,7 @@ func (s *Service) resend(
 	if err := staged.Publish(); err != nil {
 		return errors.Join(err, inDoubt(s.deps.Outbox.Undo(ctx, undo)))
 	}
-	s.deps.Outbox.Published(r.ref())
+	s.deps.Outbox.Published(r.ref(), staged)
 	return nil
 }
 

@@ -337,14 +337,14 @@ func (s *Service) admit(ctx context.Context, p *pendingSignup) error {
 	if err != nil {
 		return errors.Join(err, inDoubt(s.deps.Outbox.Undo(ctx, undo)))
 	}
-	s.deps.Outbox.Published(su.ref())
+	s.deps.Outbox.Published(su.ref(), staged)
 	return nil
 }
 
 // stage stages the message with a new link.
 func (s *Service) stage(
 	t *tenant.Tenant, a Account, l outbox.Link, made time.Time, resent bool,
-) (outbox.StagedMessage, error) {
+) (outbox.Staged, error) {
 	return s.deps.Outbox.Stage(t, outbox.Entry{
 		Ref:  outbox.Ref{Tenant: t.ID, Account: a.UID, Message: l.Message},
 		Made: made, Expires: a.Expires, Resent: resent, User: a.User, Email: a.Email, Lang: a.Lang,

@@ -18,7 +18,9 @@
 // written again.
 //
 // After a failed sync the kernel may have dropped what it could not write, and a second sync would
-// not report it. Such messages are therefore written again and not synced again.
+// not report it. Every message that was written before the failure is therefore written again: those
+// that this Flush was to acknowledge, those that were published in the meantime, and those that were
+// staged and are published later.
 //
 // Several servers may share a store. Each has its own rows, and TakeOver moves the rows of a server
 // that has died.
@@ -109,7 +111,8 @@ type Pickup interface {
 	Stage(id mailmsg.ID, message []byte) (StagedMessage, error)
 	// Withdraw removes a message that has not been taken yet. A missing one is ignored.
 	Withdraw(id mailmsg.ID) error
-	// Sync makes everything durable that was published before the call.
+	// Sync makes everything durable that was published before the call. It also fails if anything that
+	// was written since the previous call may be lost. It reports that only once.
 	Sync() error
 }
 
@@ -147,6 +150,8 @@ type Outbox struct {
 
 	mu   sync.Mutex
 	todo work
+	// failures counts the syncs that failed.
+	failures uint64
 	left map[mailmsg.ID]struct{} // messages of kinds that this program does not know
 }
 
@@ -154,8 +159,8 @@ type Outbox struct {
 type work struct {
 	// published messages must be synced and then acknowledged.
 	published []Ref
-	// doubtful messages may be missing or half written, since their sync failed. If the entry
-	// still exists, they are written again.
+	// doubtful messages may be missing or half written, since a sync has failed after they were
+	// staged. If the entry still exists, they are written again.
 	doubtful []Ref
 	// unpublished messages are written if their entry exists. It may not exist if the
 	// transaction was in doubt. It may exist although the transaction was to be undone, because
@@ -211,24 +216,43 @@ func open(v *secret.Vault, e Entry) (secret.Token, error) {
 	return secret.Token(token), nil
 }
 
+// Staged is a message that Stage has written.
+type Staged struct {
+	StagedMessage
+	failures uint64 // of syncs before it was written
+}
+
 // Stage stages the message of an entry.
-func (o *Outbox) Stage(t *tenant.Tenant, e Entry, token secret.Token) (StagedMessage, error) {
+func (o *Outbox) Stage(t *tenant.Tenant, e Entry, token secret.Token) (Staged, error) {
+	o.mu.Lock()
+	failures := o.failures
+	o.mu.Unlock()
 	m, err := o.templates.Load().Bytes(t, e.Lang, e.Message, e.Email, mailmsg.Link{
 		Kind: e.Kind, Token: token, Made: e.Made, Expires: e.Expires, Resent: e.Resent, Net: e.Net,
 		Detail: e.Detail, User: e.User,
 	})
 	if err != nil {
-		return nil, err
+		return Staged{}, err
 	}
-	return o.deps.Pickup.Stage(e.Message, m)
+	staged, err := o.deps.Pickup.Stage(e.Message, m)
+	return Staged{staged, failures}, err
 }
 
 // Write makes the next Flush write the message of an entry that a transaction has added. So a
 // message about a change need not be staged, and its transaction is never undone.
 func (o *Outbox) Write(e Entry) { o.add(work{write: []Entry{e}}) }
 
-// Published makes the next Flush sync and acknowledge a message.
-func (o *Outbox) Published(r Ref) { o.add(work{published: []Ref{r}}) }
+// Published makes the next Flush sync and acknowledge a message that was published, or write it again
+// if a sync has failed since it was staged.
+func (o *Outbox) Published(r Ref, m Staged) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if m.failures == o.failures {
+		o.todo.published = append(o.todo.published, r)
+	} else {
+		o.todo.doubtful = append(o.todo.doubtful, r)
+	}
+}
 
 // Recheck makes a later Flush write a message that was not published, if its entry then exists.
 func (o *Outbox) Recheck(r Ref) { o.add(work{unpublished: []Ref{r}}) }
@@ -423,7 +447,7 @@ func (o *Outbox) sync(ctx context.Context, published []Ref) error {
 		return nil
 	}
 	if err := o.deps.Pickup.Sync(); err != nil {
-		o.add(work{doubtful: published})
+		o.doubt(published)
 		return fmt.Errorf("sync the pickup directory: %w", err)
 	}
 	if left, err := o.ack(ctx, published); err != nil {
@@ -431,6 +455,16 @@ func (o *Outbox) sync(ctx context.Context, published []Ref) error {
 		return fmt.Errorf("acknowledge messages: %w", err)
 	}
 	return nil
+}
+
+// doubt makes the next Flush write messages again after a failed sync, and all others that were published
+// before it.
+func (o *Outbox) doubt(published []Ref) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.failures++
+	o.todo.doubtful = slices.Concat(o.todo.doubtful, published, o.todo.published)
+	o.todo.published = nil
 }
 
 func (o *Outbox) ack(ctx context.Context, sent []Ref) (left []Ref, err error) {

@@ -76,7 +76,7 @@ func (f *fixture) flush(want error) {
 }
 
 // signup commits a pending account with an entry, and stages its message.
-func (f *fixture) signup(user string) (outbox.Entry, outbox.StagedMessage) {
+func (f *fixture) signup(user string) (outbox.Entry, outbox.Staged) {
 	f.Helper()
 	s, link := f.Signup(user).Signup, f.Outbox.NewLink(f.Tenant.ID)
 	s.Token, s.Message, s.SealedToken = f.Store.LinkHash(link.Token), link.Message, link.Sealed
@@ -85,7 +85,7 @@ func (f *fixture) signup(user string) (outbox.Entry, outbox.StagedMessage) {
 }
 
 // resend gives the account of an entry a new link, and stages the message with it.
-func (f *fixture) resend(e outbox.Entry) (outbox.Entry, outbox.StagedMessage) {
+func (f *fixture) resend(e outbox.Entry) (outbox.Entry, outbox.Staged) {
 	f.Helper()
 	a, err := f.Store.Find(f.Context(), e.Tenant, e.User, f.Now())
 	f.Must(err)
@@ -98,7 +98,7 @@ func (f *fixture) resend(e outbox.Entry) (outbox.Entry, outbox.StagedMessage) {
 }
 
 // staged stages the message of a link whose entry is in the store.
-func (f *fixture) staged(link outbox.Link) (outbox.Entry, outbox.StagedMessage) {
+func (f *fixture) staged(link outbox.Link) (outbox.Entry, outbox.Staged) {
 	f.Helper()
 	list := f.Pending()
 	i := slices.IndexFunc(list, func(e outbox.Entry) bool { return e.Message == link.Message })
@@ -115,7 +115,7 @@ func (f *fixture) published(user string) outbox.Entry {
 	f.Helper()
 	e, m := f.signup(user)
 	f.Must(m.Publish())
-	f.Outbox.Published(e.Ref)
+	f.Outbox.Published(e.Ref, m)
 	return e
 }
 
@@ -190,6 +190,34 @@ func TestFlush(t *testing.T) {
 		}
 		if f.Log.Count("msg=message.republish") != 1 || f.Log.Count("email=a***@mail.test") != 1 {
 			t.Errorf("the log has no audit event:\n%s", f.Log.String())
+		}
+	})
+	t.Run("writes all messages again that were staged before a failed sync", func(t *testing.T) {
+		f := newFixture(t)
+		f.published("ann")
+		e, m := f.signup("bob")
+		f.Pickup.BeforeSync = func() { f.published("cid") } // as the sync of ann's message begins
+		f.Pickup.SyncErr = errBroken
+		f.flush(errBroken)
+		f.Pickup.BeforeSync, f.Pickup.SyncErr = nil, nil
+		f.Must(m.Publish())
+		f.Outbox.Published(e.Ref, m)
+		before := f.Messages()
+		for name := range before {
+			f.Must(os.Truncate(filepath.Join(f.Pickup.Path(), name), 10))
+		}
+		f.published("dan") // after it
+		f.flush(nil)
+		f.expect(4, "ann", "bob", "cid")
+		f.flush(nil)
+		f.expect(4)
+		for name, text := range before {
+			if f.Messages()[name] != text {
+				t.Errorf("%s was not written again", name)
+			}
+		}
+		if n := f.Pickup.Staged.Load(); n != 4+3 {
+			t.Errorf("messages were staged %d times, want 7", n)
 		}
 	})
 	t.Run("repeats acknowledgements that failed in the store", func(t *testing.T) {
@@ -398,7 +426,7 @@ func TestRecheck(t *testing.T) {
 		newer, n := f.resend(e)
 		f.Must(n.Publish())
 		f.Outbox.Recheck(e.Ref)
-		f.Outbox.Published(newer.Ref)
+		f.Outbox.Published(newer.Ref, n)
 		f.flush(nil)
 		f.expect(1)
 		if files := f.Messages(); files[newer.Message.String()+".eml"] == "" {
@@ -418,7 +446,7 @@ func TestRecheck(t *testing.T) {
 		f.flush(nil)
 		f.expect(2, "ann", "ann")
 		f.Must(n.Publish())
-		f.Outbox.Published(newer.Ref)
+		f.Outbox.Published(newer.Ref, n)
 		f.flush(nil)
 		f.expect(2)
 	})
@@ -429,7 +457,7 @@ func TestRecheck(t *testing.T) {
 		newer, n := f.resend(e)
 		f.Must(n.Publish())
 		f.Outbox.Recheck(e.Ref)
-		f.Outbox.Published(newer.Ref)
+		f.Outbox.Published(newer.Ref, n)
 		f.faults.pending = errBroken
 		f.flush(errBroken)
 		f.expect(1, "ann", "ann") // the newer message waits for the older one

@@ -13,8 +13,8 @@ import (
 type Pickup struct {
 	*pickup.Dir
 	StageErr, PublishErr, SyncErr, WithdrawErr error
-	// BeforePublish, if not nil, is called first by Publish.
-	BeforePublish func()
+	// BeforePublish and BeforeSync, if not nil, are called first by Publish and Sync.
+	BeforePublish, BeforeSync func()
 
 	Staged, Synced atomic.Int32 // count the calls that did not fail
 }
@@ -39,6 +39,9 @@ func (p *Pickup) Withdraw(id mailmsg.ID) error {
 
 // Sync is Sync of pickup.Dir, or fails with SyncErr.
 func (p *Pickup) Sync() error {
+	if p.BeforeSync != nil {
+		p.BeforeSync()
+	}
 	if p.SyncErr != nil {
 		return p.SyncErr
 	}
