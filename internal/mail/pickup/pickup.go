@@ -54,6 +54,8 @@ type Dir struct {
 	// unnamedFiles to read it.
 	unnamed UnnamedFileSystem
 	probe   sync.Once
+	// syncer is older than every message that this Dir has published.
+	syncer Syncer
 	// moving is held while a message is moved to badmail or back.
 	moving sync.Mutex
 }
@@ -70,7 +72,8 @@ func Open(path string) (*Dir, error) {
 	return OpenOn(system{}, path)
 }
 
-// Look is like Open, but changes nothing. It fails with fs.ErrNotExist if the directory does not exist.
+// Look is like Open, but changes nothing, and nothing can be synced. It fails with fs.ErrNotExist if the
+// directory does not exist.
 func Look(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -82,7 +85,11 @@ func Look(path string) (*Dir, error) {
 
 // OpenOn is like Open, on the given file system. The path must be absolute.
 func OpenOn(disk FileSystem, path string) (*Dir, error) {
-	return &Dir{disk: disk, path: path}, disk.MakeDir(path)
+	if err := disk.MakeDir(path); err != nil {
+		return nil, err
+	}
+	s, err := disk.NewSyncer(path)
+	return &Dir{disk: disk, path: path, syncer: s}, err
 }
 
 // Path returns the absolute path of the directory.
@@ -120,7 +127,7 @@ func isTemporary(name string) bool {
 func (d *Dir) Withdraw(id mailmsg.ID) error { return ignoreMissing(d.disk.Remove(d.file(id))) }
 
 // Sync implements outbox.Pickup.
-func (d *Dir) Sync() error { return d.disk.Sync(d.path) }
+func (d *Dir) Sync() error { return d.syncer.Sync() }
 
 // Message is a published message, decoded for the page of a development server.
 type Message struct {

@@ -54,14 +54,14 @@ func (d *Dir) Message(id mailmsg.ID) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	staged, err := d.Stage(id, b)
+	err = d.durably(d.path, func() error {
+		staged, err := d.Stage(id, b)
+		if err != nil {
+			return err
+		}
+		return staged.Publish()
+	})
 	if err != nil {
-		return nil, err
-	}
-	if err := staged.Publish(); err != nil {
-		return nil, err
-	}
-	if err := d.disk.Sync(d.path); err != nil {
 		return nil, err
 	}
 	return b, d.removeBad(id)
@@ -111,16 +111,30 @@ func (d *Dir) MoveToBadmail(id mailmsg.ID, why string) error {
 	text := fmt.Sprintf(
 		"%s\n\nTo send it again: dialtone mail retry %s\nTo be rid of it:  dialtone mail discard %s\n",
 		why, id, id)
-	if err := errors.Join(
-		d.create(d.bad(id, reason), []byte(text)),
-		d.create(d.bad(id, published), b),
-	); err != nil {
-		return err
-	}
-	if err := d.disk.Sync(d.Badmail()); err != nil {
+	err = d.durably(d.Badmail(), func() error {
+		return errors.Join(
+			d.create(d.bad(id, reason), []byte(text)),
+			d.create(d.bad(id, published), b),
+		)
+	})
+	if err != nil {
 		return err
 	}
 	return d.disk.Remove(d.file(id))
+}
+
+// durably makes durable what write writes to a directory.
+func (d *Dir) durably(dir string, write func() error) error {
+	// This has a Syncer of its own, so that d.syncer still reports failures to Sync.
+	s, err := d.disk.NewSyncer(dir)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := write(); err != nil {
+		return err
+	}
+	return s.Sync()
 }
 
 // EachPickup implements delivery.Files.

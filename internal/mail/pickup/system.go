@@ -27,8 +27,16 @@ type FileSystem interface {
 	// f fails.
 	Walk(path string, f func([]fs.DirEntry) error) error
 	ReadFile(path string) ([]byte, error)
-	// Sync makes all files and names of a directory durable. If it fails, any of them may be lost.
-	Sync(path string) error
+	// NewSyncer returns a Syncer for a directory.
+	NewSyncer(dir string) (Syncer, error)
+}
+
+// Syncer makes all files and names of a directory durable.
+type Syncer = interface {
+	// Sync fails if anything in the directory that was written since the Syncer was created may be
+	// lost. It reports that only once.
+	Sync() error
+	Close() error
 }
 
 // UnnamedFileSystem is a FileSystem that can also create files without a name. Such a file is freed

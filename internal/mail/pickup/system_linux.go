@@ -2,8 +2,10 @@ package pickup
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -166,13 +168,49 @@ func retry(call func() error) error {
 // syncfs is replaced by tests.
 var syncfs = unix.Syncfs
 
-// Sync calls syncfs(2) once for all files and names. Since Linux 5.8, syncfs also reports a write
-// that failed since the previous call.
-func (system) Sync(path string) error {
-	f, err := os.Open(path)
+// syncer calls syncfs(2) once for all files and names. Since Linux 5.8, syncfs also reports a write that
+// failed earlier, but only once for each open file: a file that is opened after another program's
+// syncfs has reported the failure does not get the error. So syncer keeps the directory open.
+type syncer struct {
+	path string
+	mu   sync.Mutex
+	dir  *os.File
+}
+
+func (system) NewSyncer(path string) (Syncer, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &syncer{path: path, dir: dir}, nil
+}
+
+// Sync also fails if the path now leads to another directory, because nothing is known about what was
+// written to that one until now.
+func (s *syncer) Sync() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := os.NewSyscallError("syncfs", syncfs(int(s.dir.Fd())))
+	return errors.Join(err, s.follow())
+}
+
+// follow opens the directory again if it was replaced.
+func (s *syncer) follow() error {
+	was, err := s.dir.Stat()
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return os.NewSyscallError("syncfs", syncfs(int(f.Fd())))
+	is, err := os.Stat(s.path)
+	if err != nil || os.SameFile(was, is) {
+		return err
+	}
+	dir, err := os.Open(s.path)
+	if err != nil {
+		return err
+	}
+	err = s.dir.Close()
+	s.dir = dir
+	return errors.Join(fmt.Errorf("%s was replaced by another directory", s.path), err)
 }
+
+func (s *syncer) Close() error { return s.dir.Close() }

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"syscall"
-	"testing"
+	"strconv"
+		"testing"
 
 	"golang.org/x/sys/unix"
 
@@ -19,30 +19,69 @@ import (
 
 func TestSyncCallsSyncfs(t *testing.T) {
 	d := open(t)
-	want, err := os.Stat(d.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
 	if got := reflect.ValueOf(*pickup.Syncfs).Pointer(); got != reflect.ValueOf(unix.Syncfs).Pointer() {
 		t.Error("the system call is not syncfs")
 	}
+	opened := descriptorsOf(t, d.Path()) // before any message is published
 	defer func(before func(int) error) { *pickup.Syncfs = before }(*pickup.Syncfs)
-	for _, result := range []error{nil, unix.EIO} {
+	for _, result := range []error{nil, unix.EIO, nil} {
+		publish(t, d, message(1))
 		calls := 0
 		*pickup.Syncfs = func(fd int) error {
 			calls++
-			var got unix.Stat_t
-			if err := unix.Fstat(fd, &got); err != nil {
-				t.Fatal(err)
-			}
-			if got.Ino != want.Sys().(*syscall.Stat_t).Ino {
-				t.Error("syncfs got the descriptor of another file")
+			if !slices.Contains(opened, fd) {
+				t.Error("syncfs got a descriptor that was opened after the message was published")
 			}
 			return result
 		}
 		if err := d.Sync(); !errors.Is(err, result) || calls != 1 {
 			t.Errorf("syncfs fails with %v and Sync with %v, after %d calls", result, err, calls)
 		}
+	}
+}
+
+// descriptorsOf returns the descriptors of this process for a path.
+func descriptorsOf(t *testing.T, path string) (list []int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if to, _ := os.Readlink("/proc/self/fd/" + e.Name()); to == path {
+			fd, err := strconv.Atoi(e.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, fd)
+		}
+	}
+	return list
+}
+
+// Nothing is known about what was written to a directory before Sync notices that it has replaced another.
+func TestSyncOfReplacedDirectory(t *testing.T) {
+	d := open(t)
+	if err := os.Rename(d.Path(), d.Path()+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sync(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Sync without a directory: %v", err)
+	}
+	if err := os.Mkdir(d.Path(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sync(); err == nil {
+		t.Error("the first Sync of another directory did not fail")
+	}
+	if err := d.Sync(); err != nil {
+		t.Error(err)
+	}
+	if list := descriptorsOf(t, d.Path()); len(list) != 1 {
+		t.Errorf("the directory is open %d times", len(list))
+	}
+	if list := descriptorsOf(t, d.Path()+".old"); len(list) != 0 {
+		t.Error("the earlier directory is still open")
 	}
 }
 

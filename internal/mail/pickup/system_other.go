@@ -26,8 +26,15 @@ func (system) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
 
 func (system) Rename(from, to string) error { return os.Rename(from, to) }
 
-// Sync syncs each published file, then the directory.
-func (system) Sync(path string) error {
+// syncer syncs each published file, then the directory at a path.
+type syncer string
+
+func (system) NewSyncer(dir string) (Syncer, error) { return syncer(dir), nil }
+
+func (syncer) Close() error { return nil }
+
+func (s syncer) Sync() error {
+	path := string(s)
 	entries, err := os.ReadDir(path)
 	if err != nil {
 		return err

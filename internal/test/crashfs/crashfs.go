@@ -510,11 +510,27 @@ func (f *FS) Walk(p string, each func([]fs.DirEntry) error) error {
 	return each(list)
 }
 
-// Sync makes everything durable, as syncfs does for the file system of a directory.
-func (f *FS) Sync(p string) error {
+// SyncAll makes everything durable, as syncfs does for the file system of a directory.
+func (f *FS) SyncAll(p string) error {
 	_, err := f.do(Op{Kind: SyncAll, Path: p}, nil)
 	return err
 }
+
+// NewSyncer returns an object whose Sync calls SyncAll.
+func (f *FS) NewSyncer(p string) (interface {
+	Sync() error
+	Close() error
+}, error) {
+	return syncer{f, p}, nil
+}
+
+type syncer struct {
+	fs   *FS
+	path string
+}
+
+func (s syncer) Sync() error { return s.fs.SyncAll(s.path) }
+func (syncer) Close() error  { return nil }
 
 type info struct {
 	name string

@@ -42,7 +42,7 @@ func TestCrash(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := New()
 			f.MakeDir("/d")
-			f.Sync("/")
+			f.SyncAll("/")
 			if err := c.do(f); err != nil {
 				t.Fatal(err)
 			}
@@ -71,7 +71,7 @@ func TestCrash(t *testing.T) {
 }
 
 func write(f *FS) error  { return f.Create("/d/a", []byte("new")) }
-func flush(f *FS) error  { return f.Sync("/d") }
+func flush(f *FS) error  { return f.SyncAll("/d") }
 func rename(f *FS) error { return f.Rename("/d/a", "/d/b") }
 func remove(f *FS) error { return f.Remove("/d/a") }
 

@@ -19,7 +19,7 @@ func TestKillBetweenWriteAndSync(t *testing.T) {
 			t.Fatal(err)
 		}
 		h, flushErr, err := open(f, clock)
-		if err := errors.Join(err, flushErr, f.Sync("/")); err != nil {
+		if err := errors.Join(err, flushErr, f.SyncAll("/")); err != nil {
 			t.Fatal(err)
 		}
 		f.Record()

@@ -522,7 +522,7 @@ func (sc scenario) prepare(t *testing.T) (*crashfs.FS, *transcript) {
 	if err := errors.Join(err, flushErr); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Sync("/"); err != nil {
+	if err := f.SyncAll("/"); err != nil {
 		t.Fatal(err)
 	}
 	if sc.before != nil {
