@@ -382,6 +382,7 @@ func testPickupSyncFails(t *testing.T) {
 			t.Errorf("%d signups failed", c.refused)
 		}
 		answered += c.answered
+		w.settled() // a flush that succeeds, after which the next failure is logged
 	}
 	w.Kill()
 	w.restart()

@@ -434,10 +434,7 @@ func TestLongUpgrade(t *testing.T) {
 	u.known(newDirectory)
 	u.stop(2) // not drained
 	u.node(2, u.old)
-	if text, err := u.nodes[2].ready(http.StatusOK); err != nil ||
-		!strings.Contains(text, "this program knows those up to") {
-		t.Errorf("/readyz of the old server on the new schema: %v, %s", err, text)
-	}
+	u.nodes[2].readiness(t, http.StatusOK, "this program knows those up to")
 	l.until(100)
 	bob := u.activates(2, "bob", u.signup(0, "bob"), "new")
 	u.session(bob, "old")
