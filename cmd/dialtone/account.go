@@ -27,8 +27,8 @@ type accountCommand struct {
 	Rename  accountRename  `cmd:"" help:"Change an account's display name."`
 	SignOut accountSignOut `cmd:"" help:"End all sessions of an account."`
 	Data    accountData    `cmd:"" help:"Print all data about the owner of an account."`
-	Enable  accountEnable  `cmd:"" help:"Undo a disable, or activate an account."`
-	Disable accountDisable `cmd:"" help:"Block an account at once; no link undoes this."`
+	Enable  accountEnable  `cmd:"" help:"Enable a disabled account, or activate a pending one."`
+	Disable accountDisable `cmd:"" help:"Disable an account until it is enabled."`
 	Role    accountRole    `cmd:"" help:"Change an account's role."`
 	Delete  accountDelete  `cmd:"" help:"Delete an account; its name stays reserved."`
 
@@ -36,7 +36,7 @@ type accountCommand struct {
 
 	SecondFactor accountSecondFactor `cmd:"" help:"Show or remove an account's second factors."`
 
-	Email accountEmail `cmd:"" help:"Set the e-mail address, and end all links."`
+	Email accountEmail `cmd:"" help:"Set the e-mail address, and invalidate all links."`
 
 	Bulk accountBulk `cmd:"" help:"Disable, enable or delete many accounts."`
 
@@ -152,8 +152,8 @@ func noAccount(user, host string, err error) error {
 		at = " --tenant " + host
 	}
 	if errors.Is(err, operator.ErrDeleted) {
-		return fault.New(fault.NotFound, "the account %s was deleted, and its name is reserved; to see it, run: "+
-			"dialtone account show %s%s; to give the name up, run: dialtone account free-name %s%s",
+		return fault.New(fault.NotFound, "the account %s was deleted, and its name is reserved; to see what is known of "+
+			"it, run: dialtone account show %s%s; to give the name up, run: dialtone account free-name %s%s",
 			user, user, at, user, at)
 	}
 	if host == "" {
@@ -168,7 +168,7 @@ func (c *accountShow) Run(p *program) error {
 	return p.operate(c.Tenant, "", func(o operation) error {
 		d, err := o.Show(p.ctx, o.caller, o.tenant, c.User)
 		if fault.Is(err, fault.NotFound) {
-			return fmt.Errorf("%w; for what is known of an earlier one, run: "+
+			return fmt.Errorf("%w; for the history of an earlier account with that name, run: "+
 				"dialtone audit list --account %s --tenant %s", noAccount(c.User, c.Tenant, err), c.User, o.tenant.Host)
 		}
 		if err != nil {

@@ -59,9 +59,9 @@ type accountList struct {
 
 // Help is what "dialtone account list --help" adds.
 func (accountList) Help() string {
-	return "All accounts are sorted by user name. With a filter, the newest are first; with --text, first those " +
-		"whose user name begins with it, sorted by user name, then those whose address does, and then those whose " +
-		"name does. " + timeHelp
+	return "Without a filter, accounts are sorted by user name. With a filter, the newest are first; with --text, " +
+		"first those whose user name begins with it, sorted by user name, then those whose address does, and then " +
+		"those whose name does. " + timeHelp
 }
 
 func (c *accountList) Run(p *program) error {
@@ -70,7 +70,7 @@ func (c *accountList) Run(p *program) error {
 		return err
 	}
 	if c.Limit < 0 {
-		return usageError{fault.Field("limit", "the limit must be at least 1")}
+		return usageError{fault.Field("limit", "the limit must not be negative; 0 lists all accounts")}
 	}
 	return p.operate(c.Tenant, "", func(o operation) error {
 		o.Listed(p.ctx, o.caller, o.tenant)
@@ -131,7 +131,7 @@ func (p *program) eachAccount(in *installation.Installation, t *tenant.Tenant, q
 	}
 }
 
-// printAccounts prints a table of accounts. It aligns some hundred rows at a time, so that memory does not grow with
+// printAccounts prints a table of accounts. It aligns a few hundred rows at a time, so that memory does not grow with
 // the table.
 func (p *program) printAccounts(all func(each func(account.Account) error) error) error {
 	const aligned = 500

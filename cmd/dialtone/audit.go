@@ -174,7 +174,7 @@ func (c *auditList) Run(p *program) error {
 		return err
 	}
 	if c.Limit < 0 {
-		return usageError{fault.Field("limit", "the limit must be at least 1")}
+		return usageError{fault.Field("limit", "the limit must not be negative; 0 lists all changes")}
 	}
 	filter.Newest, filter.NoBulk = c.Newest, c.Fold
 	return p.with(func(in *installation.Installation) error {

@@ -101,14 +101,17 @@ func (c exportStatus) Run(p *program) error {
 			return err
 		case len(status.Faults) > 0:
 			return fault.New(fault.Conflict, "the exported tables are not as dialtone created them, so phone servers "+
-				"may get other entries; see FAULT above, and find out who changed them")
+				"may get other entries; dialtone directory export status lists what differs; find out who "+
+				"changed it")
 		case len(status.Missing) > 0:
-			return fault.New(fault.Conflict, "phone servers do not get all accounts; see the list above")
+			return fault.New(fault.Conflict, "phone servers do not get all accounts; dialtone directory export "+
+				"status lists them")
 		case status.Enabled && !status.Complete:
 			return fault.New(fault.Conflict, "the exported tables are incomplete; complete them with: "+
 				"dialtone directory export rebuild")
 		case len(readers.Blocked) > 0:
-			return fault.New(fault.Conflict, "the group %s cannot read the exported tables; see the commands above",
+			return fault.New(fault.Conflict, "the group %s cannot read the exported tables; dialtone directory export "+
+				"status prints commands that let it",
 				readers.Group)
 		}
 		return nil

@@ -62,7 +62,7 @@ func TestFailedCommitEndsTheServer(t *testing.T) {
 	p.mustStop(t)
 }
 
-// users are the names of all accounts.
+// users returns the sorted names of all accounts.
 func (p *testServer) users() (list []string) {
 	for _, a := range shownAccounts(p, p.data) {
 		list = append(list, a.User)

@@ -44,7 +44,7 @@ func (c *keysRotate) rotate(p *program, in *installation.Installation, now time.
 	ring, created, err := keys.RotateSign(in, c.Revoke, now)
 	if created {
 		fmt.Fprintf(p.stderr, "there was no %s, so this command created it: what an earlier key signed is no longer "+
-			"valid, and everybody has to sign in again\n", source.Path)
+			"valid, and everyone has to sign in again\n", source.Path)
 	}
 	if err != nil {
 		return err

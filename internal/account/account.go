@@ -34,10 +34,10 @@ type Account struct {
 	Role  Role
 	// Lang is the language of messages to the person.
 	Lang i18n.Tag
-	// Disabled is true until activation, and for a held account.
+	// Disabled is true until activation, and for a held account. It is not the state Disabled.
 	Disabled bool
-	// Held means that an operator disabled the account, or that its owner has left. Only the
-	// link for an owner who stays ends that.
+	// Held means that an operator disabled the account, or that its owner has left. No link ends it,
+	// except that an owner who left can stay.
 	Held bool
 	// Set is the state that somebody last gave the account. The account may have left it since.
 	Set     SetState

@@ -77,7 +77,7 @@ type ImportChange struct{ Subject, Before, After string }
 //
 // An import adds accounts and never changes one. So it can be run again, even after an
 // interruption: accounts that exist with the same HA1 are counted as existing. Accounts are
-// added in transactions of some hundred.
+// added in transactions of a few hundred.
 //
 // The row of an account records who added it, when and why. The audit trail gets a row when the
 // first account is added, and one with the counts at the end.

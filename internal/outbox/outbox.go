@@ -152,7 +152,7 @@ type Outbox struct {
 	todo work
 	// failures counts the syncs that failed.
 	failures uint64
-	left map[mailmsg.ID]struct{} // messages of kinds that this program does not know
+	left     map[mailmsg.ID]struct{} // messages of kinds that this program does not know
 }
 
 // work is the work for the next Flush.

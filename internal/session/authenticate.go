@@ -81,9 +81,9 @@ func secondFactor(rule, message string) error {
 
 // Authenticate returns the account whose password a request proves, active or pending, after the second step
 // that the account needs. Otherwise it fails, with ErrNoProof, ErrStale, ErrURI or ErrDenied and the challenge
-// to send, with ErrNoCode, account.ErrCodeWrong or ErrPasskey after the right password, with fault.Limited, or
-// with an error of the store. With ErrLeaving, which follows the right password without a second step, it also
-// returns the account. An answer is good for one call, and so is a code.
+// to send, with ErrNoCode, account.ErrCodeWrong, ErrPasskey or ErrFactorMissing after the right password, with
+// fault.Limited, or with an error of the store. With ErrLeaving, which follows the right password without a second
+// step, it also returns the account. An answer is good for one call, and so is a code.
 func (a *Authenticator) Authenticate(
 	ctx context.Context, t *tenant.Tenant, at Attempt,
 ) (account.Account, *digest.Challenge, error) {

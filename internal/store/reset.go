@@ -58,7 +58,7 @@ func (s *Store) AddResetLink(ctx context.Context, r account.NewResetLink,
 				return err
 			}
 		}
-		// A refusal keeps what was written before it: the row is handled.
+		// This deletion is committed even if the link is refused below, because the request has been handled.
 		if err := removeForgotten(tx, r.Forgotten); err != nil {
 			return err
 		}

@@ -10,7 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-		"testing"
+	"testing"
 
 	"golang.org/x/sys/unix"
 

@@ -85,7 +85,7 @@ func TestConcurrentMigration(t *testing.T) {
 
 // Earlier versions could spread a platform over several databases, each with a number in the upper
 // bits of its tenants' ids. Each of those databases can still be used by itself.
-func TestDatabaseOfFormerPlatform(t *testing.T) {
+func TestDatabaseOfSplitPlatform(t *testing.T) {
 	const number = 7
 	c, ring := postgrestest.Shared(t), secret.NewRing(noon)
 	url := c.Database(t)
@@ -132,7 +132,7 @@ func TestDatabaseOfFormerPlatform(t *testing.T) {
 }
 
 // A new database keeps the number 0, so that an earlier version does not assign another number.
-func TestNewDatabaseIsNumbered(t *testing.T) {
+func TestNewDatabaseHasNumberZero(t *testing.T) {
 	url, ring := postgrestest.Shared(t).Database(t), secret.NewRing(noon)
 	for range 2 {
 		s := openStore(t, ring, "a", url)

@@ -1,7 +1,8 @@
 // Package bulk makes a bulk change for the command account bulk, together with the servers that run.
 //
-// Nothing is changed before the accounts were counted and the number was confirmed. If the command is interrupted, or
-// anything fails, the rest of the bulk change is cancelled. If it is killed, servers continue the change.
+// Nothing is changed until the accounts have been counted and the number has been confirmed. If the command is
+// interrupted, or anything fails, the rest of the bulk change is cancelled. If it is killed, servers continue the
+// change.
 //
 // Run counts and changes accounts as servers do, in the same short transactions (operator.Service.WorkBulk). While
 // servers do the work, it waits.
@@ -39,7 +40,7 @@ type Options struct {
 	Action operator.BulkAction
 	Query  account.Query
 	Reason string
-	// Confirm is called when the accounts were counted. If it fails, nothing is changed.
+	// Confirm is called once the accounts have been counted. If it fails, nothing is changed.
 	Confirm func(operator.Bulk) error
 }
 

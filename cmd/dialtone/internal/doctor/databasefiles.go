@@ -20,7 +20,7 @@ import (
 func (e *examination) databaseFiles() (list []finding.Finding) {
 	u, err := owner.Of(e.Data)
 	if err != nil || u == nil {
-		return nil
+		return failed("files", err)
 	}
 	for _, f := range e.DatabaseFiles(e.Environ) {
 		level, unless := finding.Fault, ""
@@ -31,8 +31,8 @@ func (e *examination) databaseFiles() (list []finding.Finding) {
 			list = append(list, finding.New(level, "files", finding.AboutStart, cause, next+unless))
 		}
 		if _, err := os.Stat(f.Path); errors.Is(err, fs.ErrNotExist) {
-			add(fmt.Sprintf("there is no %s (%s), so connections to the database lack what is in it", f.Path, f.Name),
-				"restore the file, or correct the path")
+			add(fmt.Sprintf("%s (%s) does not exist, so the server connects to the database without it", f.Path,
+				f.Name), "restore the file, or correct the path")
 		} else if at := u.Unreadable(f.Path); at != "" {
 			add(fmt.Sprintf("the user %s of the server cannot read %s (%s), because the owner and mode of %s do not "+
 				"allow it", u.Name, f.Path, f.Name, at), finding.ReadRemedy(u.Name, f.Path, at))
