@@ -152,8 +152,8 @@ func noAccount(user, host string, err error) error {
 		at = " --tenant " + host
 	}
 	if errors.Is(err, operator.ErrDeleted) {
-		return fault.New(fault.NotFound, "the account %s was deleted, and its name is reserved; to see what is known of "+
-			"it, run: dialtone account show %s%s; to give the name up, run: dialtone account free-name %s%s",
+		return fault.New(fault.NotFound, "the account %s was deleted, and its name is reserved; to see what is known "+
+			"of it, run: dialtone account show %s%s; to give the name up, run: dialtone account free-name %s%s",
 			user, user, at, user, at)
 	}
 	if host == "" {
