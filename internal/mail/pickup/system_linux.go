@@ -185,32 +185,42 @@ func (system) NewSyncer(path string) (Syncer, error) {
 	return &syncer{path: path, dir: dir}, nil
 }
 
-// Sync also fails if the path now leads to another directory, because nothing is known about what was
-// written to that one until now.
+// Sync also fails if the path now leads to another file system, because it cannot be known whether a write
+// to that one has failed until now.
 func (s *syncer) Sync() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := os.NewSyscallError("syncfs", syncfs(int(s.dir.Fd())))
-	return errors.Join(err, s.follow())
+	next, same, err := s.next()
+	if err != nil {
+		return err
+	}
+	err = os.NewSyscallError("syncfs", syncfs(int(s.dir.Fd())))
+	if next == nil {
+		return err
+	}
+	if !same {
+		err = errors.Join(err, fmt.Errorf("%s is on another file system than before", s.path))
+	}
+	err = errors.Join(err, s.dir.Close())
+	s.dir = next
+	return err
 }
 
-// follow opens the directory again if it was replaced.
-func (s *syncer) follow() error {
-	was, err := s.dir.Stat()
-	if err != nil {
-		return err
+// next opens the directory if it has replaced the one that is open, and reports whether it is on the same
+// file system. Otherwise it returns nil.
+func (s *syncer) next() (dir *os.File, same bool, err error) {
+	var was, is unix.Stat_t
+	if err := unix.Fstat(int(s.dir.Fd()), &was); err != nil {
+		return nil, false, &os.PathError{Op: "stat", Path: s.path, Err: err}
 	}
-	is, err := os.Stat(s.path)
-	if err != nil || os.SameFile(was, is) {
-		return err
+	if err := unix.Stat(s.path, &is); err != nil {
+		return nil, false, &os.PathError{Op: "stat", Path: s.path, Err: err}
 	}
-	dir, err := os.Open(s.path)
-	if err != nil {
-		return err
+	if was.Dev == is.Dev && was.Ino == is.Ino {
+		return nil, true, nil
 	}
-	err = s.dir.Close()
-	s.dir = dir
-	return errors.Join(fmt.Errorf("%s was replaced by another directory", s.path), err)
+	dir, err = os.Open(s.path)
+	return dir, was.Dev == is.Dev, err
 }
 
 func (s *syncer) Close() error { return s.dir.Close() }

@@ -59,29 +59,53 @@ func descriptorsOf(t *testing.T, path string) (list []int) {
 	return list
 }
 
-// Nothing is known about what was written to a directory before Sync notices that it has replaced another.
+// Sync follows the path. If that leads to another file system, it cannot be known whether a write to that one failed
+// before.
 func TestSyncOfReplacedDirectory(t *testing.T) {
-	d := open(t)
-	if err := os.Rename(d.Path(), d.Path()+".old"); err != nil {
+	other, err := os.MkdirTemp("/dev/shm", "pickup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(other)
+	dir := t.TempDir()
+	real, path := filepath.Join(dir, "pickup"), filepath.Join(dir, "link")
+	if err := errors.Join(os.Mkdir(real, 0o700), os.Symlink(real, path)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := pickup.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(real, real+".old"); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.Sync(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Sync without a directory: %v", err)
 	}
-	if err := os.Mkdir(d.Path(), 0o700); err != nil {
+	if err := os.Mkdir(real, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Sync(); err == nil {
-		t.Error("the first Sync of another directory did not fail")
+	if err := d.Sync(); err != nil {
+		t.Errorf("Sync of another directory: %v", err)
+	}
+	if err := errors.Join(os.Remove(path), os.Symlink(other, path)); err != nil {
+		t.Fatal(err)
+	}
+	var was, is unix.Stat_t
+	if err := errors.Join(unix.Stat(real, &was), unix.Stat(other, &is)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sync(); (err == nil) != (was.Dev == is.Dev) {
+		t.Errorf("Sync of a directory on another file system: %v", err)
 	}
 	if err := d.Sync(); err != nil {
 		t.Error(err)
 	}
-	if list := descriptorsOf(t, d.Path()); len(list) != 1 {
+	if list := descriptorsOf(t, other); len(list) != 1 {
 		t.Errorf("the directory is open %d times", len(list))
 	}
-	if list := descriptorsOf(t, d.Path()+".old"); len(list) != 0 {
-		t.Error("the earlier directory is still open")
+	if list := slices.Concat(descriptorsOf(t, real), descriptorsOf(t, real+".old")); len(list) != 0 {
+		t.Error("an earlier directory is still open")
 	}
 }
 
