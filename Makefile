@@ -68,7 +68,7 @@ lint:
 # The packages with goroutines or locks whose tests run under the race detector on every change. Those
 # that need PostgreSQL, a browser or minutes run in make check only.
 RACED = account asynclog delivery digest hook hook/kamailio hook/webhook http/acme http/lookup http/ops http/server \
-	mail/relay operator outage outbox recorder session sipserver sipserver/cache store/engine store/sqlite tenant throttle
+	mail/pickup mail/relay operator outage outbox recorder session sipserver sipserver/cache store/engine store/sqlite tenant throttle
 
 race:
 	$(GO) test -race -timeout 10m ./cmd/dialtone/internal/finding $(addprefix ./internal/,$(RACED))
