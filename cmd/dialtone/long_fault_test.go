@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/url"
@@ -17,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dialtone/cmd/dialtone/internal/serve"
+	"dialtone/internal/mail/pickup"
+	"dialtone/internal/mailmsg"
 )
 
 // The server continues during faults of disks and of the machine, or exits so that a restart
@@ -29,6 +32,7 @@ func TestLongFaults(t *testing.T) {
 	t.Run("sync of the WAL fails", testWALFails)
 	t.Run("sync of the database file fails", testDatabaseFileFails)
 	t.Run("sync of the pickup directory fails", testPickupSyncFails)
+	t.Run("failed write that others have seen", testFailedWriteSeenByOthers)
 	t.Run("failed commit", testFailedCommit)
 	t.Run("failed commit and power cut", testFailedCommitAndPowerCut)
 	t.Run("disk full", testDiskFull)
@@ -391,6 +395,66 @@ func testPickupSyncFails(t *testing.T) {
 	w.consistent()
 	t.Logf("%d signups answered 200 (/readyz says %d), lost 0 after kill -9, %d messages written again at "+
 		"the start, no outbox row left after the fault", answered, status, again)
+}
+
+// A write to the disk of the pickup directory fails, and the error is first reported to somebody else: to another
+// program's syncfs, or to the move of a message to badmail. Sync must report it too. The disk is a file in a small file
+// system that is full.
+func testFailedWriteSeenByOthers(t *testing.T) {
+	for name, see := range map[string]func(d *pickup.Dir, old mailmsg.ID, other *os.File) error{
+		"by another program": func(_ *pickup.Dir, _ mailmsg.ID, other *os.File) error {
+			return unix.Syncfs(int(other.Fd()))
+		},
+		"by a move to badmail": func(d *pickup.Dir, old mailmsg.ID, _ *os.File) error {
+			return d.MoveToBadmail(old, "refused")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			small := t.TempDir()
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			must(unix.Mount("none", small, "tmpfs", 0, "size=6m"))
+			t.Cleanup(func() { unix.Unmount(small, unix.MNT_DETACH) })
+			k := &disk{t: t, image: filepath.Join(small, "image"), dir: t.TempDir()}
+			must(os.WriteFile(k.image, nil, 0o600))
+			must(os.Truncate(k.image, 64<<20))
+			k.run("mkfs.ext2", "-q", "-F", "-b", "4096", k.image)
+			k.run("mount", "-t", "ext2", "-o", "loop", k.image, k.dir)
+			t.Cleanup(func() { unix.Unmount(k.dir, unix.MNT_DETACH) })
+
+			d, err := pickup.Open(filepath.Join(k.dir, "pickup"))
+			must(err)
+			other, err := os.Open(k.dir)
+			must(err)
+			defer other.Close()
+			publish := func(id mailmsg.ID) {
+				t.Helper()
+				m, err := d.Stage(id, bytes.Repeat([]byte("x"), 64<<10))
+				must(err)
+				must(m.Publish())
+			}
+			publish(mailmsg.ID{1})
+			must(d.Sync())
+			full, err := os.Create(filepath.Join(small, "full"))
+			must(err)
+			defer full.Close()
+			for err == nil {
+				_, err = full.Write(make([]byte, 64<<10))
+			}
+			publish(mailmsg.ID{2})
+			unix.Sync() // the kernel writes, and notes that it failed
+			if err := see(d, mailmsg.ID{1}, other); err == nil {
+				t.Fatal("the disk did not fail")
+			}
+			if err := d.Sync(); err == nil {
+				t.Error("Sync did not report that a message may be lost")
+			}
+		})
+	}
 }
 
 // After a failed commit and a restart, the signup is there completely or not at all, however the

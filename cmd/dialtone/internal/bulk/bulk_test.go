@@ -12,8 +12,8 @@ import (
 	"dialtone/internal/tenant"
 )
 
-// fakeService is a bulk change of ten accounts, of which each call of WorkBulk counts or changes one. Every other time,
-// a server has the lease.
+// fakeService is a Service with one bulk change, of ten accounts. Each call of WorkBulk counts or changes one account,
+// but every second call fails with operator.ErrNoBulk, as if a server held the lease.
 type fakeService struct {
 	b       operator.Bulk
 	calls   int
@@ -73,7 +73,8 @@ func (f *fakeService) Flush() error {
 	return nil
 }
 
-// A bulk change changes all accounts after it was confirmed. After a failure or an interruption, the rest is cancelled.
+// A bulk change changes all accounts once it has been confirmed. After a failure or an interruption, the rest is
+// cancelled.
 func TestRun(t *testing.T) {
 	refused, broken := errors.New("refused"), errors.New("broken")
 	const after = "; the bulk change was cancelled after 3 accounts"
