@@ -1,12 +1,13 @@
 // Package adapter creates adapters as the configuration describes them, such as the client of the mail relay.
 //
 // Both the server and the commands that check or try it use them, so that a check sees what the server will see. A file
-// that the configuration names is read as the user who started the program. Nothing is connected or listened to.
+// that the configuration names is read as the user who started the program. The package opens
+// no connection and no listener.
 //
 // NewRelay returns the client of the relay, and HookTransports those of hooks. Templates and Authorities read files,
 // and PublicPairs and OpsPairs return the names of certificate files.
 //
-// The package does not open the data directory and the store: package installation does.
+// It does not open the data directory or the store either: package installation does.
 package adapter
 
 import (

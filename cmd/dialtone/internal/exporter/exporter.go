@@ -81,7 +81,7 @@ func (x Accounts) WriteFile(ctx context.Context, path string, replace bool) (w W
 	return w, err
 }
 
-// Write writes the accounts to to.
+// Write writes the accounts to a writer.
 func (x Accounts) Write(ctx context.Context, to io.Writer) (w Written, err error) {
 	out, err := userfile.NewWriter(x.Format, to, "accounts of "+x.Tenant.Host+", by dialtone account export")
 	if err != nil {

@@ -7,7 +7,7 @@
 // RotateSign and RotateTURN make new keys. A Binding seals all credentials of a store again, bound to their user
 // names.
 //
-// How servers read keys again is up to package keyfile.
+// Package keyfile lets running servers read the new keys.
 package keys
 
 import (

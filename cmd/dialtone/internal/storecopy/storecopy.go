@@ -1,8 +1,8 @@
 // Package storecopy copies a store to another database, for the command store copy.
 //
-// No server of this machine uses an SQLite database while it is copied: Run holds the lock of its directory. A copy by
-// root works as the owner of the directories (package runas), which must have the same one. An interrupted copy can be
-// continued with another Run.
+// No server of this machine uses an SQLite database while it is copied: Run holds the lock of its directory. If root
+// runs the copy, it works as the owner of the directories (package runas), who must be the same user. Another Run
+// continues an interrupted copy.
 //
 // Package transfer copies and compares the rows.
 package storecopy
@@ -83,7 +83,7 @@ func becomeOwner(o Options) (revert func() error, err error) {
 	return runas.BecomeOwner(dirs[0])
 }
 
-// lock locks the directories of the SQLite databases, and checks that the files exist that must. unlock must be called
+// lock locks the directories of the SQLite databases, and checks that the required files exist. unlock must be called
 // even if there is an error.
 func lock(o Options) (unlock func(), err error) {
 	var held []func()
