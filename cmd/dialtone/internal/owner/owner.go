@@ -93,7 +93,8 @@ func (u User) CheckReadable(file string) error {
 	return nil
 }
 
-// Unreadable is Denied for any caller. A process that does not run as root can check only its own user, so it ignores u.
+// Unreadable is Denied for any caller. A process that does not run as root can check only its own user, so it ignores
+// u.
 func (u User) Unreadable(file string) (at string) {
 	if os.Geteuid() == 0 {
 		return u.Denied(file)
